@@ -1,0 +1,130 @@
+/**
+ * What a valid configuration is, after presets, defaults and files have been resolved. Every other part of Chute
+ * takes its settings from these types and from nowhere else; `schema.ts` is the only writer of them.
+ *
+ * Units are in the names: `Ms`, `Bytes`. Kafka's own names are kept (`linger.ms` is `lingerMs`).
+ */
+
+/** What a stream promises: never twice (`at-most-once`), or never lost while Kafka can be reached again (`at-least-once`). */
+export type Delivery = 'at-most-once' | 'at-least-once'
+
+/** What becomes of a request that finds the stream's buffer full: refused with 503, accepted and dropped, or made to wait. */
+export type OnBufferFull = 'reject' | 'drop' | 'block'
+
+/** Kafka's `compression.type`, but for `producer` and `uncompressed`, which only topics have. */
+export type CompressionType = 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd'
+
+/** A row of the preset table in the documentation: the source document's producer configurations. */
+export type Preset = 'telemetry' | 'logs' | 'critical'
+
+/** The settings of one stream's producer, in Kafka's terms (`org.apache.kafka.clients.producer.ProducerConfig`). */
+export interface ProducerConfig {
+  /** `acks`: 0 no acknowledgment, 1 the leader's, -1 all in-sync replicas'. */
+  readonly acks: 0 | 1 | -1
+  /** `retries`: how often a failed batch is sent again. 0 for every at-most-once stream. */
+  readonly retries: number
+  /** `retry.backoff.ms`: pause before a batch is sent again. */
+  readonly retryBackoffMs: number
+  /** `linger.ms`: longest wait for a batch to fill. */
+  readonly lingerMs: number
+  /** `batch.size`: a batch is closed when the next record would pass it. One larger record gets a batch of its own. */
+  readonly batchSizeBytes: number
+  /** `buffer.memory`: ceiling of what is queued, in the socket and unconfirmed, in bytes. */
+  readonly bufferMemoryBytes: number
+  /** `max.block.ms`: longest wait for room where `onBufferFull` is `block`. */
+  readonly maxBlockMs: number
+  /** `max.in.flight.requests.per.connection`: produce requests written and not yet confirmed. */
+  readonly maxInFlight: number
+  /** `delivery.timeout.ms`: from append to outcome; after it a record that was not written is dropped as `expired`. */
+  readonly deliveryTimeoutMs: number
+  /** `request.timeout.ms`: longest wait for a broker's response. */
+  readonly requestTimeoutMs: number
+  /** `max.request.size`: ceiling of a produce request, and so of a record, in bytes. */
+  readonly maxRequestSizeBytes: number
+  /** `compression.type` of the batches. */
+  readonly compressionType: CompressionType
+  /** `enable.idempotence`: sequence numbers, so that a batch that is sent again is stored once (KIP-98). */
+  readonly enableIdempotence: boolean
+  /** `confirm.interval.ms`: how often acks=0 writes are confirmed by a barrier; null when `confirm: off`. */
+  readonly confirmIntervalMs: number | null
+}
+
+/** One stream: what a client writes to. */
+export interface StreamConfig {
+  readonly name: string
+  readonly topic: string
+  readonly delivery: Delivery
+  readonly preset: Preset
+  /** `telemetry`: the built-in schema. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
+  readonly schema: 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+  readonly onBufferFull: OnBufferFull
+  /** The same for the beacon routes, whose clients do not read replies; `drop` unless set. */
+  readonly beaconOnBufferFull: OnBufferFull
+  readonly producer: ProducerConfig
+}
+
+/** SASL mechanisms that Chute offers. */
+export type SaslMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512'
+
+/** How to reach Kafka. */
+export interface KafkaConfig {
+  /** `host:port` of the bootstrap brokers; never empty. */
+  readonly brokers: readonly string[]
+  readonly clientId: string
+  /** null: plain text. PEM texts, already read from their files. */
+  readonly ssl: {
+    readonly ca: string | null
+    readonly cert: string | null
+    readonly key: string | null
+    readonly rejectUnauthorized: boolean
+    readonly servername: string | null
+  } | null
+  readonly sasl: { readonly mechanism: SaslMechanism; readonly username: string; readonly password: string } | null
+  readonly connectionTimeoutMs: number
+  /** Topics that are missing at start are created when `create` is true; a produce never creates one. */
+  readonly topics: { readonly create: boolean; readonly partitions: number; readonly replicationFactor: number }
+  /** Longest age of the partition leaders that producers go by, in milliseconds (`metadata.max.age.ms`). */
+  readonly metadataMaxAgeMs: number
+}
+
+/** Limits of what one request may carry. */
+export interface HttpLimits {
+  /** Of the body as received, and of the body after inflating, in bytes. */
+  readonly bodyBytes: number
+  /** Of one event's JSON, in bytes; the topic's `max.message.bytes` may be lower and then rules. */
+  readonly eventBytes: number
+  /** Events in one request. */
+  readonly eventsPerRequest: number
+  /** Nesting of one event's JSON. */
+  readonly depth: number
+  /** From the first byte of a request to its last, in milliseconds; then 408. */
+  readonly bodyTimeoutMs: number
+}
+
+/** The HTTP side. */
+export interface HttpConfig {
+  readonly host: string
+  readonly port: number
+  /** null: `/metrics`, health and docs are on `port`. */
+  readonly adminPort: number | null
+  /** Exact origins; `*` alone allows any (and is then echoed, since sendBeacon sends credentials). Empty: no cross-origin use. */
+  readonly corsOrigins: readonly string[]
+  /** null: no limit. */
+  readonly rateLimit: { readonly max: number; readonly windowMs: number } | null
+  /** Number of proxies in front that append to X-Forwarded-For; 0: none is trusted. */
+  readonly trustProxyHops: number
+  readonly limits: HttpLimits
+}
+
+/** The whole configuration of one gateway process. */
+export interface Config {
+  readonly http: HttpConfig
+  readonly kafka: KafkaConfig
+  /** In order of declaration; names are unique, and no topic has two deliveries. */
+  readonly streams: readonly StreamConfig[]
+  readonly shutdownTimeoutMs: number
+  /** `CHUTE_DATA_DIR`: where critical events are kept before they are answered; null: in memory. */
+  readonly dataDir: string | null
+  readonly workers: number
+  readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
+}

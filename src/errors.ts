@@ -1,0 +1,65 @@
+/**
+ * The closed table of what can go wrong for a client: a stable code, its HTTP status and its title. The same code is the
+ * problem's `code`, the metric's label and the log's field; `openapi.yaml` is generated from here. Branch on codes, never
+ * on messages.
+ */
+export const errorTable = {
+  // of a request: nothing of it was accepted
+  malformed_json: { status: 400, title: 'The body is not valid JSON' },
+  invalid_utf8: { status: 400, title: 'The body is not valid UTF-8' },
+  empty_body: { status: 400, title: 'The body is empty' },
+  invalid_encoding: { status: 400, title: 'The body does not match its Content-Encoding' },
+  invalid_request: { status: 400, title: 'The request cannot be read' },
+  all_events_invalid: { status: 400, title: 'No event of the request is valid' },
+  strict_rejected: { status: 400, title: 'An event is invalid and handling is strict' },
+  too_many_events: { status: 413, title: 'The request carries too many events' },
+  origin_not_allowed: { status: 403, title: 'The origin is not allowed' },
+  unknown_stream: { status: 404, title: 'There is no such stream' },
+  not_found: { status: 404, title: 'There is no such resource' },
+  method_not_allowed: { status: 405, title: 'The method is not allowed here' },
+  body_timeout: { status: 408, title: 'The body took too long' },
+  body_too_large: { status: 413, title: 'The body is too large' },
+  unsupported_media_type: { status: 415, title: 'The media type is not supported' },
+  unsupported_encoding: { status: 415, title: 'The content encoding is not supported' },
+  rate_limited: { status: 429, title: 'Too many requests' },
+  headers_too_large: { status: 431, title: 'The request header fields are too large' },
+  buffer_full: { status: 503, title: 'The buffer of the stream is full' },
+  stream_unavailable: { status: 503, title: 'Kafka does not take records of this stream' },
+  shutting_down: { status: 503, title: 'The gateway is shutting down' },
+  delivery_failed: { status: 503, title: 'The records were accepted and then lost' },
+  internal: { status: 500, title: 'The gateway failed' },
+  // of one event: the others of the request are not harmed
+  invalid_json: { status: 400, title: 'The event is not valid JSON' },
+  invalid_event: { status: 400, title: 'The event does not fit the schema of the stream' },
+  event_too_large: { status: 413, title: 'The event is larger than the topic takes' },
+  too_deep: { status: 400, title: 'The event is nested too deeply' },
+} as const
+
+/** See {@link errorTable}. */
+export type ErrorCode = keyof typeof errorTable
+
+/** An error that a client is told about. `detail` says what is wrong with this request and what would be right. */
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError'
+  readonly code: ErrorCode
+  /** Members of the problem+json reply beside the standard ones (RFC 9457, section 3.2), such as `limit` or `streams`. */
+  readonly extensions: Readonly<Record<string, unknown>>
+  /** For 429 and 503: when to come back. */
+  readonly retryAfterSeconds: number | null
+
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { cause?: unknown; extensions?: Record<string, unknown>; retryAfterSeconds?: number } = {},
+  ) {
+    super(detail, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.extensions = options.extensions ?? {}
+    this.retryAfterSeconds = options.retryAfterSeconds ?? null
+  }
+
+  /** HTTP status of the reply. */
+  get status(): number {
+    return errorTable[this.code].status
+  }
+}

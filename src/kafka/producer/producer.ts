@@ -1,0 +1,129 @@
+import type { Delivery, StreamConfig } from '../../config/config.ts'
+import type { DropReason, Outcome } from './outcome.ts'
+
+/**
+ * What the rest of Chute sees of a stream's producer: room is reserved for a whole request, then every event of it is
+ * appended, and nothing of that can fail or wait. What becomes of the records is told by {@link ProducerStats}, and to
+ * whoever asked for it by {@link PendingBatch.onSettled}.
+ */
+export interface Producer {
+  readonly stream: StreamConfig
+  /**
+   * Largest record, key and value together, that the topic takes, in bytes. The lower of `max.request.size` and the
+   * topic's `max.message.bytes`, with a margin. An event above it must be refused before it is appended: with acks=0
+   * one refusal by the broker loses what follows it.
+   */
+  readonly maxRecordBytes: number
+  /**
+   * Whether records can be appended at all. `unknown_topic` and `not_authorized`: Kafka said so at the last look, and
+   * the request must be refused with 503. `closing`: the gateway is shutting down.
+   */
+  readonly admission: 'open' | 'unknown_topic' | 'not_authorized' | 'closing'
+  /**
+   * Takes room for a whole request, or none of it.
+   * @param sizeBytes sum of {@link recordSizeUpperBound} over the request's records.
+   * @returns false if `buffer.memory` would be passed: nothing was accepted.
+   */
+  reserve(sizeBytes: number): boolean
+  /** Gives back room that was reserved and is not going to be used. */
+  unreserve(sizeBytes: number): void
+  /**
+   * As {@link reserve}, but waits for room, in order of asking, for `max.block.ms` at most.
+   * @returns false when the time ran out.
+   */
+  reserveOrWait(sizeBytes: number): Promise<boolean>
+  /**
+   * Accepts one record, for which room was reserved: the bytes are copied before this returns.
+   * @param body holds the value at [start, end).
+   * @param key the record's key, or null: then the record goes to the partition in use (KIP-480).
+   * @param timestampMs the record's timestamp: the gateway's clock, never the event's.
+   * @returns the batch that took it; the record is the last in it.
+   */
+  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch
+  /** Books `count` records that are accepted and dropped on the spot, since the buffer is full. */
+  drop(count: number): void
+  /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */
+  retryAfterSeconds(): number
+  readonly stats: ProducerStats
+}
+
+/** A batch on its way, as somebody sees it who waits for a record in it. */
+export interface PendingBatch {
+  readonly partition: number
+  readonly recordCount: number
+  /** Calls back once, with the batch's outcome. At most one call per subscription, never before this returns. */
+  onSettled(listener: (settlement: Settlement) => void): void
+}
+
+/** How a batch ended. */
+export interface Settlement {
+  readonly outcome: Outcome
+  /** Null unless `dropped`. */
+  readonly reason: DropReason | null
+  readonly partition: number
+  /** Offset of the batch's first record where the broker told it, else null. */
+  readonly baseOffset: bigint | null
+}
+
+/** The account of one stream and the state of its producer, read at scrape and at shutdown. Counters only grow. */
+export interface ProducerStats {
+  readonly stream: string
+  readonly topic: string
+  readonly delivery: Delivery
+  /** Records that were answered with 202. Always: accepted = buffered + inFlight + the sum of the outcomes. */
+  readonly accepted: number
+  /** Records in open or closed batches that were not written. */
+  readonly buffered: number
+  /** Records written and without an outcome. */
+  readonly inFlight: number
+  readonly confirmed: number
+  readonly sent: number
+  readonly suspectedLost: number
+  readonly acked: number
+  readonly dropped: Readonly<Record<DropReason, number>>
+  /** `record-send-total` of Kafka: records handed to the sender's socket. */
+  readonly recordSendTotal: number
+  /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */
+  readonly recordErrorTotal: number
+  /** Errors ÷ attempts over the last 30 s, 0 to 1. */
+  readonly recordErrorRate: number
+  readonly bufferTotalBytes: number
+  readonly bufferAvailableBytes: number
+  /** Mean size of the batches of the last 30 s as written, in bytes; 0 when there was none (`batch-size-avg`). */
+  readonly batchSizeAvg: number
+  /** At least one connection to a broker of this stream is open. */
+  readonly connected: boolean
+  /** The circuit breaker keeps the stream from connecting for the moment. */
+  readonly circuitOpen: boolean
+  /** Every partition of the topic has been seen, at least once since start. */
+  readonly topicKnown: boolean
+  /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
+  readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
+}
+
+/** What a producer tells as it happens, a call a batch or a request and never a call a record. */
+export interface ProducerTelemetry {
+  /** A batch was written. `queueTimeMs`: from its first append. `sizeBytes`: on the wire. */
+  batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void
+  /** A produce request was answered, or, with acks=0, handed to the kernel. */
+  requestCompleted(latencyMs: number): void
+}
+
+/** Where a producer says what an operator should know. pino's loggers fit. */
+export interface Logger {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** Fixed part of a record batch: its header (61 bytes) and the most that a record adds to its key and value (21 + varints). */
+const recordOverheadBytes = 96
+
+/**
+ * Room to reserve for one record: never less than what it takes, a batch of its own included (as Kafka's
+ * `AbstractRecords.estimateSizeInBytesUpperBound`). What is not needed goes back when the batch is closed.
+ */
+export function recordSizeUpperBound(keyBytes: number, valueBytes: number): number {
+  return recordOverheadBytes + keyBytes + valueBytes
+}
