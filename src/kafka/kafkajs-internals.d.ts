@@ -1,0 +1,81 @@
+/**
+ * The parts of kafkajs 2.2.4 that are reached from `producer/transport.ts` and from nowhere else. They are not its public
+ * interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
+ */
+declare module 'kafkajs/src/network/connectionPool.js' {
+  import type { Socket } from 'node:net'
+
+  export interface InternalLogger {
+    namespace(name: string): InternalLogger
+    debug(message: string, extra?: object): void
+    info(message: string, extra?: object): void
+    warn(message: string, extra?: object): void
+    error(message: string, extra?: object): void
+  }
+
+  export interface QueueEntry {
+    readonly apiKey: number
+    readonly apiVersion: number
+    readonly apiName: string
+    readonly correlationId: number
+    resolve(response: { payload: Buffer | null }): void
+    reject(error: Error): void
+  }
+
+  export interface RequestQueue {
+    readonly pending: readonly unknown[]
+    push(request: {
+      entry: QueueEntry
+      expectResponse: boolean
+      requestTimeout: number | null
+      sendRequest(): void
+    }): void
+    maybeThrottle(throttleTimeMs: number): void
+    scheduleCheckPendingRequests(): void
+    destroy(): void
+  }
+
+  export interface Connection {
+    readonly clientId: string
+    readonly socket: Socket
+    readonly requestQueue: RequestQueue
+    connectionStatus: 'connected' | 'disconnecting' | 'disconnected'
+    nextCorrelationId(): number
+    isConnected(): boolean
+    isAuthenticated(): boolean
+    rejectRequests(error: Error): void
+  }
+
+  export default class ConnectionPool {
+    constructor(options: {
+      host: string
+      port: number
+      ssl: object | null
+      sasl: object | null
+      clientId: string
+      logger: InternalLogger
+      socketFactory: (options: { host: string; port: number; ssl: object | null; onConnect: () => void }) => Socket
+      connectionTimeout: number
+      requestTimeout: number
+      enforceRequestTimeout: boolean
+      maxInFlightRequests: number | null
+      reauthenticationThreshold: number
+    })
+    readonly pool: readonly Connection[]
+  }
+}
+
+declare module 'kafkajs/src/broker/index.js' {
+  import type ConnectionPool from 'kafkajs/src/network/connectionPool.js'
+  import type { InternalLogger } from 'kafkajs/src/network/connectionPool.js'
+
+  export default class Broker {
+    constructor(options: {
+      connectionPool: ConnectionPool
+      logger: InternalLogger
+      authenticationTimeout: number
+      allowAutoTopicCreation: boolean
+    })
+    connect(): Promise<void>
+  }
+}

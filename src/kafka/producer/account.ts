@@ -1,0 +1,127 @@
+import { dropReasons, type DropReason, type Outcome } from './outcome.ts'
+import type { BufferMemory } from './buffer-memory.ts'
+import type { RecordBatch } from './record-batch.ts'
+import { RollingSum } from './rolling-sum.ts'
+
+/**
+ * The account of one stream, and the one place in the code where a record gets its outcome. At every moment
+ * accepted = buffered + in flight + the sum of the outcomes: each method moves records from one term to another, and a
+ * batch that already has an outcome can't get a second one.
+ */
+export class Account {
+  accepted = 0
+  buffered = 0
+  inFlight = 0
+  confirmed = 0
+  sent = 0
+  suspectedLost = 0
+  acked = 0
+  readonly dropped = Object.fromEntries(dropReasons.map((reason) => [reason, 0])) as Record<DropReason, number>
+  /** Records that were handed to a socket, or dropped before they could be: Kafka's `record-send-total`, the attempts. */
+  recordSendTotal = 0
+  /** Records that ended as an error. */
+  recordErrorTotal = 0
+  /** Of these, those that the producer saw fail itself: the document's `sendErrors`, without the barrier's suspects. */
+  localErrorTotal = 0
+
+  readonly #memory: BufferMemory
+  readonly #recentAttempts = new RollingSum(rateWindowSeconds)
+  readonly #recentErrors = new RollingSum(rateWindowSeconds)
+
+  constructor(memory: BufferMemory) {
+    this.#memory = memory
+  }
+
+  /** One record was appended to an open batch. */
+  accept(): void {
+    this.accepted++
+    this.buffered++
+  }
+
+  /** `count` records were accepted only to be dropped, since the buffer is full. */
+  acceptAndDrop(count: number): void {
+    this.accepted += count
+    this.dropped.buffer_full += count
+    this.#attempt(count)
+    this.#error(count)
+    this.localErrorTotal += count
+  }
+
+  /** A batch is being handed to a socket. A batch that is sent again is in flight already. */
+  written(batch: RecordBatch): void {
+    if (batch.state === 'written') return
+    if (batch.state !== 'closed') throw new Error(`a batch that is ${batch.state} cannot be written`)
+    batch.state = 'written'
+    this.buffered -= batch.recordCount
+    this.inFlight += batch.recordCount
+    this.#attempt(batch.recordCount)
+  }
+
+  /**
+   * Gives every record of a batch its outcome, lets go of its bytes and of its room in the buffer, and tells those who wait.
+   * @param reason why, if it was dropped; else null.
+   * @param baseOffset offset of its first record where the broker told it.
+   */
+  settle(
+    batch: RecordBatch,
+    outcome: Outcome,
+    reason: DropReason | null = null,
+    baseOffset: bigint | null = null,
+  ): void {
+    const { recordCount, state } = batch
+    if (state === 'settled') throw new Error('a batch got a second outcome')
+    if (state === 'written') {
+      this.inFlight -= recordCount
+    } else {
+      this.buffered -= recordCount
+      this.#attempt(recordCount)
+    }
+    batch.state = 'settled'
+    this.#book(outcome, reason, recordCount)
+    batch.release()
+    this.#memory.release(batch.chargedBytes)
+    batch.notifySettled({ outcome, reason, partition: batch.partition, baseOffset })
+  }
+
+  /** Errors ÷ attempts over the last 30 s, 0 to 1 (the document's `record-error-rate`). */
+  get recordErrorRate(): number {
+    const errors = this.#recentErrors.sum()
+    return errors === 0 ? 0 : Math.min(1, errors / Math.max(errors, this.#recentAttempts.sum()))
+  }
+
+  #book(outcome: Outcome, reason: DropReason | null, count: number): void {
+    switch (outcome) {
+      case 'confirmed':
+        this.confirmed += count
+        return
+      case 'sent':
+        this.sent += count
+        return
+      case 'acked':
+        this.acked += count
+        return
+      case 'suspected_lost':
+        this.suspectedLost += count
+        this.#error(count)
+        return
+      case 'dropped':
+        if (reason === null) throw new Error('a drop needs its reason')
+        this.dropped[reason] += count
+        this.#error(count)
+        this.localErrorTotal += count
+    }
+  }
+
+  #attempt(count: number): void {
+    this.recordSendTotal += count
+    this.#recentAttempts.add(count)
+  }
+
+  #error(count: number): void {
+    this.recordErrorTotal += count
+    this.#recentErrors.add(count)
+  }
+}
+
+/** The window of Kafka's own rates (`metrics.sample.window.ms`). */
+const rateWindowSeconds = 30

@@ -1,0 +1,255 @@
+import type { BatchBuffers } from './batch-buffers.ts'
+import type { BufferMemory } from './buffer-memory.ts'
+import { codecFor, type Codec } from './compression.ts'
+import { partitionForKey } from './murmur2.ts'
+import { RecordBatch } from './record-batch.ts'
+import type { ProducerConfig } from '../../config/config.ts'
+
+/**
+ * Collects records into one open batch a partition and says which batches are due: full, lingered, or wanted by a flush
+ * (as Kafka's `RecordAccumulator`). It never sends and never settles; batches of a partition leave it in the order in
+ * which they were opened.
+ */
+export class Accumulator {
+  readonly #config: ProducerConfig
+  readonly #memory: BufferMemory
+  readonly #buffers: BatchBuffers
+  readonly #onReady: () => void
+  readonly #codec: Codec | null
+  #queues: PartitionQueue[] = []
+  /** Partition that records without a key go to until its batch is full (KIP-480). */
+  #stickyPartition = 0
+  #lingerTimer: NodeJS.Timeout | null = null
+  #flushing = false
+  /** No batch may be larger than the topic's `max.message.bytes`. */
+  batchSizeLimitBytes: number
+
+  /** @param options.onReady is called when a batch has become due; it may be called when none has. */
+  constructor(options: {
+    config: ProducerConfig
+    memory: BufferMemory
+    buffers: BatchBuffers
+    onReady: () => void
+  }) {
+    this.#config = options.config
+    this.#memory = options.memory
+    this.#buffers = options.buffers
+    this.#onReady = options.onReady
+    this.#codec = codecFor(options.config.compressionType)
+    this.batchSizeLimitBytes = options.config.batchSizeBytes
+    this.partitionCount = 1
+  }
+
+  /** Partitions that records are spread over. It only grows: Kafka can add partitions and never takes one away. */
+  get partitionCount(): number {
+    return this.#queues.length
+  }
+
+  set partitionCount(count: number) {
+    while (this.#queues.length < count) this.#queues.push(new PartitionQueue(this.#queues.length))
+  }
+
+  /**
+   * Copies one record into the open batch of its partition.
+   * @param chargedBytes the room that was reserved for it; the batch holds it from now on.
+   */
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: string | null,
+    timestampMs: number,
+    chargedBytes: number,
+  ): RecordBatch {
+    if (key === null) {
+      const queue = this.#queues[this.#stickyPartition]!
+      return this.#appendTo(queue, body, start, end, null, 0, timestampMs, chargedBytes)
+    }
+    let keyBuffer = keyScratch
+    let keyBytes: number
+    if (key.length * 3 <= keyScratch.length) {
+      keyBytes = keyScratch.write(key)
+    } else {
+      keyBuffer = Buffer.from(key)
+      keyBytes = keyBuffer.length
+    }
+    const partition = partitionForKey(keyBuffer, keyBytes, this.#queues.length)
+    return this.#appendTo(this.#queues[partition]!, body, start, end, keyBuffer, keyBytes, timestampMs, chargedBytes)
+  }
+
+  #appendTo(
+    queue: PartitionQueue,
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyBytes: number,
+    timestampMs: number,
+    chargedBytes: number,
+  ): RecordBatch {
+    const limit = this.batchSizeLimitBytes
+    let batch = queue.open
+    if (batch === null || !batch.append(body, start, end, key, keyBytes, timestampMs, limit)) {
+      if (batch !== null) {
+        this.#close(queue)
+        if (key === null) this.#switchStickyPartition()
+        this.#onReady()
+      }
+      batch = this.#open(queue, end - start + keyBytes)
+      batch.append(body, start, end, key, keyBytes, timestampMs, limit)
+    }
+    batch.chargedBytes += chargedBytes
+    return batch
+  }
+
+  #open(queue: PartitionQueue, firstRecordBytes: number): RecordBatch {
+    const buffer = this.#buffers.take(Math.max(queue.usualBatchBytes, firstRecordBytes + 96))
+    const batch = new RecordBatch(queue.partition, performance.now(), buffer, this.#buffers.give)
+    queue.open = batch
+    if (this.#config.lingerMs === 0) this.#onReady()
+    else this.#lingerTimer ??= setTimeout(this.#lingered, this.#config.lingerMs)
+    return batch
+  }
+
+  readonly #lingered = (): void => {
+    this.#lingerTimer = null
+    this.#onReady()
+    this.armLinger()
+  }
+
+  /** Sets the linger timer for the oldest open batch that is not due yet. One timer a stream, not one a batch. */
+  armLinger(): void {
+    if (this.#lingerTimer !== null) return
+    const now = performance.now()
+    let nextMs = Infinity
+    for (const { open } of this.#queues) {
+      if (open === null) continue
+      const dueInMs = open.createdAtMs + this.#config.lingerMs - now
+      if (dueInMs > 0 && dueInMs < nextMs) nextMs = dueInMs
+    }
+    if (nextMs !== Infinity) this.#lingerTimer = setTimeout(this.#lingered, Math.max(1, nextMs))
+  }
+
+  /** Every partition's queue. The sender walks it, from a place that moves on, so that no partition is always last. */
+  get queues(): readonly PartitionQueue[] {
+    return this.#queues
+  }
+
+  /**
+   * The batch of a partition that can be sent now, without taking it; null if none is due or a codec still works on it.
+   * An open batch that is due is closed by this.
+   */
+  peek(queue: PartitionQueue, nowMs: number): RecordBatch | null {
+    if (queue.isEmpty) {
+      const { open } = queue
+      if (open === null || (!this.#flushing && nowMs - open.createdAtMs < this.#config.lingerMs - 0.5)) return null
+      this.#close(queue)
+    }
+    const head = queue.head
+    return head === null || head.compressing ? null : head
+  }
+
+  /** From now on every batch is due at once: the gateway is shutting down, or somebody waits. */
+  flush(): void {
+    this.#flushing = true
+    this.#onReady()
+  }
+
+  /** Takes away all batches, the open ones too: what is left at the end of a shutdown. */
+  takeAll(): RecordBatch[] {
+    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
+    this.#lingerTimer = null
+    const batches: RecordBatch[] = []
+    for (const queue of this.#queues) {
+      for (let batch = queue.take(); batch !== null; batch = queue.take()) batches.push(batch)
+      if (queue.open !== null) batches.push(queue.open)
+      queue.open = null
+    }
+    return batches
+  }
+
+  #close(queue: PartitionQueue): void {
+    const batch = queue.open!
+    queue.open = null
+    batch.close()
+    queue.usualBatchBytes = Math.min(batch.uncompressedBytes, this.batchSizeLimitBytes)
+    queue.push(batch)
+    this.#recharge(batch)
+    if (this.#codec !== null) void this.#compress(batch, this.#codec)
+  }
+
+  async #compress(batch: RecordBatch, codec: Codec): Promise<void> {
+    batch.compressing = true
+    try {
+      const compressed = await codec.compress(batch.records)
+      if (batch.state !== 'closed') return
+      batch.setCompressed(codec.attribute, compressed)
+      this.#recharge(batch)
+    } catch {
+      // It goes uncompressed: a codec that fails is no reason to lose records.
+    } finally {
+      batch.compressing = false
+      this.#onReady()
+    }
+  }
+
+  /** Gives back what was reserved above the batch's real size. */
+  #recharge(batch: RecordBatch): void {
+    const surplus = batch.chargedBytes - batch.sizeBytes
+    if (surplus <= 0) return
+    batch.chargedBytes -= surplus
+    this.#memory.release(surplus)
+  }
+
+  #switchStickyPartition(): void {
+    const count = this.#queues.length
+    if (count > 1) this.#stickyPartition = (this.#stickyPartition + 1 + Math.floor(Math.random() * (count - 1))) % count
+  }
+}
+
+/** The batches of one partition: those that are closed, oldest first, and the open one behind them. */
+export class PartitionQueue {
+  readonly partition: number
+  open: RecordBatch | null = null
+  /** Size of the last batch: the next one starts with a buffer as large, and does not grow step by step. */
+  usualBatchBytes = 0
+  #closed: RecordBatch[] = []
+  #first = 0
+
+  constructor(partition: number) {
+    this.partition = partition
+  }
+
+  /** No closed batch is waiting. */
+  get isEmpty(): boolean {
+    return this.#first === this.#closed.length
+  }
+
+  /** The oldest closed batch, left where it is. */
+  get head(): RecordBatch | null {
+    return this.#closed[this.#first] ?? null
+  }
+
+  /** Adds a closed batch behind the others. */
+  push(batch: RecordBatch): void {
+    this.#closed.push(batch)
+  }
+
+  /** Takes the oldest closed batch. */
+  take(): RecordBatch | null {
+    const batch = this.#closed[this.#first]
+    if (batch === undefined) return null
+    this.#first++
+    if (this.#first === this.#closed.length || this.#first === compactAt) {
+      this.#closed.splice(0, this.#first)
+      this.#first = 0
+    }
+    return batch
+  }
+}
+
+/** A queue is moved together once this many of its batches were taken: an array's `shift` would move it every time. */
+const compactAt = 1024
+
+/** Where keys become bytes; a key that could be longer gets a buffer of its own. */
+const keyScratch = Buffer.allocUnsafe(4096)

@@ -1,0 +1,96 @@
+import { CircuitBreaker } from './circuit-breaker.ts'
+import type { BrokerAddress } from './cluster-metadata.ts'
+import type { BrokerConnection, Transport } from './transport.ts'
+
+/**
+ * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
+ * is up and when it is down, and tries again with growing pauses until it is stopped.
+ */
+export class BrokerSession {
+  readonly #options: BrokerSessionOptions
+  readonly #breaker = new CircuitBreaker()
+  #connection: BrokerConnection | null = null
+  #timer: NodeJS.Timeout | null = null
+  #connecting = false
+  #stopped = false
+
+  constructor(options: BrokerSessionOptions) {
+    this.#options = options
+    void this.#connect()
+  }
+
+  /** The open connection, or null. */
+  get connection(): BrokerConnection | null {
+    return this.#connection
+  }
+
+  /** The breaker holds the next try back. */
+  get isCircuitOpen(): boolean {
+    return this.#connection === null && this.#breaker.isOpen
+  }
+
+  /** The broker did something useful: only then is the breaker closed, so that accepting connections is not enough. */
+  succeeded(): void {
+    this.#breaker.succeeded()
+  }
+
+  /** Ends the connection because of `cause` and tries again later. */
+  fail(cause: Error): void {
+    this.#connection?.destroy(cause)
+  }
+
+  /** Ends the connection and does not come back. */
+  stop(cause: Error): void {
+    this.#stopped = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#connection?.destroy(cause)
+  }
+
+  async #connect(): Promise<void> {
+    const address = this.#options.address()
+    if (this.#stopped || this.#connecting) return
+    if (address === null) {
+      this.#retryLater()
+      return
+    }
+    this.#connecting = true
+    try {
+      const { transport, requestTimeoutMs } = this.#options
+      const connection = await transport.connect(address.host, address.port, requestTimeoutMs)
+      this.#connecting = false
+      if (this.#stopped) {
+        connection.destroy(new Error('not needed any more'))
+        return
+      }
+      this.#connection = connection
+      connection.onClose((cause) => this.#down(cause))
+      if (connection.isOpen) this.#options.onUp(connection)
+    } catch (error) {
+      this.#connecting = false
+      this.#down(error as Error)
+    }
+  }
+
+  #down(cause: Error): void {
+    this.#connection = null
+    this.#breaker.failed()
+    this.#options.onDown(cause)
+    this.#retryLater()
+  }
+
+  #retryLater(): void {
+    if (this.#stopped) return
+    this.#timer = setTimeout(() => void this.#connect(), Math.max(20, this.#breaker.waitMs))
+  }
+}
+
+/** See {@link BrokerSession}. */
+export interface BrokerSessionOptions {
+  readonly transport: Transport
+  readonly requestTimeoutMs: number
+  /** Where the broker is now; null while it is not in the cluster. */
+  readonly address: () => BrokerAddress | null
+  readonly onUp: (connection: BrokerConnection) => void
+  /** The connection is gone, or could not be made. */
+  readonly onDown: (cause: Error) => void
+}

@@ -1,0 +1,90 @@
+import { RollingSum } from './rolling-sum.ts'
+
+/**
+ * The ledger of one stream's `buffer.memory`: what is queued, what a socket holds and what is written but not confirmed
+ * never passes the limit. Room is taken before a record exists and given back when its outcome is known.
+ */
+export class BufferMemory {
+  readonly totalBytes: number
+  #usedBytes = 0
+  readonly #drained = new RollingSum(drainWindowSeconds)
+  #waiters: Waiter[] = []
+
+  constructor(totalBytes: number) {
+    this.totalBytes = totalBytes
+  }
+
+  /** Room that is left, in bytes. */
+  get availableBytes(): number {
+    return this.totalBytes - this.#usedBytes
+  }
+
+  /**
+   * Takes room for a whole request, or none of it.
+   * @returns false if the limit would be passed, or if others already wait for room: they come first.
+   */
+  reserve(sizeBytes: number): boolean {
+    if (this.#waiters.length > 0 || this.#usedBytes + sizeBytes > this.totalBytes) return false
+    this.#usedBytes += sizeBytes
+    return true
+  }
+
+  /**
+   * As {@link reserve}, but waits its turn (`max.block.ms`; as Kafka's `BufferPool.allocate`, first come, first served).
+   * @returns false when the time ran out.
+   */
+  async reserveOrWait(sizeBytes: number, maxBlockMs: number): Promise<boolean> {
+    if (this.reserve(sizeBytes)) return true
+    return await new Promise<boolean>((resolve) => {
+      const waiter: Waiter = { sizeBytes, resolve, timer: setTimeout(() => this.#giveUp(waiter), maxBlockMs) }
+      this.#waiters.push(waiter)
+    })
+  }
+
+  /** Gives room back. */
+  release(sizeBytes: number): void {
+    if (sizeBytes === 0) return
+    this.#usedBytes -= sizeBytes
+    this.#drained.add(sizeBytes)
+    if (this.#waiters.length > 0) this.#serveWaiters()
+  }
+
+  /** Bytes that came free a second, lately. */
+  get drainBytesPerSecond(): number {
+    return this.#drained.sum() / drainWindowSeconds
+  }
+
+  /** Sends everybody away who waits for room: the producer is closing. */
+  close(): void {
+    for (const waiter of this.#waiters.splice(0)) {
+      clearTimeout(waiter.timer)
+      waiter.resolve(false)
+    }
+  }
+
+  #serveWaiters(): void {
+    let next = this.#waiters[0]
+    while (next !== undefined && this.#usedBytes + next.sizeBytes <= this.totalBytes) {
+      this.#waiters.shift()
+      clearTimeout(next.timer)
+      this.#usedBytes += next.sizeBytes
+      next.resolve(true)
+      next = this.#waiters[0]
+    }
+  }
+
+  #giveUp(waiter: Waiter): void {
+    this.#waiters = this.#waiters.filter((other) => other !== waiter)
+    waiter.resolve(false)
+    this.#serveWaiters()
+  }
+}
+
+interface Waiter {
+  readonly sizeBytes: number
+  readonly resolve: (granted: boolean) => void
+  readonly timer: NodeJS.Timeout
+}
+
+/** Long enough to smooth batches, short enough to follow an outage. */
+const drainWindowSeconds = 5

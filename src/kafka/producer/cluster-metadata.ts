@@ -1,0 +1,203 @@
+import { CircuitBreaker } from './circuit-breaker.ts'
+import { isStaleMetadata, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import type { Logger } from './producer.ts'
+import {
+  decodeDescribeMaxMessageBytes,
+  decodeMetadata,
+  encodeDescribeMaxMessageBytes,
+  encodeMetadata,
+  type ClusterView,
+} from './requests.ts'
+import type { BrokerConnection, Transport } from './transport.ts'
+import type { WireRequest } from './wire.ts'
+
+/**
+ * Who leads which partition, for all streams of a gateway, over one connection of its own. It looks again when it is told
+ * that something is stale, and every `maxAgeMs`; a topic that is gone or forbidden is told as such and harms no other.
+ */
+export class ClusterMetadata {
+  readonly #options: ClusterMetadataOptions
+  readonly #brokers = new Map<number, BrokerAddress>()
+  readonly #topics = new Map<string, TopicState>()
+  readonly #listeners: (() => void)[] = []
+  readonly #breaker = new CircuitBreaker()
+  #connection: BrokerConnection | null = null
+  #nextCandidate = 0
+  #timer: NodeJS.Timeout | null = null
+  #lookedAtMs = -Infinity
+  #limitsAtMs = -Infinity
+  #looking = false
+  #again = false
+  #stopped = false
+  /** A broker was reached at least once. */
+  everConnected = false
+
+  constructor(options: ClusterMetadataOptions) {
+    this.#options = options
+    for (const topic of options.topics) this.#topics.set(topic, unknownTopic)
+  }
+
+  /** Starts looking, in the background. */
+  start(): void {
+    this.refresh()
+  }
+
+  /** What is known of a topic. */
+  topic(name: string): TopicState {
+    return this.#topics.get(name) ?? unknownTopic
+  }
+
+  /** Where a broker is, or null if it is not in the cluster. */
+  broker(nodeId: number): BrokerAddress | null {
+    return this.#brokers.get(nodeId) ?? null
+  }
+
+  /** Any brokers that are known, for requests that every broker serves. */
+  get nodeIds(): number[] {
+    return [...this.#brokers.keys()]
+  }
+
+  /** Is called after every look that changed something. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Looks again soon: many calls make one look, and looks are at least 100 ms apart. */
+  refresh(): void {
+    if (this.#stopped) return
+    if (this.#looking) {
+      this.#again = true
+      return
+    }
+    this.#schedule(Math.max(0, this.#lookedAtMs + minIntervalMs - performance.now(), this.#breaker.waitMs))
+  }
+
+  /** Ends the connection. Nothing is looked at any more. */
+  stop(): void {
+    this.#stopped = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#connection?.destroy(new Error('the gateway stopped'))
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => void this.#look(), delayMs)
+  }
+
+  async #look(): Promise<void> {
+    this.#looking = true
+    this.#again = false
+    try {
+      const connection = await this.#connect()
+      const view = decodeMetadata(await this.#call(connection, encodeMetadata([...this.#topics.keys()])))
+      const limits = await this.#lookAtLimits(connection, view)
+      this.#breaker.succeeded()
+      this.everConnected = true
+      this.#apply(view, limits)
+    } catch (error) {
+      this.#breaker.failed()
+      this.#connection?.destroy(error as Error)
+      this.#connection = null
+      this.#options.logger.debug({ cause: (error as Error).message }, 'metadata could not be read')
+    } finally {
+      this.#looking = false
+      this.#lookedAtMs = performance.now()
+    }
+    if (this.#stopped) return
+    const incomplete = this.#breaker.failures > 0 || this.#again || this.#isIncomplete()
+    this.#schedule(incomplete ? Math.max(minIntervalMs, this.#breaker.waitMs) : this.#options.maxAgeMs)
+  }
+
+  /** A topic without a leader somewhere is looked at again at once, one that is missing with the usual patience. */
+  #isIncomplete(): boolean {
+    return [...this.#topics.values()].some((topic) => topic.leaders.includes(-1))
+  }
+
+  async #connect(): Promise<BrokerConnection> {
+    if (this.#connection?.isOpen === true && !this.#connection.isExpiring) return this.#connection
+    const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]
+    const { host, port } = candidates[this.#nextCandidate++ % candidates.length]!
+    this.#connection = await this.#options.transport.connect(host, port, requestTimeoutMs)
+    return this.#connection
+  }
+
+  async #call(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
+    return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
+  }
+
+  /** `max.message.bytes` changes rarely: it is read for topics that are new, and every half minute. */
+  async #lookAtLimits(connection: BrokerConnection, view: ClusterView): Promise<Map<string, number>> {
+    const known = view.topics.filter((topic) => topic.errorCode === kafkaErrors.none).map((topic) => topic.name)
+    const isNew = known.some((name) => this.topic(name).maxMessageBytes === null)
+    if (known.length === 0 || (!isNew && performance.now() - this.#limitsAtMs < limitsMaxAgeMs)) return new Map()
+    this.#limitsAtMs = performance.now()
+    return decodeDescribeMaxMessageBytes(await this.#call(connection, encodeDescribeMaxMessageBytes(known)))
+  }
+
+  #apply(view: ClusterView, limits: Map<string, number>): void {
+    this.#brokers.clear()
+    for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
+    for (const { name, errorCode, partitions } of view.topics) {
+      const before = this.topic(name)
+      const maxMessageBytes = limits.get(name) ?? before.maxMessageBytes ?? null
+      this.#topics.set(name, nextState(before, errorCode, partitions, maxMessageBytes))
+      const { status } = this.topic(name)
+      if (status !== before.status) this.#logStatus(name, status, errorCode)
+    }
+    for (const listener of this.#listeners) listener()
+  }
+
+  #logStatus(topic: string, status: TopicState['status'], errorCode: number): void {
+    const { logger } = this.#options
+    if (status === 'known') logger.info({ topic, partitions: this.topic(topic).leaders.length }, 'topic is known')
+    else logger.warn({ topic, status, kafkaError: kafkaErrorName(errorCode) }, 'topic cannot be written to')
+  }
+}
+
+/** See {@link ClusterMetadata}. */
+export interface ClusterMetadataOptions {
+  readonly transport: Transport
+  readonly bootstrap: readonly BrokerAddress[]
+  readonly topics: readonly string[]
+  /** `metadata.max.age.ms`: short, since it is also what notices a broker that hangs. */
+  readonly maxAgeMs: number
+  readonly logger: Logger
+}
+
+/** Where a broker listens. */
+export interface BrokerAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** What the cluster last said of a topic. */
+export interface TopicState {
+  readonly status: 'unseen' | 'known' | 'unknown_topic' | 'not_authorized'
+  /** Node id of each partition's leader, by partition; -1 while there is none. Never gets shorter while the topic is there. */
+  readonly leaders: readonly number[]
+  /** The topic's `max.message.bytes`; null until it was read. */
+  readonly maxMessageBytes: number | null
+}
+
+const unknownTopic: TopicState = { status: 'unseen', leaders: [], maxMessageBytes: null }
+
+function nextState(
+  before: TopicState,
+  errorCode: number,
+  partitions: readonly { partition: number; leader: number }[],
+  maxMessageBytes: number | null,
+): TopicState {
+  if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
+  if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopic) {
+    return { status: 'unknown_topic', leaders: [], maxMessageBytes: null }
+  }
+  if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
+  const leaders = Array.from({ length: partitions.length }, () => -1)
+  for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
+  return { status: leaders.length === 0 ? before.status : 'known', leaders, maxMessageBytes }
+}
+
+const minIntervalMs = 100
+const limitsMaxAgeMs = 30_000
+/** A broker that does not answer so small a question in this time is not the one to ask. */
+const requestTimeoutMs = 3_000

@@ -1,0 +1,61 @@
+/**
+ * Error codes of Kafka's protocol that Chute acts on (https://kafka.apache.org/protocol#protocol_error_codes,
+ * `org.apache.kafka.common.protocol.Errors`).
+ */
+export const kafkaErrors = {
+  none: 0,
+  corruptMessage: 2,
+  unknownTopicOrPartition: 3,
+  leaderNotAvailable: 5,
+  notLeaderOrFollower: 6,
+  requestTimedOut: 7,
+  messageTooLarge: 10,
+  networkException: 13,
+  invalidTopic: 17,
+  recordListTooLarge: 18,
+  notEnoughReplicas: 19,
+  notEnoughReplicasAfterAppend: 20,
+  topicAuthorizationFailed: 29,
+  clusterAuthorizationFailed: 31,
+  invalidTimestamp: 32,
+  outOfOrderSequenceNumber: 45,
+  duplicateSequenceNumber: 46,
+  invalidProducerEpoch: 47,
+  kafkaStorageError: 56,
+  unknownProducerId: 59,
+  fencedLeaderEpoch: 74,
+  unknownLeaderEpoch: 75,
+  invalidRecord: 87,
+  producerFenced: 90,
+} as const
+
+const names = new Map<number, string>(Object.entries(kafkaErrors).map(([name, code]) => [code, name]))
+
+/** The name of an error code for logs, or the code itself. */
+export function kafkaErrorName(code: number): string {
+  return names.get(code) ?? `error ${code}`
+}
+
+/** The broker is not, or not yet, the one to ask: metadata has to be looked up again. */
+export function isStaleMetadata(code: number): boolean {
+  return (
+    code === kafkaErrors.unknownTopicOrPartition ||
+    code === kafkaErrors.leaderNotAvailable ||
+    code === kafkaErrors.notLeaderOrFollower ||
+    code === kafkaErrors.kafkaStorageError ||
+    code === kafkaErrors.fencedLeaderEpoch ||
+    code === kafkaErrors.unknownLeaderEpoch
+  )
+}
+
+/** The same batch can succeed when it is sent again (`org.apache.kafka.common.errors.RetriableException`). */
+export function isRetriable(code: number): boolean {
+  return (
+    isStaleMetadata(code) ||
+    code === kafkaErrors.corruptMessage ||
+    code === kafkaErrors.requestTimedOut ||
+    code === kafkaErrors.networkException ||
+    code === kafkaErrors.notEnoughReplicas ||
+    code === kafkaErrors.notEnoughReplicasAfterAppend
+  )
+}

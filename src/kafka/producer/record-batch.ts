@@ -1,0 +1,206 @@
+import { crc32c } from '@node-rs/crc32'
+import type { PendingBatch, Settlement } from './producer.ts'
+import { sizeOfVarint, writeVarint } from './varint.ts'
+
+/**
+ * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`), written as
+ * its records arrive: an append copies the bytes of one record and leaves no object behind.
+ *
+ * open → closed (its header is filled in and nothing can be appended) → written → settled, where it ends. `account.ts`
+ * moves it along the last two steps and is the only one that does.
+ */
+export class RecordBatch implements PendingBatch {
+  readonly partition: number
+  /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
+  readonly createdAtMs: number
+  state: 'open' | 'closed' | 'written' | 'settled' = 'open'
+  recordCount = 0
+  /** What the batch holds of its stream's buffer memory. Set back to its real size when it is closed. */
+  chargedBytes = 0
+  /** Size of the batch before compression; what `batch.size` limits. */
+  uncompressedBytes = recordBatchHeaderBytes
+  /** Set while a codec works on the batch; it is not sendable until then. */
+  compressing = false
+  /** How often it was written (at-least-once sends again). */
+  attempts = 0
+
+  #buffer: Buffer
+  #recycle: ((buffer: Buffer) => void) | null
+  #baseTimestampMs = 0
+  #maxTimestampMs = 0
+  #listeners: ((settlement: Settlement) => void)[] | null = null
+
+  /**
+   * @param buffer where the batch is written; it grows by doubling up to `sizeLimitBytes`.
+   * @param recycle takes the buffer back when the batch needs it no more.
+   */
+  constructor(partition: number, createdAtMs: number, buffer: Buffer, recycle: (buffer: Buffer) => void) {
+    this.partition = partition
+    this.createdAtMs = createdAtMs
+    this.#buffer = buffer
+    this.#recycle = recycle
+  }
+
+  /**
+   * Appends one record if it fits.
+   * @param key holds the key in its first `keyBytes` bytes; null for a record without one.
+   * @param sizeLimitBytes `batch.size`. The first record is taken whatever its size, as Kafka's producer does.
+   * @returns false if the batch is full.
+   */
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyBytes: number,
+    timestampMs: number,
+    sizeLimitBytes: number,
+  ): boolean {
+    const valueBytes = end - start
+    const offsetDelta = this.recordCount
+    if (offsetDelta === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
+    const timestampDelta = timestampMs - this.#baseTimestampMs
+    // attributes and the header count are one byte each
+    const recordBytes =
+      2 +
+      sizeOfVarint(timestampDelta) +
+      sizeOfVarint(offsetDelta) +
+      sizeOfVarint(key === null ? -1 : keyBytes) +
+      keyBytes +
+      sizeOfVarint(valueBytes) +
+      valueBytes
+    let offset = this.uncompressedBytes
+    const needed = offset + sizeOfVarint(recordBytes) + recordBytes
+    if (offsetDelta > 0 && (needed > sizeLimitBytes || Math.abs(timestampDelta) > maxTimestampDeltaMs)) return false
+    if (needed > this.#buffer.length) this.#grow(needed, sizeLimitBytes)
+
+    const buffer = this.#buffer
+    offset = writeVarint(buffer, recordBytes, offset)
+    buffer[offset++] = 0
+    offset = writeVarint(buffer, timestampDelta, offset)
+    offset = writeVarint(buffer, offsetDelta, offset)
+    if (key === null) {
+      offset = writeVarint(buffer, -1, offset)
+    } else {
+      offset = writeVarint(buffer, keyBytes, offset)
+      key.copy(buffer, offset, 0, keyBytes)
+      offset += keyBytes
+    }
+    offset = writeVarint(buffer, valueBytes, offset)
+    body.copy(buffer, offset, start, end)
+    offset += valueBytes
+    buffer[offset++] = 0
+
+    this.uncompressedBytes = offset
+    this.recordCount = offsetDelta + 1
+    if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
+    return true
+  }
+
+  /** Bytes on the wire: the whole batch, compressed where it is. */
+  get sizeBytes(): number {
+    return this.#size
+  }
+
+  #size = 0
+
+  /** Ends the batch: writes its header, without compression and idempotence. Its checksum is made by {@link seal}. */
+  close(): void {
+    const header = this.#buffer
+    header.writeInt32BE(0, 0) // base offset, high and low: the broker assigns it
+    header.writeInt32BE(0, 4)
+    header.writeInt32BE(-1, 12) // partition leader epoch
+    header[16] = 2 // magic
+    header.writeInt16BE(0, 21) // attributes: no compression, create time, not transactional
+    header.writeInt32BE(this.recordCount - 1, 23)
+    header.writeBigInt64BE(BigInt(this.#baseTimestampMs), 27)
+    header.writeBigInt64BE(BigInt(this.#maxTimestampMs), 35)
+    header.fill(0xff, 43, 57) // no producer id, epoch and sequence: -1
+    header.writeInt32BE(this.recordCount, 57)
+    this.#size = this.uncompressedBytes
+    this.state = 'closed'
+    this.#trim()
+  }
+
+  /** The records as they were appended: what a codec compresses. */
+  get records(): Buffer {
+    return this.#buffer.subarray(recordBatchHeaderBytes, this.#size)
+  }
+
+  /**
+   * Puts compressed records in the place of the plain ones.
+   * @param attribute the codec's number (bits 0–2 of the attributes).
+   */
+  setCompressed(attribute: number, records: Buffer): void {
+    const header = Buffer.allocUnsafeSlow(recordBatchHeaderBytes + records.length)
+    this.#buffer.copy(header, 0, 0, recordBatchHeaderBytes)
+    records.copy(header, recordBatchHeaderBytes)
+    header.writeInt16BE(attribute, 21)
+    this.release()
+    this.#buffer = header
+    this.#recycle = null
+    this.#size = header.length
+  }
+
+  /** Enters the idempotent producer's identity (KIP-98): the same bytes can then be written again and are stored once. */
+  setProducer(producerId: bigint, epoch: number, baseSequence: number): void {
+    this.#buffer.writeBigInt64BE(producerId, 43)
+    this.#buffer.writeInt16BE(epoch, 51)
+    this.#buffer.writeInt32BE(baseSequence, 53)
+  }
+
+  /** Fills in length and CRC-32C and gives the batch's bytes, valid until {@link release}. */
+  seal(): Buffer {
+    const bytes = this.#buffer.subarray(0, this.#size)
+    bytes.writeInt32BE(this.#size - 12, 8)
+    bytes.writeUInt32BE(crc32c(bytes.subarray(21)), 17)
+    return bytes
+  }
+
+  /** Lets go of the bytes: the kernel has them, or nobody will. */
+  release(): void {
+    const recycle = this.#recycle
+    this.#recycle = null
+    recycle?.(this.#buffer)
+    this.#buffer = released
+  }
+
+  /** @inheritdoc */
+  onSettled(listener: (settlement: Settlement) => void): void {
+    this.#listeners ??= []
+    this.#listeners.push(listener)
+  }
+
+  /** Tells those who wait. Called by the account, once. */
+  notifySettled(settlement: Settlement): void {
+    const listeners = this.#listeners
+    if (listeners === null) return
+    this.#listeners = null
+    for (const listener of listeners) queueMicrotask(() => listener(settlement))
+  }
+
+  #grow(needed: number, sizeLimitBytes: number): void {
+    const doubled = Math.min(this.#buffer.length * 2, sizeLimitBytes)
+    const grown = Buffer.allocUnsafeSlow(Math.max(doubled, needed))
+    this.#buffer.copy(grown, 0, 0, this.uncompressedBytes)
+    this.#recycle?.(this.#buffer)
+    this.#buffer = grown
+  }
+
+  /** Does not let a nearly empty batch keep a large buffer while it waits: memory is what the ledger says it is. */
+  #trim(): void {
+    if (this.#buffer.length < 2 * this.#size) return
+    const exact = Buffer.allocUnsafeSlow(this.#size)
+    this.#buffer.copy(exact, 0, 0, this.#size)
+    this.release()
+    this.#buffer = exact
+  }
+}
+
+/** Size of a record batch's header (version 2). */
+export const recordBatchHeaderBytes = 61
+
+/** A batch spans less than this; its deltas are 32-bit here, and nobody keeps a batch open for days. */
+const maxTimestampDeltaMs = 1 << 30
+
+const released = Buffer.alloc(0)

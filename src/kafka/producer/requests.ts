@@ -1,0 +1,185 @@
+import type { RecordBatch } from './record-batch.ts'
+import { WireReader, WireWriter, type WireRequest } from './wire.ts'
+
+/**
+ * The requests that Chute makes itself, each an `encode…` and its `decode…` (https://kafka.apache.org/protocol#protocol_messages).
+ * The versions are the newest non-flexible ones that Kafka 2.1 to 4.1 serve (KIP-896 removed older ones).
+ */
+
+/** What a broker says of one partition of a produce request. */
+export interface ProduceResult {
+  readonly partition: number
+  readonly errorCode: number
+  /** -1 with an error. */
+  readonly baseOffset: bigint
+}
+
+/** Produce, version 7: at most one batch a partition, as the record format 2 demands. The batches are sealed by this. */
+export function encodeProduce(
+  topic: string,
+  acks: 0 | 1 | -1,
+  timeoutMs: number,
+  batches: readonly RecordBatch[],
+): WireRequest {
+  const writer = new WireWriter()
+  writer.string(null).int16(acks).int32(timeoutMs).int32(1).string(topic).int32(batches.length)
+  const chunks: Buffer[] = []
+  for (const batch of batches) {
+    const bytes = batch.seal()
+    writer.int32(batch.partition).int32(bytes.length)
+    chunks.push(writer.take(), bytes)
+  }
+  return { apiKey: 0, apiVersion: 7, apiName: 'Produce', chunks }
+}
+
+/** The answer to a produce request of one topic, and how long the broker asks to be left alone (KIP-219). */
+export function decodeProduce(payload: Buffer): { results: ProduceResult[]; throttleTimeMs: number } {
+  const reader = new WireReader(payload)
+  const results = reader
+    .array(() => {
+      reader.string()
+      return reader.array(() => {
+        const result = { partition: reader.int32(), errorCode: reader.int16(), baseOffset: reader.int64() }
+        reader.int64() // log append time
+        reader.int64() // log start offset
+        return result
+      })
+    })
+    .flat()
+  return { results, throttleTimeMs: reader.int32() }
+}
+
+/** The log end offset of a partition, or why it is not known. */
+export interface PartitionOffset {
+  readonly partition: number
+  readonly errorCode: number
+  /** -1 with an error. */
+  readonly logEndOffset: bigint
+}
+
+/** ListOffsets, version 2, for the log end: only the leader of a partition that is online answers it without an error. */
+export function encodeListOffsets(topic: string, partitions: readonly number[]): WireRequest {
+  const writer = new WireWriter()
+  writer.int32(-1).int8(0).int32(1).string(topic).int32(partitions.length)
+  for (const partition of partitions) writer.int32(partition).int64(-1n)
+  return { apiKey: 2, apiVersion: 2, apiName: 'ListOffsets', chunks: [writer.take()] }
+}
+
+/** The answer to {@link encodeListOffsets}. */
+export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
+  const reader = new WireReader(payload)
+  reader.int32() // throttle time
+  return reader
+    .array(() => {
+      reader.string()
+      return reader.array(() => {
+        const partition = reader.int32()
+        const errorCode = reader.int16()
+        reader.int64() // timestamp
+        return { partition, errorCode, logEndOffset: reader.int64() }
+      })
+    })
+    .flat()
+}
+
+/** The cluster as one broker sees it. */
+export interface ClusterView {
+  readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
+  readonly topics: readonly {
+    readonly name: string
+    readonly errorCode: number
+    /** `leader` is -1 while there is none. */
+    readonly partitions: readonly { readonly partition: number; readonly leader: number }[]
+  }[]
+}
+
+/** Metadata, version 5, of the given topics. Topics are never created by it. */
+export function encodeMetadata(topics: readonly string[]): WireRequest {
+  const writer = new WireWriter()
+  writer.int32(topics.length)
+  for (const topic of topics) writer.string(topic)
+  writer.int8(0)
+  return { apiKey: 3, apiVersion: 5, apiName: 'Metadata', chunks: [writer.take()] }
+}
+
+/** The answer to {@link encodeMetadata}. */
+export function decodeMetadata(payload: Buffer): ClusterView {
+  const reader = new WireReader(payload)
+  reader.int32() // throttle time
+  const brokers = reader.array(() => {
+    const broker = { nodeId: reader.int32(), host: reader.string() ?? '', port: reader.int32() }
+    reader.string() // rack
+    return broker
+  })
+  reader.string() // cluster id
+  reader.int32() // controller id
+  const topics = reader.array(() => {
+    const errorCode = reader.int16()
+    const name = reader.string() ?? ''
+    reader.int8() // is internal
+    const partitions = reader.array(() => {
+      reader.int16() // error code: with one, the leader is -1
+      const partition = { partition: reader.int32(), leader: reader.int32() }
+      for (let i = 0; i < 3; i++) reader.array(() => reader.int32()) // replicas, in sync, offline
+      return partition
+    })
+    return { name, errorCode, partitions }
+  })
+  return { brokers, topics }
+}
+
+/** DescribeConfigs, version 1: `max.message.bytes` of the given topics. */
+export function encodeDescribeMaxMessageBytes(topics: readonly string[]): WireRequest {
+  const writer = new WireWriter()
+  writer.int32(topics.length)
+  for (const topic of topics) writer.int8(2).string(topic).int32(1).string('max.message.bytes')
+  writer.int8(0)
+  return { apiKey: 32, apiVersion: 1, apiName: 'DescribeConfigs', chunks: [writer.take()] }
+}
+
+/** `max.message.bytes` by topic; a topic whose settings may not be read is missing. */
+export function decodeDescribeMaxMessageBytes(payload: Buffer): Map<string, number> {
+  const reader = new WireReader(payload)
+  const limits = new Map<string, number>()
+  reader.int32() // throttle time
+  reader.array(() => {
+    const errorCode = reader.int16()
+    reader.string() // error message
+    reader.int8() // resource type
+    const topic = reader.string() ?? ''
+    reader.array(() => {
+      reader.string() // name: the one that was asked for
+      const value = Number(reader.string())
+      reader.int8() // read only
+      reader.int8() // source
+      reader.int8() // sensitive
+      reader.array(() => {
+        reader.string()
+        reader.string()
+        reader.int8()
+      })
+      if (errorCode === 0 && Number.isSafeInteger(value)) limits.set(topic, value)
+    })
+  })
+  return limits
+}
+
+/** The identity of an idempotent producer (KIP-98). */
+export interface ProducerIdentity {
+  readonly errorCode: number
+  readonly producerId: bigint
+  readonly epoch: number
+}
+
+/** InitProducerId, version 1, without a transaction. Any broker answers it. */
+export function encodeInitProducerId(): WireRequest {
+  const body = new WireWriter().string(null).int32(60_000).take()
+  return { apiKey: 22, apiVersion: 1, apiName: 'InitProducerId', chunks: [body] }
+}
+
+/** The answer to {@link encodeInitProducerId}. */
+export function decodeInitProducerId(payload: Buffer): ProducerIdentity {
+  const reader = new WireReader(payload)
+  reader.int32() // throttle time
+  return { errorCode: reader.int16(), producerId: reader.int64(), epoch: reader.int16() }
+}

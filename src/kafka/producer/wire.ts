@@ -1,0 +1,124 @@
+/**
+ * Reading and writing Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), for the few requests
+ * that Chute makes itself. The classic encodings only: none of these requests is at a flexible version.
+ */
+
+/** A request as bytes, but for its frame: size, header and correlation id are the connection's. */
+export interface WireRequest {
+  readonly apiKey: number
+  readonly apiVersion: number
+  readonly apiName: string
+  /** Written one after the other, without being copied together. */
+  readonly chunks: readonly Buffer[]
+}
+
+/** Builds the body of a request. Grows as needed. */
+export class WireWriter {
+  #buffer = Buffer.allocUnsafe(256)
+  #length = 0
+
+  /** Appends one byte. */
+  int8(value: number): this {
+    this.#room(1)
+    this.#length = this.#buffer.writeInt8(value, this.#length)
+    return this
+  }
+
+  /** Appends a 16-bit integer. */
+  int16(value: number): this {
+    this.#room(2)
+    this.#length = this.#buffer.writeInt16BE(value, this.#length)
+    return this
+  }
+
+  /** Appends a 32-bit integer. Array lengths are written with it, too. */
+  int32(value: number): this {
+    this.#room(4)
+    this.#length = this.#buffer.writeInt32BE(value, this.#length)
+    return this
+  }
+
+  /** Appends a 64-bit integer. */
+  int64(value: bigint): this {
+    this.#room(8)
+    this.#length = this.#buffer.writeBigInt64BE(value, this.#length)
+    return this
+  }
+
+  /** Appends a nullable string. */
+  string(value: string | null): this {
+    if (value === null) return this.int16(-1)
+    const bytes = Buffer.byteLength(value)
+    this.int16(bytes)
+    this.#room(bytes)
+    this.#length += this.#buffer.write(value, this.#length)
+    return this
+  }
+
+  /** What was written since the last call, as a buffer of its own. */
+  take(): Buffer {
+    const taken = this.#buffer.subarray(0, this.#length)
+    this.#buffer = Buffer.allocUnsafe(256)
+    this.#length = 0
+    return taken
+  }
+
+  #room(bytes: number): void {
+    if (this.#length + bytes <= this.#buffer.length) return
+    const grown = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#length + bytes))
+    this.#buffer.copy(grown, 0, 0, this.#length)
+    this.#buffer = grown
+  }
+}
+
+/** Reads the body of a response. Throws a RangeError where the bytes end too early. */
+export class WireReader {
+  readonly #buffer: Buffer
+  #offset = 0
+
+  constructor(buffer: Buffer) {
+    this.#buffer = buffer
+  }
+
+  /** Reads one byte. */
+  int8(): number {
+    return this.#buffer.readInt8(this.#advance(1))
+  }
+
+  /** Reads a 16-bit integer. */
+  int16(): number {
+    return this.#buffer.readInt16BE(this.#advance(2))
+  }
+
+  /** Reads a 32-bit integer. */
+  int32(): number {
+    return this.#buffer.readInt32BE(this.#advance(4))
+  }
+
+  /** Reads a 64-bit integer. */
+  int64(): bigint {
+    return this.#buffer.readBigInt64BE(this.#advance(8))
+  }
+
+  /** Reads a nullable string. */
+  string(): string | null {
+    const length = this.int16()
+    if (length < 0) return null
+    const start = this.#advance(length)
+    return this.#buffer.toString('utf8', start, start + length)
+  }
+
+  /** Reads an array; a null array is an empty one. */
+  array<T>(element: (reader: this) => T): T[] {
+    const length = this.int32()
+    const elements: T[] = []
+    for (let i = 0; i < length; i++) elements.push(element(this))
+    return elements
+  }
+
+  #advance(bytes: number): number {
+    const at = this.#offset
+    this.#offset += bytes
+    return at
+  }
+}
