@@ -1,0 +1,64 @@
+import { errorTable } from '../errors.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { CollectedFamily } from './exposition.ts'
+
+/** How an event came in: the streams route, `navigator.sendBeacon`, or the GIF. A closed set, since it is a metric label. */
+export const transports = ['http', 'beacon', 'pixel'] as const
+
+/** See {@link transports}. */
+export type Transport = (typeof transports)[number]
+
+/** The edge's account at one instant. For each transport: events received = accepted + rejected. */
+export interface EdgeTotals {
+  readonly accepted: Readonly<Record<Transport, number>>
+  readonly rejected: Readonly<Record<Transport, number>>
+}
+
+/**
+ * What the routes tell of events: plain additions, no label look-up. Both counters of a rejection are written here in one
+ * step, so that the sum over the codes is the number of rejected events at every scrape.
+ */
+export class EdgeCounters {
+  readonly #accepted: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
+  readonly #rejected: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
+  readonly #rejectedByCode = new Map<string, number>(Object.keys(errorTable).map((code) => [code, 0]))
+
+  /** Counts events that were taken, in the turn in which they were appended. */
+  accepted(transport: Transport, events: number): void {
+    this.#accepted[transport] += events
+  }
+
+  /** Counts events that were refused, each under the code that its client was told. */
+  rejected(transport: Transport, code: ErrorCode, events: number): void {
+    this.#rejected[transport] += events
+    this.#rejectedByCode.set(code, (this.#rejectedByCode.get(code) ?? 0) + events)
+  }
+
+  totals(): EdgeTotals {
+    return { accepted: { ...this.#accepted }, rejected: { ...this.#rejected } }
+  }
+
+  collect(): CollectedFamily[] {
+    return [
+      {
+        name: 'chute_events_total',
+        help: 'Events received, by what the client was told and by how they came. Received is the sum of both results.',
+        type: 'counter',
+        samples: transports.flatMap((transport) => [
+          { suffix: '', labels: { result: 'accepted', transport }, value: this.#accepted[transport] },
+          { suffix: '', labels: { result: 'rejected', transport }, value: this.#rejected[transport] },
+        ]),
+      },
+      {
+        name: 'chute_events_rejected_total',
+        help: 'Rejected events by the code that the client was told.',
+        type: 'counter',
+        samples: Array.from(this.#rejectedByCode, ([code, value]) => ({
+          suffix: '',
+          labels: { code },
+          value,
+        })),
+      },
+    ]
+  }
+}

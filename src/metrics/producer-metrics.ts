@@ -1,0 +1,126 @@
+import { dropReasons } from '../kafka/producer/outcome.ts'
+import type { ProducerStats } from '../kafka/producer/producer.ts'
+import type { CollectedFamily, Family, Labels, Sample } from './exposition.ts'
+
+/** Further label names and values of one sample, beside `stream` and `topic`, and its value. */
+type Reading = readonly [labels: Labels, value: number]
+
+/** A metric of a stream and how it is read from the stream's account. */
+interface ProducerFamily extends Family {
+  /** Always the same label sets, whatever the numbers are, so that each series exists from the first scrape on. */
+  readonly read: (stats: ProducerStats) => readonly Reading[]
+}
+
+/**
+ * Every metric that is read from {@link ProducerStats}. Kafka's own names (`org.apache.kafka.clients.producer.internals
+ * .SenderMetricsRegistry`) in Prometheus form, then the account. That account can be checked from here alone:
+ * `chute_records_accepted_total` = the sum of `chute_records_pending` + the sum of `chute_records_total`, at every scrape.
+ */
+const producerFamilies: readonly ProducerFamily[] = [
+  {
+    name: 'kafka_producer_record_send_total',
+    help: 'Records written to a connection (record-send-total).',
+    type: 'counter',
+    read: (stats) => [[{}, stats.recordSendTotal]],
+  },
+  {
+    name: 'kafka_producer_record_error_total',
+    help: 'Records that ended as an error the producer saw, by reason (record-error-total).',
+    type: 'counter',
+    read: (stats) => [
+      ...dropReasons.map((reason): Reading => [{ reason }, stats.dropped[reason]]),
+      [{ reason: 'suspected_lost' }, stats.suspectedLost],
+    ],
+  },
+  {
+    name: 'kafka_producer_record_error_rate',
+    help: 'Errors as a part of attempts over the last 30 s, 0 to 1. Kafka has errors a second under this name.',
+    type: 'gauge',
+    read: (stats) => [[{}, stats.recordErrorRate]],
+  },
+  {
+    name: 'kafka_producer_buffer_available_bytes',
+    help: 'Buffer memory that is neither used nor reserved (buffer-available-bytes).',
+    type: 'gauge',
+    read: (stats) => [[{}, stats.bufferAvailableBytes]],
+  },
+  {
+    name: 'kafka_producer_buffer_total_bytes',
+    help: 'Buffer memory in all, buffer.memory (buffer-total-bytes).',
+    type: 'gauge',
+    read: (stats) => [[{}, stats.bufferTotalBytes]],
+  },
+  {
+    name: 'kafka_producer_batch_size_avg',
+    help: 'Mean bytes of the batches of the last 30 s as written, 0 if there was none (batch-size-avg).',
+    type: 'gauge',
+    read: (stats) => [[{}, stats.batchSizeAvg]],
+  },
+  {
+    name: 'chute_records_accepted_total',
+    help: 'Records that were answered with 202: the sum of chute_records_pending and chute_records_total.',
+    type: 'counter',
+    read: (stats) => [[{}, stats.accepted]],
+  },
+  {
+    name: 'chute_records_total',
+    help: 'Accepted records by what became of them; each has one outcome. The reason is empty unless dropped.',
+    type: 'counter',
+    read: (stats) => [
+      [{ outcome: 'confirmed', reason: '' }, stats.confirmed],
+      [{ outcome: 'sent', reason: '' }, stats.sent],
+      [{ outcome: 'acked', reason: '' }, stats.acked],
+      [{ outcome: 'suspected_lost', reason: '' }, stats.suspectedLost],
+      ...dropReasons.map((reason): Reading => [{ outcome: 'dropped', reason }, stats.dropped[reason]]),
+    ],
+  },
+  {
+    name: 'chute_records_pending',
+    help: 'Accepted records without an outcome: in the buffer, or written and not confirmed.',
+    type: 'gauge',
+    read: (stats) => [
+      [{ state: 'buffered' }, stats.buffered],
+      [{ state: 'in_flight' }, stats.inFlight],
+    ],
+  },
+  {
+    name: 'chute_loss_ratio',
+    help: 'Part of the records that was lost, 0 to 1, as seen by the producer (its local errors), by the barrier (not confirmed) and by the broker (log end offsets; NaN until known).',
+    type: 'gauge',
+    read: ({ lossRatio }) => [
+      [{ source: 'producer' }, lossRatio.producer],
+      [{ source: 'barrier' }, lossRatio.barrier],
+      // The series is there from the start, but a zero would claim that nothing was lost before anybody looked.
+      [{ source: 'broker' }, lossRatio.broker ?? Number.NaN],
+    ],
+  },
+  {
+    name: 'chute_kafka_connected',
+    help: '1 if a connection to a broker of the stream is open, else 0.',
+    type: 'gauge',
+    read: (stats) => [[{}, Number(stats.connected)]],
+  },
+  {
+    name: 'chute_circuit_open',
+    help: '1 while the circuit breaker keeps the stream from connecting, else 0.',
+    type: 'gauge',
+    read: (stats) => [[{}, Number(stats.circuitOpen)]],
+  },
+]
+
+/** Reads every stream's account, without waiting for anything: all values are of one instant. */
+export function collectProducerMetrics(streams: readonly ProducerStats[]): CollectedFamily[] {
+  return producerFamilies.map(({ name, help, type, read }) => ({
+    name,
+    help,
+    type,
+    samples: streams.flatMap((stats) => {
+      const owner = { stream: stats.stream, topic: stats.topic }
+      return read(stats).map(([labels, value]): Sample => ({
+        suffix: '',
+        labels: { ...owner, ...labels },
+        value,
+      }))
+    }),
+  }))
+}
