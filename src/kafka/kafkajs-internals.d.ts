@@ -54,7 +54,12 @@ declare module 'kafkajs/src/network/connectionPool.js' {
       sasl: object | null
       clientId: string
       logger: InternalLogger
-      socketFactory: (options: { host: string; port: number; ssl: object | null; onConnect: () => void }) => Socket
+      socketFactory: (options: {
+        host: string
+        port: number
+        ssl: object | null
+        onConnect: () => void
+      }) => Socket
       connectionTimeout: number
       requestTimeout: number
       enforceRequestTimeout: boolean

@@ -16,7 +16,10 @@ export class Account {
   sent = 0
   suspectedLost = 0
   acked = 0
-  readonly dropped = Object.fromEntries(dropReasons.map((reason) => [reason, 0])) as Record<DropReason, number>
+  readonly dropped = Object.fromEntries(dropReasons.map((reason) => [reason, 0])) as Record<
+    DropReason,
+    number
+  >
   /** Records that were handed to a socket, or dropped before they could be: Kafka's `record-send-total`, the attempts. */
   recordSendTotal = 0
   /** Records that ended as an error. */

@@ -74,7 +74,16 @@ export class Accumulator {
       keyBytes = keyBuffer.length
     }
     const partition = partitionForKey(keyBuffer, keyBytes, this.#queues.length)
-    return this.#appendTo(this.#queues[partition]!, body, start, end, keyBuffer, keyBytes, timestampMs, chargedBytes)
+    return this.#appendTo(
+      this.#queues[partition]!,
+      body,
+      start,
+      end,
+      keyBuffer,
+      keyBytes,
+      timestampMs,
+      chargedBytes,
+    )
   }
 
   #appendTo(
@@ -88,15 +97,14 @@ export class Accumulator {
     chargedBytes: number,
   ): RecordBatch {
     const limit = this.batchSizeLimitBytes
-    let batch = queue.open
-    if (batch === null || !batch.append(body, start, end, key, keyBytes, timestampMs, limit)) {
-      if (batch !== null) {
-        this.#close(queue)
-        if (key === null) this.#switchStickyPartition()
-        this.#onReady()
-      }
-      batch = this.#open(queue, end - start + keyBytes)
-      batch.append(body, start, end, key, keyBytes, timestampMs, limit)
+    let batch = queue.open ?? this.#open(queue, end - start + keyBytes)
+    while (!batch.append(body, start, end, key, keyBytes, timestampMs, limit)) {
+      this.#close(queue)
+      this.#onReady()
+      // Closing it may have moved the sticky partition on, to one that has an open batch of keyed records.
+      const next = key === null ? this.#queues[this.#stickyPartition]! : queue
+      batch = next.open ?? this.#open(next, end - start + keyBytes)
+      queue = next
     }
     batch.chargedBytes += chargedBytes
     return batch
@@ -142,11 +150,25 @@ export class Accumulator {
   peek(queue: PartitionQueue, nowMs: number): RecordBatch | null {
     if (queue.isEmpty) {
       const { open } = queue
-      if (open === null || (!this.#flushing && nowMs - open.createdAtMs < this.#config.lingerMs - 0.5)) return null
+      if (open === null || (!this.#flushing && nowMs - open.createdAtMs < this.#config.lingerMs - 0.5))
+        return null
       this.#close(queue)
     }
     const head = queue.head
     return head === null || head.compressing ? null : head
+  }
+
+  /** Takes away the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
+  takeExpired(nowMs: number, timeoutMs: number): RecordBatch[] {
+    const expired: RecordBatch[] = []
+    for (const queue of this.#queues) {
+      while (queue.head !== null && nowMs - queue.head.createdAtMs > timeoutMs) expired.push(queue.take()!)
+      const { open } = queue
+      if (open === null || nowMs - open.createdAtMs <= timeoutMs) continue
+      queue.open = null
+      expired.push(open)
+    }
+    return expired
   }
 
   /** From now on every batch is due at once: the gateway is shutting down, or somebody waits. */
@@ -175,6 +197,7 @@ export class Accumulator {
     queue.usualBatchBytes = Math.min(batch.uncompressedBytes, this.batchSizeLimitBytes)
     queue.push(batch)
     this.#recharge(batch)
+    if (queue.partition === this.#stickyPartition) this.#switchStickyPartition()
     if (this.#codec !== null) void this.#compress(batch, this.#codec)
   }
 
@@ -203,7 +226,8 @@ export class Accumulator {
 
   #switchStickyPartition(): void {
     const count = this.#queues.length
-    if (count > 1) this.#stickyPartition = (this.#stickyPartition + 1 + Math.floor(Math.random() * (count - 1))) % count
+    if (count > 1)
+      this.#stickyPartition = (this.#stickyPartition + 1 + Math.floor(Math.random() * (count - 1))) % count
   }
 }
 

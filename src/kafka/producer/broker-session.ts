@@ -80,7 +80,7 @@ export class BrokerSession {
 
   #retryLater(): void {
     if (this.#stopped) return
-    this.#timer = setTimeout(() => void this.#connect(), Math.max(20, this.#breaker.waitMs))
+    this.#timer = setTimeout(() => void this.#connect(), Math.max(50, this.#breaker.waitMs))
   }
 }
 

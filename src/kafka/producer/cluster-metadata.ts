@@ -127,9 +127,12 @@ export class ClusterMetadata {
 
   /** `max.message.bytes` changes rarely: it is read for topics that are new, and every half minute. */
   async #lookAtLimits(connection: BrokerConnection, view: ClusterView): Promise<Map<string, number>> {
-    const known = view.topics.filter((topic) => topic.errorCode === kafkaErrors.none).map((topic) => topic.name)
+    const known = view.topics
+      .filter((topic) => topic.errorCode === kafkaErrors.none)
+      .map((topic) => topic.name)
     const isNew = known.some((name) => this.topic(name).maxMessageBytes === null)
-    if (known.length === 0 || (!isNew && performance.now() - this.#limitsAtMs < limitsMaxAgeMs)) return new Map()
+    if (known.length === 0 || (!isNew && performance.now() - this.#limitsAtMs < limitsMaxAgeMs))
+      return new Map()
     this.#limitsAtMs = performance.now()
     return decodeDescribeMaxMessageBytes(await this.#call(connection, encodeDescribeMaxMessageBytes(known)))
   }
@@ -149,7 +152,8 @@ export class ClusterMetadata {
 
   #logStatus(topic: string, status: TopicState['status'], errorCode: number): void {
     const { logger } = this.#options
-    if (status === 'known') logger.info({ topic, partitions: this.topic(topic).leaders.length }, 'topic is known')
+    if (status === 'known')
+      logger.info({ topic, partitions: this.topic(topic).leaders.length }, 'topic is known')
     else logger.warn({ topic, status, kafkaError: kafkaErrorName(errorCode) }, 'topic cannot be written to')
   }
 }

@@ -15,10 +15,11 @@ export interface Producer {
    */
   readonly maxRecordBytes: number
   /**
-   * Whether records can be appended at all. `unknown_topic` and `not_authorized`: Kafka said so at the last look, and
-   * the request must be refused with 503. `closing`: the gateway is shutting down.
+   * Whether records can be appended at all; if not, the request must be refused with 503. `not_known_yet`: Kafka was
+   * not reached since the start, so that a key's partition is not known. `unknown_topic` and `not_authorized`: Kafka
+   * said so at the last look. `closing`: the gateway is shutting down.
    */
-  readonly admission: 'open' | 'unknown_topic' | 'not_authorized' | 'closing'
+  readonly admission: 'open' | 'not_known_yet' | 'unknown_topic' | 'not_authorized' | 'closing'
   /**
    * Takes room for a whole request, or none of it.
    * @param sizeBytes sum of {@link recordSizeUpperBound} over the request's records.
@@ -99,6 +100,11 @@ export interface ProducerStats {
   readonly topicKnown: boolean
   /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
   readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
+  /**
+   * Log end offset of each partition as it was last seen, and the records written to it before that look, since the
+   * gateway first saw it. A fleet's loss is made of these (several writers move one offset).
+   */
+  readonly logEndOffsets: readonly { partition: number; logEndOffset: number; written: number }[]
 }
 
 /** What a producer tells as it happens, a call a batch or a request and never a call a record. */

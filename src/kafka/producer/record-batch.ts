@@ -71,7 +71,8 @@ export class RecordBatch implements PendingBatch {
       valueBytes
     let offset = this.uncompressedBytes
     const needed = offset + sizeOfVarint(recordBytes) + recordBytes
-    if (offsetDelta > 0 && (needed > sizeLimitBytes || Math.abs(timestampDelta) > maxTimestampDeltaMs)) return false
+    if (offsetDelta > 0 && (needed > sizeLimitBytes || Math.abs(timestampDelta) > maxTimestampDeltaMs))
+      return false
     if (needed > this.#buffer.length) this.#grow(needed, sizeLimitBytes)
 
     const buffer = this.#buffer

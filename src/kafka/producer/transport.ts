@@ -228,7 +228,12 @@ function stopIdleTimer(connection: Connection): void {
   }
 }
 
-function openSocket(options: { host: string; port: number; ssl: object | null; onConnect: () => void }): Socket {
+function openSocket(options: {
+  host: string
+  port: number
+  ssl: object | null
+  onConnect: () => void
+}): Socket {
   const { host, port, ssl, onConnect } = options
   const socket =
     ssl === null

@@ -1,0 +1,180 @@
+import type { StreamConfig } from '../../config/config.ts'
+import type { Account } from './account.ts'
+import type { Accumulator, PartitionQueue } from './accumulator.ts'
+import { AtMostOnceLink } from './at-most-once-link.ts'
+import type { ClusterMetadata } from './cluster-metadata.ts'
+import type { LogEndOffsets } from './log-end-offsets.ts'
+import { OutageLog } from './outage-log.ts'
+import type { Logger, ProducerTelemetry } from './producer.ts'
+import type { RecordBatch } from './record-batch.ts'
+import type { Sender } from './sender.ts'
+import type { Transport } from './transport.ts'
+
+/**
+ * Brings the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in
+ * order, as many as it takes, and each at most once. What can't be written yet stays in the accumulator.
+ */
+export class AtMostOnceSender implements Sender {
+  readonly #options: SenderOptions
+  readonly #links = new Map<number, AtMostOnceLink>()
+  readonly #outageLog: OutageLog
+  #firstQueue = 0
+  #stopped = false
+
+  constructor(options: SenderOptions) {
+    this.#options = options
+    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account)
+    options.metadata.onChange(() => this.#follow())
+    this.#follow()
+  }
+
+  /** @inheritdoc */
+  get isConnected(): boolean {
+    return [...this.#links.values()].some((link) => link.isConnected)
+  }
+
+  /** @inheritdoc */
+  get isCircuitOpen(): boolean {
+    return [...this.#links.values()].some((link) => link.isCircuitOpen)
+  }
+
+  /** @inheritdoc */
+  pump(): void {
+    if (this.#stopped) return
+    while (this.#round()) {
+      // again: a partition can have more than one batch that is due
+    }
+  }
+
+  /** @inheritdoc */
+  hurry(): void {
+    for (const link of this.#links.values()) link.hurry()
+  }
+
+  /** @inheritdoc */
+  stop(): void {
+    this.#stopped = true
+    for (const link of this.#links.values()) link.stop(new Error('the gateway stopped'))
+    this.#links.clear()
+  }
+
+  /** @inheritdoc */
+  tend(): void {
+    for (const link of this.#links.values()) link.renew()
+  }
+
+  /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */
+  #round(): boolean {
+    const { accumulator, metadata, stream } = this.#options
+    const { leaders } = metadata.topic(stream.topic)
+    const { queues } = accumulator
+    const nowMs = performance.now()
+    const groups = new Map<AtMostOnceLink, RequestInMaking>()
+    let isStale = false
+    for (let i = 0; i < queues.length; i++) {
+      const queue = queues[(this.#firstQueue + i) % queues.length]!
+      if (queue.isEmpty && queue.open === null) continue
+      const link = this.#links.get(leaders[queue.partition] ?? -1)
+      if (link === undefined) {
+        isStale = true
+        continue
+      }
+      if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) continue
+      this.#take(queue, link, groups, nowMs)
+    }
+    this.#firstQueue++
+    if (isStale) metadata.refresh()
+    for (const [link, { batches }] of groups) link.write(batches)
+    return groups.size > 0
+  }
+
+  #take(
+    queue: PartitionQueue,
+    link: AtMostOnceLink,
+    groups: Map<AtMostOnceLink, RequestInMaking>,
+    nowMs: number,
+  ): void {
+    const batch = this.#options.accumulator.peek(queue, nowMs)
+    if (batch === null) return
+    const group = groups.get(link)
+    if (group === undefined) {
+      groups.set(link, { batches: [batch], sizeBytes: batch.sizeBytes })
+    } else {
+      // What does not fit goes with the next round's request.
+      if (group.sizeBytes + batch.sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) return
+      group.batches.push(batch)
+      group.sizeBytes += batch.sizeBytes
+    }
+    queue.take()
+  }
+
+  /** Follows the metadata: a link to each broker that leads a partition, and none to others once they have settled. */
+  #follow(): void {
+    if (this.#stopped) return
+    const { metadata, stream } = this.#options
+    const byLeader = new Map<number, number[]>()
+    metadata.topic(stream.topic).leaders.forEach((leader, partition) => {
+      if (leader < 0) return
+      const led = byLeader.get(leader)
+      if (led === undefined) byLeader.set(leader, [partition])
+      else led.push(partition)
+    })
+    for (const [nodeId, link] of this.#links) {
+      if (byLeader.has(nodeId)) continue
+      link.assign([])
+      if (link.hasPending || metadata.broker(nodeId) !== null) continue
+      link.stop(new Error('the broker left the cluster'))
+      this.#links.delete(nodeId)
+    }
+    for (const [nodeId, partitions] of byLeader) {
+      let link = this.#links.get(nodeId)
+      if (link === undefined) {
+        link = this.#link(nodeId)
+        this.#links.set(nodeId, link)
+      }
+      link.assign(partitions)
+    }
+    this.pump()
+  }
+
+  #link(nodeId: number): AtMostOnceLink {
+    const { metadata, stream, onWritable, onForbidden } = this.#options
+    return new AtMostOnceLink(nodeId, {
+      ...this.#options,
+      topic: stream.topic,
+      config: stream.producer,
+      address: () => metadata.broker(nodeId),
+      onWritable,
+      onForbidden,
+      onStale: () => metadata.refresh(),
+      onUp: () => this.#outageLog.up(nodeId),
+      onDown: (_link, cause, suspectedRecords) => {
+        if (this.#stopped) return
+        this.#outageLog.down(nodeId, cause, suspectedRecords)
+        metadata.refresh()
+        onWritable()
+      },
+    })
+  }
+}
+
+interface RequestInMaking {
+  readonly batches: RecordBatch[]
+  sizeBytes: number
+}
+
+/** What a sender is made of. */
+export interface SenderOptions {
+  readonly stream: StreamConfig
+  readonly accumulator: Accumulator
+  readonly account: Account
+  readonly metadata: ClusterMetadata
+  readonly transport: Transport
+  readonly offsets: LogEndOffsets
+  readonly telemetry: ProducerTelemetry
+  readonly logger: Logger
+  /** Something that kept batches from being written is gone: pump soon. */
+  readonly onWritable: () => void
+  /** The broker said that the credentials may not write to the topic. */
+  readonly onForbidden: () => void
+}

@@ -1,0 +1,61 @@
+/**
+ * Loss as the broker's log shows it: how far the log end offsets moved against how many records were written, since each
+ * partition was first seen. It is exact while this producer is the only writer; other writers make it an underestimate,
+ * and a fleet has to be added up (docs/operations.md).
+ */
+export class LogEndOffsets {
+  readonly #partitions = new Map<number, PartitionLog>()
+
+  /** Records were handed to a connection. */
+  written(partition: number, count: number): void {
+    const log = this.#partitions.get(partition)
+    if (log !== undefined) log.written += count
+  }
+
+  /** What was written to a partition up to now: to be handed to {@link observe} with an offset that is asked for now. */
+  writtenTo(partition: number): number {
+    return this.#partitions.get(partition)?.written ?? 0
+  }
+
+  /**
+   * The log end offset of a partition, as of a moment when `writtenBefore` records had been written and were processed.
+   * The first look sets the base, and so does one that goes back: then the topic was made anew.
+   */
+  observe(partition: number, logEndOffset: bigint, writtenBefore: number): void {
+    const log = this.#partitions.get(partition)
+    if (log === undefined || logEndOffset < log.base) {
+      this.#partitions.set(partition, { base: logEndOffset, end: logEndOffset, written: 0, expected: 0 })
+      return
+    }
+    log.end = logEndOffset
+    log.expected = writtenBefore
+  }
+
+  /** Records that did not arrive ÷ records written, 0 to 1; null until something was written and looked at. */
+  get lossRatio(): number | null {
+    let written = 0
+    let missing = 0
+    for (const log of this.#partitions.values()) {
+      written += log.expected
+      missing += Math.max(0, log.expected - Number(log.end - log.base))
+    }
+    return written === 0 ? null : missing / written
+  }
+
+  /** Each partition's log end offset as it was last seen, and the records written to it up to then. */
+  *[Symbol.iterator](): Generator<{ partition: number; logEndOffset: number; written: number }> {
+    for (const [partition, log] of this.#partitions) {
+      yield { partition, logEndOffset: Number(log.end), written: log.expected }
+    }
+  }
+}
+
+interface PartitionLog {
+  /** Log end offset when it was first seen. */
+  base: bigint
+  end: bigint
+  /** Records written since then. */
+  written: number
+  /** The same at the moment of the last look. */
+  expected: number
+}

@@ -1,0 +1,15 @@
+/** What a stream's producer asks of its sender, whatever the delivery: take due batches from the accumulator and give each an outcome. */
+export interface Sender {
+  /** Writes what is due and can be written. Cheap when there is nothing; never throws. */
+  pump(): void
+  /** A connection to a broker is open. */
+  readonly isConnected: boolean
+  /** A circuit breaker holds a connection back for the moment. */
+  readonly isCircuitOpen: boolean
+  /** Is called every second: gives up what waited too long, and renews connections that would have to authenticate again. */
+  tend(nowMs: number): void
+  /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */
+  hurry(): void
+  /** Ends all connections. What was written and has no outcome yet gets the one that is true of it. */
+  stop(): void
+}

@@ -1,0 +1,282 @@
+import type { StreamConfig } from '../../config/config.ts'
+import { Account } from './account.ts'
+import { Accumulator } from './accumulator.ts'
+import { AtLeastOnceSender } from './at-least-once-sender.ts'
+import { AtMostOnceSender, type SenderOptions } from './at-most-once-sender.ts'
+import type { BatchBuffers } from './batch-buffers.ts'
+import { BufferMemory } from './buffer-memory.ts'
+import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
+import { LogEndOffsets } from './log-end-offsets.ts'
+import {
+  recordSizeUpperBound,
+  type Logger,
+  type PendingBatch,
+  type Producer,
+  type ProducerStats,
+  type ProducerTelemetry,
+} from './producer.ts'
+import { recordBatchHeaderBytes } from './record-batch.ts'
+import { RollingSum } from './rolling-sum.ts'
+import type { Sender } from './sender.ts'
+import type { Transport } from './transport.ts'
+
+/**
+ * The producer of one stream: its own memory, account, accumulator, connections and sender, so that nothing that happens
+ * to another stream slows it down or takes its room. Appending never waits and never fails.
+ */
+export class StreamProducer implements Producer {
+  readonly stream: StreamConfig
+  readonly #memory: BufferMemory
+  readonly #account: Account
+  readonly #accumulator: Accumulator
+  readonly #offsets = new LogEndOffsets()
+  readonly #sender: Sender
+  readonly #metadata: ClusterMetadata
+  readonly #telemetry: ProducerTelemetry
+  readonly #recentBatches = new RollingSum(30)
+  readonly #recentBatchBytes = new RollingSum(30)
+  readonly #tendTimer: NodeJS.Timeout
+  #topic: TopicState
+  #everKnown = false
+  #closing = false
+  #pumpScheduled = false
+  #forbiddenUntilMs = 0
+  #fullSinceMs: number | null = null
+  maxRecordBytes: number
+
+  constructor(options: StreamProducerOptions) {
+    const { stream, metadata, transport, logger, buffers } = options
+    const config = stream.producer
+    this.stream = stream
+    this.#metadata = metadata
+    this.#telemetry = options.telemetry
+    this.#memory = new BufferMemory(config.bufferMemoryBytes)
+    this.#account = new Account(this.#memory)
+    this.#accumulator = new Accumulator({
+      config,
+      memory: this.#memory,
+      buffers,
+      onReady: this.#schedulePump,
+    })
+    this.#topic = metadata.topic(stream.topic)
+    this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0)
+    metadata.onChange(() => this.#followTopic())
+    this.#followTopic()
+    const senderOptions: SenderOptions = {
+      stream,
+      accumulator: this.#accumulator,
+      account: this.#account,
+      metadata,
+      transport,
+      offsets: this.#offsets,
+      telemetry: {
+        batchWritten: (sizeBytes, recordCount, queueTimeMs) =>
+          this.#batchWritten(sizeBytes, recordCount, queueTimeMs),
+        requestCompleted: (latencyMs) => this.#telemetry.requestCompleted(latencyMs),
+      },
+      logger,
+      onWritable: this.#schedulePump,
+      onForbidden: () => {
+        this.#forbiddenUntilMs = performance.now() + forbiddenForMs
+      },
+    }
+    this.#sender =
+      stream.delivery === 'at-most-once'
+        ? new AtMostOnceSender(senderOptions)
+        : new AtLeastOnceSender(senderOptions)
+    this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
+  }
+
+  /** @inheritdoc */
+  get admission(): Producer['admission'] {
+    if (this.#closing) return 'closing'
+    if (!this.#everKnown) return 'not_known_yet'
+    if (this.#topic.status === 'unknown_topic') return 'unknown_topic'
+    const isForbidden = this.#topic.status === 'not_authorized' || performance.now() < this.#forbiddenUntilMs
+    return isForbidden ? 'not_authorized' : 'open'
+  }
+
+  /** @inheritdoc */
+  reserve(sizeBytes: number): boolean {
+    if (this.#memory.reserve(sizeBytes)) {
+      this.#fullSinceMs = null
+      return true
+    }
+    this.#fullSinceMs ??= performance.now()
+    return false
+  }
+
+  /** @inheritdoc */
+  unreserve(sizeBytes: number): void {
+    this.#memory.release(sizeBytes)
+  }
+
+  /** @inheritdoc */
+  async reserveOrWait(sizeBytes: number): Promise<boolean> {
+    return await this.#memory.reserveOrWait(sizeBytes, this.stream.producer.maxBlockMs)
+  }
+
+  /** @inheritdoc */
+  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
+    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+    const chargedBytes = recordSizeUpperBound(keyBytes, end - start)
+    const batch = this.#accumulator.append(body, start, end, key, timestampMs, chargedBytes)
+    this.#account.accept()
+    return batch
+  }
+
+  /** @inheritdoc */
+  drop(count: number): void {
+    this.#account.acceptAndDrop(count)
+  }
+
+  /** @inheritdoc */
+  retryAfterSeconds(): number {
+    const { drainBytesPerSecond, totalBytes } = this.#memory
+    const fullForSeconds = this.#fullSinceMs === null ? 0 : (performance.now() - this.#fullSinceMs) / 1000
+    // Room for a tenth of the buffer; with nothing draining, as long again as it has been full.
+    const seconds = drainBytesPerSecond > 0 ? totalBytes / 10 / drainBytesPerSecond : fullForSeconds
+    return Math.min(maxRetryAfterSeconds, Math.max(1, Math.ceil(seconds)))
+  }
+
+  /** @inheritdoc */
+  get stats(): ProducerStats {
+    const account = this.#account
+    const recentBatches = this.#recentBatches.sum()
+    const confirmedOrNot = account.confirmed + account.acked + account.suspectedLost
+    return {
+      stream: this.stream.name,
+      topic: this.stream.topic,
+      delivery: this.stream.delivery,
+      accepted: account.accepted,
+      buffered: account.buffered,
+      inFlight: account.inFlight,
+      confirmed: account.confirmed,
+      sent: account.sent,
+      suspectedLost: account.suspectedLost,
+      acked: account.acked,
+      dropped: { ...account.dropped },
+      recordSendTotal: account.recordSendTotal,
+      recordErrorTotal: account.recordErrorTotal,
+      recordErrorRate: account.recordErrorRate,
+      bufferTotalBytes: this.#memory.totalBytes,
+      bufferAvailableBytes: this.#memory.availableBytes,
+      batchSizeAvg: recentBatches === 0 ? 0 : this.#recentBatchBytes.sum() / recentBatches,
+      connected: this.#sender.isConnected,
+      circuitOpen: this.#sender.isCircuitOpen,
+      topicKnown: this.#everKnown,
+      lossRatio: {
+        producer: ratio(account.localErrorTotal, account.recordSendTotal),
+        barrier: ratio(account.suspectedLost, confirmedOrNot),
+        broker: this.#offsets.lossRatio,
+      },
+      logEndOffsets: [...this.#offsets],
+    }
+  }
+
+  /** The buffer has no room for a request of ordinary size and nothing drains it: readiness goes by this. */
+  get isFullAndStuck(): boolean {
+    return this.#fullSinceMs !== null && !this.#sender.isConnected
+  }
+
+  /**
+   * Takes no more records, sends what is there and waits for the outcomes, until `deadlineMs` (by `performance.now()`) at
+   * most. Then what was not sent is dropped, what was not confirmed is suspected lost, and the account is closed.
+   * @returns whether everything was sent and confirmed in time.
+   */
+  async close(deadlineMs: number): Promise<boolean> {
+    this.#closing = true
+    this.#memory.close()
+    this.#accumulator.flush()
+    this.#sender.hurry()
+    const drained = await this.#settledBy(deadlineMs)
+    this.abort()
+    return drained
+  }
+
+  /** Ends at once: what was not sent is dropped, what was not confirmed is suspected lost. */
+  abort(): void {
+    this.#closing = true
+    clearInterval(this.#tendTimer)
+    this.#sender.stop()
+    for (const batch of this.#accumulator.takeAll()) this.#account.settle(batch, 'dropped', 'shutdown')
+  }
+
+  readonly #schedulePump = (): void => {
+    if (this.#pumpScheduled) return
+    this.#pumpScheduled = true
+    setImmediate(this.#pump)
+  }
+
+  readonly #pump = (): void => {
+    this.#pumpScheduled = false
+    this.#sender.pump()
+    if (this.#onSettledAll !== null && this.#account.buffered + this.#account.inFlight === 0)
+      this.#onSettledAll()
+  }
+
+  #onSettledAll: (() => void) | null = null
+
+  /** Every settlement is followed by a pump, so that is where the end is noticed. */
+  async #settledBy(deadlineMs: number): Promise<boolean> {
+    return await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), Math.max(0, deadlineMs - performance.now()))
+      this.#onSettledAll = () => {
+        clearTimeout(timer)
+        resolve(true)
+      }
+      this.#schedulePump()
+    })
+  }
+
+  #batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void {
+    this.#recentBatches.add(1)
+    this.#recentBatchBytes.add(sizeBytes)
+    this.#telemetry.batchWritten(sizeBytes, recordCount, queueTimeMs)
+  }
+
+  #followTopic(): void {
+    const { producer, topic } = this.stream
+    this.#topic = this.#metadata.topic(topic)
+    const { leaders, maxMessageBytes, status } = this.#topic
+    if (status === 'known') {
+      this.#everKnown = true
+      this.#accumulator.partitionCount = leaders.length
+    }
+    // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
+    const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
+    this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0))
+    this.#accumulator.batchSizeLimitBytes = Math.max(
+      recordBatchHeaderBytes,
+      Math.min(producer.batchSizeBytes, limitBytes),
+    )
+  }
+
+  #tend(): void {
+    const nowMs = performance.now()
+    for (const batch of this.#accumulator.takeExpired(nowMs, this.stream.producer.deliveryTimeoutMs)) {
+      this.#account.settle(batch, 'dropped', 'expired')
+    }
+    this.#sender.tend(nowMs)
+    this.#schedulePump()
+  }
+}
+
+/** See {@link StreamProducer}. */
+export interface StreamProducerOptions {
+  readonly stream: StreamConfig
+  readonly metadata: ClusterMetadata
+  readonly transport: Transport
+  readonly telemetry: ProducerTelemetry
+  readonly buffers: BatchBuffers
+  readonly logger: Logger
+}
+
+function ratio(part: number, whole: number): number {
+  return whole === 0 ? 0 : part / whole
+}
+
+const tendIntervalMs = 1_000
+const maxRetryAfterSeconds = 60
+/** How long a refusal by the broker closes the stream, before a next record is risked on it. */
+const forbiddenForMs = 5_000
