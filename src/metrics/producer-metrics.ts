@@ -7,7 +7,7 @@ type Reading = readonly [labels: Labels, value: number]
 
 /** A metric of a stream and how it is read from the stream's account. */
 interface ProducerFamily extends Family {
-  /** Always the same label sets, whatever the numbers are, so that each series exists from the first scrape on. */
+  /** Always the same label sets, whatever the numbers are, so that each series exists from the first scrape on; but partitions come when they are known. */
   readonly read: (stats: ProducerStats) => readonly Reading[]
 }
 
@@ -93,6 +93,23 @@ const producerFamilies: readonly ProducerFamily[] = [
       // The series is there from the start, but a zero would claim that nothing was lost before anybody looked.
       [{ source: 'broker' }, lossRatio.broker ?? Number.NaN],
     ],
+  },
+  {
+    name: 'chute_partition_log_end_offset',
+    help: 'Log end offset of a partition as it was last seen. Several gateways, and others, move it.',
+    type: 'gauge',
+    read: ({ logEndOffsets }) =>
+      logEndOffsets.map(({ partition, logEndOffset }): Reading => [
+        { partition: String(partition) },
+        logEndOffset,
+      ]),
+  },
+  {
+    name: 'chute_partition_records_written_total',
+    help: 'Records written to a partition before its log end offset was last seen. Added up over a fleet and compared with that offset, it gives the loss that brokers know of.',
+    type: 'counter',
+    read: ({ logEndOffsets }) =>
+      logEndOffsets.map(({ partition, written }): Reading => [{ partition: String(partition) }, written]),
   },
   {
     name: 'chute_kafka_connected',

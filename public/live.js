@@ -1,0 +1,289 @@
+// Polls /live.json once a second and shows it. Rates are differences of counters over the gateway's own clock, so a slow
+// poll shows no false peak. Texts are set as text, never as HTML.
+
+const pollMs = 1000
+const historyLength = 120
+// A line that is still short is drawn over this many points at least.
+const shortestLine = 30
+
+const numbers = new Intl.NumberFormat('en')
+const format = (value) => numbers.format(Math.round(value))
+const formatRate = (value) => (value > 0 && value < 10 ? value.toFixed(1) : format(value))
+const formatBytes = (bytes) =>
+  bytes >= 1 << 20
+    ? `${(bytes / (1 << 20)).toFixed(1)} MiB`
+    : bytes >= 1024
+      ? `${(bytes / 1024).toFixed(1)} KiB`
+      : `${format(bytes)} B`
+// A small loss must not be rounded to none.
+const formatShare = (ratio) =>
+  ratio === null
+    ? 'not known'
+    : ratio === 0
+      ? '0 %'
+      : ratio < 0.0001
+        ? '< 0.01 %'
+        : `${Number((ratio * 100).toFixed(2))} %`
+const sum = (record) => Object.values(record).reduce((total, value) => total + value, 0)
+
+const field = (root, name) => root.querySelector(`[data-field="${name}"]`)
+const list = (root, name) => root.querySelector(`[data-list="${name}"]`)
+const setText = (root, name, text) => {
+  const element = field(root, name)
+  if (element.textContent !== text) element.textContent = text
+}
+const setPill = (root, name, text, tone) => {
+  setText(root, name, text)
+  field(root, name).dataset.tone = tone
+}
+
+/** Counters of the last poll, and the points of each line, by name. */
+let previous = null
+const histories = new Map()
+
+/** Adds a point to a line and draws it: an area and its edge, 0 at the bottom, the peak at the top. */
+function spark(root, name, key, value) {
+  const points = histories.get(key) ?? []
+  points.push(value)
+  if (points.length > historyLength) points.shift()
+  histories.set(key, points)
+
+  const svg = root.querySelector(`[data-spark="${name}"]`)
+  if (svg.childElementCount === 0) {
+    svg.setAttribute('preserveAspectRatio', 'none')
+    for (const shape of ['path', 'polyline'])
+      svg.append(document.createElementNS('http://www.w3.org/2000/svg', shape))
+  }
+  const last = Math.max(points.length, shortestLine) - 1
+  svg.setAttribute('viewBox', `0 0 ${last} 30`)
+  const peak = Math.max(...points, 1)
+  const first = last + 1 - points.length
+  const line = points.map((point, index) => `${first + index},${(29 - (point / peak) * 28).toFixed(2)}`)
+  svg.querySelector('polyline').setAttribute('points', line.join(' '))
+  svg.querySelector('path').setAttribute('d', `M${first},30 L${line.join(' L')} L${last},30 Z`)
+}
+
+/** Fills a table body, a row an array; cells are replaced only where their text changed, so that a selection survives. */
+function fillRows(body, rows) {
+  while (body.rows.length > rows.length) body.deleteRow(-1)
+  rows.forEach((row, index) => {
+    const line = body.rows[index] ?? body.insertRow()
+    row.forEach((text, column) => {
+      let cell = line.cells[column]
+      if (cell === undefined) {
+        cell = document.createElement(column === 0 ? 'th' : 'td')
+        if (column === 0) cell.scope = 'row'
+        line.append(cell)
+      }
+      if (cell.textContent !== text) cell.textContent = text
+    })
+  })
+}
+
+const lostRecords = (stream) => stream.suspectedLost + sum(stream.dropped)
+const pendingRecords = (stream) => stream.buffered + stream.inFlight
+
+/** What an operator should know now, worst first. */
+function notices(live) {
+  const found = live.reasons.map((reason) => ['bad', 'Not ready', reason])
+  for (const stream of live.streams) {
+    const used = 1 - stream.bufferAvailableBytes / stream.bufferTotalBytes
+    if (!stream.connected) {
+      const waiting = `${format(pendingRecords(stream))} records wait; the buffer is ${formatShare(used)} full`
+      found.push([
+        'bad',
+        `Kafka is away for ${stream.stream}`,
+        `${waiting}${stream.circuitOpen ? '; trying again shortly' : ''}.`,
+      ])
+    } else if (used > 0.9) {
+      found.push(['bad', `The buffer of ${stream.stream} is almost full`, `${formatShare(used)} is in use.`])
+    }
+    if (stream.suspectedLost > 0) {
+      const count = `${format(stream.suspectedLost)} records (${formatShare(stream.suspectedLost / stream.accepted)})`
+      found.push([
+        'warn',
+        `Loss is suspected on ${stream.stream}`,
+        `${count} were written and never confirmed. They are not sent again.`,
+      ])
+    }
+    const dropped = Object.entries(stream.dropped).filter(([, count]) => count > 0)
+    if (dropped.length > 0) {
+      const byReason = dropped
+        .map(([reason, count]) => `${format(count)} ${reason.replaceAll('_', ' ')}`)
+        .join(', ')
+      found.push(['warn', `Records of ${stream.stream} were dropped`, `${byReason}.`])
+    }
+  }
+  // 'bad' comes before 'warn'.
+  return found.toSorted(([a], [b]) => a.localeCompare(b))
+}
+
+function showNotices(items) {
+  const section = list(document, 'notices')
+  const wanted = JSON.stringify(items.map(([tone, title]) => [tone, title]))
+  if (section.dataset.shown !== wanted) {
+    // Only a new notice is announced by a screen reader; a number that moves in it is not.
+    section.dataset.shown = wanted
+    section.replaceChildren(
+      ...items.map(([tone, title]) => {
+        const notice = document.createElement('p')
+        notice.className = 'notice'
+        notice.dataset.tone = tone
+        const strong = document.createElement('strong')
+        strong.textContent = `${title}. `
+        const detail = document.createElement('span')
+        detail.setAttribute('aria-live', 'off')
+        notice.append(strong, detail)
+        return notice
+      }),
+    )
+  }
+  items.forEach(([, , detail], index) => {
+    section.children[index].lastChild.textContent = detail
+  })
+}
+
+/** The rows of a stream's account: pending, then outcomes; an outcome that this delivery cannot have stays away while it is 0. */
+function accountRows(stream, before, seconds) {
+  const row = (label, read, isLevel) => {
+    const value = read(stream)
+    const rate = isLevel || before === undefined ? '' : formatRate((value - read(before)) / seconds)
+    return [label, format(value), rate, stream.accepted === 0 ? '' : formatShare(value / stream.accepted)]
+  }
+  const rows = [row('Buffered', (s) => s.buffered, true), row('In flight', (s) => s.inFlight, true)]
+  const atLeastOnce = stream.delivery === 'at-least-once'
+  if (!atLeastOnce || stream.confirmed > 0) rows.push(row('Confirmed', (s) => s.confirmed))
+  if (stream.sent > 0) rows.push(row('Sent, not to be confirmed', (s) => s.sent))
+  if (atLeastOnce || stream.acked > 0) rows.push(row('Acknowledged', (s) => s.acked))
+  if (!atLeastOnce || stream.suspectedLost > 0) rows.push(row('Suspected lost', (s) => s.suspectedLost))
+  const reasons = Object.keys(stream.dropped).filter((reason) => stream.dropped[reason] > 0)
+  if (reasons.length === 0) rows.push(row('Dropped', () => 0))
+  for (const reason of reasons)
+    rows.push(row(`Dropped: ${reason.replaceAll('_', ' ')}`, (s) => s.dropped[reason]))
+  return rows
+}
+
+function showStream(stream, before, seconds) {
+  const id = `stream-${stream.stream}`
+  let card = document.getElementById(id)
+  if (card === null) {
+    card = document.getElementById('stream').content.firstElementChild.cloneNode(true)
+    card.id = id
+    list(document, 'streams').append(card)
+  }
+  setText(card, 'stream', stream.stream)
+  setText(card, 'topic', stream.topic)
+  setText(card, 'delivery', stream.delivery)
+  if (stream.connected) setPill(card, 'link', 'connected', 'good')
+  else setPill(card, 'link', stream.circuitOpen ? 'Kafka away, waiting' : 'Kafka away', 'bad')
+
+  const rate = before === undefined ? 0 : (stream.accepted - before.accepted) / seconds
+  setText(card, 'acceptedRate', before === undefined ? '–' : formatRate(rate))
+  if (before !== undefined) spark(card, 'accepted', id, rate)
+
+  const used = stream.bufferTotalBytes - stream.bufferAvailableBytes
+  const usedShare = used / stream.bufferTotalBytes
+  setText(card, 'bufferText', `${formatShare(usedShare)} of ${formatBytes(stream.bufferTotalBytes)} in use`)
+  field(card, 'bufferMeter').value = usedShare
+
+  fillRows(list(card, 'account'), accountRows(stream, before, seconds))
+  const outcomes = stream.confirmed + stream.sent + stream.acked + lostRecords(stream)
+  const difference = stream.accepted - pendingRecords(stream) - outcomes
+  const label =
+    difference === 0 ? 'Accepted, the sum of these' : `Accepted; ${format(difference)} unaccounted for`
+  fillRows(list(card, 'total'), [
+    [label, format(stream.accepted), before === undefined ? '' : formatRate(rate), ''],
+  ])
+
+  setText(card, 'lossProducer', formatShare(stream.lossRatio.producer))
+  setText(card, 'lossBarrier', formatShare(stream.lossRatio.barrier))
+  setText(card, 'lossBroker', formatShare(stream.lossRatio.broker))
+  setText(card, 'batchSize', formatBytes(stream.batchSizeAvg))
+  setText(card, 'errorRate', formatShare(stream.recordErrorRate))
+}
+
+function showUptime(seconds) {
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'min'],
+    [seconds % 60, 's'],
+  ]
+  const first = parts.findIndex(([value]) => value > 0)
+  const shown = first === -1 ? [[0, 's']] : parts.slice(first, first + 2)
+  return shown.map(([value, unit]) => `${value} ${unit}`).join(' ')
+}
+
+function show(live) {
+  // A restart of the gateway sets its counters back: begin again.
+  if (previous !== null && live.uptimeSeconds < previous.uptimeSeconds) previous = null
+  const seconds = previous === null ? 1 : Math.max((live.nowMs - previous.nowMs) / 1000, 0.001)
+
+  setText(document, 'version', live.version)
+  setText(document, 'uptime', showUptime(live.uptimeSeconds))
+  const away = live.streams.some((stream) => !stream.connected)
+  if (!live.ready) setPill(document, 'state', 'not ready', 'bad')
+  else if (away) setPill(document, 'state', 'ready, Kafka is away', 'warn')
+  else setPill(document, 'state', 'ready', 'good')
+  showNotices(notices(live))
+
+  const accepted = sum(live.edge.accepted)
+  const rejected = sum(live.edge.rejected)
+  const records = live.streams.reduce((total, stream) => total + stream.accepted, 0)
+  const pending = live.streams.reduce((total, stream) => total + pendingRecords(stream), 0)
+  const lost = live.streams.reduce((total, stream) => total + lostRecords(stream), 0)
+  setText(document, 'accepted', format(accepted))
+  setText(document, 'rejected', format(rejected))
+  setText(document, 'pending', format(pending))
+  setText(document, 'lost', format(lost))
+  setText(document, 'lostShare', formatShare(records === 0 ? 0 : lost / records))
+  if (previous !== null) {
+    const acceptedRate = (accepted - sum(previous.edge.accepted)) / seconds
+    const rejectedRate = (rejected - sum(previous.edge.rejected)) / seconds
+    setText(document, 'acceptedRate', formatRate(acceptedRate))
+    setText(document, 'rejectedRate', formatRate(rejectedRate))
+    spark(document, 'accepted', 'accepted', acceptedRate)
+    spark(document, 'rejected', 'rejected', rejectedRate)
+    spark(document, 'pending', 'pending', pending)
+    spark(document, 'lost', 'lost', lost)
+  }
+
+  for (const stream of live.streams) {
+    showStream(
+      stream,
+      previous?.streams.find((other) => other.stream === stream.stream),
+      seconds,
+    )
+  }
+  const transports = Object.keys(live.edge.accepted)
+  fillRows(
+    list(document, 'transports'),
+    transports.map((name) => [name, format(live.edge.accepted[name]), format(live.edge.rejected[name])]),
+  )
+  previous = live
+}
+
+async function poll() {
+  // A page that nobody looks at costs the gateway nothing.
+  if (document.hidden) return
+  try {
+    const response = await fetch('live.json', { signal: AbortSignal.timeout(5000) })
+    if (!response.ok) throw new Error(`status ${response.status}`)
+    show(await response.json())
+  } catch (error) {
+    setPill(document, 'state', 'no answer', 'bad')
+    const since =
+      previous === null ? '' : ` The numbers are of ${new Date(previous.nowMs).toLocaleTimeString()}.`
+    showNotices([['bad', 'The gateway does not answer', `${error.message}.${since}`]])
+  }
+}
+
+async function run() {
+  await poll()
+  setTimeout(run, pollMs)
+}
+
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) previous = null
+})
+void run()
