@@ -1,0 +1,88 @@
+import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
+import { TopicCreator } from '../topic-creator.ts'
+import { BatchBuffers } from './batch-buffers.ts'
+import { ClusterMetadata } from './cluster-metadata.ts'
+import type { Logger, ProducerStats, ProducerTelemetry } from './producer.ts'
+import { StreamProducer } from './stream-producer.ts'
+import { KafkajsTransport } from './transport.ts'
+
+/**
+ * The producers of all streams of a gateway. They share one view of the cluster and the recycled batch buffers, and
+ * nothing else: neither memory nor connections.
+ */
+export class Producers {
+  readonly byStream: ReadonlyMap<string, StreamProducer>
+  readonly #metadata: ClusterMetadata
+  readonly #topicCreator: TopicCreator
+
+  constructor(options: ProducersOptions) {
+    const { kafka, streams, logger, telemetry } = options
+    const transport = new KafkajsTransport(kafka, logger)
+    const topics = [...new Set(streams.map((stream) => stream.topic))]
+    this.#metadata = new ClusterMetadata({
+      transport,
+      bootstrap: kafka.brokers.map(parseAddress),
+      topics,
+      maxAgeMs: kafka.metadataMaxAgeMs,
+      logger,
+    })
+    this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
+    const buffers = new BatchBuffers(recycledBytes)
+    const producers = streams.map((stream) => {
+      const parts = { stream, metadata: this.#metadata, transport, buffers, logger, telemetry: telemetry(stream) }
+      return [stream.name, new StreamProducer(parts)] as const
+    })
+    this.byStream = new Map(producers)
+  }
+
+  /** Starts to look for Kafka, in the background and for as long as it takes. */
+  start(): void {
+    this.#metadata.start()
+  }
+
+  /** A broker answered at least once since the start. */
+  get everConnected(): boolean {
+    return this.#metadata.everConnected
+  }
+
+  /** Every stream's account, at this moment. */
+  get stats(): ProducerStats[] {
+    return [...this.byStream.values()].map((producer) => producer.stats)
+  }
+
+  /**
+   * Drains and closes all streams side by side, within `timeoutMs`.
+   * @returns whether everything was sent and confirmed.
+   */
+  async close(timeoutMs: number): Promise<boolean> {
+    this.#topicCreator.stop()
+    const deadlineMs = performance.now() + timeoutMs
+    const producers = [...this.byStream.values()]
+    const drained = await Promise.all(producers.map(async (producer) => await producer.close(deadlineMs)))
+    this.#metadata.stop()
+    return drained.every(Boolean)
+  }
+
+  /** Ends at once. The accounts say what that cost. */
+  abort(): void {
+    this.#topicCreator.stop()
+    this.#metadata.stop()
+    for (const producer of this.byStream.values()) producer.abort()
+  }
+}
+
+/** See {@link Producers}. */
+export interface ProducersOptions {
+  readonly kafka: KafkaConfig
+  readonly streams: readonly StreamConfig[]
+  readonly logger: Logger
+  readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
+}
+
+function parseAddress(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':')
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
+}
+
+/** Enough for the batches in flight at full speed; not part of any stream's `buffer.memory`. */
+const recycledBytes = 8 << 20
