@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto'
+import Fastify from 'fastify'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { FastifyInstance } from 'fastify'
+import { EdgeCounters } from '../../src/metrics/edge-counters.ts'
+import { livePage } from '../../src/routes/live-page.ts'
+import { producerStats } from '../support/producer-stats.ts'
+
+describe('the live page', () => {
+  let app: FastifyInstance
+
+  beforeEach(async () => {
+    const edge = new EdgeCounters()
+    edge.accepted('beacon', 7)
+    app = Fastify()
+    await app.register(livePage, {
+      version: '1.2.3',
+      streams: () => [producerStats({ accepted: 7, inFlight: 7 })],
+      edge: () => edge.totals(),
+      readiness: () => ({ ready: false, reasons: ['Kafka was not reached yet.'] }),
+    })
+  })
+
+  afterEach(() => app.close())
+
+  test('is one file: it names no other file and no other host', async () => {
+    const { body } = await app.inject('/')
+    expect(body).not.toMatch(/<link[^>]+stylesheet|<script[^>]+src=|@import|url\(/)
+    // XML namespaces are names, not addresses.
+    expect(body.replaceAll('http://www.w3.org/2000/svg', '')).not.toMatch(/https?:\/\//)
+  })
+
+  test('its policy allows exactly the script and the style that are in it', async () => {
+    const { body, headers } = await app.inject('/')
+    const policy = String(headers['content-security-policy'])
+    expect(policy).toContain("default-src 'none'")
+    expect(policy).not.toContain('unsafe-inline')
+    for (const [kind, pattern] of [
+      ['script', /<script type="module">([\s\S]*?)<\/script>/],
+      ['style', /<style>([\s\S]*?)<\/style>/],
+    ] as const) {
+      const text = pattern.exec(body)?.[1] ?? ''
+      expect(text.length).toBeGreaterThan(1000)
+      const hash = createHash('sha256').update(text).digest('base64')
+      expect(policy).toContain(`${kind}-src 'sha256-${hash}'`)
+    }
+  })
+
+  test('polls a JSON that has readiness, the edge and every account', async () => {
+    const reply = await app.inject('/live.json')
+    expect(reply.headers['cache-control']).toBe('no-store')
+    expect(reply.json()).toMatchObject({
+      version: '1.2.3',
+      ready: false,
+      reasons: ['Kafka was not reached yet.'],
+      edge: { accepted: { http: 0, beacon: 7, pixel: 0 } },
+      streams: [{ stream: 'metrics-realtime', accepted: 7, inFlight: 7, lossRatio: { broker: null } }],
+    })
+  })
+})

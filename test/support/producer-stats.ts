@@ -1,0 +1,48 @@
+import type { DropReason } from '../../src/kafka/producer/outcome.ts'
+import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
+
+/** An account of a stream that has seen nothing yet, with what the test says otherwise. */
+export function producerStats(changes: Partial<ProducerStats> = {}): ProducerStats {
+  return {
+    stream: 'metrics-realtime',
+    topic: 'realtime-topic',
+    delivery: 'at-most-once',
+    accepted: 0,
+    buffered: 0,
+    inFlight: 0,
+    confirmed: 0,
+    sent: 0,
+    suspectedLost: 0,
+    acked: 0,
+    dropped: droppedRecords(),
+    recordSendTotal: 0,
+    recordErrorTotal: 0,
+    recordErrorRate: 0,
+    bufferTotalBytes: 67_108_864,
+    bufferAvailableBytes: 67_108_864,
+    batchSizeAvg: 0,
+    connected: true,
+    circuitOpen: false,
+    topicKnown: true,
+    lossRatio: { producer: 0, barrier: 0, broker: null },
+    logEndOffsets: [],
+    ...changes,
+  }
+}
+
+/** Dropped records by reason, 0 unless given. */
+export function droppedRecords(
+  changes: Partial<Record<DropReason, number>> = {},
+): Record<DropReason, number> {
+  return {
+    expired: 0,
+    buffer_full: 0,
+    shutdown: 0,
+    broker_rejected: 0,
+    message_too_large: 0,
+    unknown_topic: 0,
+    not_authorized: 0,
+    encoding: 0,
+    ...changes,
+  }
+}
