@@ -19,7 +19,7 @@ interface ProducerFamily extends Family {
 const producerFamilies: readonly ProducerFamily[] = [
   {
     name: 'kafka_producer_record_send_total',
-    help: 'Records written to a connection (record-send-total).',
+    help: 'Attempts: records written to a connection, or dropped before they could be (record-send-total).',
     type: 'counter',
     read: (stats) => [[{}, stats.recordSendTotal]],
   },

@@ -1,9 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-
-/** Takes the status and the duration of each request of one route. */
-interface Timer {
-  observe(statusCode: number, durationMs: number): void
-}
+import type { EdgeTelemetry } from './edge-telemetry.ts'
 
 /**
  * Times every request, by route. To be called on the root instance before any route is added.
@@ -11,10 +7,10 @@ interface Timer {
  * A route gets its timer when it is declared, so that a request looks nothing up. HEAD is counted as the GET it stands
  * for. Requests that fit no route share one timer under the route `unmatched`, since their paths are an open set.
  */
-export function timeRequests(app: FastifyInstance, timerOf: (method: string, route: string) => Timer): void {
+export function timeRequests(app: FastifyInstance, telemetry: Pick<EdgeTelemetry, 'httpTimer'>): void {
   app.addHook('onRoute', (route) => {
     const methods = [route.method].flat().map((method) => (method === 'HEAD' ? 'GET' : method))
-    const timers = new Map(methods.map((method) => [method, timerOf(method, route.url)]))
+    const timers = new Map(methods.map((method) => [method, telemetry.httpTimer(method, route.url)]))
     const only = timers.size === 1 ? [...timers.values()][0] : undefined
     const others = route.onResponse === undefined ? [] : [route.onResponse].flat()
     route.onResponse = [
@@ -27,7 +23,7 @@ export function timeRequests(app: FastifyInstance, timerOf: (method: string, rou
     ]
   })
 
-  const unmatched = timerOf('any', 'unmatched')
+  const unmatched = telemetry.httpTimer('any', 'unmatched')
   app.addHook('onResponse', (request, reply, done) => {
     if (request.is404) unmatched.observe(reply.statusCode, reply.elapsedTime)
     done()

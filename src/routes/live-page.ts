@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { FastifyPluginCallback } from 'fastify'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
+import type { Transport } from './edge-telemetry.ts'
 
 /** Events by how they came in. */
-type ByTransport = Readonly<Record<'http' | 'beacon' | 'pixel', number>>
+type ByTransport = Readonly<Record<Transport, number>>
 
 /** What the page shows, read anew at each poll. */
 export interface LivePageOptions {

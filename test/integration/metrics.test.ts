@@ -16,7 +16,7 @@ describe('GET /metrics', () => {
     metrics.observe(() => [producerStats({ accepted: 5, confirmed: 5 })])
     metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
     app = Fastify()
-    timeRequests(app, (method, route) => metrics.httpTimer(method, route))
+    timeRequests(app, metrics)
     await app.register(metricsRoute, { metrics })
     app.get('/things/:thing', (_request, reply) => reply.code(202).send())
     app.route({ method: ['PUT', 'POST'], url: '/both', handler: (_request, reply) => reply.code(400).send() })
