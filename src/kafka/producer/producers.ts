@@ -29,7 +29,14 @@ export class Producers {
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
     const buffers = new BatchBuffers(recycledBytes)
     const producers = streams.map((stream) => {
-      const parts = { stream, metadata: this.#metadata, transport, buffers, logger, telemetry: telemetry(stream) }
+      const parts = {
+        stream,
+        metadata: this.#metadata,
+        transport,
+        buffers,
+        logger,
+        telemetry: telemetry(stream),
+      }
       return [stream.name, new StreamProducer(parts)] as const
     })
     this.byStream = new Map(producers)

@@ -63,7 +63,8 @@ export class KafkajsTransport implements Transport {
       socketFactory: (options) => (socket = openSocket(options)),
       connectionTimeout: connectionTimeoutMs,
       requestTimeout: requestTimeoutMs,
-      enforceRequestTimeout: true,
+      // Its check wakes up ten times a second for each connection; ours is a timer a request.
+      enforceRequestTimeout: false,
       maxInFlightRequests: null,
       reauthenticationThreshold: 10_000,
     })
@@ -81,7 +82,7 @@ export class KafkajsTransport implements Transport {
     }, connectionTimeoutMs)
     try {
       await broker.connect()
-      return new KafkajsConnection(connection, `${host}:${port}`)
+      return new KafkajsConnection(connection, `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
       endConnection(connection, socket, error as Error)
       throw error
@@ -94,11 +95,15 @@ export class KafkajsTransport implements Transport {
 class KafkajsConnection implements BrokerConnection {
   readonly #connection: Connection
   readonly #socket: Socket
+  readonly #address: string
+  readonly #requestTimeoutMs: number
   #closeCause: Error | null = null
   #closeListeners: ((cause: Error) => void)[] = []
 
-  constructor(connection: Connection, address: string) {
+  constructor(connection: Connection, address: string, requestTimeoutMs: number) {
     this.#connection = connection
+    this.#address = address
+    this.#requestTimeoutMs = requestTimeoutMs
     this.#socket = connection.socket
     const closed = (): void => this.#close(new Error(`the connection to ${address} was closed`))
     // On 'end' the broker reads no more: what would be written now is lost.
@@ -125,7 +130,22 @@ class KafkajsConnection implements BrokerConnection {
   }
 
   call(request: WireRequest, onResponse: (payload: Buffer) => void, onError: (error: Error) => void): void {
-    this.#push(request, true, ignore, onResponse, onError)
+    const timer = setTimeout(() => {
+      this.#close(new Error(`${this.#address} did not answer within ${this.#requestTimeoutMs} ms`))
+    }, this.#requestTimeoutMs)
+    this.#push(
+      request,
+      true,
+      ignore,
+      (payload) => {
+        clearTimeout(timer)
+        onResponse(payload)
+      },
+      (error) => {
+        clearTimeout(timer)
+        onError(error)
+      },
+    )
   }
 
   throttle(throttleTimeMs: number): void {
