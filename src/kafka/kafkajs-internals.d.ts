@@ -43,7 +43,6 @@ declare module 'kafkajs/src/network/connectionPool.js' {
     nextCorrelationId(): number
     isConnected(): boolean
     isAuthenticated(): boolean
-    rejectRequests(error: Error): void
   }
 
   export default class ConnectionPool {

@@ -84,7 +84,7 @@ export class KafkajsTransport implements Transport {
       await broker.connect()
       return new KafkajsConnection(connection, `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
-      endConnection(connection, socket, error as Error)
+      endConnection(connection, socket)
       throw error
     } finally {
       clearTimeout(timer)
@@ -98,6 +98,8 @@ class KafkajsConnection implements BrokerConnection {
   readonly #address: string
   readonly #requestTimeoutMs: number
   #closeCause: Error | null = null
+  /** Who waits for a response, by the timer of the wait. */
+  readonly #calls = new Map<NodeJS.Timeout, (error: Error) => void>()
   #closeListeners: ((cause: Error) => void)[] = []
 
   constructor(connection: Connection, address: string, requestTimeoutMs: number) {
@@ -126,26 +128,23 @@ class KafkajsConnection implements BrokerConnection {
   }
 
   send(request: WireRequest, onFlushed: () => void): void {
-    this.#push(request, false, onFlushed, ignore, ignore)
+    if (this.#closeCause === null) this.#push(request, false, onFlushed, ignore)
   }
 
   call(request: WireRequest, onResponse: (payload: Buffer) => void, onError: (error: Error) => void): void {
+    const cause = this.#closeCause
+    if (cause !== null) {
+      queueMicrotask(() => onError(cause))
+      return
+    }
     const timer = setTimeout(() => {
       this.#close(new Error(`${this.#address} did not answer within ${this.#requestTimeoutMs} ms`))
     }, this.#requestTimeoutMs)
-    this.#push(
-      request,
-      true,
-      ignore,
-      (payload) => {
-        clearTimeout(timer)
-        onResponse(payload)
-      },
-      (error) => {
-        clearTimeout(timer)
-        onError(error)
-      },
-    )
+    this.#calls.set(timer, onError)
+    this.#push(request, true, ignore, (payload) => {
+      clearTimeout(timer)
+      if (this.#calls.delete(timer)) onResponse(payload)
+    })
   }
 
   throttle(throttleTimeMs: number): void {
@@ -170,12 +169,7 @@ class KafkajsConnection implements BrokerConnection {
     expectResponse: boolean,
     onFlushed: () => void,
     onResponse: (payload: Buffer) => void,
-    onError: (error: Error) => void,
   ): void {
-    if (this.#closeCause !== null) {
-      queueMicrotask(() => onError(this.#closeCause!))
-      return
-    }
     const { apiKey, apiVersion, apiName } = request
     const correlationId = this.#connection.nextCorrelationId()
     this.#connection.requestQueue.push({
@@ -187,7 +181,8 @@ class KafkajsConnection implements BrokerConnection {
         resolve: ({ payload }) => {
           if (payload !== null) onResponse(payload)
         },
-        reject: onError,
+        // kafkajs rejects when the socket ends; so do we, in #close, and only there.
+        reject: ignore,
       },
       expectResponse,
       requestTimeout: null,
@@ -220,15 +215,18 @@ class KafkajsConnection implements BrokerConnection {
   #close(cause: Error): void {
     if (this.#closeCause !== null) return
     this.#closeCause = cause
-    endConnection(this.#connection, this.#socket, cause)
+    for (const timer of this.#calls.keys()) clearTimeout(timer)
+    const unanswered = [...this.#calls.values()]
+    this.#calls.clear()
+    endConnection(this.#connection, this.#socket)
+    for (const onError of unanswered) onError(cause)
     for (const listener of this.#closeListeners.splice(0)) listener(cause)
   }
 }
 
 /** Ends a kafkajs connection at once. Its own `disconnect` waits for what is pending. */
-function endConnection(connection: Connection, socket: Socket | null, cause: Error): void {
+function endConnection(connection: Connection, socket: Socket | null): void {
   connection.connectionStatus = 'disconnected'
-  connection.rejectRequests(cause)
   connection.requestQueue.destroy()
   if (socket === null || socket.destroyed) return
   // A reset lets the kernel forget what it has not sent, so that it can't arrive after what a new connection sends.
