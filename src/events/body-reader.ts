@@ -1,0 +1,113 @@
+import type { IncomingMessage } from 'node:http'
+import type { Transform } from 'node:stream'
+import { GatewayError } from '../errors.ts'
+import { contentEncodingOf, createInflater, supportedEncodings, type ContentEncoding } from './inflate.ts'
+
+/**
+ * Told once how reading ended: with the body, or with what is wrong. `aborted` means that the client is gone, so that
+ * nobody is left to answer.
+ */
+export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer) => void
+
+/**
+ * Reads a request's body into one buffer, of at most `limitBytes` as received and as inflated. A body that came in one
+ * piece is not copied. On an error the rest of the body is left unread; how long a body may take is the server's
+ * `requestTimeout`.
+ */
+export function readBody(request: IncomingMessage, limitBytes: number, listener: BodyListener): void {
+  const encoding = contentEncodingOf(request.headers['content-encoding'])
+  if (encoding === null) {
+    const detail = `send one of ${supportedEncodings}, and only one, or no Content-Encoding`
+    listener(new GatewayError('unsupported_encoding', detail), empty)
+    return
+  }
+  // A header that is no number gives NaN; node:http has refused the request before.
+  if (Number(request.headers['content-length']) > limitBytes) {
+    listener(tooLarge(limitBytes), empty)
+    return
+  }
+  if (encoding === 'identity') readPlain(request, limitBytes, listener)
+  else readInflated(request, encoding, limitBytes, listener)
+}
+
+function readPlain(request: IncomingMessage, limitBytes: number, listener: BodyListener): void {
+  let first: Buffer = empty
+  let others: Buffer[] | null = null
+  let sizeBytes = 0
+  const onData = (chunk: Buffer): void => {
+    sizeBytes += chunk.length
+    if (sizeBytes > limitBytes) {
+      request.removeListener('data', onData)
+      request.removeListener('end', onEnd)
+      listener(tooLarge(limitBytes), empty)
+    } else if (first === empty) first = chunk
+    else if (others === null) others = [first, chunk]
+    else others.push(chunk)
+  }
+  const onEnd = (): void => listener(null, others === null ? first : Buffer.concat(others, sizeBytes))
+  request.on('data', onData)
+  request.on('end', onEnd)
+  // node:http destroys a request whose client went away, with an error where somebody listens.
+  request.on('error', () => {
+    if (sizeBytes <= limitBytes) listener('aborted', empty)
+  })
+}
+
+function readInflated(
+  request: IncomingMessage,
+  encoding: Exclude<ContentEncoding, 'identity'>,
+  limitBytes: number,
+  listener: BodyListener,
+): void {
+  const pieces: Buffer[] = []
+  let receivedBytes = 0
+  let inflatedBytes = 0
+  let inflater: Transform | null = null
+  let ended = false
+
+  const finish = (error: GatewayError | 'aborted' | null): void => {
+    if (ended) return
+    ended = true
+    request.removeListener('data', onData)
+    request.removeListener('end', onEnd)
+    if (error !== null) inflater?.destroy()
+    listener(error, error === null ? Buffer.concat(pieces, inflatedBytes) : empty)
+  }
+  const onData = (chunk: Buffer): void => {
+    receivedBytes += chunk.length
+    if (receivedBytes > limitBytes) {
+      finish(tooLarge(limitBytes))
+      return
+    }
+    inflater ??= start(chunk)
+    if (!inflater.write(chunk)) request.pause()
+  }
+  const onEnd = (): void => {
+    if (inflater === null) finish(null)
+    else inflater.end()
+  }
+  const start = (firstChunk: Buffer): Transform =>
+    createInflater(encoding, firstChunk[0] ?? 0)
+      .on('data', (piece: Buffer) => {
+        inflatedBytes += piece.length
+        if (inflatedBytes > limitBytes) finish(tooLarge(limitBytes))
+        else pieces.push(piece)
+      })
+      .on('drain', () => request.resume())
+      .on('end', () => finish(null))
+      .on('error', (cause) => {
+        const detail = `the body cannot be inflated as ${encoding}`
+        finish(new GatewayError('invalid_encoding', detail, { cause }))
+      })
+
+  request.on('data', onData)
+  request.on('end', onEnd)
+  request.on('error', () => finish('aborted'))
+}
+
+function tooLarge(limitBytes: number): GatewayError {
+  const detail = `a body may have ${limitBytes} bytes, as sent and as inflated`
+  return new GatewayError('body_too_large', detail, { extensions: { limitBytes } })
+}
+
+const empty = Buffer.alloc(0)

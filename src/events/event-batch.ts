@@ -1,0 +1,115 @@
+import { GatewayError, type ErrorCode } from '../errors.ts'
+import type { EventSink } from './decode.ts'
+import { keyOf, type EventSchema } from './event-schema.ts'
+import { describeFlaw, findFlaw } from './json-flaw.ts'
+
+/** One event of a request that was refused, as the reply lists it. */
+export interface EventError {
+  /** Place of the event in the request, from 0. Blank lines of NDJSON are not events. */
+  readonly index: number
+  readonly code: ErrorCode
+  readonly detail: string
+  /** Where in the event (RFC 6901); the empty pointer is the event itself. */
+  readonly pointer: string
+}
+
+/** What one event, and one request, may be at most. */
+export interface EventLimits {
+  /** Of one event's JSON, in bytes. */
+  readonly eventBytes: number
+  readonly eventsPerRequest: number
+  /** Nesting of one event's JSON. */
+  readonly depth: number
+}
+
+/** Errors that a reply lists; the others are counted. */
+export const maxListedErrors = 100
+
+/**
+ * The events of one request: each is either good, with its bytes and key, or rejected, with a code. Always: received =
+ * good + rejected. Good events are kept in parallel arrays, since an object an event costs more than all of its checks.
+ */
+export class EventBatch implements EventSink {
+  readonly body: Buffer
+  /** Byte ranges of the good events, and their keys; all four have an entry for each. */
+  readonly starts: number[] = []
+  readonly ends: number[] = []
+  readonly keys: (string | null)[] = []
+  readonly keyBytes: number[] = []
+  /** Places of the good events in the request; null as long as none was rejected, for then they are 0, 1, 2… */
+  indexes: number[] | null = null
+  received = 0
+  rejected = 0
+  /** The first {@link maxListedErrors} of the rejected events. */
+  readonly errors: EventError[] = []
+  readonly rejectedByCode = new Map<ErrorCode, number>()
+  readonly #schema: EventSchema
+  readonly #limits: EventLimits
+  readonly #maxRecordBytes: number
+
+  /** @param options.maxRecordBytes key and value of a record together, as the topic takes them. */
+  constructor(body: Buffer, options: { schema: EventSchema; limits: EventLimits; maxRecordBytes: number }) {
+    this.body = body
+    this.#schema = options.schema
+    this.#limits = options.limits
+    this.#maxRecordBytes = options.maxRecordBytes
+  }
+
+  /** Number of good events. */
+  get good(): number {
+    return this.starts.length
+  }
+
+  /** @inheritdoc */
+  event(value: unknown, start: number, end: number): void {
+    this.#receive()
+    const flaw = findFlaw(value, this.#limits.depth)
+    if (flaw !== null) {
+      this.#reject(flaw === 'too_deep' ? flaw : 'invalid_event', describeFlaw(flaw, this.#limits.depth), '')
+      return
+    }
+    const problem = this.#schema.check(value)
+    if (problem !== null) {
+      this.#reject('invalid_event', problem.detail, problem.pointer)
+      return
+    }
+    const key = keyOf(value)
+    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+    const limitBytes = Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
+    if (end - start > limitBytes) {
+      this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
+      return
+    }
+    this.indexes?.push(this.received - 1)
+    this.starts.push(start)
+    this.ends.push(end)
+    this.keys.push(key)
+    this.keyBytes.push(keyBytes)
+  }
+
+  /** @inheritdoc */
+  invalidJson(detail: string): void {
+    this.#receive()
+    this.#reject('invalid_json', detail, '')
+  }
+
+  /** Place of a good event in the request. */
+  indexOf(good: number): number {
+    return this.indexes?.[good] ?? good
+  }
+
+  #receive(): void {
+    const limit = this.#limits.eventsPerRequest
+    if (++this.received <= limit) return
+    const detail = `a request may carry ${limit} events`
+    throw new GatewayError('too_many_events', detail, { extensions: { limit } })
+  }
+
+  #reject(code: ErrorCode, detail: string, pointer: string): void {
+    this.indexes ??= this.starts.map((_, good) => good)
+    this.rejected++
+    this.rejectedByCode.set(code, (this.rejectedByCode.get(code) ?? 0) + 1)
+    if (this.errors.length < maxListedErrors)
+      this.errors.push({ index: this.received - 1, code, detail, pointer })
+  }
+}

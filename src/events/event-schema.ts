@@ -1,0 +1,77 @@
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+import { checkTelemetry, type EventProblem } from './validate-telemetry.ts'
+
+/** What a stream asks of its events. Compiled once, at start. */
+export interface EventSchema {
+  /** @returns null if the event fits. */
+  check(value: unknown): EventProblem | null
+}
+
+/** A stream's `schema` setting, as the configuration has it. */
+export type EventSchemaSetting = 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+
+/** Longest `source` that becomes a record's key, in UTF-16 code units, where no schema limits it. */
+const maxKeyLength = 255
+
+/**
+ * Makes the check of one stream.
+ * @throws Error with the file's name if it is no JSON Schema; the gateway must not start then.
+ */
+export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
+  if (setting === 'telemetry') return { check: checkTelemetry }
+  if (setting === 'any') return { check: () => null }
+  return compileJsonSchema(setting.file, setting.jsonSchema)
+}
+
+/**
+ * The record's key: the event's own `source`, if it is a text of 1 to 255 characters; otherwise the record has none.
+ */
+export function keyOf(event: unknown): string | null {
+  if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return null
+  const { source } = event as { readonly source: unknown }
+  return typeof source === 'string' && source.length > 0 && source.length <= maxKeyLength ? source : null
+}
+
+function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
+  if (typeof jsonSchema !== 'boolean' && (typeof jsonSchema !== 'object' || jsonSchema === null)) {
+    throw new Error(`${file}: a JSON Schema is an object or a boolean, got ${JSON.stringify(jsonSchema)}`)
+  }
+  let validate: ValidateFunction
+  try {
+    validate = compilerFor(jsonSchema).compile(jsonSchema)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new Error(`${file}: not a JSON Schema that can be used: ${reason}`, { cause })
+  }
+  if ('$async' in validate) throw new Error(`${file}: asynchronous schemas ($async) cannot be used`)
+  return { check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])) }
+}
+
+/**
+ * The dialect that `$schema` names: draft 2020-12, or draft-07, which is also what most schemas without one are written
+ * in. Events are only looked at: no defaults, no coercion.
+ */
+function compilerFor(jsonSchema: object | boolean): Ajv {
+  const dialect = typeof jsonSchema === 'object' && '$schema' in jsonSchema ? String(jsonSchema.$schema) : ''
+  const compiler = dialect.includes('2020-12') ? new Ajv2020(ajvOptions) : new Ajv(ajvOptions)
+  addFormats.default(compiler)
+  return compiler
+}
+
+/** Unknown keywords and formats are refused, so that a mistyped rule is not taken for one that holds. */
+const ajvOptions = {
+  strict: true,
+  strictTypes: false,
+  strictTuples: false,
+  allowUnionTypes: true,
+  logger: false,
+} as const
+
+function describeError(error: ErrorObject | undefined): EventProblem {
+  if (error === undefined) return { pointer: '', detail: 'does not fit the schema' }
+  const { additionalProperty } = error.params as { readonly additionalProperty?: string }
+  const extra = additionalProperty === undefined ? '' : `: "${additionalProperty}"`
+  return { pointer: error.instancePath, detail: `${error.message ?? 'does not fit the schema'}${extra}` }
+}

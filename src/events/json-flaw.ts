@@ -1,0 +1,51 @@
+/** What {@link findFlaw} can find in a value that is valid JSON and still not to be passed on. */
+export type JsonFlaw = 'too_deep' | 'proto_key' | 'constructor_prototype'
+
+/**
+ * Looks for what could harm whoever reads the event after us: nesting deeper than `depth` levels, an own key
+ * `__proto__`, and `constructor` with a `prototype` in it. The bytes are passed on as they came, so a consumer that
+ * merges such an object into another would pollute its prototypes. Keys written with escapes are found too, since the
+ * parsed value is looked at.
+ *
+ * Recursion is bounded by `depth`.
+ * @param depth levels that objects and arrays may nest; `{}` has one.
+ */
+export function findFlaw(value: unknown, depth: number): JsonFlaw | null {
+  return typeof value === 'object' && value !== null ? findFlawIn(value, depth) : null
+}
+
+function findFlawIn(value: object, depth: number): JsonFlaw | null {
+  if (depth === 0) return 'too_deep'
+  if (Array.isArray(value)) {
+    const items: readonly unknown[] = value
+    for (const item of items) {
+      if (typeof item !== 'object' || item === null) continue
+      const flaw = findFlawIn(item, depth - 1)
+      if (flaw !== null) return flaw
+    }
+    return null
+  }
+  const members = value as Readonly<Record<string, unknown>>
+  // JSON.parse makes plain objects, which inherit nothing enumerable: `for in` sees the own keys, and is the fastest way.
+  for (const key in members) {
+    if (key === '__proto__') return 'proto_key'
+    const member = members[key]
+    if (typeof member !== 'object' || member === null) continue
+    if (key === 'constructor' && Object.hasOwn(member, 'prototype')) return 'constructor_prototype'
+    const flaw = findFlawIn(member, depth - 1)
+    if (flaw !== null) return flaw
+  }
+  return null
+}
+
+/** A {@link JsonFlaw} in words, for the `detail` of an error. */
+export function describeFlaw(flaw: JsonFlaw, depth: number): string {
+  switch (flaw) {
+    case 'too_deep':
+      return `nests deeper than ${depth} levels`
+    case 'proto_key':
+      return 'has a key "__proto__", which is refused for the safety of consumers'
+    case 'constructor_prototype':
+      return 'has a "prototype" inside a "constructor", which is refused for the safety of consumers'
+  }
+}

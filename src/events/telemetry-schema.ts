@@ -1,0 +1,54 @@
+import { z } from 'zod'
+import { isRfc3339, maxEpochMs } from './timestamp.ts'
+
+/** Most labels that an event may have. */
+export const maxLabels = 64
+
+/** 1 to 255 characters (Unicode code points), none of them a control character (C0, DEL, C1). */
+// eslint-disable-next-line no-control-regex -- refusing them is the point
+export const shortText = /^[^\u0000-\u001f\u007f-\u009f]{1,255}$/u
+
+const shortTextSchema = z
+  .string()
+  .regex(shortText, 'must have 1 to 255 characters and no control characters')
+  .meta({ minLength: 1, maxLength: 255 })
+
+/**
+ * The built-in event: what design and `openapi.yaml` promise is written here and nowhere else. Fields that are not named
+ * pass through. `validate-telemetry.ts` has a faster check that must agree, which a property test proves.
+ */
+export const telemetrySchema = z
+  .looseObject({
+    name: shortTextSchema.describe('What was measured or what happened'),
+    value: z.number().describe('The measurement; a finite number'),
+    timestamp: z
+      .union([
+        z.number().min(0).max(maxEpochMs).describe('Epoch milliseconds'),
+        z
+          .string()
+          .refine(
+            isRfc3339,
+            'must be a date and time of RFC 3339 with an offset, such as 2025-01-31T12:00:00Z',
+          )
+          .meta({ format: 'date-time', description: 'RFC 3339' }),
+      ])
+      .optional()
+      .describe(
+        "When it was measured. It stays in the event; the record's own timestamp is the time of receipt",
+      ),
+    unit: shortTextSchema.optional().describe('Unit of the value'),
+    labels: z
+      .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+      .refine((labels) => Object.keys(labels).length <= maxLabels, `must have ${maxLabels} entries at most`)
+      .meta({ maxProperties: maxLabels })
+      .optional()
+      .describe('Dimensions'),
+    source: shortTextSchema
+      .optional()
+      .describe("The device or session: it becomes the record's key, so that one source keeps its order"),
+    id: shortTextSchema.optional().describe('To tell duplicates by'),
+  })
+  .describe('A telemetry event. Other fields pass through')
+
+/** An event that {@link telemetrySchema} accepts. */
+export type TelemetryEvent = z.infer<typeof telemetrySchema>

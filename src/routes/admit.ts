@@ -1,0 +1,121 @@
+import type { OnBufferFull } from '../config/config.ts'
+import { GatewayError, type ErrorCode } from '../errors.ts'
+import { maxListedErrors, type EventBatch } from '../events/event-batch.ts'
+import { recordSizeUpperBound, type Producer } from '../kafka/producer/producer.ts'
+
+/** How a request was taken: its room is reserved, or its events were dropped on the spot, as the stream is set to do. */
+export type Admission = 'reserved' | 'dropped'
+
+/** Whoever waits for the reply: a response of node:http. */
+export interface Client {
+  /** The connection is closed. */
+  readonly destroyed: boolean
+}
+
+/**
+ * Decides about a decoded request as a whole, before its first event is appended. Invariant: an error means that
+ * nothing of it was accepted.
+ *
+ * @returns at once, or a promise where `onBufferFull` is `block` and there is no room.
+ * @throws GatewayError `all_events_invalid`, `strict_rejected`, `stream_unavailable`, `shutting_down`, `body_too_large`
+ * or `buffer_full`; by the promise too.
+ */
+export function admit(
+  batch: EventBatch,
+  producer: Producer,
+  options: { strict: boolean; onBufferFull: OnBufferFull; client: Client },
+): Admission | Promise<Admission> {
+  if (batch.rejected > 0) refuseInvalid(batch, options.strict)
+  if (producer.admission !== 'open') throw unavailable(producer)
+  const sizeBytes = reservationBytes(batch)
+  const { bufferMemoryBytes } = producer.stream.producer
+  if (sizeBytes > bufferMemoryBytes) {
+    const detail = `the events need ${sizeBytes} bytes of buffer, and the stream has ${bufferMemoryBytes} at all`
+    throw new GatewayError('body_too_large', detail, { extensions: { limitBytes: bufferMemoryBytes } })
+  }
+  if (producer.reserve(sizeBytes)) return 'reserved'
+  switch (options.onBufferFull) {
+    case 'reject':
+      throw bufferFull(producer)
+    case 'drop':
+      producer.drop(batch.good)
+      return 'dropped'
+    case 'block':
+      return waitForRoom(producer, sizeBytes, options.client)
+  }
+}
+
+/** Room for all good events, exactly as the producer charges it. */
+export function reservationBytes(batch: EventBatch): number {
+  const { starts, ends, keyBytes } = batch
+  let sizeBytes = 0
+  for (let good = 0; good < starts.length; good++) {
+    sizeBytes += recordSizeUpperBound(keyBytes[good]!, ends[good]! - starts[good]!)
+  }
+  return sizeBytes
+}
+
+async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {
+  const granted = await producer.reserveOrWait(sizeBytes)
+  if (granted && client.destroyed) {
+    // Nobody would learn that the events were taken, and a client that sends them again would make duplicates.
+    producer.unreserve(sizeBytes)
+    throw bufferFull(producer)
+  }
+  // What was true before the wait may not be any more.
+  if (producer.admission !== 'open') {
+    if (granted) producer.unreserve(sizeBytes)
+    throw unavailable(producer)
+  }
+  if (!granted) throw bufferFull(producer)
+  return 'reserved'
+}
+
+function refuseInvalid(batch: EventBatch, strict: boolean): void {
+  if (batch.good === 0) throw withErrors('all_events_invalid', batch)
+  if (strict) throw withErrors('strict_rejected', batch)
+}
+
+function withErrors(code: ErrorCode, batch: EventBatch): GatewayError {
+  const { received, rejected, errors } = batch
+  const first = errors[0]
+  const where =
+    first === undefined
+      ? ''
+      : `; the first, at index ${first.index}${atPointer(first.pointer)}, ${first.detail}`
+  const listed = rejected > errors.length ? ` (${maxListedErrors} are listed)` : ''
+  const detail = `${rejected} of ${received} events ${rejected === 1 ? 'is' : 'are'} invalid${listed}${where}`
+  return new GatewayError(code, detail, { extensions: { accepted: 0, rejected: received, errors } })
+}
+
+function atPointer(pointer: string): string {
+  return pointer === '' ? '' : ` in ${pointer}`
+}
+
+function bufferFull(producer: Producer): GatewayError {
+  return new GatewayError('buffer_full', 'nothing of the request was accepted; send it again later', {
+    retryAfterSeconds: producer.retryAfterSeconds(),
+  })
+}
+
+function unavailable(producer: Producer): GatewayError {
+  const retryAfterSeconds = producer.retryAfterSeconds()
+  switch (producer.admission) {
+    case 'closing':
+      return new GatewayError(
+        'shutting_down',
+        'nothing of the request was accepted; send it to another gateway',
+        {
+          retryAfterSeconds,
+        },
+      )
+    case 'unknown_topic':
+      return new GatewayError('stream_unavailable', 'its topic does not exist', { retryAfterSeconds })
+    case 'not_authorized':
+      return new GatewayError('stream_unavailable', 'the gateway may not write to its topic', {
+        retryAfterSeconds,
+      })
+    default:
+      return new GatewayError('stream_unavailable', 'Kafka was not reached yet', { retryAfterSeconds })
+  }
+}

@@ -1,0 +1,94 @@
+import type { EventBatch } from '../events/event-batch.ts'
+import type { DropReason, Outcome } from '../kafka/producer/outcome.ts'
+import type { PendingBatch, Producer, Settlement } from '../kafka/producer/producer.ts'
+
+/** What became of one event, as a reply to `Prefer: wait` tells it. */
+export interface EventOutcome {
+  readonly index: number
+  readonly outcome: Outcome
+  readonly reason: DropReason | null
+  readonly topic: string
+  readonly partition: number | null
+  /** A string, since offsets have 64 bits; null where the broker did not tell it. */
+  readonly offset: string | null
+}
+
+/** The events of one request in a batch of the producer: which, and at which place each. */
+interface Share {
+  readonly events: number[]
+  readonly places: number[]
+}
+
+/**
+ * Appends a request's events, for which room is reserved, and waits for what becomes of them.
+ * @param done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out.
+ */
+export function appendAndWait(
+  producer: Producer,
+  batch: EventBatch,
+  waitMs: number,
+  done: (outcomes: EventOutcome[] | null) => void,
+): void {
+  const shares = appendToShares(producer, batch)
+  const outcomes: EventOutcome[] = []
+  let open = shares.size
+  let finished = false
+  const finish = (result: EventOutcome[] | null): void => {
+    if (finished) return
+    finished = true
+    clearTimeout(timer)
+    done(result)
+  }
+  const timer = setTimeout(() => finish(null), waitMs)
+  for (const [pending, share] of shares) {
+    pending.onSettled((settlement) => {
+      share.events.forEach((good, nth) => {
+        outcomes[good] = outcomeOf(producer, settlement, batch.indexOf(good), share.places[nth] ?? 0)
+      })
+      if (--open === 0) finish(outcomes)
+    })
+  }
+}
+
+/** The outcome of events that were dropped on the spot. */
+export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOutcome[] {
+  return batch.starts.map((_, good) => ({
+    index: batch.indexOf(good),
+    outcome: 'dropped',
+    reason: 'buffer_full',
+    topic: producer.stream.topic,
+    partition: null,
+    offset: null,
+  }))
+}
+
+/** Whether an outcome is one that the client hoped for. `sent` is all that there is to know with confirmation off. */
+export function isDelivered(outcome: Outcome): boolean {
+  return outcome === 'confirmed' || outcome === 'acked' || outcome === 'sent'
+}
+
+function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {
+  const shares = new Map<PendingBatch, Share>()
+  const nowMs = Date.now()
+  for (let good = 0; good < batch.good; good++) {
+    const pending = producer.append(
+      batch.body,
+      batch.starts[good]!,
+      batch.ends[good]!,
+      batch.keys[good]!,
+      nowMs,
+    )
+    const share = shares.get(pending) ?? { events: [], places: [] }
+    share.events.push(good)
+    // An appended record is the last of its batch.
+    share.places.push(pending.recordCount - 1)
+    shares.set(pending, share)
+  }
+  return shares
+}
+
+function outcomeOf(producer: Producer, settlement: Settlement, index: number, place: number): EventOutcome {
+  const { outcome, reason, partition, baseOffset } = settlement
+  const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
+  return { index, outcome, reason, topic: producer.stream.topic, partition, offset }
+}

@@ -1,0 +1,108 @@
+import type { FastifyInstance } from 'fastify'
+import type { HttpLimits } from '../config/config.ts'
+import { GatewayError } from '../errors.ts'
+import { readBody } from '../events/body-reader.ts'
+import { bodyKindOf, supportedMediaTypes } from '../events/content-type.ts'
+import type { EventBatch } from '../events/event-batch.ts'
+import { isDelivered, type EventOutcome } from './await-outcomes.ts'
+import type { EdgeTelemetry } from './edge-telemetry.ts'
+import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
+import { readPreferences } from './prefer.ts'
+import { replyRaw } from './raw-reply.ts'
+import type { StreamTargets } from './stream-target.ts'
+
+/** What the routes that take events need. */
+export interface IngestRoutesOptions {
+  readonly targets: StreamTargets
+  readonly telemetry: EdgeTelemetry
+  readonly limits: HttpLimits
+}
+
+const path = '/v1/streams/:stream'
+
+/**
+ * `POST /v1/streams/{stream}`: one event, an array, or NDJSON. Fastify reads no body here (`server.ts`), so that the
+ * bytes can be passed on as they came.
+ */
+export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
+  const { targets, telemetry, limits } = options
+  const route: IngestRoute = {
+    transport: 'http',
+    telemetry,
+    timer: telemetry.httpTimer('POST', path),
+    limits,
+    onBufferFull: (stream) => stream.onBufferFull,
+    succeed,
+  }
+  app.post<{ Params: { stream: string } }>(path, (request, reply) => {
+    const target = targets.get(request.params.stream)
+    const { headers } = request.raw
+    const kind = bodyKindOf(headers['content-type'])
+    if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])
+    const preferences = readPreferences(headers['prefer'])
+    const exchange = new IngestExchange(route, target, reply, { kind, preferences })
+    readBody(request.raw, limits.bodyBytes, exchange.onBody)
+  })
+}
+
+/** The error for a media type that is not read. */
+export function unsupportedMediaType(contentType: string | undefined): GatewayError {
+  const detail = `${contentType ?? 'this'} is not read; send one of ${supportedMediaTypes.join(', ')}, in UTF-8`
+  return new GatewayError('unsupported_media_type', detail)
+}
+
+function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOutcome[] | null): number {
+  const { preferences, reply, target } = exchange
+  const { delivery } = target.producer.stream
+  if (outcomes !== null) refuseUndelivered(batch, outcomes)
+  const statusCode = outcomes === null ? 202 : 200
+  const headers = ['chute-delivery', delivery]
+  if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
+  if (preferences.minimal) {
+    replyRaw(reply, statusCode, headers, '')
+  } else {
+    headers.push('content-type', 'application/json')
+    replyRaw(reply, statusCode, headers, successBody(batch, outcomes))
+  }
+  return statusCode
+}
+
+/** Written by hand where nothing was rejected, which is nearly always. */
+function successBody(batch: EventBatch, outcomes: EventOutcome[] | null): string {
+  const { good, rejected, errors } = batch
+  if (rejected === 0 && outcomes === null) return `{"accepted":${good},"rejected":0,"errors":[]}`
+  return JSON.stringify({
+    accepted: good,
+    rejected,
+    errors,
+    ...(outcomes === null ? {} : { events: outcomes }),
+  })
+}
+
+/**
+ * The one error after which events may be in Kafka: the client asked for the outcome and it is bad.
+ * @throws GatewayError `delivery_failed`, which says for each event what became of it and whether sending the request
+ * again can make duplicates.
+ */
+function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[]): void {
+  const failed = outcomes.filter(({ outcome }) => !isDelivered(outcome)).length
+  if (failed === 0) return
+  // Only what was dropped is certain not to be in the topic.
+  const mayDuplicate = outcomes.some(({ outcome }) => outcome !== 'dropped')
+  const consequence = mayDuplicate
+    ? 'sending the request again may duplicate events'
+    : 'the request can be sent again'
+  throw new GatewayError(
+    'delivery_failed',
+    `${failed} of ${batch.good} events were not delivered; ${consequence}`,
+    {
+      extensions: {
+        mayDuplicate,
+        accepted: batch.good,
+        rejected: batch.rejected,
+        errors: batch.errors,
+        events: outcomes,
+      },
+    },
+  )
+}

@@ -1,0 +1,36 @@
+import type { FastifyInstance } from 'fastify'
+import { GatewayError } from '../errors.ts'
+
+/**
+ * Answers what no route takes: 405 with `Allow` where the path exists for other methods (RFC 9110, section 15.5.6), else
+ * 404. To be registered before the routes, which it takes note of.
+ */
+export function registerNoRoute(app: FastifyInstance): void {
+  const resources: { readonly pattern: RegExp; readonly url: string; readonly methods: Set<string> }[] = []
+
+  app.addHook('onRoute', ({ url, method }) => {
+    let resource = resources.find((known) => known.url === url)
+    if (resource === undefined) {
+      resource = { url, pattern: toPattern(url), methods: new Set() }
+      resources.push(resource)
+    }
+    for (const one of [method].flat()) resource.methods.add(one)
+  })
+
+  app.setNotFoundHandler((request, reply) => {
+    const [path = ''] = request.url.split('?')
+    const methods = resources
+      .filter(({ pattern }) => pattern.test(path))
+      .flatMap((found) => [...found.methods])
+    if (methods.length === 0) throw new GatewayError('not_found', 'GET /docs lists what there is')
+    const allow = [...new Set(methods)].join(', ')
+    reply.raw.setHeader('allow', allow)
+    throw new GatewayError('method_not_allowed', `this resource takes ${allow}`)
+  })
+}
+
+/** A path pattern of Fastify as a regular expression; a parameter is a part of the path. */
+function toPattern(url: string): RegExp {
+  const source = url.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll(/:\w+/g, '[^/]+')
+  return new RegExp(`^${source}$`)
+}

@@ -1,0 +1,60 @@
+import type { FastifyError, FastifyReply } from 'fastify'
+import { errorTable, GatewayError, type ErrorCode } from '../errors.ts'
+import { supportedEncodings } from '../events/inflate.ts'
+import { replyRawAndClose } from './raw-reply.ts'
+
+/** A problem as it is sent (RFC 9457, section 3). `code` is what clients branch on. */
+export interface Problem {
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  readonly detail: string
+  readonly code: ErrorCode
+  readonly [extension: string]: unknown
+}
+
+/** The problem of an error. Nothing of its cause or stack is in it. */
+export function toProblem(error: GatewayError): Problem {
+  const { status, title } = errorTable[error.code]
+  return {
+    // Relative to the gateway, where the documentation lists the codes.
+    type: `/docs#${error.code}`,
+    title,
+    status,
+    detail: error.message,
+    code: error.code,
+    ...error.extensions,
+  }
+}
+
+/** Answers with a problem. What is left of the request's body is thrown away, and its connection closed. */
+export function replyProblem(reply: FastifyReply, error: GatewayError): void {
+  replyRawAndClose(reply, error.status, problemHeaders(error), JSON.stringify(toProblem(error)))
+}
+
+function problemHeaders(error: GatewayError): string[] {
+  const headers = ['content-type', 'application/problem+json', 'cache-control', 'no-store']
+  if (error.retryAfterSeconds !== null) headers.push('retry-after', String(error.retryAfterSeconds))
+  // RFC 9110, section 12.5.3: so the client learns what would have been taken.
+  if (error.code === 'unsupported_encoding') headers.push('accept-encoding', supportedEncodings)
+  return headers
+}
+
+/**
+ * Whatever was thrown, as an error that a client may see. Fastify's own errors are translated by their status; anything
+ * else is a bug, and its message stays here.
+ */
+export function toGatewayError(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error
+  const { statusCode, code } = error as Partial<FastifyError>
+  if (code === 'FST_ERR_BAD_URL') {
+    return new GatewayError('invalid_request', 'the path is not well-formed', { cause: error })
+  }
+  if (code === 'FST_ERR_MAX_PARAM_LENGTH') {
+    return new GatewayError('not_found', 'a part of the path is too long', { cause: error })
+  }
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new GatewayError('invalid_request', 'the request cannot be read', { cause: error })
+  }
+  return new GatewayError('internal', 'this is a fault of the gateway', { cause: error })
+}

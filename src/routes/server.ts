@@ -1,0 +1,116 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { HttpConfig } from '../config/config.ts'
+import type { Logger, Producer } from '../kafka/producer/producer.ts'
+import { registerBeacon } from './beacon.ts'
+import { answerClientError } from './client-error.ts'
+import { registerCors, registerPreflight } from './cors.ts'
+import type { EdgeTelemetry } from './edge-telemetry.ts'
+import { registerHealth, type Readiness } from './health.ts'
+import { registerIngest } from './ingest.ts'
+import { registerNoRoute } from './no-route.ts'
+import { replyProblem, toGatewayError } from './problem.ts'
+import { registerRateLimit } from './rate-limit.ts'
+import { StreamTargets } from './stream-target.ts'
+
+/**
+ * The HTTP side, apart from listening. Read this file of the folder first.
+ *
+ * `routes/` translates between HTTP and events: each file registers routes on a Fastify instance and takes what it needs
+ * as options. It talks to producers by their interface, and never to Kafka. Whatever goes wrong is thrown as a
+ * `GatewayError` and becomes a reply in `problem.ts`.
+ */
+export interface ServerOptions {
+  readonly http: HttpConfig
+  /** One for each stream. */
+  readonly producers: readonly Producer[]
+  readonly telemetry: EdgeTelemetry
+  readonly readiness: () => Readiness
+  /** Only faults of the gateway are logged, never requests. */
+  readonly logger: Logger
+  /** Registers what operators look at (`/metrics`, the live page), on whichever server has the admin routes. */
+  readonly admin?: (app: FastifyInstance) => void
+}
+
+/**
+ * Builds the server that takes events. It has the admin routes too unless `adminPort` is set.
+ * @throws Error if a stream's JSON Schema cannot be used.
+ */
+export function buildServer(options: ServerOptions): FastifyInstance {
+  const { http, telemetry } = options
+  const targets = new StreamTargets(options.producers)
+  const app = createApp(options)
+  app.register(async (events) => {
+    registerCors(events, http.corsOrigins)
+    if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit)
+    registerIngest(events, { targets, telemetry, limits: http.limits })
+    registerBeacon(events, { targets, telemetry, limits: http.limits })
+    registerPreflight(events, '/v1/streams/:stream')
+    registerPreflight(events, '/v1/beacon/:stream')
+  })
+  if (http.adminPort === null) registerAdmin(app, options)
+  return app
+}
+
+/** Builds the server of `adminPort`; null if the admin routes are on the other one. */
+export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
+  if (options.http.adminPort === null) return null
+  const app = createApp(options)
+  registerAdmin(app, options)
+  return app
+}
+
+function registerAdmin(app: FastifyInstance, { readiness, admin }: ServerOptions): void {
+  registerHealth(app, readiness)
+  admin?.(app)
+}
+
+function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance {
+  const { bodyTimeoutMs } = http.limits
+  const app = Fastify({
+    logger: false,
+    // The address nearest to us has hop 0.
+    trustProxy: http.trustProxyHops === 0 ? false : (_address, hop) => hop < http.trustProxyHops,
+    // From the first byte of a request to its last. node:http looks after all connections with one timer, and
+    // answerClientError makes a 408 of what it finds.
+    requestTimeout: bodyTimeoutMs,
+    http: { connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)) },
+    // Longer than the 60 s of most load balancers, so that it is not us who closes a connection that they reuse.
+    keepAliveTimeout: 72_000,
+    // While closing, what arrives on open connections is still answered: with 503 shutting_down, by the producers.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, _request, reply) => {
+      replyProblem(reply, toGatewayError(error))
+    },
+    exposeHeadRoutes: true,
+    routerOptions: { maxParamLength: 255 },
+  })
+  // Bodies are read by the routes, so that the bytes can be passed on as they came: Fastify must leave them alone.
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
+    app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
+  }
+  app.server.on('checkContinue', continueUnlessTooLarge(http.limits.bodyBytes, app))
+  app.setErrorHandler((error, request, reply) => {
+    const problem = toGatewayError(error)
+    if (problem.code === 'internal') logger.error({ err: error, url: request.url }, 'a request failed')
+    const { url } = request.routeOptions
+    if (url !== undefined && url.startsWith('/v1/'))
+      telemetry.httpTimer(request.method, url).observe(problem.status, 0)
+    replyProblem(reply, problem)
+  })
+  registerNoRoute(app)
+  return app
+}
+
+/**
+ * A client that asks before it sends a body (`Expect: 100-continue`, as curl does) is not told to go on if the body is
+ * going to be refused for its size (RFC 9110, section 10.1.1).
+ */
+function continueUnlessTooLarge(limitBytes: number, app: FastifyInstance) {
+  return (request: IncomingMessage, response: ServerResponse): void => {
+    if (!(Number(request.headers['content-length']) > limitBytes)) response.writeContinue()
+    app.server.emit('request', request, response)
+  }
+}

@@ -1,0 +1,32 @@
+import { GatewayError } from '../errors.ts'
+import { compileEventSchema, type EventSchema } from '../events/event-schema.ts'
+import type { Producer } from '../kafka/producer/producer.ts'
+
+/** A stream as the routes see it: where its events go and what they must look like. */
+export interface StreamTarget {
+  readonly producer: Producer
+  readonly schema: EventSchema
+}
+
+/** The streams by name, looked up by what stands in a path. */
+export class StreamTargets {
+  readonly #byName = new Map<string, StreamTarget>()
+
+  /** @throws Error if a stream's JSON Schema cannot be used. */
+  constructor(producers: readonly Producer[]) {
+    for (const producer of producers) {
+      const { name, schema } = producer.stream
+      this.#byName.set(name, { producer, schema: compileEventSchema(schema) })
+    }
+  }
+
+  /** @throws GatewayError `unknown_stream`, which names the known ones. */
+  get(name: string): StreamTarget {
+    const target = this.#byName.get(name)
+    if (target !== undefined) return target
+    const streams = [...this.#byName.keys()]
+    throw new GatewayError('unknown_stream', `the streams are ${streams.join(', ')}`, {
+      extensions: { streams },
+    })
+  }
+}

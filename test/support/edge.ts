@@ -1,0 +1,82 @@
+import type { FastifyInstance } from 'fastify'
+import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
+import type { EdgeTelemetry, Transport } from '../../src/routes/edge-telemetry.ts'
+import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
+import { FakeProducer } from './fake-producer.ts'
+
+export const fakeLimits: HttpLimits = {
+  bodyBytes: 1_048_576,
+  eventBytes: 262_144,
+  eventsPerRequest: 10_000,
+  depth: 32,
+  bodyTimeoutMs: 10_000,
+}
+
+/** The HTTP settings of a gateway on its own. */
+export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
+  return {
+    host: '127.0.0.1',
+    port: 0,
+    adminPort: null,
+    corsOrigins: [],
+    rateLimit: null,
+    trustProxyHops: 0,
+    limits: fakeLimits,
+    ...overrides,
+  }
+}
+
+/** Counts what the routes tell. */
+export class FakeTelemetry implements EdgeTelemetry {
+  accepted = 0
+  rejected = 0
+  readonly acceptedBy: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
+  readonly rejectedBy: Record<string, number> = {}
+  readonly replies: { readonly route: string; readonly statusCode: number }[] = []
+  readonly edge = {
+    accepted: (transport: Transport, events: number): void => {
+      this.accepted += events
+      this.acceptedBy[transport] += events
+    },
+    rejected: (_transport: Transport, code: string, events: number): void => {
+      this.rejected += events
+      this.rejectedBy[code] = (this.rejectedBy[code] ?? 0) + events
+    },
+  }
+
+  httpTimer(method: string, route: string): { observe: (statusCode: number, durationMs: number) => void } {
+    return { observe: (statusCode) => this.replies.push({ route: `${method} ${route}`, statusCode }) }
+  }
+}
+
+/** A gateway's HTTP side over fake producers. Close `app` after the test. */
+export interface Edge {
+  readonly app: FastifyInstance
+  readonly producer: FakeProducer
+  readonly telemetry: FakeTelemetry
+  /** What was logged as an error: nothing, unless the gateway has a fault. */
+  readonly faults: object[]
+}
+
+function nothing(): void {}
+
+/** Builds the HTTP side; the first of `producers` is the one that a test looks at. */
+export function buildEdge(
+  http: Partial<HttpConfig> = {},
+  producers: FakeProducer[] = [new FakeProducer()],
+  more: Partial<ServerOptions> = {},
+): Edge {
+  const telemetry = new FakeTelemetry()
+  const faults: object[] = []
+  const app = buildServer({
+    http: fakeHttp(http),
+    producers,
+    telemetry,
+    readiness: () => ({ ready: true, checks: [{ name: 'kafka', ok: true, detail: 'connected' }] }),
+    logger: { debug: nothing, info: nothing, warn: nothing, error: (fields) => faults.push(fields) },
+    ...more,
+  })
+  const [producer] = producers
+  if (producer === undefined) throw new Error('a gateway has a stream')
+  return { app, producer, telemetry, faults }
+}

@@ -1,0 +1,156 @@
+import type { StreamConfig } from '../../src/config/config.ts'
+import {
+  recordSizeUpperBound,
+  type PendingBatch,
+  type Producer,
+  type ProducerStats,
+  type Settlement,
+} from '../../src/kafka/producer/producer.ts'
+
+/** A record as a test sees it. */
+export interface TakenRecord {
+  readonly key: string | null
+  readonly value: string
+  readonly timestampMs: number
+}
+
+/** A stream's configuration with the defaults of `metrics-realtime`. */
+export function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
+  return {
+    name: 'metrics-realtime',
+    topic: 'metrics-realtime',
+    delivery: 'at-most-once',
+    preset: 'telemetry',
+    schema: 'telemetry',
+    onBufferFull: 'reject',
+    beaconOnBufferFull: 'drop',
+    producer: {
+      acks: 0,
+      retries: 0,
+      retryBackoffMs: 100,
+      lingerMs: 5,
+      batchSizeBytes: 32_768,
+      bufferMemoryBytes: 67_108_864,
+      maxBlockMs: 60_000,
+      maxInFlight: 1000,
+      deliveryTimeoutMs: 120_000,
+      requestTimeoutMs: 30_000,
+      maxRequestSizeBytes: 1_048_576,
+      compressionType: 'none',
+      enableIdempotence: false,
+      confirmIntervalMs: 100,
+    },
+    ...overrides,
+  }
+}
+
+/**
+ * A producer without Kafka: it keeps what it is given, and its state is what the test sets. Its ledger is as strict as
+ * the real one: an append without room reserved for it throws.
+ */
+export class FakeProducer implements Producer {
+  readonly stream: StreamConfig
+  maxRecordBytes = 1_048_480
+  admission: Producer['admission'] = 'open'
+  readonly records: TakenRecord[] = []
+  dropped = 0
+  reservedBytes = 0
+  /** Reserved and not appended. */
+  openBytes = 0
+  /** False: there is no room. */
+  hasRoom = true
+  retryAfter = 7
+  readonly waiters: ((granted: boolean) => void)[] = []
+  batch = new FakeBatch(0)
+
+  constructor(stream: Partial<StreamConfig> = {}) {
+    this.stream = fakeStream(stream)
+  }
+
+  get values(): string[] {
+    return this.records.map(({ value }) => value)
+  }
+
+  reserve(sizeBytes: number): boolean {
+    if (!this.hasRoom) return false
+    this.reservedBytes += sizeBytes
+    this.openBytes += sizeBytes
+    return true
+  }
+
+  unreserve(sizeBytes: number): void {
+    this.openBytes -= sizeBytes
+  }
+
+  /** Waits until the test calls what it finds in `waiters`. */
+  async reserveOrWait(sizeBytes: number): Promise<boolean> {
+    const granted = await new Promise<boolean>((resolve) => this.waiters.push(resolve))
+    if (granted) this.openBytes += sizeBytes
+    return granted
+  }
+
+  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
+    this.openBytes -= recordSizeUpperBound(key === null ? 0 : Buffer.byteLength(key), end - start)
+    if (this.openBytes < 0) throw new Error('append without room')
+    this.records.push({ key, value: body.toString('utf8', start, end), timestampMs })
+    this.batch.recordCount++
+    return this.batch
+  }
+
+  drop(count: number): void {
+    this.dropped += count
+  }
+
+  retryAfterSeconds(): number {
+    return this.retryAfter
+  }
+
+  get stats(): ProducerStats {
+    throw new Error('the routes do not read stats')
+  }
+}
+
+/** A batch that settles when the test says so. */
+export class FakeBatch implements PendingBatch {
+  readonly partition: number
+  recordCount = 0
+  readonly #listeners: ((settlement: Settlement) => void)[] = []
+
+  constructor(partition: number) {
+    this.partition = partition
+  }
+
+  onSettled(listener: (settlement: Settlement) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Number of subscriptions. */
+  get listeners(): number {
+    return this.#listeners.length
+  }
+
+  settle(settlement: Partial<Settlement> = {}): void {
+    const whole: Settlement = {
+      outcome: 'confirmed',
+      reason: null,
+      partition: this.partition,
+      baseOffset: null,
+      ...settlement,
+    }
+    for (const listener of this.#listeners.splice(0)) listener(whole)
+  }
+}
+
+/** A producer that keeps nothing and always has room, for measuring. */
+export class NullProducer extends FakeProducer {
+  count = 0
+
+  override reserve(): boolean {
+    return true
+  }
+
+  override append(): PendingBatch {
+    this.count++
+    return this.batch
+  }
+}
