@@ -1,0 +1,31 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { Metrics } from '../../../src/metrics/metrics.ts'
+import { parseExposition } from '../../support/parse-exposition.ts'
+import { producerStats } from '../../support/producer-stats.ts'
+
+const namePattern = /(?<![\w:])(?:chute|kafka_producer|process|nodejs)_\w+(?=[{[\s)\\"]|$)/gm
+
+/** Every name that a scrape of a gateway with one stream has. */
+async function exposedNames(): Promise<Set<string>> {
+  const metrics = new Metrics('1.2.3')
+  metrics.observe(() => [producerStats({ logEndOffsets: [{ partition: 0, logEndOffset: 0, written: 0 }] })])
+  metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
+  metrics.httpTimer('GET', '/')
+  const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
+  return new Set([...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name)))
+}
+
+test.each(['deploy/prometheus/rules/chute.yml', 'deploy/grafana/dashboards/chute.json'])(
+  'every metric that %s names is exposed',
+  async (path) => {
+    const expressions = readFileSync(path, 'utf8')
+      .split('\n')
+      .filter((line) => !/^\s*(#|description:|summary:|"description":)/.test(line))
+      .join('\n')
+    const named = new Set(expressions.match(namePattern))
+    expect(named.size).toBeGreaterThan(5)
+    const exposed = await exposedNames()
+    expect([...named].filter((name) => !exposed.has(name))).toEqual([])
+  },
+)
