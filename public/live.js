@@ -85,7 +85,8 @@ const pendingRecords = (stream) => stream.buffered + stream.inFlight
 
 /** What an operator should know now, worst first. */
 function notices(live) {
-  const found = live.reasons.map((reason) => ['bad', 'Not ready', reason])
+  const failed = live.ready ? [] : live.checks.filter(({ ok }) => !ok)
+  const found = failed.map(({ name, detail }) => ['bad', `Not ready: ${name}`, detail])
   for (const stream of live.streams) {
     const used = 1 - stream.bufferAvailableBytes / stream.bufferTotalBytes
     if (!stream.connected) {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import type { FastifyPluginCallback } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { Transport } from './edge-telemetry.ts'
+import type { Readiness } from './health.ts'
 
 /** Events by how they came in. */
 type ByTransport = Readonly<Record<Transport, number>>
@@ -13,15 +14,15 @@ export interface LivePageOptions {
   /** Plain objects: what JSON does not see is not shown. */
   readonly streams: () => readonly ProducerStats[]
   readonly edge: () => { readonly accepted: ByTransport; readonly rejected: ByTransport }
-  /** As `GET /readyz` answers; `reasons` are sentences for an operator, none when ready. */
-  readonly readiness: () => { readonly ready: boolean; readonly reasons: readonly string[] }
+  /** As `GET /readyz` answers. */
+  readonly readiness: () => Readiness
 }
 
 /**
  * `GET /`: a page that shows what the gateway is doing, and `GET /live.json`, which it polls. The page is one file that
  * loads nothing from anywhere, under a Content-Security-Policy that allows its own script and style by their hashes.
  */
-export const livePage: FastifyPluginCallback<LivePageOptions> = (app, options, done) => {
+export function registerLivePage(app: FastifyInstance, options: LivePageOptions): void {
   const { html, contentSecurityPolicy } = assemblePage()
   app.get('/', (_request, reply) =>
     reply
@@ -44,7 +45,6 @@ export const livePage: FastifyPluginCallback<LivePageOptions> = (app, options, d
       streams: options.streams(),
     })
   })
-  done()
 }
 
 /** Puts the three files of the page together, once at start. */

@@ -3,21 +3,21 @@ import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FastifyInstance } from 'fastify'
 import { EdgeCounters } from '../../src/metrics/edge-counters.ts'
-import { livePage } from '../../src/routes/live-page.ts'
+import { registerLivePage } from '../../src/routes/live-page.ts'
 import { producerStats } from '../support/producer-stats.ts'
 
 describe('the live page', () => {
   let app: FastifyInstance
 
-  beforeEach(async () => {
+  beforeEach(() => {
     const edge = new EdgeCounters()
     edge.accepted('beacon', 7)
     app = Fastify()
-    await app.register(livePage, {
+    registerLivePage(app, {
       version: '1.2.3',
       streams: () => [producerStats({ accepted: 7, inFlight: 7 })],
       edge: () => edge.totals(),
-      readiness: () => ({ ready: false, reasons: ['Kafka was not reached yet.'] }),
+      readiness: () => ({ ready: false, checks: [{ name: 'kafka', ok: false, detail: 'Not reached yet.' }] }),
     })
   })
 
@@ -52,7 +52,7 @@ describe('the live page', () => {
     expect(reply.json()).toMatchObject({
       version: '1.2.3',
       ready: false,
-      reasons: ['Kafka was not reached yet.'],
+      checks: [{ name: 'kafka', ok: false }],
       edge: { accepted: { http: 0, beacon: 7, pixel: 0 } },
       streams: [{ stream: 'metrics-realtime', accepted: 7, inFlight: 7, lossRatio: { broker: null } }],
     })

@@ -2,8 +2,7 @@ import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FastifyInstance } from 'fastify'
 import { Metrics } from '../../src/metrics/metrics.ts'
-import { timeRequests } from '../../src/routes/http-timing.ts'
-import { metricsRoute } from '../../src/routes/metrics-route.ts'
+import { registerMetrics } from '../../src/routes/metrics-route.ts'
 import { parseExposition, valueOf } from '../support/parse-exposition.ts'
 import { producerStats } from '../support/producer-stats.ts'
 
@@ -11,23 +10,15 @@ describe('GET /metrics', () => {
   let app: FastifyInstance
   let metrics: Metrics
 
-  beforeEach(async () => {
+  beforeEach(() => {
     metrics = new Metrics('1.2.3')
     metrics.observe(() => [producerStats({ accepted: 5, confirmed: 5 })])
     metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
     app = Fastify()
-    timeRequests(app, metrics)
-    await app.register(metricsRoute, { metrics })
-    app.get('/things/:thing', (_request, reply) => reply.code(202).send())
-    app.route({ method: ['PUT', 'POST'], url: '/both', handler: (_request, reply) => reply.code(400).send() })
+    registerMetrics(app, metrics)
   })
 
   afterEach(() => app.close())
-
-  async function countOf(labels: Record<string, string>): Promise<number> {
-    const { body } = await app.inject('/metrics')
-    return valueOf(parseExposition(body, 'prometheus'), 'chute_http_request_duration_seconds_count', labels)
-  }
 
   test('answers in Prometheus text, which a strict parser accepts', async () => {
     const reply = await app.inject('/metrics')
@@ -61,28 +52,5 @@ describe('GET /metrics', () => {
     )
     for (const [index, format] of formats.entries())
       expect(parseExposition(replies[index]?.body ?? '', format).size).toBeGreaterThan(20)
-  })
-
-  test('requests are timed by the pattern of their route and the class of their status', async () => {
-    await app.inject('/things/1')
-    await app.inject('/things/2')
-    expect(await countOf({ method: 'GET', route: '/things/:thing', status: '2xx' })).toBe(2)
-  })
-
-  test('a HEAD is counted as the GET it stands for', async () => {
-    await app.inject({ method: 'HEAD', url: '/things/1' })
-    expect(await countOf({ method: 'GET', route: '/things/:thing', status: '2xx' })).toBe(1)
-  })
-
-  test('a route of two methods counts each by itself', async () => {
-    await app.inject({ method: 'PUT', url: '/both' })
-    expect(await countOf({ method: 'PUT', route: '/both', status: '4xx' })).toBe(1)
-    expect(await countOf({ method: 'POST', route: '/both', status: '4xx' })).toBe(0)
-  })
-
-  test('paths that fit no route make no series of their own', async () => {
-    for (const path of ['/a', '/b', '/c?d']) await app.inject(path)
-    expect(await countOf({ route: 'unmatched', status: '4xx' })).toBe(3)
-    expect((await app.inject('/metrics')).body).not.toContain('"/a"')
   })
 })
