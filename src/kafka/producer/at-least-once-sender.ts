@@ -240,6 +240,11 @@ export class AtLeastOnceSender implements Sender {
     const { retryBackoffMs } = this.#options.stream.producer
     if (this.#stopped) return
     flight.retryAtMs = performance.now() + retryBackoffMs
+    this.#retryAfterBackoff()
+  }
+
+  #retryAfterBackoff(): void {
+    const { retryBackoffMs } = this.#options.stream.producer
     this.#retryTimer ??= setTimeout(() => {
       this.#retryTimer = null
       this.#options.onWritable()
@@ -258,8 +263,9 @@ export class AtLeastOnceSender implements Sender {
           this.#identity = identity
           this.#options.onWritable()
         } else {
-          this.#options.logger.warn({ kafkaError: kafkaErrorName(identity.errorCode) }, 'no producer id')
-          this.#options.metadata.refresh()
+          // A broker that has just started says so for a while; the next pump asks again.
+          this.#options.logger.debug({ kafkaError: kafkaErrorName(identity.errorCode) }, 'no producer id yet')
+          this.#retryAfterBackoff()
         }
       },
       (error) => {

@@ -11,7 +11,6 @@ import {
   decodeProduce,
   encodeListOffsets,
   encodeProduce,
-  type PartitionOffset,
   type ProduceResult,
 } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
@@ -46,7 +45,6 @@ export class AtMostOnceLink {
   #barrierTimer: NodeJS.Timeout | null = null
   #barrierSentAtMs: number | null = null
   #lastBarrierAtMs = -Infinity
-  #lastFullLookAtMs = -Infinity
   /** Smoothed time of a barrier's round trip, in milliseconds. */
   #roundTripMs = 0
   #hurried = false
@@ -119,11 +117,15 @@ export class AtMostOnceLink {
     else this.#writeAnswered(connection, request, batches, nowMs)
   }
 
-  /** Opens a new connection in the place of one that would have to authenticate again, once nothing is pending on it. */
-  renew(): void {
+  /**
+   * Is called every second. Looks at the log end offsets where something was written, and opens a new connection in the
+   * place of one that would have to authenticate again, once nothing is pending on it.
+   */
+  tend(): void {
     const { connection } = this.#session
-    if (connection?.isExpiring === true && !this.hasPending)
-      this.#session.fail(new Error('the SASL session expires'))
+    if (connection === null) return
+    if (!connection.isExpiring) this.#look(connection)
+    else if (!this.hasPending) this.#session.fail(new Error('the SASL session expires'))
   }
 
   /** From now on a barrier follows each write at once: the stream is shutting down. */
@@ -302,17 +304,16 @@ export class AtMostOnceLink {
 
   #sendBarrier(): void {
     const { connection } = this.#session
-    const { topic, offsets, config, onWritable } = this.#options
+    const { topic, config, onWritable } = this.#options
     if (config.confirmIntervalMs === null || this.#barrierSentAtMs !== null || connection === null) return
     if (this.#barrierTimer !== null) clearTimeout(this.#barrierTimer)
     this.#barrierTimer = null
     const sentAtMs = performance.now()
     const covered = this.#unconfirmed.length
-    const asked = this.#partitionsToAsk(sentAtMs)
-    const written = asked.map((partition) => offsets.writtenTo(partition))
+    const partition = this.#unconfirmed.at(-1)?.[0]?.partition ?? 0
     this.#barrierSentAtMs = this.#lastBarrierAtMs = sentAtMs
     connection.call(
-      encodeListOffsets(topic, asked),
+      encodeListOffsets(topic, [partition]),
       (payload) => {
         this.#barrierSentAtMs = null
         const tookMs = performance.now() - sentAtMs
@@ -320,8 +321,9 @@ export class AtMostOnceLink {
         for (const batches of this.#unconfirmed.splice(0, covered)) {
           for (const batch of batches) this.#options.account.settle(batch, 'confirmed')
         }
-        for (const found of decodeListOffsets(payload))
-          this.#observe(found, written[asked.indexOf(found.partition)]!)
+        for (const { errorCode } of decodeListOffsets(payload)) {
+          if (isStaleMetadata(errorCode)) this.#offline(partition)
+        }
         this.#scheduleBarrier()
         onWritable()
       },
@@ -329,20 +331,23 @@ export class AtMostOnceLink {
     )
   }
 
-  /** One partition is enough for a barrier; once a second all are asked, for the loss that the log shows. */
-  #partitionsToAsk(nowMs: number): number[] {
-    if (nowMs - this.#lastFullLookAtMs < fullLookIntervalMs)
-      return [this.#unconfirmed.at(-1)?.[0]?.partition ?? 0]
-    this.#lastFullLookAtMs = nowMs
-    return [...this.#assigned]
-  }
-
-  #observe(found: PartitionOffset, writtenBefore: number): void {
-    if (found.errorCode === kafkaErrors.none) {
-      this.#options.offsets.observe(found.partition, found.logEndOffset, writtenBefore)
-    } else if (isStaleMetadata(found.errorCode)) {
-      this.#offline(found.partition)
-    }
+  /** The loss that the log shows, and a leader that moved without our notice. */
+  #look(connection: BrokerConnection): void {
+    const { topic, offsets } = this.#options
+    const asked = [...this.#online].filter((partition) => offsets.isBehind(partition))
+    if (asked.length === 0 || this.#probing) return
+    const written = asked.map((partition) => offsets.writtenTo(partition))
+    connection.call(
+      encodeListOffsets(topic, asked),
+      (payload) => {
+        for (const { partition, errorCode, logEndOffset } of decodeListOffsets(payload)) {
+          if (errorCode === kafkaErrors.none)
+            offsets.observe(partition, logEndOffset, written[asked.indexOf(partition)]!)
+          else if (isStaleMetadata(errorCode)) this.#offline(partition)
+        }
+      },
+      (error) => connection.destroy(error),
+    )
   }
 
   /**
@@ -397,4 +402,3 @@ export function dropReasonOf(errorCode: number): DropReason {
 const socketHighWaterBytes = 1 << 20
 const probeIntervalMs = 100
 const refusedPauseMs = 1_000
-const fullLookIntervalMs = 1_000

@@ -60,7 +60,7 @@ export class AtMostOnceSender implements Sender {
 
   /** @inheritdoc */
   tend(): void {
-    for (const link of this.#links.values()) link.renew()
+    for (const link of this.#links.values()) link.tend()
   }
 
   /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */

@@ -17,18 +17,32 @@ export class LogEndOffsets {
     return this.#partitions.get(partition)?.written ?? 0
   }
 
+  /** Records were written that no look has accounted for yet. */
+  isBehind(partition: number): boolean {
+    const log = this.#partitions.get(partition)
+    return log !== undefined && log.expected < log.written
+  }
+
   /**
    * The log end offset of a partition, as of a moment when `writtenBefore` records had been written and were processed.
-   * The first look sets the base, and so does one that goes back: then the topic was made anew.
+   * The first look sets the base, and so does one that goes back: then the topic was made anew. An offset is held against
+   * what was written before the look before: brokers tell consumers of a record only when its replicas have it.
    */
   observe(partition: number, logEndOffset: bigint, writtenBefore: number): void {
     const log = this.#partitions.get(partition)
     if (log === undefined || logEndOffset < log.base) {
-      this.#partitions.set(partition, { base: logEndOffset, end: logEndOffset, written: 0, expected: 0 })
+      this.#partitions.set(partition, {
+        base: logEndOffset,
+        end: logEndOffset,
+        written: 0,
+        pending: 0,
+        expected: 0,
+      })
       return
     }
     log.end = logEndOffset
-    log.expected = writtenBefore
+    log.expected = log.pending
+    log.pending = writtenBefore
   }
 
   /** Records that did not arrive ÷ records written, 0 to 1; null until something was written and looked at. */
@@ -57,5 +71,7 @@ interface PartitionLog {
   /** Records written since then. */
   written: number
   /** The same at the moment of the last look. */
+  pending: number
+  /** The same at the moment of the look before: what `end` is held against. */
   expected: number
 }

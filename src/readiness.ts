@@ -1,0 +1,34 @@
+import type { Producers } from './kafka/producer/producers.ts'
+import type { Readiness } from './routes/health.ts'
+
+/**
+ * Ready means: give me requests. Not before Kafka was reached once and every topic is known; not while draining; not
+ * while a buffer is full and its Kafka is away. An outage alone does not flip it: there is room, and a fleet that leaves
+ * its load balancer together loses more than one that answers.
+ */
+export function readinessOf(state: { producers: Producers; draining: boolean }): Readiness {
+  const { producers, draining } = state
+  const streams = [...producers.byStream.values()]
+  const unknown = streams.filter((producer) => producer.admission === 'not_known_yet').map(nameOf)
+  const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
+  const checks = [
+    check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
+    check('kafka', producers.everConnected, 'Kafka was reached', 'Kafka was not reached yet'),
+    check(
+      'topics',
+      unknown.length === 0,
+      'every topic was seen',
+      `topics not seen yet, of: ${unknown.join(', ')}`,
+    ),
+    check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
+  ]
+  return { ready: checks.every(({ ok }) => ok), checks }
+}
+
+function nameOf({ stream }: { stream: { name: string } }): string {
+  return stream.name
+}
+
+function check(name: string, ok: boolean, good: string, bad: string): Readiness['checks'][number] {
+  return { name, ok, detail: ok ? good : bad }
+}
