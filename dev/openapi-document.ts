@@ -1,0 +1,273 @@
+import { z } from 'zod'
+import { errorTable, type ErrorCode } from '../src/errors.ts'
+import { supportedMediaTypes } from '../src/events/content-type.ts'
+import { maxListedErrors } from '../src/events/event-batch.ts'
+import { telemetrySchema } from '../src/events/telemetry-schema.ts'
+import { dropReasons } from '../src/kafka/producer/outcome.ts'
+import { maxWaitSeconds } from '../src/routes/prefer.ts'
+import { operations, type Operation } from './openapi-operations.ts'
+
+/**
+ * Builds the OpenAPI 3.1 document: events from the zod schema, problems from the error table, routes from
+ * `openapi-operations.ts`. Nothing that the code knows is written down a second time here.
+ */
+export function buildOpenapiDocument(version: string): object {
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Chute',
+      version,
+      summary: 'Events in by HTTP, out to Kafka',
+      description:
+        'Each stream has a delivery: at-most-once (never twice, the default) or at-least-once. ' +
+        'A reply from 401 to 503 means that nothing of the request was accepted, so that it can be sent again; ' +
+        'the one exception, delivery_failed, says itself whether that may duplicate events.',
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
+    servers: [{ url: '/', description: 'This gateway' }],
+    security: [],
+    tags: [
+      { name: 'events', description: 'Sending events' },
+      { name: 'operation', description: 'Health, metrics and documentation' },
+    ],
+    paths: pathsOf(operations),
+    // Codes of single events too, which no reply has as its own.
+    'x-problems': errorTable,
+    components: {
+      parameters: { stream: streamParameter, prefer: preferParameter, encoding: encodingParameter },
+      headers: headerComponents,
+      responses: problemResponses(operations),
+      schemas: {
+        TelemetryEvent: telemetryJsonSchema(),
+        Accepted: acceptedSchema,
+        Settled: settledSchema,
+        EventError: eventErrorSchema,
+        EventOutcome: eventOutcomeSchema,
+        Problem: problemSchema,
+        Readiness: readinessSchema,
+      },
+    },
+  }
+}
+
+function pathsOf(all: readonly Operation[]): object {
+  const paths: Record<string, Record<string, object>> = {}
+  for (const operation of all) {
+    const { path, method, id, tag, summary, description, parameters, requestBody, replies, errors } =
+      operation
+    paths[path] ??= {}
+    paths[path][method.toLowerCase()] = {
+      operationId: id,
+      tags: [tag],
+      summary,
+      description,
+      ...(parameters === undefined ? {} : { parameters }),
+      ...(requestBody === undefined ? {} : { requestBody: requestBodies[requestBody] }),
+      responses: { ...replies, ...errorReplies(errors) },
+    }
+  }
+  return paths
+}
+
+/** One reply a status: codes with the same status share it. */
+function errorReplies(codes: readonly ErrorCode[]): object {
+  return Object.fromEntries(
+    codes.map((code) => [
+      errorTable[code].status,
+      { $ref: `#/components/responses/${responseName(codes, code)}` },
+    ]),
+  )
+}
+
+/** Routes differ in which codes a status can have, and a response is named by them. */
+function responseName(codes: readonly ErrorCode[], code: ErrorCode): string {
+  const { status } = errorTable[code]
+  return codes.filter((other) => errorTable[other].status === status).join('.')
+}
+
+function problemResponses(all: readonly Operation[]): object {
+  const responses: Record<string, object> = {}
+  for (const { errors } of all) {
+    for (const code of errors) {
+      const name = responseName(errors, code)
+      responses[name] ??= problemResponse(name.split('.') as ErrorCode[])
+    }
+  }
+  return responses
+}
+
+function problemResponse(codes: readonly ErrorCode[]): object {
+  const [first] = codes
+  const status = first === undefined ? 500 : errorTable[first].status
+  return {
+    description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}`).join('. '),
+    ...(status === 429 || status === 503
+      ? { headers: { 'Retry-After': { $ref: '#/components/headers/Retry-After' } } }
+      : {}),
+    content: {
+      'application/problem+json': {
+        schema: {
+          allOf: [{ $ref: '#/components/schemas/Problem' }, { properties: { code: { enum: codes } } }],
+        },
+      },
+    },
+  }
+}
+
+function telemetryJsonSchema(): object {
+  const { $schema: _dialect, ...schema } = z.toJSONSchema(telemetrySchema, {
+    target: 'draft-2020-12',
+    io: 'input',
+  })
+  return {
+    ...schema,
+    example: {
+      name: 'room.temp',
+      value: 21.5,
+      unit: 'celsius',
+      labels: { room: 'kitchen' },
+      source: 'device-42',
+    },
+  }
+}
+
+const event = { $ref: '#/components/schemas/TelemetryEvent' }
+const oneOrMany = { oneOf: [event, { type: 'array', minItems: 1, items: event }] }
+const lines = {
+  type: 'string',
+  description: 'An event a line',
+  example: '{"name":"a","value":1}\n{"name":"b","value":2}\n',
+}
+
+const requestBodies = {
+  events: {
+    required: true,
+    description:
+      'Events of the stream. A stream with a schema of its own takes events of that schema instead.',
+    content: Object.fromEntries(
+      supportedMediaTypes.map((type) => [
+        type,
+        { schema: /ndjson|lines|jsonl/.test(type) ? lines : oneOrMany },
+      ]),
+    ),
+  },
+  beacon: {
+    required: true,
+    description: 'JSON or NDJSON under whatever type, or the fields of one event as a form.',
+    content: {
+      'text/plain': { schema: oneOrMany },
+      'application/json': { schema: oneOrMany },
+      'application/x-www-form-urlencoded': { schema: event },
+    },
+  },
+}
+
+const streamParameter = {
+  name: 'stream',
+  in: 'path',
+  required: true,
+  description: 'Name of the stream',
+  schema: { type: 'string', examples: ['metrics-realtime', 'metrics-critical'] },
+}
+
+const preferParameter = {
+  name: 'Prefer',
+  in: 'header',
+  required: false,
+  description:
+    '`handling=strict`: all events or none. `return=minimal`: no body. ' +
+    `\`wait=N\`: answer when the outcomes are known, after N seconds (at most ${maxWaitSeconds}) at the latest. RFC 7240.`,
+  schema: { type: 'string', examples: ['handling=strict', 'return=minimal', 'wait=5'] },
+}
+
+const encodingParameter = {
+  name: 'Content-Encoding',
+  in: 'header',
+  required: false,
+  description: 'How the body is compressed; one coding only.',
+  schema: { type: 'string', enum: ['identity', 'gzip', 'deflate', 'br'] },
+}
+
+const headerComponents = {
+  'Chute-Delivery': {
+    description: 'What the stream promises',
+    schema: { type: 'string', enum: ['at-most-once', 'at-least-once'] },
+  },
+  'Preference-Applied': {
+    description: 'The preferences that were followed (RFC 7240)',
+    schema: { type: 'string' },
+  },
+  'Retry-After': { description: 'Seconds after which to try again', schema: { type: 'integer', minimum: 1 } },
+}
+
+const eventErrorSchema = {
+  type: 'object',
+  required: ['index', 'code', 'detail', 'pointer'],
+  properties: {
+    index: { type: 'integer', minimum: 0, description: 'Place of the event in the request' },
+    code: { type: 'string', enum: ['invalid_json', 'invalid_event', 'event_too_large', 'too_deep'] },
+    detail: { type: 'string' },
+    pointer: { type: 'string', description: 'Where in the event (RFC 6901)' },
+  },
+}
+
+const eventOutcomeSchema = {
+  type: 'object',
+  required: ['index', 'outcome', 'reason', 'topic', 'partition', 'offset'],
+  properties: {
+    index: { type: 'integer', minimum: 0 },
+    outcome: { type: 'string', enum: ['confirmed', 'sent', 'acked', 'suspected_lost', 'dropped'] },
+    reason: { enum: [...dropReasons, null] },
+    topic: { type: 'string' },
+    partition: { type: ['integer', 'null'] },
+    offset: { type: ['string', 'null'], description: 'Where the broker told it' },
+  },
+}
+
+const counts = {
+  accepted: { type: 'integer', minimum: 0 },
+  rejected: { type: 'integer', minimum: 0 },
+  errors: {
+    type: 'array',
+    maxItems: maxListedErrors,
+    items: { $ref: '#/components/schemas/EventError' },
+    description: 'The first of the rejected events',
+  },
+}
+
+const acceptedSchema = { type: 'object', required: ['accepted', 'rejected', 'errors'], properties: counts }
+
+const settledSchema = {
+  type: 'object',
+  required: ['accepted', 'rejected', 'errors', 'events'],
+  properties: { ...counts, events: { type: 'array', items: { $ref: '#/components/schemas/EventOutcome' } } },
+}
+
+const problemSchema = {
+  type: 'object',
+  description: 'RFC 9457. Some codes add members, such as `errors`, `streams` or `limitBytes`.',
+  required: ['type', 'title', 'status', 'detail', 'code'],
+  properties: {
+    type: { type: 'string', format: 'uri-reference' },
+    title: { type: 'string' },
+    status: { type: 'integer' },
+    detail: { type: 'string' },
+    code: { type: 'string', enum: Object.keys(errorTable) },
+  },
+}
+
+const readinessSchema = {
+  type: 'object',
+  required: ['ready', 'checks'],
+  properties: {
+    ready: { type: 'boolean' },
+    checks: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['name', 'ok', 'detail'],
+        properties: { name: { type: 'string' }, ok: { type: 'boolean' }, detail: { type: 'string' } },
+      },
+    },
+  },
+}

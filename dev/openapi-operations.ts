@@ -1,0 +1,176 @@
+import type { ErrorCode } from '../src/errors.ts'
+
+/** A route as the contract has it. A test compares the list with the routes that are registered. */
+export interface Operation {
+  readonly method: 'GET' | 'POST'
+  /** With parameters as OpenAPI writes them: `{stream}`. */
+  readonly path: string
+  readonly id: string
+  readonly tag: 'events' | 'operation'
+  readonly summary: string
+  readonly description: string
+  readonly parameters?: readonly object[]
+  readonly requestBody?: 'events' | 'beacon'
+  /** Replies of success, and what is special about an error, by status. */
+  readonly replies: Readonly<Record<number, object>>
+  readonly errors: readonly ErrorCode[]
+}
+
+const ofBody: readonly ErrorCode[] = [
+  'malformed_json',
+  'invalid_utf8',
+  'empty_body',
+  'invalid_encoding',
+  'invalid_request',
+  'all_events_invalid',
+]
+const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream']
+const ofSize: readonly ErrorCode[] = ['body_timeout', 'body_too_large', 'too_many_events']
+const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
+const ofLoad: readonly ErrorCode[] = [
+  'rate_limited',
+  'headers_too_large',
+  'buffer_full',
+  'stream_unavailable',
+  'shutting_down',
+]
+
+const stream = { $ref: '#/components/parameters/stream' }
+const prefer = { $ref: '#/components/parameters/prefer' }
+const encoding = { $ref: '#/components/parameters/encoding' }
+const deliveryHeaders = { 'Chute-Delivery': { $ref: '#/components/headers/Chute-Delivery' } }
+const preferHeaders = {
+  ...deliveryHeaders,
+  'Preference-Applied': { $ref: '#/components/headers/Preference-Applied' },
+}
+
+/** Everything that a client can call, but for HEAD and the preflights of CORS. */
+export const operations: readonly Operation[] = [
+  {
+    method: 'POST',
+    path: '/v1/streams/{stream}',
+    id: 'sendEvents',
+    tag: 'events',
+    summary: 'Send one event, an array, or NDJSON',
+    description:
+      'Valid events of a mixed request are accepted, and the reply lists the others. A record is the JSON of its event, ' +
+      'byte for byte as sent.',
+    parameters: [stream, prefer, encoding],
+    requestBody: 'events',
+    replies: {
+      200: {
+        description: 'With `Prefer: wait`: every accepted event was delivered',
+        headers: preferHeaders,
+        content: json('Settled'),
+      },
+      202: { description: 'Accepted', headers: preferHeaders, content: json('Accepted') },
+    },
+    errors: [...ofBody, 'strict_rejected', ...ofStream, ...ofSize, ...ofMedia, ...ofLoad, 'delivery_failed'],
+  },
+  {
+    method: 'POST',
+    path: '/v1/beacon/{stream}',
+    id: 'sendBeacon',
+    tag: 'events',
+    summary: 'Send events by navigator.sendBeacon or fetch with keepalive',
+    description:
+      'Success has no body. Unless the stream is set otherwise, a full buffer drops events and counts them.',
+    parameters: [stream, encoding],
+    requestBody: 'beacon',
+    replies: { 202: { description: 'Accepted', headers: deliveryHeaders } },
+    errors: [...ofBody, ...ofStream, ...ofSize, ...ofMedia, ...ofLoad],
+  },
+  {
+    method: 'GET',
+    path: '/v1/beacon/{stream}.gif',
+    id: 'sendPixel',
+    tag: 'events',
+    summary: 'Send one event in the query, answered by an image',
+    description: 'For pages and mails that can do nothing else. `labels.x` becomes the label x.',
+    parameters: [
+      stream,
+      query('name', { type: 'string' }, 'What was measured or what happened'),
+      query('value', { type: 'number' }, 'The measurement'),
+      query('source', { type: 'string' }, "The record's key"),
+      query('id', { type: 'string' }, 'To tell duplicates by'),
+    ],
+    replies: {
+      200: {
+        description: 'Accepted: a transparent GIF of 1×1, never cached',
+        headers: deliveryHeaders,
+        content: { 'image/gif': {} },
+      },
+    },
+    errors: ['all_events_invalid', 'invalid_request', ...ofStream, ...ofLoad],
+  },
+  {
+    method: 'GET',
+    path: '/livez',
+    id: 'live',
+    tag: 'operation',
+    summary: 'Whether the process answers',
+    description: 'For a liveness probe. Kafka plays no part in it.',
+    replies: {
+      200: { description: 'It does', content: { 'application/json': { schema: { type: 'object' } } } },
+    },
+    errors: ['invalid_request'],
+  },
+  {
+    method: 'GET',
+    path: '/readyz',
+    id: 'ready',
+    tag: 'operation',
+    summary: 'Whether the gateway wants requests',
+    description: 'For a readiness probe and load balancers.',
+    replies: {
+      200: { description: 'Ready', content: json('Readiness') },
+      503: { description: 'Not ready; the checks say why', content: json('Readiness') },
+    },
+    errors: ['invalid_request'],
+  },
+  {
+    method: 'GET',
+    path: '/metrics',
+    id: 'metrics',
+    tag: 'operation',
+    summary: 'Metrics for Prometheus',
+    description: 'Prometheus text 0.0.4, or OpenMetrics 1.0.0 where it is asked for.',
+    replies: {
+      200: {
+        description: 'All metrics, of one instant',
+        content: {
+          'text/plain': { schema: { type: 'string' } },
+          'application/openmetrics-text': { schema: { type: 'string' } },
+        },
+      },
+    },
+    errors: ['invalid_request'],
+  },
+  page('/', 'livePage', 'A live page: rates, buffers, outcomes, loss', 'text/html'),
+  page('/live.json', 'liveState', 'What the live page shows', 'application/json'),
+  page('/docs', 'docs', 'A page to read this contract and to try it', 'text/html'),
+  page('/openapi.json', 'openapiJson', 'This document as JSON', 'application/json'),
+  page('/openapi.yaml', 'openapiYaml', 'This document', 'application/yaml'),
+]
+
+function json(schema: string): object {
+  return { 'application/json': { schema: { $ref: `#/components/schemas/${schema}` } } }
+}
+
+function query(name: string, schema: object, description: string): object {
+  return { name, in: 'query', required: name === 'name' || name === 'value', description, schema }
+}
+
+function page(path: string, id: string, summary: string, type: string): Operation {
+  const schema = { type: type === 'application/json' ? 'object' : 'string' }
+  return {
+    method: 'GET',
+    path,
+    id,
+    tag: 'operation',
+    summary,
+    description: summary,
+    replies: { 200: { description: 'OK', content: { [type]: { schema } } } },
+    errors: ['invalid_request'],
+  }
+}
