@@ -2,7 +2,7 @@ import { BrokerSession } from './broker-session.ts'
 import { dropReasonOf } from './at-most-once-link.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
 import type { PartitionQueue } from './accumulator.ts'
-import { isRetriable, isStaleMetadata, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import { isRetriable, isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
 import { OutageLog } from './outage-log.ts'
 import type { RecordBatch } from './record-batch.ts'
 import {
@@ -63,7 +63,7 @@ export class AtLeastOnceSender implements Sender {
       const { batch } = flight
       flight.batch = null
       if (batch === null) continue
-      if (batch.attempts > 0) this.#options.account.settle(batch, 'suspected_lost')
+      if (flight.mayBeStored) this.#options.account.settle(batch, 'suspected_lost')
       else this.#options.account.settle(batch, 'dropped', 'shutdown')
     }
   }
@@ -118,6 +118,7 @@ export class AtLeastOnceSender implements Sender {
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
+      flight.mayBeStored = false
       queue.take()
     }
     const identity = this.#identity
@@ -200,6 +201,7 @@ export class AtLeastOnceSender implements Sender {
       this.#options.account.settle(batch, 'acked', null, baseOffset < 0n ? null : baseOffset)
       return
     }
+    if (mayBeStored(errorCode)) flight.mayBeStored = true
     if (isStaleMetadata(errorCode)) this.#options.metadata.refresh()
     if (this.#lostIdentity(errorCode)) this.#identity = null
     else if (!isRetriable(errorCode)) return this.#refused(flight, errorCode)
@@ -233,7 +235,8 @@ export class AtLeastOnceSender implements Sender {
     flight.batch = null
     // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
     if (batch.attempts > 0) this.#identity = null
-    this.#options.account.settle(batch, 'dropped', reason)
+    if (flight.mayBeStored) this.#options.account.settle(batch, 'suspected_lost')
+    else this.#options.account.settle(batch, 'dropped', reason)
   }
 
   #retryLater(flight: Flight): void {
@@ -280,6 +283,7 @@ export class AtLeastOnceSender implements Sender {
       partition: queue.partition,
       batch: null,
       isOut: false,
+      mayBeStored: false,
       connection: null,
       retryAtMs: 0,
       identity: null,
@@ -326,6 +330,8 @@ interface Flight {
   batch: RecordBatch | null
   /** It is written and not answered. */
   isOut: boolean
+  /** A broker may have the batch, though it did not say so. */
+  mayBeStored: boolean
   connection: BrokerConnection | null
   retryAtMs: number
   /** The identity that the sequence below belongs to. */

@@ -1,6 +1,6 @@
 import { BrokerSession } from './broker-session.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
-import { isStaleMetadata, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import { isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
 import type { DropReason } from './outcome.ts'
 import type { Account } from './account.ts'
@@ -197,10 +197,11 @@ export class AtMostOnceLink {
     }
   }
 
-  /** The broker said no, so the batch is not in the log; at most once, it is not sent again all the same. */
+  /** The broker said no; at most once, the batch is not sent again all the same. */
   #rejected(batch: RecordBatch, errorCode: number): void {
     const { account, logger, topic, onStale, onForbidden } = this.#options
-    account.settle(batch, 'dropped', dropReasonOf(errorCode))
+    if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
+    else account.settle(batch, 'dropped', dropReasonOf(errorCode))
     const fields = {
       topic,
       partition: batch.partition,

@@ -3,6 +3,7 @@
  * `org.apache.kafka.common.protocol.Errors`).
  */
 export const kafkaErrors = {
+  unknownServerError: -1,
   none: 0,
   corruptMessage: 2,
   unknownTopicOrPartition: 3,
@@ -57,5 +58,19 @@ export function isRetriable(code: number): boolean {
     code === kafkaErrors.networkException ||
     code === kafkaErrors.notEnoughReplicas ||
     code === kafkaErrors.notEnoughReplicasAfterAppend
+  )
+}
+
+/**
+ * The broker may have stored the batch all the same: it gave up on replicas after its own append, failed in the midst of
+ * it, or never answered. Of such a batch nobody may say that it was dropped.
+ */
+export function mayBeStored(code: number): boolean {
+  return (
+    code === kafkaErrors.unknownServerError ||
+    code === kafkaErrors.requestTimedOut ||
+    code === kafkaErrors.networkException ||
+    code === kafkaErrors.notEnoughReplicasAfterAppend ||
+    code === kafkaErrors.kafkaStorageError
   )
 }

@@ -1,0 +1,335 @@
+import type { ProducerConfig } from '../../src/config/config.ts'
+import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
+import { ModelCluster } from './model-broker.ts'
+import { append, ProducerFixture, streamConfig } from './producer-fixture.ts'
+import { pass } from './virtual-clock.ts'
+
+/** What goes wrong at one moment. `a` and `b` are turned into a node, a partition, a time, as the kind needs them. */
+export interface Fault {
+  readonly atMs: number
+  readonly kind: FaultKind
+  readonly a: number
+  readonly b: number
+}
+
+/** Everything that the model cluster can be made to do. */
+export const faultKinds = [
+  'kill',
+  'power-loss',
+  'restart',
+  'stop',
+  'resume',
+  'cut',
+  'move-leader',
+  'delete-topic',
+  'create-topic',
+  'forbid',
+  'permit',
+  'add-partition',
+  'slow-responses',
+  'fast-responses',
+  'lose-responses',
+  'refuse-produce',
+  'expire-sessions',
+  'shrink-message-limit',
+] as const
+
+/** See {@link faultKinds}. */
+export type FaultKind = (typeof faultKinds)[number]
+
+/** One run under the virtual clock. */
+export interface Scenario {
+  readonly delivery: 'at-most-once' | 'at-least-once'
+  readonly producer: Partial<ProducerConfig>
+  readonly nodes: number
+  readonly partitions: number
+  /** Milliseconds between two bursts of records, and how many records a burst has. */
+  readonly everyMs: number
+  readonly burst: number
+  /** Share of records that have one of four keys, 0 to 1. */
+  readonly keyed: number
+  readonly faults: readonly Fault[]
+  /** Faults and load last this long. Then all is well again, unless `closeAfterMs` says to close in the midst of it. */
+  readonly lengthMs: number
+  /** null: heal, drain, then close. Otherwise close without healing, with this time to do so. */
+  readonly closeWithinMs: number | null
+  readonly seed: number
+}
+
+/** What a run showed. `problems` is empty when every invariant held. */
+export interface FaultReport {
+  readonly problems: string[]
+  readonly stats: ProducerStats
+  readonly stored: number
+  readonly lost: number
+  readonly duplicates: number
+  readonly connectsPerSecond: number
+}
+
+/** Runs a scenario and checks the invariants all along. The virtual clock has to be in use. */
+export async function runFaults(scenario: Scenario): Promise<FaultReport> {
+  return await new FaultRun(scenario).run()
+}
+
+class FaultRun {
+  readonly #scenario: Scenario
+  readonly #random: () => number
+  readonly #cluster: ModelCluster
+  readonly #fixture: ProducerFixture
+  readonly #problems = new Set<string>()
+  readonly #settlements = new Map<PendingBatch, Settlement[]>()
+  readonly #recordsOf = new Map<PendingBatch, number[]>()
+  #nextId = 0
+
+  constructor(scenario: Scenario) {
+    this.#scenario = scenario
+    this.#random = seededRandom(scenario.seed)
+    const nodeIds = Array.from({ length: scenario.nodes }, (_, index) => index + 1)
+    this.#cluster = new ModelCluster(nodeIds, this.#random)
+    this.#cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
+    this.#cluster.createTopic(topic, scenario.partitions)
+    this.#fixture = new ProducerFixture(this.#cluster, [
+      streamConfig(topic, scenario.delivery, scenario.producer),
+    ])
+  }
+
+  async run(): Promise<FaultReport> {
+    const { faults, lengthMs, everyMs, closeWithinMs } = this.#scenario
+    await this.#fixture.start()
+    const startMs = performance.now()
+    const waiting = faults.toSorted((one, other) => one.atMs - other.atMs)
+    while (performance.now() - startMs < lengthMs) {
+      while (waiting.length > 0 && waiting[0]!.atMs <= performance.now() - startMs)
+        this.#inflict(waiting.shift()!)
+      this.#appendBurst()
+      await pass(everyMs)
+      this.#scrape()
+    }
+    if (closeWithinMs === null) await this.#healAndDrain()
+    await this.#close(closeWithinMs ?? 5_000)
+    return this.#report()
+  }
+
+  #appendBurst(): void {
+    const { producer } = this.#fixture
+    for (let i = 0; i < this.#scenario.burst; i++) {
+      if (producer.admission !== 'open') return
+      const key = this.#random() < this.#scenario.keyed ? `key-${Math.floor(this.#random() * 4)}` : null
+      const batch = append(producer, `${this.#nextId}`.padEnd(20 + (this.#nextId % 60)), key)
+      if (batch === null) return
+      const records = this.#recordsOf.get(batch)
+      if (records === undefined) this.#watch(batch)
+      else records.push(this.#nextId)
+      this.#nextId++
+    }
+  }
+
+  #watch(batch: PendingBatch): void {
+    this.#recordsOf.set(batch, [this.#nextId])
+    batch.onSettled((settlement) => {
+      const settlements = this.#settlements.get(batch)
+      if (settlements === undefined) this.#settlements.set(batch, [settlement])
+      else settlements.push(settlement)
+    })
+  }
+
+  #scrape(): void {
+    const stats = this.#fixture.producer.stats
+    const outcomes = sumOfOutcomes(stats)
+    if (stats.accepted !== stats.buffered + stats.inFlight + outcomes)
+      this.#problem(`the account is open: ${JSON.stringify(stats)}`)
+    if (stats.accepted !== this.#nextId) this.#problem(`accepted is ${stats.accepted}, not ${this.#nextId}`)
+    const { bufferAvailableBytes, bufferTotalBytes } = stats
+    if (bufferAvailableBytes < 0 || bufferAvailableBytes > bufferTotalBytes)
+      this.#problem(`${bufferAvailableBytes} of ${bufferTotalBytes} bytes are available`)
+  }
+
+  /** Once all is well, everything has to get its outcome, and soon. */
+  async #healAndDrain(): Promise<void> {
+    const cluster = this.#cluster
+    for (const nodeId of cluster.nodes.keys()) {
+      cluster.resume(nodeId)
+      cluster.restart(nodeId)
+    }
+    if (!cluster.topics.has(topic)) cluster.createTopic(topic, this.#scenario.partitions)
+    const healed = cluster.topics.get(topic)!
+    healed.isForbidden = false
+    healed.maxMessageBytes = 1_048_588
+    for (const partition of healed.partitions) partition.refusals.length = 0
+    cluster.responseMs = 1
+    cluster.responsesToLose = 0
+    const { producer } = this.#fixture
+    const healedAtMs = performance.now()
+    let stats = producer.stats
+    while (stats.buffered + stats.inFlight > 0 && performance.now() - healedAtMs < drainLimitMs) {
+      await pass(20)
+      this.#scrape()
+      stats = producer.stats
+    }
+    if (stats.buffered + stats.inFlight > 0)
+      this.#problem(`stuck: ${stats.buffered} buffered and ${stats.inFlight} in flight`)
+  }
+
+  async #close(withinMs: number): Promise<void> {
+    const { producer, metadata } = this.#fixture
+    const startMs = performance.now()
+    const end = { isReached: false }
+    const closing = producer.close(startMs + withinMs).finally(() => (end.isReached = true))
+    while (!end.isReached && performance.now() - startMs < withinMs + 100) {
+      this.#scrape()
+      await pass(5)
+    }
+    if (!end.isReached) this.#problem('close did not end in time')
+    await closing
+    metadata.stop()
+    await pass(1)
+    this.#scrape()
+  }
+
+  #report(): FaultReport {
+    const { stats } = this.#fixture.producer
+    if (stats.buffered + stats.inFlight > 0) this.#problem('something is left after close')
+    if (stats.bufferAvailableBytes !== stats.bufferTotalBytes) this.#problem('buffer memory is not free')
+    const counts = this.#countStored()
+    let lost = 0
+    let duplicates = 0
+    for (const [batch, ids] of this.#recordsOf) {
+      const settlements = this.#settlements.get(batch) ?? []
+      if (settlements.length !== 1) this.#problem(`a batch has ${settlements.length} outcomes`)
+      for (const id of ids) {
+        const count = counts.get(id) ?? 0
+        if (count === 0) lost++
+        if (count > 1) duplicates += count - 1
+        this.#judge(id, count, settlements[0]!)
+      }
+    }
+    this.#checkLogs()
+    return {
+      problems: [...this.#problems],
+      stats,
+      stored: counts.size,
+      lost,
+      duplicates,
+      connectsPerSecond: this.#connectsPerSecond(),
+    }
+  }
+
+  #judge(id: number, storedCount: number, { outcome, reason }: Settlement): void {
+    const what = `record ${id} is ${outcome}${reason === null ? '' : ` (${reason})`}`
+    const isSaidToBeThere = outcome === 'confirmed' || outcome === 'acked'
+    if (isSaidToBeThere && storedCount === 0) this.#problem(`${what} and is not in the log`)
+    if (outcome === 'dropped' && storedCount > 0) this.#problem(`${what} and is in the log`)
+    if (this.#scenario.delivery === 'at-most-once' && storedCount > 1)
+      this.#problem(`${what} and is ${storedCount} times in the log`)
+  }
+
+  #countStored(): Map<number, number> {
+    const counts = new Map<number, number>()
+    for (const log of this.#cluster.stored(topic))
+      for (const { value } of log) counts.set(Number(value), (counts.get(Number(value)) ?? 0) + 1)
+    return counts
+  }
+
+  /** Within a partition, records are in the order of acceptance; with duplicates, each run of them is. */
+  #checkLogs(): void {
+    for (const log of this.#cluster.stored(topic)) {
+      const last = new Map<string | null, number>()
+      const seen = new Set<number>()
+      for (const { key, value } of log) {
+        const id = Number(value)
+        if (id < (last.get(key) ?? -1) && !seen.has(id))
+          this.#problem(`record ${id} of ${key} is behind ${last.get(key)}`)
+        seen.add(id)
+        last.set(key, Math.max(id, last.get(key) ?? -1))
+      }
+    }
+  }
+
+  #connectsPerSecond(): number {
+    const bySecond = new Map<string, number>()
+    for (const { nodeId, atMs } of this.#cluster.connects) {
+      const second = `${nodeId}/${Math.floor(atMs / 1000)}`
+      bySecond.set(second, (bySecond.get(second) ?? 0) + 1)
+    }
+    return Math.max(...bySecond.values())
+  }
+
+  #problem(text: string): void {
+    if (this.#problems.size < 5) this.#problems.add(text)
+  }
+
+  #inflict({ kind, a, b }: Fault): void {
+    const cluster = this.#cluster
+    const nodeId = 1 + (a % this.#scenario.nodes)
+    const found = cluster.topics.get(topic)
+    switch (kind) {
+      case 'kill':
+        return cluster.kill(nodeId)
+      case 'power-loss':
+        return cluster.kill(nodeId, false)
+      case 'restart':
+        return cluster.restart(nodeId, b * 10)
+      case 'stop':
+        return cluster.stop(nodeId)
+      case 'resume':
+        return cluster.resume(nodeId)
+      case 'cut':
+        return cluster.cutConnections(nodeId)
+      case 'move-leader':
+        if (cluster.nodes.get(nodeId)!.state === 'up')
+          cluster.moveLeader(topic, b % (found?.partitions.length ?? 1), nodeId)
+        return
+      case 'delete-topic':
+        return cluster.deleteTopic(topic)
+      case 'create-topic':
+        if (found === undefined) cluster.createTopic(topic, this.#scenario.partitions)
+        return
+      case 'forbid':
+      case 'permit':
+        if (found !== undefined) found.isForbidden = kind === 'forbid'
+        return
+      case 'add-partition':
+        if (found !== undefined && found.partitions.length < 6) cluster.addPartitions(topic, 1)
+        return
+      case 'slow-responses':
+        cluster.responseMs = 20 + b * 10
+        return
+      case 'fast-responses':
+        cluster.responseMs = 1
+        return
+      case 'lose-responses':
+        cluster.responsesToLose = 1 + (b % 4)
+        return
+      case 'refuse-produce':
+        found?.partitions[a % found.partitions.length]!.refusals.push(refusals[b % refusals.length]!)
+        return
+      case 'expire-sessions':
+        return cluster.expireSessions()
+      case 'shrink-message-limit':
+        if (found !== undefined) found.maxMessageBytes = 300 + b * 20
+    }
+  }
+}
+
+/** Everything that became of records, added up. */
+export function sumOfOutcomes(stats: ProducerStats): number {
+  const dropped = Object.values(stats.dropped).reduce((sum, count) => sum + count, 0)
+  return stats.confirmed + stats.sent + stats.suspectedLost + stats.acked + dropped
+}
+
+/** mulberry32: numbers from 0 to 1, the same for the same seed. */
+export function seededRandom(seed: number): () => number {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+const topic = 'events'
+/** Back-off, circuit breaker, request timeout and metadata age, one behind the other, with room. */
+const drainLimitMs = 30_000
+/** Errors that brokers give: retriable, after the append, and final. */
+const refusals = [19, 7, 20, 6, 5, 87, 56, 2]

@@ -1,0 +1,191 @@
+import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
+import { ModelConnection, type ModelServer, type ReceivedRequest, type Served } from './model-connection.ts'
+import { serve, type ServedRequest } from './model-requests.ts'
+import { ModelPartition, ModelTopic, type StoredRecord } from './model-topic.ts'
+
+/**
+ * A Kafka cluster in memory, for producers under a virtual clock: it understands the bytes of the requests that Chute
+ * makes, keeps logs, and fails in the ways that a test asks for. Nodes share their logs, as in-sync replicas would.
+ */
+export class ModelCluster implements Transport {
+  readonly nodes = new Map<number, ModelNode>()
+  readonly topics = new Map<string, ModelTopic>()
+  /** Of topics that were deleted. */
+  readonly #formerTopics: ModelTopic[] = []
+  /** Every request that was served, in order. */
+  readonly requests: ServedRequest[] = []
+  /** When somebody tried to connect to which node. */
+  readonly connects: { readonly nodeId: number; readonly atMs: number }[] = []
+  readonly connections = new Set<ModelConnection>()
+  /** Of the connection attempts: the answer of a stopped broker is waited for this long. */
+  connectionTimeoutMs = 1_000
+  serviceMs = 1
+  responseMs = 1
+  kernelBytes = 65_536
+  /** After a leader has moved, until metadata says so. */
+  metadataLagMs = 0
+  /** KIP-219, in the answers to produce requests. */
+  throttleTimeMs = 0
+  /** Responses that get lost on their way, from now on. */
+  responsesToLose = 0
+  #nextProducerId = 1000n
+  readonly random: () => number
+
+  /** @param random decides where the model has a choice; seed it to repeat a run. */
+  constructor(nodeIds: readonly number[], random: () => number = Math.random) {
+    this.random = random
+    for (const nodeId of nodeIds) this.nodes.set(nodeId, new ModelNode(nodeId, this))
+  }
+
+  /** @inheritdoc */
+  async connect(host: string, _port: number, requestTimeoutMs: number): Promise<BrokerConnection> {
+    const node = this.nodes.get(Number(host.replace('node-', '')))
+    this.connects.push({ nodeId: node?.nodeId ?? -1, atMs: performance.now() })
+    await delay(2 * this.responseMs)
+    const giveUpAtMs = performance.now() + this.connectionTimeoutMs
+    if (node === undefined) throw new Error(`there is no ${host}`)
+    while (node.isStopped && performance.now() < giveUpAtMs) await delay(10)
+    if (node.state !== 'up') throw new Error(`no connection to ${host}`)
+    const connection = new ModelConnection(node, requestTimeoutMs)
+    this.connections.add(connection)
+    node.connections.add(connection)
+    return connection
+  }
+
+  /** Creates a topic, its partitions spread over the nodes. */
+  createTopic(name: string, partitionCount: number): ModelTopic {
+    const topic = new ModelTopic(name)
+    this.topics.set(name, topic)
+    this.addPartitions(name, partitionCount)
+    return topic
+  }
+
+  /** Deletes a topic; what was stored in it is kept for {@link stored}. */
+  deleteTopic(name: string): void {
+    const topic = this.topics.get(name)
+    if (topic !== undefined) this.#formerTopics.push(topic)
+    this.topics.delete(name)
+  }
+
+  /** Adds partitions at the end. */
+  addPartitions(name: string, count: number): void {
+    const { partitions } = this.topics.get(name)!
+    const nodeIds = [...this.nodes.keys()]
+    for (let i = 0; i < count; i++)
+      partitions.push(new ModelPartition(nodeIds[partitions.length % nodeIds.length]!))
+  }
+
+  /** Makes another node the leader, at once; metadata follows later. */
+  moveLeader(name: string, partition: number, nodeId: number): void {
+    const found = this.topics.get(name)?.partitions[partition]
+    if (found === undefined) return
+    found.leader = nodeId
+    setTimeout(() => (found.publishedLeader = nodeId), this.metadataLagMs)
+  }
+
+  /** kill -9: what was not served is lost. @param isNoticed the kernel tells the clients, which it can't when the power fails. */
+  kill(nodeId: number, isNoticed = true): void {
+    const node = this.nodes.get(nodeId)!
+    if (node.state === 'down') return
+    node.state = 'down'
+    for (const connection of node.connections) connection.cut(isNoticed ? 2 : null, this.random() < 0.5)
+  }
+
+  /** Comes back. @param onlineAfterMs its partitions are refused before. */
+  restart(nodeId: number, onlineAfterMs = 0): void {
+    const node = this.nodes.get(nodeId)!
+    if (node.state !== 'down') return
+    node.state = 'up'
+    for (const connection of node.connections) connection.notice(5)
+    node.connections.clear()
+    for (const { partitions } of this.topics.values())
+      for (const partition of partitions)
+        if (partition.leader === nodeId)
+          partition.onlineAtMs = performance.now() + onlineAfterMs * this.random()
+  }
+
+  /** SIGSTOP: connections stay, nothing is answered. */
+  stop(nodeId: number): void {
+    const node = this.nodes.get(nodeId)!
+    if (node.state === 'up') node.state = 'stopped'
+  }
+
+  /** SIGCONT: what came in the meantime is served, also where the client has gone. */
+  resume(nodeId: number): void {
+    const node = this.nodes.get(nodeId)!
+    if (node.state !== 'stopped') return
+    node.state = 'up'
+    for (const connection of node.connections) if (!connection.isOpen) connection.resume()
+    for (const connection of node.connections) connection.resume()
+  }
+
+  /** Ends every connection to a node, in the middle of whatever it carries. */
+  cutConnections(nodeId: number): void {
+    for (const connection of this.nodes.get(nodeId)!.connections) connection.cut(2, this.random() < 0.5)
+  }
+
+  /** All sessions near their end (KIP-368). */
+  expireSessions(): void {
+    for (const connection of this.connections) connection.isExpiring = true
+  }
+
+  /** Everything that was ever stored in a topic of this name, a list a partition log, former topics first. */
+  stored(name: string): StoredRecord[][] {
+    const former = this.#formerTopics.filter((topic) => topic.name === name)
+    const topics = [...former, this.topics.get(name)]
+    return topics.flatMap((topic) => topic?.partitions.map(({ log }) => log) ?? [])
+  }
+
+  /** A producer id that nobody has. */
+  newProducerId(): bigint {
+    return this.#nextProducerId++
+  }
+}
+
+/** One node of a {@link ModelCluster}. */
+export class ModelNode implements ModelServer {
+  readonly nodeId: number
+  state: 'up' | 'stopped' | 'down' = 'up'
+  readonly connections = new Set<ModelConnection>()
+  readonly #cluster: ModelCluster
+
+  constructor(nodeId: number, cluster: ModelCluster) {
+    this.nodeId = nodeId
+    this.#cluster = cluster
+  }
+
+  get isStopped(): boolean {
+    return this.state === 'stopped'
+  }
+
+  get serviceMs(): number {
+    return this.#cluster.serviceMs
+  }
+
+  get responseMs(): number {
+    return this.#cluster.responseMs
+  }
+
+  get kernelBytes(): number {
+    return this.#cluster.kernelBytes
+  }
+
+  /** @inheritdoc */
+  losesResponse(): boolean {
+    return this.#cluster.responsesToLose > 0 && this.#cluster.responsesToLose-- > 0
+  }
+
+  /** @inheritdoc */
+  random(): number {
+    return this.#cluster.random()
+  }
+
+  /** @inheritdoc */
+  serve(request: ReceivedRequest): Served {
+    return serve(this.#cluster, this.nodeId, request)
+  }
+}
+
+async function delay(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms))
+}

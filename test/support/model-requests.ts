@@ -1,0 +1,197 @@
+import type { ModelCluster } from './model-broker.ts'
+import type { ReceivedRequest, Served } from './model-connection.ts'
+import type { ModelPartition, ModelTopic } from './model-topic.ts'
+import { ModelReader, ModelWriter } from './model-wire.ts'
+import { readBatch } from './record-batch-reader.ts'
+
+/** A request as the model cluster remembers it. */
+export interface ServedRequest {
+  readonly api: 'Produce' | 'ListOffsets' | 'Metadata' | 'DescribeConfigs' | 'InitProducerId'
+  readonly nodeId: number
+  readonly atMs: number
+  readonly topic: string | null
+  readonly partitions: readonly number[]
+  /** Of a produce, else null. */
+  readonly acks: number | null
+  /** Error codes by partition, as in {@link partitions}. */
+  readonly errorCodes: readonly number[]
+  /** Of a produce: how many records each batch has. */
+  readonly recordCounts: readonly number[]
+}
+
+/** Serves one request of the five that Chute makes; throws for any other, or if its bytes are wrong. */
+export function serve(cluster: ModelCluster, nodeId: number, request: ReceivedRequest): Served {
+  const reader = new ModelReader(request.body)
+  switch (`${request.apiKey}/${request.apiVersion}`) {
+    case '0/7':
+      return produce(cluster, nodeId, reader)
+    case '2/2':
+      return answer(listOffsets(cluster, nodeId, reader))
+    case '3/5':
+      return answer(metadata(cluster, nodeId, reader))
+    case '32/1':
+      return answer(describeConfigs(cluster, nodeId, reader))
+    case '22/1':
+      return answer(initProducerId(cluster, nodeId, reader))
+    default:
+      throw new Error(`the model knows no request ${request.apiKey} at version ${request.apiVersion}`)
+  }
+}
+
+function answer(response: Buffer): Served {
+  return { response, closes: false }
+}
+
+function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Served {
+  if (reader.string() !== null) throw new Error('a transaction')
+  const acks = reader.int16()
+  reader.int32() // timeout
+  const topics = reader.array(() => ({
+    name: reader.string()!,
+    batches: reader.array(() => ({ partition: reader.int32(), batch: readBatch(reader.bytes()) })),
+  }))
+  reader.end()
+  const { name, batches } = topics[0]!
+  const results = batches.map(({ partition, batch }) => {
+    const found = leaderHere(cluster, nodeId, name, partition)
+    const result = found.partition?.append(batch, found.topic!.maxMessageBytes)
+    return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
+  })
+  remember(cluster, nodeId, 'Produce', {
+    topic: name,
+    partitions: batches.map(({ partition }) => partition),
+    acks,
+    errorCodes: results.map(({ errorCode }) => errorCode),
+    recordCounts: batches.map(({ batch }) => batch.recordCount),
+  })
+  // There is no other way to tell the client of an error.
+  if (acks === 0) return { response: null, closes: results.some(({ errorCode }) => errorCode !== 0) }
+  const writer = new ModelWriter()
+  writer.int32(1).string(name)
+  writer.array(results, ({ partition, errorCode, baseOffset }) => {
+    writer.int32(partition).int16(errorCode).int64(baseOffset).int64(-1).int64(0)
+  })
+  return answer(writer.int32(cluster.throttleTimeMs).done())
+}
+
+function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+  if (reader.int32() !== -1) throw new Error('a replica')
+  reader.int8() // isolation level
+  const topics = reader.array(() => ({
+    name: reader.string()!,
+    partitions: reader.array(() => {
+      const partition = reader.int32()
+      if (reader.int64() !== -1n) throw new Error('not the log end')
+      return partition
+    }),
+  }))
+  reader.end()
+  const { name, partitions } = topics[0]!
+  const writer = new ModelWriter().int32(0).int32(1).string(name)
+  const errorCodes: number[] = []
+  writer.array(partitions, (partition) => {
+    const found = leaderHere(cluster, nodeId, name, partition)
+    errorCodes.push(found.errorCode)
+    const logEnd = found.partition?.log.length ?? -1
+    writer.int32(partition).int16(found.errorCode).int64(-1).int64(logEnd)
+  })
+  remember(cluster, nodeId, 'ListOffsets', { topic: name, partitions, errorCodes })
+  return writer.done()
+}
+
+function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+  const names = reader.array(() => reader.string()!)
+  if (reader.int8() !== 0) throw new Error('topics would be created')
+  reader.end()
+  const nodes = [...cluster.nodes.values()].filter(({ state }) => state !== 'down')
+  const writer = new ModelWriter().int32(0)
+  writer.array(nodes, (node) => {
+    writer.int32(node.nodeId).string(`node-${node.nodeId}`).int32(9092).string(null)
+  })
+  writer.string('model').int32(nodeId)
+  writer.array(names, (name) => {
+    const topic = cluster.topics.get(name)
+    const errorCode = topic === undefined ? 3 : topic.isForbidden ? 29 : 0
+    writer.int16(errorCode).string(name).int8(0)
+    const partitions = errorCode === 0 ? [...topic!.partitions.entries()] : []
+    writer.array(partitions, ([index, { publishedLeader }]) => {
+      const isThere = cluster.nodes.get(publishedLeader)?.state !== 'down'
+      writer.int16(isThere ? 0 : 5).int32(index)
+      writer.int32(isThere ? publishedLeader : -1)
+      for (let i = 0; i < 3; i++) writer.array([publishedLeader], (node) => writer.int32(node))
+    })
+  })
+  remember(cluster, nodeId, 'Metadata', {})
+  return writer.done()
+}
+
+function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+  const names = reader.array(() => {
+    if (reader.int8() !== 2) throw new Error('not a topic')
+    const name = reader.string()!
+    reader.array(() => reader.string())
+    return name
+  })
+  reader.int8() // with synonyms
+  reader.end()
+  const writer = new ModelWriter().int32(0)
+  writer.array(names, (name) => {
+    const topic = cluster.topics.get(name)
+    writer.int16(topic === undefined ? 3 : 0).string(null)
+    writer.int8(2).string(name)
+    writer.array(topic === undefined ? [] : [topic], ({ maxMessageBytes }) => {
+      writer.string('max.message.bytes').string(String(maxMessageBytes)).int8(0).int8(5)
+      writer.int8(0).int32(0)
+    })
+  })
+  remember(cluster, nodeId, 'DescribeConfigs', {})
+  return writer.done()
+}
+
+function initProducerId(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+  if (reader.string() !== null) throw new Error('a transaction')
+  reader.int32() // transaction timeout
+  reader.end()
+  remember(cluster, nodeId, 'InitProducerId', {})
+  return new ModelWriter().int32(0).int16(0).int64(cluster.newProducerId()).int16(0).done()
+}
+
+/** The partition if this node leads it now, or the error that Kafka has for the case. */
+function leaderHere(
+  cluster: ModelCluster,
+  nodeId: number,
+  name: string,
+  index: number,
+): { errorCode: number; topic: ModelTopic | null; partition: ModelPartition | null } {
+  const topic = cluster.topics.get(name) ?? null
+  const partition = topic?.partitions[index] ?? null
+  const refused = (errorCode: number): ReturnType<typeof leaderHere> => ({
+    errorCode,
+    topic,
+    partition: null,
+  })
+  if (topic === null || partition === null) return refused(3)
+  if (topic.isForbidden) return refused(29)
+  if (partition.leader !== nodeId) return refused(6)
+  if (performance.now() < partition.onlineAtMs) return refused(5)
+  return { errorCode: 0, topic, partition }
+}
+
+function remember(
+  cluster: ModelCluster,
+  nodeId: number,
+  api: ServedRequest['api'],
+  rest: Partial<ServedRequest>,
+): void {
+  cluster.requests.push({
+    api,
+    nodeId,
+    atMs: performance.now(),
+    topic: null,
+    partitions: [],
+    acks: null,
+    errorCodes: [],
+    recordCounts: [],
+    ...rest,
+  })
+}

@@ -1,0 +1,92 @@
+import type { ReadBatch } from './record-batch-reader.ts'
+
+/** A record in the log of a model partition. */
+export interface StoredRecord {
+  readonly key: string | null
+  readonly value: string
+  readonly offset: number
+}
+
+/** A topic of the model cluster. Its logs outlive it, so that a test can count what was ever stored. */
+export class ModelTopic {
+  readonly name: string
+  readonly partitions: ModelPartition[] = []
+  maxMessageBytes = 1_048_588
+  isForbidden = false
+
+  constructor(name: string) {
+    this.name = name
+  }
+}
+
+/** One partition: a log that all nodes share, a leader, and what is known of idempotent producers (KIP-98). */
+export class ModelPartition {
+  readonly log: StoredRecord[] = []
+  /** Who leads, and who metadata says that leads; the two differ for a while after a move. */
+  leader: number
+  publishedLeader: number
+  /** The leader refuses before: it is still loading the log. By `performance.now()`. */
+  onlineAtMs = 0
+  /** Error codes that the next produces get, in order. */
+  readonly refusals: number[] = []
+  readonly #producers = new Map<bigint, ProducerState>()
+
+  constructor(leader: number) {
+    this.leader = this.publishedLeader = leader
+  }
+
+  /** Appends as a leader would, or says why not. */
+  append(batch: ReadBatch, maxMessageBytes: number): { errorCode: number; baseOffset: number } {
+    const refusal = this.refusals.shift() ?? 0
+    if (refusal !== 0 && !errorsAfterAppend.has(refusal)) return { errorCode: refusal, baseOffset: -1 }
+    if (!batch.isCrcRight) return { errorCode: 2, baseOffset: -1 }
+    if (batch.sizeBytes > maxMessageBytes) return { errorCode: 10, baseOffset: -1 }
+    const known = this.#checkSequence(batch)
+    if (known !== null) return known
+    const baseOffset = this.log.length
+    for (const { key, value, offsetDelta } of batch.records!)
+      this.log.push({ key, value, offset: baseOffset + offsetDelta })
+    this.#remember(batch, baseOffset)
+    return { errorCode: refusal, baseOffset: refusal === 0 ? baseOffset : -1 }
+  }
+
+  /** The state of all producers is lost, as after an unclean election. */
+  forgetProducers(): void {
+    this.#producers.clear()
+  }
+
+  /** `ProducerStateManager` and `ProducerAppendInfo.checkSequence`: null if the batch is to be appended. */
+  #checkSequence(batch: ReadBatch): { errorCode: number; baseOffset: number } | null {
+    const state = this.#producers.get(batch.producerId)
+    if (batch.producerId < 0n || state === undefined) return null
+    if (batch.producerEpoch < state.epoch) return { errorCode: 47, baseOffset: -1 }
+    const isFirstOfEpoch = batch.producerEpoch > state.epoch && batch.baseSequence === 0
+    if (isFirstOfEpoch) return null
+    const twin = state.recent.find(
+      ({ sequence, count }) => sequence === batch.baseSequence && count === batch.recordCount,
+    )
+    if (twin !== undefined) return { errorCode: 0, baseOffset: twin.baseOffset }
+    return batch.baseSequence === state.nextSequence ? null : { errorCode: 45, baseOffset: -1 }
+  }
+
+  #remember(batch: ReadBatch, baseOffset: number): void {
+    if (batch.producerId < 0n) return
+    const { producerId, producerEpoch, baseSequence, recordCount } = batch
+    const recent = this.#producers.get(producerId)?.recent ?? []
+    recent.push({ sequence: baseSequence, count: recordCount, baseOffset })
+    this.#producers.set(producerId, {
+      epoch: producerEpoch,
+      nextSequence: (baseSequence + recordCount) % 2 ** 31,
+      recent: recent.slice(-5),
+    })
+  }
+}
+
+interface ProducerState {
+  readonly epoch: number
+  readonly nextSequence: number
+  readonly recent: { sequence: number; count: number; baseOffset: number }[]
+}
+
+/** REQUEST_TIMED_OUT and NOT_ENOUGH_REPLICAS_AFTER_APPEND: the leader has the batch all the same. */
+const errorsAfterAppend = new Set([7, 20])

@@ -1,0 +1,143 @@
+import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
+import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
+import {
+  recordSizeUpperBound,
+  type Logger,
+  type PendingBatch,
+  type ProducerTelemetry,
+} from '../../src/kafka/producer/producer.ts'
+import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import type { ModelCluster } from './model-broker.ts'
+import { passUntil } from './virtual-clock.ts'
+
+/** The telemetry preset with what a test changes. */
+export function producerConfig(overrides: Partial<ProducerConfig> = {}): ProducerConfig {
+  return {
+    acks: 0,
+    retries: 0,
+    retryBackoffMs: 100,
+    lingerMs: 5,
+    batchSizeBytes: 32_768,
+    bufferMemoryBytes: 67_108_864,
+    maxBlockMs: 1_000,
+    maxInFlight: 1_000,
+    deliveryTimeoutMs: 120_000,
+    requestTimeoutMs: 3_000,
+    maxRequestSizeBytes: 1_048_576,
+    compressionType: 'none',
+    enableIdempotence: false,
+    confirmIntervalMs: 100,
+    ...overrides,
+  }
+}
+
+/** What the critical preset changes in {@link producerConfig}. */
+export const criticalOverrides: Partial<ProducerConfig> = {
+  acks: -1,
+  retries: 2_147_483_647,
+  enableIdempotence: true,
+  confirmIntervalMs: null,
+  deliveryTimeoutMs: Number.MAX_SAFE_INTEGER,
+}
+
+/** A stream named as its topic. */
+export function streamConfig(
+  topic: string,
+  delivery: StreamConfig['delivery'],
+  overrides: Partial<ProducerConfig> = {},
+): StreamConfig {
+  const critical = delivery === 'at-least-once' ? criticalOverrides : {}
+  return {
+    name: topic,
+    topic,
+    delivery,
+    preset: delivery === 'at-most-once' ? 'telemetry' : 'critical',
+    schema: 'any',
+    onBufferFull: 'reject',
+    beaconOnBufferFull: 'drop',
+    producer: producerConfig({ ...critical, ...overrides }),
+  }
+}
+
+/** A logger that keeps what it is told. */
+export class LogKeeper implements Logger {
+  readonly lines: { level: string; fields: object; message: string }[] = []
+
+  debug(): void {}
+
+  info(fields: object, message: string): void {
+    this.lines.push({ level: 'info', fields, message })
+  }
+
+  warn(fields: object, message: string): void {
+    this.lines.push({ level: 'warn', fields, message })
+  }
+
+  error(fields: object, message: string): void {
+    this.lines.push({ level: 'error', fields, message })
+  }
+}
+
+/** Streams of a gateway on a model cluster, with their metadata. */
+export class ProducerFixture {
+  readonly cluster: ModelCluster
+  readonly metadata: ClusterMetadata
+  readonly producers: StreamProducer[]
+  readonly logs = new LogKeeper()
+
+  constructor(cluster: ModelCluster, streams: readonly StreamConfig[]) {
+    this.cluster = cluster
+    this.metadata = new ClusterMetadata({
+      transport: cluster,
+      bootstrap: [...cluster.nodes.keys()].map((nodeId) => ({ host: `node-${nodeId}`, port: 9092 })),
+      topics: streams.map(({ topic }) => topic),
+      maxAgeMs: 5_000,
+      logger: this.logs,
+    })
+    const buffers = new BatchBuffers(1 << 20)
+    this.producers = streams.map(
+      (stream) =>
+        new StreamProducer({
+          stream,
+          metadata: this.metadata,
+          transport: cluster,
+          telemetry: noTelemetry,
+          buffers,
+          logger: this.logs,
+        }),
+    )
+  }
+
+  /** The producer of the first stream. */
+  get producer(): StreamProducer {
+    return this.producers[0]!
+  }
+
+  /** Starts, and lets time pass until every stream takes records. */
+  async start(): Promise<this> {
+    this.metadata.start()
+    await passUntil(() => this.producers.every(({ admission }) => admission === 'open'))
+    return this
+  }
+
+  /** Ends everything at once. */
+  stop(): void {
+    for (const producer of this.producers) producer.abort()
+    this.metadata.stop()
+  }
+}
+
+/** Reserves and appends one record as a request would; null if there is no room. */
+export function append(
+  producer: StreamProducer,
+  value: string,
+  key: string | null = null,
+): PendingBatch | null {
+  const body = Buffer.from(value)
+  const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+  if (!producer.reserve(recordSizeUpperBound(keyBytes, body.length))) return null
+  return producer.append(body, 0, body.length, key, Date.now())
+}
+
+const noTelemetry: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }

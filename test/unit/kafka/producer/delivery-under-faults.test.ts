@@ -1,0 +1,85 @@
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { faultKinds, runFaults, seededRandom, type Fault, type Scenario } from '../../../support/fault-run.ts'
+import { useVirtualClock } from '../../../support/virtual-clock.ts'
+
+beforeEach(() => useVirtualClock())
+afterEach(() => {
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+})
+
+const lengthMs = 6_000
+
+const fault: fc.Arbitrary<Fault> = fc.record({
+  atMs: fc.nat(lengthMs),
+  kind: fc.constantFrom(...faultKinds),
+  a: fc.nat(5),
+  b: fc.nat(100),
+})
+
+const common = {
+  nodes: fc.integer({ min: 1, max: 3 }),
+  partitions: fc.integer({ min: 1, max: 4 }),
+  everyMs: fc.constantFrom(5, 20, 100),
+  burst: fc.integer({ min: 1, max: 8 }),
+  keyed: fc.constantFrom(0, 0.5, 1),
+  faults: fc.array(fault, { maxLength: 8 }),
+  lengthMs: fc.constant(lengthMs),
+  closeWithinMs: fc.constantFrom(null, null, 500),
+  seed: fc.integer(),
+}
+
+const sizes = {
+  lingerMs: fc.constantFrom(0, 5, 50),
+  batchSizeBytes: fc.constantFrom(200, 1_000, 32_768),
+  bufferMemoryBytes: fc.constantFrom(20_000, 67_108_864),
+  requestTimeoutMs: fc.constantFrom(500, 3_000),
+}
+
+/** Runs one scenario; the account that fast-check prints of a failure is the scenario itself. */
+async function check(scenario: Scenario): Promise<void> {
+  vi.useRealTimers()
+  useVirtualClock()
+  vi.spyOn(Math, 'random').mockImplementation(seededRandom(scenario.seed))
+  const report = await runFaults(scenario)
+  expect(report.problems).toEqual([])
+  expect(report.connectsPerSecond).toBeLessThanOrEqual(25)
+}
+
+const runs = Number(process.env.FAULT_RUNS ?? 60)
+
+describe('at most once', () => {
+  const scenario: fc.Arbitrary<Scenario> = fc.record({
+    ...common,
+    delivery: fc.constant('at-most-once' as const),
+    producer: fc.record({
+      ...sizes,
+      acks: fc.constantFrom(0 as const, 0 as const, 1 as const, -1 as const),
+      confirmIntervalMs: fc.constantFrom(100, 100, 20, null),
+      maxInFlight: fc.constantFrom(1, 5, 1_000),
+      deliveryTimeoutMs: fc.constantFrom(1_500, 120_000),
+    }),
+  })
+
+  test('whatever fails, the account is true and nothing is written twice', async () => {
+    await fc.assert(fc.asyncProperty(scenario, check), { numRuns: runs })
+  }, 120_000)
+})
+
+describe('at least once', () => {
+  const scenario: fc.Arbitrary<Scenario> = fc.record({
+    ...common,
+    delivery: fc.constant('at-least-once' as const),
+    producer: fc.record({
+      ...sizes,
+      enableIdempotence: fc.boolean(),
+      retries: fc.constantFrom(2_147_483_647, 2_147_483_647, 2),
+      deliveryTimeoutMs: fc.constantFrom(Number.MAX_SAFE_INTEGER, 1_500),
+    }),
+  })
+
+  test('whatever fails, the account is true', async () => {
+    await fc.assert(fc.asyncProperty(scenario, check), { numRuns: runs })
+  }, 120_000)
+})
