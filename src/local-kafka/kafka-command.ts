@@ -1,0 +1,85 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { parseArgs } from 'node:util'
+import { kafkaVersion } from './kafka-jars.ts'
+import { LocalKafkaError } from './local-kafka-error.ts'
+import { startKafka, type LocalKafka } from './local-kafka.ts'
+
+/**
+ * `chute kafka [--nodes N]`: a local Apache Kafka in the foreground, until Ctrl-C. With Java and Maven, else with Docker.
+ * @returns the process's exit code.
+ */
+export async function runKafkaCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  let nodes: number
+  let port: number
+  try {
+    const { values } = parseArgs({ args: [...argv], options: { nodes: { type: 'string', default: '1' } } })
+    nodes = wholeNumber('--nodes', values.nodes, 9)
+    port = wholeNumber('KAFKA_PORT', env['KAFKA_PORT'] ?? '9092', 65_535)
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\nusage: chute kafka [--nodes N]\n`)
+    return 2
+  }
+  const stopped = stopSignal()
+  let kafka: LocalKafka
+  try {
+    kafka = await startKafka({ nodes, port, env, onProgress: say })
+  } catch (error) {
+    if (!(error instanceof LocalKafkaError)) throw error
+    const mayUseDocker = error.problem === 'no_java' || error.problem === 'no_maven'
+    if (mayUseDocker && nodes === 1 && (await hasDocker())) return await runInDocker(port)
+    process.stderr.write(`${error.message}\n`)
+    return 1
+  }
+  say(`Apache Kafka ${kafkaVersion} is ready on ${kafka.brokers.join(',')}`)
+  say(`  KAFKA_BROKERS=${kafka.brokers.join(',')} KAFKA_CREATE_TOPICS=true npm start`)
+  say('Ctrl-C stops it and removes its data.')
+  await stopped
+  say('stopping')
+  await kafka.stop()
+  return 0
+}
+
+async function runInDocker(port: number): Promise<number> {
+  say('no Java with Maven here: starting Kafka in Docker')
+  const settings = {
+    KAFKA_NODE_ID: '1',
+    KAFKA_PROCESS_ROLES: 'broker,controller',
+    KAFKA_CONTROLLER_QUORUM_VOTERS: '1@localhost:9093',
+    KAFKA_LISTENERS: `PLAINTEXT://:${port},CONTROLLER://:9093`,
+    KAFKA_ADVERTISED_LISTENERS: `PLAINTEXT://localhost:${port}`,
+    KAFKA_LISTENER_SECURITY_PROTOCOL_MAP: 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    KAFKA_CONTROLLER_LISTENER_NAMES: 'CONTROLLER',
+    KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: '1',
+    KAFKA_AUTO_CREATE_TOPICS_ENABLE: 'false',
+  }
+  const flags = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`])
+  const args = ['run', '--rm', '-p', `127.0.0.1:${port}:${port}`, ...flags, `apache/kafka:${kafkaVersion}`]
+  const [code] = (await once(spawn('docker', args, { stdio: 'inherit' }), 'exit')) as [number | null]
+  return code ?? 1
+}
+
+async function hasDocker(): Promise<boolean> {
+  const docker = spawn('docker', ['info'], { stdio: 'ignore' })
+  return await new Promise((resolve) => {
+    docker.once('error', () => resolve(false))
+    docker.once('exit', (code) => resolve(code === 0))
+  })
+}
+
+async function stopSignal(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    process.once('SIGINT', resolve)
+    process.once('SIGTERM', resolve)
+  })
+}
+
+function wholeNumber(name: string, text: string, most: number): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value
+  throw new Error(`${name} must be a whole number from 1 to ${most}, got ${text}`)
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,87 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { LocalKafkaError } from './local-kafka-error.ts'
+
+/** The Apache Kafka that is run locally. */
+export const kafkaVersion = '4.1.0'
+
+/**
+ * The class path of Kafka's own jars, fetched by Maven from its central repository on the first call and kept in a cache
+ * folder (`CHUTE_CACHE_DIR`, or the user's). A download that is interrupted leaves nothing behind.
+ * @throws LocalKafkaError if Java or Maven is missing, or if there is no way to download.
+ */
+export async function kafkaClasspath(
+  env: NodeJS.ProcessEnv,
+  onProgress: (text: string) => void,
+): Promise<string> {
+  await requireJava()
+  const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
+  const jars = join(cache, `kafka-${kafkaVersion}`)
+  if (!existsSync(jars)) {
+    onProgress(`fetching Apache Kafka ${kafkaVersion} (about 60 MB, once)`)
+    await download(cache, jars)
+  }
+  return join(jars, '*')
+}
+
+async function download(cache: string, jars: string): Promise<void> {
+  await mkdir(cache, { recursive: true })
+  const folder = await mkdtemp(join(cache, 'download-'))
+  try {
+    const pom = join(folder, 'pom.xml')
+    await writeFile(pom, pomXml)
+    const goal = 'dependency:copy-dependencies'
+    const args = [
+      '-B',
+      '-q',
+      '-f',
+      pom,
+      goal,
+      '-DincludeScope=runtime',
+      `-DoutputDirectory=${join(folder, 'jars')}`,
+    ]
+    await run('mvn', args)
+    await rename(join(folder, 'jars'), jars).catch((error: unknown) => {
+      // Somebody else was faster.
+      if (!existsSync(jars)) throw error
+    })
+  } catch (error) {
+    const { code, stderr, stdout } = error as { code?: string; stderr?: string; stdout?: string }
+    if (code === 'ENOENT')
+      throw new LocalKafkaError('no_maven', 'Maven (mvn) was not found', { cause: error })
+    const reason =
+      `${stdout ?? ''}${stderr ?? ''}`.split('\n').find((line) => line.includes('ERROR')) ?? String(error)
+    throw new LocalKafkaError('no_download', `Kafka could not be downloaded: ${reason}`, { cause: error })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function requireJava(): Promise<void> {
+  let output: string
+  try {
+    output = (await run('java', ['-version'])).stderr
+  } catch (error) {
+    throw new LocalKafkaError('no_java', 'Java was not found', { cause: error })
+  }
+  const major = Number(/version "(\d+)/.exec(output)?.[1] ?? 0)
+  if (major < 17) throw new LocalKafkaError('no_java', `Java 17 or newer is needed, and this is ${major}`)
+}
+
+const run = promisify(execFile)
+
+const pomXml = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>chute</groupId>
+  <artifactId>local-kafka</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${kafkaVersion}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${kafkaVersion}</version></dependency>
+  </dependencies>
+</project>
+`

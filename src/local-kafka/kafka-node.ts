@@ -1,0 +1,190 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Kafka, logLevel } from 'kafkajs'
+import { LocalKafkaError } from './local-kafka-error.ts'
+
+/** What makes up one node: an id, its ports and its folder. */
+export interface KafkaNodeOptions {
+  readonly id: number
+  readonly port: number
+  readonly controllerPort: number
+  /** Where clients are told to connect; a proxy of a test, for instance. `port` unless set. */
+  readonly advertisedPort: number
+  /** `id@host:port` of every controller. */
+  readonly quorumVoters: string
+  readonly clusterId: string
+  readonly nodeCount: number
+  readonly folder: string
+  readonly classpath: string
+  /** Settings of server.properties beside those that Chute needs. */
+  readonly properties: Readonly<Record<string, string>>
+}
+
+/** One Kafka process, broker and controller in one. It can be killed, stopped, continued and started again on its data. */
+export class KafkaNode {
+  readonly id: number
+  readonly port: number
+  /** Its log segments, one folder a partition. */
+  readonly dataDir: string
+  readonly #options: KafkaNodeOptions
+  #process: ChildProcess | null = null
+
+  constructor(options: KafkaNodeOptions) {
+    this.id = options.id
+    this.port = options.port
+    this.#options = options
+    this.dataDir = join(options.folder, 'data')
+  }
+
+  /** The process id, or null while it does not run. */
+  get pid(): number | null {
+    return this.#process?.pid ?? null
+  }
+
+  /** Starts the process. It is ready some seconds later: {@link waitUntilReady}. */
+  start(): void {
+    const { folder, classpath } = this.#options
+    const properties = join(folder, 'server.properties')
+    if (!existsSync(this.dataDir)) this.#format(properties)
+    const log = openSync(join(folder, 'kafka.log'), 'a')
+    const child = spawn('java', [...jvmFlags, '-cp', classpath, 'kafka.Kafka', properties], {
+      cwd: folder,
+      stdio: ['ignore', log, log],
+    })
+    this.#process = child
+    running.add(child)
+    child.once('exit', () => {
+      running.delete(child)
+      if (this.#process === child) this.#process = null
+    })
+  }
+
+  /**
+   * Waits until the broker answers a request, as the only proof that it is up.
+   * @throws LocalKafkaError if the process ends, or after two minutes.
+   */
+  async waitUntilReady(): Promise<void> {
+    const deadlineMs = performance.now() + 120_000
+    while (performance.now() < deadlineMs) {
+      if (this.#process === null) break
+      if (await this.#answers()) return
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    const log = this.log.split('\n').slice(-15).join('\n')
+    throw new LocalKafkaError('not_ready', `Kafka node ${this.id} did not come up\n${log}`)
+  }
+
+  /** What Kafka logged. */
+  get log(): string {
+    const file = join(this.#options.folder, 'kafka.log')
+    return existsSync(file) ? readFileSync(file, 'utf8') : ''
+  }
+
+  /** Sends a signal; with SIGKILL and SIGTERM, waits until the process is gone. */
+  async kill(signal: 'SIGKILL' | 'SIGTERM' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    const child = this.#process
+    if (child === null) return
+    const gone = once(child, 'exit')
+    child.kill(signal)
+    if (signal === 'SIGKILL' || signal === 'SIGTERM') await gone
+  }
+
+  /** Ends the process, at first politely. */
+  async stop(): Promise<void> {
+    const child = this.#process
+    if (child === null) return
+    child.kill('SIGCONT')
+    const impatient = setTimeout(() => child.kill('SIGKILL'), 10_000)
+    await this.kill('SIGTERM')
+    clearTimeout(impatient)
+  }
+
+  async #answers(): Promise<boolean> {
+    // Through the inner listener: the one for clients may want credentials.
+    const { controllerPort, port, properties } = this.#options
+    const isPlain = properties['listeners'] === undefined
+    if (!isPlain) return await canConnect(port, controllerPort)
+    const admin = new Kafka({
+      brokers: [`127.0.0.1:${port}`],
+      connectionTimeout: 1_000,
+      requestTimeout: 1_000,
+      retry: { retries: 0 },
+      logLevel: logLevel.NOTHING,
+    }).admin()
+    try {
+      await admin.connect()
+      const { brokers, controller } = await admin.describeCluster()
+      return controller !== null && brokers.some((broker) => broker.nodeId === this.id)
+    } catch {
+      return false
+    } finally {
+      await admin.disconnect()
+    }
+  }
+
+  #format(properties: string): void {
+    const { classpath, clusterId } = this.#options
+    writeFileSync(properties, this.#serverProperties())
+    const args = ['-cp', classpath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]
+    const scram = this.#options.properties['chute.scram'] ?? ''
+    for (const user of scram.split(';').filter(Boolean)) args.push('--add-scram', user)
+    const { status, stderr, stdout } = spawnSync('java', [...jvmFlags, ...args], { encoding: 'utf8' })
+    if (status === 0) return
+    rmSync(this.dataDir, { recursive: true, force: true })
+    throw new LocalKafkaError('not_ready', `Kafka's storage could not be formatted: ${stdout}${stderr}`)
+  }
+
+  #serverProperties(): string {
+    const { id, port, controllerPort, advertisedPort, quorumVoters, nodeCount, properties } = this.#options
+    const replication = String(Math.min(nodeCount, 3))
+    const all: Record<string, string> = {
+      'process.roles': 'broker,controller',
+      'node.id': String(id),
+      'controller.quorum.voters': quorumVoters,
+      listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+      'advertised.listeners': `PLAINTEXT://127.0.0.1:${advertisedPort}`,
+      'controller.listener.names': 'CONTROLLER',
+      'log.dirs': this.dataDir,
+      'auto.create.topics.enable': 'false',
+      'offsets.topic.num.partitions': '1',
+      'offsets.topic.replication.factor': replication,
+      'transaction.state.log.num.partitions': '1',
+      'transaction.state.log.replication.factor': replication,
+      'transaction.state.log.min.isr': '1',
+      'group.initial.rebalance.delay.ms': '0',
+      'share.coordinator.state.topic.replication.factor': replication,
+      'share.coordinator.state.topic.min.isr': '1',
+      ...properties,
+    }
+    delete all['chute.scram']
+    return Object.entries(all)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join('')
+  }
+}
+
+async function canConnect(...ports: number[]): Promise<boolean> {
+  const { connect } = await import('node:net')
+  for (const port of ports) {
+    const socket = connect(port, '127.0.0.1')
+    try {
+      await once(socket, 'connect')
+    } catch {
+      return false
+    } finally {
+      socket.destroy()
+    }
+  }
+  return true
+}
+
+/** The fastest start, in little memory. */
+const jvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
+
+/** No Kafka outlives the process that started it. */
+const running = new Set<ChildProcess>()
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})

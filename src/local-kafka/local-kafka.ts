@@ -1,0 +1,109 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import { kafkaClasspath } from './kafka-jars.ts'
+import { KafkaNode } from './kafka-node.ts'
+import { LocalKafkaError } from './local-kafka-error.ts'
+
+/**
+ * A real Apache Kafka on this machine, for the demo, the tests and whoever tries Chute out: one node or a small cluster,
+ * each node a process with its own ports and folder on 127.0.0.1. Everything is gone after `stop`.
+ *
+ * The folder knows nothing of the rest of Chute.
+ */
+export interface LocalKafka {
+  /** `host:port` of each node, as clients are to use them. */
+  readonly brokers: readonly string[]
+  readonly nodes: readonly KafkaNode[]
+  /** Kafka's jars, for its own tools. */
+  readonly classpath: string
+  /** Ends all nodes and removes their data. */
+  stop(): Promise<void>
+}
+
+/** See {@link startKafka}. */
+export interface StartKafkaOptions {
+  /** 1 unless set. */
+  readonly nodes?: number
+  /** Port of the first node, the others follow; free ports unless set. */
+  readonly port?: number
+  /** Where clients are told to connect, by node, in place of the nodes' own ports. */
+  readonly advertisedPorts?: readonly number[]
+  /** Settings of server.properties; `{node}` stands for a node's id. */
+  readonly properties?: Readonly<Record<string, string>>
+  readonly onProgress?: (text: string) => void
+  readonly env?: NodeJS.ProcessEnv
+}
+
+/**
+ * Starts Kafka and returns when every node answers.
+ * @throws LocalKafkaError, which says what to do.
+ */
+export async function startKafka(options: StartKafkaOptions = {}): Promise<LocalKafka> {
+  const { nodes: nodeCount = 1, onProgress = () => {} } = options
+  const classpath = await kafkaClasspath(options.env ?? process.env, onProgress)
+  const ports = await choosePorts(nodeCount, options.port)
+  const controllerPorts = await choosePorts(nodeCount)
+  const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))
+  const clusterId = randomBytes(16).toString('base64url')
+  const quorumVoters = controllerPorts.map((port, index) => `${index + 1}@127.0.0.1:${port}`).join(',')
+  const nodes: KafkaNode[] = []
+  const stop = async (): Promise<void> => {
+    await Promise.all(nodes.map(async (node) => await node.stop()))
+    await rm(folder, { recursive: true, force: true })
+  }
+  try {
+    onProgress(nodeCount === 1 ? 'starting the broker' : `starting ${nodeCount} brokers`)
+    for (const [index, port] of ports.entries()) {
+      const nodeFolder = join(folder, `node-${index + 1}`)
+      await mkdir(nodeFolder)
+      const properties = Object.entries(options.properties ?? {}).map(([name, value]) => [
+        name,
+        value
+          .replaceAll('{node}', String(index + 1))
+          .replaceAll('{port}', String(port))
+          .replaceAll('{controllerPort}', String(controllerPorts[index])),
+      ])
+      const node = new KafkaNode({
+        id: index + 1,
+        port,
+        controllerPort: controllerPorts[index]!,
+        advertisedPort: options.advertisedPorts?.[index] ?? port,
+        quorumVoters,
+        clusterId,
+        nodeCount,
+        folder: nodeFolder,
+        classpath,
+        properties: Object.fromEntries(properties) as Record<string, string>,
+      })
+      nodes.push(node)
+      node.start()
+    }
+    for (const node of nodes) await node.waitUntilReady()
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath, stop }
+}
+
+/** Ports that are free now. All are held until the last is known, so that none is chosen twice. */
+async function choosePorts(count: number, first?: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer())
+  try {
+    const ports: number[] = []
+    for (const [index, server] of servers.entries()) {
+      const wanted = first === undefined ? 0 : first + index
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', () => reject(new LocalKafkaError('port_taken', `port ${wanted} is taken`)))
+        server.listen(wanted, '127.0.0.1', resolve)
+      })
+      ports.push((server.address() as AddressInfo).port)
+    }
+    return ports
+  } finally {
+    await Promise.all(servers.map(async (server) => await new Promise((resolve) => server.close(resolve))))
+  }
+}
