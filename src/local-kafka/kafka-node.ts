@@ -154,6 +154,9 @@ export class KafkaNode {
       'transaction.state.log.replication.factor': replication,
       'transaction.state.log.min.isr': '1',
       'group.initial.rebalance.delay.ms': '0',
+      // A node that was killed may come back once its old session is over: 9 s unless set.
+      'broker.session.timeout.ms': '3000',
+      'broker.heartbeat.interval.ms': '500',
       'share.coordinator.state.topic.replication.factor': replication,
       'share.coordinator.state.topic.min.isr': '1',
       ...properties,

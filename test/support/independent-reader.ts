@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto'
+import { Kafka, logLevel } from 'kafkajs'
+import { registerCodecs } from './kafka-codecs.ts'
+
+/** A record as a consumer gets it. */
+export interface ReadRecord {
+  readonly partition: number
+  readonly offset: number
+  readonly key: string | null
+  readonly value: Buffer
+  readonly timestampMs: number
+}
+
+registerCodecs()
+
+/** kafkajs's public client for tests: quiet, and patient with a broker that has just come back. */
+export function testClient(broker: string): Kafka {
+  return new Kafka({
+    clientId: 'test',
+    brokers: [broker],
+    logLevel: logLevel.NOTHING,
+    retry: { retries: 20 },
+  })
+}
+
+/** Where each partition of a topic ends now. */
+export async function endOffsets(broker: string, topic: string): Promise<Map<number, number>> {
+  const admin = testClient(broker).admin()
+  await admin.connect()
+  try {
+    const offsets = await admin.fetchTopicOffsets(topic)
+    return new Map(offsets.map(({ partition, high }) => [partition, Number(high)]))
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+/**
+ * Reads a whole topic with kafkajs's consumer, which shares no code with what wrote it: every record up to where the
+ * partitions end at the time of the call, in the order of each partition.
+ */
+export async function readTopic(broker: string, topic: string): Promise<ReadRecord[]> {
+  const ends = await endOffsets(broker, topic)
+  const open = new Map([...ends].filter(([, end]) => end > 0))
+  const records: ReadRecord[] = []
+  if (open.size === 0) return records
+  const consumer = testClient(broker).consumer({ groupId: `reader-${randomUUID()}`, maxWaitTimeInMs: 100 })
+  await consumer.connect()
+  try {
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await new Promise<void>((resolve, reject) => {
+      consumer.on('consumer.crash', ({ payload }) => reject(payload.error))
+      const eachBatch = async ({ batch }: { batch: import('kafkajs').Batch }): Promise<void> => {
+        for (const { offset, key, value, timestamp } of batch.messages) {
+          if (Number(offset) >= (ends.get(batch.partition) ?? 0)) break
+          records.push({
+            partition: batch.partition,
+            offset: Number(offset),
+            key: key?.toString() ?? null,
+            value: value ?? Buffer.alloc(0),
+            timestampMs: Number(timestamp),
+          })
+        }
+        if (Number(batch.lastOffset()) + 1 >= (open.get(batch.partition) ?? Infinity))
+          open.delete(batch.partition)
+        if (open.size === 0) resolve()
+      }
+      consumer.run({ autoCommit: false, eachBatch }).catch(reject)
+    })
+  } finally {
+    await consumer.disconnect()
+  }
+  return records
+}
+
+/** Creates a topic and waits until it has leaders. */
+export async function createTopic(
+  broker: string,
+  topic: string,
+  options: { partitions?: number; replicationFactor?: number; config?: Record<string, string> } = {},
+): Promise<void> {
+  const { partitions = 3, replicationFactor = 1, config = {} } = options
+  const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
+  const admin = testClient(broker).admin()
+  await admin.connect()
+  try {
+    const topics = [{ topic, numPartitions: partitions, replicationFactor, configEntries }]
+    await admin.createTopics({ topics, waitForLeaders: true })
+  } finally {
+    await admin.disconnect()
+  }
+}
