@@ -40,13 +40,19 @@ export class Accumulator {
     this.partitionCount = 1
   }
 
-  /** Partitions that records are spread over. It only grows: Kafka can add partitions and never takes one away. */
+  /** Partitions that records are spread over. Setting it can only add some; see {@link shrink}. */
   get partitionCount(): number {
     return this.#queues.length
   }
 
   set partitionCount(count: number) {
     while (this.#queues.length < count) this.#queues.push(new PartitionQueue(this.#queues.length))
+  }
+
+  /** Forgets the partitions from `count` on and takes away their batches: the topic was made anew, with fewer. */
+  shrink(count: number): RecordBatch[] {
+    if (this.#stickyPartition >= count) this.#stickyPartition = 0
+    return this.#queues.splice(count).flatMap((queue) => queue.takeAll())
   }
 
   /**
@@ -181,13 +187,7 @@ export class Accumulator {
   takeAll(): RecordBatch[] {
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
     this.#lingerTimer = null
-    const batches: RecordBatch[] = []
-    for (const queue of this.#queues) {
-      for (let batch = queue.take(); batch !== null; batch = queue.take()) batches.push(batch)
-      if (queue.open !== null) batches.push(queue.open)
-      queue.open = null
-    }
-    return batches
+    return this.#queues.flatMap((queue) => queue.takeAll())
   }
 
   #close(queue: PartitionQueue): void {
@@ -269,6 +269,15 @@ export class PartitionQueue {
       this.#first = 0
     }
     return batch
+  }
+
+  /** Takes all batches, the open one too. */
+  takeAll(): RecordBatch[] {
+    const batches = this.#closed.splice(0).slice(this.#first)
+    this.#first = 0
+    if (this.open !== null) batches.push(this.open)
+    this.open = null
+    return batches
   }
 }
 

@@ -3,6 +3,7 @@ import { dropReasonOf } from './at-most-once-link.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
 import type { PartitionQueue } from './accumulator.ts'
 import { isRetriable, isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
+import type { DropReason } from './outcome.ts'
 import { OutageLog } from './outage-log.ts'
 import type { RecordBatch } from './record-batch.ts'
 import {
@@ -91,11 +92,12 @@ export class AtLeastOnceSender implements Sender {
 
   /** @inheritdoc */
   tend(nowMs: number): void {
-    const { deliveryTimeoutMs } = this.#options.stream.producer
+    const { stream, accumulator } = this.#options
     for (const flight of this.#flights) {
-      if (flight.batch === null || flight.isOut || nowMs - flight.batch.createdAtMs < deliveryTimeoutMs)
-        continue
-      this.#giveUp(flight, 'expired')
+      const { batch, isOut, partition } = flight
+      if (batch === null || isOut) continue
+      if (partition >= accumulator.partitionCount) this.#giveUp(flight, 'unknown_topic')
+      else if (nowMs - batch.createdAtMs >= stream.producer.deliveryTimeoutMs) this.#giveUp(flight, 'expired')
     }
     for (const session of this.#sessions.values()) {
       const { connection } = session
@@ -230,7 +232,7 @@ export class AtLeastOnceSender implements Sender {
     this.#giveUp(flight, dropReasonOf(errorCode))
   }
 
-  #giveUp(flight: Flight, reason: ReturnType<typeof dropReasonOf> | 'expired'): void {
+  #giveUp(flight: Flight, reason: DropReason): void {
     const batch = flight.batch!
     flight.batch = null
     // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.

@@ -41,6 +41,7 @@ export class StreamProducer implements Producer {
   #closing = false
   #pumpScheduled = false
   #forbiddenUntilMs = 0
+  #fewerPartitionsSinceMs: number | null = null
   #fullSinceMs: number | null = null
   maxRecordBytes: number
 
@@ -239,9 +240,9 @@ export class StreamProducer implements Producer {
     const { producer, topic } = this.stream
     this.#topic = this.#metadata.topic(topic)
     const { leaders, maxMessageBytes, status } = this.#topic
-    if (status === 'known') {
+    if (status === 'known' && leaders.length > 0) {
       this.#everKnown = true
-      this.#accumulator.partitionCount = leaders.length
+      this.#followPartitions(leaders.length)
     }
     // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
@@ -250,6 +251,23 @@ export class StreamProducer implements Producer {
       recordBatchHeaderBytes,
       Math.min(producer.batchSizeBytes, limitBytes),
     )
+  }
+
+  /**
+   * Kafka adds partitions and never takes one away. Fewer than before is the view of a broker that lags or, if it stays so,
+   * a topic that was deleted and made anew: then what waits for a partition that is gone can't be sent.
+   */
+  #followPartitions(count: number): void {
+    if (count >= this.#accumulator.partitionCount) {
+      this.#accumulator.partitionCount = count
+      this.#fewerPartitionsSinceMs = null
+      return
+    }
+    this.#fewerPartitionsSinceMs ??= performance.now()
+    if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
+    for (const batch of this.#accumulator.shrink(count))
+      this.#account.settle(batch, 'dropped', 'unknown_topic')
+    this.#schedulePump()
   }
 
   #tend(): void {
@@ -278,5 +296,7 @@ function ratio(part: number, whole: number): number {
 
 const tendIntervalMs = 1_000
 const maxRetryAfterSeconds = 60
+/** A broker that is in the cluster learns of a new partition well within this. */
+const lagOfMetadataMs = 10_000
 /** How long a refusal by the broker closes the stream, before a next record is risked on it. */
 const forbiddenForMs = 5_000

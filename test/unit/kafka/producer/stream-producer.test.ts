@@ -1,0 +1,282 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { sumOfOutcomes } from '../../../support/fault-run.ts'
+import { ModelCluster } from '../../../support/model-broker.ts'
+import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
+
+let fixture: ProducerFixture | null = null
+
+beforeEach(() => useVirtualClock())
+afterEach(() => {
+  fixture?.stop()
+  fixture = null
+  vi.useRealTimers()
+})
+
+function fixtureOf(cluster: ModelCluster, ...streams: Parameters<typeof streamConfig>[]): ProducerFixture {
+  fixture = new ProducerFixture(
+    cluster,
+    streams.map((stream) => streamConfig(...stream)),
+  )
+  return fixture
+}
+
+function clusterOf(nodes: number, partitions: number): ModelCluster {
+  const cluster = new ModelCluster(Array.from({ length: nodes }, (_, index) => index + 1))
+  cluster.createTopic('events', partitions)
+  return cluster
+}
+
+describe('admission', () => {
+  test('nothing can be appended before Kafka was reached', async () => {
+    const cluster = clusterOf(1, 2)
+    cluster.kill(1)
+    const { producer, metadata } = fixtureOf(cluster, ['events', 'at-most-once'])
+    metadata.start()
+    await pass(3_000)
+    expect(producer.admission).toBe('not_known_yet')
+    cluster.restart(1)
+    await passUntil(() => producer.admission === 'open', 2_000)
+    expect(producer.stats.topicKnown).toBe(true)
+  })
+
+  test('a deleted topic refuses records, and takes them again when it is back', async () => {
+    const cluster = clusterOf(1, 2)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    cluster.deleteTopic('events')
+    await passUntil(() => producer.admission === 'unknown_topic', 6_000)
+    cluster.createTopic('events', 2)
+    await passUntil(() => producer.admission === 'open', 6_000)
+  })
+
+  test('a topic that the credentials may not see refuses records', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    cluster.topics.get('events')!.isForbidden = true
+    await passUntil(() => producer.admission === 'not_authorized', 6_000)
+  })
+
+  test('a producer that closes refuses records', async () => {
+    const { producer } = await fixtureOf(clusterOf(1, 1), ['events', 'at-most-once']).start()
+    const closing = producer.close(performance.now() + 1_000)
+    expect(producer.admission).toBe('closing')
+    await pass(50)
+    expect(await closing).toBe(true)
+  })
+})
+
+describe('maxRecordBytes', () => {
+  test('follows the max.message.bytes of the topic', async () => {
+    const cluster = clusterOf(1, 1)
+    cluster.topics.get('events')!.maxMessageBytes = 5_000
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    expect(producer.maxRecordBytes).toBe(4_904)
+  })
+})
+
+describe('partitions', () => {
+  test('records go to an added partition once metadata tells of it', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    cluster.addPartitions('events', 3)
+    await pass(5_500)
+    for (let i = 0; i < 200; i++) append(producer, `${i}`, `key-${i}`)
+    await pass(300)
+    expect(cluster.stored('events').map((log) => log.length > 0)).toEqual([true, true, true, true])
+    expect(producer.stats.confirmed).toBe(200)
+  })
+
+  test.each(['at-most-once', 'at-least-once'] as const)(
+    'a topic made anew with fewer partitions: what waits for the others is dropped (%s)',
+    async (delivery) => {
+      const cluster = clusterOf(1, 4)
+      const { producer } = await fixtureOf(cluster, ['events', delivery]).start()
+      cluster.kill(1)
+      for (let i = 0; i < 100; i++) append(producer, `${i}`, `key-${i}`)
+      await pass(50)
+      cluster.deleteTopic('events')
+      cluster.createTopic('events', 1)
+      cluster.restart(1)
+      await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 20_000)
+      const { stats } = producer
+      expect(stats.dropped.unknown_topic).toBeGreaterThan(0)
+      expect(stats.confirmed + stats.acked + stats.suspectedLost + stats.dropped.unknown_topic).toBe(100)
+      for (let i = 0; i < 20; i++) append(producer, `${i}`, `key-${i}`)
+      append(producer, 'without a key')
+      await pass(300)
+      expect(producer.stats.confirmed + producer.stats.acked).toBe(stats.confirmed + stats.acked + 21)
+    },
+  )
+
+  test('a broker that still tells of fewer partitions changes nothing', async () => {
+    const cluster = clusterOf(1, 4)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    const removed = cluster.topics.get('events')!.partitions.splice(2)
+    await pass(5_500)
+    for (let i = 0; i < 100; i++) append(producer, `${i}`, `key-${i}`)
+    cluster.topics.get('events')!.partitions.push(...removed)
+    await pass(1_000)
+    expect(producer.stats.confirmed).toBe(100)
+    expect(cluster.stored('events').every((log) => log.length > 0)).toBe(true)
+  })
+})
+
+describe('isolation', () => {
+  test.each(['deleted', 'forbidden'] as const)(
+    'a topic that is %s under load harms its stream alone',
+    async (harm) => {
+      const cluster = clusterOf(1, 2)
+      cluster.createTopic('other', 2)
+      const { producers } = await fixtureOf(
+        cluster,
+        ['events', 'at-most-once'],
+        ['other', 'at-most-once'],
+      ).start()
+      const [events, other] = producers
+      for (let ms = 0; ms < 4_000; ms += 10) {
+        if (ms === 1_000 && harm === 'deleted') cluster.deleteTopic('events')
+        if (ms === 1_000 && harm === 'forbidden') cluster.topics.get('events')!.isForbidden = true
+        if (events!.admission === 'open') append(events!, `${ms}`)
+        append(other!, `${ms}`)
+        await pass(10)
+      }
+      await pass(500)
+      expect(events!.admission).not.toBe('open')
+      expect(events!.stats.confirmed).toBeLessThan(events!.stats.accepted)
+      expect(other!.stats).toMatchObject({ accepted: 400, confirmed: 400, recordErrorTotal: 0 })
+    },
+  )
+
+  test('a full buffer of one stream leaves the other its room', async () => {
+    const cluster = clusterOf(1, 1)
+    cluster.createTopic('other', 1)
+    const { producers } = await fixtureOf(
+      cluster,
+      ['events', 'at-most-once', { bufferMemoryBytes: 1_000 }],
+      ['other', 'at-most-once'],
+    ).start()
+    cluster.stop(1)
+    while (append(producers[0]!, 'x'.repeat(100)) !== null);
+    expect(producers[0]!.stats.bufferAvailableBytes).toBeLessThan(200)
+    expect(append(producers[1]!, 'y')).not.toBeNull()
+  })
+})
+
+describe('close', () => {
+  test('drains and confirms what is there, without waiting for linger or a barrier interval', async () => {
+    const cluster = clusterOf(2, 3)
+    const { producer } = await fixtureOf(cluster, [
+      'events',
+      'at-most-once',
+      { lingerMs: 5_000, confirmIntervalMs: 5_000 },
+    ]).start()
+    for (let i = 0; i < 50; i++) append(producer, `${i}`, `key-${i}`)
+    const startMs = performance.now()
+    const closing = producer.close(startMs + 10_000)
+    await passUntil(() => producer.stats.confirmed === 50, 500)
+    await pass(1)
+    expect(await closing).toBe(true)
+  })
+
+  test('ends at its deadline when Kafka is away, with a true account', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    append(producer, 'first')
+    await pass(300)
+    cluster.kill(1)
+    await pass(50)
+    for (let i = 0; i < 5; i++) append(producer, `${i}`)
+    const closing = producer.close(performance.now() + 700)
+    await pass(701)
+    expect(await closing).toBe(false)
+    const { stats } = producer
+    expect(stats).toMatchObject({ accepted: 6, confirmed: 1, buffered: 0, inFlight: 0 })
+    expect(stats.dropped.shutdown).toBe(5)
+    expect(stats.bufferAvailableBytes).toBe(stats.bufferTotalBytes)
+  })
+
+  test('with a broker that hangs, what was written is suspected lost', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    append(producer, 'first')
+    await pass(300)
+    cluster.stop(1)
+    append(producer, 'second')
+    await pass(50)
+    const closing = producer.close(performance.now() + 500)
+    await pass(501)
+    expect(await closing).toBe(false)
+    expect(producer.stats).toMatchObject({ confirmed: 1, suspectedLost: 1, inFlight: 0 })
+  })
+
+  test('with nothing to do it ends at once', async () => {
+    const { producer } = await fixtureOf(clusterOf(1, 1), ['events', 'at-least-once']).start()
+    const closing = producer.close(performance.now() + 10_000)
+    await pass(5)
+    expect(await closing).toBe(true)
+  })
+
+  test('sends away who waits for room', async () => {
+    const { producer } = await fixtureOf(clusterOf(1, 1), [
+      'events',
+      'at-most-once',
+      { bufferMemoryBytes: 1_000 },
+    ]).start()
+    expect(producer.reserve(1_000)).toBe(true)
+    const waiting = producer.reserveOrWait(500)
+    void producer.close(performance.now() + 10)
+    expect(await waiting).toBe(false)
+    producer.unreserve(1_000)
+    await pass(20)
+  })
+})
+
+describe('stats', () => {
+  test('records that are accepted and dropped on the spot are in the account', async () => {
+    const { producer } = await fixtureOf(clusterOf(1, 1), ['events', 'at-most-once']).start()
+    producer.drop(7)
+    expect(producer.stats).toMatchObject({ accepted: 7, recordErrorTotal: 7, recordErrorRate: 1 })
+    expect(sumOfOutcomes(producer.stats)).toBe(7)
+  })
+
+  test('the loss that the log shows is found by the barriers', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    append(producer, 'one')
+    await pass(300)
+    expect(producer.stats.lossRatio).toEqual({ producer: 0, barrier: 0, broker: null })
+    cluster.responseMs = 50
+    for (let i = 0; i < 9; i++) append(producer, `${i}`)
+    await pass(6)
+    cluster.kill(1)
+    await pass(100)
+    cluster.restart(1)
+    await pass(2_000)
+    append(producer, 'two')
+    await pass(1_500)
+    append(producer, 'three')
+    await pass(2_500)
+    const { suspectedLost, lossRatio } = producer.stats
+    const stored = cluster.stored('events')[0]!.length
+    expect(suspectedLost).toBe(9)
+    expect(lossRatio.barrier).toBe(9 / 12)
+    expect(lossRatio.broker).toBe((12 - stored) / 12)
+  })
+
+  test('retry-after grows with an outage, from 1 s to 60 s at most', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, [
+      'events',
+      'at-most-once',
+      { bufferMemoryBytes: 1_000 },
+    ]).start()
+    expect(producer.retryAfterSeconds()).toBe(1)
+    cluster.kill(1)
+    while (append(producer, 'x'.repeat(100)) !== null);
+    await pass(20_000)
+    expect(producer.retryAfterSeconds()).toBe(20)
+    await pass(60_000)
+    expect(producer.retryAfterSeconds()).toBe(60)
+    expect(producer.isFullAndStuck).toBe(true)
+  })
+})
