@@ -1,12 +1,12 @@
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import { CompressionCodecs, CompressionTypes } from 'kafkajs'
-import { uncompressFrame } from 'lz4-napi'
+import { decompressFrame } from 'lz4-napi'
 import { uncompress } from 'snappy'
 
 /** Lets kafkajs's consumer read what kafkajs itself cannot: lz4, snappy in xerial's framing, and zstd where Node has it. */
 export function registerCodecs(): void {
-  CompressionCodecs[CompressionTypes.LZ4] = codec(async (data) => await uncompressFrame(data))
+  CompressionCodecs[CompressionTypes.LZ4] = codec(async (data) => await decompressFrame(data))
   CompressionCodecs[CompressionTypes.Snappy] = codec(uncompressXerial)
   const { zstdDecompress } = zlib as unknown as { zstdDecompress?: typeof zlib.gunzip }
   if (zstdDecompress !== undefined)
