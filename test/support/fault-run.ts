@@ -62,6 +62,7 @@ export interface FaultReport {
   readonly stats: ProducerStats
   readonly stored: number
   readonly lost: number
+  /** Records more than one in the same log. */
   readonly duplicates: number
   readonly connectsPerSecond: number
 }
@@ -192,14 +193,12 @@ class FaultRun {
     if (stats.bufferAvailableBytes !== stats.bufferTotalBytes) this.#problem('buffer memory is not free')
     const counts = this.#countStored()
     let lost = 0
-    let duplicates = 0
     for (const [batch, ids] of this.#recordsOf) {
       const settlements = this.#settlements.get(batch) ?? []
       if (settlements.length !== 1) this.#problem(`a batch has ${settlements.length} outcomes`)
       for (const id of ids) {
         const count = counts.get(id) ?? 0
         if (count === 0) lost++
-        if (count > 1) duplicates += count - 1
         this.#judge(id, count, settlements[0]!)
       }
     }
@@ -209,7 +208,7 @@ class FaultRun {
       stats,
       stored: counts.size,
       lost,
-      duplicates,
+      duplicates: this.#countDuplicates(),
       connectsPerSecond: this.#connectsPerSecond(),
     }
   }
@@ -228,6 +227,12 @@ class FaultRun {
     for (const log of this.#cluster.stored(topic))
       for (const { value } of log) counts.set(Number(value), (counts.get(Number(value)) ?? 0) + 1)
     return counts
+  }
+
+  #countDuplicates(): number {
+    return this.#cluster
+      .stored(topic)
+      .reduce((sum, log) => sum + log.length - new Set(log.map(({ value }) => value)).size, 0)
   }
 
   /** Within a partition, records are in the order of acceptance; with duplicates, each run of them is. */

@@ -206,6 +206,8 @@ export class Accumulator {
     try {
       const compressed = await codec.compress(batch.records)
       if (batch.state !== 'closed') return
+      // Where a codec makes it larger, it goes as it is: the broker might not take it, and the ledger has no room for it.
+      if (compressed.length >= batch.records.length) return
       batch.setCompressed(codec.attribute, compressed)
       this.#recharge(batch)
     } catch {

@@ -79,8 +79,11 @@ export class AtLeastOnceSender implements Sender {
     let isStale = false
     for (const queue of accumulator.queues) {
       const flight = this.#flight(queue)
-      if (flight.isOut || nowMs < flight.retryAtMs) continue
-      if (flight.batch === null && queue.isEmpty && queue.open === null) continue
+      if (flight.isOut || (flight.batch === null && queue.isEmpty && queue.open === null)) continue
+      if (nowMs < flight.retryAtMs) {
+        this.#wakeUpAt(flight.retryAtMs)
+        continue
+      }
       const connection = this.#sessions.get(leaders[queue.partition] ?? -1)?.connection ?? null
       if (connection === null) isStale = true
       else if (!connection.isExpiring && this.#load(flight, queue, connection, nowMs))
@@ -124,13 +127,10 @@ export class AtLeastOnceSender implements Sender {
       queue.take()
     }
     const identity = this.#identity
-    // A batch keeps its sequence when it is sent again; under a new identity it starts anew.
-    if (identity !== null && flight.identity !== identity) {
-      flight.identity = identity
-      flight.nextSequence = 0
-      flight.sequenced = null
-    }
+    // A batch that is sent again keeps its sequence and the identity that goes with it, or it could be stored twice.
     if (identity !== null && flight.sequenced !== flight.batch) {
+      if (flight.identity !== identity) flight.nextSequence = 0
+      flight.identity = identity
       flight.batch.setProducer(identity.producerId, identity.epoch, flight.nextSequence)
       flight.nextSequence = (flight.nextSequence + flight.batch.recordCount) % 2 ** 31
       flight.sequenced = flight.batch
@@ -172,7 +172,7 @@ export class AtLeastOnceSender implements Sender {
         telemetry.requestCompleted(performance.now() - nowMs)
         const { results, throttleTimeMs } = decodeProduce(payload)
         connection.throttle(throttleTimeMs)
-        this.#answered(flights, results)
+        this.#answered(connection, flights, results)
       },
       (error) => {
         connection.destroy(error)
@@ -182,13 +182,18 @@ export class AtLeastOnceSender implements Sender {
     )
   }
 
-  #answered(flights: readonly Flight[], results: readonly ProduceResult[]): void {
+  #answered(
+    connection: BrokerConnection,
+    flights: readonly Flight[],
+    results: readonly ProduceResult[],
+  ): void {
     const byPartition = new Map(results.map((result) => [result.partition, result]))
     for (const flight of flights) {
       const result = byPartition.get(flight.partition)
       this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
-    for (const session of this.#sessions.values()) session.succeeded()
+    for (const session of this.#sessions.values())
+      if (session.connection === connection) session.succeeded()
     this.#options.onWritable()
   }
 
@@ -205,7 +210,7 @@ export class AtLeastOnceSender implements Sender {
     }
     if (mayBeStored(errorCode)) flight.mayBeStored = true
     if (isStaleMetadata(errorCode)) this.#options.metadata.refresh()
-    if (this.#lostIdentity(errorCode)) this.#identity = null
+    if (this.#lostIdentity(errorCode)) this.#renewIdentity(flight)
     else if (!isRetriable(errorCode)) return this.#refused(flight, errorCode)
     if (batch.attempts > this.#options.stream.producer.retries) return this.#refused(flight, errorCode)
     this.#retryLater(flight)
@@ -236,24 +241,32 @@ export class AtLeastOnceSender implements Sender {
     const batch = flight.batch!
     flight.batch = null
     // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
-    if (batch.attempts > 0) this.#identity = null
+    if (batch.attempts > 0) this.#renewIdentity(flight)
     if (flight.mayBeStored) this.#options.account.settle(batch, 'suspected_lost')
     else this.#options.account.settle(batch, 'dropped', reason)
   }
 
-  #retryLater(flight: Flight): void {
-    const { retryBackoffMs } = this.#options.stream.producer
-    if (this.#stopped) return
-    flight.retryAtMs = performance.now() + retryBackoffMs
-    this.#retryAfterBackoff()
+  /** The next batch of the partition gets another identity, as do those of others, once they are done with what they have. */
+  #renewIdentity(flight: Flight): void {
+    flight.sequenced = null
+    if (flight.identity === this.#identity) this.#identity = null
   }
 
-  #retryAfterBackoff(): void {
-    const { retryBackoffMs } = this.#options.stream.producer
-    this.#retryTimer ??= setTimeout(() => {
-      this.#retryTimer = null
-      this.#options.onWritable()
-    }, retryBackoffMs + 1)
+  #retryLater(flight: Flight): void {
+    flight.retryAtMs = performance.now() + this.#options.stream.producer.retryBackoffMs
+    this.#wakeUpAt(flight.retryAtMs)
+  }
+
+  /** One timer for all: it is set again while it finds somebody who has longer to wait. */
+  #wakeUpAt(atMs: number): void {
+    if (this.#stopped) return
+    this.#retryTimer ??= setTimeout(
+      () => {
+        this.#retryTimer = null
+        this.#options.onWritable()
+      },
+      Math.ceil(atMs - performance.now()),
+    )
   }
 
   #askIdentity(connection: BrokerConnection): void {
@@ -270,7 +283,7 @@ export class AtLeastOnceSender implements Sender {
         } else {
           // A broker that has just started says so for a while; the next pump asks again.
           this.#options.logger.debug({ kafkaError: kafkaErrorName(identity.errorCode) }, 'no producer id yet')
-          this.#retryAfterBackoff()
+          this.#wakeUpAt(performance.now() + this.#options.stream.producer.retryBackoffMs)
         }
       },
       (error) => {

@@ -269,8 +269,10 @@ export class AtMostOnceLink {
           offsets.observe(found.partition, found.logEndOffset, written[asked.indexOf(found.partition)]!)
           if (this.#assigned.has(found.partition)) this.#online.add(found.partition)
         }
-        if (asked.some((partition) => this.#assigned.has(partition) && !this.#online.has(partition)))
-          this.#probeLater()
+        const missing = [...this.#assigned].filter((partition) => !this.#online.has(partition))
+        // What was assigned in the meantime was not asked about.
+        if (missing.some((partition) => !asked.includes(partition))) this.#probe()
+        else if (missing.length > 0) this.#probeLater()
         onWritable()
       },
       (error) => connection.destroy(error),

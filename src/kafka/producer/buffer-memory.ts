@@ -31,10 +31,11 @@ export class BufferMemory {
 
   /**
    * As {@link reserve}, but waits its turn (`max.block.ms`; as Kafka's `BufferPool.allocate`, first come, first served).
-   * @returns false when the time ran out.
+   * @returns false when the time ran out, and at once for more than there will ever be: nobody has to wait behind that.
    */
   async reserveOrWait(sizeBytes: number, maxBlockMs: number): Promise<boolean> {
     if (this.reserve(sizeBytes)) return true
+    if (sizeBytes > this.totalBytes) return false
     return await new Promise<boolean>((resolve) => {
       const waiter: Waiter = { sizeBytes, resolve, timer: setTimeout(() => this.#giveUp(waiter), maxBlockMs) }
       this.#waiters.push(waiter)

@@ -76,7 +76,7 @@ export class ClusterMetadata {
   stop(): void {
     this.#stopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#connection?.destroy(new Error('the gateway stopped'))
+    this.#connection?.destroy(stopCause)
   }
 
   #schedule(delayMs: number): void {
@@ -115,10 +115,17 @@ export class ClusterMetadata {
 
   async #connect(): Promise<BrokerConnection> {
     if (this.#connection?.isOpen === true && !this.#connection.isExpiring) return this.#connection
+    this.#connection?.destroy(new Error('the SASL session expires'))
+    this.#connection = null
     const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]
     const { host, port } = candidates[this.#nextCandidate++ % candidates.length]!
-    this.#connection = await this.#options.transport.connect(host, port, requestTimeoutMs)
-    return this.#connection
+    const connection = await this.#options.transport.connect(host, port, requestTimeoutMs)
+    if (this.#stopped) {
+      connection.destroy(stopCause)
+      throw stopCause
+    }
+    this.#connection = connection
+    return connection
   }
 
   async #call(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
@@ -201,6 +208,7 @@ function nextState(
   return { status: leaders.length === 0 ? before.status : 'known', leaders, maxMessageBytes }
 }
 
+const stopCause = new Error('the gateway stopped')
 const minIntervalMs = 100
 const limitsMaxAgeMs = 30_000
 /** A broker that does not answer so small a question in this time is not the one to ask. */

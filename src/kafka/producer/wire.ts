@@ -119,6 +119,7 @@ export class WireReader {
   #advance(bytes: number): number {
     const at = this.#offset
     this.#offset += bytes
+    if (this.#offset > this.#buffer.length) throw new RangeError('the response ends too early')
     return at
   }
 }

@@ -1,6 +1,14 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { faultKinds, runFaults, seededRandom, type Fault, type Scenario } from '../../../support/fault-run.ts'
+import {
+  faultKinds,
+  runFaults,
+  seededRandom,
+  type Fault,
+  type FaultReport,
+  type Scenario,
+} from '../../../support/fault-run.ts'
+import { criticalOverrides } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
 
 beforeEach(() => useVirtualClock())
@@ -38,13 +46,14 @@ const sizes = {
 }
 
 /** Runs one scenario; the account that fast-check prints of a failure is the scenario itself. */
-async function check(scenario: Scenario): Promise<void> {
+async function check(scenario: Scenario): Promise<FaultReport> {
   vi.useRealTimers()
   useVirtualClock()
   vi.spyOn(Math, 'random').mockImplementation(seededRandom(scenario.seed))
   const report = await runFaults(scenario)
   expect(report.problems).toEqual([])
   expect(report.connectsPerSecond).toBeLessThanOrEqual(25)
+  return report
 }
 
 const runs = Number(process.env.FAULT_RUNS ?? 60)
@@ -63,7 +72,7 @@ describe('at most once', () => {
   })
 
   test('whatever fails, the account is true and nothing is written twice', async () => {
-    await fc.assert(fc.asyncProperty(scenario, check), { numRuns: runs })
+    await fc.assert(fc.asyncProperty(scenario, async (run) => void (await check(run))), { numRuns: runs })
   }, 120_000)
 })
 
@@ -80,6 +89,33 @@ describe('at least once', () => {
   })
 
   test('whatever fails, the account is true', async () => {
-    await fc.assert(fc.asyncProperty(scenario, check), { numRuns: runs })
+    await fc.assert(fc.asyncProperty(scenario, async (run) => void (await check(run))), { numRuns: runs })
+  }, 120_000)
+
+  /** What no producer can help: somebody took the topic, the right to write, or the size of the records away. */
+  const fatalKinds = new Set([
+    'delete-topic',
+    'create-topic',
+    'forbid',
+    'refuse-produce',
+    'shrink-message-limit',
+  ])
+  const passing = scenario.map((run) => ({
+    ...run,
+    faults: run.faults.filter(({ kind }) => !fatalKinds.has(kind)),
+    closeWithinMs: null,
+    producer: { ...run.producer, enableIdempotence: true, ...criticalOverrides },
+  }))
+
+  test('with retries and idempotence, what passes costs no record and makes no duplicate', async () => {
+    const property = fc.asyncProperty(passing, async (run) => {
+      const { lost, duplicates, stats } = await check(run)
+      expect({ lost, duplicates, acked: stats.acked }).toEqual({
+        lost: 0,
+        duplicates: 0,
+        acked: stats.accepted,
+      })
+    })
+    await fc.assert(property, { numRuns: runs })
   }, 120_000)
 })
