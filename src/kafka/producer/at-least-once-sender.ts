@@ -192,8 +192,7 @@ export class AtLeastOnceSender implements Sender {
       const result = byPartition.get(flight.partition)
       this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
-    for (const session of this.#sessions.values())
-      if (session.connection === connection) session.succeeded()
+    for (const session of this.#sessions.values()) if (session.connection === connection) session.succeeded()
     this.#options.onWritable()
   }
 
@@ -232,7 +231,7 @@ export class AtLeastOnceSender implements Sender {
   #refused(flight: Flight, errorCode: number): void {
     const { logger, stream, onForbidden } = this.#options
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
-    logger.error({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
+    logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
     if (errorCode === kafkaErrors.topicAuthorizationFailed) onForbidden()
     this.#giveUp(flight, dropReasonOf(errorCode))
   }

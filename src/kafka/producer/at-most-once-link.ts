@@ -208,7 +208,7 @@ export class AtMostOnceLink {
       records: batch.recordCount,
       kafkaError: kafkaErrorName(errorCode),
     }
-    logger.warn(fields, 'the broker refused a batch')
+    logger.debug(fields, 'the broker refused a batch')
     if (isStaleMetadata(errorCode)) this.#offline(batch.partition)
     if (errorCode === kafkaErrors.topicAuthorizationFailed) {
       this.#pausedUntilMs = performance.now() + refusedPauseMs

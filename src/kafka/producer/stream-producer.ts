@@ -7,6 +7,7 @@ import type { BatchBuffers } from './batch-buffers.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
+import { LossLog } from './loss-log.ts'
 import {
   recordSizeUpperBound,
   type Logger,
@@ -35,6 +36,7 @@ export class StreamProducer implements Producer {
   readonly #telemetry: ProducerTelemetry
   readonly #recentBatches = new RollingSum(30)
   readonly #recentBatchBytes = new RollingSum(30)
+  readonly #lossLog: LossLog
   readonly #tendTimer: NodeJS.Timeout
   #topic: TopicState
   #everKnown = false
@@ -85,6 +87,7 @@ export class StreamProducer implements Producer {
       stream.delivery === 'at-most-once'
         ? new AtMostOnceSender(senderOptions)
         : new AtLeastOnceSender(senderOptions)
+    this.#lossLog = new LossLog(stream.name, this.#account, logger)
     this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
   }
 
@@ -276,6 +279,7 @@ export class StreamProducer implements Producer {
       this.#account.settle(batch, 'dropped', 'expired')
     }
     this.#sender.tend(nowMs)
+    this.#lossLog.tend(nowMs)
     this.#schedulePump()
   }
 }
