@@ -24,6 +24,8 @@ export class ModelCluster implements Transport {
   kernelBytes = 65_536
   /** After a leader has moved, until metadata says so. */
   metadataLagMs = 0
+  /** After a node went down, until metadata leaves it out (`broker.session.timeout.ms`). */
+  fenceAfterMs = 1_000
   /** KIP-219, in the answers to produce requests. */
   throttleTimeMs = 0
   /** Responses that get lost on their way, from now on. */
@@ -88,6 +90,7 @@ export class ModelCluster implements Transport {
     const node = this.nodes.get(nodeId)!
     if (node.state === 'down') return
     node.state = 'down'
+    node.downSinceMs = performance.now()
     for (const connection of node.connections) connection.cut(isNoticed ? 2 : null, this.random() < 0.5)
   }
 
@@ -146,12 +149,20 @@ export class ModelCluster implements Transport {
 export class ModelNode implements ModelServer {
   readonly nodeId: number
   state: 'up' | 'stopped' | 'down' = 'up'
+  downSinceMs = 0
+  /** On top of the cluster's {@link ModelCluster.responseMs}. */
+  extraResponseMs = 0
   readonly connections = new Set<ModelConnection>()
   readonly #cluster: ModelCluster
 
   constructor(nodeId: number, cluster: ModelCluster) {
     this.nodeId = nodeId
     this.#cluster = cluster
+  }
+
+  /** Metadata knows of it: it is there, or was a moment ago. */
+  get isRegistered(): boolean {
+    return this.state !== 'down' || performance.now() - this.downSinceMs < this.#cluster.fenceAfterMs
   }
 
   get isStopped(): boolean {
@@ -163,7 +174,7 @@ export class ModelNode implements ModelServer {
   }
 
   get responseMs(): number {
-    return this.#cluster.responseMs
+    return this.#cluster.responseMs + this.extraResponseMs
   }
 
   get kernelBytes(): number {

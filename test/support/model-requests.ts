@@ -103,7 +103,7 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
   const names = reader.array(() => reader.string()!)
   if (reader.int8() !== 0) throw new Error('topics would be created')
   reader.end()
-  const nodes = [...cluster.nodes.values()].filter(({ state }) => state !== 'down')
+  const nodes = [...cluster.nodes.values()].filter(({ isRegistered }) => isRegistered)
   const writer = new ModelWriter().int32(0)
   writer.array(nodes, (node) => {
     writer.int32(node.nodeId).string(`node-${node.nodeId}`).int32(9092).string(null)
@@ -115,7 +115,7 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
     writer.int16(errorCode).string(name).int8(0)
     const partitions = errorCode === 0 ? [...topic!.partitions.entries()] : []
     writer.array(partitions, ([index, { publishedLeader }]) => {
-      const isThere = cluster.nodes.get(publishedLeader)?.state !== 'down'
+      const isThere = cluster.nodes.get(publishedLeader)?.isRegistered === true
       writer.int16(isThere ? 0 : 5).int32(index)
       writer.int32(isThere ? publishedLeader : -1)
       for (let i = 0; i < 3; i++) writer.array([publishedLeader], (node) => writer.int32(node))

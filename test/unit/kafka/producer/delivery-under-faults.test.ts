@@ -72,7 +72,10 @@ describe('at most once', () => {
   })
 
   test('whatever fails, the account is true and nothing is written twice', async () => {
-    await fc.assert(fc.asyncProperty(scenario, async (run) => void (await check(run))), { numRuns: runs })
+    await fc.assert(
+      fc.asyncProperty(scenario, async (run) => void (await check(run))),
+      { numRuns: runs },
+    )
   }, 120_000)
 })
 
@@ -89,7 +92,10 @@ describe('at least once', () => {
   })
 
   test('whatever fails, the account is true', async () => {
-    await fc.assert(fc.asyncProperty(scenario, async (run) => void (await check(run))), { numRuns: runs })
+    await fc.assert(
+      fc.asyncProperty(scenario, async (run) => void (await check(run))),
+      { numRuns: runs },
+    )
   }, 120_000)
 
   /** What no producer can help: somebody took the topic, the right to write, or the size of the records away. */

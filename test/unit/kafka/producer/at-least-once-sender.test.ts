@@ -1,0 +1,263 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { seededRandom } from '../../../support/fault-run.ts'
+import { ModelCluster } from '../../../support/model-broker.ts'
+import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
+import type { ProducerConfig } from '../../../../src/config/config.ts'
+import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
+
+let cluster: ModelCluster
+let fixture: ProducerFixture
+let producer: StreamProducer
+
+beforeEach(() => {
+  useVirtualClock()
+  vi.spyOn(Math, 'random').mockImplementation(seededRandom(1))
+})
+afterEach(() => {
+  fixture.stop()
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+})
+
+async function start(
+  options: { nodes?: number; partitions?: number } & Partial<ProducerConfig> = {},
+): Promise<void> {
+  const { nodes = 1, partitions = 1, ...overrides } = options
+  cluster = new ModelCluster(
+    Array.from({ length: nodes }, (_, index) => index + 1),
+    seededRandom(1),
+  )
+  cluster.createTopic('events', partitions)
+  fixture = new ProducerFixture(cluster, [streamConfig('events', 'at-least-once', overrides)])
+  await fixture.start()
+  producer = fixture.producer
+  await passUntil(() => producer.stats.connected)
+}
+
+function values(): string[] {
+  return cluster.stored('events').flatMap((log) => log.map(({ value }) => value))
+}
+
+function produces(): ModelCluster['requests'] {
+  return cluster.requests.filter(({ api }) => api === 'Produce')
+}
+
+/** Gets the connection and the producer id out of the way: one record to each of two partitions. */
+async function warmUp(): Promise<void> {
+  append(producer, 'warm-up 0', key0)
+  append(producer, 'warm-up 1', key1)
+  await passUntil(() => producer.stats.acked === 2)
+}
+
+/** A key of each of two partitions. */
+const [key0, key1] = [keyOf(0), keyOf(1)]
+
+function keyOf(partition: number): string {
+  for (let i = 0; ; i++)
+    if (partitionForKey(Buffer.from(`${i}`), `${i}`.length, 2) === partition) return `${i}`
+}
+
+test('a record is acknowledged by all replicas, with its offset', async () => {
+  await start()
+  append(producer, 'first')
+  await pass(50)
+  const settled = vi.fn()
+  append(producer, 'second')!.onSettled(settled)
+  await pass(50)
+  expect(produces().map(({ acks }) => acks)).toEqual([-1, -1])
+  expect(settled).toHaveBeenCalledExactlyOnceWith({
+    outcome: 'acked',
+    reason: null,
+    partition: 0,
+    baseOffset: 1n,
+  })
+})
+
+test('one batch a partition is in flight', async () => {
+  await start({ lingerMs: 0, batchSizeBytes: 100 })
+  await warmUp()
+  cluster.responseMs = 100
+  const begun = produces().length
+  for (let i = 0; i < 5; i++) append(producer, `${i}`.padEnd(50))
+  await pass(95)
+  expect(produces()).toHaveLength(begun + 1)
+  await pass(500)
+  expect(values().slice(2).map(Number)).toEqual([0, 1, 2, 3, 4])
+})
+
+describe('sending again', () => {
+  test('a batch whose answer was lost is stored once with idempotence', async () => {
+    await start({ requestTimeoutMs: 300 })
+    cluster.responsesToLose = 2
+    append(producer, 'a')
+    await passUntil(() => producer.stats.acked === 1, 5_000)
+    expect(values()).toEqual(['a'])
+    expect(cluster.requests.filter(({ api }) => api === 'InitProducerId')).not.toHaveLength(0)
+  })
+
+  test('without idempotence it is stored twice, which at-least-once allows', async () => {
+    await start({ enableIdempotence: false, requestTimeoutMs: 300 })
+    cluster.responsesToLose = 1
+    append(producer, 'a')
+    await passUntil(() => producer.stats.acked === 1, 5_000)
+    expect(values()).toEqual(['a', 'a'])
+  })
+
+  test('waits for retry.backoff.ms, each partition for its own', async () => {
+    await start({ partitions: 2, retryBackoffMs: 200, lingerMs: 0 })
+    await warmUp()
+    const [first, second] = cluster.topics.get('events')!.partitions
+    first!.refusals.push(19)
+    second!.refusals.push(19)
+    const begun = produces().length
+    append(producer, 'x', key0)
+    await pass(100)
+    append(producer, 'y', key1)
+    await pass(1_000)
+    const [refusedX, refusedY, againX, againY] = produces().slice(begun)
+    expect(refusedX!.partitions).not.toEqual(refusedY!.partitions)
+    expect(againX!.atMs - refusedX!.atMs).toBeGreaterThanOrEqual(200)
+    expect(againX!.atMs - refusedX!.atMs).toBeLessThan(215)
+    expect(againY!.atMs - refusedY!.atMs).toBeGreaterThanOrEqual(200)
+    expect(againY!.atMs - refusedY!.atMs).toBeLessThan(215)
+  })
+
+  test('ends when the retries are used up', async () => {
+    await start({ retries: 2 })
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(19, 19, 19)
+    append(producer, 'a')
+    await pass(1_000)
+    expect(produces()).toHaveLength(3)
+    expect(producer.stats.dropped.broker_rejected).toBe(1)
+    expect(values()).toEqual([])
+  })
+
+  test('a batch that may be stored when the retries are used up is suspected lost', async () => {
+    await start({ retries: 1 })
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(20, 19)
+    append(producer, 'a')
+    await pass(1_000)
+    expect(producer.stats).toMatchObject({ suspectedLost: 1, recordErrorTotal: 1 })
+  })
+
+  test('a batch that is refused for good does not hold up what is behind it', async () => {
+    await start()
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(87)
+    append(producer, 'refused')
+    await pass(20)
+    append(producer, 'next')
+    await pass(200)
+    expect(values()).toEqual(['next'])
+    expect(producer.stats.dropped.broker_rejected).toBe(1)
+  })
+
+  test('a refusal in one partition does not make another store a batch twice', async () => {
+    await start({ partitions: 2, requestTimeoutMs: 300, lingerMs: 0 })
+    await warmUp()
+    const stored = values().length
+    // Stored, as far as this partition knows, but its answer says that the replicas did not follow.
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(20)
+    cluster.topics.get('events')!.partitions[1]!.refusals.push(87)
+    for (const key of [key0, key1]) append(producer, `again ${key}`, key)
+    await pass(1_000)
+    expect(producer.stats.buffered + producer.stats.inFlight).toBe(0)
+    expect(producer.stats.dropped.broker_rejected).toBeGreaterThan(0)
+    const now = values()
+    expect(new Set(now).size).toBe(now.length)
+    expect(now.length).toBeGreaterThan(stored)
+  })
+
+  test('the same bytes go to the new leader after a move, once', async () => {
+    await start({ nodes: 2, requestTimeoutMs: 300 })
+    cluster.responsesToLose = 1
+    append(producer, 'a')
+    await pass(20)
+    cluster.moveLeader('events', 0, 2)
+    await passUntil(() => producer.stats.acked === 1, 5_000)
+    expect(values()).toEqual(['a'])
+    expect(produces().at(-1)!.nodeId).toBe(2)
+  })
+
+  test('is over when delivery.timeout.ms is', async () => {
+    await start({ deliveryTimeoutMs: 2_000 })
+    cluster.kill(1)
+    await pass(50)
+    append(producer, 'a')
+    await pass(3_500)
+    expect(producer.stats.dropped.expired).toBe(1)
+    expect(producer.stats.bufferAvailableBytes).toBe(producer.stats.bufferTotalBytes)
+  })
+})
+
+test('an outage of any length costs nothing and is told once', async () => {
+  await start()
+  append(producer, 'before')
+  await pass(50)
+  cluster.kill(1)
+  for (let i = 0; i < 200; i++) {
+    append(producer, `${i}`)
+    await pass(1_000)
+  }
+  cluster.restart(1, 500)
+  await passUntil(() => producer.stats.acked === 201, 3_000)
+  expect(values()).toHaveLength(201)
+  const told = fixture.logs.lines.filter(({ message }) => message.startsWith('broker is'))
+  expect(told.map(({ message }) => message)).toEqual([
+    'broker is away; records wait in the buffer',
+    'broker is back',
+  ])
+})
+
+test('the answers of one broker do not shorten the pause before another is tried', async () => {
+  await start({ nodes: 2, partitions: 2, lingerMs: 0 })
+  await warmUp()
+  cluster.fenceAfterMs = Infinity
+  cluster.kill(2)
+  const startMs = performance.now()
+  while (performance.now() - startMs < 10_000) {
+    append(producer, 'x', key0)
+    append(producer, 'x', key1)
+    await pass(10)
+  }
+  const tries = cluster.connects.filter(({ nodeId, atMs }) => nodeId === 2 && atMs > startMs)
+  expect(tries.length).toBeGreaterThan(10)
+  expect(tries.length).toBeLessThan(60)
+})
+
+test('a session that is about to expire is replaced once nothing is in flight', async () => {
+  await start()
+  append(producer, 'a')
+  await pass(50)
+  cluster.responseMs = 300
+  append(producer, 'b')
+  await pass(20)
+  cluster.expireSessions()
+  append(producer, 'c')
+  await pass(250)
+  expect(producer.stats.acked).toBe(1)
+  await passUntil(() => producer.stats.acked === 3, 4_000)
+  expect(values()).toEqual(['a', 'b', 'c'])
+})
+
+test('the broker is left alone for as long as it asks', async () => {
+  await start()
+  cluster.throttleTimeMs = 70
+  append(producer, 'a')
+  await pass(50)
+  expect([...cluster.connections].flatMap(({ throttledMs }) => throttledMs)).toEqual([70])
+})
+
+test('at the end, what may be stored is suspected lost and what was never written is dropped', async () => {
+  await start({ lingerMs: 0, batchSizeBytes: 100 })
+  await warmUp()
+  cluster.stop(1)
+  append(producer, 'a'.padEnd(60))
+  await pass(20)
+  append(producer, 'b'.padEnd(60))
+  await pass(20)
+  producer.abort()
+  expect(producer.stats).toMatchObject({ suspectedLost: 1, buffered: 0, inFlight: 0 })
+  expect(producer.stats.dropped.shutdown).toBe(1)
+})

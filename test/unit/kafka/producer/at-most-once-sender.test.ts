@@ -1,0 +1,427 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { ProducerConfig } from '../../../../src/config/config.ts'
+import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
+import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
+import { ModelCluster } from '../../../support/model-broker.ts'
+import type { ServedRequest } from '../../../support/model-requests.ts'
+import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
+
+let cluster: ModelCluster
+let fixture: ProducerFixture
+let producer: StreamProducer
+
+beforeEach(() => {
+  useVirtualClock()
+  vi.spyOn(Math, 'random').mockImplementation(seededRandom(1))
+})
+afterEach(() => {
+  fixture.stop()
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+})
+
+async function start(
+  options: { nodes?: number; partitions?: number } & Partial<ProducerConfig> = {},
+): Promise<void> {
+  const { nodes = 1, partitions = 1, ...overrides } = options
+  cluster = new ModelCluster(
+    Array.from({ length: nodes }, (_, index) => index + 1),
+    seededRandom(1),
+  )
+  cluster.createTopic('events', partitions)
+  fixture = new ProducerFixture(cluster, [streamConfig('events', 'at-most-once', overrides)])
+  await fixture.start()
+  producer = fixture.producer
+  await passUntil(() => producer.stats.connected)
+}
+
+/** Started, and a first write was stored on every node. */
+async function startTrusted(options: Parameters<typeof start>[0] = {}): Promise<void> {
+  await start(options)
+  const { partitions = 1 } = options
+  for (let partition = 0; partition < partitions; partition++)
+    append(producer, `warm-up ${partition}`, keyFor(partition, partitions))
+  await passUntil(() => producer.stats.confirmed === partitions)
+  // Past the look at the log ends that follows a write.
+  await pass(3_000)
+  cluster.requests.length = 0
+}
+
+function keyFor(partition: number, partitions: number): string {
+  for (let i = 0; ; i++)
+    if (partitionForKey(Buffer.from(`${i}`), `${i}`.length, partitions) === partition) return `${i}`
+}
+
+/** What went over the wire of streams, metadata left out: 'Produce 0', 'ListOffsets'. */
+function wire(): string[] {
+  return dataRequests().map(({ api, acks }) => (acks === null ? api : `${api} ${acks}`))
+}
+
+function dataRequests(): ServedRequest[] {
+  return cluster.requests.filter(({ api }) => api === 'Produce' || api === 'ListOffsets')
+}
+
+function produces(): ServedRequest[] {
+  return cluster.requests.filter(({ api }) => api === 'Produce')
+}
+
+function values(): string[] {
+  return cluster.stored('events').flatMap((log) => log.map(({ value }) => value))
+}
+
+/** One record every `everyMs` for `forMs`. */
+async function flow(forMs: number, everyMs = 5): Promise<number> {
+  let count = 0
+  for (let ms = 0; ms < forMs; ms += everyMs) {
+    if (append(producer, `${count++}`.padEnd(20)) === null) count--
+    await pass(everyMs)
+  }
+  return count
+}
+
+describe('a connection', () => {
+  test('asks first whether its partitions are online, then writes with acks=1, then with acks=0', async () => {
+    await start({ lingerMs: 0 })
+    append(producer, 'a')
+    await pass(50)
+    append(producer, 'b')
+    await pass(150)
+    expect(wire()).toEqual(['ListOffsets', 'Produce 1', 'Produce 0', 'ListOffsets'])
+    expect(producer.stats.confirmed).toBe(2)
+  })
+
+  test('writes one request at a time before it is trusted', async () => {
+    await start({ lingerMs: 0, batchSizeBytes: 100 })
+    await pass(50)
+    cluster.responseMs = 50
+    for (let i = 0; i < 5; i++) append(producer, `${i}`.padEnd(40))
+    await pass(30)
+    expect(produces()).toHaveLength(1)
+    await pass(30)
+    expect(produces().map(({ acks }) => acks)).toEqual([1, 0, 0, 0, 0])
+  })
+
+  test('writes nothing to a partition that is not online yet, and all of it once it is', async () => {
+    await start({ partitions: 2 })
+    cluster.kill(1)
+    await pass(100)
+    const early = keyFor(0, 2)
+    const late = keyFor(1, 2)
+    append(producer, 'early', early)
+    append(producer, 'late', late)
+    cluster.restart(1)
+    cluster.topics.get('events')!.partitions[1]!.onlineAtMs = performance.now() + 3_000
+    await pass(2_000)
+    expect(values()).toEqual(['early'])
+    await pass(1_500)
+    expect(values()).toEqual(['early', 'late'])
+    expect(produces().flatMap(({ errorCodes }) => errorCodes)).toEqual([0, 0])
+    expect(producer.stats).toMatchObject({ confirmed: 2, suspectedLost: 0 })
+  })
+
+  test('a partition that gets its leader while others are probed is probed as well', async () => {
+    await startTrusted({ nodes: 2, partitions: 2 })
+    cluster.nodes.get(1)!.extraResponseMs = 800
+    cluster.cutConnections(1)
+    await pass(300)
+    const probedFrom = performance.now()
+    cluster.moveLeader('events', 1, 1)
+    append(producer, 'a', keyFor(1, 2))
+    fixture.metadata.refresh()
+    await passUntil(() => values().includes('a'), 2_000)
+    // The first probe's answer, the second's, and no metadata look in between.
+    expect(performance.now() - probedFrom).toBeLessThan(1_700)
+  })
+})
+
+describe('the barrier', () => {
+  test('goes every confirm.interval.ms while something is unconfirmed, and not otherwise', async () => {
+    await startTrusted()
+    const count = await flow(1_000)
+    await pass(300)
+    const barriers = dataRequests().filter(({ api }) => api === 'ListOffsets')
+    expect(barriers.length).toBeGreaterThanOrEqual(10)
+    expect(barriers.length).toBeLessThanOrEqual(16)
+    expect(producer.stats.confirmed).toBe(count + 1)
+    await pass(3_000)
+    const quietFrom = dataRequests().length
+    await pass(30_000)
+    expect(dataRequests()).toHaveLength(quietFrom)
+  })
+
+  test('confirms the tail of a burst, too', async () => {
+    await startTrusted()
+    append(producer, 'only one')
+    await pass(150)
+    expect(wire()).toEqual(['Produce 0', 'ListOffsets'])
+    expect(producer.stats).toMatchObject({ confirmed: 2, inFlight: 0 })
+  })
+
+  test('confirms what was written before it and nothing that came after', async () => {
+    await startTrusted({ lingerMs: 0 })
+    cluster.responseMs = 60
+    append(producer, 'before')
+    await passUntil(() => wire().includes('ListOffsets'))
+    append(producer, 'after')
+    await passUntil(() => producer.stats.confirmed === 2)
+    expect(producer.stats).toMatchObject({ confirmed: 2, inFlight: 1 })
+    await passUntil(() => producer.stats.confirmed === 3, 300)
+  })
+
+  test('writing pauses while it is overdue, and goes on with its answer', async () => {
+    await startTrusted()
+    cluster.stop(1)
+    await flow(1_500)
+    const held = producer.stats
+    // Two intervals' worth at the most, and a little for the batches under way.
+    expect(held.inFlight).toBeLessThanOrEqual(60)
+    expect(held.buffered).toBeGreaterThan(200)
+    cluster.resume(1)
+    await pass(300)
+    expect(producer.stats).toMatchObject({ confirmed: 301, suspectedLost: 0 })
+  })
+
+  test('that is never answered ends the connection after request.timeout.ms', async () => {
+    await startTrusted({ requestTimeoutMs: 500 })
+    cluster.responsesToLose = 1
+    append(producer, 'a')
+    await pass(700)
+    expect(producer.stats).toMatchObject({ suspectedLost: 1, inFlight: 0 })
+    expect(values()).toHaveLength(2)
+    append(producer, 'b')
+    await passUntil(() => producer.stats.confirmed === 2, 1_500)
+    expect(wire().slice(-2)).toEqual(['ListOffsets', 'Produce 1'])
+  })
+
+  test('goes at once when max.in.flight is reached, which is never passed', async () => {
+    await startTrusted({ maxInFlight: 3, lingerMs: 0, batchSizeBytes: 100 })
+    cluster.responseMs = 40
+    for (let i = 0; i < 10; i++) append(producer, `${i}`.padEnd(40))
+    await pass(30)
+    expect(wire()).toEqual(['Produce 0', 'Produce 0', 'Produce 0', 'ListOffsets'])
+    expect(producer.stats.inFlight).toBe(3)
+    await pass(500)
+    expect(producer.stats.confirmed).toBe(11)
+  })
+})
+
+describe('a connection that ends', () => {
+  test('leaves suspects, which are not sent again; the rest waits and arrives in order', async () => {
+    await startTrusted()
+    const before = await flow(500)
+    cluster.kill(1)
+    const during = await flow(500)
+    cluster.restart(1, 200)
+    const after = await flow(1_500)
+    await pass(500)
+    const { stats } = producer
+    const stored = values().slice(1)
+    expect(stats.confirmed + stats.suspectedLost).toBe(1 + before + during + after)
+    expect(stats.suspectedLost).toBeGreaterThan(0)
+    // What two confirm intervals carry.
+    expect(stats.suspectedLost).toBeLessThanOrEqual(45)
+    expect(stored.length).toBeGreaterThanOrEqual(stats.confirmed - 1)
+    expect(stored.length).toBeLessThanOrEqual(before + during + after)
+    const told = fixture.logs.lines.filter(({ message }) => message.startsWith('broker is'))
+    expect(told.map(({ message }) => message)).toEqual([
+      'broker is away; records wait in the buffer',
+      'broker is back',
+    ])
+  })
+
+  test('for any error of an acks=0 write: what was behind it is suspected, too', async () => {
+    await startTrusted({ lingerMs: 0, batchSizeBytes: 100 })
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(2)
+    for (let i = 0; i < 5; i++) append(producer, `${i}`.padEnd(40))
+    await pass(1_000)
+    expect(producer.stats).toMatchObject({ suspectedLost: 5, confirmed: 1 })
+    expect(values()).toHaveLength(1)
+  })
+
+  test.each([
+    { everyMs: 100, serviceMs: 1, most: 100, what: 'after a write' },
+    { everyMs: 5, serviceMs: 20, most: 30, what: 'before it served anything' },
+  ])(
+    'does not make a storm of others, when the broker ends them $what',
+    async ({ everyMs, serviceMs, most }) => {
+      await startTrusted()
+      cluster.serviceMs = serviceMs
+      const startMs = performance.now()
+      while (performance.now() - startMs < 10_000) {
+        append(producer, 'x')
+        cluster.cutConnections(1)
+        await pass(everyMs)
+      }
+      const tries = cluster.connects.filter(({ atMs }) => atMs > startMs)
+      // In ten seconds, once for the stream and once for metadata.
+      expect(tries.length).toBeLessThan(2 * most)
+      expect(tries.length).toBeGreaterThan(10)
+    },
+  )
+
+  test('records that wait longer than delivery.timeout.ms expire', async () => {
+    await startTrusted({ deliveryTimeoutMs: 2_000 })
+    cluster.kill(1)
+    await pass(50)
+    append(producer, 'a')
+    await pass(1_900)
+    expect(producer.stats.buffered).toBe(1)
+    await pass(1_200)
+    expect(producer.stats).toMatchObject({ buffered: 0 })
+    expect(producer.stats.dropped.expired).toBe(1)
+  })
+})
+
+describe('the broker refuses an acks=1 write', () => {
+  test.each([
+    [10, 'message_too_large'],
+    [3, 'unknown_topic'],
+    [87, 'broker_rejected'],
+    [6, 'broker_rejected'],
+  ] as const)('error %i: dropped as %s, and not sent again', async (errorCode, reason) => {
+    await start()
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode)
+    append(producer, 'a')
+    await pass(1_000)
+    expect(producer.stats.dropped[reason]).toBe(1)
+    expect(produces()).toHaveLength(1)
+    append(producer, 'b')
+    await pass(1_000)
+    expect(values()).toEqual(['b'])
+  })
+
+  test.each([7, 20, 56, -1])('error %i: it may be stored, so it is suspected lost', async (errorCode) => {
+    await start({ acks: -1 })
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode)
+    append(producer, 'a')
+    await pass(1_000)
+    expect(producer.stats).toMatchObject({ suspectedLost: 1 })
+    expect(produces()).toHaveLength(1)
+  })
+
+  test('because it is forbidden: records are refused at the door for a while, and one is tried again', async () => {
+    await start()
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(29)
+    append(producer, 'a')
+    await pass(50)
+    expect(producer.admission).toBe('not_authorized')
+    expect(producer.stats.dropped.not_authorized).toBe(1)
+    await pass(5_000)
+    expect(producer.admission).toBe('open')
+    append(producer, 'b')
+    await passUntil(() => producer.stats.confirmed === 1, 2_000)
+  })
+})
+
+describe('confirm: off', () => {
+  test('gives sent as soon as the kernel has the bytes, and no barrier', async () => {
+    await startTrusted({ confirmIntervalMs: null })
+    const count = await flow(300)
+    expect(producer.stats).toMatchObject({ sent: count, confirmed: 1, inFlight: 0 })
+    expect(wire()).not.toContain('ListOffsets')
+  })
+
+  test('a socket that takes nothing more holds writing back', async () => {
+    await startTrusted({ confirmIntervalMs: null, bufferMemoryBytes: 4 << 20 })
+    cluster.stop(1)
+    const value = 'x'.repeat(10_000)
+    while (append(producer, value) !== null) await pass(1)
+    const { stats } = producer
+    expect(stats.inFlight * 10_000).toBeLessThan(1.2 * (1 << 20))
+    expect(stats.buffered).toBeGreaterThan(200)
+    expect(stats.bufferAvailableBytes).toBeGreaterThanOrEqual(0)
+    cluster.resume(1)
+    await pass(5_000)
+    expect(sumOfOutcomes(producer.stats)).toBe(producer.stats.accepted)
+    expect(producer.stats.suspectedLost).toBe(0)
+  })
+})
+
+describe.each([1, -1] as const)('acks=%i', (acks) => {
+  test('gives confirmed with offsets, in order, many in flight', async () => {
+    await startTrusted({ acks, lingerMs: 0, batchSizeBytes: 100 })
+    cluster.responseMs = 50
+    const settled = vi.fn()
+    for (let i = 0; i < 10; i++) append(producer, `${i}`.padEnd(40))!.onSettled(settled)
+    await pass(40)
+    expect(produces().map((request) => request.acks)).toEqual(Array.from({ length: 10 }, () => acks))
+    await pass(100)
+    const offsets = settled.mock.calls.map(([{ outcome, baseOffset }]) => `${outcome} ${baseOffset}`)
+    expect(offsets).toEqual(Array.from({ length: 10 }, (_, i) => `confirmed ${i + 1}`))
+  })
+
+  test('never sends again: an answer that is lost leaves a suspect', async () => {
+    await startTrusted({ acks, requestTimeoutMs: 300 })
+    cluster.responsesToLose = 1
+    append(producer, 'a')
+    await pass(2_000)
+    expect(producer.stats.suspectedLost).toBe(1)
+    expect(values().filter((value) => value === 'a')).toHaveLength(1)
+  })
+})
+
+describe('leaders', () => {
+  test('that move are followed, and the other partitions go on', async () => {
+    await startTrusted({ nodes: 2, partitions: 2 })
+    cluster.moveLeader('events', 1, 1)
+    const count = await flow(1_000)
+    await pass(500)
+    const { stats } = producer
+    expect(stats.confirmed + stats.suspectedLost).toBe(count + 2)
+    expect(stats.suspectedLost).toBeLessThan(60)
+    const last = produces().at(-1)!
+    expect(last.nodeId).toBe(1)
+  })
+
+  test('that die leave their partition waiting and no other', async () => {
+    await startTrusted({ nodes: 2, partitions: 2 })
+    cluster.kill(2)
+    await pass(1_500)
+    const begun = producer.stats.confirmed
+    for (let i = 0; i < 10; i++) {
+      append(producer, `dead ${i}`, keyFor(1, 2))
+      append(producer, `alive ${i}`, keyFor(0, 2))
+      await pass(20)
+    }
+    await pass(200)
+    expect(producer.stats).toMatchObject({ confirmed: begun + 10, buffered: 10 })
+    cluster.moveLeader('events', 1, 1)
+    await passUntil(() => producer.stats.confirmed === begun + 20, 1_000)
+  })
+
+  test('that leave the cluster cost no connection any more', async () => {
+    await startTrusted({ nodes: 2, partitions: 2 })
+    cluster.moveLeader('events', 1, 1)
+    cluster.kill(2)
+    await pass(8_000)
+    const tries = cluster.connects.length
+    await pass(20_000)
+    expect(cluster.connects.slice(tries)).toEqual([])
+    expect(producer.stats.connected).toBe(true)
+  })
+})
+
+test('a session that is about to expire is replaced once, when nothing is pending on it', async () => {
+  await startTrusted()
+  const connects = cluster.connects.length
+  append(producer, 'a')
+  await pass(10)
+  cluster.expireSessions()
+  append(producer, 'b')
+  await passUntil(() => producer.stats.confirmed === 3, 3_000)
+  expect(producer.stats.suspectedLost).toBe(0)
+  await pass(10_000)
+  // The stream's own connection and the one for metadata.
+  expect(cluster.connects.length - connects).toBe(2)
+  expect([...cluster.connections].filter(({ isOpen, isExpiring }) => isOpen && isExpiring)).toEqual([])
+})
+
+test('the broker is left alone for as long as it asks', async () => {
+  await start()
+  cluster.throttleTimeMs = 70
+  append(producer, 'a')
+  await pass(50)
+  expect([...cluster.connections].flatMap(({ throttledMs }) => throttledMs)).toEqual([70])
+})
