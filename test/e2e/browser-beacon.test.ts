@@ -8,6 +8,11 @@ import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { parseExposition, sumOf } from '../support/parse-exposition.ts'
 
+// What a page has and Node has not; the functions below that use it run in Chromium.
+declare const navigator: { sendBeacon(url: string, body: unknown): boolean }
+declare const Image: new () => EventTarget & { src: string; readonly naturalWidth: number }
+declare const addEventListener: EventTarget['addEventListener']
+
 const broker = inject('kafkaBroker')
 
 describe('a page of another origin, in Chromium', () => {
