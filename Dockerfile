@@ -24,14 +24,9 @@ LABEL org.opencontainers.image.title="Chute" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# CHUTE_DATA_DIR: where events of at-least-once streams are kept until Kafka has acknowledged them, so that they survive a
-# crash and an outage. At-most-once streams write nothing there. Mount a volume that outlives the container, one for each.
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \
-    PORT=8080 \
-    CHUTE_DATA_DIR=/data
-RUN install --directory --owner=node --group=node /data
-VOLUME /data
+    PORT=8080
 
 WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
