@@ -1,6 +1,6 @@
 /**
  * What a valid configuration is, after presets, defaults and files have been resolved. Every other part of Chute
- * takes its settings from these types and from nowhere else; `schema.ts` is the only writer of them.
+ * takes its settings from these types and from nowhere else; `load-config.ts` is the only writer of them.
  *
  * Units are in the names: `Ms`, `Bytes`. Kafka's own names are kept (`linger.ms` is `lingerMs`).
  */
@@ -79,10 +79,18 @@ export interface KafkaConfig {
     readonly rejectUnauthorized: boolean
     readonly servername: string | null
   } | null
-  readonly sasl: { readonly mechanism: SaslMechanism; readonly username: string; readonly password: string } | null
+  readonly sasl: {
+    readonly mechanism: SaslMechanism
+    readonly username: string
+    readonly password: string
+  } | null
   readonly connectionTimeoutMs: number
   /** Topics that are missing at start are created when `create` is true; a produce never creates one. */
-  readonly topics: { readonly create: boolean; readonly partitions: number; readonly replicationFactor: number }
+  readonly topics: {
+    readonly create: boolean
+    readonly partitions: number
+    readonly replicationFactor: number
+  }
   /** Longest age of the partition leaders that producers go by, in milliseconds (`metadata.max.age.ms`). */
   readonly metadataMaxAgeMs: number
 }

@@ -1,0 +1,99 @@
+import { stringify } from 'yaml'
+import type { Config, HttpConfig, KafkaConfig, ProducerConfig, StreamConfig } from './config.ts'
+import { unlimitedMs } from './producer-schema.ts'
+
+/** Stands for a secret. Its length says nothing about the secret's. */
+const mask = '********'
+
+/**
+ * The effective configuration as YAML, in the names by which it is set: what `streams` holds can be used as a
+ * configuration file. Secrets are masked. Certificates are public, and only too long to print.
+ */
+export function describeConfig(config: Config): string {
+  return stringify(
+    {
+      environment: {
+        ...describeHttp(config.http),
+        ...describeKafka(config.kafka),
+        CHUTE_DATA_DIR: config.dataDir,
+        SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
+        WORKERS: config.workers,
+        LOG_LEVEL: config.logLevel,
+      },
+      streams: Object.fromEntries(config.streams.map((stream) => [stream.name, describeStream(stream)])),
+    },
+    { lineWidth: 0 },
+  )
+}
+
+function describeHttp(http: HttpConfig): object {
+  return {
+    HOST: http.host,
+    PORT: http.port,
+    ADMIN_PORT: http.adminPort,
+    CORS_ORIGINS: http.corsOrigins.length === 0 ? null : http.corsOrigins.join(','),
+    RATE_LIMIT_MAX: http.rateLimit?.max ?? null,
+    RATE_LIMIT_WINDOW: http.rateLimit?.windowMs ?? null,
+    TRUST_PROXY: http.trustProxyHops,
+    MAX_BODY_BYTES: http.limits.bodyBytes,
+    MAX_EVENT_BYTES: http.limits.eventBytes,
+    MAX_EVENTS_PER_REQUEST: http.limits.eventsPerRequest,
+    MAX_DEPTH: http.limits.depth,
+    BODY_TIMEOUT_MS: http.limits.bodyTimeoutMs,
+  }
+}
+
+function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
+  return {
+    KAFKA_BROKERS: kafka.brokers.join(','),
+    KAFKA_CLIENT_ID: kafka.clientId,
+    KAFKA_SSL: ssl !== null,
+    ...(ssl !== null && {
+      KAFKA_SSL_CA: ssl.ca === null ? null : '(PEM)',
+      KAFKA_SSL_CERT: ssl.cert === null ? null : '(PEM)',
+      KAFKA_SSL_KEY: ssl.key === null ? null : mask,
+      KAFKA_SSL_REJECT_UNAUTHORIZED: ssl.rejectUnauthorized,
+      KAFKA_SSL_SERVERNAME: ssl.servername,
+    }),
+    KAFKA_SASL_MECHANISM: sasl?.mechanism ?? null,
+    ...(sasl !== null && { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }),
+    KAFKA_CONNECTION_TIMEOUT_MS: kafka.connectionTimeoutMs,
+    KAFKA_METADATA_MAX_AGE_MS: kafka.metadataMaxAgeMs,
+    KAFKA_CREATE_TOPICS: kafka.topics.create,
+    KAFKA_TOPIC_PARTITIONS: kafka.topics.partitions,
+    KAFKA_TOPIC_REPLICATION: kafka.topics.replicationFactor,
+  }
+}
+
+function describeStream({ producer, ...stream }: StreamConfig): object {
+  return {
+    topic: stream.topic,
+    delivery: stream.delivery,
+    preset: stream.preset,
+    schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
+    onBufferFull: stream.onBufferFull,
+    beaconOnBufferFull: stream.beaconOnBufferFull,
+    ...(producer.acks === 0 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
+    producer: describeProducer(producer),
+  }
+}
+
+function describeProducer(producer: ProducerConfig): object {
+  const { deliveryTimeoutMs, confirmIntervalMs } = producer
+  return {
+    acks: producer.acks === -1 ? 'all' : producer.acks,
+    retries: producer.retries,
+    'retry.backoff.ms': producer.retryBackoffMs,
+    'linger.ms': producer.lingerMs,
+    'batch.size': producer.batchSizeBytes,
+    'buffer.memory': producer.bufferMemoryBytes,
+    'max.block.ms': producer.maxBlockMs,
+    'max.in.flight.requests.per.connection': producer.maxInFlight,
+    'delivery.timeout.ms': deliveryTimeoutMs === unlimitedMs ? 'unlimited' : deliveryTimeoutMs,
+    'request.timeout.ms': producer.requestTimeoutMs,
+    'max.request.size': producer.maxRequestSizeBytes,
+    'compression.type': producer.compressionType,
+    'enable.idempotence': producer.enableIdempotence,
+    ...(confirmIntervalMs !== null && { 'confirm.interval.ms': confirmIntervalMs }),
+  }
+}

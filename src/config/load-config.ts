@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs'
+import { ConfigError, type ConfigProblem } from './config-error.ts'
+import type { Config, KafkaConfig } from './config.ts'
+import type { Environment } from './environment-schema.ts'
+import { readEnvironment } from './read-environment.ts'
+import type { ReadFile } from './read-file.ts'
+import { readStreams } from './read-streams.ts'
+
+/**
+ * Reads the whole configuration: the environment, the files that it names, presets and defaults. What it returns is free
+ * of contradictions. Nothing else in Chute reads either.
+ * @throws ConfigError with every problem, not only the first.
+ */
+export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): Config {
+  const problems: ConfigProblem[] = []
+  const values = readEnvironment(env, readFile, problems)
+  const streams = readStreams({ file: values.CHUTE_CONFIG ?? null, readFile, problems })
+  if (problems.length > 0) throw new ConfigError(problems)
+  // Without a problem every variable has a value.
+  const environment = values as Environment
+  return {
+    http: {
+      host: environment.HOST,
+      port: environment.PORT,
+      adminPort: environment.ADMIN_PORT,
+      corsOrigins: environment.CORS_ORIGINS,
+      rateLimit:
+        environment.RATE_LIMIT_MAX === null
+          ? null
+          : { max: environment.RATE_LIMIT_MAX, windowMs: environment.RATE_LIMIT_WINDOW },
+      trustProxyHops: environment.TRUST_PROXY,
+      limits: {
+        bodyBytes: environment.MAX_BODY_BYTES,
+        eventBytes: environment.MAX_EVENT_BYTES,
+        eventsPerRequest: environment.MAX_EVENTS_PER_REQUEST,
+        depth: environment.MAX_DEPTH,
+        bodyTimeoutMs: environment.BODY_TIMEOUT_MS,
+      },
+    },
+    kafka: kafkaConfig(environment),
+    streams,
+    shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
+    dataDir: environment.CHUTE_DATA_DIR,
+    workers: environment.WORKERS,
+    logLevel: environment.LOG_LEVEL,
+  }
+}
+
+function kafkaConfig(environment: Environment): KafkaConfig {
+  const { KAFKA_SASL_MECHANISM: mechanism, KAFKA_SASL_USERNAME: username } = environment
+  const { KAFKA_SASL_PASSWORD: password } = environment
+  return {
+    brokers: environment.KAFKA_BROKERS,
+    clientId: environment.KAFKA_CLIENT_ID,
+    ssl: environment.KAFKA_SSL
+      ? {
+          ca: environment.KAFKA_SSL_CA,
+          cert: environment.KAFKA_SSL_CERT,
+          key: environment.KAFKA_SSL_KEY,
+          rejectUnauthorized: environment.KAFKA_SSL_REJECT_UNAUTHORIZED,
+          servername: environment.KAFKA_SSL_SERVERNAME,
+        }
+      : null,
+    sasl: mechanism === null ? null : { mechanism, username: username ?? '', password: password ?? '' },
+    connectionTimeoutMs: environment.KAFKA_CONNECTION_TIMEOUT_MS,
+    topics: {
+      create: environment.KAFKA_CREATE_TOPICS,
+      partitions: environment.KAFKA_TOPIC_PARTITIONS,
+      replicationFactor: environment.KAFKA_TOPIC_REPLICATION,
+    },
+    metadataMaxAgeMs: environment.KAFKA_METADATA_MAX_AGE_MS,
+  }
+}
+
+function readTextFile(path: string): string {
+  return readFileSync(path, 'utf8')
+}

@@ -1,0 +1,63 @@
+import { Refusal, quote, setting } from './setting.ts'
+
+/** `host:port,host:port`. An IPv6 address stands in brackets. */
+export function brokerList() {
+  return setting<readonly string[]>((value) => {
+    if (value === undefined) return new Refusal('is not set', waysToABroker)
+    const addresses = listOf(value)
+    const wrong = addresses.find((address) => !isHostAndPort(address))
+    if (wrong === undefined && addresses.length > 0) return addresses
+    return new Refusal(
+      `has ${quote(wrong ?? value)}, which is not host:port`,
+      'Give host:port,host:port with ports from 1 to 65535 and nothing else, such as kafka-1:9092,kafka-2:9092.',
+    )
+  })
+}
+
+const waysToABroker = `Chute writes to Kafka and needs the address of a broker. Three ways to have one:
+1. npm run kafka, in another terminal: a local Kafka (needs Java 17 and Maven); then KAFKA_BROKERS=127.0.0.1:9092
+2. Docker: docker run --rm -p 9092:9092 apache/kafka; then KAFKA_BROKERS=127.0.0.1:9092
+3. a cluster that you have: KAFKA_BROKERS=host:port,host:port`
+
+function isHostAndPort(address: string): boolean {
+  const match = /^(\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9._-]*[a-z0-9_.])?):(\d{1,5})$/i.exec(address)
+  const port = Number(match?.[3])
+  return port >= 1 && port <= 65_535
+}
+
+/** Origins as a browser sends them (RFC 6454, section 7): scheme and host, no path, no default port; or `*` alone. */
+export function originList() {
+  return setting<readonly string[]>((value) => {
+    const origins = listOf(value)
+    if (origins.length > 1 && origins.includes('*')) {
+      return new Refusal(
+        'has * beside other origins',
+        'Give * alone for any origin, or the origins without it.',
+      )
+    }
+    for (const origin of origins) {
+      if (origin === '*') continue
+      const right = originOf(origin)
+      if (right === origin) continue
+      const remedy =
+        right === null
+          ? 'Give scheme://host or scheme://host:port, such as https://app.example.com.'
+          : `Write ${right}.`
+      return new Refusal(`has ${quote(origin)}, which is not an origin`, remedy)
+    }
+    return origins
+  })
+}
+
+function originOf(text: string): string | null {
+  if (!URL.canParse(text)) return null
+  const { origin } = new URL(text)
+  return origin === 'null' ? null : origin
+}
+
+function listOf(value: unknown): string[] {
+  return String(value)
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+}

@@ -1,0 +1,54 @@
+import type { Delivery, Preset, ProducerConfig } from './config.ts'
+
+/** What a preset decides; everything else has one default for all of them. */
+export type PresetRow = Pick<
+  ProducerConfig,
+  | 'acks'
+  | 'retries'
+  | 'retryBackoffMs'
+  | 'lingerMs'
+  | 'batchSizeBytes'
+  | 'bufferMemoryBytes'
+  | 'maxInFlight'
+  | 'compressionType'
+>
+
+/** The producer configurations of the source document: fire and forget, log streaming, and critical data. */
+export const presets: Readonly<Record<Preset, PresetRow>> = {
+  telemetry: {
+    acks: 0,
+    retries: 0,
+    retryBackoffMs: 100,
+    lingerMs: 5,
+    batchSizeBytes: 32_768,
+    bufferMemoryBytes: 67_108_864,
+    maxInFlight: 1_000,
+    compressionType: 'none',
+  },
+  logs: {
+    acks: 0,
+    retries: 0,
+    retryBackoffMs: 100,
+    lingerMs: 100,
+    batchSizeBytes: 1_048_576,
+    bufferMemoryBytes: 67_108_864,
+    maxInFlight: 1_000,
+    compressionType: 'lz4',
+  },
+  critical: {
+    acks: -1,
+    retries: 2_147_483_647,
+    retryBackoffMs: 100,
+    lingerMs: 5,
+    batchSizeBytes: 32_768,
+    bufferMemoryBytes: 67_108_864,
+    // Of each partition: what keeps the order when a batch has to be sent again.
+    maxInFlight: 1,
+    compressionType: 'none',
+  },
+}
+
+/** The preset of a stream that names none. */
+export function defaultPreset(delivery: Delivery): Preset {
+  return delivery === 'at-most-once' ? 'telemetry' : 'critical'
+}

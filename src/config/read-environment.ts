@@ -1,0 +1,120 @@
+import type { ConfigProblem } from './config-error.ts'
+import { environmentShape, fileVariables, type EnvironmentValues } from './environment-schema.ts'
+import { nearestName } from './near-miss.ts'
+import { readFields } from './read-fields.ts'
+import { describeReadError, type ReadFile } from './read-file.ts'
+
+/** Reads the environment. An empty variable counts as not set, as Compose and systemd hand them on. */
+export function readEnvironment(
+  env: NodeJS.ProcessEnv,
+  readFile: ReadFile,
+  problems: ConfigProblem[],
+): EnvironmentValues {
+  const input: Record<string, string | undefined> = {}
+  for (const name of Object.keys(environmentShape)) input[name] = env[name] === '' ? undefined : env[name]
+  for (const name of fileVariables) {
+    input[name] ??= readVariableFile(name, env, readFile, problems)
+  }
+  const values = readFields(environmentShape, input, (name) => name, problems)
+  refuseNearMisses(env, problems)
+  refuseContradictions(values, env, problems)
+  return values
+}
+
+/** @returns undefined if no file is named, or it could not be read. */
+function readVariableFile(
+  name: string,
+  env: NodeJS.ProcessEnv,
+  readFile: ReadFile,
+  problems: ConfigProblem[],
+): string | undefined {
+  const path = env[`${name}_FILE`]
+  if (path === undefined || path === '') return undefined
+  if ((env[name] ?? '') !== '') {
+    problems.push({
+      path: `${name}_FILE`,
+      problem: `is set beside ${name}`,
+      remedy: 'Set one of the two.',
+    })
+    return undefined
+  }
+  try {
+    // Editors and `echo` end a file with a newline that no secret has.
+    return readFile(path).replace(/\r?\n$/, '')
+  } catch (error) {
+    problems.push({
+      path: `${name}_FILE`,
+      problem: `names ${path}: ${describeReadError(error)}`,
+      remedy: `Name a file that this process can read, or give the value in ${name}.`,
+    })
+    return undefined
+  }
+}
+
+/** `KAFKA_BROKER` is ours, misspelt; `KAFKA_HOME` and what Kubernetes sets for a service called kafka are not. */
+function refuseNearMisses(env: NodeJS.ProcessEnv, problems: ConfigProblem[]): void {
+  const known = [...Object.keys(environmentShape), ...fileVariables.map((name) => `${name}_FILE`)]
+  for (const name of Object.keys(env)) {
+    if (!/^(KAFKA|CHUTE)_/.test(name) || known.includes(name)) continue
+    const meant = nearestName(name, known)
+    if (meant === null) continue
+    problems.push({ path: name, problem: 'is not a setting', remedy: `Did you mean ${meant}?` })
+  }
+}
+
+function refuseContradictions(
+  values: EnvironmentValues,
+  env: NodeJS.ProcessEnv,
+  problems: ConfigProblem[],
+): void {
+  const isSet = (name: string) => (env[name] ?? '') !== '' || (env[`${name}_FILE`] ?? '') !== ''
+  const { PORT: port, ADMIN_PORT: adminPort } = values
+  if (adminPort !== undefined && adminPort !== null && adminPort === port && port !== 0) {
+    problems.push({
+      path: 'ADMIN_PORT',
+      problem: `is ${adminPort}, the same as PORT`,
+      remedy: 'Give another port, or leave it out to have metrics, health and docs on PORT.',
+    })
+  }
+  if (isSet('RATE_LIMIT_WINDOW') && !isSet('RATE_LIMIT_MAX')) {
+    problems.push({
+      path: 'RATE_LIMIT_WINDOW',
+      problem: 'is set without RATE_LIMIT_MAX, so nothing is limited',
+      remedy: 'Set RATE_LIMIT_MAX, the requests that an address may make in that time, or leave both out.',
+    })
+  }
+  if (values.KAFKA_SSL === false) {
+    for (const name of Object.keys(environmentShape)) {
+      if (!name.startsWith('KAFKA_SSL_') || !isSet(name)) continue
+      problems.push({
+        path: name,
+        problem: 'is set while KAFKA_SSL is false, so it would not be used',
+        remedy: 'Set KAFKA_SSL=true, or leave it out.',
+      })
+    }
+  }
+  refuseHalves(['KAFKA_SSL_CERT', 'KAFKA_SSL_KEY'], 'a client certificate needs both', isSet, problems)
+  refuseHalves(
+    ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
+    'SASL needs all three',
+    isSet,
+    problems,
+  )
+}
+
+function refuseHalves(
+  names: readonly string[],
+  why: string,
+  isSet: (name: string) => boolean,
+  problems: ConfigProblem[],
+): void {
+  const present = names.filter(isSet)
+  if (present.length === 0) return
+  for (const name of names.filter((each) => !isSet(each))) {
+    problems.push({
+      path: name,
+      problem: `is not set, while ${present.join(' and ')} ${present.length === 1 ? 'is' : 'are'}`,
+      remedy: `Set it as well, or leave out ${present.join(' and ')}: ${why}.`,
+    })
+  }
+}

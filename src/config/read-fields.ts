@@ -1,0 +1,55 @@
+import type { z } from 'zod'
+import type { ConfigProblem } from './config-error.ts'
+import { nearestKey } from './near-miss.ts'
+
+/** The fields that could be read. Where no problem was found, all of them are there. */
+export type FieldValues<S extends z.ZodRawShape> = { [K in keyof S]?: z.output<S[K]> }
+
+/**
+ * Reads an object field by field, so that one bad field hides neither the others' problems nor their values: what could be
+ * read is then looked at for contradictions. Zod's own objects stop before that.
+ */
+export function readFields<S extends z.ZodRawShape>(
+  shape: S,
+  input: Readonly<Record<string, unknown>>,
+  path: (key: string) => string,
+  problems: ConfigProblem[],
+): FieldValues<S> {
+  const values: FieldValues<S> = {}
+  for (const key of Object.keys(shape) as (keyof S & string)[]) {
+    const field = shape[key] as z.ZodType<z.output<S[typeof key]>>
+    const result = field.safeParse(input[key])
+    if (result.success) values[key] = result.data
+    else problems.push(...result.error.issues.map((issue) => problemOf(path(key), issue)))
+  }
+  return values
+}
+
+function problemOf(path: string, issue: z.core.$ZodIssue): ConfigProblem {
+  const { remedy } = (issue.code === 'custom' ? (issue.params ?? {}) : {}) as { readonly remedy?: string }
+  return { path, problem: issue.message, remedy: remedy ?? 'See docs/configuration.md.' }
+}
+
+/** Says of each key that nobody reads what was probably meant: a misspelt setting must not be taken for one that holds. */
+export function refuseUnknownKeys(
+  input: Readonly<Record<string, unknown>>,
+  known: readonly string[],
+  path: (key: string) => string,
+  problems: ConfigProblem[],
+): void {
+  for (const key of Object.keys(input)) {
+    if (known.includes(key)) continue
+    const meant = nearestKey(key, known)
+    const hint = meant === null ? '' : `Did you mean ${meant}? `
+    problems.push({
+      path: path(key),
+      problem: 'is not a setting',
+      remedy: `${hint}Known here: ${known.join(', ')}.`,
+    })
+  }
+}
+
+/** Whether a value of the file is a map. */
+export function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,175 @@
+import { isAbsolute, dirname, join } from 'node:path'
+import { parse as parseYaml } from 'yaml'
+import type { ConfigProblem } from './config-error.ts'
+import type { StreamConfig } from './config.ts'
+import { nearestName } from './near-miss.ts'
+import { defaultPreset } from './presets.ts'
+import { producerShape, resolveProducer } from './producer-schema.ts'
+import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
+import { describeReadError, type ReadFile } from './read-file.ts'
+import { quote } from './setting.ts'
+import { refuseContradictions } from './stream-contradictions.ts'
+import { flawOfStreamName, flawOfTopic, streamShape } from './stream-schema.ts'
+
+/** Where the streams come from, and what is shared while they are read. */
+export interface StreamsSource {
+  /** The file's path; null: the two streams of the source document. */
+  readonly file: string | null
+  readonly readFile: ReadFile
+  readonly problems: ConfigProblem[]
+}
+
+/** The source document's two streams: its metrics by value, "separate topics by reliability requirement". */
+const defaultFile = {
+  streams: {
+    'metrics-realtime': { topic: 'metrics-realtime', delivery: 'at-most-once' },
+    'metrics-critical': { topic: 'metrics-critical', delivery: 'at-least-once' },
+  },
+}
+
+/** Reads the streams of the file, in its order. What could not be read is in `problems`, and is not returned. */
+export function readStreams(source: StreamsSource): StreamConfig[] {
+  const { problems } = source
+  const document = source.file === null ? defaultFile : readDocument(source.file, source)
+  if (document === null) return []
+  refuseUnknownKeys(document, ['streams'], (key) => key, problems)
+  const { streams } = document as { readonly streams?: unknown }
+  if (!isMap(streams) || Object.keys(streams).length === 0) {
+    problems.push({
+      path: 'streams',
+      problem: streams === undefined ? 'is missing' : 'names no stream',
+      remedy: 'Give a map of streams: { my-events: { delivery: at-most-once } }.',
+    })
+    return []
+  }
+  const read = Object.entries(streams).flatMap(([name, value]) => readStream(name, value, source) ?? [])
+  refuseTwoDeliveries(read, problems)
+  return read
+}
+
+function readDocument(file: string, { readFile, problems }: StreamsSource): Record<string, unknown> | null {
+  const remedy =
+    'Name a YAML or JSON file with a map of streams, or leave CHUTE_CONFIG out for the two default streams.'
+  let content: string
+  try {
+    content = readFile(file)
+  } catch (error) {
+    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}: ${describeReadError(error)}`, remedy })
+    return null
+  }
+  try {
+    // JSON is YAML; a file that calls itself JSON is held to it.
+    const document: unknown = file.endsWith('.json') ? JSON.parse(content) : parseYaml(content)
+    if (isMap(document)) return document
+    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}, which holds no map`, remedy })
+  } catch (error) {
+    const problem = `names ${file}, which cannot be read: ${(error as Error).message.trimEnd()}`
+    problems.push({ path: 'CHUTE_CONFIG', problem, remedy: 'Mend the file.' })
+  }
+  return null
+}
+
+function readStream(name: string, value: unknown, source: StreamsSource): StreamConfig | null {
+  const { problems } = source
+  const path = `streams.${name}`
+  const flaw = flawOfStreamName(name)
+  if (flaw !== null) problems.push({ path, problem: flaw.problem, remedy: flaw.remedy })
+  if (!isMap(value)) {
+    problems.push({ path, problem: `is ${quote(value)}`, remedy: 'Give a map: { delivery: at-most-once }.' })
+    return null
+  }
+  const at = (key: string) => `${path}.${key}`
+  const values = readFields(streamShape, value, at, problems)
+  refuseStreamKeys(value, at, problems)
+
+  const producerInput = value['producer'] ?? {}
+  if (!isMap(producerInput)) {
+    problems.push({
+      path: at('producer'),
+      problem: `is ${quote(producerInput)}`,
+      remedy: 'Give a map: { linger.ms: 5 }.',
+    })
+  }
+  const producerMap = isMap(producerInput) ? producerInput : {}
+  const inProducer = (key: string) => at(`producer.${key}`)
+  const writtenProducer = readFields(producerShape, producerMap, inProducer, problems)
+  refuseUnknownKeys(producerMap, Object.keys(producerShape), inProducer, problems)
+
+  const topic = values.topic ?? name
+  const topicFlaw = value['topic'] === undefined && flaw === null ? flawOfTopic(topic) : null
+  if (topicFlaw !== null)
+    problems.push({ path: at('topic'), problem: topicFlaw.problem, remedy: topicFlaw.remedy })
+  const schema = readSchema(values.schema ?? 'telemetry', at('schema'), source)
+
+  const { delivery } = values
+  if (delivery === undefined) return null
+  const preset = values.preset ?? defaultPreset(delivery)
+  const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
+  refuseContradictions({ path, delivery, preset, producer, written: values, writtenProducer }, problems)
+  const onBufferFull = values.onBufferFull ?? 'reject'
+  const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
+  return { name, topic, delivery, preset, schema, onBufferFull, beaconOnBufferFull, producer }
+}
+
+/** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */
+function refuseStreamKeys(
+  value: Readonly<Record<string, unknown>>,
+  at: (key: string) => string,
+  problems: ConfigProblem[],
+): void {
+  const known = [...Object.keys(streamShape), 'producer']
+  const others: Record<string, unknown> = {}
+  for (const key of Object.keys(value)) {
+    const setting =
+      known.includes(key) || nearestName(key, known) !== null
+        ? null
+        : nearestName(key, Object.keys(producerShape))
+    if (setting === null) others[key] = value[key]
+    else
+      problems.push({
+        path: at(key),
+        problem: 'is not a setting of a stream',
+        remedy: `Put ${setting} under producer:.`,
+      })
+  }
+  refuseUnknownKeys(others, known, at, problems)
+}
+
+function readSchema(
+  setting: string,
+  path: string,
+  { file, readFile, problems }: StreamsSource,
+): StreamConfig['schema'] {
+  if (setting === 'telemetry' || setting === 'any') return setting
+  const schemaFile = isAbsolute(setting) ? setting : join(dirname(file ?? ''), setting)
+  const meant = nearestName(setting, ['telemetry', 'any'])
+  const hint = meant === null ? '' : `Did you mean ${meant}? `
+  const remedy = `${hint}Give telemetry, any, or the path of a JSON Schema file, relative to the configuration file.`
+  try {
+    const jsonSchema: unknown = JSON.parse(readFile(schemaFile))
+    if (isMap(jsonSchema) || typeof jsonSchema === 'boolean') return { file: schemaFile, jsonSchema }
+    problems.push({ path, problem: `names ${schemaFile}, which is no JSON Schema`, remedy })
+  } catch (error) {
+    const problem =
+      error instanceof SyntaxError
+        ? `names ${schemaFile}, which is not JSON: ${error.message}`
+        : `names ${schemaFile}: ${describeReadError(error)}`
+    problems.push({ path, problem, remedy })
+  }
+  return 'any'
+}
+
+function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
+  const first = new Map<string, StreamConfig>()
+  for (const stream of streams) {
+    const other = first.get(stream.topic)
+    if (other === undefined) first.set(stream.topic, stream)
+    else if (other.delivery !== stream.delivery) {
+      problems.push({
+        path: `streams.${stream.name}.topic`,
+        problem: `is "${stream.topic}", which ${other.name} writes to with another delivery (${other.delivery}, here ${stream.delivery})`,
+        remedy: 'Give each delivery a topic of its own: nobody could say what a mixed topic promises.',
+      })
+    }
+  }
+}

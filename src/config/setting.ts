@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import { parseDurationMs } from './duration.ts'
+
+/** Reads one value of the environment or of the file. What it refuses carries the remedy in the issue's `params`. */
+export type Setting<T> = z.ZodType<T>
+
+/** Why a value was refused, and what would be right. */
+export class Refusal {
+  readonly problem: string
+  readonly remedy: string
+
+  constructor(problem: string, remedy: string) {
+    this.problem = problem
+    this.remedy = remedy
+  }
+}
+
+/** Makes a setting of a function that reads a value or refuses it. Not asked when the value is missing and there is a default. */
+export function setting<T>(read: (value: unknown) => T | Refusal) {
+  return z.unknown().transform((value, context): T => {
+    const result = read(value)
+    if (!(result instanceof Refusal)) return result
+    context.addIssue({ code: 'custom', message: result.problem, params: { remedy: result.remedy } })
+    return z.NEVER
+  })
+}
+
+/** A value as it is quoted in a problem. */
+export function quote(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'missing'
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text
+}
+
+/** Longest wait that Node's timers know, in milliseconds: 24.8 days. Kafka's `int` settings end there too. */
+export const maxInt32 = 2_147_483_647
+
+/** What a whole number counts. */
+export type Unit = 'milliseconds' | 'bytes' | null
+
+/** A whole number within bounds, both included: as a number, or as its digits. Never with a unit. */
+export function wholeNumber(unit: Unit, least: number, most = maxInt32) {
+  return setting<number>((value) => {
+    const number = typeof value === 'string' && /^-?\d+$/.test(value.trim()) ? Number(value) : value
+    const range = `${least} to ${most}`
+    const what = unit === null ? 'a whole number' : `${unit} as a plain whole number`
+    if (typeof number !== 'number' || !Number.isInteger(number)) {
+      const meant = typeof value === 'string' ? withoutUnit(value, unit) : null
+      const hint = meant !== null && meant >= least && meant <= most ? `: write ${meant}` : ''
+      return new Refusal(`is ${quote(value)}, not a plain number`, `Give ${what}, ${range}${hint}.`)
+    }
+    if (number >= least && number <= most) return number
+    return new Refusal(`is ${quote(value)}, out of range`, `Give ${what}, ${range}.`)
+  })
+}
+
+function withoutUnit(text: string, unit: Unit): number | null {
+  if (unit === 'milliseconds') return parseDurationMs(text.toLowerCase())
+  if (unit === null) return null
+  const match = /^(\d{1,9})\s*([kmg])i?b?$/i.exec(text.trim())
+  if (match === null) return null
+  return Number(match[1]) * 1024 ** ('kmg'.indexOf((match[2] ?? '').toLowerCase()) + 1)
+}
+
+/** `true` or `false`, as themselves or as text. */
+export function trueOrFalse() {
+  return setting<boolean>((value) => {
+    const text = String(value).toLowerCase()
+    if (text === 'true' || text === 'false') return text === 'true'
+    return new Refusal(`is ${quote(value)}`, 'Give true or false.')
+  })
+}
+
+/** One of a few words, in any case. */
+export function oneOf<const T extends string>(words: readonly T[]) {
+  return setting<T>((value) => {
+    const word = words.find((each) => typeof value === 'string' && each === value.trim().toLowerCase())
+    return word ?? new Refusal(`is ${quote(value)}`, `Give one of: ${words.join(', ')}.`)
+  })
+}
+
+/** A text that is not empty. */
+export function nonEmptyText() {
+  return setting<string>((value) => {
+    if (typeof value === 'string' && value.trim() !== '') return value.trim()
+    return new Refusal(`is ${quote(value)}`, 'Give a text that is not empty.')
+  })
+}

@@ -1,0 +1,63 @@
+import type { z } from 'zod'
+import type { FieldValues } from './read-fields.ts'
+import { Refusal, oneOf, quote, setting, nonEmptyText } from './setting.ts'
+
+/** What a stream takes in the file, beside `producer`. */
+export const streamShape = {
+  topic: topic().optional(),
+  delivery: delivery(),
+  preset: oneOf(['telemetry', 'logs', 'critical']).optional(),
+  schema: nonEmptyText().default('telemetry'),
+  onBufferFull: oneOf(['reject', 'drop', 'block']).default('reject'),
+  beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).default('drop'),
+  confirm: onOrOff().optional(),
+} satisfies z.ZodRawShape
+
+/** What could be read of a stream. */
+export type StreamValues = FieldValues<typeof streamShape>
+
+/** Why a name cannot be a topic's (Kafka's `Topic.validate`), or null. */
+export function flawOfTopic(name: string): Refusal | null {
+  if (/^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
+  return new Refusal(
+    `is ${quote(name)}, which Kafka does not take as the name of a topic`,
+    'Give 1 to 249 letters, digits, dots, dashes and underscores, and not only . or ..',
+  )
+}
+
+/** Why a name cannot be a stream's, which is a segment of its URL that needs no escaping (RFC 3986, section 2.3), or null. */
+export function flawOfStreamName(name: string): Refusal | null {
+  if (/^[A-Za-z0-9._~-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
+  return new Refusal(
+    'is not a name that can stand in a URL',
+    'Give 1 to 249 letters, digits, dots, dashes, underscores and tildes; the topic can have another name (topic:).',
+  )
+}
+
+function topic() {
+  return setting<string>((value) => {
+    if (typeof value === 'string') return flawOfTopic(value) ?? value
+    return new Refusal(`is ${quote(value)}`, 'Give the name of a topic, in quotes if it looks like a number.')
+  })
+}
+
+function delivery() {
+  const known = ['at-most-once', 'at-least-once'] as const
+  return setting<(typeof known)[number]>((value) => {
+    const word = known.find((each) => each === value)
+    if (word !== undefined) return word
+    return new Refusal(
+      value === undefined ? 'is missing' : `is ${quote(value)}`,
+      'Give at-most-once (never twice) or at-least-once (not lost).',
+    )
+  })
+}
+
+/** JSON has no off, and YAML 1.1 reads it as false. */
+function onOrOff() {
+  return setting<boolean>((value) => {
+    if (value === 'on' || value === true) return true
+    if (value === 'off' || value === false) return false
+    return new Refusal(`is ${quote(value)}`, 'Give on or off.')
+  })
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command line. Each command is loaded when it is asked for, so that `chute kafka` needs no gateway. */
+const help = `usage: chute <command>
+
+  serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
+  check            prints the effective configuration with secrets masked, or all that is wrong with it
+  kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
+
+  --help, -h       this page
+  --version, -v    the version
+
+Exit codes: 0 done; 1 failed, or accepted records were lost at shutdown; 2 no such command.
+`
+
+async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  switch (command) {
+    case 'serve':
+      return await (await import('./commands/serve-command.ts')).runServeCommand(env)
+    case 'check':
+      return (await import('./commands/check-command.ts')).runCheckCommand(env)
+    case 'kafka':
+      return await (await import('./local-kafka/kafka-command.ts')).runKafkaCommand(argv, env)
+    case '--version':
+    case '-v':
+      process.stdout.write(`${(await import('./version.ts')).version}\n`)
+      return 0
+    case '--help':
+    case '-h':
+    case 'help':
+      process.stdout.write(help)
+      return 0
+    default:
+      process.stderr.write(command === undefined ? help : `chute has no command ${command}\n\n${help}`)
+      return 2
+  }
+}
+
+// What is left open (keep-alive connections, reconnects to Kafka) must not hold up a process that has said its last line.
+process.exit(await run(process.argv.slice(2), process.env))
