@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Transform } from 'node:stream'
+import type { Readable, Transform } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 import { contentEncodingOf, createInflater, supportedEncodings, type ContentEncoding } from './inflate.ts'
 
@@ -9,12 +9,15 @@ import { contentEncodingOf, createInflater, supportedEncodings, type ContentEnco
  */
 export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer) => void
 
+/** A request of node:http, as far as reading needs it. It is destroyed with an error when the client goes away. */
+export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
+
 /**
  * Reads a request's body into one buffer, of at most `limitBytes` as received and as inflated. A body that came in one
  * piece is not copied. On an error the rest of the body is left unread; how long a body may take is the server's
  * `requestTimeout`.
  */
-export function readBody(request: IncomingMessage, limitBytes: number, listener: BodyListener): void {
+export function readBody(request: BodySource, limitBytes: number, listener: BodyListener): void {
   const encoding = contentEncodingOf(request.headers['content-encoding'])
   if (encoding === null) {
     const detail = `send one of ${supportedEncodings}, and only one, or no Content-Encoding`
@@ -30,31 +33,32 @@ export function readBody(request: IncomingMessage, limitBytes: number, listener:
   else readInflated(request, encoding, limitBytes, listener)
 }
 
-function readPlain(request: IncomingMessage, limitBytes: number, listener: BodyListener): void {
+function readPlain(request: BodySource, limitBytes: number, listener: BodyListener): void {
   let first: Buffer = empty
   let others: Buffer[] | null = null
   let sizeBytes = 0
+  let ended = false
+  const finish = (error: GatewayError | 'aborted' | null, body: Buffer): void => {
+    if (ended) return
+    ended = true
+    listener(error, body)
+  }
   const onData = (chunk: Buffer): void => {
     sizeBytes += chunk.length
     if (sizeBytes > limitBytes) {
       request.removeListener('data', onData)
-      request.removeListener('end', onEnd)
-      listener(tooLarge(limitBytes), empty)
+      finish(tooLarge(limitBytes), empty)
     } else if (first === empty) first = chunk
     else if (others === null) others = [first, chunk]
     else others.push(chunk)
   }
-  const onEnd = (): void => listener(null, others === null ? first : Buffer.concat(others, sizeBytes))
   request.on('data', onData)
-  request.on('end', onEnd)
-  // node:http destroys a request whose client went away, with an error where somebody listens.
-  request.on('error', () => {
-    if (sizeBytes <= limitBytes) listener('aborted', empty)
-  })
+  request.on('end', () => finish(null, others === null ? first : Buffer.concat(others, sizeBytes)))
+  request.on('error', () => finish('aborted', empty))
 }
 
 function readInflated(
-  request: IncomingMessage,
+  request: BodySource,
   encoding: Exclude<ContentEncoding, 'identity'>,
   limitBytes: number,
   listener: BodyListener,

@@ -6,7 +6,7 @@ import { checkTelemetry, type EventProblem } from './validate-telemetry.ts'
 /** What a stream asks of its events. Compiled once, at start. */
 export interface EventSchema {
   /** @returns null if the event fits. */
-  check(value: unknown): EventProblem | null
+  readonly check: (value: unknown) => EventProblem | null
 }
 
 /** A stream's `schema` setting, as the configuration has it. */
@@ -62,10 +62,12 @@ function compilerFor(jsonSchema: object | boolean): Ajv {
 
 /** Unknown keywords and formats are refused, so that a mistyped rule is not taken for one that holds. */
 const ajvOptions = {
-  strict: true,
+  strictSchema: true,
+  strictNumbers: true,
+  // Only matters of style: a schema that leaves a type out is a good one.
   strictTypes: false,
   strictTuples: false,
-  allowUnionTypes: true,
+  strictRequired: false,
   logger: false,
 } as const
 

@@ -20,12 +20,16 @@ export function registerBeacon(app: FastifyInstance, options: IngestRoutesOption
   registerPixel(app, options)
 }
 
-function registerPost(app: FastifyInstance, { targets, telemetry, limits }: IngestRoutesOptions): void {
+function registerPost(
+  app: FastifyInstance,
+  { targets, telemetry, limits, logger }: IngestRoutesOptions,
+): void {
   const route: IngestRoute = {
     transport: 'beacon',
     telemetry,
     timer: telemetry.httpTimer('POST', postPath),
     limits,
+    logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed({ reply, target }) {
       replyRaw(reply, 202, ['chute-delivery', target.producer.stream.delivery], '')
@@ -59,12 +63,16 @@ function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsup
   return 'text'
 }
 
-function registerPixel(app: FastifyInstance, { targets, telemetry, limits }: IngestRoutesOptions): void {
+function registerPixel(
+  app: FastifyInstance,
+  { targets, telemetry, limits, logger }: IngestRoutesOptions,
+): void {
   const route: IngestRoute = {
     transport: 'pixel',
     telemetry,
     timer: telemetry.httpTimer('GET', pixelPath),
     limits,
+    logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed({ reply, target }) {
       reply.hijack()

@@ -5,6 +5,7 @@ import type { BodyListener } from '../events/body-reader.ts'
 import type { BodyKind } from '../events/content-type.ts'
 import { decodeEvents } from '../events/decode.ts'
 import { EventBatch, type EventLimits } from '../events/event-batch.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
 import { admit, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
@@ -18,6 +19,7 @@ export interface IngestRoute {
   readonly telemetry: EdgeTelemetry
   readonly timer: HttpTimer
   readonly limits: EventLimits
+  readonly logger: Logger
   /** The stream's setting for this route. */
   onBufferFull(stream: StreamConfig): OnBufferFull
   /**
@@ -81,7 +83,7 @@ export class IngestExchange {
 
   /** Answers with a problem. The events of the request, where they are known, were all rejected. */
   fail(error: unknown): void {
-    const problem = toGatewayError(error)
+    const problem = toGatewayError(error, this.#route.logger)
     if (this.#batch !== null) {
       this.#bookRejected(this.#batch)
       if (this.#batch.good > 0)
@@ -125,7 +127,7 @@ export class IngestExchange {
     try {
       this.#observe(this.#route.succeed(this, batch, outcomes))
     } catch (error) {
-      this.#replyProblem(toGatewayError(error))
+      this.#replyProblem(toGatewayError(error, this.#route.logger))
     }
   }
 

@@ -4,6 +4,7 @@ import { GatewayError } from '../errors.ts'
 import { readBody } from '../events/body-reader.ts'
 import { bodyKindOf, supportedMediaTypes } from '../events/content-type.ts'
 import type { EventBatch } from '../events/event-batch.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
 import { isDelivered, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
@@ -16,6 +17,7 @@ export interface IngestRoutesOptions {
   readonly targets: StreamTargets
   readonly telemetry: EdgeTelemetry
   readonly limits: HttpLimits
+  readonly logger: Logger
 }
 
 const path = '/v1/streams/:stream'
@@ -25,12 +27,13 @@ const path = '/v1/streams/:stream'
  * bytes can be passed on as they came.
  */
 export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
-  const { targets, telemetry, limits } = options
+  const { targets, telemetry, limits, logger } = options
   const route: IngestRoute = {
     transport: 'http',
     telemetry,
     timer: telemetry.httpTimer('POST', path),
     limits,
+    logger,
     onBufferFull: (stream) => stream.onBufferFull,
     succeed,
   }

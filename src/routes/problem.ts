@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import { errorTable, GatewayError, type ErrorCode } from '../errors.ts'
 import { supportedEncodings } from '../events/inflate.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
 import { replyRawAndClose } from './raw-reply.ts'
 
 /** A problem as it is sent (RFC 9457, section 3). `code` is what clients branch on. */
@@ -42,11 +43,11 @@ function problemHeaders(error: GatewayError): string[] {
 
 /**
  * Whatever was thrown, as an error that a client may see. Fastify's own errors are translated by their status; anything
- * else is a bug, and its message stays here.
+ * else is a bug: it is logged, and its message stays here.
  */
-export function toGatewayError(error: unknown): GatewayError {
+export function toGatewayError(error: unknown, logger: Logger): GatewayError {
   if (error instanceof GatewayError) return error
-  const { statusCode, code } = error as Partial<FastifyError>
+  const { statusCode, code } = (error ?? {}) as Partial<FastifyError>
   if (code === 'FST_ERR_BAD_URL') {
     return new GatewayError('invalid_request', 'the path is not well-formed', { cause: error })
   }
@@ -56,5 +57,6 @@ export function toGatewayError(error: unknown): GatewayError {
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new GatewayError('invalid_request', 'the request cannot be read', { cause: error })
   }
+  logger.error({ err: error }, 'a request failed by a fault of the gateway')
   return new GatewayError('internal', 'this is a fault of the gateway', { cause: error })
 }

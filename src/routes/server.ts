@@ -37,14 +37,14 @@ export interface ServerOptions {
  * @throws Error if a stream's JSON Schema cannot be used.
  */
 export function buildServer(options: ServerOptions): FastifyInstance {
-  const { http, telemetry } = options
+  const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers)
   const app = createApp(options)
   app.register(async (events) => {
     registerCors(events, http.corsOrigins)
     if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit)
-    registerIngest(events, { targets, telemetry, limits: http.limits })
-    registerBeacon(events, { targets, telemetry, limits: http.limits })
+    registerIngest(events, { targets, telemetry, limits: http.limits, logger })
+    registerBeacon(events, { targets, telemetry, limits: http.limits, logger })
     registerPreflight(events, '/v1/streams/:stream')
     registerPreflight(events, '/v1/beacon/:stream')
   })
@@ -72,9 +72,13 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
     // The address nearest to us has hop 0.
     trustProxy: http.trustProxyHops === 0 ? false : (_address, hop) => hop < http.trustProxyHops,
     // From the first byte of a request to its last. node:http looks after all connections with one timer, and
-    // answerClientError makes a 408 of what it finds.
+    // answerClientError makes a 408 of what it finds. Of the two limits it takes the smaller for the header, whichever
+    // is which.
     requestTimeout: bodyTimeoutMs,
-    http: { connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)) },
+    http: {
+      headersTimeout: bodyTimeoutMs,
+      connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)),
+    },
     // Longer than the 60 s of most load balancers, so that it is not us who closes a connection that they reuse.
     keepAliveTimeout: 72_000,
     // While closing, what arrives on open connections is still answered: with 503 shutting_down, by the producers.
@@ -82,7 +86,7 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
     forceCloseConnections: 'idle',
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, _request, reply) => {
-      replyProblem(reply, toGatewayError(error))
+      replyProblem(reply, toGatewayError(error, logger))
     },
     exposeHeadRoutes: true,
     routerOptions: { maxParamLength: 255 },
@@ -91,10 +95,14 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
   for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
+  // Connections that are busy now are to close once they are answered, and not when their keep-alive time is over.
+  app.addHook('preClose', (done) => {
+    app.server.keepAliveTimeout = 1
+    done()
+  })
   app.server.on('checkContinue', continueUnlessTooLarge(http.limits.bodyBytes, app))
   app.setErrorHandler((error, request, reply) => {
-    const problem = toGatewayError(error)
-    if (problem.code === 'internal') logger.error({ err: error, url: request.url }, 'a request failed')
+    const problem = toGatewayError(error, logger)
     const { url } = request.routeOptions
     if (url !== undefined && url.startsWith('/v1/'))
       telemetry.httpTimer(request.method, url).observe(problem.status, 0)

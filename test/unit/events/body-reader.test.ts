@@ -1,0 +1,108 @@
+import { Readable } from 'node:stream'
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { readBody, type BodySource } from '../../../src/events/body-reader.ts'
+
+function requestOf(chunks: readonly Buffer[], headers: BodySource['headers'] = {}): BodySource {
+  return Object.assign(Readable.from(chunks, { objectMode: false }), { headers })
+}
+
+/** What the listener is told: the code of an error, or the body. */
+async function read(request: BodySource, limitBytes = 1000): Promise<string | Buffer> {
+  return await new Promise((resolve, reject) => {
+    let calls = 0
+    readBody(request, limitBytes, (error, body) => {
+      if (++calls > 1) reject(new Error('told twice'))
+      if (error === null) resolve(body)
+      else resolve(error === 'aborted' ? error : error.code)
+    })
+  })
+}
+
+const text = Buffer.from('{"name":"a","value":1}')
+
+describe('a plain body', () => {
+  test('that comes in one piece is not copied', async () => {
+    expect(await read(requestOf([text]))).toBe(text)
+  })
+
+  test('that comes in pieces is put together', async () => {
+    expect(await read(requestOf([text.subarray(0, 3), text.subarray(3, 9), text.subarray(9)]))).toEqual(text)
+  })
+
+  test('that is empty is empty', async () => {
+    expect(await read(requestOf([]))).toHaveLength(0)
+  })
+
+  test('may be as large as the limit and not one byte larger', async () => {
+    expect(await read(requestOf([Buffer.alloc(600), Buffer.alloc(400)]))).toHaveLength(1000)
+    expect(await read(requestOf([Buffer.alloc(600), Buffer.alloc(401)]))).toBe('body_too_large')
+  })
+
+  test('whose length is announced above the limit is refused unread', async () => {
+    const request = requestOf([text], { 'content-length': '1001' })
+    expect(await read(request)).toBe('body_too_large')
+    expect(request.readableDidRead).toBe(false)
+  })
+
+  test('whose client goes away is aborted', async () => {
+    const request = Object.assign(new Readable({ read() {} }), { headers: {} })
+    const outcome = read(request)
+    request.push(text)
+    request.destroy(new Error('aborted'))
+    expect(await outcome).toBe('aborted')
+  })
+})
+
+describe('a compressed body', () => {
+  test.each([
+    ['gzip', gzipSync(text)],
+    ['x-gzip', gzipSync(text)],
+    ['GZIP', gzipSync(text)],
+    ['deflate', deflateSync(text)],
+    ['deflate', deflateRawSync(text)],
+    ['br', brotliCompressSync(text)],
+    ['identity', text],
+  ])('is inflated: %s', async (encoding, body) => {
+    const pieces = Array.from(body, (byte) => Buffer.of(byte))
+    expect(await read(requestOf(pieces, { 'content-encoding': encoding }))).toEqual(text)
+  })
+
+  test.each(['gzip, gzip', 'gzip, br', 'zstd', 'compress', 'identity, gzip', 'nonsense'])(
+    'is refused unread where it is %s',
+    async (encoding) => {
+      const request = requestOf([text], { 'content-encoding': encoding })
+      expect(await read(request)).toBe('unsupported_encoding')
+      expect(request.readableDidRead).toBe(false)
+    },
+  )
+
+  test.each([
+    ['gzip', gzipSync(text).subarray(0, -3)],
+    ['gzip', text],
+    ['deflate', Buffer.from([0xff, 0xff, 0xff])],
+    ['br', gzipSync(text)],
+  ])('that is no whole %s is invalid', async (encoding, body) => {
+    expect(await read(requestOf([body], { 'content-encoding': encoding }))).toBe('invalid_encoding')
+  })
+
+  test('that inflates above the limit is refused before it is inflated to its end', async () => {
+    const zeros = Buffer.alloc(64 * 1024 * 1024)
+    for (const [encoding, bomb] of [
+      ['gzip', gzipSync(zeros, { level: 1 })],
+      ['deflate', deflateSync(zeros, { level: 1 })],
+    ] as const) {
+      const pieces = Array.from({ length: Math.ceil(bomb.length / 1024) }, (_, n) =>
+        bomb.subarray(n * 1024, (n + 1) * 1024),
+      )
+      const request = requestOf(pieces, { 'content-encoding': encoding })
+      expect(await read(request, 100_000)).toBe('body_too_large')
+      expect(request.readableEnded, 'most of it is still to be read').toBe(false)
+    }
+  })
+
+  test('that is itself above the limit is refused', async () => {
+    const body = gzipSync(Buffer.from(Array.from({ length: 3000 }, (_, n) => (n * 7919) % 251)), { level: 0 })
+    expect(await read(requestOf([body], { 'content-encoding': 'gzip' }), 2000)).toBe('body_too_large')
+  })
+})

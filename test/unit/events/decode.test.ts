@@ -1,0 +1,192 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { BodyKind } from '../../../src/events/content-type.ts'
+import { decodeEvents, type EventSink } from '../../../src/events/decode.ts'
+import { GatewayError } from '../../../src/errors.ts'
+
+/** What a body decodes to: for each event its bytes as text, its value, or the detail of its error. */
+interface Decoded {
+  readonly texts: string[]
+  readonly values: unknown[]
+  readonly errors: string[]
+}
+
+function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): Decoded {
+  const bytes = Buffer.from(body)
+  const decoded: Decoded = { texts: [], values: [], errors: [] }
+  const sink: EventSink = {
+    event(value, start, end) {
+      decoded.values.push(value)
+      decoded.texts.push(bytes.toString('utf8', start, end))
+    },
+    invalidJson: (detail) => decoded.errors.push(detail),
+  }
+  decodeEvents(bytes, kind, sink)
+  return decoded
+}
+
+function codeOf(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): string {
+  try {
+    decode(body, kind)
+  } catch (error) {
+    if (error instanceof GatewayError) return error.code
+    throw error
+  }
+  return 'none'
+}
+
+/** JSON texts of a value as clients write them: with and without spaces, escapes, and big numbers. */
+const jsonText = fc
+  .tuple(fc.jsonValue({ maxDepth: 4 }), fc.constantFrom(0, 1, 2), fc.boolean())
+  .map(([value, indent, escaped]) => {
+    const text = JSON.stringify(value, null, indent)
+    return escaped
+      ? text.replaceAll(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      : text
+  })
+const whitespace = fc.string({ unit: fc.constantFrom(' ', '\n', '\t', '\r'), maxLength: 3 })
+const isBatch = (text: string): boolean => text.startsWith('[')
+
+describe('a single event', () => {
+  test('is passed on byte for byte, without the whitespace around it', () => {
+    fc.assert(
+      fc.property(
+        jsonText.filter((text) => !isBatch(text)),
+        whitespace,
+        whitespace,
+        (text, before, after) => {
+          const { texts, values } = decode(before + text + after, 'json')
+          expect(texts).toEqual([text])
+          expect(values).toEqual([JSON.parse(text)])
+        },
+      ),
+    )
+  })
+
+  test('keeps integers that a double cannot hold, repeated keys and escapes', () => {
+    const text = String.raw`{"n":12345678901234567890,"n":1.0e2,"s":"\u0041\/","é":"ü"}`
+    expect(decode(text, 'json').texts).toEqual([text])
+  })
+
+  test('may follow a byte order mark', () => {
+    expect(decode('\u{feff}{"a":1}', 'json').texts).toEqual(['{"a":1}'])
+  })
+
+  test('of which a key is repeated is judged by the last one', () => {
+    expect(decode('{"a":1,"a":2}', 'json').values).toEqual([{ a: 2 }])
+  })
+})
+
+describe('an array', () => {
+  test('gives each element byte for byte, in order', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(whitespace, jsonText, whitespace), { minLength: 1 }),
+        whitespace,
+        (elements, around) => {
+          const texts = elements.map(([, text]) => text)
+          const body = `${around}[${elements.map((parts) => parts.join('')).join(',')}]${around}`
+          const decoded = decode(body, 'json')
+          expect(decoded.texts).toEqual(texts)
+          expect(decoded.values).toEqual(texts.map((text) => JSON.parse(text) as unknown))
+        },
+      ),
+    )
+  })
+
+  test('is not misled by brackets, quotes and commas in strings', () => {
+    const texts = [String.raw`"]},\"[{\\"`, '{"a":"],["}', String.raw`"\\"`, '[1,[2]]', '""']
+    expect(decode(`[${texts.join(' , ')}]`, 'json').texts).toEqual(texts)
+  })
+
+  test('without elements is an empty body', () => {
+    expect(codeOf(' [ ] ', 'json')).toBe('empty_body')
+  })
+
+  test('that nests a million levels deep does not end the process', () => {
+    const levels = 1_000_000
+    expect(decode('['.repeat(levels) + ']'.repeat(levels), 'json').texts).toHaveLength(1)
+    expect(codeOf('['.repeat(levels), 'json')).toBe('malformed_json')
+  })
+})
+
+describe('NDJSON', () => {
+  const line = jsonText.map((text) => text.replaceAll('\n', ' '))
+  const separator = fc.constantFrom('\n', '\r\n', '\n\n', '\n \t\r\n')
+
+  test('gives each line byte for byte, without line ends and whitespace around it', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(line, separator), { minLength: 1 }), (lines) => {
+        const texts = lines.map(([text]) => text)
+        const decoded = decode(lines.map((parts) => parts.join('')).join(''), 'ndjson')
+        expect(decoded.texts).toEqual(texts)
+        expect(decoded.values).toEqual(texts.map((text) => JSON.parse(text) as unknown))
+        expect(decoded.errors).toEqual([])
+      }),
+    )
+  })
+
+  test('makes a bad line the error of that line alone', () => {
+    const { texts, errors } = decode('{"a":1}\n{"a":\n{"b":2}', 'ndjson')
+    expect(texts).toEqual(['{"a":1}', '{"b":2}'])
+    expect(errors).toHaveLength(1)
+  })
+
+  test('does not make one event of a value that goes over two lines', () => {
+    expect(decode('{"a":1,\n"b":2}', 'ndjson').errors).toHaveLength(2)
+  })
+
+  test('takes no space but that of JSON: a no-break space is an error', () => {
+    expect(decode('\u00a0{"a":1}', 'ndjson').errors).toHaveLength(1)
+  })
+})
+
+describe('text whose type says nothing', () => {
+  test.each(['text', 'form'] as const)('is NDJSON as %s if its first line is an object', (kind) => {
+    const { texts, errors } = decode('{"a":1}\r\n{"b":2}\nx\n', kind)
+    expect(texts).toEqual(['{"a":1}', '{"b":2}'])
+    expect(errors).toHaveLength(1)
+  })
+
+  test('is JSON if it can be, over however many lines', () => {
+    expect(decode('{\n"a":1\n}', 'text').texts).toEqual(['{\n"a":1\n}'])
+  })
+
+  test('with a syntax error is malformed, and not a list of bad lines', () => {
+    expect(codeOf('{\n"a":1,\n}', 'text')).toBe('malformed_json')
+    expect(codeOf('[\n1,\n', 'text')).toBe('malformed_json')
+  })
+
+  test('is not NDJSON as application/json, and the detail says what to send', () => {
+    expect(() => decode('{"a":1}\n{"b":2}', 'json')).toThrow(/application\/x-ndjson/)
+  })
+})
+
+describe('bytes that are no text', () => {
+  test.each([
+    ['a lone continuation byte', [0x22, 0x80, 0x22]],
+    ['an overlong slash', [0x22, 0xc0, 0xaf, 0x22]],
+    ['a surrogate', [0x22, 0xed, 0xa0, 0x80, 0x22]],
+    ['UTF-16', [0xff, 0xfe, 0x7b, 0x00]],
+    ['a character cut off', [0x22, 0xe2, 0x82]],
+  ])('are refused: %s', (_name, bytes) => {
+    expect(codeOf(Buffer.from(bytes), 'json')).toBe('invalid_utf8')
+    expect(codeOf(Buffer.from(bytes), 'ndjson')).toBe('invalid_utf8')
+  })
+
+  test.each(['', ' \r\n\t', '\u{feff}'])('are an empty body where there is nothing: %j', (body) => {
+    expect(codeOf(body, 'json')).toBe('empty_body')
+    expect(codeOf(body, 'ndjson')).toBe('empty_body')
+  })
+
+  test('never lead to anything but events or a coded error', () => {
+    const kinds = fc.constantFrom('json', 'ndjson', 'text', 'form')
+    fc.assert(
+      fc.property(fc.uint8Array(), kinds, (bytes, kind) => {
+        expect(codeOf(Buffer.from(bytes), kind as 'json')).toMatch(
+          /^(none|empty_body|invalid_utf8|malformed_json)$/,
+        )
+      }),
+    )
+  })
+})

@@ -1,0 +1,62 @@
+import { describe, expect, test } from 'vitest'
+import { GatewayError } from '../../../src/errors.ts'
+import { decodeEvents } from '../../../src/events/decode.ts'
+import { EventBatch, type EventLimits } from '../../../src/events/event-batch.ts'
+import { compileEventSchema } from '../../../src/events/event-schema.ts'
+
+function batchOf(lines: string, limits: Partial<EventLimits> = {}, maxRecordBytes = 1000): EventBatch {
+  const batch = new EventBatch(Buffer.from(lines), {
+    schema: compileEventSchema('telemetry'),
+    limits: { eventBytes: 1000, eventsPerRequest: 1000, depth: 4, ...limits },
+    maxRecordBytes,
+  })
+  decodeEvents(batch.body, 'ndjson', batch)
+  return batch
+}
+
+const good = '{"name":"a","value":1,"source":"dé"}'
+
+describe('EventBatch', () => {
+  test('keeps the bytes and the key of good events and the place of each', () => {
+    const batch = batchOf(`${good}\nbad\n{"name":"b","value":2}`)
+    expect(batch).toMatchObject({ received: 3, rejected: 1, good: 2, keys: ['dé', null], keyBytes: [3, 0] })
+    expect([batch.indexOf(0), batch.indexOf(1)]).toEqual([0, 2])
+    expect(batch.body.toString('utf8', batch.starts[1], batch.ends[1])).toBe('{"name":"b","value":2}')
+  })
+
+  test('lists each rejected event with its code', () => {
+    const deep = '{"name":"a","value":1,"x":{"x":{"x":{"x":[]}}}}'
+    const batch = batchOf(`{\n{"name":1}\n${deep}\n{"name":"a","value":1,"__proto__":{}}`)
+    expect(batch.errors.map(({ index, code, pointer }) => [index, code, pointer])).toEqual([
+      [0, 'invalid_json', ''],
+      [1, 'invalid_event', '/name'],
+      [2, 'too_deep', ''],
+      [3, 'invalid_event', ''],
+    ])
+    expect(batch.errors[2]?.detail).toContain('4 levels')
+    expect(batch.errors[3]?.detail).toContain('__proto__')
+  })
+
+  test('lists a hundred errors and counts all', () => {
+    const batch = batchOf('{}\n'.repeat(150))
+    expect(batch.errors).toHaveLength(100)
+    expect(batch.rejected).toBe(150)
+    expect(batch.rejectedByCode).toEqual(new Map([['invalid_event', 150]]))
+  })
+
+  test('refuses an event above the limit of events, or above that of records with its key', () => {
+    const length = Buffer.byteLength(good)
+    expect(batchOf(good, { eventBytes: length }).good).toBe(1)
+    expect(batchOf(good, { eventBytes: length - 1 }).errors[0]?.code).toBe('event_too_large')
+    expect(batchOf(good, {}, length + 3).good).toBe(1)
+    expect(batchOf(good, {}, length + 2).errors[0]).toMatchObject({
+      code: 'event_too_large',
+      detail: `has ${length} bytes, and ${length - 1} is the most`,
+    })
+  })
+
+  test('refuses the request as a whole above the number of events', () => {
+    expect(batchOf(`${good}\n${good}`, { eventsPerRequest: 2 }).good).toBe(2)
+    expect(() => batchOf(`${good}\nbad\n${good}`, { eventsPerRequest: 2 })).toThrow(GatewayError)
+  })
+})
