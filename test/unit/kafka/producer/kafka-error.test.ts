@@ -1,0 +1,42 @@
+import { createRequire } from 'node:module'
+import { expect, test } from 'vitest'
+import {
+  isRetriable,
+  isStaleMetadata,
+  kafkaErrorName,
+  kafkaErrors,
+  mayBeStored,
+} from '../../../../src/kafka/producer/kafka-error.ts'
+
+const require = createRequire(import.meta.url)
+const { errorCodes } = require('kafkajs/src/protocol/error.js') as {
+  errorCodes: { type: string; code: number; retriable: boolean }[]
+}
+
+/** What kafkajs 2.2.4 lacks, or has otherwise than `org.apache.kafka.common.protocol.Errors`. */
+const unknownToKafkajs = new Set(['invalidRecord', 'producerFenced', 'unknownServerError'])
+
+test.each(Object.entries(kafkaErrors))('%s has the code that kafkajs gives it', (name, code) => {
+  if (name === 'none' || unknownToKafkajs.has(name)) return
+  const type = name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+  const theirs = errorCodes.find((error) => error.code === code)
+  const renamed: Record<string, string> = { NOT_LEADER_OR_FOLLOWER: 'NOT_LEADER_FOR_PARTITION' }
+  expect([type, renamed[type], `${type}_EXCEPTION`, type.replace('_EXCEPTION', '')]).toContain(theirs?.type)
+})
+
+test('what is stale can be tried again; what is final is neither', () => {
+  for (const code of Object.values(kafkaErrors))
+    if (isStaleMetadata(code)) expect(isRetriable(code)).toBe(true)
+  for (const code of [10, 18, 29, 31, 32, 87, 17]) expect(isRetriable(code)).toBe(false)
+  for (const code of [3, 5, 6, 7, 13, 19, 20]) expect(isRetriable(code)).toBe(true)
+})
+
+test('only errors that can follow an append leave it open whether a batch is stored', () => {
+  const open = Object.values(kafkaErrors).filter((code) => mayBeStored(code))
+  expect(open.toSorted((a, b) => a - b)).toEqual([-1, 7, 13, 20, 56])
+})
+
+test('names are for logs', () => {
+  expect(kafkaErrorName(29)).toBe('topicAuthorizationFailed')
+  expect(kafkaErrorName(1234)).toBe('error 1234')
+})
