@@ -16,7 +16,11 @@ if (location.hash.length > 1) document.getElementById(location.hash.slice(1))?.s
 
 function operationOf(method, path, operation) {
   const id = operation.operationId
-  const inputs = (operation.parameters ?? []).map(resolve).map((parameter) => inputOf(id, parameter))
+  // A page cannot compress what it sends; curl can.
+  const parameters = (operation.parameters ?? [])
+    .map(resolve)
+    .filter(({ name }) => name !== 'Content-Encoding')
+  const inputs = parameters.map((parameter) => inputOf(id, parameter))
   const body = operation.requestBody === undefined ? null : bodyInputs(id, operation.requestBody)
   const curl = element('pre', {})
   const reply = element('pre', { hidden: true })
@@ -55,8 +59,8 @@ function inputOf(operationId, parameter) {
   if (parameter.in === 'path') input.value = parameter.schema.examples?.[0] ?? ''
   if (parameter.name === 'name') input.value = 'page.view'
   if (parameter.name === 'value') input.value = '1'
-  // A page cannot compress what it sends; curl can.
-  const label = element('label', { textContent: `${parameter.name}: ${parameter.description}`, htmlFor: id })
+  const description = parameter.description.replaceAll('`', '')
+  const label = element('label', { textContent: `${parameter.name}: ${description}`, htmlFor: id })
   return { parameter, input, label }
 }
 

@@ -49,6 +49,3 @@ export const telemetrySchema = z
     id: shortTextSchema.optional().describe('To tell duplicates by'),
   })
   .describe('A telemetry event. Other fields pass through')
-
-/** An event that {@link telemetrySchema} accepts. */
-export type TelemetryEvent = z.infer<typeof telemetrySchema>

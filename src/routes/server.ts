@@ -103,9 +103,11 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
   app.server.on('checkContinue', continueUnlessTooLarge(http.limits.bodyBytes, app))
   app.setErrorHandler((error, request, reply) => {
     const problem = toGatewayError(error, logger)
+    // What is refused before a route's handler shows in its durations, as taking no time.
     const { url } = request.routeOptions
-    if (url !== undefined && url.startsWith('/v1/'))
+    if (url?.startsWith('/v1/') === true && request.method !== 'OPTIONS') {
       telemetry.httpTimer(request.method, url).observe(problem.status, 0)
+    }
     replyProblem(reply, problem)
   })
   registerNoRoute(app)

@@ -15,7 +15,7 @@ export interface TakenRecord {
 }
 
 /** A stream's configuration with the defaults of `metrics-realtime`. */
-export function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
+function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
   return {
     name: 'metrics-realtime',
     topic: 'metrics-realtime',
@@ -138,19 +138,5 @@ export class FakeBatch implements PendingBatch {
       ...settlement,
     }
     for (const listener of this.#listeners.splice(0)) listener(whole)
-  }
-}
-
-/** A producer that keeps nothing and always has room, for measuring. */
-export class NullProducer extends FakeProducer {
-  count = 0
-
-  override reserve(): boolean {
-    return true
-  }
-
-  override append(): PendingBatch {
-    this.count++
-    return this.batch
   }
 }

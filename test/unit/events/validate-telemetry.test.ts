@@ -72,7 +72,7 @@ describe('checkTelemetry refuses, and says where and why:', () => {
   })
 })
 
-test('the fast check and the schema agree on every value', () => {
+test('the fast check and the schema agree on every value', { timeout: 30_000 }, () => {
   const anything = fc.jsonValue({ maxDepth: 2 })
   const time = fc.oneof(
     fc.double(),
@@ -105,6 +105,6 @@ test('the fast check and the schema agree on every value', () => {
     fc.property(fc.oneof({ weight: 9, arbitrary: almostEvents }, anything), (value) => {
       expect(isTelemetry(value)).toBe(telemetrySchema.safeParse(value).success)
     }),
-    { numRuns: 2000 },
+    { numRuns: 500 },
   )
 })
