@@ -1,0 +1,182 @@
+import { createRequire } from 'node:module'
+import { describe, expect, test } from 'vitest'
+import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
+import {
+  decodeDescribeMaxMessageBytes,
+  decodeInitProducerId,
+  decodeListOffsets,
+  decodeMetadata,
+  decodeProduce,
+  encodeDescribeMaxMessageBytes,
+  encodeInitProducerId,
+  encodeListOffsets,
+  encodeMetadata,
+  encodeProduce,
+} from '../../../../src/kafka/producer/requests.ts'
+import type { WireRequest } from '../../../../src/kafka/producer/wire.ts'
+import { ModelReader, ModelWriter } from '../../../support/model-wire.ts'
+import { readBatch } from '../../../support/record-batch-reader.ts'
+
+const require = createRequire(import.meta.url)
+
+/** kafkajs's own request, encoded. */
+async function kafkajsBody(path: string, options: object): Promise<Buffer> {
+  const request = require(`kafkajs/src/protocol/requests/${path}/request.js`) as (options: object) => {
+    encode: () => Promise<{ buffer: Buffer }>
+  }
+  return (await request(options).encode()).buffer
+}
+
+function body({ chunks }: WireRequest): Buffer {
+  return Buffer.concat(chunks)
+}
+
+function batchOf(partition: number, value: string): RecordBatch {
+  const batch = new RecordBatch(partition, 0, Buffer.alloc(512), () => {})
+  batch.append(Buffer.from(value), 0, value.length, null, 0, 1_700_000_000_000, 512)
+  batch.close()
+  return batch
+}
+
+describe('Produce', () => {
+  test('carries acks, time-out, and each batch behind its partition', () => {
+    const request = encodeProduce('events', -1, 30_000, [batchOf(4, 'one'), batchOf(7, 'two')])
+    expect(request).toMatchObject({ apiKey: 0, apiVersion: 7 })
+    const reader = new ModelReader(body(request))
+    expect([reader.string(), reader.int16(), reader.int32()]).toEqual([null, -1, 30_000])
+    const topics = reader.array(() => ({
+      name: reader.string(),
+      batches: reader.array(() => [reader.int32(), readBatch(reader.bytes()).records![0]!.value]),
+    }))
+    reader.end()
+    expect(topics).toEqual([
+      {
+        name: 'events',
+        batches: [
+          [4, 'one'],
+          [7, 'two'],
+        ],
+      },
+    ])
+  })
+
+  test('the response is read as kafkajs reads it', async () => {
+    const payload = new ModelWriter().int32(1).string('events').int32(2)
+    payload.int32(4).int16(0).int64(1_234_567_890_123).int64(-1).int64(7)
+    payload.int32(7).int16(6).int64(-1).int64(-1).int64(-1).int32(250)
+    expect(decodeProduce(payload.done())).toEqual({
+      results: [
+        { partition: 4, errorCode: 0, baseOffset: 1_234_567_890_123n },
+        { partition: 7, errorCode: 6, baseOffset: -1n },
+      ],
+      throttleTimeMs: 250,
+    })
+    const { decode } = require('kafkajs/src/protocol/requests/produce/v7/response.js') as {
+      decode: (payload: Buffer) => Promise<{ topics: object[]; clientSideThrottleTime: number }>
+    }
+    expect(await decode(payload.done())).toMatchObject({
+      clientSideThrottleTime: 250,
+      topics: [{ partitions: [{ baseOffset: '1234567890123' }, { errorCode: 6 }] }],
+    })
+  })
+})
+
+describe('ListOffsets', () => {
+  test('is what kafkajs sends for the log end', async () => {
+    const topics = [
+      {
+        topic: 'events',
+        partitions: [
+          { partition: 0, timestamp: -1 },
+          { partition: 5, timestamp: -1 },
+        ],
+      },
+    ]
+    const theirs = await kafkajsBody('listOffsets/v2', { replicaId: -1, isolationLevel: 0, topics })
+    expect(body(encodeListOffsets('events', [0, 5]))).toEqual(theirs)
+  })
+
+  test('the response', () => {
+    const payload = new ModelWriter().int32(0).int32(1).string('events').int32(2)
+    payload.int32(0).int16(0).int64(-1).int64(99)
+    payload.int32(5).int16(6).int64(-1).int64(-1)
+    expect(decodeListOffsets(payload.done())).toEqual([
+      { partition: 0, errorCode: 0, logEndOffset: 99n },
+      { partition: 5, errorCode: 6, logEndOffset: -1n },
+    ])
+  })
+})
+
+describe('Metadata', () => {
+  test('is what kafkajs sends without creating topics', async () => {
+    const theirs = await kafkajsBody('metadata/v5', { topics: ['a', 'ü'], allowAutoTopicCreation: false })
+    expect(body(encodeMetadata(['a', 'ü']))).toEqual(theirs)
+  })
+
+  test('the response, with a topic that is missing and a partition without a leader', () => {
+    const payload = new ModelWriter().int32(0).int32(1).int32(1).string('host').int32(9092).string('rack')
+    payload.string('cluster').int32(1).int32(2)
+    payload.int16(0).string('events').int8(0).int32(2)
+    payload.int16(0).int32(1).int32(1).int32(2).int32(1).int32(2).int32(1).int32(1).int32(0)
+    payload.int16(5).int32(0).int32(-1).int32(0).int32(0).int32(1).int32(2)
+    payload.int16(3).string('missing').int8(0).int32(0)
+    expect(decodeMetadata(payload.done())).toEqual({
+      brokers: [{ nodeId: 1, host: 'host', port: 9092 }],
+      topics: [
+        {
+          name: 'events',
+          errorCode: 0,
+          partitions: [
+            { partition: 1, leader: 1 },
+            { partition: 0, leader: -1 },
+          ],
+        },
+        { name: 'missing', errorCode: 3, partitions: [] },
+      ],
+    })
+  })
+})
+
+describe('DescribeConfigs', () => {
+  test('is what kafkajs sends', async () => {
+    const resources = ['a', 'b'].map((name) => ({ type: 2, name, configNames: ['max.message.bytes'] }))
+    const theirs = await kafkajsBody('describeConfigs/v1', { resources, includeSynonyms: false })
+    expect(body(encodeDescribeMaxMessageBytes(['a', 'b']))).toEqual(theirs)
+  })
+
+  test('the response, with synonyms and with a topic that may not be read', () => {
+    const payload = new ModelWriter().int32(0).int32(2)
+    payload.int16(0).string(null).int8(2).string('a').int32(1)
+    payload.string('max.message.bytes').string('2000').int8(0).int8(1).int8(0)
+    payload.int32(1).string('max.message.bytes').string('1000').int8(5)
+    payload.int16(29).string('no').int8(2).string('b').int32(0)
+    expect([...decodeDescribeMaxMessageBytes(payload.done())]).toEqual([['a', 2000]])
+  })
+})
+
+describe('InitProducerId', () => {
+  test('is what kafkajs sends without a transaction', async () => {
+    const theirs = await kafkajsBody('initProducerId/v1', {
+      transactionalId: null,
+      transactionTimeout: 60_000,
+    })
+    expect(body(encodeInitProducerId())).toEqual(theirs)
+  })
+
+  test('the response', () => {
+    const payload = new ModelWriter()
+      .int32(0)
+      .int16(0)
+      .int64(2n ** 40n)
+      .int16(3)
+    expect(decodeInitProducerId(payload.done())).toEqual({ errorCode: 0, producerId: 2n ** 40n, epoch: 3 })
+  })
+})
+
+test.each([
+  ['Produce', decodeProduce, new ModelWriter().int32(1).string('events').int32(1).int32(0)],
+  ['ListOffsets', decodeListOffsets, new ModelWriter().int32(0).int32(1).int16(200)],
+  ['Metadata', decodeMetadata, new ModelWriter().int32(0).int32(2 ** 30)],
+] as const)('a response to %s that ends too early is a RangeError', (_name, decode, payload) => {
+  expect(() => decode(payload.done())).toThrow(RangeError)
+})
