@@ -1,0 +1,332 @@
+import { randomBytes } from 'node:crypto'
+import { gunzipSync } from 'node:zlib'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { ProducerConfig } from '../../../../src/config/config.ts'
+import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
+import { BatchBuffers } from '../../../../src/kafka/producer/batch-buffers.ts'
+import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
+import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
+import type { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
+import { seededRandom } from '../../../support/fault-run.ts'
+import { producerConfig } from '../../../support/producer-fixture.ts'
+import { readBatch, readRecords } from '../../../support/record-batch-reader.ts'
+import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
+
+beforeEach(() => {
+  useVirtualClock()
+  vi.spyOn(Math, 'random').mockImplementation(seededRandom(1))
+})
+afterEach(() => {
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+})
+
+function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
+  const memory = new BufferMemory(10_000_000)
+  const onReady = vi.fn()
+  const config = producerConfig(overrides)
+  const accumulator = new Accumulator({ config, memory, buffers: new BatchBuffers(1 << 20), onReady })
+  accumulator.partitionCount = partitionCount
+  const append = (value: string, key: string | null = null): RecordBatch => {
+    const body = Buffer.from(value)
+    const sizeBytes = recordSizeUpperBound(key === null ? 0 : Buffer.byteLength(key), body.length)
+    memory.reserve(sizeBytes)
+    return accumulator.append(body, 0, body.length, key, Date.now(), sizeBytes)
+  }
+  /** Takes every batch that is due, partition by partition. */
+  const drain = (): RecordBatch[] => {
+    const batches: RecordBatch[] = []
+    for (const queue of accumulator.queues) {
+      while (accumulator.peek(queue, performance.now()) !== null) batches.push(queue.take()!)
+    }
+    return batches
+  }
+  return { accumulator, memory, onReady, append, drain }
+}
+
+function recordsOf(batch: RecordBatch): { key: string | null; value: string }[] {
+  return readBatch(batch.seal()).records!.map(({ key, value }) => ({ key, value }))
+}
+
+describe('a batch becomes due', () => {
+  test('linger.ms after its first record, and not before', async () => {
+    const { append, drain, onReady } = setUp({ lingerMs: 50 })
+    append('a')
+    await pass(30)
+    append('b')
+    expect(drain()).toEqual([])
+    await pass(19)
+    expect(drain()).toEqual([])
+    expect(onReady).not.toHaveBeenCalled()
+    await pass(1)
+    expect(onReady).toHaveBeenCalled()
+    expect(drain().map(({ recordCount }) => recordCount)).toEqual([2])
+  })
+
+  test('each by its own clock, with one timer for all', async () => {
+    const { append, drain } = setUp({ lingerMs: 50 }, 2)
+    const [first, second] = ['a', 'b', 'c', 'd', 'e'].toSorted(
+      (a, b) => partitionForKey(Buffer.from(a), 1, 2) - partitionForKey(Buffer.from(b), 1, 2),
+    ) as [string, string]
+    const other = ['a', 'b', 'c', 'd', 'e'].findLast((key) => partitionForKey(Buffer.from(key), 1, 2) === 1)!
+    expect(second).toBeDefined()
+    append('1', first)
+    await pass(20)
+    append('2', other)
+    expect(vi.getTimerCount()).toBe(1)
+    await pass(30)
+    expect(drain()).toHaveLength(1)
+    await pass(19)
+    expect(drain()).toHaveLength(0)
+    await pass(2)
+    expect(drain()).toHaveLength(1)
+  })
+
+  test('at once with linger.ms 0', () => {
+    const { append, drain, onReady } = setUp({ lingerMs: 0 })
+    append('a')
+    expect(onReady).toHaveBeenCalledOnce()
+    expect(drain()).toHaveLength(1)
+  })
+
+  test('when the next record would pass batch.size', () => {
+    const { append, drain, onReady } = setUp({ lingerMs: 5_000, batchSizeBytes: 300 })
+    for (let i = 0; i < 10; i++) append('x'.repeat(50))
+    expect(onReady).toHaveBeenCalled()
+    const batches = drain()
+    expect(batches.length).toBeGreaterThan(1)
+    for (const batch of batches) expect(batch.sizeBytes).toBeLessThanOrEqual(300)
+  })
+
+  test('with a flush', () => {
+    const { append, drain, accumulator } = setUp({ lingerMs: 5_000 })
+    append('a')
+    accumulator.flush()
+    expect(drain()).toHaveLength(1)
+  })
+})
+
+describe('records without a key', () => {
+  test('stick to one partition until its batch is closed, then go to another (KIP-480)', async () => {
+    const { append, drain } = setUp({ lingerMs: 5, batchSizeBytes: 1_000 }, 4)
+    const partitions: number[] = []
+    for (let i = 0; i < 200; i++) partitions.push(append('x'.repeat(50)).partition)
+    const runs = partitions.filter((partition, index) => partition !== partitions[index - 1])
+    expect(runs.length).toBeGreaterThan(10)
+    expect(runs.length).toBeLessThan(25)
+    expect(new Set(runs)).toEqual(new Set([0, 1, 2, 3]))
+    const before = append('x').partition
+    await pass(10)
+    drain()
+    expect(append('x').partition).not.toBe(before)
+  })
+
+  test('never overwrite or lose an open batch of records that have one', () => {
+    const record = fc.record({
+      key: fc.option(fc.constantFrom('a', 'b', 'c', 'd', 'e')),
+      padding: fc.nat(400),
+      drains: fc.integer({ min: 0, max: 9 }).map((digit) => digit === 0),
+    })
+    fc.assert(
+      fc.property(fc.array(record, { maxLength: 120 }), fc.integer({ min: 1, max: 5 }), (records, count) => {
+        const { append, drain, accumulator, memory } = setUp({ lingerMs: 60_000, batchSizeBytes: 500 }, count)
+        const batches: RecordBatch[] = []
+        const appended = new Map<RecordBatch, number>()
+        for (const [index, { key, padding, drains }] of records.entries()) {
+          const batch = append(`${index} `.padEnd(padding), key)
+          appended.set(batch, (appended.get(batch) ?? 0) + 1)
+          if (drains) batches.push(...drain())
+        }
+        accumulator.flush()
+        batches.push(...drain())
+        expect(new Set(batches).size).toBe(batches.length)
+        for (const batch of batches) expect(batch.recordCount).toBe(appended.get(batch))
+        const byPartition = new Map<number, { key: string | null; value: string }[]>()
+        for (const batch of batches) {
+          const seen = byPartition.get(batch.partition) ?? []
+          byPartition.set(batch.partition, [...seen, ...recordsOf(batch)])
+        }
+        const found = [...byPartition.values()].flat().map(({ value }) => Number.parseInt(value, 10))
+        expect(found.toSorted((a, b) => a - b)).toEqual(records.map((_, index) => index))
+        for (const [partition, seen] of byPartition) {
+          const ids = seen.map(({ value }) => Number.parseInt(value, 10))
+          expect(ids).toEqual(ids.toSorted((a, b) => a - b))
+          for (const { key } of seen)
+            if (key !== null) expect(partitionForKey(Buffer.from(key), key.length, count)).toBe(partition)
+        }
+        // What is not given back is what the batches weigh.
+        const weight = batches.reduce((sum, batch) => sum + batch.sizeBytes, 0)
+        expect(memory.totalBytes - memory.availableBytes).toBe(weight)
+      }),
+    )
+  })
+})
+
+test('keys of any length and script go whole into the batch and to the partition that their bytes give', () => {
+  const { append, drain, accumulator } = setUp({ batchSizeBytes: 1 << 20 }, 7)
+  const keys = ['', 'ключ', '🔑'.repeat(400), 'k'.repeat(1_365), 'k'.repeat(1_366), 'é'.repeat(50_000)]
+  for (const key of keys) append('v', key)
+  accumulator.flush()
+  const found = drain().flatMap((batch) => recordsOf(batch).map(({ key }) => [batch.partition, key]))
+  expect(found.toSorted(byKey)).toEqual(
+    keys.map((key) => [partitionForKey(Buffer.from(key), Buffer.byteLength(key), 7), key]).toSorted(byKey),
+  )
+})
+
+function byKey([, a]: (string | number | null)[], [, b]: (string | number | null)[]): number {
+  return String(a) < String(b) ? -1 : 1
+}
+
+test('no batch passes max.message.bytes once that is known', () => {
+  const { append, drain, accumulator } = setUp({ batchSizeBytes: 32_768 })
+  accumulator.batchSizeLimitBytes = 400
+  for (let i = 0; i < 20; i++) append('x'.repeat(100))
+  accumulator.flush()
+  for (const batch of drain()) expect(batch.sizeBytes).toBeLessThanOrEqual(400)
+})
+
+describe('takeExpired', () => {
+  test('takes what was opened too long ago, the open batch too, and leaves the rest in order', async () => {
+    const { append, drain, accumulator } = setUp({ lingerMs: 60_000, batchSizeBytes: 300 })
+    for (let i = 0; i < 6; i++) {
+      append(`${i}`.padEnd(150))
+      await pass(100)
+    }
+    const expired = accumulator.takeExpired(performance.now(), 350)
+    expect(expired.flatMap((batch) => batch.recordCount)).toEqual([1, 1, 1])
+    accumulator.flush()
+    expect(
+      drain()
+        .flatMap(recordsOf)
+        .map(({ value }) => Number(value)),
+    ).toEqual([3, 4, 5])
+    append('open')
+    await pass(400)
+    expect(accumulator.takeExpired(performance.now(), 350)).toHaveLength(1)
+    expect(drain()).toEqual([])
+  })
+})
+
+test('takeAll takes everything, and leaves no timer', () => {
+  const { append, drain, accumulator } = setUp({ lingerMs: 50, batchSizeBytes: 300 }, 3)
+  for (let i = 0; i < 30; i++) append('x'.repeat(100), `${i}`)
+  const batches = accumulator.takeAll()
+  expect(batches.reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(30)
+  expect(drain()).toEqual([])
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('shrink takes what waits for the partitions that are gone and no more goes there', () => {
+  const { append, accumulator } = setUp({ lingerMs: 50 }, 4)
+  for (let i = 0; i < 40; i++) append('x', `${i}`)
+  append('no key')
+  const gone = accumulator.shrink(1)
+  expect(gone.map(({ partition }) => partition)).toEqual([1, 2, 3])
+  for (let i = 0; i < 40; i++) expect(append('x', `${i}`).partition).toBe(0)
+  expect(append('no key').partition).toBe(0)
+})
+
+describe('a queue', () => {
+  test('of many batches is taken in order', () => {
+    const { append, accumulator } = setUp({ lingerMs: 5_000, batchSizeBytes: 100 })
+    for (let i = 0; i < 3_000; i++) append(`${i}`.padEnd(60))
+    const taken: RecordBatch[] = []
+    const queue = accumulator.queues[0]!
+    for (let batch = queue.take(); batch !== null; batch = queue.take()) taken.push(batch)
+    expect(taken.flatMap(recordsOf).map(({ value }) => Number(value))).toEqual(
+      Array.from({ length: 2_999 }, (_, index) => index),
+    )
+    expect(queue.isEmpty).toBe(true)
+  })
+})
+
+describe('compression', () => {
+  beforeEach(() => vi.useRealTimers())
+
+  test('keeps the order of batches, whichever the codec is done with first', async () => {
+    const { append, drain, accumulator } = setUp({
+      compressionType: 'gzip',
+      lingerMs: 0,
+      batchSizeBytes: 150_000,
+    })
+    append('large '.repeat(30_000))
+    append('small '.repeat(20))
+    accumulator.flush()
+    const batches: RecordBatch[] = []
+    await vi.waitFor(() => {
+      batches.push(...drain())
+      expect(batches).toHaveLength(2)
+    })
+    const values = batches.map((batch) => {
+      const { attributes, recordsBytes, recordCount, isCrcRight } = readBatch(batch.seal())
+      expect({ attributes, isCrcRight }).toEqual({ attributes: 1, isCrcRight: true })
+      return readRecords(gunzipSync(recordsBytes), recordCount, 0)[0]!.value.slice(0, 5)
+    })
+    expect(values).toEqual(['large', 'small'])
+  })
+
+  test('gives back what it saves', async () => {
+    const { append, drain, accumulator, memory } = setUp({ compressionType: 'lz4', lingerMs: 0 })
+    append('x'.repeat(20_000))
+    accumulator.flush()
+    await vi.waitFor(() => expect(drain()).toHaveLength(1))
+    expect(memory.totalBytes - memory.availableBytes).toBeLessThan(1_000)
+  })
+
+  test.each(['gzip', 'snappy', 'lz4'] as const)(
+    'never makes a batch larger than it was (%s), or the broker might refuse it',
+    async (compressionType) => {
+      const { accumulator, memory, drain } = setUp({ compressionType, lingerMs: 0 })
+      const noise = randomBytes(100_000)
+      const sizeBytes = recordSizeUpperBound(0, noise.length)
+      memory.reserve(sizeBytes)
+      const batch = accumulator.append(noise, 0, noise.length, null, Date.now(), sizeBytes)
+      accumulator.flush()
+      await vi.waitFor(() => expect(drain()).toHaveLength(1))
+      expect(batch.sizeBytes).toBeLessThanOrEqual(sizeBytes)
+      expect(readBatch(batch.seal())).toMatchObject({ attributes: 0, isCrcRight: true })
+      expect(memory.totalBytes - memory.availableBytes).toBe(batch.sizeBytes)
+    },
+  )
+
+  test('a batch that expires under the codec stays expired', async () => {
+    const { append, accumulator, onReady } = setUp({
+      compressionType: 'gzip',
+      lingerMs: 0,
+      batchSizeBytes: 200,
+    })
+    append('x'.repeat(200))
+    const batch = append('y')
+    accumulator.flush()
+    const [taken] = accumulator.takeAll()
+    taken!.state = 'settled'
+    taken!.release()
+    onReady.mockClear()
+    await vi.waitFor(() => expect(onReady).toHaveBeenCalled())
+    expect(taken!.state).toBe('settled')
+    expect(batch.state).toBe('open')
+  })
+})
+
+describe('a codec that fails', () => {
+  test('leaves the batch as it is: it goes uncompressed', async () => {
+    vi.useRealTimers()
+    vi.resetModules()
+    vi.doMock('lz4-napi', () => ({ compressFrame: async () => await Promise.reject(new Error('broken')) }))
+    const { Accumulator: Mocked } = await import('../../../../src/kafka/producer/accumulator.ts')
+    vi.doUnmock('lz4-napi')
+    const memory = new BufferMemory(10_000)
+    const accumulator = new Mocked({
+      config: producerConfig({ compressionType: 'lz4', lingerMs: 0 }),
+      memory,
+      buffers: new BatchBuffers(0),
+      onReady: () => {},
+    })
+    accumulator.append(Buffer.from('value'), 0, 5, null, 1_700_000_000_000, recordSizeUpperBound(0, 5))
+    const queue = accumulator.queues[0]!
+    await vi.waitFor(() => expect(accumulator.peek(queue, performance.now() + 1)).not.toBeNull())
+    expect(readBatch(queue.take()!.seal())).toMatchObject({ attributes: 0, records: [{ value: 'value' }] })
+  })
+})

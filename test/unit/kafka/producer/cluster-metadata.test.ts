@@ -1,0 +1,202 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { ClusterMetadata } from '../../../../src/kafka/producer/cluster-metadata.ts'
+import { ModelCluster } from '../../../support/model-broker.ts'
+import { LogKeeper } from '../../../support/producer-fixture.ts'
+import { pass, passUntil, settlePromises, useVirtualClock } from '../../../support/virtual-clock.ts'
+
+let metadata: ClusterMetadata
+let logs: LogKeeper
+
+beforeEach(() => useVirtualClock())
+afterEach(() => {
+  metadata.stop()
+  vi.useRealTimers()
+})
+
+function follow(cluster: ModelCluster, topics: string[], bootstrap = [1]): ClusterMetadata {
+  logs = new LogKeeper()
+  metadata = new ClusterMetadata({
+    transport: cluster,
+    bootstrap: bootstrap.map((nodeId) => ({ host: `node-${nodeId}`, port: 9092 })),
+    topics,
+    maxAgeMs: 5_000,
+    logger: logs,
+  })
+  return metadata
+}
+
+function looks(cluster: ModelCluster): number[] {
+  return cluster.requests.filter(({ api }) => api === 'Metadata').map(({ atMs }) => atMs)
+}
+
+test('a topic is unseen, then known with its leaders and its limit', async () => {
+  const cluster = new ModelCluster([1, 2])
+  cluster.createTopic('events', 3).maxMessageBytes = 2_000
+  follow(cluster, ['events']).start()
+  expect(metadata.topic('events').status).toBe('unseen')
+  await pass(20)
+  expect(metadata.topic('events')).toEqual({ status: 'known', leaders: [1, 2, 1], maxMessageBytes: 2_000 })
+  expect(metadata.broker(2)).toEqual({ host: 'node-2', port: 9092 })
+  expect(metadata.broker(3)).toBeNull()
+  expect(metadata.everConnected).toBe(true)
+})
+
+test('a topic that is missing, and one that is forbidden, are told as such and leave the other alone', async () => {
+  const cluster = new ModelCluster([1])
+  cluster.createTopic('events', 1)
+  cluster.createTopic('secret', 1).isForbidden = true
+  follow(cluster, ['events', 'secret', 'missing']).start()
+  await pass(20)
+  expect(metadata.topic('events').status).toBe('known')
+  expect(metadata.topic('secret').status).toBe('not_authorized')
+  expect(metadata.topic('missing').status).toBe('unknown_topic')
+  await pass(20_000)
+  const warnings = logs.lines.filter(({ level }) => level === 'warn')
+  expect(warnings.map(({ fields }) => (fields as { topic: string }).topic).toSorted()).toEqual([
+    'missing',
+    'secret',
+  ])
+})
+
+describe('it looks again', () => {
+  test('every metadata.max.age.ms, and not more often', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(20_500)
+    expect(looks(cluster)).toHaveLength(5)
+  })
+
+  test('soon after it is told to, once for many calls, never twice within 100 ms', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(1_000)
+    for (let i = 0; i < 500; i++) {
+      metadata.refresh()
+      metadata.refresh()
+      await pass(2)
+    }
+    const times = looks(cluster).slice(1)
+    expect(times.length).toBeGreaterThan(5)
+    expect(times.length).toBeLessThanOrEqual(11)
+    times.slice(1).forEach((time, index) => expect(time - times[index]!).toBeGreaterThanOrEqual(100))
+  })
+
+  test('at once while a partition has no leader', async () => {
+    const cluster = new ModelCluster([1, 2])
+    cluster.createTopic('events', 2)
+    cluster.fenceAfterMs = 0
+    follow(cluster, ['events']).start()
+    await pass(100)
+    cluster.kill(2)
+    await passUntil(() => metadata.topic('events').leaders[1] === -1, 6_000)
+    cluster.moveLeader('events', 1, 1)
+    await passUntil(() => metadata.topic('events').leaders[1] === 1, 300)
+  })
+
+  test('reads max.message.bytes again every half minute', async () => {
+    const cluster = new ModelCluster([1])
+    const topic = cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    topic.maxMessageBytes = 777
+    await pass(29_000)
+    expect(metadata.topic('events').maxMessageBytes).not.toBe(777)
+    await pass(7_000)
+    expect(metadata.topic('events').maxMessageBytes).toBe(777)
+    expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(2)
+  })
+})
+
+describe('with brokers away', () => {
+  test('it goes on with another bootstrap broker', async () => {
+    const cluster = new ModelCluster([1, 2])
+    cluster.createTopic('events', 1)
+    cluster.kill(1)
+    follow(cluster, ['events'], [1, 2]).start()
+    await passUntil(() => metadata.everConnected, 1_000)
+  })
+
+  test('it tries with growing pauses, and connects by itself when one comes', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    cluster.kill(1)
+    follow(cluster, ['events']).start()
+    await pass(60_000)
+    expect(metadata.everConnected).toBe(false)
+    expect(cluster.connects.length).toBeGreaterThan(60)
+    expect(cluster.connects.length).toBeLessThan(250)
+    cluster.restart(1)
+    await passUntil(() => metadata.topic('events').status === 'known', 1_000)
+  })
+
+  test('a broker that hangs is left after three seconds', async () => {
+    const cluster = new ModelCluster([1, 2])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    cluster.stop(1)
+    await pass(12_000)
+    expect(cluster.requests.filter(({ api, nodeId }) => api === 'Metadata' && nodeId === 2)).not.toHaveLength(
+      0,
+    )
+  })
+
+  test('what was known stays known', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 2)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    cluster.kill(1)
+    await pass(10_000)
+    expect(metadata.topic('events')).toMatchObject({ status: 'known', leaders: [1, 1] })
+  })
+})
+
+describe('connections', () => {
+  test('one that has to authenticate again is replaced and closed', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    cluster.expireSessions()
+    await pass(6_000)
+    expect([...cluster.connections].map(({ isOpen }) => isOpen)).toEqual([false, true])
+  })
+
+  test('stop closes the one that is open', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    metadata.stop()
+    expect([...cluster.connections].map(({ isOpen }) => isOpen)).toEqual([false])
+    await pass(10)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('stop while it connects leaves none open', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    cluster.responseMs = 100
+    follow(cluster, ['events']).start()
+    await pass(10)
+    metadata.stop()
+    await pass(1_000)
+    await settlePromises()
+    expect([...cluster.connections].filter(({ isOpen }) => isOpen)).toEqual([])
+    expect(looks(cluster)).toEqual([])
+  })
+})
+
+test('listeners hear of each look', async () => {
+  const cluster = new ModelCluster([1])
+  cluster.createTopic('events', 1)
+  follow(cluster, ['events'])
+  const listener = vi.fn()
+  metadata.onChange(listener)
+  metadata.start()
+  await pass(100)
+  expect(listener).toHaveBeenCalledOnce()
+})
