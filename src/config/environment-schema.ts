@@ -39,7 +39,7 @@ export const environmentShape = {
   KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).default(1),
 
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
-  CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
+  CHUTE_DATA_DIR: dataDir().nullable().default(null),
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
   WORKERS: workers().default(1),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -83,6 +83,17 @@ function pem() {
 function secret() {
   return setting<string>((value) =>
     typeof value === 'string' ? value : new Refusal('is not a text', 'Give a text.'),
+  )
+}
+
+/** Refused while nothing writes to it: who sets it relies on a 202 that survives a crash. */
+function dataDir() {
+  return setting<string>(
+    () =>
+      new Refusal(
+        'is set; this version keeps accepted events in memory only, so they would not survive a crash',
+        'Leave it out.',
+      ),
   )
 }
 

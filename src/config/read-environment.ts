@@ -13,7 +13,8 @@ export function readEnvironment(
   const input: Record<string, string | undefined> = {}
   for (const name of Object.keys(environmentShape)) input[name] = env[name] === '' ? undefined : env[name]
   for (const name of fileVariables) {
-    input[name] ??= readVariableFile(name, env, readFile, problems)
+    const fromFile = readVariableFile(name, env, readFile, problems)
+    input[name] ??= fromFile
   }
   const values = readFields(environmentShape, input, (name) => name, problems)
   refuseNearMisses(env, problems)

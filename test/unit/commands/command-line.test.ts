@@ -1,0 +1,132 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
+import { version } from '../../../src/version.ts'
+
+// Each test starts a process, which is slow where many run side by side.
+const limit = { timeout: 30_000 }
+const command = ['--import', 'tsx', 'src/main.ts']
+const folder = mkdtempSync(join(tmpdir(), 'chute-config-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+interface Run {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** An environment without what the tests' own could have of ours. */
+function environment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return { PATH: process.env['PATH'], ...env }
+}
+
+async function chute(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
+  return await new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [...command, ...args],
+      { env: environment(env) },
+      (_, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
+    )
+  })
+}
+
+describe('chute', limit, () => {
+  test('--help lists the commands, and --version says which it is', async () => {
+    const [help, shown] = await Promise.all([chute(['--help']), chute(['--version'])])
+    expect(help).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/serve[^]*check[^]*kafka/),
+      stderr: '',
+    })
+    expect(shown).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+  })
+
+  test('with no command or an unknown one writes the help to stderr and exits 2', async () => {
+    const [none, unknown] = await Promise.all([chute([]), chute(['sevre'])])
+    expect(none).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('usage: chute') })
+    expect(unknown).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringContaining('no command sevre'),
+    })
+  })
+})
+
+describe('chute check', limit, () => {
+  test('prints the effective configuration and exits 0', async () => {
+    const run = await chute(['check'], { KAFKA_BROKERS: 'kafka:9092' })
+    expect(run).toMatchObject({ code: 0, stdout: expect.stringContaining('linger.ms: 5'), stderr: '' })
+  })
+
+  test('tells every problem on stderr and exits 1', async () => {
+    const run = await chute(['check'], { PORT: 'x' })
+    expect(run).toMatchObject({ code: 1, stdout: '' })
+    expect(run.stderr).toMatch(/2 problems[^]*PORT is "x"[^]*KAFKA_BROKERS is not set/)
+  })
+
+  test('tries the JSON Schemas of the streams', async () => {
+    const file = join(folder, 'chute.json')
+    writeFileSync(join(folder, 's.json'), '{ "type": "colour" }')
+    writeFileSync(file, '{ "streams": { "a": { "delivery": "at-most-once", "schema": "s.json" } } }')
+    const run = await chute(['check'], { KAFKA_BROKERS: 'kafka:9092', CHUTE_CONFIG: file })
+    expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('streams.a.schema cannot be used') })
+  })
+})
+
+describe('chute serve', limit, () => {
+  /** Nobody listens on port 1: Kafka is away. */
+  const away = { KAFKA_BROKERS: '127.0.0.1:1' }
+
+  test('tells what is wrong with the configuration and exits 1', async () => {
+    const run = await chute(['serve'])
+    expect(run).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('npm run kafka') })
+  })
+
+  test('says which port is taken and exits 1', async () => {
+    const other = createServer().listen(0, '127.0.0.1')
+    onTestFinished(() => void other.close())
+    await once(other, 'listening')
+    const { port } = other.address() as AddressInfo
+    const run = await chute(['serve'], { ...away, PORT: '0', ADMIN_PORT: String(port) })
+    expect(run.code).toBe(1)
+    expect(run.stderr).toContain(`Port ${port} is taken`)
+    expect(run.stderr).toContain('set ADMIN_PORT')
+  })
+
+  test.each(['SIGTERM', 'SIGINT'] as const)(
+    'drains on %s, and ends its log with the account',
+    async (signal) => {
+      const env = environment({ ...away, PORT: '0', SHUTDOWN_TIMEOUT_MS: '2000' })
+      const child = spawn(process.execPath, [...command, 'serve'], {
+        env,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      onTestFinished(() => void child.kill('SIGKILL'))
+      const lines: Record<string, unknown>[] = []
+      for await (const line of createInterface(child.stdout)) {
+        const fields = JSON.parse(line) as Record<string, unknown>
+        lines.push(fields)
+        if (String(fields['msg']).startsWith('listening on')) {
+          const livez = await fetch(`${String(fields['url'])}/livez`)
+          expect(livez.status).toBe(200)
+          child.kill(signal)
+        }
+      }
+      if (child.exitCode === null) await once(child, 'exit')
+      expect(child.exitCode).toBe(0)
+      expect(lines).toContainEqual(expect.objectContaining({ version, streams: expect.any(Array) }))
+      expect(lines).toContainEqual(expect.objectContaining({ stream: 'metrics-critical', level: 'warn' }))
+      expect(lines.at(-2)).toMatchObject({ msg: 'draining', signal })
+      const nothing = { accepted: 0, confirmed: 0, suspectedLost: 0, dropped: {}, buffered: 0, inFlight: 0 }
+      expect(lines.at(-1)).toMatchObject({
+        account: { 'metrics-realtime': nothing, 'metrics-critical': nothing },
+      })
+    },
+  )
+})

@@ -1,0 +1,336 @@
+import { describe, expect, test } from 'vitest'
+import type { Config } from '../../../src/config/config.ts'
+import { environmentShape } from '../../../src/config/environment-schema.ts'
+import { load, problemsOf } from '../../support/config-fixture.ts'
+
+const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----'
+const tls = { KAFKA_SSL: 'true' }
+const client = { ...tls, KAFKA_SSL_CERT: pem, KAFKA_SSL_KEY: pem }
+const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
+
+interface Case {
+  readonly name: keyof typeof environmentShape
+  readonly value: string
+  readonly read: (config: Config) => unknown
+  readonly expected: unknown
+  /** Without the variable, but with `others`. */
+  readonly byDefault: unknown
+  readonly others?: NodeJS.ProcessEnv
+}
+
+const cases: readonly Case[] = [
+  { name: 'HOST', value: '0.0.0.0', read: (c) => c.http.host, expected: '0.0.0.0', byDefault: '127.0.0.1' },
+  { name: 'PORT', value: '9000', read: (c) => c.http.port, expected: 9000, byDefault: 8080 },
+  { name: 'ADMIN_PORT', value: '9001', read: (c) => c.http.adminPort, expected: 9001, byDefault: null },
+  {
+    name: 'CORS_ORIGINS',
+    value: 'https://a.example, http://b.example:8000',
+    read: (c) => c.http.corsOrigins,
+    expected: ['https://a.example', 'http://b.example:8000'],
+    byDefault: [],
+  },
+  {
+    name: 'RATE_LIMIT_MAX',
+    value: '100',
+    read: (c) => c.http.rateLimit,
+    expected: { max: 100, windowMs: 60_000 },
+    byDefault: null,
+  },
+  {
+    name: 'RATE_LIMIT_WINDOW',
+    value: '30s',
+    read: (c) => c.http.rateLimit?.windowMs,
+    expected: 30_000,
+    byDefault: 60_000,
+    others: { RATE_LIMIT_MAX: '1' },
+  },
+  { name: 'TRUST_PROXY', value: '2', read: (c) => c.http.trustProxyHops, expected: 2, byDefault: 0 },
+  {
+    name: 'MAX_BODY_BYTES',
+    value: '2048',
+    read: (c) => c.http.limits.bodyBytes,
+    expected: 2048,
+    byDefault: 1_048_576,
+  },
+  {
+    name: 'MAX_EVENT_BYTES',
+    value: '99',
+    read: (c) => c.http.limits.eventBytes,
+    expected: 99,
+    byDefault: 1_048_576,
+  },
+  {
+    name: 'MAX_EVENTS_PER_REQUEST',
+    value: '5',
+    read: (c) => c.http.limits.eventsPerRequest,
+    expected: 5,
+    byDefault: 10_000,
+  },
+  { name: 'MAX_DEPTH', value: '4', read: (c) => c.http.limits.depth, expected: 4, byDefault: 32 },
+  {
+    name: 'BODY_TIMEOUT_MS',
+    value: '50',
+    read: (c) => c.http.limits.bodyTimeoutMs,
+    expected: 50,
+    byDefault: 10_000,
+  },
+  {
+    name: 'KAFKA_BROKERS',
+    value: 'a.example:9092, [::1]:19092',
+    read: (c) => c.kafka.brokers,
+    expected: ['a.example:9092', '[::1]:19092'],
+    byDefault: ['kafka:9092'],
+  },
+  {
+    name: 'KAFKA_CLIENT_ID',
+    value: 'edge-1',
+    read: (c) => c.kafka.clientId,
+    expected: 'edge-1',
+    byDefault: 'chute',
+  },
+  { name: 'KAFKA_SSL', value: 'TRUE', read: (c) => c.kafka.ssl !== null, expected: true, byDefault: false },
+  {
+    name: 'KAFKA_SSL_CA',
+    value: pem,
+    read: (c) => c.kafka.ssl?.ca,
+    expected: pem,
+    byDefault: null,
+    others: tls,
+  },
+  {
+    name: 'KAFKA_SSL_CERT',
+    value: `${pem}\nsecond`,
+    read: (c) => c.kafka.ssl?.cert,
+    expected: `${pem}\nsecond`,
+    byDefault: pem,
+    others: client,
+  },
+  {
+    name: 'KAFKA_SSL_KEY',
+    value: `${pem}\nsecond`,
+    read: (c) => c.kafka.ssl?.key,
+    expected: `${pem}\nsecond`,
+    byDefault: pem,
+    others: client,
+  },
+  {
+    name: 'KAFKA_SSL_REJECT_UNAUTHORIZED',
+    value: 'false',
+    read: (c) => c.kafka.ssl?.rejectUnauthorized,
+    expected: false,
+    byDefault: true,
+    others: tls,
+  },
+  {
+    name: 'KAFKA_SSL_SERVERNAME',
+    value: 'kafka.example',
+    read: (c) => c.kafka.ssl?.servername,
+    expected: 'kafka.example',
+    byDefault: null,
+    others: tls,
+  },
+  {
+    name: 'KAFKA_SASL_MECHANISM',
+    value: 'SCRAM-SHA-512',
+    read: (c) => c.kafka.sasl?.mechanism,
+    expected: 'scram-sha-512',
+    byDefault: 'plain',
+    others: sasl,
+  },
+  {
+    name: 'KAFKA_SASL_USERNAME',
+    value: 'alice',
+    read: (c) => c.kafka.sasl?.username,
+    expected: 'alice',
+    byDefault: 'u',
+    others: sasl,
+  },
+  {
+    name: 'KAFKA_SASL_PASSWORD',
+    value: ' with blanks ',
+    read: (c) => c.kafka.sasl?.password,
+    expected: ' with blanks ',
+    byDefault: 'p',
+    others: sasl,
+  },
+  {
+    name: 'KAFKA_CONNECTION_TIMEOUT_MS',
+    value: '100',
+    read: (c) => c.kafka.connectionTimeoutMs,
+    expected: 100,
+    byDefault: 3_000,
+  },
+  {
+    name: 'KAFKA_METADATA_MAX_AGE_MS',
+    value: '100',
+    read: (c) => c.kafka.metadataMaxAgeMs,
+    expected: 100,
+    byDefault: 5_000,
+  },
+  {
+    name: 'KAFKA_CREATE_TOPICS',
+    value: 'true',
+    read: (c) => c.kafka.topics.create,
+    expected: true,
+    byDefault: false,
+  },
+  {
+    name: 'KAFKA_TOPIC_PARTITIONS',
+    value: '12',
+    read: (c) => c.kafka.topics.partitions,
+    expected: 12,
+    byDefault: 3,
+  },
+  {
+    name: 'KAFKA_TOPIC_REPLICATION',
+    value: '3',
+    read: (c) => c.kafka.topics.replicationFactor,
+    expected: 3,
+    byDefault: 1,
+  },
+  {
+    name: 'SHUTDOWN_TIMEOUT_MS',
+    value: '1',
+    read: (c) => c.shutdownTimeoutMs,
+    expected: 1,
+    byDefault: 10_000,
+  },
+  { name: 'WORKERS', value: '1', read: (c) => c.workers, expected: 1, byDefault: 1 },
+  { name: 'LOG_LEVEL', value: 'Debug', read: (c) => c.logLevel, expected: 'debug', byDefault: 'info' },
+]
+
+describe('each variable of the environment', () => {
+  test.each(cases)('$name sets its value', ({ name, value, read, expected, others }) => {
+    expect(read(load({ ...others, [name]: value }))).toEqual(expected)
+  })
+
+  test.each(cases)(
+    '$name has its default when it is not set, or empty',
+    ({ name, read, byDefault, others }) => {
+      expect(read(load({ ...others }))).toEqual(byDefault)
+      if (others?.[name] === undefined && name !== 'KAFKA_BROKERS') {
+        expect(read(load({ ...others, [name]: '' }))).toEqual(byDefault)
+      }
+    },
+  )
+
+  test('is in this table, but for those with tests of their own', () => {
+    const tested = [...cases.map(({ name }) => name), 'CHUTE_CONFIG', 'CHUTE_DATA_DIR']
+    expect(tested.toSorted()).toEqual(Object.keys(environmentShape).toSorted())
+  })
+})
+
+describe('a wrong value', () => {
+  const wrong: readonly [name: string, value: string, remedy: RegExp, others?: NodeJS.ProcessEnv][] = [
+    ['PORT', '80a', /whole number, 0 to 65535/],
+    ['PORT', '65536', /0 to 65535/],
+    ['ADMIN_PORT', '-1', /0 to 65535/],
+    ['BODY_TIMEOUT_MS', '10s', /milliseconds as a plain whole number, .*: write 10000\./],
+    ['MAX_BODY_BYTES', '1MiB', /bytes as a plain whole number, .*: write 1048576\./],
+    ['MAX_BODY_BYTES', '1.5', /plain whole number/],
+    ['RATE_LIMIT_WINDOW', 'a minute', /60000 \(milliseconds\), 60s, 1m/, { RATE_LIMIT_MAX: '1' }],
+    ['RATE_LIMIT_WINDOW', '0s', /duration/, { RATE_LIMIT_MAX: '1' }],
+    ['TRUST_PROXY', 'true', /whole number/],
+    ['KAFKA_SSL', 'yes', /true or false/],
+    ['KAFKA_SSL_CA', '/etc/ca.pem', /_FILE/, tls],
+    ['KAFKA_SASL_MECHANISM', 'oauthbearer', /plain, scram-sha-256, scram-sha-512/, sasl],
+    ['KAFKA_BROKERS', 'kafka', /host:port/],
+    ['KAFKA_BROKERS', 'kafka:9092,kafka:0', /host:port/],
+    ['KAFKA_BROKERS', 'kafka:99999', /65535/],
+    ['KAFKA_BROKERS', 'http://kafka:9092', /host:port/],
+    ['KAFKA_BROKERS', ',', /host:port/],
+    ['CORS_ORIGINS', 'https://a.example/app', /Write https:\/\/a\.example\./],
+    ['CORS_ORIGINS', 'https://a.example/', /Write https:\/\/a\.example\./],
+    ['CORS_ORIGINS', 'https://a.example:443', /Write https:\/\/a\.example\./],
+    ['CORS_ORIGINS', 'a.example', /scheme:\/\/host/],
+    ['CORS_ORIGINS', '*,https://a.example', /\* alone/],
+    ['LOG_LEVEL', 'verbose', /trace/],
+    ['WORKERS', '2', /more processes/],
+    ['CHUTE_DATA_DIR', '/data', /Leave it out/],
+  ]
+
+  test.each(wrong)('%s=%s is refused and says what would be right', (name, value, remedy, others) => {
+    const problems = problemsOf(() => load({ ...others, [name]: value }))
+    expect(problems).toEqual([
+      { path: name, problem: expect.any(String), remedy: expect.stringMatching(remedy) },
+    ])
+  })
+
+  test('that may be a key is not quoted', () => {
+    const problems = problemsOf(() => load({ ...client, KAFKA_SSL_KEY: 'hunter2' }))
+    expect(problems).toHaveLength(1)
+    expect(JSON.stringify(problems)).not.toContain('hunter2')
+  })
+})
+
+describe('KAFKA_BROKERS', () => {
+  test('names the three ways to a broker when it is not set', () => {
+    const [problem] = problemsOf(() => load({ KAFKA_BROKERS: undefined }))
+    expect(problem?.path).toBe('KAFKA_BROKERS')
+    expect(problem?.remedy).toMatch(/npm run kafka[^]*[Dd]ocker[^]*cluster/)
+  })
+})
+
+describe('variables that belong together', () => {
+  const contradictions: readonly [what: string, env: NodeJS.ProcessEnv, path: string, remedy: RegExp][] = [
+    ['ADMIN_PORT = PORT', { ADMIN_PORT: '8080' }, 'ADMIN_PORT', /another port/],
+    ['SASL without a password', { ...sasl, KAFKA_SASL_PASSWORD: '' }, 'KAFKA_SASL_PASSWORD', /all three/],
+    ['SASL without a mechanism', { ...sasl, KAFKA_SASL_MECHANISM: '' }, 'KAFKA_SASL_MECHANISM', /all three/],
+    ['a certificate without its key', { ...tls, KAFKA_SSL_CERT: pem }, 'KAFKA_SSL_KEY', /both/],
+    ['a CA without TLS', { KAFKA_SSL_CA: pem }, 'KAFKA_SSL_CA', /KAFKA_SSL=true/],
+    ['a window without a limit', { RATE_LIMIT_WINDOW: '1m' }, 'RATE_LIMIT_WINDOW', /RATE_LIMIT_MAX/],
+    ['a misspelt KAFKA_ name', { KAFKA_BROKER: 'a:1' }, 'KAFKA_BROKER', /Did you mean KAFKA_BROKERS\?/],
+    ['a misspelt CHUTE_ name', { CHUTE_CONFIGS: 'x' }, 'CHUTE_CONFIGS', /Did you mean CHUTE_CONFIG\?/],
+    ['a misspelt _FILE', { KAFKA_SSL_CAFILE: 'x' }, 'KAFKA_SSL_CAFILE', /Did you mean KAFKA_SSL_CA_FILE\?/],
+  ]
+
+  test.each(contradictions)('%s is refused', (_, env, path, remedy) => {
+    const problems = problemsOf(() => load(env))
+    expect(problems).toEqual([{ path, problem: expect.any(String), remedy: expect.stringMatching(remedy) }])
+  })
+
+  test('two random ports are no contradiction', () => {
+    expect(load({ PORT: '0', ADMIN_PORT: '0' }).http).toMatchObject({ port: 0, adminPort: 0 })
+  })
+
+  test.each([
+    'KAFKA_HOME',
+    'KAFKA_PORT',
+    'KAFKA_HEAP_OPTS',
+    'KAFKA_PORT_9092_TCP',
+    'CHUTE_CACHE_DIR',
+    'CHUTE_PORT',
+    'CHUTE_SERVICE_HOST',
+  ])('%s belongs to others and is left alone', (name) => {
+    expect(problemsOf(() => load({ [name]: 'x' }))).toEqual([])
+  })
+})
+
+describe('NAME_FILE', () => {
+  test.each([
+    ['KAFKA_SSL_CA', (c: Config) => c.kafka.ssl?.ca],
+    ['KAFKA_SSL_CERT', (c: Config) => c.kafka.ssl?.cert],
+    ['KAFKA_SSL_KEY', (c: Config) => c.kafka.ssl?.key],
+    ['KAFKA_SASL_USERNAME', (c: Config) => c.kafka.sasl?.username],
+    ['KAFKA_SASL_PASSWORD', (c: Config) => c.kafka.sasl?.password],
+  ] as const)('gives %s, without the newline that ends the file', (name, read) => {
+    const env = { ...client, ...sasl, [name]: undefined, [`${name}_FILE`]: '/run/secrets/it' }
+    expect(read(load(env, { '/run/secrets/it': `${pem}\n` }))).toBe(pem)
+  })
+
+  test('that cannot be read is the only problem told', () => {
+    const env = { ...sasl, KAFKA_SASL_PASSWORD: undefined, KAFKA_SASL_PASSWORD_FILE: '/missing' }
+    expect(problemsOf(() => load(env))).toEqual([
+      {
+        path: 'KAFKA_SASL_PASSWORD_FILE',
+        problem: 'names /missing: there is no such file',
+        remedy: expect.stringContaining('KAFKA_SASL_PASSWORD'),
+      },
+    ])
+  })
+
+  test('beside NAME is refused', () => {
+    const problems = problemsOf(() => load({ ...sasl, KAFKA_SASL_PASSWORD_FILE: '/f' }, { '/f': 'x' }))
+    expect(problems.map(({ path }) => path)).toEqual(['KAFKA_SASL_PASSWORD_FILE'])
+  })
+})

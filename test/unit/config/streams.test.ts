@@ -1,0 +1,224 @@
+import zlib from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { producerShape, unlimitedMs } from '../../../src/config/producer-schema.ts'
+import type { ProducerConfig } from '../../../src/config/config.ts'
+import { load, loadFile, loadStream, problemsOf } from '../../support/config-fixture.ts'
+
+const realtime: ProducerConfig = {
+  acks: 0,
+  retries: 0,
+  retryBackoffMs: 100,
+  lingerMs: 5,
+  batchSizeBytes: 32_768,
+  bufferMemoryBytes: 67_108_864,
+  maxBlockMs: 60_000,
+  maxInFlight: 1_000,
+  deliveryTimeoutMs: 120_000,
+  requestTimeoutMs: 30_000,
+  maxRequestSizeBytes: 1_048_576,
+  compressionType: 'none',
+  enableIdempotence: false,
+  confirmIntervalMs: 20,
+}
+
+const critical: ProducerConfig = {
+  ...realtime,
+  acks: -1,
+  retries: 2_147_483_647,
+  maxInFlight: 1,
+  deliveryTimeoutMs: unlimitedMs,
+  enableIdempotence: true,
+  confirmIntervalMs: null,
+}
+
+describe('without a file', () => {
+  test('both streams of the source document are in force', () => {
+    expect(load().streams).toEqual([
+      {
+        name: 'metrics-realtime',
+        topic: 'metrics-realtime',
+        delivery: 'at-most-once',
+        preset: 'telemetry',
+        schema: 'telemetry',
+        onBufferFull: 'reject',
+        beaconOnBufferFull: 'drop',
+        producer: realtime,
+      },
+      {
+        name: 'metrics-critical',
+        topic: 'metrics-critical',
+        delivery: 'at-least-once',
+        preset: 'critical',
+        schema: 'telemetry',
+        onBufferFull: 'reject',
+        beaconOnBufferFull: 'drop',
+        producer: critical,
+      },
+    ])
+  })
+})
+
+describe('presets', () => {
+  test('telemetry is the default of at-most-once', () => {
+    const stream = loadStream('{ delivery: at-most-once }')
+    expect(stream.preset).toBe('telemetry')
+    expect(stream.producer).toEqual(realtime)
+  })
+
+  test('logs has large lz4 batches, and requests that fit one', () => {
+    expect(loadStream('{ delivery: at-most-once, preset: logs }').producer).toEqual({
+      ...realtime,
+      lingerMs: 100,
+      batchSizeBytes: 1_048_576,
+      compressionType: 'lz4',
+      maxRequestSizeBytes: 1_048_576 + 1_024,
+    })
+  })
+
+  test('critical is the default of at-least-once', () => {
+    const stream = loadStream('{ delivery: at-least-once }')
+    expect(stream.preset).toBe('critical')
+    expect(stream.producer).toEqual(critical)
+  })
+
+  test('logs on an at-least-once stream keeps one batch a partition in flight', () => {
+    const { producer } = loadStream(
+      '{ delivery: at-least-once, preset: logs, producer: { acks: all, retries: 9 } }',
+    )
+    expect(producer).toMatchObject({ maxInFlight: 1, compressionType: 'lz4', enableIdempotence: true })
+  })
+})
+
+describe('each setting of producer', () => {
+  const settings: readonly [
+    key: keyof typeof producerShape,
+    yaml: string,
+    expected: Partial<ProducerConfig>,
+  ][] = [
+    ['acks', '1', { acks: 1, confirmIntervalMs: null }],
+    ['acks', 'all', { acks: -1 }],
+    ['acks', '-1', { acks: -1 }],
+    ['retries', '0', { retries: 0 }],
+    ['retry.backoff.ms', '7', { retryBackoffMs: 7 }],
+    ['linger.ms', '0', { lingerMs: 0 }],
+    ['batch.size', '16384', { batchSizeBytes: 16_384 }],
+    ['buffer.memory', '5000000000', { bufferMemoryBytes: 5_000_000_000 }],
+    ['max.block.ms', '7', { maxBlockMs: 7 }],
+    ['max.in.flight.requests.per.connection', '5', { maxInFlight: 5 }],
+    ['delivery.timeout.ms', '7000', { deliveryTimeoutMs: 7_000 }],
+    ['delivery.timeout.ms', 'unlimited', { deliveryTimeoutMs: unlimitedMs }],
+    ['request.timeout.ms', '7', { requestTimeoutMs: 7 }],
+    ['max.request.size', '40000', { maxRequestSizeBytes: 40_000 }],
+    ['compression.type', 'gzip', { compressionType: 'gzip' }],
+    ['compression.type', 'snappy', { compressionType: 'snappy' }],
+    ['enable.idempotence', 'false', { enableIdempotence: false }],
+    ['confirm.interval.ms', '100', { confirmIntervalMs: 100 }],
+  ]
+
+  test.each(settings)('%s: %s acts', (key, yaml, expected) => {
+    expect(loadStream(`{ delivery: at-most-once, producer: { ${key}: ${yaml} } }`).producer).toMatchObject(
+      expected,
+    )
+  })
+
+  test('is in this table', () => {
+    expect([...new Set(settings.map(([key]) => key))].toSorted()).toEqual(
+      Object.keys(producerShape).toSorted(),
+    )
+  })
+
+  test('enable.idempotence defaults to false where acks is not all', () => {
+    expect(loadStream('{ delivery: at-least-once, producer: { acks: 1 } }').producer.enableIdempotence).toBe(
+      false,
+    )
+  })
+
+  test('zstd is taken where this Node has it, and refused where it does not', () => {
+    const problems = problemsOf(() =>
+      loadStream('{ delivery: at-most-once, producer: { compression.type: zstd } }'),
+    )
+    const refusal = {
+      path: 'streams.s.producer.compression.type',
+      problem: expect.stringContaining('zstd'),
+      remedy: expect.stringContaining('22.15'),
+    }
+    expect(problems).toEqual('zstdCompress' in zlib ? [] : [refusal])
+  })
+})
+
+describe('a stream', () => {
+  test('has its name as its topic unless it names another', () => {
+    expect(loadStream('{ delivery: at-most-once }').topic).toBe('s')
+    expect(loadStream('{ delivery: at-most-once, topic: t }').topic).toBe('t')
+  })
+
+  test('says what a full buffer does to requests and to beacons', () => {
+    const stream = loadStream('{ delivery: at-most-once, onBufferFull: block, beaconOnBufferFull: reject }')
+    expect(stream).toMatchObject({ onBufferFull: 'block', beaconOnBufferFull: 'reject' })
+  })
+
+  test.each(['off', 'false'])('with confirm: %s gives bare acks=0', (confirm) => {
+    const { producer } = loadStream(`{ delivery: at-most-once, confirm: ${confirm} }`)
+    expect(producer.confirmIntervalMs).toBeNull()
+  })
+
+  test('with at-most-once may have acks=all, the first step to a stronger delivery', () => {
+    const { producer } = loadStream('{ delivery: at-most-once, producer: { acks: all } }')
+    expect(producer).toMatchObject({ acks: -1, retries: 0, enableIdempotence: false })
+  })
+
+  test('shares its topic with another of the same delivery', () => {
+    const config = loadFile(
+      'streams: { a: { topic: t, delivery: at-most-once }, b: { topic: t, delivery: at-most-once } }',
+    )
+    expect(config.streams.map(({ topic }) => topic)).toEqual(['t', 't'])
+  })
+
+  test('reads its JSON Schema relative to the configuration file', () => {
+    const { streams } = load(
+      { CHUTE_CONFIG: 'etc/chute.yaml' },
+      {
+        'etc/chute.yaml': 'streams: { s: { delivery: at-most-once, schema: schemas/s.json } }',
+        'etc/schemas/s.json': '{ "type": "object" }',
+      },
+    )
+    expect(streams[0]?.schema).toEqual({ file: 'etc/schemas/s.json', jsonSchema: { type: 'object' } })
+  })
+
+  test('takes any event with schema: any', () => {
+    expect(loadStream('{ delivery: at-most-once, schema: any }').schema).toBe('any')
+  })
+})
+
+describe('the file', () => {
+  test('is YAML or JSON, and keeps the order of its streams', () => {
+    const streams = {
+      b: { delivery: 'at-most-once', producer: { 'linger.ms': 7 } },
+      a: { delivery: 'at-least-once' },
+    }
+    const fromJson = load({ CHUTE_CONFIG: 'c.json' }, { 'c.json': JSON.stringify({ streams }) })
+    const fromYaml = loadFile(`streams:
+  b:
+    delivery: at-most-once
+    producer:
+      linger.ms: 7
+  a: { delivery: at-least-once }
+`)
+    expect(fromJson).toEqual(fromYaml)
+    expect(fromYaml.streams.map(({ name }) => name)).toEqual(['b', 'a'])
+  })
+
+  test.each([
+    ['is missing', undefined, /there is no such file/],
+    ['is not YAML', 'streams: [', /cannot be read/],
+    ['holds no map', '- a', /holds no map/],
+    ['is empty', '', /holds no map/],
+    ['has a stream twice', 'streams:\n  a: {}\n  a: {}', /unique/],
+  ])('that %s is told as CHUTE_CONFIG', (_, content, problem) => {
+    const files = content === undefined ? {} : { 'c.yaml': content }
+    const problems = problemsOf(() => load({ CHUTE_CONFIG: 'c.yaml' }, files))
+    expect(problems).toEqual([
+      { path: 'CHUTE_CONFIG', problem: expect.stringMatching(problem), remedy: expect.any(String) },
+    ])
+  })
+})
