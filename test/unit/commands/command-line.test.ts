@@ -1,16 +1,15 @@
-import { execFile, spawn } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { version } from '../../../src/version.ts'
+import { chuteArguments, chuteEnvironment, serveGateway } from '../../support/served-gateway.ts'
 
 // Each test starts a process, which is slow where many run side by side.
 const limit = { timeout: 30_000 }
-const command = ['--import', 'tsx', 'src/main.ts']
 const folder = mkdtempSync(join(tmpdir(), 'chute-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -20,17 +19,12 @@ interface Run {
   readonly stderr: string
 }
 
-/** An environment without what the tests' own could have of ours. */
-function environment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return { PATH: process.env['PATH'], ...env }
-}
-
 async function chute(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
   return await new Promise((resolve) => {
     const child = execFile(
       process.execPath,
-      [...command, ...args],
-      { env: environment(env) },
+      [...chuteArguments, ...args],
+      { env: chuteEnvironment(env) },
       (_, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
     )
   })
@@ -102,24 +96,12 @@ describe('chute serve', limit, () => {
   test.each(['SIGTERM', 'SIGINT'] as const)(
     'drains on %s, and ends its log with the account',
     async (signal) => {
-      const env = environment({ ...away, PORT: '0', SHUTDOWN_TIMEOUT_MS: '2000' })
-      const child = spawn(process.execPath, [...command, 'serve'], {
-        env,
-        stdio: ['ignore', 'pipe', 'inherit'],
-      })
-      onTestFinished(() => void child.kill('SIGKILL'))
-      const lines: Record<string, unknown>[] = []
-      for await (const line of createInterface(child.stdout)) {
-        const fields = JSON.parse(line) as Record<string, unknown>
-        lines.push(fields)
-        if (String(fields['msg']).startsWith('listening on')) {
-          const livez = await fetch(`${String(fields['url'])}/livez`)
-          expect(livez.status).toBe(200)
-          child.kill(signal)
-        }
-      }
-      if (child.exitCode === null) await once(child, 'exit')
-      expect(child.exitCode).toBe(0)
+      const gateway = await serveGateway({ ...away, SHUTDOWN_TIMEOUT_MS: '2000' })
+      onTestFinished(() => gateway.signal('SIGKILL'))
+      expect((await fetch(`${gateway.url}/livez`)).status).toBe(200)
+      gateway.signal(signal)
+      expect(await gateway.ended()).toBe(0)
+      const { lines } = gateway
       expect(lines).toContainEqual(expect.objectContaining({ version, streams: expect.any(Array) }))
       expect(lines).toContainEqual(expect.objectContaining({ stream: 'metrics-critical', level: 'warn' }))
       expect(lines.at(-2)).toMatchObject({ msg: 'draining', signal })

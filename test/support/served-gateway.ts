@@ -1,0 +1,72 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+
+/** The command line, run from its sources. */
+export const chuteArguments: readonly string[] = ['--import', 'tsx', 'src/main.ts']
+
+/** An environment of which only `env` concerns Chute. */
+export function chuteEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return { PATH: process.env['PATH'], ...env }
+}
+
+/** A line of the log. */
+export type LogLine = Readonly<Record<string, unknown>>
+
+/** `chute serve` in a process of its own, so that signals and exit codes can be tested. */
+export interface ServedGateway {
+  readonly url: string
+  /** The log so far. */
+  readonly lines: readonly LogLine[]
+  signal(name: NodeJS.Signals): void
+  /** Waits for the line with this message. */
+  logged(message: string): Promise<LogLine>
+  /** Waits until `/readyz` says yes. */
+  ready(): Promise<void>
+  /** Waits for the end of the process, and of its log. */
+  ended(): Promise<number | null>
+}
+
+/** Starts a gateway on a free port, and waits until it listens. Whoever starts it ends it. */
+export async function serveGateway(env: NodeJS.ProcessEnv): Promise<ServedGateway> {
+  const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+    env: chuteEnvironment({ PORT: '0', ...env }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const closed = once(child, 'close')
+  const lines: LogLine[] = []
+  const waiting = new Set<() => void>()
+  createInterface(child.stdout).on('line', (line) => {
+    lines.push(JSON.parse(line) as LogLine)
+    for (const look of waiting) look()
+  })
+
+  const logged = async (message: string): Promise<LogLine> =>
+    await new Promise((resolve, reject) => {
+      const look = () => {
+        const line = lines.find(({ msg }) => String(msg).startsWith(message))
+        if (line === undefined) return
+        waiting.delete(look)
+        resolve(line)
+      }
+      waiting.add(look)
+      look()
+      void closed.then(() => reject(new Error(`chute serve ended before it logged "${message}"`)))
+    })
+  const { url } = (await logged('listening on')) as { readonly url: string }
+
+  return {
+    url,
+    lines,
+    logged,
+    signal: (name) => void child.kill(name),
+    async ready() {
+      while (!(await fetch(`${url}/readyz`)).ok) await pause(50)
+    },
+    async ended() {
+      await closed
+      return child.exitCode
+    },
+  }
+}
