@@ -45,8 +45,8 @@ async function drain(gateway: Gateway, logger: Logger): Promise<number> {
   if (end === 'interrupted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
   const account = accountOf(gateway.stats)
-  if (end === true && lost === 0) {
-    logger.info({ account }, 'stopped: every accepted record was sent and confirmed')
+  if (end !== 'interrupted' && lost === 0) {
+    logger.info({ account }, 'stopped: all that was left was sent, and confirmed where the stream confirms')
     return 0
   }
   const how = end === 'interrupted' ? 'ended at once by a second signal' : 'stopped'

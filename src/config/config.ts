@@ -64,7 +64,7 @@ export interface StreamConfig {
 }
 
 /** SASL mechanisms that Chute offers. */
-export type SaslMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512'
+type SaslMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512'
 
 /** How to reach Kafka. */
 export interface KafkaConfig {

@@ -1,9 +1,6 @@
 import { z } from 'zod'
 import { parseDurationMs } from './duration.ts'
 
-/** Reads one value of the environment or of the file. What it refuses carries the remedy in the issue's `params`. */
-export type Setting<T> = z.ZodType<T>
-
 /** Why a value was refused, and what would be right. */
 export class Refusal {
   readonly problem: string
@@ -15,7 +12,10 @@ export class Refusal {
   }
 }
 
-/** Makes a setting of a function that reads a value or refuses it. Not asked when the value is missing and there is a default. */
+/**
+ * Makes a zod schema of a function that reads one value of the environment or of the file, or refuses it; the remedy goes
+ * into the issue's `params`. The function is not asked where the value is missing and there is a default.
+ */
 export function setting<T>(read: (value: unknown) => T | Refusal) {
   return z.unknown().transform((value, context): T => {
     const result = read(value)
@@ -32,7 +32,7 @@ export function quote(value: unknown): string {
 }
 
 /** Longest wait that Node's timers know, in milliseconds: 24.8 days. Kafka's `int` settings end there too. */
-export const maxInt32 = 2_147_483_647
+const maxInt32 = 2_147_483_647
 
 /** What a whole number counts. */
 export type Unit = 'milliseconds' | 'bytes' | null
