@@ -43,6 +43,8 @@ export interface Scenario {
   readonly producer: Partial<ProducerConfig>
   readonly nodes: number
   readonly partitions: number
+  /** Milliseconds that an answer takes while all is well. */
+  readonly responseMs: number
   /** Milliseconds between two bursts of records, and how many records a burst has. */
   readonly everyMs: number
   readonly burst: number
@@ -88,6 +90,7 @@ class FaultRun {
     const nodeIds = Array.from({ length: scenario.nodes }, (_, index) => index + 1)
     this.#cluster = new ModelCluster(nodeIds, this.#random)
     this.#cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
+    this.#cluster.responseMs = scenario.responseMs
     this.#cluster.createTopic(topic, scenario.partitions)
     this.#fixture = new ProducerFixture(this.#cluster, [
       streamConfig(topic, scenario.delivery, scenario.producer),

@@ -50,11 +50,6 @@ export class ModelPartition {
     return { errorCode: refusal, baseOffset: refusal === 0 ? baseOffset : -1 }
   }
 
-  /** The state of all producers is lost, as after an unclean election. */
-  forgetProducers(): void {
-    this.#producers.clear()
-  }
-
   /** `ProducerStateManager` and `ProducerAppendInfo.checkSequence`: null if the batch is to be appended. */
   #checkSequence(batch: ReadBatch): { errorCode: number; baseOffset: number } | null {
     const state = this.#producers.get(batch.producerId)

@@ -169,6 +169,22 @@ describe('sending again', () => {
     expect(now.length).toBeGreaterThan(stored)
   })
 
+  test.each([45, 47, 59, 90])(
+    'under a new identity where the broker lost ours (error %i)',
+    async (errorCode) => {
+      await start()
+      await warmUp()
+      cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode)
+      append(producer, 'a')
+      await pass(300)
+      append(producer, 'b')
+      await pass(100)
+      expect(values().slice(2)).toEqual(['a', 'b'])
+      expect(producer.stats).toMatchObject({ acked: 4, recordErrorTotal: 0 })
+      expect(cluster.requests.filter(({ api }) => api === 'InitProducerId')).toHaveLength(2)
+    },
+  )
+
   test('the same bytes go to the new leader after a move, once', async () => {
     await start({ nodes: 2, requestTimeoutMs: 300 })
     cluster.responsesToLose = 1

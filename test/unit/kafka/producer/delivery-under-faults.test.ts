@@ -29,10 +29,11 @@ const fault: fc.Arbitrary<Fault> = fc.record({
 const common = {
   nodes: fc.integer({ min: 1, max: 3 }),
   partitions: fc.integer({ min: 1, max: 4 }),
+  responseMs: fc.constantFrom(1, 20, 80),
   everyMs: fc.constantFrom(5, 20, 100),
   burst: fc.integer({ min: 1, max: 8 }),
   keyed: fc.constantFrom(0, 0.5, 1),
-  faults: fc.array(fault, { maxLength: 8 }),
+  faults: fc.array(fault, { maxLength: 12 }),
   lengthMs: fc.constant(lengthMs),
   closeWithinMs: fc.constantFrom(null, null, 500),
   seed: fc.integer(),
@@ -56,7 +57,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
   return report
 }
 
-const runs = Number(process.env.FAULT_RUNS ?? 60)
+const runs = Number(process.env.FAULT_RUNS ?? 25)
 
 describe('at most once', () => {
   const scenario: fc.Arbitrary<Scenario> = fc.record({
