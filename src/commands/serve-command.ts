@@ -74,11 +74,17 @@ function logStart(config: Config, gateway: Gateway, logger: Logger): void {
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))
   logger.info({ version, url, adminUrl, brokers: config.kafka.brokers, streams }, `listening on ${url}`)
+  if (config.dataDir !== null) {
+    logger.warn(
+      { dataDir: config.dataDir },
+      'CHUTE_DATA_DIR is set, and this version keeps nothing there yet',
+    )
+  }
   for (const { name, delivery } of config.streams) {
-    if (delivery !== 'at-least-once' || config.dataDir !== null) continue
+    if (delivery !== 'at-least-once') continue
     logger.warn(
       { stream: name },
-      'without CHUTE_DATA_DIR a 202 of this stream is answered from memory: it survives an outage of Kafka while buffer.memory lasts, and no crash of the gateway',
+      'a 202 of this stream is answered from memory: it survives an outage of Kafka while buffer.memory lasts, and no crash of the gateway',
     )
   }
 }

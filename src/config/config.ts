@@ -85,11 +85,14 @@ export interface KafkaConfig {
     readonly password: string
   } | null
   readonly connectionTimeoutMs: number
-  /** Topics that are missing at start are created when `create` is true; a produce never creates one. */
+  /**
+   * Topics that are missing at start are created when `create` is true; a produce never creates one. null: as the brokers
+   * are set (`num.partitions`, `default.replication.factor`; KIP-464).
+   */
   readonly topics: {
     readonly create: boolean
-    readonly partitions: number
-    readonly replicationFactor: number
+    readonly partitions: number | null
+    readonly replicationFactor: number | null
   }
   /** Longest age of the partition leaders that producers go by, in milliseconds (`metadata.max.age.ms`). */
   readonly metadataMaxAgeMs: number

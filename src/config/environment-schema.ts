@@ -34,12 +34,12 @@ export const environmentShape = {
   KAFKA_SASL_PASSWORD: secret().nullable().default(null),
   KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(3_000),
   KAFKA_METADATA_MAX_AGE_MS: wholeNumber('milliseconds', 1).default(5_000),
-  KAFKA_CREATE_TOPICS: trueOrFalse().default(false),
-  KAFKA_TOPIC_PARTITIONS: wholeNumber(null, 1).default(3),
-  KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).default(1),
+  KAFKA_CREATE_TOPICS: trueOrFalse().default(true),
+  KAFKA_TOPIC_PARTITIONS: wholeNumber(null, 1).nullable().default(null),
+  KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).nullable().default(null),
 
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
-  CHUTE_DATA_DIR: dataDir().nullable().default(null),
+  CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
   WORKERS: workers().default(1),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -87,16 +87,6 @@ function secret() {
 }
 
 /** Refused while nothing writes to it: who sets it relies on a 202 that survives a crash. */
-function dataDir() {
-  return setting<string>(
-    () =>
-      new Refusal(
-        'is set; this version keeps accepted events in memory only, so they would not survive a crash',
-        'Leave it out.',
-      ),
-  )
-}
-
 function workers() {
   const count = wholeNumber(null, 1)
   return setting<number>((value) => {

@@ -44,16 +44,14 @@ export class TopicCreator {
     )
     if (missing.length === 0 || this.#creating || this.#stopped || this.#retryTimer !== null) return
     this.#creating = true
-    const { partitions: numPartitions, replicationFactor } = this.#config.topics
+    const { partitions, replicationFactor } = this.#config.topics
     const admin = kafkajsClient(this.#config).admin()
     try {
       await admin.connect()
-      const topics = missing.map((topic) => ({ topic, numPartitions, replicationFactor }))
+      const settings = { numPartitions: partitions ?? -1, replicationFactor: replicationFactor ?? -1 }
+      const topics = missing.map((topic) => ({ topic, ...settings }))
       await admin.createTopics({ topics, waitForLeaders: false })
-      this.#logger.info(
-        { topics: missing, partitions: numPartitions, replicationFactor },
-        'topics were created',
-      )
+      this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
       this.#metadata.refresh()
     } catch (error) {
       this.#logger.warn(

@@ -32,7 +32,7 @@ export async function runKafkaCommand(argv: readonly string[], env: NodeJS.Proce
     return 1
   }
   say(`Apache Kafka ${kafkaVersion} is ready on ${kafka.brokers.join(',')}`)
-  say(`  KAFKA_BROKERS=${kafka.brokers.join(',')} KAFKA_CREATE_TOPICS=true npm start`)
+  say(`  KAFKA_BROKERS=${kafka.brokers.join(',')} npm start`)
   say('Ctrl-C stops it and removes its data.')
   await stopped
   say('stopping')

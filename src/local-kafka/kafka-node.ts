@@ -148,6 +148,8 @@ export class KafkaNode {
       'controller.listener.names': 'CONTROLLER',
       'log.dirs': this.dataDir,
       'auto.create.topics.enable': 'false',
+      'num.partitions': '3',
+      'default.replication.factor': replication,
       'offsets.topic.num.partitions': '1',
       'offsets.topic.replication.factor': replication,
       'transaction.state.log.num.partitions': '1',

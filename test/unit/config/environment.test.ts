@@ -168,25 +168,32 @@ const cases: readonly Case[] = [
     byDefault: 5_000,
   },
   {
+    name: 'CHUTE_DATA_DIR',
+    value: '/data',
+    read: (c) => c.dataDir,
+    expected: '/data',
+    byDefault: null,
+  },
+  {
     name: 'KAFKA_CREATE_TOPICS',
-    value: 'true',
+    value: 'false',
     read: (c) => c.kafka.topics.create,
-    expected: true,
-    byDefault: false,
+    expected: false,
+    byDefault: true,
   },
   {
     name: 'KAFKA_TOPIC_PARTITIONS',
     value: '12',
     read: (c) => c.kafka.topics.partitions,
     expected: 12,
-    byDefault: 3,
+    byDefault: null,
   },
   {
     name: 'KAFKA_TOPIC_REPLICATION',
     value: '3',
     read: (c) => c.kafka.topics.replicationFactor,
     expected: 3,
-    byDefault: 1,
+    byDefault: null,
   },
   {
     name: 'SHUTDOWN_TIMEOUT_MS',
@@ -215,7 +222,7 @@ describe('each variable of the environment', () => {
   )
 
   test('is in this table, but for those with tests of their own', () => {
-    const tested = [...cases.map(({ name }) => name), 'CHUTE_CONFIG', 'CHUTE_DATA_DIR']
+    const tested = [...cases.map(({ name }) => name), 'CHUTE_CONFIG']
     expect(tested.toSorted()).toEqual(Object.keys(environmentShape).toSorted())
   })
 })
@@ -246,7 +253,6 @@ describe('a wrong value', () => {
     ['CORS_ORIGINS', '*,https://a.example', /\* alone/],
     ['LOG_LEVEL', 'verbose', /trace/],
     ['WORKERS', '2', /more processes/],
-    ['CHUTE_DATA_DIR', '/data', /Leave it out/],
   ]
 
   test.each(wrong)('%s=%s is refused and says what would be right', (name, value, remedy, others) => {
