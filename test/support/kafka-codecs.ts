@@ -1,8 +1,12 @@
+import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
-import { CompressionCodecs, CompressionTypes } from 'kafkajs'
+import type * as Kafkajs from 'kafkajs'
 import { decompressFrame } from 'lz4-napi'
 import { uncompress } from 'snappy'
+
+// Node does not find these among the names that a CommonJS module exports.
+const { CompressionCodecs, CompressionTypes } = createRequire(import.meta.url)('kafkajs') as typeof Kafkajs
 
 /** Lets kafkajs's consumer read what kafkajs itself cannot: lz4, snappy in xerial's framing, and zstd where Node has it. */
 export function registerCodecs(): void {

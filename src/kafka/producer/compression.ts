@@ -17,7 +17,7 @@ export function codecFor(compressionType: CompressionType): Codec | null {
     case 'none':
       return null
     case 'gzip':
-      return { attribute: 1, compress: promisify(zlib.gzip) as (records: Buffer) => Promise<Buffer> }
+      return { attribute: 1, compress: promisify(zlib.gzip) }
     case 'snappy':
       return { attribute: 2, compress: compressXerialSnappy }
     case 'lz4':
@@ -42,5 +42,5 @@ const xerialHeader = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0
 function zstd(): (records: Buffer) => Promise<Buffer> {
   const { zstdCompress } = zlib as unknown as { zstdCompress?: typeof zlib.gzip }
   if (zstdCompress === undefined) throw new Error('this Node has no zstd: Node 22.15 or newer has it')
-  return promisify(zstdCompress) as (records: Buffer) => Promise<Buffer>
+  return promisify(zstdCompress)
 }
