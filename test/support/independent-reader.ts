@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { Kafka, logLevel } from 'kafkajs'
+import { Kafka, logLevel, type Batch } from 'kafkajs'
 import { registerCodecs } from './kafka-codecs.ts'
 
 /** A record as a consumer gets it. */
@@ -50,7 +50,7 @@ export async function readTopic(broker: string, topic: string): Promise<ReadReco
     await consumer.subscribe({ topic, fromBeginning: true })
     await new Promise<void>((resolve, reject) => {
       consumer.on('consumer.crash', ({ payload }) => reject(payload.error))
-      const eachBatch = async ({ batch }: { batch: import('kafkajs').Batch }): Promise<void> => {
+      const eachBatch = async ({ batch }: { batch: Batch }): Promise<void> => {
         for (const { offset, key, value, timestamp } of batch.messages) {
           if (Number(offset) >= (ends.get(batch.partition) ?? 0)) break
           records.push({
