@@ -1,41 +1,9 @@
 import type { ProducerConfig } from '../../src/config/config.ts'
 import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
+import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
 import { append, ProducerFixture, streamConfig } from './producer-fixture.ts'
 import { pass } from './virtual-clock.ts'
-
-/** What goes wrong at one moment. `a` and `b` are turned into a node, a partition, a time, as the kind needs them. */
-export interface Fault {
-  readonly atMs: number
-  readonly kind: FaultKind
-  readonly a: number
-  readonly b: number
-}
-
-/** Everything that the model cluster can be made to do. */
-export const faultKinds = [
-  'kill',
-  'power-loss',
-  'restart',
-  'stop',
-  'resume',
-  'cut',
-  'move-leader',
-  'delete-topic',
-  'create-topic',
-  'forbid',
-  'permit',
-  'add-partition',
-  'slow-responses',
-  'fast-responses',
-  'lose-responses',
-  'refuse-produce',
-  'expire-sessions',
-  'shrink-message-limit',
-] as const
-
-/** See {@link faultKinds}. */
-export type FaultKind = (typeof faultKinds)[number]
 
 /** One run under the virtual clock. */
 export interface Scenario {
@@ -104,7 +72,7 @@ class FaultRun {
     const waiting = faults.toSorted((one, other) => one.atMs - other.atMs)
     while (performance.now() - startMs < lengthMs) {
       while (waiting.length > 0 && waiting[0]!.atMs <= performance.now() - startMs)
-        this.#inflict(waiting.shift()!)
+        inflict(waiting.shift()!, this.#cluster, topic, this.#scenario.partitions)
       this.#appendBurst()
       await pass(everyMs)
       this.#scrape()
@@ -265,58 +233,6 @@ class FaultRun {
   #problem(text: string): void {
     if (this.#problems.size < 5) this.#problems.add(text)
   }
-
-  #inflict({ kind, a, b }: Fault): void {
-    const cluster = this.#cluster
-    const nodeId = 1 + (a % this.#scenario.nodes)
-    const found = cluster.topics.get(topic)
-    switch (kind) {
-      case 'kill':
-        return cluster.kill(nodeId)
-      case 'power-loss':
-        return cluster.kill(nodeId, false)
-      case 'restart':
-        return cluster.restart(nodeId, b * 10)
-      case 'stop':
-        return cluster.stop(nodeId)
-      case 'resume':
-        return cluster.resume(nodeId)
-      case 'cut':
-        return cluster.cutConnections(nodeId)
-      case 'move-leader':
-        if (cluster.nodes.get(nodeId)!.state === 'up')
-          cluster.moveLeader(topic, b % (found?.partitions.length ?? 1), nodeId)
-        return
-      case 'delete-topic':
-        return cluster.deleteTopic(topic)
-      case 'create-topic':
-        if (found === undefined) cluster.createTopic(topic, this.#scenario.partitions)
-        return
-      case 'forbid':
-      case 'permit':
-        if (found !== undefined) found.isForbidden = kind === 'forbid'
-        return
-      case 'add-partition':
-        if (found !== undefined && found.partitions.length < 6) cluster.addPartitions(topic, 1)
-        return
-      case 'slow-responses':
-        cluster.responseMs = 20 + b * 10
-        return
-      case 'fast-responses':
-        cluster.responseMs = 1
-        return
-      case 'lose-responses':
-        cluster.responsesToLose = 1 + (b % 4)
-        return
-      case 'refuse-produce':
-        found?.partitions[a % found.partitions.length]!.refusals.push(refusals[b % refusals.length]!)
-        return
-      case 'expire-sessions':
-        return cluster.expireSessions()
-      case 'shrink-message-limit':
-        if (found !== undefined) found.maxMessageBytes = 300 + b * 20
-    }
-  }
 }
 
 /** Everything that became of records, added up. */
@@ -339,5 +255,3 @@ export function seededRandom(seed: number): () => number {
 const topic = 'events'
 /** Back-off, circuit breaker, request timeout and metadata age, one behind the other, with room. */
 const drainLimitMs = 30_000
-/** Errors that brokers give: retriable, after the append, and final. */
-const refusals = [19, 7, 20, 6, 5, 87, 56, 2]

@@ -123,6 +123,18 @@ describe('records without a key', () => {
     expect(append('x').partition).not.toBe(before)
   })
 
+  test('stay where they are while batches of other partitions are closed', () => {
+    const { append, drain, accumulator } = setUp({ lingerMs: 60_000, batchSizeBytes: 300 }, 3)
+    const { partition } = append('x')
+    for (let i = 0; i < 60; i++) {
+      const key = `${i}`
+      if (partitionForKey(Buffer.from(key), key.length, 3) !== partition) append('x'.repeat(80), key)
+      drain()
+    }
+    expect(accumulator.queues[partition]!.open!.recordCount).toBe(1)
+    expect(append('x').partition).toBe(partition)
+  })
+
   test('never overwrite or lose an open batch of records that have one', () => {
     const record = fc.record({
       key: fc.option(fc.constantFrom('a', 'b', 'c', 'd', 'e')),

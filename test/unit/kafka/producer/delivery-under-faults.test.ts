@@ -1,13 +1,7 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import {
-  faultKinds,
-  runFaults,
-  seededRandom,
-  type Fault,
-  type FaultReport,
-  type Scenario,
-} from '../../../support/fault-run.ts'
+import { runFaults, seededRandom, type FaultReport, type Scenario } from '../../../support/fault-run.ts'
+import { faultKinds, type Fault } from '../../../support/faults.ts'
 import { criticalOverrides } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
 
@@ -57,7 +51,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
   return report
 }
 
-const runs = Number(process.env.FAULT_RUNS ?? 25)
+const runs = Number(process.env.FAULT_RUNS ?? 15)
 
 describe('at most once', () => {
   const scenario: fc.Arbitrary<Scenario> = fc.record({
