@@ -1,0 +1,61 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { BenchEnvironment } from './environment.ts'
+import type { IngestRow } from './ingest-bench.ts'
+
+/** Results by bench, as they are kept in bench/results/. */
+export interface BenchResults {
+  ingest: { environment: BenchEnvironment; rows: IngestRow[] }
+  idle: { environment: BenchEnvironment; shareOfCore: number }
+}
+
+const folder = new URL('results/', import.meta.url)
+
+/** Keeps a result, and writes the tables of docs/performance.md anew from all that are kept. */
+export function keep<Name extends keyof BenchResults>(name: Name, result: BenchResults[Name]): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify(result, null, 2)}\n`)
+  const kept = Object.fromEntries(
+    readdirSync(folder).map((file) => [
+      file.replace('.json', ''),
+      JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as unknown,
+    ]),
+  ) as Partial<BenchResults>
+  writeFileSync(new URL('../docs/performance.md', import.meta.url), page(kept))
+}
+
+function page({ ingest, idle }: Partial<BenchResults>): string {
+  const parts = [
+    '# Performance\n\nWritten by `npm run bench` from bench/results/; do not edit. Machines are noisy: quote the ratios.\n',
+  ]
+  if (ingest !== undefined)
+    parts.push('## Taking events in\n', source(ingest.environment), ingestTable(ingest.rows))
+  if (idle !== undefined) {
+    parts.push('## Idle, connected\n', source(idle.environment))
+    parts.push(`${(idle.shareOfCore * 100).toFixed(2)} % of a core.\n`)
+  }
+  return parts.join('\n')
+}
+
+function source({ machine, node, kafka, load, command, commit, date }: BenchEnvironment): string {
+  return `\`${command}\` on ${date}, commit ${commit}. ${machine}; Node ${node}, ${kafka}; ${load}.\n`
+}
+
+function ingestTable(rows: readonly IngestRow[]): string {
+  const head =
+    '| server | request | ÷ bare Fastify | requests/s | events/s | CPU µs a request | CPU µs an event | p50 ms | p99 ms | landed ÷ accepted |'
+  const cells = rows.map((row) =>
+    [
+      row.server,
+      row.request,
+      row.ratioToBare?.toFixed(2) ?? '–',
+      Math.round(row.requestsPerSecond),
+      Math.round(row.eventsPerSecond),
+      row.cpuMicrosPerRequest.toFixed(1),
+      row.cpuMicrosPerEvent.toFixed(1),
+      row.p50Ms.toFixed(2),
+      row.p99Ms.toFixed(2),
+      row.landed?.toFixed(4) ?? '–',
+    ].join(' | '),
+  )
+  return `${head}\n|${'---|'.repeat(10)}\n${cells.map((cell) => `| ${cell} |`).join('\n')}\n`
+}
