@@ -24,7 +24,7 @@ export async function runServeCommand(env: NodeJS.ProcessEnv): Promise<number> {
     pino.destination({ sync: true }),
   )
   const gateway = buildGateway(config, logger)
-  const firstSignal = nextSignal()
+  const signals = stopSignals()
   try {
     await gateway.start()
   } catch (error) {
@@ -33,14 +33,14 @@ export async function runServeCommand(env: NodeJS.ProcessEnv): Promise<number> {
     return 1
   }
   logStart(config, gateway, logger)
-  const signal = await firstSignal
+  const signal = await signals.first
   logger.info({ signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
-  return await drain(gateway, logger)
+  return await drain(gateway, logger, signals.second)
 }
 
-async function drain(gateway: Gateway, logger: Logger): Promise<number> {
+async function drain(gateway: Gateway, logger: Logger, secondSignal: Promise<unknown>): Promise<number> {
   const lostBefore = lossesOf(gateway.stats)
-  const interrupted = nextSignal().then(() => 'interrupted' as const)
+  const interrupted = secondSignal.then(() => 'interrupted' as const)
   const end = await Promise.race([gateway.stop(), interrupted])
   if (end === 'interrupted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
@@ -54,15 +54,17 @@ async function drain(gateway: Gateway, logger: Logger): Promise<number> {
   return 1
 }
 
-/** The next SIGTERM or SIGINT. While nobody waits for one, Node's own way holds: it ends the process. */
-async function nextSignal(): Promise<NodeJS.Signals> {
-  return await new Promise((resolve) => {
-    const onSignal = (signal: NodeJS.Signals) => {
-      process.off('SIGTERM', onSignal).off('SIGINT', onSignal)
-      resolve(signal)
-    }
-    process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
-  })
+/**
+ * The first and the second SIGTERM or SIGINT from now on. One listener serves both: between two listeners a signal would
+ * meet Node's own way, which ends the process without a word.
+ */
+function stopSignals(): { first: Promise<NodeJS.Signals>; second: Promise<NodeJS.Signals> } {
+  const waiting: ((signal: NodeJS.Signals) => void)[] = []
+  const next = async (): Promise<NodeJS.Signals> => await new Promise((resolve) => waiting.push(resolve))
+  const signals = { first: next(), second: next() }
+  const onSignal = (signal: NodeJS.Signals): void => waiting.shift()?.(signal)
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+  return signals
 }
 
 function logStart(config: Config, gateway: Gateway, logger: Logger): void {
