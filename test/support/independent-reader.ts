@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { Kafka, logLevel, type Batch } from 'kafkajs'
+import { setTimeout as pause } from 'node:timers/promises'
+import { Kafka, logLevel, type Admin, type Batch } from 'kafkajs'
 import { registerCodecs } from './kafka-codecs.ts'
 
 /** A record as a consumer gets it. */
@@ -49,7 +50,12 @@ export async function readTopic(broker: string, topic: string): Promise<ReadReco
   try {
     await consumer.subscribe({ topic, fromBeginning: true })
     await new Promise<void>((resolve, reject) => {
-      consumer.on('consumer.crash', ({ payload }) => reject(payload.error))
+      consumer.on('consumer.crash', ({ payload }) => {
+        if (!payload.restart) return reject(payload.error)
+        // A broker that has just started loads its groups; the consumer comes back, and begins anew.
+        records.length = 0
+        for (const [partition, end] of ends) if (end > 0) open.set(partition, end)
+      })
       const eachBatch = async ({ batch }: { batch: Batch }): Promise<void> => {
         for (const { offset, key, value, timestamp } of batch.messages) {
           if (Number(offset) >= (ends.get(batch.partition) ?? 0)) break
@@ -85,8 +91,21 @@ export async function createTopic(
   await admin.connect()
   try {
     const topics = [{ topic, numPartitions: partitions, replicationFactor, configEntries }]
-    await admin.createTopics({ topics, waitForLeaders: true })
+    await admin.createTopics({ topics, waitForLeaders: false })
+    while (!(await hasLeaders(admin, topic, partitions))) await pause(20)
   } finally {
     await admin.disconnect()
+  }
+}
+
+/** kafkajs's own wait for leaders fails where a broker does not know the new topic yet. */
+async function hasLeaders(admin: Admin, topic: string, count: number): Promise<boolean> {
+  try {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+    const { partitions } = topics[0]!
+    return partitions.length === count && partitions.every(({ leader }) => leader >= 0)
+  } catch (error) {
+    if ((error as { type?: string }).type === 'UNKNOWN_TOPIC_OR_PARTITION') return false
+    throw error
   }
 }
