@@ -27,6 +27,7 @@ export interface ReadRecord {
   readonly timestamp: number
   readonly key: string | null
   readonly value: string
+  readonly headers: readonly (readonly [key: string, value: string])[]
 }
 
 /** Reads one batch, which has to fill `bytes` exactly. Throws where the layout is wrong. */
@@ -84,9 +85,9 @@ export function readRecords(bytes: Buffer, count: number, baseTimestamp: number)
     const keyBytes = varint()
     const key = keyBytes < 0 ? null : text(keyBytes)
     const value = text(varint())
-    if (varint() !== 0) throw new Error('there are headers')
+    const headers = Array.from({ length: varint() }, () => [text(varint()), text(varint())] as const)
     if (at !== end) throw new Error(`record ${i} is ${at - end} bytes off its length`)
-    records.push({ offsetDelta, timestamp, key, value })
+    records.push({ offsetDelta, timestamp, key, value, headers })
   }
   if (at !== bytes.length) throw new Error('bytes are left behind the last record')
   return records

@@ -45,6 +45,7 @@ export class RecordBatch implements PendingBatch {
    * Appends one record if it fits.
    * @param key holds the key in its first `keyBytes` bytes; null for a record without one.
    * @param sizeLimitBytes `batch.size`. The first record is taken whatever its size, as Kafka's producer does.
+   * @param headers the record's headers as `encodeHeaders` writes them; null for none.
    * @returns false if the batch is full.
    */
   append(
@@ -55,20 +56,23 @@ export class RecordBatch implements PendingBatch {
     keyBytes: number,
     timestampMs: number,
     sizeLimitBytes: number,
+    headers: Buffer | null = null,
   ): boolean {
     const valueBytes = end - start
     const offsetDelta = this.recordCount
     if (offsetDelta === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
     const timestampDelta = timestampMs - this.#baseTimestampMs
-    // attributes and the header count are one byte each
+    const headerBytes = headers === null ? 1 : headers.length
+    // attributes are one byte
     const recordBytes =
-      2 +
+      1 +
       sizeOfVarint(timestampDelta) +
       sizeOfVarint(offsetDelta) +
       sizeOfVarint(key === null ? -1 : keyBytes) +
       keyBytes +
       sizeOfVarint(valueBytes) +
-      valueBytes
+      valueBytes +
+      headerBytes
     let offset = this.uncompressedBytes
     const needed = offset + sizeOfVarint(recordBytes) + recordBytes
     if (offsetDelta > 0 && (needed > sizeLimitBytes || Math.abs(timestampDelta) > maxTimestampDeltaMs))
@@ -90,7 +94,9 @@ export class RecordBatch implements PendingBatch {
     offset = writeVarint(buffer, valueBytes, offset)
     body.copy(buffer, offset, start, end)
     offset += valueBytes
-    buffer[offset++] = 0
+    if (headers === null) buffer[offset] = 0
+    else headers.copy(buffer, offset)
+    offset += headerBytes
 
     this.uncompressedBytes = offset
     this.recordCount = offsetDelta + 1

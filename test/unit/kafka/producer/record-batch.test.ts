@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import * as fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { RecordBatch, recordBatchHeaderBytes } from '../../../../src/kafka/producer/record-batch.ts'
+import { encodeHeaders } from '../../../../src/kafka/producer/record-headers.ts'
 import { crc32c, readBatch } from '../../../support/record-batch-reader.ts'
 
 const require = createRequire(import.meta.url)
@@ -20,6 +21,8 @@ interface Record {
   readonly key: string | null
   readonly value: string
   readonly timestampMs: number
+  /** Left out: the record is appended without a word of headers. */
+  readonly headers?: readonly (readonly [key: string, value: string])[] | undefined
 }
 
 function batchOf(bufferBytes = 512, recycle: (buffer: Buffer) => void = () => {}): RecordBatch {
@@ -31,17 +34,35 @@ function append(batch: RecordBatch, record: Record, limitBytes = 1 << 20): boole
   const body = Buffer.from(`${padding}${record.value}${padding}`)
   const key = record.key === null ? null : Buffer.from(`${record.key}${padding}`)
   const keyBytes = key === null ? 0 : key.length - padding.length
-  return batch.append(body, 2, body.length - 2, key, keyBytes, record.timestampMs, limitBytes)
+  const headers = record.headers?.map(([name, text]) => ({ key: name, value: Buffer.from(text) }))
+  return batch.append(
+    body,
+    2,
+    body.length - 2,
+    key,
+    keyBytes,
+    record.timestampMs,
+    limitBytes,
+    headers && encodeHeaders(headers),
+  )
 }
 
 const start = 1_700_000_000_000
 
+const anyText = (maxLength: number) => fc.string({ unit: 'binary', maxLength })
+
 const anyRecord: fc.Arbitrary<Record> = fc.record({
-  key: fc.option(fc.string({ unit: 'binary', maxLength: 30 })),
-  value: fc.string({ unit: 'binary', maxLength: 300 }),
+  key: fc.option(anyText(30)),
+  value: anyText(300),
   // The clock of a machine can step back.
   timestampMs: fc.integer({ min: start - 1_000_000, max: start + 1_000_000 }),
+  headers: fc.option(fc.array(fc.tuple(anyText(20), anyText(100)), { maxLength: 3 }), { nil: undefined }),
 })
+
+/** A text as it comes back: half of a surrogate pair has no UTF-8. */
+function wellFormed(text: string): string {
+  return Buffer.from(text).toString()
+}
 
 test('the independent reader has the CRC-32C of RFC 3720', () => {
   expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283)
@@ -69,11 +90,12 @@ test('any records can be read back by an independent reader, with the right chec
         sizeBytes: batch.sizeBytes,
       })
       expect(read.records).toEqual(
-        records.map(({ key, value, timestampMs }, offsetDelta) => ({
-          key: key === null ? null : Buffer.from(key).toString(),
-          value: Buffer.from(value).toString(),
+        records.map(({ key, value, timestampMs, headers = [] }, offsetDelta) => ({
+          key: key === null ? null : wellFormed(key),
+          value: wellFormed(value),
           timestamp: timestampMs,
           offsetDelta,
+          headers: headers.map((header) => header.map(wellFormed)),
         })),
       )
     }),
@@ -90,12 +112,18 @@ test("any records can be read back by kafkajs's decoder", async () => {
     const read = await decodeWithKafkajs(new Decoder(Buffer.from(batch.seal())))
     expect(read).toMatchObject({ producerId: '77', firstSequence: 12 })
     expect(
-      read.records.map(({ key, value, timestamp }) => [key?.toString() ?? null, value.toString(), timestamp]),
+      read.records.map(({ key, value, timestamp, headers }) => [
+        key?.toString() ?? null,
+        value.toString(),
+        timestamp,
+        Object.keys(headers).toSorted(),
+      ]),
     ).toEqual(
-      records.map(({ key, value, timestampMs }) => [
-        key === null ? null : Buffer.from(key).toString(),
-        Buffer.from(value).toString(),
+      records.map(({ key, value, timestampMs, headers = [] }) => [
+        key === null ? null : wellFormed(key),
+        wellFormed(value),
         String(timestampMs),
+        [...new Set(headers.map(([name]) => wellFormed(name)))].toSorted(),
       ]),
     )
   })
@@ -125,6 +153,21 @@ describe('append', () => {
     append(short, { key: null, value, timestampMs: start }, sizeOfTwo - 1)
     expect(append(short, { key: null, value, timestampMs: start }, sizeOfTwo - 1)).toBe(false)
     expect(short.recordCount).toBe(1)
+  })
+
+  test('counts headers as a part of the record, to the byte', () => {
+    const record = { key: 'k', value: 'v'.repeat(100), timestampMs: start }
+    const headers = [['name', 'x'.repeat(60)]] as const
+    const plain = batchOf()
+    append(plain, record)
+    const batch = batchOf()
+    append(batch, { ...record, headers })
+    // Five lengths of one byte but for the record's own, which is of two in both; the number of headers is in both.
+    const addedBytes = 1 + 'name'.length + 1 + 60
+    expect(batch.uncompressedBytes - plain.uncompressedBytes).toBe(addedBytes)
+    const exact = batch.uncompressedBytes * 2 - recordBatchHeaderBytes
+    expect(append(batch, { ...record, headers }, exact - 1)).toBe(false)
+    expect(append(batch, { ...record, headers }, exact)).toBe(true)
   })
 
   test('refuses a timestamp too far from the first for a 32-bit delta', () => {
@@ -164,7 +207,7 @@ describe('the buffer', () => {
     batch.close()
     expect(given).toEqual([4_096])
     expect(readBatch(batch.seal()).records).toEqual([
-      { key: 'k', value: 'v', timestamp: start, offsetDelta: 0 },
+      { key: 'k', value: 'v', timestamp: start, offsetDelta: 0, headers: [] },
     ])
     batch.release()
     expect(given).toEqual([4_096])
