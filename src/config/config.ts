@@ -60,6 +60,8 @@ export interface StreamConfig {
   readonly onBufferFull: OnBufferFull
   /** The same for the beacon routes, whose clients do not read replies; `drop` unless set. */
   readonly beaconOnBufferFull: OnBufferFull
+  /** Each record gets a header with its writer and its number, by which `chute audit` finds what is missing. */
+  readonly audit: boolean
   readonly producer: ProducerConfig
 }
 

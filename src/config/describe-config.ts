@@ -73,6 +73,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
+    audit: stream.audit,
     ...(producer.acks === 0 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
     producer: describeProducer(producer),
   }

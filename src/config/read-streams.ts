@@ -108,7 +108,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   refuseContradictions({ path, delivery, preset, producer, written: values, writtenProducer }, problems)
   const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
-  return { name, topic, delivery, preset, schema, onBufferFull, beaconOnBufferFull, producer }
+  const audit = values.audit ?? false
+  return { name, topic, delivery, preset, schema, onBufferFull, beaconOnBufferFull, audit, producer }
 }
 
 /** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */

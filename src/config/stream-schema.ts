@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { FieldValues } from './read-fields.ts'
-import { Refusal, oneOf, quote, setting, nonEmptyText } from './setting.ts'
+import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse } from './setting.ts'
 
 /** What a stream takes in the file, beside `producer`. */
 export const streamShape = {
@@ -11,6 +11,7 @@ export const streamShape = {
   onBufferFull: oneOf(['reject', 'drop', 'block']).default('reject'),
   beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).default('drop'),
   confirm: onOrOff().optional(),
+  audit: trueOrFalse().default(false),
 } satisfies z.ZodRawShape
 
 /** What could be read of a stream. */

@@ -27,7 +27,7 @@ export function admit(
 ): Admission | Promise<Admission> {
   if (batch.rejected > 0) refuseInvalid(batch, options.strict)
   if (producer.admission !== 'open') throw unavailable(producer)
-  const sizeBytes = reservationBytes(batch)
+  const sizeBytes = reservationBytes(batch, producer.headerBytes)
   const { bufferMemoryBytes } = producer.stream.producer
   if (sizeBytes > bufferMemoryBytes) {
     const detail = `the events need ${sizeBytes} bytes of buffer, and the stream has ${bufferMemoryBytes} at all`
@@ -46,11 +46,11 @@ export function admit(
 }
 
 /** Room for all good events, exactly as the producer charges it. */
-export function reservationBytes(batch: EventBatch): number {
+export function reservationBytes(batch: EventBatch, headerBytes: number): number {
   const { starts, ends, keyBytes } = batch
   let sizeBytes = 0
   for (let good = 0; good < starts.length; good++) {
-    sizeBytes += recordSizeUpperBound(keyBytes[good]!, ends[good]! - starts[good]!)
+    sizeBytes += recordSizeUpperBound(keyBytes[good]!, ends[good]! - starts[good]!, headerBytes)
   }
   return sizeBytes
 }

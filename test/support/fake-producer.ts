@@ -24,6 +24,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     schema: 'telemetry',
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
+    audit: false,
     producer: {
       acks: 0,
       retries: 0,
@@ -51,6 +52,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
 export class FakeProducer implements Producer {
   readonly stream: StreamConfig
   maxRecordBytes = 1_048_480
+  headerBytes = 0
   admission: Producer['admission'] = 'open'
   readonly records: TakenRecord[] = []
   dropped = 0
@@ -90,7 +92,11 @@ export class FakeProducer implements Producer {
   }
 
   append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
-    this.openBytes -= recordSizeUpperBound(key === null ? 0 : Buffer.byteLength(key), end - start)
+    this.openBytes -= recordSizeUpperBound(
+      key === null ? 0 : Buffer.byteLength(key),
+      end - start,
+      this.headerBytes,
+    )
     if (this.openBytes < 0) throw new Error('append without room')
     this.records.push({ key, value: body.toString('utf8', start, end), timestampMs })
     this.batch.recordCount++

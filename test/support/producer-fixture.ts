@@ -56,6 +56,7 @@ export function streamConfig(
     schema: 'any',
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
+    audit: false,
     producer: producerConfig({ ...critical, ...overrides }),
   }
 }
@@ -136,7 +137,7 @@ export function append(
 ): PendingBatch | null {
   const body = Buffer.from(value)
   const keyBytes = key === null ? 0 : Buffer.byteLength(key)
-  if (!producer.reserve(recordSizeUpperBound(keyBytes, body.length))) return null
+  if (!producer.reserve(recordSizeUpperBound(keyBytes, body.length, producer.headerBytes))) return null
   return producer.append(body, 0, body.length, key, Date.now())
 }
 

@@ -26,6 +26,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     topicKnown: true,
     lossRatio: { producer: 0, barrier: 0, broker: null },
     logEndOffsets: [],
+    audit: [],
     ...changes,
   }
 }

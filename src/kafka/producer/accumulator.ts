@@ -1,3 +1,4 @@
+import type { AuditStamp } from './audit-stamp.ts'
 import type { BatchBuffers } from './batch-buffers.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from './compression.ts'
@@ -16,6 +17,7 @@ export class Accumulator {
   readonly #buffers: BatchBuffers
   readonly #onReady: () => void
   readonly #codec: Codec | null
+  readonly #stamp: AuditStamp | null
   #queues: PartitionQueue[] = []
   /** Partition that records without a key go to until its batch is full (KIP-480). */
   #stickyPartition = 0
@@ -24,18 +26,23 @@ export class Accumulator {
   /** No batch may be larger than the topic's `max.message.bytes`. */
   batchSizeLimitBytes: number
 
-  /** @param options.onReady is called when a batch has become due; it may be called when none has. */
+  /**
+   * @param options.onReady is called when a batch has become due; it may be called when none has.
+   * @param options.stamp numbers the records; null: they have no headers.
+   */
   constructor(options: {
     config: ProducerConfig
     memory: BufferMemory
     buffers: BatchBuffers
     onReady: () => void
+    stamp?: AuditStamp | null
   }) {
     this.#config = options.config
     this.#memory = options.memory
     this.#buffers = options.buffers
     this.#onReady = options.onReady
     this.#codec = codecFor(options.config.compressionType)
+    this.#stamp = options.stamp ?? null
     this.batchSizeLimitBytes = options.config.batchSizeBytes
     this.partitionCount = 1
   }
@@ -103,15 +110,20 @@ export class Accumulator {
     chargedBytes: number,
   ): RecordBatch {
     const limit = this.batchSizeLimitBytes
-    let batch = queue.open ?? this.#open(queue, end - start + keyBytes)
-    while (!batch.append(body, start, end, key, keyBytes, timestampMs, limit)) {
+    const stamp = this.#stamp
+    let headers = stamp === null ? null : stamp.headersFor(queue.partition)
+    const recordBytes = end - start + keyBytes + (headers === null ? 0 : headers.length)
+    let batch = queue.open ?? this.#open(queue, recordBytes)
+    while (!batch.append(body, start, end, key, keyBytes, timestampMs, limit, headers)) {
       this.#close(queue)
       this.#onReady()
       // Closing it may have moved the sticky partition on, to one that has an open batch of keyed records.
       const next = key === null ? this.#queues[this.#stickyPartition]! : queue
-      batch = next.open ?? this.#open(next, end - start + keyBytes)
+      batch = next.open ?? this.#open(next, recordBytes)
       queue = next
+      if (stamp !== null) headers = stamp.headersFor(queue.partition)
     }
+    if (stamp !== null) stamp.advance(queue.partition)
     batch.chargedBytes += chargedBytes
     return batch
   }

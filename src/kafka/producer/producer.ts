@@ -1,4 +1,5 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
+import type { AuditInstance } from '../audit-header.ts'
 import type { DropReason, Outcome } from './outcome.ts'
 
 /**
@@ -14,6 +15,8 @@ export interface Producer {
    * one refusal by the broker loses what follows it.
    */
   readonly maxRecordBytes: number
+  /** Bytes of the headers that each record gets; 0 without `audit: true`. */
+  readonly headerBytes: number
   /**
    * Whether records can be appended at all; if not, the request must be refused with 503. `not_known_yet`: Kafka was
    * not reached since the start, so that a key's partition is not known. `unknown_topic` and `not_authorized`: Kafka
@@ -105,6 +108,18 @@ export interface ProducerStats {
    * gateway first saw it. A fleet's loss is made of these (several writers move one offset).
    */
   readonly logEndOffsets: readonly { partition: number; logEndOffset: number; written: number }[]
+  /**
+   * Records of each partition that have a number in their header; empty without `audit: true`. Together they are what was
+   * accepted, less what was dropped as `buffer_full`.
+   */
+  readonly audit: readonly AuditCount[]
+}
+
+/** How many records of a partition one producer has numbered: their sequences are 0 to `stamped` - 1. */
+export interface AuditCount {
+  readonly instance: AuditInstance
+  readonly partition: number
+  readonly stamped: number
 }
 
 /** What a producer tells as it happens, a call a batch or a request and never a call a record. */
@@ -129,7 +144,8 @@ const recordOverheadBytes = 96
 /**
  * Room to reserve for one record: never less than what it takes, a batch of its own included (as Kafka's
  * `AbstractRecords.estimateSizeInBytesUpperBound`). What is not needed goes back when the batch is closed.
+ * @param headerBytes {@link Producer.headerBytes}
  */
-export function recordSizeUpperBound(keyBytes: number, valueBytes: number): number {
-  return recordOverheadBytes + keyBytes + valueBytes
+export function recordSizeUpperBound(keyBytes: number, valueBytes: number, headerBytes = 0): number {
+  return recordOverheadBytes + keyBytes + valueBytes + headerBytes
 }

@@ -3,6 +3,7 @@ import { Account } from './account.ts'
 import { Accumulator } from './accumulator.ts'
 import { AtLeastOnceSender } from './at-least-once-sender.ts'
 import { AtMostOnceSender, type SenderOptions } from './at-most-once-sender.ts'
+import { AuditStamp } from './audit-stamp.ts'
 import type { BatchBuffers } from './batch-buffers.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
@@ -46,6 +47,8 @@ export class StreamProducer implements Producer {
   #fewerPartitionsSinceMs: number | null = null
   #fullSinceMs: number | null = null
   maxRecordBytes: number
+  readonly headerBytes: number
+  readonly #stamp: AuditStamp | null
 
   constructor(options: StreamProducerOptions) {
     const { stream, metadata, transport, logger, buffers } = options
@@ -55,14 +58,17 @@ export class StreamProducer implements Producer {
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
+    this.#stamp = stream.audit ? new AuditStamp() : null
+    this.headerBytes = this.#stamp?.headerBytes ?? 0
     this.#accumulator = new Accumulator({
       config,
+      stamp: this.#stamp,
       memory: this.#memory,
       buffers,
       onReady: this.#schedulePump,
     })
     this.#topic = metadata.topic(stream.topic)
-    this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0)
+    this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
     metadata.onChange(() => this.#followTopic())
     this.#followTopic()
     const senderOptions: SenderOptions = {
@@ -123,7 +129,7 @@ export class StreamProducer implements Producer {
   /** @inheritdoc */
   append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
     const keyBytes = key === null ? 0 : Buffer.byteLength(key)
-    const chargedBytes = recordSizeUpperBound(keyBytes, end - start)
+    const chargedBytes = recordSizeUpperBound(keyBytes, end - start, this.headerBytes)
     const batch = this.#accumulator.append(body, start, end, key, timestampMs, chargedBytes)
     this.#account.accept()
     return batch
@@ -175,6 +181,7 @@ export class StreamProducer implements Producer {
         broker: this.#offsets.lossRatio,
       },
       logEndOffsets: [...this.#offsets],
+      audit: this.#stamp?.counts ?? [],
     }
   }
 
@@ -249,7 +256,7 @@ export class StreamProducer implements Producer {
     }
     // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
-    this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0))
+    this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0, this.headerBytes))
     this.#accumulator.batchSizeLimitBytes = Math.max(
       recordBatchHeaderBytes,
       Math.min(producer.batchSizeBytes, limitBytes),

@@ -42,6 +42,7 @@ describe('without a file', () => {
         schema: 'telemetry',
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
+        audit: false,
         producer: realtime,
       },
       {
@@ -52,6 +53,7 @@ describe('without a file', () => {
         schema: 'telemetry',
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
+        audit: false,
         producer: critical,
       },
     ])
@@ -155,6 +157,7 @@ describe('a stream', () => {
   test('says what a full buffer does to requests and to beacons', () => {
     const stream = loadStream('{ delivery: at-most-once, onBufferFull: block, beaconOnBufferFull: reject }')
     expect(stream).toMatchObject({ onBufferFull: 'block', beaconOnBufferFull: 'reject' })
+    expect(loadStream('{ delivery: at-most-once, audit: true }').audit).toBe(true)
   })
 
   test.each(['off', 'false'])('with confirm: %s gives bare acks=0', (confirm) => {

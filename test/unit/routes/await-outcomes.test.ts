@@ -19,7 +19,7 @@ function start(
   producer = new FakeProducer(),
 ): { producer: FakeProducer; results: (EventOutcome[] | null)[] } {
   const batch = batchOf(lines)
-  producer.reserve(reservationBytes(batch))
+  producer.reserve(reservationBytes(batch, 0))
   const results: (EventOutcome[] | null)[] = []
   appendAndWait(producer, batch, 5000, (outcomes) => results.push(outcomes))
   return { producer, results }

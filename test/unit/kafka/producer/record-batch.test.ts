@@ -1,21 +1,9 @@
-import { createRequire } from 'node:module'
 import * as fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { RecordBatch, recordBatchHeaderBytes } from '../../../../src/kafka/producer/record-batch.ts'
 import { encodeHeaders } from '../../../../src/kafka/producer/record-headers.ts'
+import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { crc32c, readBatch } from '../../../support/record-batch-reader.ts'
-
-const require = createRequire(import.meta.url)
-const Decoder = require('kafkajs/src/protocol/decoder.js') as new (bytes: Buffer) => object
-const decodeWithKafkajs = require('kafkajs/src/protocol/recordBatch/v0/decoder.js') as (
-  decoder: object,
-) => Promise<{
-  records: { key: Buffer | null; value: Buffer; timestamp: string; offset: string; headers: object }[]
-  maxTimestamp: string
-  lastOffsetDelta: number
-  producerId: string
-  firstSequence: number
-}>
 
 interface Record {
   readonly key: string | null
@@ -109,7 +97,7 @@ test("any records can be read back by kafkajs's decoder", async () => {
     for (const record of records) append(batch, record)
     batch.close()
     batch.setProducer(77n, 0, 12)
-    const read = await decodeWithKafkajs(new Decoder(Buffer.from(batch.seal())))
+    const read = await decodeWithKafkajs(batch.seal())
     expect(read).toMatchObject({ producerId: '77', firstSequence: 12 })
     expect(
       read.records.map(({ key, value, timestamp, headers }) => [

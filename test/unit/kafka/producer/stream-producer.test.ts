@@ -72,6 +72,21 @@ describe('maxRecordBytes', () => {
     const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
     expect(producer.maxRecordBytes).toBe(4_904)
   })
+
+  test('leaves room for the header of an audited stream, to the byte', async () => {
+    const cluster = clusterOf(1, 1)
+    cluster.topics.get('events')!.maxMessageBytes = 5_000
+    const stream = { ...streamConfig('events', 'at-most-once'), audit: true }
+    fixture = await new ProducerFixture(cluster, [stream]).start()
+    const { producer } = fixture
+    expect(producer.maxRecordBytes).toBe(4_904 - producer.headerBytes)
+    expect(append(producer, 'x'.repeat(producer.maxRecordBytes))).not.toBeNull()
+    await pass(50)
+    expect(producer.stats).toMatchObject({
+      confirmed: 1,
+      audit: [{ partition: 0, stamped: 1, instance: expect.stringMatching(/^[0-9a-f]{12}$/) }],
+    })
+  })
 })
 
 describe('partitions', () => {
