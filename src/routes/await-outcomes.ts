@@ -31,7 +31,7 @@ export function appendAndWait(
 ): void {
   const shares = appendToShares(producer, batch)
   const outcomes: EventOutcome[] = []
-  let open = shares.size
+  let open = batch.good
   let finished = false
   const finish = (result: EventOutcome[] | null): void => {
     if (finished) return
@@ -43,9 +43,12 @@ export function appendAndWait(
   for (const [pending, share] of shares) {
     pending.onSettled((settlement) => {
       share.events.forEach((good, nth) => {
-        outcomes[good] = outcomeOf(producer, settlement, batch.indexOf(good), share.places[nth] ?? 0)
+        const place = share.places[nth]! - settlement.firstPlace
+        if (place < 0 || place >= settlement.recordCount) return
+        outcomes[good] = outcomeOf(producer, settlement, batch.indexOf(good), place)
+        open--
       })
-      if (--open === 0) finish(outcomes)
+      if (open === 0) finish(outcomes)
     })
   }
 }

@@ -141,6 +141,8 @@ export class FakeBatch implements PendingBatch {
       reason: null,
       partition: this.partition,
       baseOffset: null,
+      firstPlace: 0,
+      recordCount: this.recordCount,
       ...settlement,
     }
     for (const listener of this.#listeners.splice(0)) listener(whole)

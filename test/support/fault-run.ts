@@ -166,11 +166,14 @@ class FaultRun {
     let lost = 0
     for (const [batch, ids] of this.#recordsOf) {
       const settlements = this.#settlements.get(batch) ?? []
-      if (settlements.length !== 1) this.#problem(`a batch has ${settlements.length} outcomes`)
-      for (const id of ids) {
+      for (const [place, id] of ids.entries()) {
         const count = counts.get(id) ?? 0
         if (count === 0) lost++
-        this.#judge(id, count, settlements[0]!)
+        const own = settlements.filter(
+          ({ firstPlace, recordCount }) => place >= firstPlace && place < firstPlace + recordCount,
+        )
+        if (own.length === 1) this.#judge(id, count, own[0]!)
+        else this.#problem(`record ${id} has ${own.length} outcomes`)
       }
     }
     this.#checkLogs()

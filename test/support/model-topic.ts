@@ -29,6 +29,8 @@ export class ModelPartition {
   onlineAtMs = 0
   /** Error codes that the next produces get, in order. */
   readonly refusals: number[] = []
+  /** Values that a batch is refused for, as a compacted topic refuses records without a key (INVALID_RECORD). */
+  refuses: (value: string) => boolean = () => false
   readonly #producers = new Map<bigint, ProducerState>()
 
   constructor(leader: number) {
@@ -41,6 +43,8 @@ export class ModelPartition {
     if (refusal !== 0 && !errorsAfterAppend.has(refusal)) return { errorCode: refusal, baseOffset: -1 }
     if (!batch.isCrcRight) return { errorCode: 2, baseOffset: -1 }
     if (batch.sizeBytes > maxMessageBytes) return { errorCode: 10, baseOffset: -1 }
+    if (batch.records?.some(({ value }) => this.refuses(value)) === true)
+      return { errorCode: 87, baseOffset: -1 }
     const known = this.#checkSequence(batch)
     if (known !== null) return known
     const baseOffset = this.log.length

@@ -60,6 +60,15 @@ export class Account {
     this.#attempt(batch.recordCount)
   }
 
+  /** A batch that was written goes on as its parts, which share what it had: its records stay in flight. */
+  split(batch: RecordBatch, parts: readonly RecordBatch[]): void {
+    if (batch.state !== 'written') throw new Error(`a batch that is ${batch.state} cannot be split`)
+    batch.handOverTo(parts)
+    batch.state = 'settled'
+    batch.release()
+    for (const part of parts) part.state = 'written'
+  }
+
   /**
    * Gives every record of a batch its outcome, lets go of its bytes and of its room in the buffer, and tells those who wait.
    * @param reason why, if it was dropped; else null.
@@ -83,7 +92,8 @@ export class Account {
     this.#book(outcome, reason, recordCount)
     batch.release()
     this.#memory.release(batch.chargedBytes)
-    batch.notifySettled({ outcome, reason, partition: batch.partition, baseOffset })
+    const { partition, firstPlace } = batch
+    batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
   }
 
   /** Errors ÷ attempts over the last 30 s, 0 to 1 (the document's `record-error-rate`). */

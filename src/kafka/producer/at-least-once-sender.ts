@@ -1,53 +1,60 @@
-import { BrokerSession } from './broker-session.ts'
+import type { PartitionQueue } from './accumulator.ts'
 import { dropReasonOf } from './at-most-once-link.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
-import type { PartitionQueue } from './accumulator.ts'
-import { isRetriable, isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
-import type { DropReason } from './outcome.ts'
-import { OutageLog } from './outage-log.ts'
-import type { RecordBatch } from './record-batch.ts'
+import { Flight } from './flight.ts'
 import {
-  decodeInitProducerId,
-  decodeProduce,
-  encodeInitProducerId,
-  encodeProduce,
-  type ProducerIdentity,
-  type ProduceResult,
-} from './requests.ts'
+  isBadContent,
+  isLostIdentity,
+  isRetriable,
+  isStaleMetadata,
+  kafkaErrorName,
+  kafkaErrors,
+  mayBeStored,
+} from './kafka-error.ts'
+import { LeaderSessions } from './leader-sessions.ts'
+import type { DropReason } from './outcome.ts'
+import { IdentitySource } from './producer-identity.ts'
+import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
 import type { Sender } from './sender.ts'
+import { splitBatch } from './split-batch.ts'
 import type { BrokerConnection } from './transport.ts'
 
 /**
  * Brings the due batches of an at-least-once stream to Kafka and keeps at it: one batch in flight a partition, and the
  * same bytes again until they are acknowledged, `retries` or `delivery.timeout.ms` is used up, or the broker refuses them
  * for good. With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
- * once however often it comes.
+ * once however often it comes. What a broker's error leads to is what Kafka's own producer does (`Sender.completeBatch`,
+ * `TransactionManager.canRetry`).
  */
 export class AtLeastOnceSender implements Sender {
   readonly #options: SenderOptions
-  readonly #sessions = new Map<number, BrokerSession>()
+  readonly #sessions: LeaderSessions
+  readonly #identity: IdentitySource
   readonly #flights: Flight[] = []
-  readonly #outageLog: OutageLog
-  #identity: ProducerIdentity | null = null
-  #askingIdentity = false
   #retryTimer: NodeJS.Timeout | null = null
   #stopped = false
 
   constructor(options: SenderOptions) {
+    const { stream, logger, onForbidden, onWritable } = options
     this.#options = options
-    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account)
-    options.metadata.onChange(() => this.#follow())
-    this.#follow()
+    this.#sessions = new LeaderSessions(options)
+    this.#identity = new IdentitySource({
+      stream: stream.name,
+      logger,
+      onForbidden,
+      onReady: onWritable,
+      onRefused: () => this.#wakeUpAt(performance.now() + stream.producer.retryBackoffMs),
+    })
   }
 
   /** @inheritdoc */
   get isConnected(): boolean {
-    return [...this.#sessions.values()].some((session) => session.connection !== null)
+    return this.#sessions.isConnected
   }
 
   /** @inheritdoc */
   get isCircuitOpen(): boolean {
-    return [...this.#sessions.values()].some((session) => session.isCircuitOpen)
+    return this.#sessions.isCircuitOpen
   }
 
   /** @inheritdoc */
@@ -59,14 +66,8 @@ export class AtLeastOnceSender implements Sender {
   stop(): void {
     this.#stopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
-    for (const session of this.#sessions.values()) session.stop(new Error('the gateway stopped'))
-    for (const flight of this.#flights) {
-      const { batch } = flight
-      flight.batch = null
-      if (batch === null) continue
-      if (flight.mayBeStored) this.#options.account.settle(batch, 'suspected_lost')
-      else this.#options.account.settle(batch, 'dropped', 'shutdown')
-    }
+    this.#sessions.stop()
+    for (const flight of this.#flights) this.#giveUpAll(flight, 'shutdown')
   }
 
   /** @inheritdoc */
@@ -78,13 +79,13 @@ export class AtLeastOnceSender implements Sender {
     const groups = new Map<BrokerConnection, Flight[]>()
     let isStale = false
     for (const queue of accumulator.queues) {
-      const flight = this.#flight(queue)
-      if (flight.isOut || (flight.batch === null && queue.isEmpty && queue.open === null)) continue
+      const flight = (this.#flights[queue.partition] ??= new Flight(queue.partition))
+      if (flight.connection !== null || (flight.isEmpty && queue.isEmpty && queue.open === null)) continue
       if (nowMs < flight.retryAtMs) {
         this.#wakeUpAt(flight.retryAtMs)
         continue
       }
-      const connection = this.#sessions.get(leaders[queue.partition] ?? -1)?.connection ?? null
+      const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
       if (connection === null) isStale = true
       else if (!connection.isExpiring && this.#load(flight, queue, connection, nowMs))
         this.#group(groups, connection, flight)
@@ -97,44 +98,32 @@ export class AtLeastOnceSender implements Sender {
   tend(nowMs: number): void {
     const { stream, accumulator } = this.#options
     for (const flight of this.#flights) {
-      const { batch, isOut, partition } = flight
-      if (batch === null || isOut) continue
-      if (partition >= accumulator.partitionCount) this.#giveUp(flight, 'unknown_topic')
-      else if (nowMs - batch.createdAtMs >= stream.producer.deliveryTimeoutMs) this.#giveUp(flight, 'expired')
+      if (flight.connection !== null || flight.isEmpty) continue
+      const { createdAtMs } = flight.batch ?? flight.parts[0]!
+      if (flight.partition >= accumulator.partitionCount) this.#refuse(flight, 'unknown_topic', null)
+      else if (nowMs - createdAtMs >= stream.producer.deliveryTimeoutMs) this.#giveUpAll(flight, 'expired')
     }
-    for (const session of this.#sessions.values()) {
-      const { connection } = session
-      if (
-        connection?.isExpiring === true &&
-        !this.#flights.some((flight) => flight.connection === connection)
-      ) {
-        session.fail(new Error('the SASL session expires'))
-      }
-    }
+    this.#sessions.renewExpiring((connection) =>
+      this.#flights.some((flight) => flight.connection === connection),
+    )
   }
 
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
   #load(flight: Flight, queue: PartitionQueue, connection: BrokerConnection, nowMs: number): boolean {
     const { stream, accumulator } = this.#options
-    if (stream.producer.enableIdempotence && this.#identity === null) {
-      this.#askIdentity(connection)
+    const identity = this.#identity.current
+    if (stream.producer.enableIdempotence && identity === null) {
+      this.#identity.ask(connection)
       return false
     }
+    flight.batch ??= flight.parts.shift() ?? null
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
       flight.mayBeStored = false
       queue.take()
     }
-    const identity = this.#identity
-    // A batch that is sent again keeps its sequence and the identity that goes with it, or it could be stored twice.
-    if (identity !== null && flight.sequenced !== flight.batch) {
-      if (flight.identity !== identity) flight.nextSequence = 0
-      flight.identity = identity
-      flight.batch.setProducer(identity.producerId, identity.epoch, flight.nextSequence)
-      flight.nextSequence = (flight.nextSequence + flight.batch.recordCount) % 2 ** 31
-      flight.sequenced = flight.batch
-    }
+    if (identity !== null) flight.sequence(identity)
     return true
   }
 
@@ -163,7 +152,6 @@ export class AtLeastOnceSender implements Sender {
         offsets.written(batch.partition, batch.recordCount)
         telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
       }
-      flight.isOut = true
       flight.connection = connection
     }
     connection.call(
@@ -192,12 +180,11 @@ export class AtLeastOnceSender implements Sender {
       const result = byPartition.get(flight.partition)
       this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
-    for (const session of this.#sessions.values()) if (session.connection === connection) session.succeeded()
+    this.#sessions.succeeded(connection)
     this.#options.onWritable()
   }
 
   #landed(flight: Flight, result: ProduceResult | null, errorCode: number): void {
-    flight.isOut = false
     flight.connection = null
     const { batch } = flight
     if (batch === null) return
@@ -207,25 +194,39 @@ export class AtLeastOnceSender implements Sender {
       this.#options.account.settle(batch, 'acked', null, baseOffset < 0n ? null : baseOffset)
       return
     }
+    const { metadata } = this.#options
     if (mayBeStored(errorCode)) flight.mayBeStored = true
-    if (isStaleMetadata(errorCode)) this.#options.metadata.refresh()
-    if (this.#lostIdentity(errorCode)) this.#renewIdentity(flight)
-    else if (!isRetriable(errorCode)) return this.#refused(flight, errorCode)
-    if (batch.attempts > this.#options.stream.producer.retries) return this.#refused(flight, errorCode)
-    this.#retryLater(flight)
+    if (isStaleMetadata(errorCode)) metadata.refresh()
+    if (errorCode === kafkaErrors.messageTooLarge) metadata.refreshLimits()
+    if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
+    else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
+    else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)
+    else this.#refused(flight, errorCode)
   }
 
   /**
-   * The broker does not know the sequence that it is given: its state of this producer is gone (retention, an unclean
-   * election). With one batch in flight a partition, a new identity is safe; a batch that was stored in between can come twice.
+   * @param isIdentityLost the broker does not know the sequence that it is given: its state of this producer is gone
+   * (retention, an unclean election). With one batch in flight a partition, a new identity is safe; only this batch can
+   * come twice, if it was stored and its answer lost.
    */
-  #lostIdentity(errorCode: number): boolean {
-    return (
-      errorCode === kafkaErrors.outOfOrderSequenceNumber ||
-      errorCode === kafkaErrors.unknownProducerId ||
-      errorCode === kafkaErrors.invalidProducerEpoch ||
-      errorCode === kafkaErrors.producerFenced
-    )
+  #retry(flight: Flight, errorCode: number, isIdentityLost: boolean): void {
+    const { retries, retryBackoffMs } = this.#options.stream.producer
+    if (isIdentityLost) this.#renewIdentity(flight)
+    if (flight.batch!.attempts > retries) return this.#refused(flight, errorCode)
+    flight.retryAtMs = performance.now() + retryBackoffMs
+    this.#wakeUpAt(flight.retryAtMs)
+  }
+
+  /**
+   * The batch is larger than the topic takes by now, or a record in it is not what the topic wants: its halves go instead,
+   * until only what is wrong is refused. Kafka's producer does so with what is too large, and fails a whole batch for one
+   * bad record.
+   */
+  #split(flight: Flight): void {
+    const batch = flight.batch!
+    const parts = splitBatch(batch)
+    this.#options.account.split(batch, parts)
+    flight.split(parts)
   }
 
   #refused(flight: Flight, errorCode: number): void {
@@ -233,27 +234,32 @@ export class AtLeastOnceSender implements Sender {
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
     logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
     if (errorCode === kafkaErrors.topicAuthorizationFailed) onForbidden()
-    this.#giveUp(flight, dropReasonOf(errorCode))
+    this.#refuse(flight, dropReasonOf(errorCode), errorCode)
   }
 
-  #giveUp(flight: Flight, reason: DropReason): void {
-    const batch = flight.batch!
-    flight.batch = null
+  /** Ends what is on its way to a partition because of the broker, so that what is behind it can go. */
+  #refuse(flight: Flight, reason: DropReason, errorCode: number | null): void {
+    const batch = flight.take()!
     // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
-    if (batch.attempts > 0) this.#renewIdentity(flight)
-    if (flight.mayBeStored) this.#options.account.settle(batch, 'suspected_lost')
-    else this.#options.account.settle(batch, 'dropped', reason)
+    this.#renewIdentity(flight)
+    this.#options.onRefused(batch, { reason, errorCode, mayBeStored: flight.mayBeStored })
+  }
+
+  /** Ends what is on its way to a partition because of a limit of our own. */
+  #giveUpAll(flight: Flight, reason: DropReason): void {
+    for (let batch = flight.take(); batch !== null; batch = flight.take()) {
+      this.#renewIdentity(flight)
+      if (flight.mayBeStored || flight.connection !== null)
+        this.#options.account.settle(batch, 'suspected_lost')
+      else this.#options.account.settle(batch, 'dropped', reason)
+    }
+    flight.connection = null
   }
 
   /** The next batch of the partition gets another identity, as do those of others, once they are done with what they have. */
   #renewIdentity(flight: Flight): void {
-    flight.sequenced = null
-    if (flight.identity === this.#identity) this.#identity = null
-  }
-
-  #retryLater(flight: Flight): void {
-    flight.retryAtMs = performance.now() + this.#options.stream.producer.retryBackoffMs
-    this.#wakeUpAt(flight.retryAtMs)
+    flight.forgetSequence()
+    this.#identity.discard(flight.identity)
   }
 
   /** One timer for all: it is set again while it finds somebody who has longer to wait. */
@@ -267,90 +273,4 @@ export class AtLeastOnceSender implements Sender {
       Math.ceil(atMs - performance.now()),
     )
   }
-
-  #askIdentity(connection: BrokerConnection): void {
-    if (this.#askingIdentity) return
-    this.#askingIdentity = true
-    connection.call(
-      encodeInitProducerId(),
-      (payload) => {
-        this.#askingIdentity = false
-        const identity = decodeInitProducerId(payload)
-        if (identity.errorCode === kafkaErrors.none) {
-          this.#identity = identity
-          this.#options.onWritable()
-        } else {
-          // A broker that has just started says so for a while; the next pump asks again.
-          this.#options.logger.debug({ kafkaError: kafkaErrorName(identity.errorCode) }, 'no producer id yet')
-          this.#wakeUpAt(performance.now() + this.#options.stream.producer.retryBackoffMs)
-        }
-      },
-      (error) => {
-        this.#askingIdentity = false
-        connection.destroy(error)
-      },
-    )
-  }
-
-  #flight(queue: PartitionQueue): Flight {
-    return (this.#flights[queue.partition] ??= {
-      partition: queue.partition,
-      batch: null,
-      isOut: false,
-      mayBeStored: false,
-      connection: null,
-      retryAtMs: 0,
-      identity: null,
-      nextSequence: 0,
-      sequenced: null,
-    })
-  }
-
-  /** Follows the metadata: a connection to each broker that leads a partition. */
-  #follow(): void {
-    if (this.#stopped) return
-    const { metadata, stream, transport, onWritable } = this.#options
-    const leaders = new Set(metadata.topic(stream.topic).leaders.filter((leader) => leader >= 0))
-    for (const [nodeId, session] of this.#sessions) {
-      if (leaders.has(nodeId) || metadata.broker(nodeId) !== null) continue
-      session.stop(new Error('the broker left the cluster'))
-      this.#sessions.delete(nodeId)
-    }
-    for (const nodeId of leaders) {
-      if (this.#sessions.has(nodeId)) continue
-      const session = new BrokerSession({
-        transport,
-        requestTimeoutMs: stream.producer.requestTimeoutMs,
-        address: () => metadata.broker(nodeId),
-        onUp: () => {
-          this.#outageLog.up(nodeId)
-          onWritable()
-        },
-        onDown: (cause) => {
-          if (this.#stopped) return
-          this.#outageLog.down(nodeId, cause, 0)
-          metadata.refresh()
-        },
-      })
-      this.#sessions.set(nodeId, session)
-    }
-    onWritable()
-  }
-}
-
-/** What is on its way to one partition: at most one batch. */
-interface Flight {
-  readonly partition: number
-  batch: RecordBatch | null
-  /** It is written and not answered. */
-  isOut: boolean
-  /** A broker may have the batch, though it did not say so. */
-  mayBeStored: boolean
-  connection: BrokerConnection | null
-  retryAtMs: number
-  /** The identity that the sequence below belongs to. */
-  identity: ProducerIdentity | null
-  nextSequence: number
-  /** The batch that has its sequence already. */
-  sequenced: RecordBatch | null
 }

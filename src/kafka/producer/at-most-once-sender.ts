@@ -4,6 +4,7 @@ import type { Accumulator, PartitionQueue } from './accumulator.ts'
 import { AtMostOnceLink } from './at-most-once-link.ts'
 import type { ClusterMetadata } from './cluster-metadata.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
+import type { DropReason } from './outcome.ts'
 import { OutageLog } from './outage-log.ts'
 import type { Logger, ProducerTelemetry } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
@@ -177,4 +178,15 @@ export interface SenderOptions {
   readonly onWritable: () => void
   /** The broker said that the credentials may not write to the topic. */
   readonly onForbidden: () => void
+  /** An at-least-once batch was refused for good, and is to get its outcome. */
+  readonly onRefused: (batch: RecordBatch, refusal: Refusal) => void
+}
+
+/** Why a broker does not have a batch of an at-least-once stream, and is not going to get it. */
+export interface Refusal {
+  readonly reason: DropReason
+  /** Kafka's error code; null where it was not a broker's answer. */
+  readonly errorCode: number | null
+  /** A broker may have the batch all the same. */
+  readonly mayBeStored: boolean
 }

@@ -72,6 +72,12 @@ export class ClusterMetadata {
     this.#schedule(Math.max(0, this.#lookedAtMs + minIntervalMs - performance.now(), this.#breaker.waitMs))
   }
 
+  /** As {@link refresh}, and `max.message.bytes` is read anew: a broker says that it is lower than we know. */
+  refreshLimits(): void {
+    this.#limitsAtMs = -Infinity
+    this.refresh()
+  }
+
   /** Ends the connection. Nothing is looked at any more. */
   stop(): void {
     this.#stopped = true

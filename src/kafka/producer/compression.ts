@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
-import { compressFrame as lz4CompressFrame } from 'lz4-napi'
-import { compress as snappyCompress } from 'snappy'
+import { compressFrame as lz4CompressFrame, decompressFrameSync as lz4DecompressFrame } from 'lz4-napi'
+import { compress as snappyCompress, uncompressSync as snappyUncompress } from 'snappy'
 import type { CompressionType } from '../../config/config.ts'
 
 /** A codec of Kafka's record batches. `attribute` is its number in bits 0–2 of a batch's attributes (KIP-98, KIP-110). */
@@ -24,6 +24,24 @@ export function codecFor(compressionType: CompressionType): Codec | null {
       return { attribute: 3, compress: (records) => lz4CompressFrame(records) }
     case 'zstd':
       return { attribute: 4, compress: zstd() }
+  }
+}
+
+/** What {@link Codec.compress} of the codec with this attribute was given. Blocks: for the few batches that a broker refuses. */
+export function decompress(attribute: number, compressed: Buffer): Buffer {
+  switch (attribute) {
+    case 1:
+      return zlib.gunzipSync(compressed)
+    case 2:
+      return Buffer.from(snappyUncompress(compressed.subarray(xerialHeader.length + 4)))
+    case 3:
+      return lz4DecompressFrame(compressed)
+    case 4: {
+      const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync: typeof zlib.gunzipSync }
+      return zstdDecompressSync(compressed)
+    }
+    default:
+      return compressed
   }
 }
 

@@ -74,3 +74,23 @@ export function mayBeStored(code: number): boolean {
     code === kafkaErrors.kafkaStorageError
   )
 }
+
+/** It is the batch's content that the broker refuses, and not all of its records need be at fault. */
+export function isBadContent(code: number): boolean {
+  return (
+    code === kafkaErrors.messageTooLarge ||
+    code === kafkaErrors.recordListTooLarge ||
+    code === kafkaErrors.invalidTimestamp ||
+    code === kafkaErrors.invalidRecord
+  )
+}
+
+/** The broker does not go by the batch's producer id, epoch or sequence: the batch needs others (KIP-360, KIP-588). */
+export function isLostIdentity(code: number): boolean {
+  return (
+    code === kafkaErrors.outOfOrderSequenceNumber ||
+    code === kafkaErrors.unknownProducerId ||
+    code === kafkaErrors.invalidProducerEpoch ||
+    code === kafkaErrors.producerFenced
+  )
+}

@@ -55,18 +55,24 @@ export interface Producer {
 export interface PendingBatch {
   readonly partition: number
   readonly recordCount: number
-  /** Calls back once, with the batch's outcome. At most one call per subscription, never before this returns. */
+  /**
+   * Calls back with what became of the records: once, or for each part of a batch that had to be split. Each record is
+   * told of once, and never before this returns.
+   */
   onSettled(listener: (settlement: Settlement) => void): void
 }
 
-/** How a batch ended. */
+/** How a batch ended, or a part of it. */
 export interface Settlement {
   readonly outcome: Outcome
   /** Null unless `dropped`. */
   readonly reason: DropReason | null
   readonly partition: number
-  /** Offset of the batch's first record where the broker told it, else null. */
+  /** Offset of the first of these records where the broker told it, else null. */
   readonly baseOffset: bigint | null
+  /** The records that this tells of: their first place in the batch, 0 unless the batch was split, and their number. */
+  readonly firstPlace: number
+  readonly recordCount: number
 }
 
 /** The account of one stream and the state of its producer, read at scrape and at shutdown. Counters only grow. */

@@ -23,6 +23,8 @@ export class RecordBatch implements PendingBatch {
   compressing = false
   /** How often it was written (at-least-once sends again). */
   attempts = 0
+  /** Of a part of a batch that was split: the place that its first record had in the whole; else 0. */
+  firstPlace = 0
 
   #buffer: Buffer
   #recycle: ((buffer: Buffer) => void) | null
@@ -134,6 +136,16 @@ export class RecordBatch implements PendingBatch {
     return this.#buffer.subarray(recordBatchHeaderBytes, this.#size)
   }
 
+  /** The codec of {@link records}, 0 for none (bits 0–2 of the attributes). */
+  get codecAttribute(): number {
+    return this.#buffer.readInt16BE(21) & 7
+  }
+
+  /** The record timestamp that the records' deltas count from. */
+  get baseTimestampMs(): number {
+    return this.#baseTimestampMs
+  }
+
   /**
    * Puts compressed records in the place of the plain ones.
    * @param attribute the codec's number (bits 0–2 of the attributes).
@@ -176,6 +188,27 @@ export class RecordBatch implements PendingBatch {
   onSettled(listener: (settlement: Settlement) => void): void {
     this.#listeners ??= []
     this.#listeners.push(listener)
+  }
+
+  /**
+   * Gives its room in the buffer and those who wait to the parts that hold its records, in order, and closes these. The
+   * account then gives the parts an outcome each, in the place of this batch.
+   */
+  handOverTo(parts: readonly RecordBatch[]): void {
+    let { firstPlace } = this
+    let chargedBytes = this.chargedBytes
+    for (const [index, part] of parts.entries()) {
+      part.close()
+      // Its records were written once; that they are in parts uses up no retry.
+      part.attempts = 1
+      part.firstPlace = firstPlace
+      part.#listeners = this.#listeners
+      // Decompressed, the parts can be larger than their room: one batch a partition at most, as in Kafka's own producer.
+      part.chargedBytes = index === parts.length - 1 ? chargedBytes : Math.min(chargedBytes, part.sizeBytes)
+      firstPlace += part.recordCount
+      chargedBytes -= part.chargedBytes
+    }
+    this.#listeners = null
   }
 
   /** Tells those who wait. Called by the account, once. */

@@ -88,6 +88,10 @@ export class StreamProducer implements Producer {
       onForbidden: () => {
         this.#forbiddenUntilMs = performance.now() + forbiddenForMs
       },
+      onRefused: (batch, { reason, mayBeStored }) => {
+        if (mayBeStored) this.#account.settle(batch, 'suspected_lost')
+        else this.#account.settle(batch, 'dropped', reason)
+      },
     }
     this.#sender =
       stream.delivery === 'at-most-once'

@@ -98,8 +98,8 @@ class KafkajsConnection implements BrokerConnection {
   readonly #address: string
   readonly #requestTimeoutMs: number
   #closeCause: Error | null = null
-  /** Who waits for a response, by the timer of the wait. */
-  readonly #calls = new Map<NodeJS.Timeout, (error: Error) => void>()
+  /** Who waits for a response. */
+  readonly #calls = new Set<Call>()
   #closeListeners: ((cause: Error) => void)[] = []
 
   constructor(connection: Connection, address: string, requestTimeoutMs: number) {
@@ -128,7 +128,7 @@ class KafkajsConnection implements BrokerConnection {
   }
 
   send(request: WireRequest, onFlushed: () => void): void {
-    if (this.#closeCause === null) this.#push(request, false, onFlushed, ignore)
+    if (this.#closeCause === null) this.#push(request, null, onFlushed, ignore)
   }
 
   call(request: WireRequest, onResponse: (payload: Buffer) => void, onError: (error: Error) => void): void {
@@ -137,13 +137,11 @@ class KafkajsConnection implements BrokerConnection {
       queueMicrotask(() => onError(cause))
       return
     }
-    const timer = setTimeout(() => {
-      this.#close(new Error(`${this.#address} did not answer within ${this.#requestTimeoutMs} ms`))
-    }, this.#requestTimeoutMs)
-    this.#calls.set(timer, onError)
-    this.#push(request, true, ignore, (payload) => {
-      clearTimeout(timer)
-      if (this.#calls.delete(timer)) onResponse(payload)
+    const call: Call = { onError, timer: null }
+    this.#calls.add(call)
+    this.#push(request, call, ignore, (payload) => {
+      if (call.timer !== null) clearTimeout(call.timer)
+      if (this.#calls.delete(call)) onResponse(payload)
     })
   }
 
@@ -166,7 +164,7 @@ class KafkajsConnection implements BrokerConnection {
 
   #push(
     request: WireRequest,
-    expectResponse: boolean,
+    call: Call | null,
     onFlushed: () => void,
     onResponse: (payload: Buffer) => void,
   ): void {
@@ -184,10 +182,20 @@ class KafkajsConnection implements BrokerConnection {
         // kafkajs rejects when the socket ends; so do we, in #close, and only there.
         reject: ignore,
       },
-      expectResponse,
+      expectResponse: call !== null,
       requestTimeout: null,
-      sendRequest: () => this.#write(request, correlationId, onFlushed),
+      sendRequest: () => {
+        this.#write(request, correlationId, onFlushed)
+        if (call !== null) this.#awaitAnswer(call)
+      },
     })
+  }
+
+  /** From the write on, and not from the call: a broker that asks to be left alone may do so for longer than a request takes. */
+  #awaitAnswer(call: Call): void {
+    call.timer = setTimeout(() => {
+      this.#close(new Error(`${this.#address} did not answer within ${this.#requestTimeoutMs} ms`))
+    }, this.#requestTimeoutMs)
   }
 
   #write(request: WireRequest, correlationId: number, onFlushed: () => void): void {
@@ -215,13 +223,19 @@ class KafkajsConnection implements BrokerConnection {
   #close(cause: Error): void {
     if (this.#closeCause !== null) return
     this.#closeCause = cause
-    for (const timer of this.#calls.keys()) clearTimeout(timer)
-    const unanswered = [...this.#calls.values()]
+    const unanswered = [...this.#calls]
     this.#calls.clear()
+    for (const { timer } of unanswered) if (timer !== null) clearTimeout(timer)
     endConnection(this.#connection, this.#socket)
-    for (const onError of unanswered) onError(cause)
+    for (const { onError } of unanswered) onError(cause)
     for (const listener of this.#closeListeners.splice(0)) listener(cause)
   }
+}
+
+interface Call {
+  readonly onError: (error: Error) => void
+  /** Null until the request is written. */
+  timer: NodeJS.Timeout | null
 }
 
 /** Ends a kafkajs connection at once. Its own `disconnect` waits for what is pending. */

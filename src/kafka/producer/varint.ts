@@ -22,3 +22,13 @@ export function writeVarint(buffer: Buffer, value: number, offset: number): numb
   buffer[offset++] = zigzag
   return offset
 }
+
+/** Reads the value at `offset`; it is {@link sizeOfVarint} of it long. */
+export function readVarint(buffer: Buffer, offset: number): number {
+  let zigzag = 0
+  for (let shift = 0; ; shift += 7) {
+    const byte = buffer.readUInt8(offset++)
+    zigzag |= (byte & 0x7f) << shift
+    if (byte < 0x80) return (zigzag >>> 1) ^ -(zigzag & 1)
+  }
+}

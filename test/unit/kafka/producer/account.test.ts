@@ -91,7 +91,8 @@ describe('a batch', () => {
     parts.account.written(batch)
     parts.account.settle(batch, 'acked', null, 42n)
     await Promise.resolve()
-    const settlement = { outcome: 'acked', reason: null, partition: 0, baseOffset: 42n }
+    const place = { partition: 0, baseOffset: 42n, firstPlace: 0, recordCount: 1 }
+    const settlement = { outcome: 'acked', reason: null, ...place }
     expect(listener).toHaveBeenCalledExactlyOnceWith(settlement)
   })
 })

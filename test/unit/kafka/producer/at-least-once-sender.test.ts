@@ -5,6 +5,7 @@ import { append, ProducerFixture, streamConfig } from '../../../support/producer
 import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
 import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
 
 let cluster: ModelCluster
@@ -51,6 +52,16 @@ async function warmUp(): Promise<void> {
   await passUntil(() => producer.stats.acked === 2)
 }
 
+async function warmUpOne(): Promise<void> {
+  append(producer, 'warm-up')
+  await passUntil(() => producer.stats.acked === 1)
+}
+
+/** Text that no codec makes smaller by much. */
+function randomText(length: number): string {
+  return Array.from({ length }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('')
+}
+
 /** A key of each of two partitions. */
 const [key0, key1] = [keyOf(0), keyOf(1)]
 
@@ -72,6 +83,8 @@ test('a record is acknowledged by all replicas, with its offset', async () => {
     reason: null,
     partition: 0,
     baseOffset: 1n,
+    firstPlace: 0,
+    recordCount: 1,
   })
 })
 
@@ -85,6 +98,84 @@ test('one batch a partition is in flight', async () => {
   expect(produces()).toHaveLength(begun + 1)
   await pass(500)
   expect(values().slice(2).map(Number)).toEqual([0, 1, 2, 3, 4])
+})
+
+/** Records that share a batch: appended in one turn. */
+function appendTogether(texts: readonly string[]): Settlement[] {
+  const settlements: Settlement[] = []
+  const batches = new Set(texts.map((value) => append(producer, value)!))
+  for (const batch of batches) batch.onSettled((settlement) => settlements.push(settlement))
+  return settlements
+}
+
+describe('a batch that the broker refuses for what is in it', () => {
+  test.each<Partial<ProducerConfig>>([
+    { compressionType: 'none' },
+    { compressionType: 'gzip' },
+    { compressionType: 'snappy' },
+    { compressionType: 'lz4' },
+  ])('is split where it is too large, and its halves land once, in order (%o)', async (config) => {
+    await start({ ...config, lingerMs: 20 })
+    await warmUpOne()
+    cluster.topics.get('events')!.maxMessageBytes = 400
+    const sent = Array.from({ length: 37 }, (_, i) => `${i}:${randomText(60)}`)
+    const settlements = appendTogether(sent)
+    await passUntil(() => producer.stats.acked === 38)
+    const [log] = cluster.stored('events')
+    expect(log!.slice(1).map(({ value }) => value)).toEqual(sent)
+    expect(producer.stats).toMatchObject({ inFlight: 0, buffered: 0, recordErrorTotal: 0 })
+    expect(producer.stats.bufferAvailableBytes).toBe(producer.stats.bufferTotalBytes)
+    // Each record's offset is told: its part's, and its place in it.
+    const told = settlements.flatMap(({ baseOffset, firstPlace, recordCount }) =>
+      Array.from({ length: recordCount }, (_, i) => [firstPlace + i, Number(baseOffset) + i]),
+    )
+    expect(told.toSorted(([one], [other]) => one! - other!)).toEqual(sent.map((_, i) => [i, i + 1]))
+    // The parts share the sequence of the whole: no gap, and so no other identity.
+    expect(cluster.requests.filter(({ api }) => api === 'InitProducerId')).toHaveLength(1)
+  })
+
+  test('one record that is too large is refused, and no other with it', async () => {
+    await start({ lingerMs: 20 })
+    await warmUpOne()
+    cluster.topics.get('events')!.maxMessageBytes = 400
+    appendTogether(['a', 'b', 'x'.repeat(500), 'c'])
+    await passUntil(() => producer.stats.acked === 4)
+    append(producer, 'behind')
+    await passUntil(() => producer.stats.acked === 5)
+    expect(values()).toEqual(['warm-up', 'a', 'b', 'c', 'behind'])
+    expect(producer.stats.dropped.message_too_large).toBe(1)
+  })
+
+  test('what the topic takes at most is looked up at once', async () => {
+    await start()
+    await warmUpOne()
+    cluster.topics.get('events')!.maxMessageBytes = 400
+    append(producer, 'x'.repeat(500))
+    await passUntil(() => producer.maxRecordBytes < 400, 1_000)
+  })
+
+  test('one record that is not what the topic wants does not take the others along', async () => {
+    await start({ lingerMs: 20 })
+    await warmUpOne()
+    cluster.topics.get('events')!.partitions[0]!.refuses = (value) => value === 'bad'
+    appendTogether(['a', 'bad', 'b', 'c', 'd'])
+    await passUntil(() => producer.stats.acked === 5)
+    expect(values()).toEqual(['warm-up', 'a', 'b', 'c', 'd'])
+    expect(producer.stats.dropped.broker_rejected).toBe(1)
+  })
+
+  test('a part that may be stored at the end is suspected lost, a part that waits behind it is not', async () => {
+    await start({ lingerMs: 20, requestTimeoutMs: 300 })
+    await warmUpOne()
+    cluster.topics.get('events')!.maxMessageBytes = 300
+    appendTogether(['a'.padEnd(200), 'b'.padEnd(200)])
+    await passUntil(() => produces().at(-1)!.errorCodes.includes(10))
+    cluster.stop(1)
+    await pass(50)
+    producer.abort()
+    const { suspectedLost, inFlight, buffered } = producer.stats
+    expect({ suspectedLost, inFlight, buffered }).toEqual({ suspectedLost: 2, inFlight: 0, buffered: 0 })
+  })
 })
 
 describe('sending again', () => {

@@ -4,7 +4,7 @@ import { decompressFrameSync } from 'lz4-napi'
 import { uncompressSync } from 'snappy'
 import { describe, expect, test } from 'vitest'
 import type { CompressionType } from '../../../../src/config/config.ts'
-import { codecFor } from '../../../../src/kafka/producer/compression.ts'
+import { codecFor, decompress as decompressOurs } from '../../../../src/kafka/producer/compression.ts'
 
 /** `org.xerial.snappy.SnappyInputStream`: a header of 16 bytes, then blocks, each behind its length. */
 function uncompressXerial(bytes: Buffer): Buffer {
@@ -38,6 +38,7 @@ describe.each(codecs)('$type', ({ type, attribute, decompress }) => {
     const property = fc.asyncProperty(bytes, async (data) => {
       const compressed = await codecFor(type)!.compress(Buffer.from(data))
       expect(decompress(compressed).equals(data)).toBe(true)
+      expect(decompressOurs(attribute, compressed).equals(data)).toBe(true)
     })
     await fc.assert(property, { numRuns: 50 })
   })
@@ -69,5 +70,7 @@ test.runIf(hasZstd)('zstd can be read back', async () => {
   const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync: (bytes: Buffer) => Buffer }
   const codec = codecFor('zstd')!
   expect(codec.attribute).toBe(4)
-  expect(zstdDecompressSync(await codec.compress(Buffer.from('value'))).toString()).toBe('value')
+  const compressed = await codec.compress(Buffer.from('value'))
+  expect(zstdDecompressSync(compressed).toString()).toBe('value')
+  expect(decompressOurs(4, compressed).toString()).toBe('value')
 })

@@ -232,7 +232,8 @@ test('listeners are told once, and not before onSettled returns', async () => {
   const batch = batchOf()
   const listener = vi.fn()
   batch.onSettled(listener)
-  const settlement = { outcome: 'sent', reason: null, partition: 3, baseOffset: null } as const
+  const place = { partition: 3, baseOffset: null, firstPlace: 0, recordCount: 1 }
+  const settlement = { outcome: 'sent', reason: null, ...place } as const
   batch.notifySettled(settlement)
   batch.notifySettled(settlement)
   expect(listener).not.toHaveBeenCalled()

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { sizeOfVarint, writeVarint } from '../../../../src/kafka/producer/varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from '../../../../src/kafka/producer/varint.ts'
 
 /** Reads a zigzag varint in exact integers. */
 function read(bytes: Uint8Array): bigint {
@@ -35,6 +35,7 @@ test('every 32-bit integer can be read back, and takes what it is said to take',
       const end = writeVarint(buffer, value, 0)
       expect(end).toBe(sizeOfVarint(value))
       expect(read(buffer.subarray(0, end))).toBe(BigInt(value))
+      expect(readVarint(buffer, 0)).toBe(value)
     }),
   )
 })

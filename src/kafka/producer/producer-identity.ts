@@ -1,0 +1,80 @@
+import { kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import type { Logger } from './producer.ts'
+import { decodeInitProducerId, encodeInitProducerId, type ProducerIdentity } from './requests.ts'
+import type { BrokerConnection } from './transport.ts'
+
+/**
+ * The producer id of one stream (KIP-98): asked for when it is first needed, kept until the broker no longer goes by it.
+ * A new one is a new id, where Kafka's producer raises the epoch of the old one (KIP-360): to the broker both mean that
+ * sequences start at 0.
+ */
+export class IdentitySource {
+  readonly #options: IdentitySourceOptions
+  #asking = false
+  #refusalLoggedAtMs = -Infinity
+  /** Null while there is none. */
+  current: ProducerIdentity | null = null
+
+  constructor(options: IdentitySourceOptions) {
+    this.#options = options
+  }
+
+  /** An identity is of no use any more. */
+  discard(identity: ProducerIdentity | null): void {
+    if (identity === this.current) this.current = null
+  }
+
+  /** Asks over a connection for the next identity. Any number of calls make one request at a time. */
+  ask(connection: BrokerConnection): void {
+    if (this.#asking) return
+    this.#asking = true
+    connection.call(
+      encodeInitProducerId(),
+      (payload) => {
+        this.#asking = false
+        const identity = decodeInitProducerId(payload)
+        if (identity.errorCode === kafkaErrors.none) {
+          this.current = identity
+          this.#options.onReady()
+        } else {
+          this.#refused(identity.errorCode)
+        }
+      },
+      (error) => {
+        this.#asking = false
+        connection.destroy(error)
+      },
+    )
+  }
+
+  /** A broker that has just started says so for a while. That the credentials may not write is for an operator to mend. */
+  #refused(errorCode: number): void {
+    const { logger, stream, onForbidden, onRefused } = this.#options
+    const fields = { stream, kafkaError: kafkaErrorName(errorCode) }
+    if (errorCode === kafkaErrors.clusterAuthorizationFailed) {
+      onForbidden()
+      const nowMs = performance.now()
+      if (nowMs - this.#refusalLoggedAtMs >= logIntervalMs) {
+        this.#refusalLoggedAtMs = nowMs
+        logger.warn(fields, 'the broker gives no producer id; enable.idempotence needs one')
+      }
+    } else {
+      logger.debug(fields, 'no producer id yet')
+    }
+    onRefused()
+  }
+}
+
+/** See {@link IdentitySource}. */
+export interface IdentitySourceOptions {
+  readonly stream: string
+  readonly logger: Logger
+  /** There is an identity now. */
+  readonly onReady: () => void
+  /** There is none yet: ask again after a pause. */
+  readonly onRefused: () => void
+  /** The credentials may not write idempotently. */
+  readonly onForbidden: () => void
+}
+
+const logIntervalMs = 10_000

@@ -1,0 +1,75 @@
+import * as fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { codecFor } from '../../../../src/kafka/producer/compression.ts'
+import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
+import { encodeHeaders } from '../../../../src/kafka/producer/record-headers.ts'
+import { plainRecords, readRecords, splitBatch } from '../../../../src/kafka/producer/split-batch.ts'
+import { readBatch } from '../../../support/record-batch-reader.ts'
+
+const startMs = 1_700_000_000_000
+
+const anyRecord = fc.record({
+  key: fc.option(fc.string({ unit: 'binary', maxLength: 30 })),
+  value: fc.string({ unit: 'binary', maxLength: 300 }),
+  timestampMs: fc.integer({ min: startMs - 1_000_000, max: startMs + 1_000_000 }),
+  headers: fc.option(fc.uint8Array({ maxLength: 40 })),
+})
+
+type AnyRecord = typeof anyRecord extends fc.Arbitrary<infer T> ? T : never
+
+function batchOf(records: readonly AnyRecord[]): RecordBatch {
+  const batch = new RecordBatch(3, 7, Buffer.alloc(512), () => {})
+  for (const { key, value, timestampMs, headers } of records) {
+    const body = Buffer.from(value)
+    const keyBytes = key === null ? null : Buffer.from(key)
+    const encoded = headers === null ? null : encodeHeaders([{ key: 'audit', value: Buffer.from(headers) }])
+    const keyLength = keyBytes?.length ?? 0
+    batch.append(body, 0, body.length, keyBytes, keyLength, timestampMs, Infinity, encoded)
+  }
+  batch.close()
+  return batch
+}
+
+/** Everything of a batch's records but their offsets. */
+function contentOf(batch: RecordBatch): object[] {
+  const records = plainRecords(batch)
+  return [...readRecords(records, batch.recordCount)].map((record) => ({
+    key: record.key?.toString('hex') ?? null,
+    value: records.toString('hex', record.valueStart, record.valueEnd),
+    timestampMs: batch.baseTimestampMs + record.timestampDelta,
+    headers: record.headers.toString('hex'),
+  }))
+}
+
+test('the halves of any batch hold its records, in order, and any reader can read them', () => {
+  const property = fc.property(fc.array(anyRecord, { minLength: 2, maxLength: 40 }), (records) => {
+    const batch = batchOf(records)
+    const before = contentOf(batch)
+    const halves = splitBatch(batch)
+    expect(Math.abs(halves[0].recordCount - halves[1].recordCount)).toBeLessThanOrEqual(1)
+    for (const half of halves) half.close()
+    expect(halves.flatMap(contentOf)).toEqual(before)
+    for (const half of halves) {
+      const read = readBatch(half.seal())
+      expect(read).toMatchObject({ isCrcRight: true, recordCount: half.recordCount })
+      expect(half).toMatchObject({ partition: 3, createdAtMs: 7 })
+    }
+  })
+  fc.assert(property, { numRuns: 100 })
+})
+
+test.each(['gzip', 'snappy', 'lz4'] as const)('a batch compressed with %s is split as well', async (type) => {
+  const records = Array.from({ length: 50 }, (_, i) => ({
+    key: `key ${i}`,
+    value: `value ${i}`.repeat(20),
+    timestampMs: startMs + i,
+    headers: null,
+  }))
+  const batch = batchOf(records)
+  const before = contentOf(batch)
+  const codec = codecFor(type)!
+  batch.setCompressed(codec.attribute, await codec.compress(batch.records))
+  const halves = splitBatch(batch)
+  for (const half of halves) half.close()
+  expect(halves.flatMap(contentOf)).toEqual(before)
+})
