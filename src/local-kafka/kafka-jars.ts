@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
@@ -20,7 +21,9 @@ export async function kafkaClasspath(
 ): Promise<string> {
   await requireJava()
   const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
-  const jars = join(cache, `kafka-${kafkaVersion}`)
+  // By what is in it, so that a folder of an older Chute is not taken for this one.
+  const contents = createHash('sha256').update(pomXml).digest('hex').slice(0, 8)
+  const jars = join(cache, `kafka-${kafkaVersion}-${contents}`)
   if (!existsSync(jars)) {
     onProgress(`fetching Apache Kafka ${kafkaVersion} (about 60 MB, once)`)
     await download(cache, jars)
@@ -82,6 +85,7 @@ const pomXml = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${kafkaVersion}</version></dependency>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${kafkaVersion}</version></dependency>
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
   </dependencies>
 </project>
 `

@@ -49,7 +49,7 @@ export class KafkaNode {
     const properties = join(folder, 'server.properties')
     if (!existsSync(this.dataDir)) this.#format(properties)
     const log = openSync(join(folder, 'kafka.log'), 'a')
-    const child = spawn('java', [...jvmFlags, '-cp', classpath, 'kafka.Kafka', properties], {
+    const child = spawn('java', [...jvmFlags, logInfo, '-cp', classpath, 'kafka.Kafka', properties], {
       cwd: folder,
       stdio: ['ignore', log, log],
     })
@@ -184,6 +184,9 @@ async function canConnect(...ports: number[]): Promise<boolean> {
   }
   return true
 }
+
+/** Without it log4j tells errors only. */
+const logInfo = '-Dorg.apache.logging.log4j.level=INFO'
 
 /** The fastest start, in little memory. */
 const jvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
