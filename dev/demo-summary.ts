@@ -3,6 +3,7 @@ import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import type { ProducerStats } from '../src/kafka/producer/producer.ts'
 import { readTopic } from '../test/support/independent-reader.ts'
 import type { StreamTraffic } from './demo-traffic.ts'
+import { table } from './table.ts'
 
 /** What became of the demo's events. */
 export interface Summary {
@@ -42,15 +43,8 @@ export async function summarize(
 /** The table, and one sentence on it. */
 export function printSummary({ rows, complete }: Summary, say: (text: string) => void): void {
   const head = ['stream', 'accepted', 'landed', 'confirmed', 'rate', 'batch', 'reply p50', 'reply p99']
-  const widths = head.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => row[column]!.length)),
-  )
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
-      .join('  ')
   say('')
-  for (const cells of [head, ...rows]) say(line(cells))
+  for (const line of table(head, rows)) say(line)
   say(complete ? '\nEvery accepted event is in its topic.' : '\nNOT every accepted event is in its topic.')
 }
 
@@ -73,7 +67,8 @@ Look at it:
   health        ${url}/livez and ${url}/readyz`)
 }
 
-async function untilSettled(url: string): Promise<readonly ProducerStats[]> {
+/** Waits until every accepted record has its outcome. @returns the accounts. */
+export async function untilSettled(url: string): Promise<readonly ProducerStats[]> {
   for (;;) {
     const { streams } = (await (await fetch(`${url}/live.json`)).json()) as { streams: ProducerStats[] }
     if (streams.every(({ buffered, inFlight }) => buffered + inFlight === 0)) return streams
