@@ -1,6 +1,6 @@
 import { errorTable } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
-import type { CollectedFamily } from './exposition.ts'
+import type { MergeableFamily } from './exposition.ts'
 
 /** How an event came in: the streams route, `navigator.sendBeacon`, or the GIF. A closed set, since it is a metric label. */
 export const transports = ['http', 'beacon', 'pixel'] as const
@@ -12,6 +12,8 @@ export type Transport = (typeof transports)[number]
 export interface EdgeTotals {
   readonly accepted: Readonly<Record<Transport, number>>
   readonly rejected: Readonly<Record<Transport, number>>
+  /** The same rejections by the code that the client was told. */
+  readonly rejectedByCode: Readonly<Record<string, number>>
 }
 
 /**
@@ -21,7 +23,10 @@ export interface EdgeTotals {
 export class EdgeCounters {
   readonly #accepted: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly #rejected: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
-  readonly #rejectedByCode = new Map<string, number>(Object.keys(errorTable).map((code) => [code, 0]))
+  readonly #rejectedByCode = Object.fromEntries(Object.keys(errorTable).map((code) => [code, 0])) as Record<
+    ErrorCode,
+    number
+  >
 
   /** Counts events that were taken, in the turn in which they were appended. */
   accepted(transport: Transport, events: number): void {
@@ -31,34 +36,39 @@ export class EdgeCounters {
   /** Counts events that were refused, each under the code that its client was told. */
   rejected(transport: Transport, code: ErrorCode, events: number): void {
     this.#rejected[transport] += events
-    this.#rejectedByCode.set(code, (this.#rejectedByCode.get(code) ?? 0) + events)
+    this.#rejectedByCode[code] += events
   }
 
   totals(): EdgeTotals {
-    return { accepted: { ...this.#accepted }, rejected: { ...this.#rejected } }
+    return {
+      accepted: { ...this.#accepted },
+      rejected: { ...this.#rejected },
+      rejectedByCode: { ...this.#rejectedByCode },
+    }
   }
+}
 
-  collect(): CollectedFamily[] {
-    return [
-      {
-        name: 'chute_events_total',
-        help: 'Events received, by what the client was told and by how they came. Received is the sum of both results.',
-        type: 'counter',
-        samples: transports.flatMap((transport) => [
-          { suffix: '', labels: { result: 'accepted', transport }, value: this.#accepted[transport] },
-          { suffix: '', labels: { result: 'rejected', transport }, value: this.#rejected[transport] },
-        ]),
-      },
-      {
-        name: 'chute_events_rejected_total',
-        help: 'Rejected events by the code that the client was told.',
-        type: 'counter',
-        samples: Array.from(this.#rejectedByCode, ([code, value]) => ({
-          suffix: '',
-          labels: { code },
-          value,
-        })),
-      },
-    ]
-  }
+/** The edge's account as metrics. */
+export function collectEdgeMetrics({ accepted, rejected, rejectedByCode }: EdgeTotals): MergeableFamily[] {
+  return [
+    {
+      name: 'chute_events_total',
+      help: 'Events received, by what the client was told and by how they came. Received is the sum of both results.',
+      type: 'counter',
+      samples: transports.flatMap((transport) => [
+        { suffix: '', labels: { result: 'accepted', transport }, value: accepted[transport] },
+        { suffix: '', labels: { result: 'rejected', transport }, value: rejected[transport] },
+      ]),
+    },
+    {
+      name: 'chute_events_rejected_total',
+      help: 'Rejected events by the code that the client was told.',
+      type: 'counter',
+      samples: Object.entries(rejectedByCode).map(([code, value]) => ({
+        suffix: '',
+        labels: { code },
+        value,
+      })),
+    },
+  ]
 }

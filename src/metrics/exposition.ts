@@ -32,6 +32,16 @@ export interface CollectedFamily extends Family {
   readonly samples: readonly Sample[]
 }
 
+/**
+ * A family as one process collects it, with what several processes make of it. Counters and histograms are added up; a
+ * gauge says whether it is a quantity (`sum`) or a state of which the largest or the smallest stands for all.
+ */
+export type MergeableFamily = CollectedFamily &
+  ({ readonly type: 'counter' | 'histogram' } | { readonly type: 'gauge'; readonly merge: GaugeMerge })
+
+/** See {@link MergeableFamily}. */
+export type GaugeMerge = 'sum' | 'max' | 'min'
+
 /** The text formats that Prometheus, and whoever speaks OpenMetrics, can ask for. */
 export type ExpositionFormat = 'prometheus' | 'openmetrics'
 

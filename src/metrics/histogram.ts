@@ -1,4 +1,4 @@
-import type { CollectedFamily, Family, Labels, Sample } from './exposition.ts'
+import type { MergeableFamily, Family, Labels, Sample } from './exposition.ts'
 
 /** What a histogram is, apart from its values. */
 export interface HistogramFamily extends Family {
@@ -64,7 +64,7 @@ export class Histogram {
     return series
   }
 
-  collect(): CollectedFamily {
+  collect(): MergeableFamily {
     const { name, help, type } = this.#family
     return { name, help, type, samples: this.#series.flatMap((series) => series.collect()) }
   }

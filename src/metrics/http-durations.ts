@@ -1,4 +1,4 @@
-import type { CollectedFamily } from './exposition.ts'
+import type { MergeableFamily } from './exposition.ts'
 import { Histogram } from './histogram.ts'
 import type { HistogramSeries } from './histogram.ts'
 
@@ -40,7 +40,7 @@ export class HttpDurations {
     return timer
   }
 
-  collect(): CollectedFamily {
+  collect(): MergeableFamily {
     return this.#histogram.collect()
   }
 }

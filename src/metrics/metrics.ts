@@ -1,20 +1,17 @@
 import type { ProducerStats, ProducerTelemetry } from '../kafka/producer/producer.ts'
 import { EdgeCounters } from './edge-counters.ts'
-import type { CollectedFamily } from './exposition.ts'
-import { contentTypes, writeExposition } from './exposition.ts'
 import { HttpDurations } from './http-durations.ts'
 import type { HttpTimer } from './http-durations.ts'
-import { negotiateFormat } from './negotiate-format.ts'
+import { writeSnapshot, type MetricsSnapshot } from './metrics-snapshot.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
-import { collectProducerMetrics } from './producer-metrics.ts'
 import { ProducerHistograms } from './producer-histograms.ts'
 
 /**
  * Every metric of one gateway. Read this file of the folder first.
  *
- * Metrics are pulled: a scrape reads the plain numbers that the producers and the edge keep anyway, all of them in one
- * turn of the event loop, so that received = accepted + rejected and accepted = pending + outcomes hold in every scrape.
- * Only durations and sizes are pushed, a call a batch or a request, into series that were resolved beforehand. Nothing
+ * Metrics are pulled: a scrape takes a snapshot of the plain numbers that the producers and the edge keep anyway, all of
+ * them in one turn of the event loop, so that received = accepted + rejected and accepted = pending + outcomes hold in
+ * every scrape. It becomes text in `metrics-snapshot.ts`; with workers, theirs are added up before that. Only durations and sizes are pushed, a call a batch or a request, into series that were resolved beforehand. Nothing
  * here is called once a record. Each metric's name, help and buckets are in one place: the file of its kind.
  *
  * The folder knows the producer's and the edge's numbers; it knows neither routes nor Kafka's client.
@@ -48,31 +45,31 @@ export class Metrics {
     return this.#httpDurations.timer(method, route)
   }
 
-  /**
-   * One scrape, in the format that `accept` asks for. Nothing is awaited between the first number of ours that is read
-   * and the last.
-   */
+  /** One scrape, in the format that `accept` asks for: {@link account} and the metrics of the process. */
   async text(accept: string | undefined): Promise<{ contentType: string; body: string }> {
-    const format = negotiateFormat(accept)
     const ofProcess = await collectProcessMetrics()
-    const body = writeExposition([...this.#collect(), ...ofProcess], format)
-    return { contentType: contentTypes[format], body }
+    const account = this.account()
+    return writeSnapshot({ ...account, families: [...account.families, ...ofProcess] }, accept)
   }
 
-  #collect(): CollectedFamily[] {
-    return [
-      ...this.edge.collect(),
-      ...collectProducerMetrics(this.#streams()),
-      ...this.#producerHistograms.collect(),
-      this.#httpDurations.collect(),
-      {
-        name: 'chute_build_info',
-        help: 'Always 1; the version of Chute and of Node.',
-        type: 'gauge',
-        samples: [
-          { suffix: '', labels: { version: this.#version, node_version: process.version }, value: 1 },
-        ],
-      },
-    ]
+  /** Every number of ours. Nothing is awaited between the first that is read and the last. */
+  account(): MetricsSnapshot {
+    return {
+      edge: this.edge.totals(),
+      streams: this.#streams(),
+      families: [
+        ...this.#producerHistograms.collect(),
+        this.#httpDurations.collect(),
+        {
+          name: 'chute_build_info',
+          help: 'Always 1; the version of Chute and of Node.',
+          type: 'gauge',
+          merge: 'max',
+          samples: [
+            { suffix: '', labels: { version: this.#version, node_version: process.version }, value: 1 },
+          ],
+        },
+      ],
+    }
   }
 }

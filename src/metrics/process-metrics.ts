@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Registry } from 'prom-client'
-import type { CollectedFamily, Family, Sample } from './exposition.ts'
+import type { GaugeMerge, MergeableFamily, Sample } from './exposition.ts'
 
 /**
  * One for the whole process, made at the first use: what it measures is the process, and prom-client cannot stop its
@@ -27,21 +27,24 @@ export function watchProcess(): Registry {
  * Memory, CPU, file descriptors, event-loop lag and garbage collection, under the names that every Node dashboard knows.
  * The lag's minimum, maximum and percentiles are since the last call.
  */
-export async function collectProcessMetrics(): Promise<CollectedFamily[]> {
+export async function collectProcessMetrics(): Promise<MergeableFamily[]> {
   const collected = await watchProcess().getMetricsAsJSON()
   return collected
     .filter(({ name }) => !leftOut.has(name))
-    .map(({ name, help, type, values }) => ({
-      name,
-      help,
-      type: toType(String(type)),
-      samples: values.map((value) => toSample(name, value)),
-    }))
+    .map(({ name, help, type: promType, values }) => {
+      const samples = values.map((value) => toSample(name, value))
+      // prom-client types this as an enum of numbers; it is a string.
+      const type = String(promType)
+      if (type === 'counter' || type === 'histogram') return { name, help, type, samples }
+      return { name, help, type: 'gauge', merge: mergeOf(name), samples }
+    })
 }
 
-/** prom-client types this as an enum of numbers; it is a string. */
-function toType(type: string): Family['type'] {
-  return type === 'counter' || type === 'histogram' ? type : 'gauge'
+/** Memory, handles and descriptors are quantities. Of a lag the worst counts; the group is as old as its first process. */
+function mergeOf(name: string): GaugeMerge {
+  if (name === 'process_start_time_seconds' || name === 'nodejs_eventloop_lag_min_seconds') return 'min'
+  if (name.startsWith('nodejs_eventloop_lag') || name === 'nodejs_version_info') return 'max'
+  return 'sum'
 }
 
 /** prom-client gives each sample of a histogram a name of its own, and the bound as a label. */

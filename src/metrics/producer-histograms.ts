@@ -1,6 +1,6 @@
 import type { ProducerTelemetry } from '../kafka/producer/producer.ts'
 import { Histogram } from './histogram.ts'
-import type { CollectedFamily } from './exposition.ts'
+import type { MergeableFamily } from './exposition.ts'
 
 /** What producers tell batch by batch and request by request, as histograms with the labels `stream` and `topic`. */
 export class ProducerHistograms {
@@ -42,7 +42,7 @@ export class ProducerHistograms {
     }
   }
 
-  collect(): CollectedFamily[] {
+  collect(): MergeableFamily[] {
     return [this.#batchSize.collect(), this.#queueTime.collect(), this.#requestLatency.collect()]
   }
 }

@@ -17,6 +17,8 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     dropped: droppedRecords(),
     recordSendTotal: 0,
     recordErrorTotal: 0,
+    localErrorTotal: 0,
+    recent: { attempts: 0, errors: 0, batches: 0, batchBytes: 0 },
     recordErrorRate: 0,
     bufferTotalBytes: 67_108_864,
     bufferAvailableBytes: 67_108_864,

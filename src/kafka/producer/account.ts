@@ -96,10 +96,9 @@ export class Account {
     batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
   }
 
-  /** Errors ÷ attempts over the last 30 s, 0 to 1 (the document's `record-error-rate`). */
-  get recordErrorRate(): number {
-    const errors = this.#recentErrors.sum()
-    return errors === 0 ? 0 : Math.min(1, errors / Math.max(errors, this.#recentAttempts.sum()))
+  /** Attempts and errors of the last 30 s. */
+  get recent(): { attempts: number; errors: number } {
+    return { attempts: this.#recentAttempts.sum(), errors: this.#recentErrors.sum() }
   }
 
   #book(outcome: Outcome, reason: DropReason | null, count: number): void {

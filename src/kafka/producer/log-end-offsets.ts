@@ -1,3 +1,5 @@
+import type { PartitionProgress } from './producer.ts'
+
 /**
  * Loss as the broker's log shows it: how far the log end offsets moved against how many records were written, since each
  * partition was first seen. It is exact while this producer is the only writer; other writers make it an underestimate,
@@ -45,21 +47,10 @@ export class LogEndOffsets {
     log.pending = writtenBefore
   }
 
-  /** Records that did not arrive ÷ records written, 0 to 1; null until something was written and looked at. */
-  get lossRatio(): number | null {
-    let written = 0
-    let missing = 0
-    for (const log of this.#partitions.values()) {
-      written += log.expected
-      missing += Math.max(0, log.expected - Number(log.end - log.base))
-    }
-    return written === 0 ? null : missing / written
-  }
-
-  /** Each partition's log end offset as it was last seen, and the records written to it up to then. */
-  *[Symbol.iterator](): Generator<{ partition: number; logEndOffset: number; written: number }> {
-    for (const [partition, log] of this.#partitions) {
-      yield { partition, logEndOffset: Number(log.end), written: log.expected }
+  /** Each partition's log end offset as it was first and last seen, and the records written to it in between. */
+  *[Symbol.iterator](): Generator<PartitionProgress> {
+    for (const [partition, { base, end, expected }] of this.#partitions) {
+      yield { partition, baseOffset: Number(base), logEndOffset: Number(end), written: expected }
     }
   }
 }

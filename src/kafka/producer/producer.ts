@@ -95,6 +95,15 @@ export interface ProducerStats {
   readonly recordSendTotal: number
   /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */
   readonly recordErrorTotal: number
+  /** Of these, what the producer saw fail itself, without the barrier's suspects. */
+  readonly localErrorTotal: number
+  /** Sums over the last 30 s: what the rate and the mean below are made of, and would be for several producers. */
+  readonly recent: {
+    readonly attempts: number
+    readonly errors: number
+    readonly batches: number
+    readonly batchBytes: number
+  }
   /** Errors ÷ attempts over the last 30 s, 0 to 1. */
   readonly recordErrorRate: number
   readonly bufferTotalBytes: number
@@ -110,10 +119,10 @@ export interface ProducerStats {
   /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
   readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
   /**
-   * Log end offset of each partition as it was last seen, and the records written to it before that look, since the
-   * gateway first saw it. A fleet's loss is made of these (several writers move one offset).
+   * Log end offset of each partition as it was first and last seen, and the records written to it in between. A fleet's
+   * loss is made of these (several writers move one offset).
    */
-  readonly logEndOffsets: readonly { partition: number; logEndOffset: number; written: number }[]
+  readonly logEndOffsets: readonly PartitionProgress[]
   /**
    * Records of each partition that have a number in their header; empty without `audit: true`. Together they are what was
    * accepted, less what was dropped as `buffer_full`.
@@ -126,6 +135,15 @@ export interface AuditCount {
   readonly instance: AuditInstance
   readonly partition: number
   readonly stamped: number
+}
+
+/** See {@link ProducerStats.logEndOffsets}. */
+export interface PartitionProgress {
+  readonly partition: number
+  /** Log end offset when it was first seen. */
+  readonly baseOffset: number
+  readonly logEndOffset: number
+  readonly written: number
 }
 
 /** What a producer tells as it happens, a call a batch or a request and never a call a record. */

@@ -20,6 +20,7 @@ import {
 import { recordBatchHeaderBytes } from './record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 import type { Sender } from './sender.ts'
+import { withRatios } from './stats-ratios.ts'
 import type { Transport } from './transport.ts'
 
 /**
@@ -156,9 +157,7 @@ export class StreamProducer implements Producer {
   /** @inheritdoc */
   get stats(): ProducerStats {
     const account = this.#account
-    const recentBatches = this.#recentBatches.sum()
-    const confirmedOrNot = account.confirmed + account.acked + account.suspectedLost
-    return {
+    return withRatios({
       stream: this.stream.name,
       topic: this.stream.topic,
       delivery: this.stream.delivery,
@@ -172,21 +171,20 @@ export class StreamProducer implements Producer {
       dropped: { ...account.dropped },
       recordSendTotal: account.recordSendTotal,
       recordErrorTotal: account.recordErrorTotal,
-      recordErrorRate: account.recordErrorRate,
+      localErrorTotal: account.localErrorTotal,
+      recent: {
+        ...account.recent,
+        batches: this.#recentBatches.sum(),
+        batchBytes: this.#recentBatchBytes.sum(),
+      },
       bufferTotalBytes: this.#memory.totalBytes,
       bufferAvailableBytes: this.#memory.availableBytes,
-      batchSizeAvg: recentBatches === 0 ? 0 : this.#recentBatchBytes.sum() / recentBatches,
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
       topicKnown: this.#everKnown,
-      lossRatio: {
-        producer: ratio(account.localErrorTotal, account.recordSendTotal),
-        barrier: ratio(account.suspectedLost, confirmedOrNot),
-        broker: this.#offsets.lossRatio,
-      },
       logEndOffsets: [...this.#offsets],
       audit: this.#stamp?.counts ?? [],
-    }
+    })
   }
 
   /** The buffer has no room for a request of ordinary size and nothing drains it: readiness goes by this. */
@@ -303,10 +301,6 @@ export interface StreamProducerOptions {
   readonly telemetry: ProducerTelemetry
   readonly buffers: BatchBuffers
   readonly logger: Logger
-}
-
-function ratio(part: number, whole: number): number {
-  return whole === 0 ? 0 : part / whole
 }
 
 const tendIntervalMs = 1_000

@@ -9,7 +9,8 @@ const namePattern = /(?<![\w:])(?:chute|kafka_producer|process|nodejs)_\w+(?=[{[
 /** Every name that a scrape of a gateway with one stream has. */
 async function exposedNames(): Promise<Set<string>> {
   const metrics = new Metrics('1.2.3')
-  metrics.observe(() => [producerStats({ logEndOffsets: [{ partition: 0, logEndOffset: 0, written: 0 }] })])
+  const logEndOffsets = [{ partition: 0, baseOffset: 0, logEndOffset: 0, written: 0 }]
+  metrics.observe(() => [producerStats({ logEndOffsets })])
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')

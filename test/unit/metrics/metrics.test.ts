@@ -71,7 +71,7 @@ describe('Metrics', () => {
         connected: false,
         circuitOpen: true,
         lossRatio: { producer: 0.1, barrier: 0.2, broker: 0.3 },
-        logEndOffsets: [{ partition: 3, logEndOffset: 1000, written: 16 }],
+        logEndOffsets: [{ partition: 3, baseOffset: 984, logEndOffset: 1000, written: 16 }],
       }),
     ])
     const families = await scrape(metrics)

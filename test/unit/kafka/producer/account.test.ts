@@ -4,6 +4,7 @@ import { Account } from '../../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
 import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
+import { errorRateOf } from '../../../../src/kafka/producer/stats-ratios.ts'
 
 function setUp(): { account: Account; memory: BufferMemory } {
   const memory = new BufferMemory(1_000_000)
@@ -113,13 +114,14 @@ test('suspects are errors, but none that the producer saw itself', () => {
   account.settle(lost, 'suspected_lost')
   account.settle(kept, 'confirmed')
   expect(account).toMatchObject({ recordErrorTotal: 1, localErrorTotal: 0 })
-  expect(account.recordErrorRate).toBe(0.25)
+  expect(errorRateOf(account.recent)).toBe(0.25)
 })
 
 test('what is dropped at the door is accepted, an attempt and an error', () => {
   const { account } = setUp()
   account.acceptAndDrop(4)
-  expect(account).toMatchObject({ accepted: 4, recordSendTotal: 4, recordErrorTotal: 4, recordErrorRate: 1 })
+  expect(account).toMatchObject({ accepted: 4, recordSendTotal: 4, recordErrorTotal: 4 })
+  expect(errorRateOf(account.recent)).toBe(1)
   expect(sumOfTerms(account)).toBe(4)
 })
 

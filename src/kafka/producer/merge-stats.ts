@@ -1,0 +1,120 @@
+import type { PartitionProgress, ProducerStats } from './producer.ts'
+import { withRatios, type ProducerSums } from './stats-ratios.ts'
+
+type Rule<T> = (one: T, other: T) => T
+type Rules = { readonly [K in keyof ProducerSums]: Rule<ProducerSums[K]> }
+
+/** How the accounts of one stream in several processes become one. A field without a rule does not compile. */
+const rules: Rules = {
+  stream: first,
+  topic: first,
+  delivery: first,
+  accepted: sum,
+  buffered: sum,
+  inFlight: sum,
+  confirmed: sum,
+  sent: sum,
+  suspectedLost: sum,
+  acked: sum,
+  dropped: sumEach,
+  recordSendTotal: sum,
+  recordErrorTotal: sum,
+  localErrorTotal: sum,
+  recent: sumEach,
+  bufferTotalBytes: sum,
+  bufferAvailableBytes: sum,
+  // The worse of the two: an operator has to see a worker that has lost its broker.
+  connected: both,
+  circuitOpen: either,
+  topicKnown: both,
+  logEndOffsets: mergePartitions,
+  // Each producer numbers by itself, under its own name.
+  audit: (one, other) => [...one, ...other],
+}
+
+/**
+ * Adds up what several gateways say of the same streams. Sums stay true: what holds for each (accepted = pending +
+ * outcomes) holds for the whole.
+ * @param gateways each with its streams; the order is that of the first who has a stream.
+ */
+export function mergeStats(gateways: readonly (readonly ProducerStats[])[]): ProducerStats[] {
+  const byStream = new Map<string, ProducerSums>()
+  for (const stats of gateways.flat()) {
+    const known = byStream.get(stats.stream)
+    byStream.set(stats.stream, known === undefined ? stats : mergeSums(known, stats))
+  }
+  return Array.from(byStream.values(), withRatios)
+}
+
+/**
+ * What remains of the stats of a gateway that has ended, to be added to those of the others: its counters. What it still
+ * held is gone with its memory: whether it was written, and arrived, nobody can say, so it is suspected lost.
+ */
+export function retireStats(stats: ProducerStats): ProducerStats {
+  const lost = stats.buffered + stats.inFlight
+  return withRatios({
+    ...stats,
+    buffered: 0,
+    inFlight: 0,
+    suspectedLost: stats.suspectedLost + lost,
+    recordSendTotal: stats.recordSendTotal + stats.buffered,
+    recordErrorTotal: stats.recordErrorTotal + lost,
+    recent: { attempts: 0, errors: 0, batches: 0, batchBytes: 0 },
+    bufferTotalBytes: 0,
+    bufferAvailableBytes: 0,
+    connected: true,
+    circuitOpen: false,
+    topicKnown: true,
+  })
+}
+
+function mergeSums(one: ProducerSums, other: ProducerSums): ProducerSums {
+  const keys = Object.keys(rules) as (keyof ProducerSums)[]
+  return Object.fromEntries(keys.map((key) => [key, mergeField(key, one, other)])) as unknown as ProducerSums
+}
+
+function mergeField<K extends keyof ProducerSums>(
+  key: K,
+  one: ProducerSums,
+  other: ProducerSums,
+): ProducerSums[K] {
+  return rules[key](one[key], other[key])
+}
+
+/** Each of them saw the log at moments of its own: from the first look of all to the last of all. */
+function mergePartitions(
+  one: readonly PartitionProgress[],
+  other: readonly PartitionProgress[],
+): PartitionProgress[] {
+  const merged = new Map(one.map((partition) => [partition.partition, partition]))
+  for (const theirs of other) {
+    const ours = merged.get(theirs.partition) ?? { ...theirs, written: 0 }
+    merged.set(theirs.partition, {
+      partition: theirs.partition,
+      baseOffset: Math.min(ours.baseOffset, theirs.baseOffset),
+      logEndOffset: Math.max(ours.logEndOffset, theirs.logEndOffset),
+      written: ours.written + theirs.written,
+    })
+  }
+  return [...merged.values()].toSorted((a, b) => a.partition - b.partition)
+}
+
+function first<T>(one: T): T {
+  return one
+}
+
+function sum(one: number, other: number): number {
+  return one + other
+}
+
+function both(one: boolean, other: boolean): boolean {
+  return one && other
+}
+
+function either(one: boolean, other: boolean): boolean {
+  return one || other
+}
+
+function sumEach<T extends Readonly<Record<string, number>>>(one: T, other: T): T {
+  return Object.fromEntries(Object.entries(one).map(([key, count]) => [key, count + (other[key] ?? 0)])) as T
+}

@@ -1,0 +1,45 @@
+import type { PartitionProgress, ProducerStats } from './producer.ts'
+
+/**
+ * What is derived from the sums of a stream's stats. It is derived here only, so that one producer and the sum over
+ * several go by the same rule: a ratio is never the mean of ratios.
+ */
+type Ratios = Pick<ProducerStats, 'recordErrorRate' | 'batchSizeAvg' | 'lossRatio'>
+
+/** A stream's stats without what can be derived from them: each of these can be added up, or picked, over producers. */
+export type ProducerSums = Omit<ProducerStats, keyof Ratios>
+
+/** Completes a stream's stats. */
+export function withRatios(sums: ProducerSums): ProducerStats {
+  const { recent, confirmed, acked, suspectedLost } = sums
+  return {
+    ...sums,
+    recordErrorRate: errorRateOf(recent),
+    batchSizeAvg: ratio(recent.batchBytes, recent.batches),
+    lossRatio: {
+      producer: ratio(sums.localErrorTotal, sums.recordSendTotal),
+      barrier: ratio(suspectedLost, confirmed + acked + suspectedLost),
+      broker: brokerLossOf(sums.logEndOffsets),
+    },
+  }
+}
+
+/** Errors as a part of attempts, 0 to 1. An error can be seen after its attempt has left the window. */
+export function errorRateOf({ attempts, errors }: { attempts: number; errors: number }): number {
+  return ratio(errors, Math.max(errors, attempts))
+}
+
+/** Records that did not arrive ÷ records written, 0 to 1; null until something was written and looked at. */
+export function brokerLossOf(partitions: readonly PartitionProgress[]): number | null {
+  let written = 0
+  let missing = 0
+  for (const partition of partitions) {
+    written += partition.written
+    missing += Math.max(0, partition.written - (partition.logEndOffset - partition.baseOffset))
+  }
+  return written === 0 ? null : missing / written
+}
+
+function ratio(part: number, whole: number): number {
+  return whole === 0 ? 0 : part / whole
+}

@@ -1,0 +1,63 @@
+import { mergeStats, retireStats } from '../kafka/producer/merge-stats.ts'
+import type { ProducerStats } from '../kafka/producer/producer.ts'
+import { collectEdgeMetrics, type EdgeTotals } from './edge-counters.ts'
+import { contentTypes, writeExposition, type MergeableFamily } from './exposition.ts'
+import { mergeFamilies } from './merge-families.ts'
+import { negotiateFormat } from './negotiate-format.ts'
+import { collectProducerMetrics } from './producer-metrics.ts'
+
+/**
+ * All numbers of a gateway at one instant: plain, so that they can be sent from one process to another and added up. Text
+ * comes last: label sets are the same for one process and for many.
+ */
+export interface MetricsSnapshot {
+  readonly edge: EdgeTotals
+  readonly streams: readonly ProducerStats[]
+  /** What is neither of the edge nor of the accounts: histograms, and the process. */
+  readonly families: readonly MergeableFamily[]
+}
+
+/** A snapshot as text, in the format that an `Accept` header asks for. */
+export function writeSnapshot(
+  { edge, streams, families }: MetricsSnapshot,
+  accept: string | undefined,
+): { contentType: string; body: string } {
+  const format = negotiateFormat(accept)
+  const all = [...collectEdgeMetrics(edge), ...collectProducerMetrics(streams), ...families]
+  return { contentType: contentTypes[format], body: writeExposition(all, format) }
+}
+
+/** Adds up the snapshots of several gateways: as if one had seen all that they saw. At least one. */
+export function mergeSnapshots(snapshots: readonly MetricsSnapshot[]): MetricsSnapshot {
+  return {
+    edge: snapshots.map(({ edge }) => edge).reduce(mergeEdge),
+    streams: mergeStats(snapshots.map(({ streams }) => streams)),
+    families: mergeFamilies(snapshots.map(({ families }) => families)),
+  }
+}
+
+/** What remains of a gateway that has ended, so that no sum ever goes back: its counters. See {@link retireStats}. */
+export function retireSnapshot({ edge, streams, families }: MetricsSnapshot): MetricsSnapshot {
+  return {
+    edge,
+    streams: streams.map(retireStats),
+    families: families.filter(({ type }) => type !== 'gauge'),
+  }
+}
+
+function mergeEdge(one: EdgeTotals, other: EdgeTotals): EdgeTotals {
+  return {
+    accepted: addEach(one.accepted, other.accepted),
+    rejected: addEach(one.rejected, other.rejected),
+    rejectedByCode: addEach(one.rejectedByCode, other.rejectedByCode),
+  }
+}
+
+function addEach<K extends string>(
+  one: Readonly<Record<K, number>>,
+  other: Readonly<Record<K, number>>,
+): Record<K, number> {
+  const sums: Record<K, number> = { ...one }
+  for (const key of Object.keys(one) as K[]) sums[key] += other[key]
+  return sums
+}
