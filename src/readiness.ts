@@ -13,7 +13,7 @@ export function readinessOf(state: { producers: Producers; draining: boolean }):
   const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
-    check('kafka', producers.everConnected, 'Kafka was reached', 'Kafka was not reached yet'),
+    check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
     check(
       'topics',
       unknown.length === 0,
@@ -23,6 +23,10 @@ export function readinessOf(state: { producers: Producers; draining: boolean }):
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
   ]
   return { ready: checks.every(({ ok }) => ok), checks }
+}
+
+function notReached(cause: string | null): string {
+  return cause === null ? 'Kafka was not reached yet' : `Kafka was not reached yet: ${cause}`
 }
 
 function nameOf({ stream }: { stream: { name: string } }): string {

@@ -31,6 +31,10 @@ export class ClusterMetadata {
   #stopped = false
   /** A broker was reached at least once. */
   everConnected = false
+  /** Why the last look failed; null if it did not. */
+  failure: string | null = null
+  /** Causes that were told since the start, until a broker was reached: each once, since brokers are tried twice a second. */
+  readonly #toldCauses = new Set<string>()
 
   constructor(options: ClusterMetadataOptions) {
     this.#options = options
@@ -98,13 +102,13 @@ export class ClusterMetadata {
       const view = decodeMetadata(await this.#call(connection, encodeMetadata([...this.#topics.keys()])))
       const limits = await this.#lookAtLimits(connection, view)
       this.#breaker.succeeded()
-      this.everConnected = true
+      this.#reached()
       this.#apply(view, limits)
     } catch (error) {
       this.#breaker.failed()
       this.#connection?.destroy(error as Error)
       this.#connection = null
-      this.#options.logger.debug({ cause: (error as Error).message }, 'metadata could not be read')
+      this.#failed((error as Error).message)
     } finally {
       this.#looking = false
       this.#lookedAtMs = performance.now()
@@ -112,6 +116,24 @@ export class ClusterMetadata {
     if (this.#stopped) return
     const incomplete = this.#breaker.failures > 0 || this.#again || this.#isIncomplete()
     this.#schedule(incomplete ? Math.max(minIntervalMs, this.#breaker.waitMs) : this.#options.maxAgeMs)
+  }
+
+  #reached(): void {
+    if (!this.everConnected && this.#toldCauses.size > 0) this.#options.logger.info({}, 'Kafka was reached')
+    this.everConnected = true
+    this.failure = null
+  }
+
+  /** Once a broker was reached, outages are the streams' to tell. */
+  #failed(cause: string): void {
+    this.failure = cause
+    const { logger } = this.#options
+    if (this.everConnected || this.#stopped || this.#toldCauses.has(cause)) {
+      logger.debug({ cause }, 'metadata could not be read')
+    } else if (this.#toldCauses.size < maxToldCauses) {
+      this.#toldCauses.add(cause)
+      logger.warn({ cause }, 'Kafka was not reached; trying again')
+    }
   }
 
   /** A topic without a leader somewhere is looked at again at once, one that is missing with the usual patience. */
@@ -125,7 +147,11 @@ export class ClusterMetadata {
     this.#connection = null
     const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]
     const { host, port } = candidates[this.#nextCandidate++ % candidates.length]!
-    const connection = await this.#options.transport.connect(host, port, requestTimeoutMs)
+    const connection = await this.#options.transport
+      .connect(host, port, requestTimeoutMs)
+      .catch((error: Error) => {
+        throw new Error(`${host}:${port}: ${error.message}`, { cause: error })
+      })
     if (this.#stopped) {
       connection.destroy(stopCause)
       throw stopCause
@@ -217,5 +243,6 @@ function nextState(
 const stopCause = new Error('the gateway stopped')
 const minIntervalMs = 100
 const limitsMaxAgeMs = 30_000
+const maxToldCauses = 20
 /** A broker that does not answer so small a question in this time is not the one to ask. */
 const requestTimeoutMs = 3_000

@@ -52,6 +52,11 @@ export class Producers {
     return this.#metadata.everConnected
   }
 
+  /** Why no broker answered at the last try; null if one did. Never holds a secret. */
+  get failure(): string | null {
+    return this.#metadata.failure
+  }
+
   /** Every stream's account, at this moment. */
   get stats(): ProducerStats[] {
     return [...this.byStream.values()].map((producer) => producer.stats)

@@ -200,3 +200,29 @@ test('listeners hear of each look', async () => {
   await pass(100)
   expect(listener).toHaveBeenCalledOnce()
 })
+
+test('why no broker was reached is told once a cause, and that one was reached', async () => {
+  const cluster = new ModelCluster([1, 2])
+  cluster.kill(1)
+  cluster.kill(2)
+  follow(cluster, ['events'], [1, 2]).start()
+  expect(metadata.failure).toBeNull()
+  await pass(10_000)
+  expect(metadata.failure).toMatch(/^node-[12]:9092: /)
+  const told = logs.lines.map(({ fields }) => (fields as { cause: string }).cause)
+  expect(told.toSorted()).toEqual([
+    expect.stringContaining('node-1:9092: '),
+    expect.stringContaining('node-2:9092: '),
+  ])
+  cluster.restart(1, 10)
+  await passUntil(() => metadata.everConnected)
+  expect(metadata.failure).toBeNull()
+  const messages = (): string[] => logs.lines.map(({ message }) => message)
+  expect(messages()).toContain('Kafka was reached')
+
+  // From then on an outage is told by the streams that it hits.
+  cluster.kill(1)
+  await pass(20_000)
+  expect(metadata.failure).not.toBeNull()
+  expect(messages().filter((message) => message.startsWith('Kafka was not reached'))).toHaveLength(2)
+})
