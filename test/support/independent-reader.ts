@@ -29,7 +29,7 @@ export async function endOffsets(broker: string, topic: string): Promise<Map<num
   const admin = testClient(broker).admin()
   await admin.connect()
   try {
-    const offsets = await admin.fetchTopicOffsets(topic)
+    const offsets = await fetchOffsets(admin, topic)
     return new Map(offsets.map(({ partition, high }) => [partition, Number(high)]))
   } finally {
     await admin.disconnect()
@@ -95,6 +95,18 @@ export async function createTopic(
     while (!(await hasLeaders(admin, topic, partitions))) await pause(20)
   } finally {
     await admin.disconnect()
+  }
+}
+
+/** Partitions of a topic that has just been made come online one by one; kafkajs gives up at the first that is not. */
+async function fetchOffsets(admin: Admin, topic: string): ReturnType<Admin['fetchTopicOffsets']> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await admin.fetchTopicOffsets(topic)
+    } catch (error) {
+      if (attempt === 100 || (error as { retriable?: boolean }).retriable !== true) throw error
+      await pause(50)
+    }
   }
 }
 

@@ -1,0 +1,161 @@
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { makeCertificates, type Certificates } from '../support/certificates.ts'
+import { load } from '../support/config-fixture.ts'
+import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
+import { readTopic } from '../support/independent-reader.ts'
+import { streamConfig } from '../support/producer-fixture.ts'
+
+const secret = 'hunter2-and-more'
+const listenerNames = ['SASL', 'TLS', 'SASL_TLS', 'MUTUAL'] as const
+type Listener = (typeof listenerNames)[number]
+
+/** One broker with a listener for each way to secure it; the plain one is for reading back. */
+describe('a broker with TLS and SASL', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'chute-certificates-'))
+  let certificates: Certificates
+  let kafka: LocalKafka
+  let ports: Record<Listener, number>
+
+  beforeAll(async () => {
+    certificates = makeCertificates(folder)
+    const [sasl, tls, saslTls, mutual] = await freePorts(listenerNames.length)
+    ports = { SASL: sasl!, TLS: tls!, SASL_TLS: saslTls!, MUTUAL: mutual! }
+    kafka = await startKafka({ properties: { ...certificates.brokerProperties, ...listeners(ports) } })
+  })
+
+  afterAll(async () => {
+    await kafka?.stop()
+    rmSync(folder, { recursive: true })
+  })
+
+  /** What the environment says, as far as it concerns Kafka. */
+  async function start(listener: Listener, env: NodeJS.ProcessEnv, topic: string): Promise<TestGateway> {
+    const { kafka: settings } = load(
+      { KAFKA_BROKERS: `127.0.0.1:${ports[listener]}`, ...env },
+      {
+        'ca.pem': certificates.ca,
+        'cert.pem': certificates.client.cert,
+        'key.pem': certificates.client.key,
+        'password.txt': `${secret}\n`,
+      },
+    )
+    const streams = [streamConfig(topic, 'at-most-once'), streamConfig(`${topic}-critical`, 'at-least-once')]
+    const config = testConfig({ brokers: settings.brokers, streams, kafka: settings })
+    const gateway = await startGatewayWith(config, { awaitReady: false })
+    onTestFinished(async () => void (await gateway.stop()))
+    return gateway
+  }
+
+  async function expectsToLand(listener: Listener, env: NodeJS.ProcessEnv): Promise<void> {
+    const topic = `secure-${randomUUID()}`
+    const gateway = await start(listener, env, topic)
+    await expect.poll(async () => (await readiness(gateway)).status, { timeout: 30_000 }).toBe(200)
+    for (const stream of [topic, `${topic}-critical`]) {
+      const reply = await fetch(`${gateway.url}/v1/streams/${stream}`, {
+        method: 'POST',
+        headers: { prefer: 'wait=10' },
+        body: '{"a":1}',
+      })
+      expect([reply.status, stream]).toEqual([200, stream])
+      const landed = await readTopic(kafka.brokers[0]!, stream)
+      expect(landed.map(({ value }) => value.toString())).toEqual(['{"a":1}'])
+    }
+  }
+
+  const user = { KAFKA_SASL_USERNAME: 'alice', KAFKA_SASL_PASSWORD_FILE: 'password.txt' }
+  const tls = { KAFKA_SSL: 'true', KAFKA_SSL_CA_FILE: 'ca.pem' }
+
+  test.each(['plain', 'scram-sha-256', 'scram-sha-512'])(
+    'takes events of both streams with SASL %s',
+    async (mechanism) => await expectsToLand('SASL', { ...user, KAFKA_SASL_MECHANISM: mechanism }),
+  )
+
+  test('takes them over TLS, given the authority', async () => await expectsToLand('TLS', tls))
+
+  test('takes them with SASL over TLS', async () =>
+    await expectsToLand('SASL_TLS', { ...tls, ...user, KAFKA_SASL_MECHANISM: 'scram-sha-512' }))
+
+  test('takes them from a client with a certificate', async () => {
+    const cert = { KAFKA_SSL_CERT_FILE: 'cert.pem', KAFKA_SSL_KEY_FILE: 'key.pem' }
+    await expectsToLand('MUTUAL', { ...tls, ...cert })
+  })
+
+  const wrong = { KAFKA_SASL_USERNAME: 'alice', KAFKA_SASL_PASSWORD: `${secret}-wrong` }
+  test.each<[string, Listener, NodeJS.ProcessEnv, RegExp]>([
+    ['a wrong password (PLAIN)', 'SASL', { ...wrong, KAFKA_SASL_MECHANISM: 'plain' }, /PLAIN.*failed/],
+    [
+      'a wrong password (SCRAM)',
+      'SASL',
+      { ...wrong, KAFKA_SASL_MECHANISM: 'scram-sha-256' },
+      /SCRAM.*failed/,
+    ],
+    ['no TLS where it is needed', 'TLS', {}, /closed|did not answer/i],
+    ['an authority that is not known', 'TLS', { KAFKA_SSL: 'true' }, /certificate/],
+    [
+      'a certificate of another name',
+      'TLS',
+      { ...tls, KAFKA_SSL_SERVERNAME: 'kafka.example' },
+      /altname|name/i,
+    ],
+    ['no certificate where one is needed', 'MUTUAL', tls, /certificate|closed/i],
+  ])('with %s, it lives, is not ready, and says why without the secret', async (_, listener, env, cause) => {
+    const gateway = await start(listener, env, `secure-${randomUUID()}`)
+    const warning = await gateway.logged('Kafka was not reached; trying again')
+    expect(warning.fields['cause']).toMatch(cause)
+    expect((await fetch(`${gateway.url}/livez`)).status).toBe(200)
+    const { status, body } = await readiness(gateway)
+    expect(status).toBe(503)
+    expect(body).toMatch(cause)
+    const told = body + JSON.stringify(gateway.log)
+    expect(told).not.toContain(secret)
+    expect(told).not.toContain(Buffer.from(secret).toString('base64').slice(0, 12))
+  })
+})
+
+async function readiness({ url }: TestGateway): Promise<{ status: number; body: string }> {
+  const reply = await fetch(`${url}/readyz`)
+  return { status: reply.status, body: await reply.text() }
+}
+
+function listeners(ports: Record<Listener, number>): Record<string, string> {
+  const addresses = listenerNames.map((name) => `${name}://127.0.0.1:${ports[name]}`)
+  const all = ['PLAINTEXT://127.0.0.1:{port}', ...addresses].join(',')
+  const scram = (mechanism: string): string => `${mechanism}=[name=alice,password=${secret}]`
+  const login = 'org.apache.kafka.common.security'
+  return {
+    listeners: `${all},CONTROLLER://127.0.0.1:{controllerPort}`,
+    'advertised.listeners': all,
+    'listener.security.protocol.map':
+      'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASL_TLS:SASL_SSL,MUTUAL:SSL',
+    'inter.broker.listener.name': 'PLAINTEXT',
+    'listener.name.mutual.ssl.client.auth': 'required',
+    'sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
+    ...Object.fromEntries(
+      ['sasl', 'sasl_tls'].flatMap((listener) => [
+        [
+          `listener.name.${listener}.plain.sasl.jaas.config`,
+          `${login}.plain.PlainLoginModule required user_alice="${secret}";`,
+        ],
+        ...['256', '512'].map((bits) => [
+          `listener.name.${listener}.scram-sha-${bits}.sasl.jaas.config`,
+          `${login}.scram.ScramLoginModule required;`,
+        ]),
+      ]),
+    ),
+    'chute.scram': [scram('SCRAM-SHA-256'), scram('SCRAM-SHA-512')].join(';'),
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer())
+  for (const server of servers) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map(async (server) => await new Promise((resolve) => server.close(resolve))))
+  return ports
+}
