@@ -1,3 +1,4 @@
+import type { TopicState } from './kafka/producer/cluster-metadata.ts'
 import type { Producers } from './kafka/producer/producers.ts'
 import type { Readiness } from './routes/health.ts'
 
@@ -9,20 +10,24 @@ import type { Readiness } from './routes/health.ts'
 export function readinessOf(state: { producers: Producers; draining: boolean }): Readiness {
   const { producers, draining } = state
   const streams = [...producers.byStream.values()]
-  const unknown = streams.filter((producer) => producer.admission === 'not_known_yet').map(nameOf)
+  const unknown = streams
+    .filter((producer) => producer.admission === 'not_known_yet')
+    .map(({ stream: { topic } }) => `${topic} ${saidOf[producers.topicStatus(topic)]}`)
   const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
-    check(
-      'topics',
-      unknown.length === 0,
-      'every topic was seen',
-      `topics not seen yet, of: ${unknown.join(', ')}`,
-    ),
+    check('topics', unknown.length === 0, 'every topic was seen', unknown.join('; ')),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
   ]
   return { ready: checks.every(({ ok }) => ok), checks }
+}
+
+const saidOf: Record<TopicState['status'], string> = {
+  unseen: 'was not seen yet',
+  known: 'has no partitions yet',
+  unknown_topic: 'does not exist',
+  not_authorized: 'may not be seen with these credentials',
 }
 
 function notReached(cause: string | null): string {

@@ -1,7 +1,7 @@
 import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
 import { TopicCreator } from '../topic-creator.ts'
 import { BatchBuffers } from './batch-buffers.ts'
-import { ClusterMetadata } from './cluster-metadata.ts'
+import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
 import type { Logger, ProducerStats, ProducerTelemetry } from './producer.ts'
 import { StreamProducer } from './stream-producer.ts'
 import { KafkajsTransport } from './transport.ts'
@@ -55,6 +55,11 @@ export class Producers {
   /** Why no broker answered at the last try; null if one did. Never holds a secret. */
   get failure(): string | null {
     return this.#metadata.failure
+  }
+
+  /** What the cluster last said of a topic. */
+  topicStatus(topic: string): TopicState['status'] {
+    return this.#metadata.topic(topic).status
   }
 
   /** Every stream's account, at this moment. */
