@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { makeCertificates, type Certificates } from '../support/certificates.ts'
 import { load } from '../support/config-fixture.ts'
+import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
@@ -150,12 +150,4 @@ function listeners(ports: Record<Listener, number>): Record<string, string> {
     ),
     'chute.scram': [scram('SCRAM-SHA-256'), scram('SCRAM-SHA-512')].join(';'),
   }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer())
-  for (const server of servers) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map(async (server) => await new Promise((resolve) => server.close(resolve))))
-  return ports
 }
