@@ -45,7 +45,7 @@ export interface ProducerConfig {
   readonly compressionType: CompressionType
   /** `enable.idempotence`: sequence numbers, so that a batch that is sent again is stored once (KIP-98). */
   readonly enableIdempotence: boolean
-  /** `confirm.interval.ms`: how often acks=0 writes are confirmed by a barrier; null when `confirm: off`. */
+  /** `confirm.interval.ms`: how often writes are confirmed by a barrier; null when `confirm: off`, and where none is needed. */
   readonly confirmIntervalMs: number | null
 }
 

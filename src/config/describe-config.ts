@@ -74,7 +74,8 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
-    ...(producer.acks === 0 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
+    ...(stream.delivery === 'at-most-once' &&
+      producer.acks !== -1 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
     producer: describeProducer(producer),
   }
 }

@@ -39,7 +39,7 @@ const defaultMaxRequestSizeBytes = 1_048_576
 export interface ProducerContext {
   readonly delivery: Delivery
   readonly preset: Preset
-  /** `confirm: on`; only acks=0 is confirmed. */
+  /** `confirm: on`; with acks=all the broker's answer is the confirmation. */
   readonly confirm: boolean
 }
 
@@ -67,7 +67,8 @@ export function resolveProducer(values: ProducerValues, context: ProducerContext
       Math.max(defaultMaxRequestSizeBytes, batchSizeBytes + requestOverheadBytes),
     compressionType: values['compression.type'] ?? preset.compressionType,
     enableIdempotence: values['enable.idempotence'] ?? (atLeastOnce && sent === -1),
-    confirmIntervalMs: context.confirm && sent === 0 ? (values['confirm.interval.ms'] ?? 20) : null,
+    confirmIntervalMs:
+      context.confirm && sent !== -1 && !atLeastOnce ? (values['confirm.interval.ms'] ?? 20) : null,
   }
 }
 

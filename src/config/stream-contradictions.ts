@@ -75,9 +75,9 @@ function refuseAtLeastOnce(stream: StreamUnderTest, problems: ConfigProblem[]): 
 function refuseConfirm(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { written, writtenProducer } = stream
   const interval = writtenProducer['confirm.interval.ms']
-  if (stream.producer.acks !== 0) {
+  if (stream.producer.acks === -1 || stream.delivery === 'at-least-once') {
     const unasked = {
-      problem: 'is set while acks is not 0: the broker acknowledges each batch itself',
+      problem: 'is set where the broker acknowledges each batch itself',
       remedy: 'Leave it out.',
     }
     if (written.confirm !== undefined) problems.push({ path: `${stream.path}.confirm`, ...unasked })

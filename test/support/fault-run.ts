@@ -13,6 +13,8 @@ export interface Scenario {
   readonly partitions: number
   /** Milliseconds that an answer takes while all is well. */
   readonly responseMs: number
+  /** How far replicas are behind. */
+  readonly replicationMs: number
   /** Milliseconds between two bursts of records, and how many records a burst has. */
   readonly everyMs: number
   readonly burst: number
@@ -59,6 +61,7 @@ class FaultRun {
     this.#cluster = new ModelCluster(nodeIds, this.#random)
     this.#cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
     this.#cluster.responseMs = scenario.responseMs
+    this.#cluster.replicationMs = scenario.replicationMs
     this.#cluster.createTopic(topic, scenario.partitions)
     this.#fixture = new ProducerFixture(this.#cluster, [
       streamConfig(topic, scenario.delivery, scenario.producer),
@@ -130,6 +133,7 @@ class FaultRun {
     for (const partition of healed.partitions) partition.refusals.length = 0
     cluster.responseMs = 1
     cluster.responsesToLose = 0
+    cluster.replicationMs = 0
     const { producer } = this.#fixture
     const healedAtMs = performance.now()
     let stats = producer.stats

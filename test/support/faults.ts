@@ -24,6 +24,8 @@ export const faultKinds = [
   'add-partition',
   'slow-responses',
   'fast-responses',
+  'lag-replicas',
+  'catch-up-replicas',
   'lose-responses',
   'refuse-produce',
   'expire-sessions',
@@ -76,6 +78,12 @@ export function inflict(
       return
     case 'fast-responses':
       cluster.responseMs = 1
+      return
+    case 'lag-replicas':
+      cluster.replicationMs = 1 + b * 10
+      return
+    case 'catch-up-replicas':
+      cluster.replicationMs = 0
       return
     case 'lose-responses':
       cluster.responsesToLose = 1 + (b % 4)

@@ -5,7 +5,8 @@ import { ModelPartition, ModelTopic, type StoredRecord } from './model-topic.ts'
 
 /**
  * A Kafka cluster in memory, for producers under a virtual clock: it understands the bytes of the requests that Chute
- * makes, keeps logs, and fails in the ways that a test asks for. Nodes share their logs, as in-sync replicas would.
+ * makes, keeps logs, and fails in the ways that a test asks for. Every node is an in-sync replica of every partition, and may
+ * lag behind its leader.
  */
 export class ModelCluster implements Transport {
   readonly nodes = new Map<number, ModelNode>()
@@ -22,6 +23,8 @@ export class ModelCluster implements Transport {
   serviceMs = 1
   responseMs = 1
   kernelBytes = 65_536
+  /** How far the replicas are behind the leader. What they do not have is lost when another becomes the leader. */
+  replicationMs = 0
   /** After a leader has moved, until metadata says so. */
   metadataLagMs = 0
   /** After a node went down, until metadata leaves it out (`broker.session.timeout.ms`). */
@@ -81,7 +84,7 @@ export class ModelCluster implements Transport {
   moveLeader(name: string, partition: number, nodeId: number): void {
     const found = this.topics.get(name)?.partitions[partition]
     if (found === undefined) return
-    found.leader = nodeId
+    found.elect(nodeId, this.replicationMs, this.random())
     setTimeout(() => (found.publishedLeader = nodeId), this.metadataLagMs)
   }
 

@@ -17,6 +17,8 @@ export interface ServedRequest {
   readonly errorCodes: readonly number[]
   /** Of a produce: how many records each batch has. */
   readonly recordCounts: readonly number[]
+  /** Of a ListOffsets: which end of the log was asked for, else null. */
+  readonly end: 'log_end' | 'high_watermark' | null
 }
 
 /** Serves one request of the five that Chute makes; throws for any other, or if its bytes are wrong. */
@@ -25,7 +27,7 @@ export function serve(cluster: ModelCluster, nodeId: number, request: ReceivedRe
   switch (`${request.apiKey}/${request.apiVersion}`) {
     case '0/7':
       return produce(cluster, nodeId, reader)
-    case '2/2':
+    case '2/4':
       return answer(listOffsets(cluster, nodeId, reader))
     case '3/5':
       return answer(metadata(cluster, nodeId, reader))
@@ -54,7 +56,7 @@ function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Se
   const { name, batches } = topics[0]!
   const results = batches.map(({ partition, batch }) => {
     const found = leaderHere(cluster, nodeId, name, partition)
-    const result = found.partition?.append(batch, found.topic!.maxMessageBytes)
+    const result = found.partition?.append(batch, found.topic!.maxMessageBytes, acks)
     return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
   })
   remember(cluster, nodeId, 'Produce', {
@@ -75,13 +77,16 @@ function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Se
 }
 
 function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
-  if (reader.int32() !== -1) throw new Error('a replica')
+  const replicaId = reader.int32()
+  if (replicaId !== -1 && replicaId !== -2) throw new Error('a replica')
+  const end = replicaId === -2 ? 'log_end' : 'high_watermark'
   reader.int8() // isolation level
   const topics = reader.array(() => ({
     name: reader.string()!,
     partitions: reader.array(() => {
       const partition = reader.int32()
-      if (reader.int64() !== -1n) throw new Error('not the log end')
+      if (reader.int32() !== -1) throw new Error('an epoch')
+      if (reader.int64() !== -1n) throw new Error('not the end')
       return partition
     }),
   }))
@@ -90,13 +95,30 @@ function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader)
   const writer = new ModelWriter().int32(0).int32(1).string(name)
   const errorCodes: number[] = []
   writer.array(partitions, (partition) => {
-    const found = leaderHere(cluster, nodeId, name, partition)
+    const found = logEnd(cluster, nodeId, name, partition, end)
     errorCodes.push(found.errorCode)
-    const logEnd = found.partition?.log.length ?? -1
-    writer.int32(partition).int16(found.errorCode).int64(-1).int64(logEnd)
+    writer.int32(partition).int16(found.errorCode).int64(-1).int64(found.offset).int32(found.leaderEpoch)
   })
-  remember(cluster, nodeId, 'ListOffsets', { topic: name, partitions, errorCodes })
+  remember(cluster, nodeId, 'ListOffsets', { topic: name, partitions, errorCodes, end })
   return writer.done()
+}
+
+/** `Partition.fetchOffsetForTimestamp`: followers, too, tell a debugging replica where their log ends. */
+function logEnd(
+  cluster: ModelCluster,
+  nodeId: number,
+  name: string,
+  index: number,
+  end: 'log_end' | 'high_watermark',
+): { errorCode: number; offset: number; leaderEpoch: number } {
+  const { errorCode, partition } = leaderHere(cluster, nodeId, name, index)
+  const follows = end === 'log_end' && errorCode === 6
+  const replica = follows ? cluster.topics.get(name)!.partitions[index]! : partition
+  if (replica === null) return { errorCode, offset: -1, leaderEpoch: -1 }
+  const { leaderEpoch, log } = replica
+  const offset = end === 'log_end' ? log.length : replica.highWatermark(cluster.replicationMs)
+  if (offset === null) return { errorCode: 5, offset: -1, leaderEpoch: -1 }
+  return { errorCode: 0, offset, leaderEpoch }
 }
 
 function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
@@ -192,6 +214,7 @@ function remember(
     acks: null,
     errorCodes: [],
     recordCounts: [],
+    end: null,
     ...rest,
   })
 }

@@ -19,9 +19,18 @@ export class ModelTopic {
   }
 }
 
-/** One partition: a log that all nodes share, a leader, and what is known of idempotent producers (KIP-98). */
+/**
+ * One partition: the log of its leader, how much of it the replicas have, and what is known of idempotent producers
+ * (KIP-98).
+ */
 export class ModelPartition {
   readonly log: StoredRecord[] = []
+  leaderEpoch = 0
+  /** Where the log ended when the leader was elected; it tells no high watermark below this (KIP-207). */
+  #epochStart = 0
+  #highWatermark = 0
+  /** Ends of batches that the replicas do not have, and since when they could. */
+  #unreplicated: { readonly end: number; readonly sinceMs: number }[] = []
   /** Who leads, and who metadata says that leads; the two differ for a while after a move. */
   leader: number
   publishedLeader: number
@@ -37,8 +46,29 @@ export class ModelPartition {
     this.leader = this.publishedLeader = leader
   }
 
-  /** Appends as a leader would, or says why not. */
-  append(batch: ReadBatch, maxMessageBytes: number): { errorCode: number; baseOffset: number } {
+  /**
+   * How far all replicas have the log; null while a new leader does not know.
+   * @param lagMs what they are behind.
+   */
+  highWatermark(lagMs: number): number | null {
+    while (this.#unreplicated.length > 0 && this.#unreplicated[0]!.sinceMs + lagMs <= performance.now())
+      this.#highWatermark = this.#unreplicated.shift()!.end
+    return this.#highWatermark < this.#epochStart ? null : this.#highWatermark
+  }
+
+  /** Another replica takes over, with what it has: all that every replica has, and `share` of the rest. */
+  elect(leader: number, lagMs: number, share: number): void {
+    this.highWatermark(lagMs)
+    const kept = this.#highWatermark + Math.round((this.log.length - this.#highWatermark) * share)
+    this.log.length = kept
+    this.leader = leader
+    this.leaderEpoch++
+    this.#epochStart = kept
+    this.#unreplicated = kept > this.#highWatermark ? [{ end: kept, sinceMs: performance.now() }] : []
+  }
+
+  /** Appends as a leader would, or says why not. @param acks all: it is answered only when the replicas have it. */
+  append(batch: ReadBatch, maxMessageBytes: number, acks: number): { errorCode: number; baseOffset: number } {
     const refusal = this.refusals.shift() ?? 0
     if (refusal !== 0 && !errorsAfterAppend.has(refusal)) return { errorCode: refusal, baseOffset: -1 }
     if (!batch.isCrcRight) return { errorCode: 2, baseOffset: -1 }
@@ -50,6 +80,8 @@ export class ModelPartition {
     const baseOffset = this.log.length
     for (const { key, value, offsetDelta } of batch.records!)
       this.log.push({ key, value, offset: baseOffset + offsetDelta })
+    this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
+    if (acks === -1) this.highWatermark(-Infinity)
     this.#remember(batch, baseOffset)
     return { errorCode: refusal, baseOffset: refusal === 0 ? baseOffset : -1 }
   }

@@ -1,8 +1,8 @@
 import type { PartitionQueue } from './accumulator.ts'
-import { dropReasonOf } from './at-most-once-link.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
 import { Flight } from './flight.ts'
 import {
+  dropReasonOf,
   isBadContent,
   isLostIdentity,
   isRetriable,

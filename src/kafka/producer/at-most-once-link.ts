@@ -1,18 +1,13 @@
+import type { Account } from './account.ts'
 import { BrokerSession } from './broker-session.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
-import { isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
+import { Confirmation } from './confirmation.ts'
+import { dropReasonOf, isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
-import type { DropReason } from './outcome.ts'
-import type { Account } from './account.ts'
+import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger, ProducerTelemetry } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
-import {
-  decodeListOffsets,
-  decodeProduce,
-  encodeListOffsets,
-  encodeProduce,
-  type ProduceResult,
-} from './requests.ts'
+import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
@@ -20,43 +15,48 @@ import type { ProducerConfig } from '../../config/config.ts'
  * The way of one at-most-once stream to one broker. A batch is written once or never: what was written and is not known to
  * have arrived when the connection ends is suspected lost and is not sent again.
  *
- * After each connect, and before anything is risked: ListOffsets tells which partitions are online here (the broker closes
- * an acks=0 connection on any error, and everything behind the error is lost), and the first batches go with acks=1, one
- * request at a time, until one is stored. From then on they go with acks=0, and every `confirm.interval.ms` a barrier goes
- * after them: a broker serves one connection in order, so the answer to any request confirms every write before it. The
- * barrier is a ListOffsets request. It needs no batch to ride on, so the last batch before a silence is confirmed too.
+ * After each connect, and before anything is risked: `online-partitions.ts` asks which partitions are online here (the broker
+ * closes an acks=0 connection on any error, and everything behind the error is lost), and the first batches go with acks=1,
+ * one request at a time, until one is stored. From then on they go with acks=0, and `confirmation.ts` finds out what arrived.
  */
 export class AtMostOnceLink {
   readonly nodeId: number
   readonly #options: AtMostOnceLinkOptions
   readonly #session: BrokerSession
-  /** Partitions that this broker leads, as far as is known. */
-  #assigned = new Set<number>()
-  /** Of these, the ones that it said are online, on this connection. */
-  readonly #online = new Set<number>()
-  /** acks=0 writes without an outcome, in the order of writing. */
-  #unconfirmed: RecordBatch[][] = []
+  readonly #online: OnlinePartitions
+  /** Null with `confirm: off`, and where every write is answered by all in-sync replicas (acks=all). */
+  readonly #confirmation: Confirmation | null
+  /** Unconfirmed acks=0 writes that the kernel has not taken whole, in the order of writing. */
+  #unflushed: RecordBatch[][] = []
   /** Writes that will be answered. */
   readonly #unanswered = new Set<RecordBatch[]>()
   /** A write was stored since the connection was made. */
   #trusted = false
-  #probing = false
-  #probeTimer: NodeJS.Timeout | null = null
-  #barrierTimer: NodeJS.Timeout | null = null
-  #barrierSentAtMs: number | null = null
-  #lastBarrierAtMs = -Infinity
-  /** Smoothed time of a barrier's round trip, in milliseconds. */
-  #roundTripMs = 0
-  #hurried = false
   /** Nothing is written before: the broker said that it takes nothing from us. */
   #pausedUntilMs = 0
 
   constructor(nodeId: number, options: AtMostOnceLinkOptions) {
     this.nodeId = nodeId
     this.#options = options
+    const { topic, config, account, onWritable } = options
+    this.#online = new OnlinePartitions({
+      ...options,
+      onOnline: (answer) => this.#confirmation?.observe(answer),
+    })
+    this.#confirmation =
+      config.confirmIntervalMs === null || config.acks === -1
+        ? null
+        : new Confirmation({
+            topic,
+            intervalMs: config.confirmIntervalMs,
+            deliveryTimeoutMs: config.deliveryTimeoutMs,
+            account,
+            onProgress: onWritable,
+            onStale: (partition) => this.#online.lost(partition),
+          })
     this.#session = new BrokerSession({
       transport: options.transport,
-      requestTimeoutMs: options.config.requestTimeoutMs,
+      requestTimeoutMs: config.requestTimeoutMs,
       address: options.address,
       onUp: (connection) => this.#up(connection),
       onDown: (cause) => this.#down(cause),
@@ -75,14 +75,12 @@ export class AtMostOnceLink {
 
   /** Something was written here and has no outcome yet. */
   get hasPending(): boolean {
-    return this.#unconfirmed.length > 0 || this.#unanswered.size > 0
+    return this.#confirmation?.hasPending === true || this.#unflushed.length > 0 || this.#unanswered.size > 0
   }
 
   /** Sets which partitions the broker leads; those that are new here are looked at before anything is written to them. */
   assign(partitions: readonly number[]): void {
-    this.#assigned = new Set(partitions)
-    for (const partition of this.#online) if (!this.#assigned.has(partition)) this.#online.delete(partition)
-    this.#probe()
+    this.#online.assign(partitions)
   }
 
   /** The broker leads the partition and said so on this connection. */
@@ -98,7 +96,7 @@ export class AtMostOnceLink {
     if (nowMs < this.#pausedUntilMs) return false
     const { acks, maxInFlight } = this.#options.config
     if (acks === 0 && !this.#trusted) return this.#unanswered.size === 0
-    return this.#unconfirmed.length + this.#unanswered.size < maxInFlight && !this.#isBarrierLate(nowMs)
+    return this.#inFlight < maxInFlight && this.#confirmation?.isLate(nowMs) !== true
   }
 
   /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
@@ -121,22 +119,27 @@ export class AtMostOnceLink {
    * Is called every second. Looks at the log end offsets where something was written, and opens a new connection in the
    * place of one that would have to authenticate again, once nothing is pending on it.
    */
-  tend(): void {
+  tend(nowMs: number): void {
+    this.#confirmation?.tend(nowMs)
     const { connection } = this.#session
     if (connection === null) return
-    if (!connection.isExpiring) this.#look(connection)
+    if (!connection.isExpiring) this.#online.look()
     else if (!this.hasPending) this.#session.fail(new Error('the SASL session expires'))
   }
 
   /** From now on a barrier follows each write at once: the stream is shutting down. */
   hurry(): void {
-    this.#hurried = true
-    this.#scheduleBarrier()
+    this.#confirmation?.hurry()
   }
 
   /** Ends the connection for good. What was written and not confirmed is suspected lost. */
   stop(cause: Error): void {
     this.#session.stop(cause)
+  }
+
+  /** Requests that were written and are neither answered nor covered by an answer. */
+  get #inFlight(): number {
+    return (this.#confirmation?.uncoveredWrites ?? this.#unflushed.length) + this.#unanswered.size
   }
 
   #writeUnanswered(
@@ -145,19 +148,24 @@ export class AtMostOnceLink {
     batches: RecordBatch[],
     nowMs: number,
   ): void {
-    const { account, config, telemetry, onWritable } = this.#options
-    this.#unconfirmed.push(batches)
+    const { config, telemetry } = this.#options
+    const confirmation = this.#confirmation
+    if (confirmation === null) this.#unflushed.push(batches)
     connection.send(request, () => {
       telemetry.requestCompleted(performance.now() - nowMs)
       for (const batch of batches) if (batch.state === 'written') batch.release()
-      if (config.confirmIntervalMs !== null || this.#unconfirmed[0] !== batches) return
-      // Without confirmation this is the last that can be said of them.
-      this.#unconfirmed.shift()
-      for (const batch of batches) account.settle(batch, 'sent')
-      onWritable()
+      if (confirmation === null) this.#flushed(batches)
     })
-    if (this.#unconfirmed.length >= config.maxInFlight) this.#sendBarrier()
-    else this.#scheduleBarrier()
+    confirmation?.written(batches)
+    if (this.#inFlight >= config.maxInFlight) confirmation?.sendBarrier()
+  }
+
+  /** Without confirmation, that the kernel has them is the last that can be said of batches. */
+  #flushed(batches: readonly RecordBatch[]): void {
+    if (this.#unflushed[0] !== batches) return
+    this.#unflushed.shift()
+    for (const batch of batches) this.#options.account.settle(batch, 'sent')
+    this.#options.onWritable()
   }
 
   #writeAnswered(
@@ -190,7 +198,8 @@ export class AtMostOnceLink {
         account.settle(batch, 'suspected_lost')
       } else if (result.errorCode === kafkaErrors.none) {
         this.#trust()
-        account.settle(batch, 'confirmed', null, result.baseOffset)
+        if (this.#confirmation === null) account.settle(batch, 'confirmed', null, result.baseOffset)
+        else this.#confirmation.appended(batch, result.baseOffset)
       } else {
         this.#rejected(batch, result.errorCode)
       }
@@ -209,7 +218,7 @@ export class AtMostOnceLink {
       kafkaError: kafkaErrorName(errorCode),
     }
     logger.debug(fields, 'the broker refused a batch')
-    if (isStaleMetadata(errorCode)) this.#offline(batch.partition)
+    if (isStaleMetadata(errorCode)) this.#online.lost(batch.partition)
     if (errorCode === kafkaErrors.topicAuthorizationFailed) {
       this.#pausedUntilMs = performance.now() + refusedPauseMs
       onForbidden()
@@ -225,142 +234,27 @@ export class AtMostOnceLink {
 
   #up(connection: BrokerConnection): void {
     connection.onDrain(this.#options.onWritable)
-    this.#probe()
+    this.#confirmation?.attach(connection)
+    this.#online.attach(connection)
     this.#options.onUp(this)
   }
 
   #down(cause: Error): void {
-    const { account } = this.#options
     this.#trusted = false
-    this.#probing = false
-    this.#online.clear()
-    for (const timer of [this.#probeTimer, this.#barrierTimer]) if (timer !== null) clearTimeout(timer)
-    this.#probeTimer = this.#barrierTimer = null
-    this.#barrierSentAtMs = null
-    const suspects = [...this.#unconfirmed, ...this.#unanswered]
-    this.#unconfirmed = []
+    this.#online.detach()
+    const unknown = [
+      ...(this.#confirmation?.detach() ?? []),
+      ...this.#unflushed.flat(),
+      ...[...this.#unanswered].flat(),
+    ]
+    this.#unflushed = []
     this.#unanswered.clear()
     let records = 0
-    for (const batches of suspects) {
-      for (const batch of batches) {
-        records += batch.recordCount
-        account.settle(batch, 'suspected_lost')
-      }
+    for (const batch of unknown) {
+      records += batch.recordCount
+      this.#options.account.settle(batch, 'suspected_lost')
     }
     this.#options.onDown(this, cause, records)
-  }
-
-  /** Asks which of the partitions are online here that are not known to be. */
-  #probe(): void {
-    const { connection } = this.#session
-    const { topic, offsets, onWritable } = this.#options
-    const asked = [...this.#assigned].filter((partition) => !this.#online.has(partition))
-    if (connection === null || this.#probing || asked.length === 0) return
-    if (this.#probeTimer !== null) clearTimeout(this.#probeTimer)
-    this.#probeTimer = null
-    this.#probing = true
-    const written = asked.map((partition) => offsets.writtenTo(partition))
-    connection.call(
-      encodeListOffsets(topic, asked),
-      (payload) => {
-        this.#probing = false
-        for (const found of decodeListOffsets(payload)) {
-          if (found.errorCode !== kafkaErrors.none) continue
-          offsets.observe(found.partition, found.logEndOffset, written[asked.indexOf(found.partition)]!)
-          if (this.#assigned.has(found.partition)) this.#online.add(found.partition)
-        }
-        const missing = [...this.#assigned].filter((partition) => !this.#online.has(partition))
-        // What was assigned in the meantime was not asked about.
-        if (missing.some((partition) => !asked.includes(partition))) this.#probe()
-        else if (missing.length > 0) this.#probeLater()
-        onWritable()
-      },
-      (error) => connection.destroy(error),
-    )
-  }
-
-  #probeLater(): void {
-    this.#options.onStale()
-    this.#probeTimer ??= setTimeout(() => {
-      this.#probeTimer = null
-      this.#probe()
-    }, probeIntervalMs)
-  }
-
-  #offline(partition: number): void {
-    if (this.#online.delete(partition)) this.#probeLater()
-  }
-
-  #scheduleBarrier(): void {
-    const { confirmIntervalMs } = this.#options.config
-    if (confirmIntervalMs === null || this.#barrierSentAtMs !== null || this.#unconfirmed.length === 0) return
-    if (this.#hurried) {
-      this.#sendBarrier()
-    } else if (this.#barrierTimer === null) {
-      const dueInMs = this.#lastBarrierAtMs + confirmIntervalMs - performance.now()
-      this.#barrierTimer = setTimeout(
-        () => this.#sendBarrier(),
-        Math.max(1, Math.min(dueInMs, confirmIntervalMs)),
-      )
-    }
-  }
-
-  #sendBarrier(): void {
-    const { connection } = this.#session
-    const { topic, config, onWritable } = this.#options
-    if (config.confirmIntervalMs === null || this.#barrierSentAtMs !== null || connection === null) return
-    if (this.#barrierTimer !== null) clearTimeout(this.#barrierTimer)
-    this.#barrierTimer = null
-    const sentAtMs = performance.now()
-    const covered = this.#unconfirmed.length
-    const partition = this.#unconfirmed.at(-1)?.[0]?.partition ?? 0
-    this.#barrierSentAtMs = this.#lastBarrierAtMs = sentAtMs
-    connection.call(
-      encodeListOffsets(topic, [partition]),
-      (payload) => {
-        this.#barrierSentAtMs = null
-        const tookMs = performance.now() - sentAtMs
-        this.#roundTripMs = this.#roundTripMs === 0 ? tookMs : this.#roundTripMs * 0.8 + tookMs * 0.2
-        for (const batches of this.#unconfirmed.splice(0, covered)) {
-          for (const batch of batches) this.#options.account.settle(batch, 'confirmed')
-        }
-        for (const { errorCode } of decodeListOffsets(payload)) {
-          if (isStaleMetadata(errorCode)) this.#offline(partition)
-        }
-        this.#scheduleBarrier()
-        onWritable()
-      },
-      (error) => connection.destroy(error),
-    )
-  }
-
-  /** The loss that the log shows, and a leader that moved without our notice. */
-  #look(connection: BrokerConnection): void {
-    const { topic, offsets } = this.#options
-    const asked = [...this.#online].filter((partition) => offsets.isBehind(partition))
-    if (asked.length === 0 || this.#probing) return
-    const written = asked.map((partition) => offsets.writtenTo(partition))
-    connection.call(
-      encodeListOffsets(topic, asked),
-      (payload) => {
-        for (const { partition, errorCode, logEndOffset } of decodeListOffsets(payload)) {
-          if (errorCode === kafkaErrors.none)
-            offsets.observe(partition, logEndOffset, written[asked.indexOf(partition)]!)
-          else if (isStaleMetadata(errorCode)) this.#offline(partition)
-        }
-      },
-      (error) => connection.destroy(error),
-    )
-  }
-
-  /**
-   * While a barrier is overdue, writing pauses: what is not confirmed, and so what a broker that dies can take along, stays
-   * at what two intervals carry.
-   */
-  #isBarrierLate(nowMs: number): boolean {
-    const { confirmIntervalMs } = this.#options.config
-    if (confirmIntervalMs === null || this.#barrierSentAtMs === null) return false
-    return nowMs - this.#barrierSentAtMs > confirmIntervalMs + 2 * this.#roundTripMs
   }
 }
 
@@ -385,23 +279,6 @@ export interface AtMostOnceLinkOptions {
   readonly onDown: (link: AtMostOnceLink, cause: Error, suspectedRecords: number) => void
 }
 
-/** What the broker's word means for the batch's outcome. */
-export function dropReasonOf(errorCode: number): DropReason {
-  switch (errorCode) {
-    case kafkaErrors.messageTooLarge:
-    case kafkaErrors.recordListTooLarge:
-      return 'message_too_large'
-    case kafkaErrors.unknownTopicOrPartition:
-      return 'unknown_topic'
-    case kafkaErrors.topicAuthorizationFailed:
-    case kafkaErrors.clusterAuthorizationFailed:
-      return 'not_authorized'
-    default:
-      return 'broker_rejected'
-  }
-}
-
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
-const probeIntervalMs = 100
 const refusedPauseMs = 1_000

@@ -60,8 +60,8 @@ export class AtMostOnceSender implements Sender {
   }
 
   /** @inheritdoc */
-  tend(): void {
-    for (const link of this.#links.values()) link.tend()
+  tend(nowMs: number): void {
+    for (const link of this.#links.values()) link.tend(nowMs)
   }
 
   /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */

@@ -1,3 +1,5 @@
+import type { DropReason } from './outcome.ts'
+
 /**
  * Error codes of Kafka's protocol that Chute acts on (https://kafka.apache.org/protocol#protocol_error_codes,
  * `org.apache.kafka.common.protocol.Errors`).
@@ -93,4 +95,20 @@ export function isLostIdentity(code: number): boolean {
     code === kafkaErrors.invalidProducerEpoch ||
     code === kafkaErrors.producerFenced
   )
+}
+
+/** What the broker's word means for the batch's outcome. */
+export function dropReasonOf(errorCode: number): DropReason {
+  switch (errorCode) {
+    case kafkaErrors.messageTooLarge:
+    case kafkaErrors.recordListTooLarge:
+      return 'message_too_large'
+    case kafkaErrors.unknownTopicOrPartition:
+      return 'unknown_topic'
+    case kafkaErrors.topicAuthorizationFailed:
+    case kafkaErrors.clusterAuthorizationFailed:
+      return 'not_authorized'
+    default:
+      return 'broker_rejected'
+  }
 }

@@ -1,12 +1,22 @@
 import type { PartitionProgress } from './producer.ts'
 
 /**
- * Loss as the broker's log shows it: how far the log end offsets moved against how many records were written, since each
+ * Loss as the broker's log shows it: how far the leader's log moved against how many records were written, since each
  * partition was first seen. It is exact while this producer is the only writer; other writers make it an underestimate,
- * and a fleet has to be added up (docs/operations.md).
+ * and a fleet has to be added up (docs/semantics.md).
  */
 export class LogEndOffsets {
   readonly #partitions = new Map<number, PartitionLog>()
+
+  /**
+   * A partition was found, and its log goes to `offset` at the least. What is written from now on is held against that. So it
+   * is again where the log is shorter than it ever was: the topic was made anew.
+   */
+  found(partition: number, offset: bigint): void {
+    const log = this.#partitions.get(partition)
+    if (log !== undefined && offset >= log.base) return
+    this.#partitions.set(partition, { base: offset, end: offset, written: 0, expected: 0 })
+  }
 
   /** Records were handed to a connection. */
   written(partition: number, count: number): void {
@@ -26,25 +36,14 @@ export class LogEndOffsets {
   }
 
   /**
-   * The log end offset of a partition, as of a moment when `writtenBefore` records had been written and were processed.
-   * The first look sets the base, and so does one that goes back: then the topic was made anew. An offset is held against
-   * what was written before the look before: brokers tell consumers of a record only when its replicas have it.
+   * The end of the leader's own log, as of a moment when `writtenBefore` records had been written and were processed. Not the
+   * high watermark: replicas that are behind are no loss.
    */
   observe(partition: number, logEndOffset: bigint, writtenBefore: number): void {
-    const log = this.#partitions.get(partition)
-    if (log === undefined || logEndOffset < log.base) {
-      this.#partitions.set(partition, {
-        base: logEndOffset,
-        end: logEndOffset,
-        written: 0,
-        pending: 0,
-        expected: 0,
-      })
-      return
-    }
+    this.found(partition, logEndOffset)
+    const log = this.#partitions.get(partition)!
     log.end = logEndOffset
-    log.expected = log.pending
-    log.pending = writtenBefore
+    log.expected = Math.min(writtenBefore, log.written)
   }
 
   /** Each partition's log end offset as it was first and last seen, and the records written to it in between. */
@@ -61,8 +60,6 @@ interface PartitionLog {
   end: bigint
   /** Records written since then. */
   written: number
-  /** The same at the moment of the last look. */
-  pending: number
-  /** The same at the moment of the look before: what `end` is held against. */
+  /** The same at the moment of the last look: what `end` is held against. */
   expected: number
 }

@@ -49,20 +49,33 @@ export function decodeProduce(payload: Buffer): { results: ProduceResult[]; thro
   return { results, throttleTimeMs: reader.int32() }
 }
 
-/** The log end offset of a partition, or why it is not known. */
+/** How far a partition's log goes, or why that is not known. */
 export interface PartitionOffset {
   readonly partition: number
   readonly errorCode: number
   /** -1 with an error. */
-  readonly logEndOffset: bigint
+  readonly offset: bigint
+  /** Goes up with each change of the leader; -1 with an error, and where the broker does not tell. */
+  readonly leaderEpoch: number
 }
 
-/** ListOffsets, version 2, for the log end: only the leader of a partition that is online answers it without an error. */
-export function encodeListOffsets(topic: string, partitions: readonly number[]): WireRequest {
+/**
+ * ListOffsets, version 4.
+ * @param end `high_watermark`: how far all in-sync replicas have the log, which is what consumers see. Only the leader of a
+ * partition that is online answers it without an error. `log_end`: how far this broker itself has it, which it tells to
+ * whoever asks as a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), as a follower, too.
+ */
+export function encodeListOffsets(
+  topic: string,
+  partitions: readonly number[],
+  end: 'high_watermark' | 'log_end',
+): WireRequest {
   const writer = new WireWriter()
-  writer.int32(-1).int8(0).int32(1).string(topic).int32(partitions.length)
-  for (const partition of partitions) writer.int32(partition).int64(-1n)
-  return { apiKey: 2, apiVersion: 2, apiName: 'ListOffsets', chunks: [writer.take()] }
+  writer.int32(end === 'log_end' ? -2 : -1)
+  writer.int8(0).int32(1).string(topic).int32(partitions.length)
+  // -1: whichever epoch the leader has, and the end of the log in place of a time.
+  for (const partition of partitions) writer.int32(partition).int32(-1).int64(-1n)
+  return { apiKey: 2, apiVersion: 4, apiName: 'ListOffsets', chunks: [writer.take()] }
 }
 
 /** The answer to {@link encodeListOffsets}. */
@@ -76,7 +89,7 @@ export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
         const partition = reader.int32()
         const errorCode = reader.int16()
         reader.int64() // timestamp
-        return { partition, errorCode, logEndOffset: reader.int64() }
+        return { partition, errorCode, offset: reader.int64(), leaderEpoch: reader.int32() }
       })
     })
     .flat()

@@ -64,8 +64,8 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /lower linger\.ms/,
   ],
   [
-    'confirm with acks=1',
-    '{ delivery: at-most-once, confirm: on, producer: { acks: 1 } }',
+    'confirm with acks=all',
+    '{ delivery: at-most-once, confirm: on, producer: { acks: all } }',
     'confirm',
     /Leave it out/,
   ],

@@ -97,8 +97,8 @@ describe('each setting of producer', () => {
     yaml: string,
     expected: Partial<ProducerConfig>,
   ][] = [
-    ['acks', '1', { acks: 1, confirmIntervalMs: null }],
-    ['acks', 'all', { acks: -1 }],
+    ['acks', '1', { acks: 1, confirmIntervalMs: 20 }],
+    ['acks', 'all', { acks: -1, confirmIntervalMs: null }],
     ['acks', '-1', { acks: -1 }],
     ['retries', '0', { retries: 0 }],
     ['retry.backoff.ms', '7', { retryBackoffMs: 7 }],

@@ -1,12 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
 import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import type { ServedRequest } from '../../../support/model-requests.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
-import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
+import { pass, passUntil, settlePromises, useVirtualClock } from '../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
 let fixture: ProducerFixture
@@ -54,10 +55,13 @@ function keyFor(partition: number, partitions: number): string {
     if (partitionForKey(Buffer.from(`${i}`), `${i}`.length, partitions) === partition) return `${i}`
 }
 
-/** What went over the wire of streams, metadata left out: 'Produce 0', 'ListOffsets'. */
+/** What went over the wire of streams, metadata left out: 'Produce 0', 'log_end', 'high_watermark'. */
 function wire(): string[] {
-  return dataRequests().map(({ api, acks }) => (acks === null ? api : `${api} ${acks}`))
+  return dataRequests().map(({ api, acks, end }) => end ?? `${api} ${acks}`)
 }
+
+/** A barrier behind acks=0 writes, as {@link wire} shows it. */
+const barrier = ['log_end', 'high_watermark']
 
 function dataRequests(): ServedRequest[] {
   return cluster.requests.filter(({ api }) => api === 'Produce' || api === 'ListOffsets')
@@ -85,10 +89,10 @@ describe('a connection', () => {
   test('asks first whether its partitions are online, then writes with acks=1, then with acks=0', async () => {
     await start({ lingerMs: 0 })
     append(producer, 'a')
-    await pass(50)
+    await passUntil(() => producer.stats.confirmed === 1)
     append(producer, 'b')
     await pass(150)
-    expect(wire()).toEqual(['ListOffsets', 'Produce 1', 'Produce 0', 'ListOffsets'])
+    expect(wire()).toEqual(['high_watermark', 'Produce 1', 'high_watermark', 'Produce 0', ...barrier])
     expect(producer.stats.confirmed).toBe(2)
   })
 
@@ -139,7 +143,7 @@ describe('the barrier', () => {
     await startTrusted()
     const count = await flow(1_000)
     await pass(300)
-    const barriers = dataRequests().filter(({ api }) => api === 'ListOffsets')
+    const barriers = wire().filter((request) => request === 'log_end')
     expect(barriers.length).toBeGreaterThanOrEqual(10)
     expect(barriers.length).toBeLessThanOrEqual(16)
     expect(producer.stats.confirmed).toBe(count + 1)
@@ -153,7 +157,7 @@ describe('the barrier', () => {
     await startTrusted()
     append(producer, 'only one')
     await pass(150)
-    expect(wire()).toEqual(['Produce 0', 'ListOffsets'])
+    expect(wire()).toEqual(['Produce 0', ...barrier])
     expect(producer.stats).toMatchObject({ confirmed: 2, inFlight: 0 })
   })
 
@@ -161,7 +165,7 @@ describe('the barrier', () => {
     await startTrusted({ lingerMs: 0 })
     cluster.responseMs = 60
     append(producer, 'before')
-    await passUntil(() => wire().includes('ListOffsets'))
+    await passUntil(() => wire().includes('log_end'))
     append(producer, 'after')
     await passUntil(() => producer.stats.confirmed === 2)
     expect(producer.stats).toMatchObject({ confirmed: 2, inFlight: 1 })
@@ -183,14 +187,14 @@ describe('the barrier', () => {
 
   test('that is never answered ends the connection after request.timeout.ms', async () => {
     await startTrusted({ requestTimeoutMs: 500 })
-    cluster.responsesToLose = 1
+    cluster.responsesToLose = 2
     append(producer, 'a')
     await pass(700)
     expect(producer.stats).toMatchObject({ suspectedLost: 1, inFlight: 0 })
     expect(values()).toHaveLength(2)
     append(producer, 'b')
     await passUntil(() => producer.stats.confirmed === 2, 1_500)
-    expect(wire().slice(-2)).toEqual(['ListOffsets', 'Produce 1'])
+    expect(wire().slice(-3)).toEqual(['high_watermark', 'Produce 1', 'high_watermark'])
   })
 
   test('goes at once when max.in.flight is reached, which is never passed', async () => {
@@ -198,7 +202,7 @@ describe('the barrier', () => {
     cluster.responseMs = 40
     for (let i = 0; i < 10; i++) append(producer, `${i}`.padEnd(40))
     await pass(30)
-    expect(wire()).toEqual(['Produce 0', 'Produce 0', 'Produce 0', 'ListOffsets'])
+    expect(wire()).toEqual(['Produce 0', 'Produce 0', 'Produce 0', ...barrier])
     expect(producer.stats.inFlight).toBe(3)
     await pass(500)
     expect(producer.stats.confirmed).toBe(11)
@@ -318,7 +322,7 @@ describe('confirm: off', () => {
     await startTrusted({ confirmIntervalMs: null })
     const count = await flow(300)
     expect(producer.stats).toMatchObject({ sent: count, confirmed: 1, inFlight: 0 })
-    expect(wire()).not.toContain('ListOffsets')
+    expect(wire()).not.toContain('log_end')
   })
 
   test('a socket that takes nothing more holds writing back', async () => {
@@ -345,7 +349,8 @@ describe.each([1, -1] as const)('acks=%i', (acks) => {
     for (let i = 0; i < 10; i++) append(producer, `${i}`.padEnd(40))!.onSettled(settled)
     await pass(40)
     expect(produces().map((request) => request.acks)).toEqual(Array.from({ length: 10 }, () => acks))
-    await pass(100)
+    await passUntil(() => producer.stats.confirmed === 11, 300)
+    await settlePromises()
     const offsets = settled.mock.calls.map(([{ outcome, baseOffset }]) => `${outcome} ${baseOffset}`)
     expect(offsets).toEqual(Array.from({ length: 10 }, (_, i) => `confirmed ${i + 1}`))
   })
@@ -387,6 +392,32 @@ describe('leaders', () => {
     expect(producer.stats).toMatchObject({ confirmed: begun + 10, buffered: 10 })
     cluster.moveLeader('events', 1, 1)
     await passUntil(() => producer.stats.confirmed === begun + 20, 1_000)
+  })
+
+  test('that die take along what the replicas did not have, and none of that was confirmed', async () => {
+    await startTrusted({ nodes: 2 })
+    cluster.replicationMs = 150
+    const settlements = new Map<string, Settlement>()
+    const watch = (value: string): void =>
+      append(producer, value)!.onSettled((settlement) => void settlements.set(value, settlement))
+    for (let i = 0; i < 60; i++) {
+      watch(`before ${i}`)
+      await pass(10)
+    }
+    cluster.kill(1)
+    cluster.moveLeader('events', 0, 2)
+    watch('after')
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+    await settlePromises()
+    const stored = new Set(values())
+    const lost = [...settlements].filter(([value]) => !stored.has(value))
+    expect(lost.length).toBeGreaterThan(5)
+    for (const [, { outcome }] of lost) expect(outcome).toBe('suspected_lost')
+    const { confirmed, suspectedLost } = producer.stats
+    expect(confirmed).toBeGreaterThan(30)
+    // What was lost, and what the barriers of two intervals and the lag of the replicas left open.
+    expect(suspectedLost).toBeLessThanOrEqual(lost.length + 35)
+    expect(stored).toContain('after')
   })
 
   test('that leave the cluster cost no connection any more', async () => {

@@ -24,6 +24,7 @@ const common = {
   nodes: fc.integer({ min: 1, max: 3 }),
   partitions: fc.integer({ min: 1, max: 4 }),
   responseMs: fc.constantFrom(1, 20, 80),
+  replicationMs: fc.constantFrom(0, 5, 200),
   everyMs: fc.constantFrom(5, 20, 100),
   burst: fc.integer({ min: 1, max: 8 }),
   keyed: fc.constantFrom(0, 0.5, 1),
@@ -52,6 +53,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
 }
 
 const runs = Number(process.env.FAULT_RUNS ?? 15)
+const timeoutMs = runs * 8_000
 
 describe('at most once', () => {
   const scenario: fc.Arbitrary<Scenario> = fc.record({
@@ -66,12 +68,16 @@ describe('at most once', () => {
     }),
   })
 
-  test('whatever fails, the account is true and nothing is written twice', async () => {
-    await fc.assert(
-      fc.asyncProperty(scenario, async (run) => void (await check(run))),
-      { numRuns: runs },
-    )
-  }, 120_000)
+  test(
+    'whatever fails, the account is true and nothing is written twice',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(scenario, async (run) => void (await check(run))),
+        { numRuns: runs },
+      )
+    },
+    timeoutMs,
+  )
 })
 
 describe('at least once', () => {
@@ -86,12 +92,16 @@ describe('at least once', () => {
     }),
   })
 
-  test('whatever fails, the account is true', async () => {
-    await fc.assert(
-      fc.asyncProperty(scenario, async (run) => void (await check(run))),
-      { numRuns: runs },
-    )
-  }, 120_000)
+  test(
+    'whatever fails, the account is true',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(scenario, async (run) => void (await check(run))),
+        { numRuns: runs },
+      )
+    },
+    timeoutMs,
+  )
 
   /** What no producer can help: somebody took the topic, the right to write, or the size of the records away. */
   const fatalKinds = new Set([
@@ -108,15 +118,19 @@ describe('at least once', () => {
     producer: { ...run.producer, enableIdempotence: true, ...criticalOverrides },
   }))
 
-  test('with retries and idempotence, what passes costs no record and makes no duplicate', async () => {
-    const property = fc.asyncProperty(passing, async (run) => {
-      const { lost, duplicates, stats } = await check(run)
-      expect({ lost, duplicates, acked: stats.acked }).toEqual({
-        lost: 0,
-        duplicates: 0,
-        acked: stats.accepted,
+  test(
+    'with retries and idempotence, what passes costs no record and makes no duplicate',
+    async () => {
+      const property = fc.asyncProperty(passing, async (run) => {
+        const { lost, duplicates, stats } = await check(run)
+        expect({ lost, duplicates, acked: stats.acked }).toEqual({
+          lost: 0,
+          duplicates: 0,
+          acked: stats.accepted,
+        })
       })
-    })
-    await fc.assert(property, { numRuns: runs })
-  }, 120_000)
+      await fc.assert(property, { numRuns: runs })
+    },
+    timeoutMs,
+  )
 })

@@ -82,27 +82,25 @@ describe('Produce', () => {
 })
 
 describe('ListOffsets', () => {
-  test('is what kafkajs sends for the log end', async () => {
-    const topics = [
-      {
-        topic: 'events',
-        partitions: [
-          { partition: 0, timestamp: -1 },
-          { partition: 5, timestamp: -1 },
-        ],
-      },
-    ]
-    const theirs = await kafkajsBody('listOffsets/v2', { replicaId: -1, isolationLevel: 0, topics })
-    expect(body(encodeListOffsets('events', [0, 5]))).toEqual(theirs)
+  /** kafkajs knows up to version 3, which has no epochs. */
+  test.each([
+    ['high_watermark', -1],
+    ['log_end', -2],
+  ] as const)('for the %s asks as replica %i, whatever the epoch', (end, replicaId) => {
+    const expected = new ModelWriter().int32(replicaId).int8(0).int32(1).string('events').int32(2)
+    for (const partition of [0, 5]) expected.int32(partition).int32(-1).int64(-1)
+    const request = encodeListOffsets('events', [0, 5], end)
+    expect(request).toMatchObject({ apiKey: 2, apiVersion: 4 })
+    expect(body(request)).toEqual(expected.done())
   })
 
   test('the response', () => {
     const payload = new ModelWriter().int32(0).int32(1).string('events').int32(2)
-    payload.int32(0).int16(0).int64(-1).int64(99)
-    payload.int32(5).int16(6).int64(-1).int64(-1)
+    payload.int32(0).int16(0).int64(-1).int64(99).int32(3)
+    payload.int32(5).int16(6).int64(-1).int64(-1).int32(-1)
     expect(decodeListOffsets(payload.done())).toEqual([
-      { partition: 0, errorCode: 0, logEndOffset: 99n },
-      { partition: 5, errorCode: 6, logEndOffset: -1n },
+      { partition: 0, errorCode: 0, offset: 99n, leaderEpoch: 3 },
+      { partition: 5, errorCode: 6, offset: -1n, leaderEpoch: -1 },
     ])
   })
 })
