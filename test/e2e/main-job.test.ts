@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { streamConfig } from '../support/producer-fixture.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, endOffsets, readTopic } from '../support/independent-reader.ts'
-import { dumpTopic } from '../support/kafka-tools.ts'
+import { dumpTopics } from '../support/kafka-tools.ts'
 import { parseExposition, sumOf, valueOf, type ParsedFamily } from '../support/parse-exposition.ts'
 
 const broker = inject('kafkaBroker')
@@ -144,7 +144,7 @@ describe('10,000 mixed events over HTTP, with Kafka well', () => {
     })
 
     test('are what the metrics under the names of Kafka say', async () => {
-      const batches = await dumpTopic(inject('kafkaClasspath'), inject('kafkaDataDir'), topic)
+      const batches = await dumpTopics(inject('kafkaClasspath'), inject('kafkaDataDir'), topic)
       const bytes = batches.reduce((total, { sizeBytes }) => total + sizeBytes, 0)
       expect(batches.filter(({ isValid, magic }) => !isValid || magic !== 2)).toEqual([])
       expect(batches.reduce((total, { recordCount }) => total + recordCount, 0)).toBe(count)

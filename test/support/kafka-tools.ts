@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers'
 
 /** A batch as Kafka's own tool finds it in a log segment. */
 export interface LoggedBatch {
+  readonly topic: string
   readonly partition: number
   readonly baseOffset: number
   readonly recordCount: number
@@ -43,9 +44,13 @@ export async function runKafkaTool(
   return stdout
 }
 
-/** Every batch of a topic in the log segments of a broker, read by Kafka's own DumpLogSegments. */
-export async function dumpTopic(classpath: string, dataDir: string, topic: string): Promise<LoggedBatch[]> {
-  const folders = readdirSync(dataDir).filter((name) => name.replace(/-\d+$/, '') === topic)
+/** Every batch of the topics in the log segments of a broker, read by Kafka's own DumpLogSegments. */
+export async function dumpTopics(
+  classpath: string,
+  dataDir: string,
+  ...topics: readonly string[]
+): Promise<LoggedBatch[]> {
+  const folders = readdirSync(dataDir).filter((name) => topics.includes(name.replace(/-\d+$/, '')))
   const files = folders.flatMap((folder) =>
     readdirSync(join(dataDir, folder))
       .filter((name) => name.endsWith('.log'))
@@ -57,13 +62,14 @@ export async function dumpTopic(classpath: string, dataDir: string, topic: strin
 
 function parseDump(output: string): LoggedBatch[] {
   const batches: LoggedBatch[] = []
-  let partition = -1
+  let [topic, partition] = ['', -1]
   for (const line of output.split('\n')) {
-    const folder = /^Dumping .*-(\d+)\/\d+\.log$/.exec(line)
-    if (folder !== null) partition = Number(folder[1])
+    const folder = /^Dumping .*\/(.*)-(\d+)\/\d+\.log$/.exec(line)
+    if (folder !== null) [topic, partition] = [folder[1]!, Number(folder[2])]
     const { baseOffset, offset, ...fields } = fieldsOf(line)
     if (baseOffset !== undefined) {
       batches.push({
+        topic,
         partition,
         baseOffset: Number(baseOffset),
         recordCount: Number(fields['count']),
