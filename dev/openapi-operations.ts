@@ -112,6 +112,10 @@ export const operations: readonly Operation[] = [
     description: 'For a liveness probe. Kafka plays no part in it.',
     replies: {
       200: { description: 'It does', content: { 'application/json': { schema: { type: 'object' } } } },
+      503: {
+        description: 'A worker has been silent for half a minute (only with WORKERS above 1)',
+        content: { 'application/json': { schema: { type: 'object' } } },
+      },
     },
     errors: ['invalid_request'],
   },

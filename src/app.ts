@@ -3,18 +3,23 @@ import type { Config } from './config/config.ts'
 import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producer/producers.ts'
 import { Metrics } from './metrics/metrics.ts'
+import { writeSnapshot } from './metrics/metrics-snapshot.ts'
+import { collectProcessMetrics } from './metrics/process-metrics.ts'
 import { readinessOf } from './readiness.ts'
 import { registerApiDocs } from './routes/api-docs.ts'
 import { registerLivePage } from './routes/live-page.ts'
 import { registerMetrics } from './routes/metrics-route.ts'
+import type { CountRequest } from './routes/rate-limit.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
 import { version } from './version.ts'
+import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
 /**
  * The composition root: builds a gateway from a configuration. The only file that sees every part; parts see each other
  * through the interfaces that they are given here.
+ * @param group where this process is one of several: the admin routes then answer for all of them.
  */
-export function buildGateway(config: Config, logger: Logger): Gateway {
+export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
   const metrics = new Metrics(version)
   const producers = new Producers({
     kafka: config.kafka,
@@ -25,19 +30,30 @@ export function buildGateway(config: Config, logger: Logger): Gateway {
   metrics.observe(() => producers.stats)
   let draining = false
   const readiness = () => readinessOf({ producers, draining })
+  const scrape =
+    group === null
+      ? metrics
+      : { text: async (accept?: string) => writeSnapshot((await group.view('all')).metrics, accept) }
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
     telemetry: metrics,
-    readiness,
+    readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
+    ...(group !== null && {
+      stuckWorkers: async () => (await group.view('account')).stuckWorkers,
+      countRequest: group.countRequest,
+    }),
     logger,
     admin: (app) => {
-      registerMetrics(app, metrics)
+      registerMetrics(app, scrape)
       registerLivePage(app, {
         version,
-        streams: () => producers.stats,
-        edge: () => metrics.edge.totals(),
-        readiness,
+        look: async () => {
+          if (group === null)
+            return { ...metrics.account(), readiness: readiness(), uptimeSeconds: uptimeSeconds() }
+          const view = await group.view('account')
+          return { ...view.metrics, readiness: view.readiness, uptimeSeconds: view.uptimeSeconds }
+        },
       })
       registerApiDocs(app)
     },
@@ -51,6 +67,10 @@ export function buildGateway(config: Config, logger: Logger): Gateway {
     adminServer,
     get stats() {
       return producers.stats
+    },
+    async report(scope) {
+      const ofProcess = scope === 'all' ? await collectProcessMetrics() : null
+      return { account: metrics.account(), readiness: readiness(), process: ofProcess }
     },
     async start() {
       producers.start()
@@ -81,6 +101,8 @@ export interface Gateway {
   readonly adminServer: FastifyInstance | null
   /** Every stream's account, at this moment. */
   readonly stats: readonly ProducerStats[]
+  /** What a group is told of this gateway. */
+  report(scope: ViewScope): Promise<WorkerReport>
   /** Listens, and looks for Kafka in the background: that Kafka is away does not keep a gateway from starting. */
   start(): Promise<void>
   /**
@@ -90,6 +112,16 @@ export interface Gateway {
   stop(): Promise<boolean>
   /** Ends the producers at once; the accounts say what that cost. */
   abort(): void
+}
+
+/** What a gateway of several processes is to each of them. */
+export interface GatewayGroup {
+  view(scope: ViewScope): Promise<GroupView>
+  readonly countRequest: CountRequest
+}
+
+function uptimeSeconds(): number {
+  return Math.round(process.uptime())
 }
 
 async function withinMs(limitMs: number, work: PromiseLike<unknown>): Promise<void> {

@@ -41,7 +41,7 @@ export const environmentShape = {
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
   CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
-  WORKERS: workers().default(1),
+  WORKERS: wholeNumber(null, 1, 256).default(1),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 } satisfies z.ZodRawShape
 
@@ -84,17 +84,4 @@ function secret() {
   return setting<string>((value) =>
     typeof value === 'string' ? value : new Refusal('is not a text', 'Give a text.'),
   )
-}
-
-/** Refused while nothing writes to it: who sets it relies on a 202 that survives a crash. */
-function workers() {
-  const count = wholeNumber(null, 1)
-  return setting<number>((value) => {
-    const result = count.safeParse(value)
-    if (result.success && result.data === 1) return 1
-    return new Refusal(
-      `is ${quote(value)}; this version runs one worker a process`,
-      'Leave it out or give 1, and run more processes behind a load balancer.',
-    )
-  })
 }

@@ -14,7 +14,12 @@ import { readStreams } from './read-streams.ts'
 export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): Config {
   const problems: ConfigProblem[] = []
   const values = readEnvironment(env, readFile, problems)
-  const streams = readStreams({ file: values.CHUTE_CONFIG ?? null, readFile, problems })
+  const streams = readStreams({
+    file: values.CHUTE_CONFIG ?? null,
+    workers: values.WORKERS ?? 1,
+    readFile,
+    problems,
+  })
   if (problems.length > 0) throw new ConfigError(problems)
   // Without a problem every variable has a value.
   const environment = values as Environment

@@ -77,6 +77,13 @@ function refuseContradictions(
       remedy: 'Give another port, or leave it out to have metrics, health and docs on PORT.',
     })
   }
+  if (values.WORKERS !== undefined && values.WORKERS > 1 && isSet('CHUTE_DATA_DIR')) {
+    problems.push({
+      path: 'CHUTE_DATA_DIR',
+      problem: `is set while WORKERS is ${values.WORKERS}: one folder is one process's`,
+      remedy: 'Leave WORKERS out, and run more gateways, each with a folder of its own.',
+    })
+  }
   if (isSet('RATE_LIMIT_WINDOW') && !isSet('RATE_LIMIT_MAX')) {
     problems.push({
       path: 'RATE_LIMIT_WINDOW',

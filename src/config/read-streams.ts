@@ -15,6 +15,8 @@ import { flawOfStreamName, flawOfTopic, streamShape } from './stream-schema.ts'
 export interface StreamsSource {
   /** The file's path; null: the two streams of the source document. */
   readonly file: string | null
+  /** Each has its part of every `buffer.memory`. */
+  readonly workers: number
   readonly readFile: ReadFile
   readonly problems: ConfigProblem[]
 }
@@ -105,7 +107,11 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   if (delivery === undefined) return null
   const preset = values.preset ?? defaultPreset(delivery)
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
-  refuseContradictions({ path, delivery, preset, producer, written: values, writtenProducer }, problems)
+  const { workers } = source
+  refuseContradictions(
+    { path, delivery, preset, producer, written: values, writtenProducer, workers },
+    problems,
+  )
   const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
   const audit = values.audit ?? false

@@ -12,6 +12,8 @@ export interface StreamUnderTest {
   readonly producer: ProducerConfig
   readonly written: StreamValues
   readonly writtenProducer: ProducerValues
+  /** Processes that share the stream's `buffer.memory`. */
+  readonly workers: number
 }
 
 /** Finds what a stream's settings promise and cannot keep together. */
@@ -92,6 +94,7 @@ function refuseConfirm(stream: StreamUnderTest, problems: ConfigProblem[]): void
 }
 
 function refuseSizes(stream: StreamUnderTest, problems: ConfigProblem[]): void {
+  const { workers } = stream
   const { batchSizeBytes, bufferMemoryBytes, maxRequestSizeBytes, lingerMs, deliveryTimeoutMs } =
     stream.producer
   if (bufferMemoryBytes < batchSizeBytes) {
@@ -99,6 +102,13 @@ function refuseSizes(stream: StreamUnderTest, problems: ConfigProblem[]): void {
       path: originOf(stream, 'buffer.memory', 'batch.size'),
       problem: `makes buffer.memory (${bufferMemoryBytes}) smaller than batch.size (${batchSizeBytes}): no batch could fill`,
       remedy: `Raise buffer.memory to ${batchSizeBytes} at least (Kafka's default is 33554432), or lower batch.size.`,
+    })
+  }
+  if (bufferMemoryBytes >= batchSizeBytes && bufferMemoryBytes / workers < batchSizeBytes) {
+    problems.push({
+      path: originOf(stream, 'buffer.memory', 'batch.size'),
+      problem: `makes buffer.memory ${Math.floor(bufferMemoryBytes / workers)} for each of ${workers} workers, smaller than batch.size (${batchSizeBytes}): no batch could fill`,
+      remedy: `Raise buffer.memory to ${batchSizeBytes * workers} at least, or lower batch.size or WORKERS.`,
     })
   }
   if (maxRequestSizeBytes < batchSizeBytes) {

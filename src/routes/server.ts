@@ -6,11 +6,11 @@ import { registerBeacon } from './beacon.ts'
 import { answerClientError } from './client-error.ts'
 import { registerCors, registerPreflight } from './cors.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
-import { registerHealth, type Readiness } from './health.ts'
+import { registerHealth, type Health } from './health.ts'
 import { registerIngest } from './ingest.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
-import { registerRateLimit } from './rate-limit.ts'
+import { registerRateLimit, type CountRequest } from './rate-limit.ts'
 import { StreamTargets } from './stream-target.ts'
 
 /**
@@ -20,12 +20,13 @@ import { StreamTargets } from './stream-target.ts'
  * as options. It talks to producers by their interface, and never to Kafka. Whatever goes wrong is thrown as a
  * `GatewayError` and becomes a reply in `problem.ts`.
  */
-export interface ServerOptions {
+export interface ServerOptions extends Health {
   readonly http: HttpConfig
   /** One for each stream. */
   readonly producers: readonly Producer[]
   readonly telemetry: EdgeTelemetry
-  readonly readiness: () => Readiness
+  /** Left out: requests are counted in this process. */
+  readonly countRequest?: CountRequest
   /** Only faults of the gateway are logged, never requests. */
   readonly logger: Logger
   /** Registers what operators look at (`/metrics`, the live page), on whichever server has the admin routes. */
@@ -42,7 +43,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
   const app = createApp(options)
   app.register(async (events) => {
     registerCors(events, http.corsOrigins)
-    if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit)
+    if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit, options.countRequest ?? null)
     registerIngest(events, { targets, telemetry, limits: http.limits, logger })
     registerBeacon(events, { targets, telemetry, limits: http.limits, logger })
     registerPreflight(events, '/v1/streams/:stream')
@@ -60,9 +61,9 @@ export function buildAdminServer(options: ServerOptions): FastifyInstance | null
   return app
 }
 
-function registerAdmin(app: FastifyInstance, { readiness, admin }: ServerOptions): void {
-  registerHealth(app, readiness)
-  admin?.(app)
+function registerAdmin(app: FastifyInstance, options: ServerOptions): void {
+  registerHealth(app, options)
+  options.admin?.(app)
 }
 
 function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance {

@@ -15,9 +15,12 @@ describe('the live page', () => {
     app = Fastify()
     registerLivePage(app, {
       version: '1.2.3',
-      streams: () => [producerStats({ accepted: 7, inFlight: 7 })],
-      edge: () => edge.totals(),
-      readiness: () => ({ ready: false, checks: [{ name: 'kafka', ok: false, detail: 'Not reached yet.' }] }),
+      look: async () => ({
+        streams: [producerStats({ accepted: 7, inFlight: 7 })],
+        edge: edge.totals(),
+        readiness: { ready: false, checks: [{ name: 'kafka', ok: false, detail: 'Not reached yet.' }] },
+        uptimeSeconds: 3,
+      }),
     })
   })
 

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
+import { parseExposition, type ParsedFamily } from './parse-exposition.ts'
 
 /** The command line, run from its sources. */
 export const chuteArguments: readonly string[] = ['--import', 'tsx', 'src/main.ts']
@@ -24,6 +25,8 @@ export interface ServedGateway {
   logged(message: string): Promise<LogLine>
   /** Waits until `/readyz` says yes. */
   ready(): Promise<void>
+  /** Waits until a scrape fits. */
+  reported(fits: (families: Map<string, ParsedFamily>) => boolean): Promise<void>
   /** Waits for the end of the process, and of its log. */
   ended(): Promise<number | null>
 }
@@ -63,6 +66,10 @@ export async function serveGateway(env: NodeJS.ProcessEnv): Promise<ServedGatewa
     signal: (name) => void child.kill(name),
     async ready() {
       while (!(await fetch(`${url}/readyz`)).ok) await pause(50)
+    },
+    async reported(fits) {
+      while (!fits(parseExposition(await (await fetch(`${url}/metrics`)).text(), 'prometheus')))
+        await pause(50)
     },
     async ended() {
       await closed

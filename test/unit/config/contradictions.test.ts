@@ -263,3 +263,24 @@ test('the message has a path, a problem and a remedy for each', () => {
     Give a text.
     Or none.`)
 })
+
+describe('workers', () => {
+  const file = (producer: string) => `streams: { s: { delivery: at-most-once, producer: { ${producer} } } }`
+  const loadWith = (workers: number, producer: string) => () =>
+    load({ CHUTE_CONFIG: 'c.yaml', WORKERS: String(workers) }, { 'c.yaml': file(producer) })
+
+  test('whose part of buffer.memory no batch could fill in are refused', () => {
+    expect(problemsOf(loadWith(4, 'buffer.memory: 131071'))).toEqual([
+      {
+        path: 'streams.s.producer.buffer.memory',
+        problem: expect.stringContaining('32767 for each of 4 workers'),
+        remedy: expect.stringContaining('131072'),
+      },
+    ])
+    expect(problemsOf(loadWith(4, 'buffer.memory: 131072'))).toEqual([])
+  })
+
+  test('add nothing to a buffer that would be too small for one process', () => {
+    expect(problemsOf(loadWith(4, 'buffer.memory: 1000'))).toHaveLength(1)
+  })
+})

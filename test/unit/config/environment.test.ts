@@ -202,7 +202,7 @@ const cases: readonly Case[] = [
     expected: 1,
     byDefault: 10_000,
   },
-  { name: 'WORKERS', value: '1', read: (c) => c.workers, expected: 1, byDefault: 1 },
+  { name: 'WORKERS', value: '4', read: (c) => c.workers, expected: 4, byDefault: 1 },
   { name: 'LOG_LEVEL', value: 'Debug', read: (c) => c.logLevel, expected: 'debug', byDefault: 'info' },
 ]
 
@@ -252,7 +252,8 @@ describe('a wrong value', () => {
     ['CORS_ORIGINS', 'a.example', /scheme:\/\/host/],
     ['CORS_ORIGINS', '*,https://a.example', /\* alone/],
     ['LOG_LEVEL', 'verbose', /trace/],
-    ['WORKERS', '2', /more processes/],
+    ['WORKERS', '0', /1 to 256/],
+    ['WORKERS', 'all', /whole number/],
   ]
 
   test.each(wrong)('%s=%s is refused and says what would be right', (name, value, remedy, others) => {
@@ -285,6 +286,12 @@ describe('variables that belong together', () => {
     ['a certificate without its key', { ...tls, KAFKA_SSL_CERT: pem }, 'KAFKA_SSL_KEY', /both/],
     ['a CA without TLS', { KAFKA_SSL_CA: pem }, 'KAFKA_SSL_CA', /KAFKA_SSL=true/],
     ['a window without a limit', { RATE_LIMIT_WINDOW: '1m' }, 'RATE_LIMIT_WINDOW', /RATE_LIMIT_MAX/],
+    [
+      'workers that share a folder',
+      { WORKERS: '2', CHUTE_DATA_DIR: '/d' },
+      'CHUTE_DATA_DIR',
+      /more gateways/,
+    ],
     ['a misspelt KAFKA_ name', { KAFKA_BROKER: 'a:1' }, 'KAFKA_BROKER', /Did you mean KAFKA_BROKERS\?/],
     ['a misspelt CHUTE_ name', { CHUTE_CONFIGS: 'x' }, 'CHUTE_CONFIGS', /Did you mean CHUTE_CONFIG\?/],
     ['a misspelt _FILE', { KAFKA_SSL_CAFILE: 'x' }, 'KAFKA_SSL_CAFILE', /Did you mean KAFKA_SSL_CA_FILE\?/],

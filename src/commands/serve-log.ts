@@ -1,0 +1,69 @@
+import type { Logger } from 'pino'
+import type { Config } from '../config/config.ts'
+import type { ProducerStats } from '../kafka/producer/producer.ts'
+import { version } from '../version.ts'
+import { accountOf } from './account-log.ts'
+
+/** The line that says that the gateway listens, and what an operator should know of its configuration. */
+export function logStart(
+  config: Config,
+  where: { url: string; adminUrl: string | null; workers?: readonly object[] },
+  logger: Logger,
+): void {
+  const streams = config.streams.map(({ name, topic, delivery, producer }) => ({
+    name,
+    topic,
+    delivery,
+    acks: producer.acks === -1 ? 'all' : producer.acks,
+  }))
+  logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
+  if (config.dataDir !== null) {
+    logger.warn(
+      { dataDir: config.dataDir },
+      'CHUTE_DATA_DIR is set, and this version keeps nothing there yet',
+    )
+  }
+  for (const { name, delivery } of config.streams) {
+    if (delivery !== 'at-least-once') continue
+    logger.warn(
+      { stream: name },
+      'a 202 of this stream is answered from memory: it survives an outage of Kafka while buffer.memory lasts, and no crash of the gateway',
+    )
+  }
+}
+
+/**
+ * The last line of the log: the account of every stream, and what the shutdown cost.
+ * @returns the process's exit code.
+ */
+export function logEnd(
+  end: { stats: readonly ProducerStats[]; lost: number; interrupted: boolean },
+  logger: Logger,
+): number {
+  const { lost, interrupted } = end
+  const account = accountOf(end.stats)
+  if (!interrupted && lost === 0) {
+    logger.info({ account }, 'stopped: all that was left was sent, and confirmed where the stream confirms')
+    return 0
+  }
+  const how = interrupted ? 'ended at once by a second signal' : 'stopped'
+  logger.error({ account, lost }, `${how}: ${lost} accepted records were dropped or are suspected lost`)
+  return 1
+}
+
+/** Why a gateway cannot listen, and what would be right. */
+export function describeListenError(error: unknown, { http }: Config): string {
+  const { code, port } = error as NodeJS.ErrnoException & { readonly port?: number }
+  const variable = port !== undefined && port === http.adminPort ? 'ADMIN_PORT' : 'PORT'
+  switch (code) {
+    case 'EADDRINUSE':
+      return `Port ${port} is taken by another process. Stop that one, or set ${variable} to a free port.`
+    case 'EACCES':
+      return `Port ${port} may not be used by this user. Set ${variable} to a port above 1023.`
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return `${http.host} is not an address of this machine. Set HOST to one, or to 0.0.0.0 for all.`
+    default:
+      return `The gateway could not start: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
+  }
+}

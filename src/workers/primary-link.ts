@@ -1,0 +1,145 @@
+import cluster from 'node:cluster'
+import type { Config } from '../config/config.ts'
+import { GatewayError } from '../errors.ts'
+import type { RequestCount } from '../routes/rate-limit.ts'
+import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
+
+/** A worker's end of the channel to its primary. */
+export class PrimaryLink {
+  /** What this worker is. */
+  readonly started: Promise<{ worker: number; config: Config }>
+  /** Why to drain: it was told to, or the primary is gone. */
+  readonly drain: Promise<'told' | 'orphaned'>
+  readonly abort: Promise<void>
+  readonly #report: (scope: ViewScope) => Promise<WorkerReport>
+  readonly #views = new Map<number, Waiter<GroupView>>()
+  readonly #counts = new Map<number, readonly ((count: RequestCount) => void)[]>()
+  #uncounted: { address: string; resolve: (count: RequestCount) => void }[] = []
+  #lastRequest = 0
+  #on: Listeners | null = null
+
+  /** @param report is asked for reports, once the worker has sent one by itself. */
+  constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
+    this.#report = report
+    const on: Partial<Listeners> = {}
+    this.started = new Promise((resolve) => (on.start = resolve))
+    this.drain = new Promise((resolve) => (on.drain = resolve))
+    this.abort = new Promise((resolve) => (on.abort = resolve))
+    this.#on = on as Listeners
+    process.on('message', (message: ToWorker) => this.#take(message))
+    cluster.worker?.on('disconnect', () => this.#orphaned())
+    void this.send({ type: 'hello' })
+  }
+
+  /** Sends a message; resolves when the kernel has it, or nobody is there to read it. */
+  async send(message: FromWorker): Promise<void> {
+    await new Promise<void>((resolve) => {
+      if (process.connected) process.send!(message, undefined, {}, () => resolve())
+      else resolve()
+    })
+  }
+
+  /**
+   * All workers as one gateway.
+   * @throws GatewayError if the primary is gone or does not answer: this worker's own numbers would be taken for the sum.
+   */
+  async view(scope: ViewScope): Promise<GroupView> {
+    if (!process.connected) throw gone()
+    const request = ++this.#lastRequest
+    return await new Promise<GroupView>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#views.delete(request)
+        reject(new GatewayError('internal', `the primary process did not answer within ${viewWithinMs} ms`))
+      }, viewWithinMs)
+      this.#views.set(request, { resolve, reject, timer })
+      void this.send({ type: 'view', request, scope })
+    })
+  }
+
+  /**
+   * Counts a request of an address for all workers. What comes in within one turn of the event loop goes in one message.
+   * Without the primary nothing is limited: this worker is about to drain.
+   */
+  async countRequest(address: string): Promise<RequestCount> {
+    if (!process.connected) return uncounted
+    return await new Promise<RequestCount>((resolve) => {
+      this.#uncounted.push({ address, resolve })
+      if (this.#uncounted.length === 1) setImmediate(() => this.#count())
+    })
+  }
+
+  #count(): void {
+    const waiting = this.#uncounted
+    this.#uncounted = []
+    const request = ++this.#lastRequest
+    this.#counts.set(
+      request,
+      waiting.map(({ resolve }) => resolve),
+    )
+    void this.send({ type: 'count', request, addresses: waiting.map(({ address }) => address) })
+  }
+
+  #take(message: ToWorker): void {
+    switch (message.type) {
+      case 'start':
+        this.#on?.start(message)
+        return
+      case 'drain':
+        this.#on?.drain('told')
+        return
+      case 'abort':
+        this.#on?.abort()
+        return
+      case 'report':
+        void this.#report(message.scope).then(
+          async (report) => await this.send({ type: 'report', request: message.request, report }),
+        )
+        return
+      case 'view': {
+        const waiter = this.#views.get(message.request)
+        this.#views.delete(message.request)
+        clearTimeout(waiter?.timer)
+        waiter?.resolve(message.view)
+        return
+      }
+      case 'counted': {
+        const waiting = this.#counts.get(message.request) ?? []
+        this.#counts.delete(message.request)
+        for (const [index, resolve] of waiting.entries()) resolve(message.counts[index] ?? uncounted)
+      }
+    }
+  }
+
+  #orphaned(): void {
+    // node:cluster ends a worker on the spot whose primary is gone, unless the worker seems to have asked for it.
+    if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
+    for (const { reject, timer } of this.#views.values()) {
+      clearTimeout(timer)
+      reject(gone())
+    }
+    this.#views.clear()
+    for (const resolve of [...this.#counts.values()].flat()) resolve(uncounted)
+    this.#counts.clear()
+    this.#on?.drain('orphaned')
+  }
+}
+
+interface Listeners {
+  start: (start: { worker: number; config: Config }) => void
+  drain: (why: 'told' | 'orphaned') => void
+  abort: () => void
+}
+
+interface Waiter<T> {
+  readonly resolve: (value: T) => void
+  readonly reject: (error: Error) => void
+  readonly timer: NodeJS.Timeout
+}
+
+function gone(): GatewayError {
+  return new GatewayError('shutting_down', 'the primary process is gone, and this worker drains')
+}
+
+const uncounted: RequestCount = { current: 0, ttl: 0 }
+/** Longer than a primary waits for its workers. */
+const viewWithinMs = 3_000
