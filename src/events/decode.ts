@@ -17,6 +17,15 @@ import type { BodyKind } from './content-type.ts'
 
 /** Takes the events of a body in their order. Calls instead of objects: nothing is allocated for an event. */
 export interface EventSink {
+  /**
+   * Looks at the event that starts at `start` without parsing it.
+   * @returns the position behind it if its bytes alone show that it is good; -1: parse it.
+   */
+  scan(start: number): number
+  /** Takes the event that {@link scan} has just found. */
+  scanned(start: number, end: number): void
+  /** Forgets all events that were taken: the body is read again, by parsing it. None was rejected. */
+  restart(): void
   /** An event: its value as parsed, and where its bytes are. */
   event(value: unknown, start: number, end: number): void
   /** An event, a line of NDJSON, that is not JSON. The others are not harmed. */
@@ -51,6 +60,7 @@ function decodeJson(
   mustBeJson: boolean,
   sink: EventSink,
 ): void {
+  if (body[start] === openArray ? scanArray(body, start, end, sink) : scanWhole(start, end, sink)) return
   let value: unknown
   try {
     value = JSON.parse(body.toString(encoding, start, end))
@@ -70,6 +80,27 @@ function decodeJson(
   scanArrayElements(body, start, end, (from, to) => sink.event(values[index++], from, to))
 }
 
+function scanWhole(start: number, end: number, sink: EventSink): boolean {
+  if (sink.scan(start) !== end) return false
+  sink.scanned(start, end)
+  return true
+}
+
+/** Takes an array whose events can all be told from their bytes; else none of it. */
+function scanArray(body: Buffer, start: number, end: number, sink: EventSink): boolean {
+  let at = start
+  do {
+    const from = skipWhitespace(body, at + 1, end)
+    const to = sink.scan(from)
+    if (to === -1) break
+    sink.scanned(from, to)
+    at = skipWhitespace(body, to, end)
+  } while (body[at] === comma)
+  if (at === end - 1 && body[at] === closeArray) return true
+  sink.restart()
+  return false
+}
+
 function decodeLines(
   body: Buffer,
   start: number,
@@ -77,16 +108,25 @@ function decodeLines(
   encoding: TextEncoding,
   sink: EventSink,
 ): void {
-  // Slices of one string share its memory, and positions in ASCII text are positions in the body.
-  const text = encoding === 'latin1' ? body.toString('latin1', 0, end) : null
+  let text: string | null = null
   let lineStart = start
   while (lineStart < end) {
+    const eventStart = skipWhitespace(body, lineStart, end)
+    const eventEnd = sink.scan(eventStart)
+    const nextLine = eventEnd === -1 ? -1 : nextLineAfter(body, eventEnd, end)
+    if (nextLine !== -1) {
+      sink.scanned(eventStart, eventEnd)
+      lineStart = nextLine
+      continue
+    }
     let lineEnd = body.indexOf(newline, lineStart)
     if (lineEnd === -1 || lineEnd > end) lineEnd = end
     const from = skipWhitespace(body, lineStart, lineEnd)
     const to = trimWhitespaceEnd(body, from, lineEnd)
     lineStart = lineEnd + 1
     if (from === to) continue
+    // Slices of one string share its memory, and positions in ASCII text are positions in the body.
+    if (encoding === 'latin1') text ??= body.toString('latin1', 0, end)
     let value: unknown
     try {
       value = JSON.parse(text === null ? body.toString('utf8', from, to) : text.slice(from, to))
@@ -96,6 +136,13 @@ function decodeLines(
     }
     sink.event(value, from, to)
   }
+}
+
+/** Where the next line starts, if nothing but blanks stands between `at` and the end of this one; else -1. */
+function nextLineAfter(body: Buffer, at: number, end: number): number {
+  let next = at
+  while (next < end && (body[next] === 0x20 || body[next] === 0x09 || body[next] === 0x0d)) next++
+  return next >= end || body[next] === newline ? next + 1 : -1
 }
 
 /**
@@ -131,3 +178,6 @@ function hasByteOrderMark(body: Buffer): boolean {
 }
 
 const newline = 0x0a
+const comma = 0x2c
+const openArray = 0x5b
+const closeArray = 0x5d

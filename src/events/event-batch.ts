@@ -42,7 +42,8 @@ export class EventBatch implements EventSink {
   rejected = 0
   /** The first {@link maxListedErrors} of the rejected events. */
   readonly errors: EventError[] = []
-  readonly rejectedByCode = new Map<ErrorCode, number>()
+  /** Made with the first rejection: most requests have none. */
+  #rejectedByCode: Map<ErrorCode, number> | null = null
   readonly #schema: EventSchema
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
@@ -60,6 +61,39 @@ export class EventBatch implements EventSink {
     return this.starts.length
   }
 
+  /** How many were rejected, by code. */
+  get rejectedByCode(): ReadonlyMap<ErrorCode, number> {
+    return this.#rejectedByCode ?? noRejections
+  }
+
+  /** @inheritdoc */
+  scan(start: number): number {
+    const { scanner } = this.#schema
+    if (scanner === null || this.received === this.#limits.eventsPerRequest) return -1
+    const end = scanner.scan(this.body, start, this.#limits.depth)
+    const keyBytes = scanner.sourceEnd - scanner.sourceStart
+    return end - start <= this.#limitBytes(keyBytes) ? end : -1
+  }
+
+  /** @inheritdoc */
+  scanned(start: number, end: number): void {
+    this.received++
+    const { sourceStart, sourceEnd } = this.#schema.scanner!
+    const keyBytes = sourceEnd - sourceStart
+    this.#accept(
+      start,
+      end,
+      keyBytes === 0 ? null : this.body.toString('utf8', sourceStart, sourceEnd),
+      keyBytes,
+    )
+  }
+
+  /** @inheritdoc */
+  restart(): void {
+    this.received = 0
+    for (const list of [this.starts, this.ends, this.keys, this.keyBytes]) list.length = 0
+  }
+
   /** @inheritdoc */
   event(value: unknown, start: number, end: number): void {
     this.#receive()
@@ -75,16 +109,12 @@ export class EventBatch implements EventSink {
     }
     const key = keyOf(value)
     const keyBytes = key === null ? 0 : Buffer.byteLength(key)
-    const limitBytes = Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
+    const limitBytes = this.#limitBytes(keyBytes)
     if (end - start > limitBytes) {
       this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
       return
     }
-    this.indexes?.push(this.received - 1)
-    this.starts.push(start)
-    this.ends.push(end)
-    this.keys.push(key)
-    this.keyBytes.push(keyBytes)
+    this.#accept(start, end, key, keyBytes)
   }
 
   /** @inheritdoc */
@@ -98,6 +128,19 @@ export class EventBatch implements EventSink {
     return this.indexes?.[good] ?? good
   }
 
+  /** Most bytes that an event may have whose key has `keyBytes`. */
+  #limitBytes(keyBytes: number): number {
+    return Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
+  }
+
+  #accept(start: number, end: number, key: string | null, keyBytes: number): void {
+    this.indexes?.push(this.received - 1)
+    this.starts.push(start)
+    this.ends.push(end)
+    this.keys.push(key)
+    this.keyBytes.push(keyBytes)
+  }
+
   #receive(): void {
     const limit = this.#limits.eventsPerRequest
     if (++this.received <= limit) return
@@ -108,8 +151,11 @@ export class EventBatch implements EventSink {
   #reject(code: ErrorCode, detail: string, pointer: string): void {
     this.indexes ??= this.starts.map((_, good) => good)
     this.rejected++
-    this.rejectedByCode.set(code, (this.rejectedByCode.get(code) ?? 0) + 1)
+    const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
+    byCode.set(code, (byCode.get(code) ?? 0) + 1)
     if (this.errors.length < maxListedErrors)
       this.errors.push({ index: this.received - 1, code, detail, pointer })
   }
 }
+
+const noRejections: ReadonlyMap<ErrorCode, number> = new Map()

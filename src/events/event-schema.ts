@@ -1,12 +1,15 @@
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
+import { TelemetryScanner } from './scan-telemetry.ts'
 import { checkTelemetry, type EventProblem } from './validate-telemetry.ts'
 
 /** What a stream asks of its events. Compiled once, at start. */
 export interface EventSchema {
   /** @returns null if the event fits. */
   readonly check: (value: unknown) => EventProblem | null
+  /** Tells good events from their bytes; null where they have to be parsed. */
+  readonly scanner: TelemetryScanner | null
 }
 
 /** A stream's `schema` setting, as the configuration has it. */
@@ -20,8 +23,8 @@ const maxKeyLength = 255
  * @throws Error with the file's name if it is no JSON Schema; the gateway must not start then.
  */
 export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
-  if (setting === 'telemetry') return { check: checkTelemetry }
-  if (setting === 'any') return { check: () => null }
+  if (setting === 'telemetry') return { check: checkTelemetry, scanner: new TelemetryScanner() }
+  if (setting === 'any') return { check: () => null, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
 
@@ -46,7 +49,10 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
     throw new Error(`${file}: not a JSON Schema that can be used: ${reason}`, { cause })
   }
   if ('$async' in validate) throw new Error(`${file}: asynchronous schemas ($async) cannot be used`)
-  return { check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])) }
+  return {
+    check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])),
+    scanner: null,
+  }
 }
 
 /**

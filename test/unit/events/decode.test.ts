@@ -15,6 +15,9 @@ function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): 
   const bytes = Buffer.from(body)
   const decoded: Decoded = { texts: [], values: [], errors: [] }
   const sink: EventSink = {
+    scan: () => -1,
+    scanned: () => {},
+    restart: () => {},
     event(value, start, end) {
       decoded.values.push(value)
       decoded.texts.push(bytes.toString('utf8', start, end))
