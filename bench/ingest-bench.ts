@@ -4,6 +4,7 @@ import type { ProducerStats } from '../src/kafka/producer/producer.ts'
 import { endOffsets } from '../test/support/independent-reader.ts'
 import { arrayOf100, ndjsonOf100, singleEvent } from './events.ts'
 import { load, type LoadRequest, type LoadResult } from './load.ts'
+import { median } from './rounds.ts'
 import { startServer, type ServerProcess } from './server-process.ts'
 
 /** One server's medians for one kind of request. */
@@ -137,12 +138,6 @@ function row(
 /** The median of the ratios, round by round. */
 function ratioOf(chute: readonly Round[], bare: readonly Round[]): number {
   return median(chute.map((round, index) => round.requestsPerSecond / bare[index]!.requestsPerSecond))
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = Math.floor(sorted.length / 2)
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
 function say(text: string): void {

@@ -1,11 +1,13 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { BenchEnvironment } from './environment.ts'
 import type { IngestRow } from './ingest-bench.ts'
+import type { MicroRow } from './micro-bench.ts'
 
 /** Results by bench, as they are kept in bench/results/. */
 export interface BenchResults {
   ingest: { environment: BenchEnvironment; rows: IngestRow[] }
   idle: { environment: BenchEnvironment; shareOfCore: number }
+  micro: { environment: BenchEnvironment; rows: MicroRow[] }
 }
 
 const folder = new URL('results/', import.meta.url)
@@ -23,7 +25,7 @@ export function keep<Name extends keyof BenchResults>(name: Name, result: BenchR
   writeFileSync(new URL('../docs/performance.md', import.meta.url), page(kept))
 }
 
-function page({ ingest, idle }: Partial<BenchResults>): string {
+function page({ ingest, idle, micro }: Partial<BenchResults>): string {
   const parts = [
     '# Performance\n\nWritten by `npm run bench` from bench/results/; do not edit. Machines are noisy: quote the ratios.\n',
   ]
@@ -32,6 +34,13 @@ function page({ ingest, idle }: Partial<BenchResults>): string {
   if (idle !== undefined) {
     parts.push('## Idle, connected\n', source(idle.environment))
     parts.push(`${(idle.shareOfCore * 100).toFixed(2)} % of a core.\n`)
+  }
+  if (micro !== undefined) {
+    parts.push('## Our own part of an event\n', source(micro.environment))
+    parts.push(
+      'From the route’s handler to the connection to Kafka, without sockets, HTTP and Kafka. A test fails when the garbage of an event grows by half.\n',
+      microTable(micro.rows),
+    )
   }
   return parts.join('\n')
 }
@@ -58,4 +67,12 @@ function ingestTable(rows: readonly IngestRow[]): string {
     ].join(' | '),
   )
   return `${head}\n|${'---|'.repeat(10)}\n${cells.map((cell) => `| ${cell} |`).join('\n')}\n`
+}
+
+function microTable(rows: readonly MicroRow[]): string {
+  const cells = rows.map(
+    ({ request, cpuMicrosPerEvent, allocatedPerEvent }) =>
+      `| ${request} | ${cpuMicrosPerEvent.toFixed(2)} | ${Math.round(allocatedPerEvent)} |\n`,
+  )
+  return `| request | CPU µs an event | bytes of garbage an event |\n|---|---|---|\n${cells.join('')}`
 }

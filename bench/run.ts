@@ -1,14 +1,20 @@
 import { execFileSync } from 'node:child_process'
-import { startKafka } from '../src/local-kafka/local-kafka.ts'
+import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { describeEnvironment } from './environment.ts'
 import { benchIdle } from './idle-bench.ts'
 import { benchIngest } from './ingest-bench.ts'
+import { benchMicro } from './micro-bench.ts'
 import { keep } from './report.ts'
 
 /** `npm run bench [-- NAME …]`: runs the benches of the given names, or all, against a Kafka of its own, and keeps the results. */
 const benches = {
-  ingest: async (kafka: Awaited<ReturnType<typeof startKafka>>) => {
-    const rows = await benchIngest(kafka, { rounds: 5, seconds: 5 })
+  micro: async () => {
+    const rows = await benchMicro({ rounds: 7, eventsPerRound: 50_000 })
+    keep('micro', { environment: describeEnvironment('npm run bench -- micro'), rows })
+    console.table(rows)
+  },
+  ingest: async () => {
+    const rows = await benchIngest(await kafka(), { rounds: 5, seconds: 5 })
     keep('ingest', { environment: describeEnvironment('npm run bench -- ingest'), rows })
     console.table(
       rows.map(({ server, request, ratioToBare, eventsPerSecond, cpuMicrosPerEvent, p99Ms, landed }) => ({
@@ -22,8 +28,8 @@ const benches = {
       })),
     )
   },
-  idle: async (kafka: Awaited<ReturnType<typeof startKafka>>) => {
-    const shareOfCore = await benchIdle(kafka, 20)
+  idle: async () => {
+    const shareOfCore = await benchIdle(await kafka(), 20)
     keep('idle', { environment: describeEnvironment('npm run bench -- idle'), shareOfCore })
     process.stdout.write(`idle, connected: ${(shareOfCore * 100).toFixed(2)} % of a core\n`)
   },
@@ -36,9 +42,15 @@ if (unknown !== undefined) {
   process.exit(2)
 }
 execFileSync('npm', ['run', 'build'], { stdio: 'ignore' })
-const kafka = await startKafka({ onProgress: (text) => process.stderr.write(`${text}\n`) })
+const started: LocalKafka[] = []
 try {
-  for (const name of names) await benches[name as keyof typeof benches](kafka)
+  for (const name of names) await benches[name as keyof typeof benches]()
 } finally {
-  await kafka.stop()
+  await started[0]?.stop()
+}
+
+/** The broker that all benches of a run share, started for the first one that needs it. */
+async function kafka(): Promise<LocalKafka> {
+  started[0] ??= await startKafka({ onProgress: (text) => process.stderr.write(`${text}\n`) })
+  return started[0]
 }

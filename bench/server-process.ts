@@ -6,6 +6,7 @@ import { createServer, type AddressInfo } from 'node:net'
 /** A server under test, as a process of its own. */
 export interface ServerProcess {
   readonly url: string
+  readonly pid: number
   /** CPU time it used since it started, user and system, in microseconds (`/proc/<pid>/stat`: Linux only). */
   cpuMicros(): number
   /** Asks it to stop and waits. */
@@ -26,6 +27,7 @@ export async function startServer(
   await untilAnswers(url, child)
   return {
     url,
+    pid: child.pid!,
     cpuMicros: () => cpuMicrosOf(child.pid!),
     async stop() {
       const gone = once(child, 'exit')

@@ -1,0 +1,142 @@
+import type { FastifyInstance } from 'fastify'
+import { loadConfig } from '../../src/config/load-config.ts'
+import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
+import type { Logger } from '../../src/kafka/producer/producer.ts'
+import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import { Metrics } from '../../src/metrics/metrics.ts'
+import { registerIngest } from '../../src/routes/ingest.ts'
+import { StreamTargets } from '../../src/routes/stream-target.ts'
+import type { LoadRequest } from '../load.ts'
+import { NullBroker } from './null-broker.ts'
+
+/**
+ * Everything of ours that an event passes, from the route's handler to the connection, without a socket at either end:
+ * what node:http, Fastify and the kernel do is left out, so that two runs differ by our code alone.
+ */
+export class IngestPath {
+  readonly #handler: Handler
+  readonly #metadata: ClusterMetadata
+  readonly #producer: StreamProducer
+
+  private constructor(handler: Handler, metadata: ClusterMetadata, producer: StreamProducer) {
+    this.#handler = handler
+    this.#metadata = metadata
+    this.#producer = producer
+  }
+
+  /** Returns when the stream takes events. */
+  static async start(): Promise<IngestPath> {
+    const transport = new NullBroker(stream.topic, 3)
+    const metadata = new ClusterMetadata({
+      transport,
+      bootstrap: [{ host: 'null', port: 9092 }],
+      topics: [stream.topic],
+      maxAgeMs: 5_000,
+      logger,
+    })
+    const metrics = new Metrics('bench')
+    const producer = new StreamProducer({
+      stream,
+      metadata,
+      transport,
+      telemetry: metrics.producerTelemetry(stream.name, stream.topic),
+      buffers: new BatchBuffers(8 << 20),
+      logger,
+    })
+    metadata.start()
+    while (producer.admission !== 'open') await turn()
+    return new IngestPath(handlerOf(producer, metrics), metadata, producer)
+  }
+
+  /** Takes one request; its reply is thrown away. @throws Error if it was not accepted. */
+  take(request: LoadRequest, body: Buffer): void {
+    const raw = new NullRequest(request.contentType)
+    const reply = new NullReply()
+    this.#handler({ params: { stream: stream.name }, raw }, reply)
+    raw.deliver(body)
+    if (reply.statusCode !== 202) throw new Error(`got ${reply.statusCode}`)
+  }
+
+  /** Records that were accepted and have no outcome yet. */
+  get pending(): number {
+    const { buffered, inFlight } = this.#producer.stats
+    return buffered + inFlight
+  }
+
+  stop(): void {
+    this.#producer.abort()
+    this.#metadata.stop()
+  }
+}
+
+/** Lets the event loop turn once, so that batches can go and confirmations come. */
+export async function turn(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+}
+
+type Handler = (request: object, reply: object) => void
+
+/** The handler that `registerIngest` gives to Fastify. */
+function handlerOf(producer: StreamProducer, telemetry: Metrics): Handler {
+  let handler: Handler | null = null
+  const app = {
+    post(_path: string, registered: Handler) {
+      handler = registered
+    },
+  }
+  registerIngest(app as unknown as FastifyInstance, {
+    targets: new StreamTargets([producer]),
+    telemetry,
+    limits: http.limits,
+    logger,
+  })
+  return handler!
+}
+
+/** A request of node:http, as far as `readBody` uses it. */
+class NullRequest {
+  readonly headers: Readonly<Record<string, string>>
+  #onData: ((chunk: Buffer) => void) | null = null
+  #onEnd: (() => void) | null = null
+
+  constructor(contentType: string) {
+    this.headers = { 'content-type': contentType }
+  }
+
+  on(event: string, listener: (chunk?: Buffer) => void): this {
+    if (event === 'data') this.#onData = listener
+    if (event === 'end') this.#onEnd = listener
+    return this
+  }
+
+  deliver(body: Buffer): void {
+    this.#onData?.(body)
+    this.#onEnd?.()
+  }
+}
+
+/** A reply of Fastify and its response of node:http, as far as `replyRaw` uses them. */
+class NullReply {
+  readonly raw = this
+  readonly destroyed = false
+  readonly headersSent = false
+  readonly socket = null
+  statusCode = 0
+
+  hijack(): void {}
+
+  writeHead(statusCode: number): this {
+    this.statusCode = statusCode
+    return this
+  }
+
+  end(): void {}
+}
+
+/** What a gateway without any settings runs with. */
+const { http, streams } = loadConfig({ KAFKA_BROKERS: 'null:9092' })
+const stream = streams.find(({ delivery }) => delivery === 'at-most-once')!
+
+const ignore = (): void => {}
+const logger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }

@@ -1,0 +1,42 @@
+import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
+import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+import { ModelCluster } from '../../test/support/model-broker.ts'
+import { serve } from '../../test/support/model-requests.ts'
+
+/**
+ * A broker that takes acks=0 writes without looking at them, and answers everything else as the tests' model does, in the
+ * next turn of the event loop: what is left is the cost of the gateway.
+ */
+export class NullBroker implements Transport {
+  readonly #cluster = new ModelCluster([nodeId])
+
+  /** @param topic its one topic. */
+  constructor(topic: string, partitionCount: number) {
+    this.#cluster.createTopic(topic, partitionCount)
+  }
+
+  /** @inheritdoc */
+  async connect(): Promise<BrokerConnection> {
+    return await Promise.resolve({
+      isOpen: true,
+      pendingBytes: 0,
+      isExpiring: false,
+      send: (_request: WireRequest, onFlushed: () => void) => process.nextTick(onFlushed),
+      call: (request: WireRequest, onResponse: (payload: Buffer) => void) => {
+        setImmediate(() => onResponse(this.#answer(request)))
+      },
+      throttle: () => {},
+      onClose: () => {},
+      onDrain: () => {},
+      destroy: () => {},
+    })
+  }
+
+  #answer({ apiKey, apiVersion, chunks }: WireRequest): Buffer {
+    const { response } = serve(this.#cluster, nodeId, { apiKey, apiVersion, body: Buffer.concat(chunks) })
+    if (response === null) throw new Error('a request that is not answered was made with call')
+    return response
+  }
+}
+
+const nodeId = 1
