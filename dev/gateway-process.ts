@@ -1,8 +1,9 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { spawnWatched } from '../src/local-kafka/spawn-watched.ts'
 
 /** The real `chute serve` in a process of its own, for the demo and the examples. Whoever starts it stops it. */
 export interface GatewayProcess {
@@ -27,7 +28,7 @@ export function startGatewayProcess(options: {
 }): GatewayProcess {
   const { port, broker, env = {}, say } = options
   const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
-  const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve'], {
+  const child = spawnWatched(process.execPath, ['--import', 'tsx', main, 'serve'], {
     env: {
       ...process.env,
       HOST: '127.0.0.1',
@@ -38,12 +39,11 @@ export function startGatewayProcess(options: {
       LOG_LEVEL: 'info',
       ...env,
     },
+    // Ctrl-C does not reach it: it is told by us, once.
     stdio: ['ignore', 'pipe', 'inherit'],
-    // Ctrl-C reaches the whole process group; the gateway is told by us, once.
-    detached: true,
   })
   // The log of the gateway is for whoever runs one; here its last line is retold.
-  createInterface({ input: child.stdout }).on('line', (line) => {
+  createInterface({ input: child.stdout! }).on('line', (line) => {
     const { msg, account } = JSON.parse(line) as { msg: string; account?: object }
     if (account === undefined) return
     say(`\nthe gateway ${msg}`)

@@ -1,9 +1,10 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
 import { LocalKafkaError } from './local-kafka-error.ts'
+import { spawnWatched } from './spawn-watched.ts'
 
 /** What makes up one node: an id, its ports and its folder. */
 export interface KafkaNodeOptions {
@@ -49,14 +50,12 @@ export class KafkaNode {
     const properties = join(folder, 'server.properties')
     if (!existsSync(this.dataDir)) this.#format(properties)
     const log = openSync(join(folder, 'kafka.log'), 'a')
-    const child = spawn('java', [...jvmFlags, logInfo, '-cp', classpath, 'kafka.Kafka', properties], {
+    const child = spawnWatched('java', [...jvmFlags, logInfo, '-cp', classpath, 'kafka.Kafka', properties], {
       cwd: folder,
       stdio: ['ignore', log, log],
     })
     this.#process = child
-    running.add(child)
     child.once('exit', () => {
-      running.delete(child)
       if (this.#process === child) this.#process = null
     })
   }
@@ -190,9 +189,3 @@ const logInfo = '-Dorg.apache.logging.log4j.level=INFO'
 
 /** The fastest start, in little memory. */
 const jvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
-
-/** No Kafka outlives the process that started it. */
-const running = new Set<ChildProcess>()
-process.once('exit', () => {
-  for (const child of running) child.kill('SIGKILL')
-})
