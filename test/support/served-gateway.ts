@@ -32,8 +32,11 @@ export interface ServedGateway {
 }
 
 /** Starts a gateway on a free port, and waits until it listens. Whoever starts it ends it. */
-export async function serveGateway(env: NodeJS.ProcessEnv): Promise<ServedGateway> {
-  const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+export async function serveGateway(
+  env: NodeJS.ProcessEnv,
+  chute: readonly string[] = chuteArguments,
+): Promise<ServedGateway> {
+  const child = spawn(process.execPath, [...chute, 'serve'], {
     env: chuteEnvironment({ PORT: '0', ...env }),
     stdio: ['ignore', 'pipe', 'inherit'],
   })

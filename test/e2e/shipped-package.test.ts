@@ -1,0 +1,47 @@
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { expect, inject, onTestFinished, test } from 'vitest'
+import { readTopic } from '../support/independent-reader.ts'
+import { chuteEnvironment, serveGateway } from '../support/served-gateway.ts'
+
+const run = promisify(execFile)
+
+/** Builds, packs and installs, which takes its time and the registry: for CI, and for whoever sets CI. */
+test.skipIf(process.env['CI'] === undefined)(
+  'the package as npm packs it runs with production dependencies only',
+  { timeout: 300_000 },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'chute-package-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    await run('npm', ['run', 'build'])
+    const { stdout: tarball } = await run('npm', ['pack', '--silent', '--pack-destination', folder])
+    await run('tar', ['xzf', tarball.trim()], { cwd: folder })
+    const cwd = join(folder, 'package')
+    copyFileSync('package-lock.json', join(cwd, 'package-lock.json'))
+    await run('npm', ['ci', '--omit=dev', '--no-audit', '--no-fund'], { cwd })
+
+    const topic = `package-${randomUUID()}`
+    const file = join(folder, 'chute.yaml')
+    writeFileSync(file, `streams: { s: { topic: ${topic}, delivery: at-most-once } }\n`)
+    const env = { KAFKA_BROKERS: inject('kafkaBroker'), CHUTE_CONFIG: file }
+    const main = join(cwd, 'dist', 'main.js')
+    const checked = await run(process.execPath, [main, 'check'], { env: chuteEnvironment(env) })
+    expect(checked.stdout).toContain(topic)
+
+    const gateway = await serveGateway(env, [main])
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    await gateway.ready()
+    for (const path of ['/', '/docs', '/openapi.yaml', '/metrics', '/livez'])
+      expect([path, (await fetch(gateway.url + path)).status]).toEqual([path, 200])
+    const body = '{"name":"room.temp","value":21.5}'
+    expect((await fetch(`${gateway.url}/v1/streams/s`, { method: 'POST', body })).status).toBe(202)
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+    const landed = await readTopic(inject('kafkaBroker'), topic)
+    expect(landed.map(({ value }) => value.toString())).toEqual([body])
+  },
+)
