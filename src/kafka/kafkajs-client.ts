@@ -1,5 +1,8 @@
 import { Kafka, logLevel, type SASLOptions } from 'kafkajs'
 import type { KafkaConfig } from '../config/config.ts'
+import { stopIdleTimers } from './kafkajs-idle-timer.ts'
+
+stopIdleTimers()
 
 /**
  * kafkajs's public client, for what is used as it is: the admin and the consumer. Its own log is off: what it cannot do

@@ -1,5 +1,5 @@
 /**
- * The parts of kafkajs 2.2.4 that are reached from `producer/transport.ts` and from nowhere else. They are not its public
+ * The parts of kafkajs 2.2.4 that are reached from `producer/transport.ts` and `kafkajs-idle-timer.ts`, and from nowhere else. They are not its public
  * interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
@@ -82,4 +82,11 @@ declare module 'kafkajs/src/broker/index.js' {
     })
     connect(): Promise<void>
   }
+}
+
+declare module 'kafkajs/src/network/requestQueue/index.js' {
+  import type { RequestQueue as Queue } from 'kafkajs/src/network/connectionPool.js'
+
+  const RequestQueue: { readonly prototype: { scheduleCheckPendingRequests: (this: Queue) => void } }
+  export default RequestQueue
 }

@@ -3,6 +3,7 @@ import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
+import { stopIdleTimers } from '../kafkajs-idle-timer.ts'
 import type { Logger } from './producer.ts'
 import type { WireRequest } from './wire.ts'
 
@@ -39,6 +40,8 @@ export interface BrokerConnection {
   destroy(cause: Error): void
 }
 
+stopIdleTimers()
+
 /** Connects through kafkajs. */
 export class KafkajsTransport implements Transport {
   readonly #config: KafkaConfig
@@ -69,7 +72,6 @@ export class KafkajsTransport implements Transport {
       reauthenticationThreshold: 10_000,
     })
     const connection = pool.pool[0]!
-    stopIdleTimer(connection)
     const broker = new Broker({
       connectionPool: pool,
       logger: this.#logger,
@@ -246,18 +248,6 @@ function endConnection(connection: Connection, socket: Socket | null): void {
   // A reset lets the kernel forget what it has not sent, so that it can't arrive after what a new connection sends.
   if (socket instanceof tls.TLSSocket) socket.destroy()
   else socket.resetAndDestroy()
-}
-
-/**
- * kafkajs arms a timer of 1 ms after each response, also with nothing to wait for, which costs 3 to 4 % of a core while
- * idle. It is needed only while requests are held back (KIP-219).
- */
-function stopIdleTimer(connection: Connection): void {
-  const queue = connection.requestQueue
-  const schedule = queue.scheduleCheckPendingRequests.bind(queue)
-  queue.scheduleCheckPendingRequests = () => {
-    if (queue.pending.length > 0) schedule()
-  }
 }
 
 function openSocket(options: {
