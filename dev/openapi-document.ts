@@ -3,7 +3,7 @@ import { errorTable, type ErrorCode } from '../src/errors.ts'
 import { supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/event-batch.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
-import { dropReasons } from '../src/kafka/producer/outcome.ts'
+import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { maxWaitSeconds } from '../src/routes/prefer.ts'
 import { operations, type Operation } from './openapi-operations.ts'
 
@@ -216,7 +216,7 @@ const eventOutcomeSchema = {
   required: ['index', 'outcome', 'reason', 'topic', 'partition', 'offset'],
   properties: {
     index: { type: 'integer', minimum: 0 },
-    outcome: { type: 'string', enum: ['confirmed', 'sent', 'acked', 'suspected_lost', 'dropped'] },
+    outcome: { type: 'string', enum: [...outcomes] },
     reason: { enum: [...dropReasons, null] },
     topic: { type: 'string' },
     partition: { type: ['integer', 'null'] },

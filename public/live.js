@@ -157,6 +157,7 @@ function accountRows(stream, before, seconds) {
   if (stream.sent > 0) rows.push(row('Sent, not to be confirmed', (s) => s.sent))
   if (atLeastOnce || stream.acked > 0) rows.push(row('Acknowledged', (s) => s.acked))
   if (!atLeastOnce || stream.suspectedLost > 0) rows.push(row('Suspected lost', (s) => s.suspectedLost))
+  if (stream.deadLettered > 0) rows.push(row('Dead letters', (s) => s.deadLettered))
   const reasons = Object.keys(stream.dropped).filter((reason) => stream.dropped[reason] > 0)
   if (reasons.length === 0) rows.push(row('Dropped', () => 0))
   for (const reason of reasons)

@@ -24,6 +24,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const producers = new Producers({
     kafka: config.kafka,
     streams: config.streams,
+    dataDir: config.dataDir,
     logger,
     telemetry: (stream) => metrics.producerTelemetry(stream.name, stream.topic),
   })

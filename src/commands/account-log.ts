@@ -11,6 +11,7 @@ export function accountOf(stats: readonly ProducerStats[]): Record<string, objec
         acked: stream.acked,
         sent: stream.sent,
         suspectedLost: stream.suspectedLost,
+        deadLettered: stream.deadLettered,
         dropped: Object.fromEntries(Object.entries(stream.dropped).filter(([, count]) => count > 0)),
         buffered: stream.buffered,
         inFlight: stream.inFlight,

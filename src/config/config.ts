@@ -62,6 +62,8 @@ export interface StreamConfig {
   readonly beaconOnBufferFull: OnBufferFull
   /** Each record gets a header with its writer and its number, by which `chute audit` finds what is missing. */
   readonly audit: boolean
+  /** Where records go that Kafka refused for good; null: to a file of the data folder, and without one nowhere. */
+  readonly deadLetterTopic: string | null
   readonly producer: ProducerConfig
 }
 

@@ -74,6 +74,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
+    ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),
     ...(stream.delivery === 'at-most-once' &&
       producer.acks !== -1 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
     producer: describeProducer(producer),

@@ -46,6 +46,7 @@ export function readStreams(source: StreamsSource): StreamConfig[] {
   }
   const read = Object.entries(streams).flatMap(([name, value]) => readStream(name, value, source) ?? [])
   refuseTwoDeliveries(read, problems)
+  refuseMixedDeadLetters(read, problems)
   return read
 }
 
@@ -115,7 +116,9 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
   const audit = values.audit ?? false
-  return { name, topic, delivery, preset, schema, onBufferFull, beaconOnBufferFull, audit, producer }
+  const deadLetterTopic = values.deadLetterTopic ?? null
+  const edge = { schema, onBufferFull, beaconOnBufferFull }
+  return { name, topic, delivery, preset, ...edge, audit, deadLetterTopic, producer }
 }
 
 /** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */
@@ -178,5 +181,18 @@ function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigP
         remedy: 'Give each delivery a topic of its own: nobody could say what a mixed topic promises.',
       })
     }
+  }
+}
+
+/** Dead letters are no events of a stream: a topic with both could not be read as either. */
+function refuseMixedDeadLetters(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
+  for (const { name, deadLetterTopic } of streams) {
+    const writer = streams.find(({ topic }) => topic === deadLetterTopic)
+    if (writer === undefined) continue
+    problems.push({
+      path: `streams.${name}.deadLetterTopic`,
+      problem: `is "${writer.topic}", the topic of ${writer.name}`,
+      remedy: 'Give dead letters a topic of their own; several streams can share it.',
+    })
   }
 }

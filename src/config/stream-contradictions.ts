@@ -21,6 +21,7 @@ export function refuseContradictions(stream: StreamUnderTest, problems: ConfigPr
   if (stream.delivery === 'at-most-once') refuseAtMostOnce(stream, problems)
   else refuseAtLeastOnce(stream, problems)
   refuseConfirm(stream, problems)
+  refuseDeadLetters(stream, problems)
   refuseSizes(stream, problems)
 }
 
@@ -40,6 +41,15 @@ function refuseAtMostOnce(stream: StreamUnderTest, problems: ConfigProblem[]): v
       remedy: 'Leave it out, or set delivery: at-least-once.',
     })
   }
+}
+
+function refuseDeadLetters(stream: StreamUnderTest, problems: ConfigProblem[]): void {
+  if (stream.delivery === 'at-least-once' || stream.written.deadLetterTopic === undefined) return
+  problems.push({
+    path: `${stream.path}.deadLetterTopic`,
+    problem: 'is set on an at-most-once stream, which drops and counts what Kafka refuses',
+    remedy: 'Leave it out, or set delivery: at-least-once.',
+  })
 }
 
 function refuseAtLeastOnce(stream: StreamUnderTest, problems: ConfigProblem[]): void {

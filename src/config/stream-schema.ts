@@ -12,6 +12,7 @@ export const streamShape = {
   beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).default('drop'),
   confirm: onOrOff().optional(),
   audit: trueOrFalse().default(false),
+  deadLetterTopic: topic().optional(),
 } satisfies z.ZodRawShape
 
 /** What could be read of a stream. */

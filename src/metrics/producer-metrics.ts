@@ -30,6 +30,7 @@ const producerFamilies: readonly ProducerFamily[] = [
     read: (stats) => [
       ...dropReasons.map((reason): Reading => [{ reason }, stats.dropped[reason]]),
       [{ reason: 'suspected_lost' }, stats.suspectedLost],
+      [{ reason: 'dead_lettered' }, stats.deadLettered],
     ],
   },
   {
@@ -71,6 +72,7 @@ const producerFamilies: readonly ProducerFamily[] = [
       [{ outcome: 'sent', reason: '' }, stats.sent],
       [{ outcome: 'acked', reason: '' }, stats.acked],
       [{ outcome: 'suspected_lost', reason: '' }, stats.suspectedLost],
+      [{ outcome: 'dead_lettered', reason: '' }, stats.deadLettered],
       ...dropReasons.map((reason): Reading => [{ outcome: 'dropped', reason }, stats.dropped[reason]]),
     ],
   },

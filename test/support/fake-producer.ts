@@ -25,6 +25,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,
+    deadLetterTopic: null,
     producer: {
       acks: 0,
       retries: 0,

@@ -245,7 +245,7 @@ class FaultRun {
 /** Everything that became of records, added up. */
 export function sumOfOutcomes(stats: ProducerStats): number {
   const dropped = Object.values(stats.dropped).reduce((sum, count) => sum + count, 0)
-  return stats.confirmed + stats.sent + stats.suspectedLost + stats.acked + dropped
+  return stats.confirmed + stats.sent + stats.suspectedLost + stats.acked + stats.deadLettered + dropped
 }
 
 /** mulberry32: numbers from 0 to 1, the same for the same seed. */

@@ -5,6 +5,7 @@ export interface StoredRecord {
   readonly key: string | null
   readonly value: string
   readonly offset: number
+  readonly headers: Readonly<Record<string, string>>
 }
 
 /** A topic of the model cluster. Its logs outlive it, so that a test can count what was ever stored. */
@@ -78,8 +79,8 @@ export class ModelPartition {
     const known = this.#checkSequence(batch)
     if (known !== null) return known
     const baseOffset = this.log.length
-    for (const { key, value, offsetDelta } of batch.records!)
-      this.log.push({ key, value, offset: baseOffset + offsetDelta })
+    for (const { key, value, offsetDelta, headers } of batch.records!)
+      this.log.push({ key, value, offset: baseOffset + offsetDelta, headers: Object.fromEntries(headers) })
     this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
     if (acks === -1) this.highWatermark(-Infinity)
     this.#remember(batch, baseOffset)

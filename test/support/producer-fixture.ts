@@ -7,6 +7,7 @@ import {
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
+import { openDeadLetters } from '../../src/kafka/producer/open-dead-letters.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
@@ -57,6 +58,7 @@ export function streamConfig(
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,
+    deadLetterTopic: null,
     producer: producerConfig({ ...critical, ...overrides }),
   }
 }
@@ -87,27 +89,22 @@ export class ProducerFixture {
   readonly producers: StreamProducer[]
   readonly logs = new LogKeeper()
 
-  constructor(cluster: ModelCluster, streams: readonly StreamConfig[]) {
+  /** @param dataDir where dead letters without a topic go. */
+  constructor(cluster: ModelCluster, streams: readonly StreamConfig[], dataDir: string | null = null) {
     this.cluster = cluster
     this.metadata = new ClusterMetadata({
       transport: cluster,
       bootstrap: [...cluster.nodes.keys()].map((nodeId) => ({ host: `node-${nodeId}`, port: 9092 })),
-      topics: streams.map(({ topic }) => topic),
+      topics: streams.flatMap(({ topic, deadLetterTopic }) => [topic, deadLetterTopic ?? topic]),
       maxAgeMs: 5_000,
       logger: this.logs,
     })
     const buffers = new BatchBuffers(1 << 20)
-    this.producers = streams.map(
-      (stream) =>
-        new StreamProducer({
-          stream,
-          metadata: this.metadata,
-          transport: cluster,
-          telemetry: noTelemetry,
-          buffers,
-          logger: this.logs,
-        }),
-    )
+    const shared = { metadata: this.metadata, transport: cluster, buffers, logger: this.logs }
+    this.producers = streams.map((stream) => {
+      const deadLetters = openDeadLetters(stream, dataDir, shared)
+      return new StreamProducer({ ...shared, stream, deadLetters, telemetry: noTelemetry })
+    })
   }
 
   /** The producer of the first stream. */
@@ -141,4 +138,5 @@ export function append(
   return producer.append(body, 0, body.length, key, Date.now())
 }
 
-const noTelemetry: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
+/** Telemetry that nobody looks at. */
+export const noTelemetry: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }

@@ -14,6 +14,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     sent: 0,
     suspectedLost: 0,
     acked: 0,
+    deadLettered: 0,
     dropped: droppedRecords(),
     recordSendTotal: 0,
     recordErrorTotal: 0,

@@ -16,6 +16,7 @@ export class Account {
   sent = 0
   suspectedLost = 0
   acked = 0
+  deadLettered = 0
   readonly dropped = Object.fromEntries(dropReasons.map((reason) => [reason, 0])) as Record<
     DropReason,
     number
@@ -71,7 +72,7 @@ export class Account {
 
   /**
    * Gives every record of a batch its outcome, lets go of its bytes and of its room in the buffer, and tells those who wait.
-   * @param reason why, if it was dropped; else null.
+   * @param reason why, if it was dropped or dead-lettered; else null.
    * @param baseOffset offset of its first record where the broker told it.
    */
   settle(
@@ -115,6 +116,11 @@ export class Account {
       case 'suspected_lost':
         this.suspectedLost += count
         this.#error(count)
+        return
+      case 'dead_lettered':
+        this.deadLettered += count
+        this.#error(count)
+        this.localErrorTotal += count
         return
       case 'dropped':
         if (reason === null) throw new Error('a drop needs its reason')

@@ -1,8 +1,8 @@
-import type { AuditStamp } from './audit-stamp.ts'
 import type { BatchBuffers } from './batch-buffers.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from './compression.ts'
 import { partitionForKey } from './murmur2.ts'
+import type { AuditCount } from './producer.ts'
 import { RecordBatch } from './record-batch.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
@@ -17,7 +17,7 @@ export class Accumulator {
   readonly #buffers: BatchBuffers
   readonly #onReady: () => void
   readonly #codec: Codec | null
-  readonly #stamp: AuditStamp | null
+  readonly #stamp: RecordStamp | null
   #queues: PartitionQueue[] = []
   /** Partition that records without a key go to until its batch is full (KIP-480). */
   #stickyPartition = 0
@@ -28,14 +28,14 @@ export class Accumulator {
 
   /**
    * @param options.onReady is called when a batch has become due; it may be called when none has.
-   * @param options.stamp numbers the records; null: they have no headers.
+   * @param options.stamp gives the records headers; null: they have no headers.
    */
   constructor(options: {
     config: ProducerConfig
     memory: BufferMemory
     buffers: BatchBuffers
     onReady: () => void
-    stamp?: AuditStamp | null
+    stamp?: RecordStamp | null
   }) {
     this.#config = options.config
     this.#memory = options.memory
@@ -243,6 +243,18 @@ export class Accumulator {
     if (count > 1)
       this.#stickyPartition = (this.#stickyPartition + 1 + Math.floor(Math.random() * (count - 1))) % count
   }
+}
+
+/** Gives each record headers of its own, as `encodeHeaders` writes them. */
+export interface RecordStamp {
+  /** The most that a record gets more by it. */
+  readonly headerBytes: number
+  /** The headers of the next record of a partition, valid until the next call. */
+  headersFor(partition: number): Buffer
+  /** The record with these headers was appended. */
+  advance(partition: number): void
+  /** How many records of each partition have a number; empty where the stamp gives none. */
+  readonly counts: readonly AuditCount[]
 }
 
 /** The batches of one partition: those that are closed, oldest first, and the open one behind them. */

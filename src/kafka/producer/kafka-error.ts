@@ -21,6 +21,8 @@ export const kafkaErrors = {
   topicAuthorizationFailed: 29,
   clusterAuthorizationFailed: 31,
   invalidTimestamp: 32,
+  unsupportedForMessageFormat: 43,
+  policyViolation: 44,
   outOfOrderSequenceNumber: 45,
   duplicateSequenceNumber: 46,
   invalidProducerEpoch: 47,
@@ -37,6 +39,11 @@ const names = new Map<number, string>(Object.entries(kafkaErrors).map(([name, co
 /** The name of an error code for logs, or the code itself. */
 export function kafkaErrorName(code: number): string {
   return names.get(code) ?? `error ${code}`
+}
+
+/** The name of an error code as Kafka writes it (`MESSAGE_TOO_LARGE`), for those who read it in Kafka; or the code itself. */
+export function kafkaErrorLabel(code: number): string {
+  return names.get(code)?.replaceAll(/[A-Z]/g, '_$&').toUpperCase() ?? String(code)
 }
 
 /** The broker is not, or not yet, the one to ask: metadata has to be looked up again. */

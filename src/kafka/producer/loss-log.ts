@@ -2,7 +2,7 @@ import type { Account } from './account.ts'
 import type { Logger } from './producer.ts'
 
 /**
- * Tells an operator how many records of a stream were dropped or are suspected lost, by reason: one line for all of them,
+ * Tells an operator how many records of a stream were dropped, dead-lettered or are suspected lost, by reason: one line for all of them,
  * at most every 10 s, and none while nothing is lost.
  */
 export class LossLog {
@@ -23,6 +23,7 @@ export class LossLog {
     if (nowMs - this.#loggedAtMs < intervalMs) return
     const total: Record<string, number> = {
       suspected_lost: this.#account.suspectedLost,
+      dead_lettered: this.#account.deadLettered,
       ...this.#account.dropped,
     }
     const lost: Record<string, number> = {}
@@ -33,7 +34,11 @@ export class LossLog {
     if (Object.keys(lost).length === 0) return
     this.#loggedAtMs = nowMs
     this.#logged = total
-    this.#logger.warn({ stream: this.#stream, records: lost }, 'records were lost')
+    const isLost = Object.keys(lost).some((reason) => reason !== 'dead_lettered')
+    this.#logger.warn(
+      { stream: this.#stream, records: lost },
+      isLost ? 'records were lost' : 'records went to the dead letters',
+    )
   }
 }
 

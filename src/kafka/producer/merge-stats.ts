@@ -16,6 +16,7 @@ const rules: Rules = {
   sent: sum,
   suspectedLost: sum,
   acked: sum,
+  deadLettered: sum,
   dropped: sumEach,
   recordSendTotal: sum,
   recordErrorTotal: sum,

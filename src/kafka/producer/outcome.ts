@@ -1,5 +1,8 @@
+/** See {@link Outcome}. */
+export const outcomes = ['confirmed', 'sent', 'acked', 'suspected_lost', 'dead_lettered', 'dropped'] as const
+
 /** What can become of an accepted record. Each gets exactly one; `account.ts` is the only place that books it. */
-export type Outcome = 'confirmed' | 'sent' | 'suspected_lost' | 'dropped' | 'acked'
+export type Outcome = (typeof outcomes)[number]
 
 /**
  * Why a record was dropped: it was never written, or a broker said that it did not store it. A closed set, since it is a

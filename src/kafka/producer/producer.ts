@@ -65,7 +65,7 @@ export interface PendingBatch {
 /** How a batch ended, or a part of it. */
 export interface Settlement {
   readonly outcome: Outcome
-  /** Null unless `dropped`. */
+  /** Null unless `dropped` or `dead_lettered`. */
   readonly reason: DropReason | null
   readonly partition: number
   /** Offset of the first of these records where the broker told it, else null. */
@@ -90,6 +90,8 @@ export interface ProducerStats {
   readonly sent: number
   readonly suspectedLost: number
   readonly acked: number
+  /** Records that Kafka refused for good, and that are in the dead-letter topic or file. */
+  readonly deadLettered: number
   readonly dropped: Readonly<Record<DropReason, number>>
   /** `record-send-total` of Kafka: records handed to the sender's socket. */
   readonly recordSendTotal: number

@@ -3,6 +3,7 @@ import { TopicCreator } from '../topic-creator.ts'
 import { BatchBuffers } from './batch-buffers.ts'
 import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
 import type { Logger, ProducerStats, ProducerTelemetry } from './producer.ts'
+import { openDeadLetters } from './open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
 import { KafkajsTransport } from './transport.ts'
 
@@ -16,9 +17,16 @@ export class Producers {
   readonly #topicCreator: TopicCreator
 
   constructor(options: ProducersOptions) {
-    const { kafka, streams, logger, telemetry } = options
+    const { kafka, streams, dataDir, logger, telemetry } = options
     const transport = new KafkajsTransport(kafka, logger)
-    const topics = [...new Set(streams.map((stream) => stream.topic))]
+    const topics = [
+      ...new Set(
+        streams.flatMap(({ topic, deadLetterTopic }) => [
+          topic,
+          ...(deadLetterTopic === null ? [] : [deadLetterTopic]),
+        ]),
+      ),
+    ]
     this.#metadata = new ClusterMetadata({
       transport,
       bootstrap: kafka.brokers.map(parseAddress),
@@ -28,15 +36,10 @@ export class Producers {
     })
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
     const buffers = new BatchBuffers(recycledBytes)
+    const shared = { metadata: this.#metadata, transport, buffers, logger }
     const producers = streams.map((stream) => {
-      const parts = {
-        stream,
-        metadata: this.#metadata,
-        transport,
-        buffers,
-        logger,
-        telemetry: telemetry(stream),
-      }
+      const deadLetters = openDeadLetters(stream, dataDir, shared)
+      const parts = { ...shared, stream, deadLetters, telemetry: telemetry(stream) }
       return [stream.name, new StreamProducer(parts)] as const
     })
     this.byStream = new Map(producers)
@@ -93,6 +96,8 @@ export interface ProducersOptions {
   readonly kafka: KafkaConfig
   readonly streams: readonly StreamConfig[]
   readonly logger: Logger
+  /** `CHUTE_DATA_DIR`, for dead letters; null: there is none. */
+  readonly dataDir: string | null
   readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
 }
 

@@ -1,4 +1,4 @@
-import { sizeOfVarint, writeVarint } from './varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
 
 /** A header of a record. Kafka takes a null value too; an empty one does as well. */
 export interface RecordHeader {
@@ -13,6 +13,17 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
     return [varint(keyBytes.length), keyBytes, varint(value.length), value]
   })
   return Buffer.concat([varint(headers.length), ...parts])
+}
+
+/** Headers, as they stand at the end of a record, with more behind them. */
+export function addHeaders(encoded: Buffer, more: readonly RecordHeader[]): Buffer {
+  const count = readVarint(encoded, 0)
+  const added = encodeHeaders(more)
+  return Buffer.concat([
+    varint(count + more.length),
+    encoded.subarray(sizeOfVarint(count)),
+    added.subarray(sizeOfVarint(more.length)),
+  ])
 }
 
 function varint(value: number): Buffer {

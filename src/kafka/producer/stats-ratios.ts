@@ -11,14 +11,14 @@ export type ProducerSums = Omit<ProducerStats, keyof Ratios>
 
 /** Completes a stream's stats. */
 export function withRatios(sums: ProducerSums): ProducerStats {
-  const { recent, confirmed, acked, suspectedLost } = sums
+  const { recent, confirmed, acked, deadLettered, suspectedLost } = sums
   return {
     ...sums,
     recordErrorRate: errorRateOf(recent),
     batchSizeAvg: ratio(recent.batchBytes, recent.batches),
     lossRatio: {
       producer: ratio(sums.localErrorTotal, sums.recordSendTotal),
-      barrier: ratio(suspectedLost, confirmed + acked + suspectedLost),
+      barrier: ratio(suspectedLost, confirmed + acked + deadLettered + suspectedLost),
       broker: brokerLossOf(sums.logEndOffsets),
     },
   }

@@ -1,12 +1,13 @@
 import type { StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
-import { Accumulator } from './accumulator.ts'
+import { Accumulator, type RecordStamp } from './accumulator.ts'
 import { AtLeastOnceSender } from './at-least-once-sender.ts'
 import { AtMostOnceSender, type SenderOptions } from './at-most-once-sender.ts'
 import { AuditStamp } from './audit-stamp.ts'
 import type { BatchBuffers } from './batch-buffers.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
+import { DeadLetters, type DeadLettersOptions } from './dead-letters.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import {
@@ -38,7 +39,7 @@ export class StreamProducer implements Producer {
   readonly #telemetry: ProducerTelemetry
   readonly #recentBatches = new RollingSum(30)
   readonly #recentBatchBytes = new RollingSum(30)
-  readonly #lossLog: LossLog
+  readonly #lossLog: LossLog | null
   readonly #tendTimer: NodeJS.Timeout
   #topic: TopicState
   #everKnown = false
@@ -49,7 +50,8 @@ export class StreamProducer implements Producer {
   #fullSinceMs: number | null = null
   maxRecordBytes: number
   readonly headerBytes: number
-  readonly #stamp: AuditStamp | null
+  readonly #stamp: RecordStamp | null
+  readonly #deadLetters: DeadLetters | null
 
   constructor(options: StreamProducerOptions) {
     const { stream, metadata, transport, logger, buffers } = options
@@ -59,7 +61,7 @@ export class StreamProducer implements Producer {
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
-    this.#stamp = stream.audit ? new AuditStamp() : null
+    this.#stamp = options.stamp ?? (stream.audit ? new AuditStamp() : null)
     this.headerBytes = this.#stamp?.headerBytes ?? 0
     this.#accumulator = new Accumulator({
       config,
@@ -89,16 +91,14 @@ export class StreamProducer implements Producer {
       onForbidden: () => {
         this.#forbiddenUntilMs = performance.now() + forbiddenForMs
       },
-      onRefused: (batch, { reason, mayBeStored }) => {
-        if (mayBeStored) this.#account.settle(batch, 'suspected_lost')
-        else this.#account.settle(batch, 'dropped', reason)
-      },
+      onRefused: (batch, refusal) => this.#deadLetters?.take(batch, refusal),
     }
+    this.#deadLetters = stream.delivery === 'at-least-once' ? this.#openDeadLetters(options) : null
     this.#sender =
       stream.delivery === 'at-most-once'
         ? new AtMostOnceSender(senderOptions)
         : new AtLeastOnceSender(senderOptions)
-    this.#lossLog = new LossLog(stream.name, this.#account, logger)
+    this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
     this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
   }
 
@@ -168,6 +168,7 @@ export class StreamProducer implements Producer {
       sent: account.sent,
       suspectedLost: account.suspectedLost,
       acked: account.acked,
+      deadLettered: account.deadLettered,
       dropped: { ...account.dropped },
       recordSendTotal: account.recordSendTotal,
       recordErrorTotal: account.recordErrorTotal,
@@ -213,6 +214,7 @@ export class StreamProducer implements Producer {
     clearInterval(this.#tendTimer)
     this.#sender.stop()
     for (const batch of this.#accumulator.takeAll()) this.#account.settle(batch, 'dropped', 'shutdown')
+    this.#deadLetters?.stop()
   }
 
   readonly #schedulePump = (): void => {
@@ -277,9 +279,24 @@ export class StreamProducer implements Producer {
     }
     this.#fewerPartitionsSinceMs ??= performance.now()
     if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
-    for (const batch of this.#accumulator.shrink(count))
-      this.#account.settle(batch, 'dropped', 'unknown_topic')
+    for (const batch of this.#accumulator.shrink(count)) {
+      if (this.#deadLetters === null) this.#account.settle(batch, 'dropped', 'unknown_topic')
+      else this.#deadLetters.take(batch, { reason: 'unknown_topic', errorCode: null, mayBeStored: false })
+    }
     this.#schedulePump()
+  }
+
+  #openDeadLetters({ stream, logger, deadLetters }: StreamProducerOptions): DeadLetters {
+    return new DeadLetters({
+      stream: stream.name,
+      topic: stream.topic,
+      account: this.#account,
+      producer: deadLetters?.producer ?? null,
+      stamp: deadLetters?.stamp ?? null,
+      file: deadLetters?.file ?? null,
+      logger,
+      onEnd: this.#schedulePump,
+    })
   }
 
   #tend(): void {
@@ -288,7 +305,8 @@ export class StreamProducer implements Producer {
       this.#account.settle(batch, 'dropped', 'expired')
     }
     this.#sender.tend(nowMs)
-    this.#lossLog.tend(nowMs)
+    this.#lossLog?.tend(nowMs)
+    this.#deadLetters?.tend(nowMs)
     this.#schedulePump()
   }
 }
@@ -301,6 +319,12 @@ export interface StreamProducerOptions {
   readonly telemetry: ProducerTelemetry
   readonly buffers: BatchBuffers
   readonly logger: Logger
+  /** Gives records headers, in the place of what the stream's configuration says. */
+  readonly stamp?: RecordStamp
+  /** Where refused records go; left out: nowhere. */
+  readonly deadLetters?: Pick<DeadLettersOptions, 'producer' | 'stamp' | 'file'>
+  /** Others tell what became of its records. */
+  readonly isForDeadLetters?: boolean
 }
 
 const tendIntervalMs = 1_000

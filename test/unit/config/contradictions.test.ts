@@ -64,6 +64,18 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /lower linger\.ms/,
   ],
   [
+    'dead letters of an at-most-once stream',
+    '{ delivery: at-most-once, deadLetterTopic: letters }',
+    'deadLetterTopic',
+    /at-least-once/,
+  ],
+  [
+    'dead letters among the events of the stream',
+    '{ delivery: at-least-once, topic: events, deadLetterTopic: events }',
+    'deadLetterTopic',
+    /topic of their own/,
+  ],
+  [
     'confirm with acks=all',
     '{ delivery: at-most-once, confirm: on, producer: { acks: all } }',
     'confirm',

@@ -43,6 +43,7 @@ describe('without a file', () => {
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
+        deadLetterTopic: null,
         producer: realtime,
       },
       {
@@ -54,6 +55,7 @@ describe('without a file', () => {
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
+        deadLetterTopic: null,
         producer: critical,
       },
     ])

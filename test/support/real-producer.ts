@@ -1,0 +1,69 @@
+import { onTestFinished } from 'vitest'
+import type { ProducerConfig } from '../../src/config/config.ts'
+import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
+import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import { KafkajsTransport } from '../../src/kafka/producer/transport.ts'
+import { FaultyTransport } from './faulty-transport.ts'
+import { testConfig } from './gateway.ts'
+import { LogKeeper, noTelemetry, streamConfig } from './producer-fixture.ts'
+
+/** The producer of one at-least-once stream on a real broker, through a transport that a test can spoil. */
+export interface RealProducer {
+  readonly producer: StreamProducer
+  readonly transport: FaultyTransport
+  readonly logs: LogKeeper
+  /** Waits until every record has its outcome. */
+  settled(): Promise<void>
+}
+
+/** Starts it and waits until it takes records; it ends with the test. */
+export async function startProducer(
+  brokers: readonly string[],
+  topic: string,
+  overrides: Partial<ProducerConfig> = {},
+): Promise<RealProducer> {
+  const logs = new LogKeeper()
+  const { kafka } = testConfig({ brokers, streams: [] })
+  const transport = new FaultyTransport(new KafkajsTransport(kafka, logs))
+  const bootstrap = brokers.map((broker) => {
+    const [host = '', port = ''] = broker.split(':')
+    return { host, port: Number(port) }
+  })
+  const metadata = new ClusterMetadata({
+    transport,
+    bootstrap,
+    topics: [topic],
+    maxAgeMs: 1_000,
+    logger: logs,
+  })
+  const producer = new StreamProducer({
+    stream: streamConfig(topic, 'at-least-once', overrides),
+    metadata,
+    transport,
+    telemetry: noTelemetry,
+    buffers: new BatchBuffers(1 << 20),
+    logger: logs,
+  })
+  onTestFinished(() => {
+    producer.abort()
+    metadata.stop()
+  })
+  metadata.start()
+  await until(() => producer.admission === 'open' && producer.stats.connected)
+  return {
+    producer,
+    transport,
+    logs,
+    settled: async () => await until(() => producer.stats.buffered + producer.stats.inFlight === 0),
+  }
+}
+
+/** Looks again and again until something is the case; fails after a minute. */
+export async function until(condition: () => boolean, limitMs = 60_000): Promise<void> {
+  const giveUpAtMs = performance.now() + limitMs
+  while (!condition()) {
+    if (performance.now() > giveUpAtMs) throw new Error(`not so after ${limitMs} ms: ${condition.toString()}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
