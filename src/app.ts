@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from './config/config.ts'
 import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
@@ -73,8 +74,10 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const ofProcess = scope === 'all' ? await collectProcessMetrics() : null
       return { account: metrics.account(), readiness: readiness(), process: ofProcess }
     },
-    async start() {
+    async start(findKafkaMs = 0) {
       producers.start()
+      const deadlineMs = performance.now() + findKafkaMs
+      while (!readiness().ready && performance.now() < deadlineMs) await pause(20)
       await server.listen({ host: config.http.host, port: config.http.port })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
@@ -104,8 +107,11 @@ export interface Gateway {
   readonly stats: readonly ProducerStats[]
   /** What a group is told of this gateway. */
   report(scope: ViewScope): Promise<WorkerReport>
-  /** Listens, and looks for Kafka in the background: that Kafka is away does not keep a gateway from starting. */
-  start(): Promise<void>
+  /**
+   * Listens, and looks for Kafka in the background: that Kafka is away does not keep a gateway from starting.
+   * @param findKafkaMs how long to look for Kafka before that; 0 unless given.
+   */
+  start(findKafkaMs?: number): Promise<void>
   /**
    * Is not ready from now on, answers what is under way, and drains, all within `shutdownTimeoutMs`.
    * @returns whether every accepted record was sent and confirmed.

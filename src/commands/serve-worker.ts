@@ -13,7 +13,7 @@ import { describeListenError, logEnd } from './serve-log.ts'
 export async function serveAsWorker(): Promise<number> {
   process.on('SIGTERM', ignore).on('SIGINT', ignore)
   const link: PrimaryLink = new PrimaryLink(async (scope) => await gateway.report(scope))
-  const { worker, config } = await link.started
+  const { worker, again, config } = await link.started
   const logger = createLogger(config, worker)
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
@@ -22,7 +22,7 @@ export async function serveAsWorker(): Promise<number> {
   const report = async () =>
     await link.send({ type: 'report', request: null, report: await gateway.report('account') })
   try {
-    await gateway.start()
+    await gateway.start(again ? findKafkaMs : 0)
   } catch (error) {
     gateway.abort()
     await link.send({ type: 'failed', message: describeListenError(error, config) })
@@ -61,3 +61,5 @@ async function drain(
 function ignore(): void {}
 
 const reportEveryMs = 1_000
+/** Until a worker that was started again has found Kafka, the others take the connections. */
+const findKafkaMs = 2_000

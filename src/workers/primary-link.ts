@@ -7,7 +7,7 @@ import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from '.
 /** A worker's end of the channel to its primary. */
 export class PrimaryLink {
   /** What this worker is. */
-  readonly started: Promise<{ worker: number; config: Config }>
+  readonly started: Promise<{ worker: number; again: boolean; config: Config }>
   /** Why to drain: it was told to, or the primary is gone. */
   readonly drain: Promise<'told' | 'orphaned'>
   readonly abort: Promise<void>
@@ -125,7 +125,7 @@ export class PrimaryLink {
 }
 
 interface Listeners {
-  start: (start: { worker: number; config: Config }) => void
+  start: (start: { worker: number; again: boolean; config: Config }) => void
   drain: (why: 'told' | 'orphaned') => void
   abort: () => void
 }

@@ -97,9 +97,9 @@ export class WorkerGroup {
 
   #fork(worker: number): void {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
-    const member = new Member(worker, shareOf(this.#config, { createTopics }), (message) =>
-      this.#take(member, message),
-    )
+    const config = shareOf(this.#config, { createTopics })
+    const again = this.#phase === 'running'
+    const member = new Member({ number: worker, again, config }, (message) => this.#take(member, message))
     this.#members.set(worker, member)
     void member.ended.then((end) => this.#ended(member, end))
   }
