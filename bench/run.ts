@@ -5,6 +5,7 @@ import { benchIdle } from './idle-bench.ts'
 import { benchIngest } from './ingest-bench.ts'
 import { benchMicro } from './micro-bench.ts'
 import { keep } from './report.ts'
+import { benchWorkers } from './workers-bench.ts'
 
 /** `npm run bench [-- NAME …]`: runs the benches of the given names, or all, against a Kafka of its own, and keeps the results. */
 const benches = {
@@ -27,6 +28,11 @@ const benches = {
         landed,
       })),
     )
+  },
+  workers: async () => {
+    const rows = await benchWorkers(await kafka(), { rounds: 5, seconds: 4 })
+    keep('workers', { environment: describeEnvironment('npm run bench -- workers'), rows })
+    console.table(rows)
   },
   idle: async () => {
     const shareOfCore = await benchIdle(await kafka(), 20)

@@ -7,7 +7,7 @@ import { createServer, type AddressInfo } from 'node:net'
 export interface ServerProcess {
   readonly url: string
   readonly pid: number
-  /** CPU time it used since it started, user and system, in microseconds (`/proc/<pid>/stat`: Linux only). */
+  /** CPU time it and its workers used since they started, user and system, in microseconds (`/proc`: Linux only). */
   cpuMicros(): number
   /** Asks it to stop and waits. */
   stop(): Promise<void>
@@ -28,13 +28,18 @@ export async function startServer(
   return {
     url,
     pid: child.pid!,
-    cpuMicros: () => cpuMicrosOf(child.pid!),
+    cpuMicros: () => [child.pid!, ...childrenOf(child.pid!)].reduce((sum, pid) => sum + cpuMicrosOf(pid), 0),
     async stop() {
       const gone = once(child, 'exit')
       child.kill('SIGTERM')
       await gone
     },
   }
+}
+
+function childrenOf(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+  return children.split(' ').filter(Boolean).map(Number)
 }
 
 function cpuMicrosOf(pid: number): number {
