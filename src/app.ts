@@ -5,7 +5,6 @@ import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producer/producers.ts'
 import { Metrics } from './metrics/metrics.ts'
 import { writeSnapshot } from './metrics/metrics-snapshot.ts'
-import { collectProcessMetrics } from './metrics/process-metrics.ts'
 import { readinessOf } from './readiness.ts'
 import { registerApiDocs } from './routes/api-docs.ts'
 import { registerLivePage } from './routes/live-page.ts'
@@ -70,8 +69,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     get stats() {
       return producers.stats
     },
-    async report(scope) {
-      const ofProcess = scope === 'all' ? await collectProcessMetrics() : null
+    report(ofProcess = null) {
       return { account: metrics.account(), readiness: readiness(), process: ofProcess }
     },
     async start(findKafkaMs = 0) {
@@ -105,8 +103,8 @@ export interface Gateway {
   readonly adminServer: FastifyInstance | null
   /** Every stream's account, at this moment. */
   readonly stats: readonly ProducerStats[]
-  /** What a group is told of this gateway. */
-  report(scope: ViewScope): Promise<WorkerReport>
+  /** What a group is told of this gateway, at this moment. `ofProcess`: the metrics of the process, where they are asked for. */
+  report(ofProcess?: WorkerReport['process']): WorkerReport
   /**
    * Listens, and looks for Kafka in the background: that Kafka is away does not keep a gateway from starting.
    * @param findKafkaMs how long to look for Kafka before that; 0 unless given.

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { buildGateway, type Gateway } from '../app.ts'
+import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { lossesOf } from './account-log.ts'
 import { createLogger } from './process-log.ts'
@@ -12,15 +13,18 @@ import { describeListenError, logEnd } from './serve-log.ts'
  */
 export async function serveAsWorker(): Promise<number> {
   process.on('SIGTERM', ignore).on('SIGINT', ignore)
-  const link: PrimaryLink = new PrimaryLink(async (scope) => await gateway.report(scope))
+  const link: PrimaryLink = new PrimaryLink(async (scope) =>
+    gateway.report(scope === 'all' ? await collectProcessMetrics() : null),
+  )
   const { worker, again, config } = await link.started
   const logger = createLogger(config, worker)
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
     countRequest: async (address) => await link.countRequest(address),
   })
-  const report = async () =>
-    await link.send({ type: 'report', request: null, report: await gateway.report('account') })
+  const report = async () => await link.send({ type: 'report', request: null, report: gateway.report() })
+  // Of a worker that throws, unlike one that is killed, nothing remains unknown.
+  process.on('uncaughtExceptionMonitor', () => void report())
   try {
     await gateway.start(again ? findKafkaMs : 0)
   } catch (error) {
@@ -52,7 +56,7 @@ async function drain(
   const end = await Promise.race([gateway.stop(), link.abort.then(() => 'aborted' as const)])
   if (end === 'aborted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
-  await link.send({ type: 'ended', report: await gateway.report('account'), lost })
+  await link.send({ type: 'ended', report: gateway.report(), lost })
   // Where there is a primary, the account is its to log.
   if (orphaned) return logEnd({ stats: gateway.stats, lost, interrupted: false }, logger)
   return lost === 0 ? 0 : 1

@@ -209,6 +209,22 @@ test('a worker that is killed is started again, and no counter goes back', async
   expect(landed).toBeLessThanOrEqual(accepted)
 })
 
+test('of a worker that throws every record is accounted for', async () => {
+  const bug = `process.on('SIGUSR2', () => { throw new Error('a bug') })`
+  const [gateway] = await serveWorkers(inject('kafkaBroker'), {
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(bug)}`,
+  })
+  let turns = 0
+  expect(await sendEvents(gateway, { connections: 8, events: 20, takeTurn: () => turns++ < 80 })).toBe(1_600)
+  process.kill(pidsOf(gateway).get(2)!, 'SIGUSR2')
+  const ended = await gateway.logged('a worker ended by itself')
+  const families = await scrape(gateway)
+  expect(valueOf(families, 'chute_records_accepted_total')).toBe(1_600)
+  expect(ended).toMatchObject({ worker: 2, account: { s: { buffered: 0, inFlight: 0 } } })
+  gateway.signal('SIGTERM')
+  expect(await gateway.ended()).toBe(0)
+})
+
 test('Ctrl-C, which every process of the group gets, drains once', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'))
   let turns = 0
