@@ -1,4 +1,7 @@
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { dropReasons } from '../../../src/kafka/producer/outcome.ts'
+import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import type { MergeableFamily } from '../../../src/metrics/exposition.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { GroupAccount } from '../../../src/workers/group-account.ts'
@@ -77,4 +80,47 @@ test('the counters of a process that has ended stay, its memory does not', () =>
   expect(processesOf(account)).toEqual({ cpu_total: 51, memory: 110 })
   account.retire(2)
   expect(processesOf(account)).toEqual({ cpu_total: 51, memory: 60 })
+})
+
+test('whatever workers report and whenever they end, no counter goes back and the account closes', () => {
+  const step = fc.record({
+    worker: fc.integer({ min: 1, max: 3 }),
+    accepted: fc.nat(9),
+    settled: fc.nat(9),
+    ends: fc.boolean(),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const account = new GroupAccount()
+      const workers = new Map<number, { accepted: number; pending: number }>()
+      let before = { accepted: 0, confirmed: 0, suspectedLost: 0, edge: 0 }
+      for (const { worker, accepted, settled, ends } of steps) {
+        const known = workers.get(worker) ?? { accepted: 0, pending: 0 }
+        known.accepted += accepted
+        known.pending = Math.max(0, known.pending + accepted - settled)
+        workers.set(worker, known)
+        account.heard(worker, report(known.accepted, known.pending))
+        if (ends) {
+          account.retire(worker)
+          workers.delete(worker)
+        }
+        const { edge, streams } = account.sum()!
+        const [stream] = streams as [ProducerStats]
+        const dropped = dropReasons.reduce((sum, reason) => sum + stream.dropped[reason], 0)
+        expect(stream.accepted).toBe(
+          stream.buffered + stream.inFlight + stream.confirmed + stream.suspectedLost + dropped,
+        )
+        expect(edge.accepted.http).toBe(stream.accepted)
+        const now = {
+          accepted: stream.accepted,
+          confirmed: stream.confirmed,
+          suspectedLost: stream.suspectedLost,
+          edge: edge.accepted.http,
+        }
+        for (const [name, count] of Object.entries(now))
+          expect(count).toBeGreaterThanOrEqual(before[name as keyof typeof before])
+        before = now
+      }
+    }),
+  )
 })
