@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { Metrics } from '../../../src/metrics/metrics.ts'
@@ -16,6 +17,18 @@ async function exposedNames(): Promise<Set<string>> {
   const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
   return new Set([...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name)))
 }
+
+/** https://prometheus.io/docs/prometheus/latest/command-line/promtool/ */
+const hasPromtool = spawnSync('promtool', ['--version']).status === 0
+
+test.skipIf(!hasPromtool)('the rules and alerts pass their own tests', () => {
+  const { status, stdout, stderr } = spawnSync(
+    'promtool',
+    ['test', 'rules', 'deploy/prometheus/chute.test.yml'],
+    { encoding: 'utf8' },
+  )
+  expect({ status, said: stdout + stderr }).toMatchObject({ status: 0 })
+})
 
 test.each(['deploy/prometheus/rules/chute.yml', 'deploy/grafana/dashboards/chute.json'])(
   'every metric that %s names is exposed',
