@@ -103,7 +103,7 @@ export class AtLeastOnceSender implements Sender {
       if (flight.partition >= accumulator.partitionCount) this.#refuse(flight, 'unknown_topic', null)
       else if (nowMs - createdAtMs >= stream.producer.deliveryTimeoutMs) this.#giveUpAll(flight, 'expired')
     }
-    this.#sessions.renewExpiring((connection) =>
+    this.#sessions.tend(nowMs, (connection) =>
       this.#flights.some((flight) => flight.connection === connection),
     )
   }

@@ -78,8 +78,9 @@ export class AtMostOnceLink {
     return this.#confirmation?.hasPending === true || this.#unflushed.length > 0 || this.#unanswered.size > 0
   }
 
-  /** Sets which partitions the broker leads; those that are new here are looked at before anything is written to them. */
+  /** Metadata was looked at: sets which partitions the broker leads; those that are new here are looked at before anything is written to them. */
   assign(partitions: readonly number[]): void {
+    this.#session.follow()
     this.#online.assign(partitions)
   }
 
@@ -121,6 +122,7 @@ export class AtMostOnceLink {
    */
   tend(nowMs: number): void {
     this.#confirmation?.tend(nowMs)
+    this.#session.tend(nowMs)
     const { connection } = this.#session
     if (connection === null) return
     if (!connection.isExpiring) this.#online.look()

@@ -1,15 +1,20 @@
 import { CircuitBreaker } from './circuit-breaker.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
+import { encodeMetadata } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 
 /**
  * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
- * is up and when it is down, and tries again with growing pauses until it is stopped.
+ * is up and when it is down, and tries again with growing pauses until it is stopped. A connection with nothing to do is kept
+ * alive: brokers end idle ones after ten minutes, what is between them and us often sooner, and that would look like an outage.
  */
 export class BrokerSession {
   readonly #options: BrokerSessionOptions
   readonly #breaker = new CircuitBreaker()
   #connection: BrokerConnection | null = null
+  /** Where the connection leads. */
+  #address: BrokerAddress | null = null
+  #spokeAtMs = 0
   #timer: NodeJS.Timeout | null = null
   #connecting = false
   #stopped = false
@@ -32,6 +37,22 @@ export class BrokerSession {
   /** The broker did something useful: only then is the breaker closed, so that accepting connections is not enough. */
   succeeded(): void {
     this.#breaker.succeeded()
+  }
+
+  /** Is called now and then: asks for something small, once a minute. */
+  tend(nowMs: number): void {
+    const connection = this.#connection
+    if (connection === null || nowMs - this.#spokeAtMs < keepAliveMs) return
+    this.#spokeAtMs = nowMs
+    connection.call(encodeMetadata([]), ignore, (error) => connection.destroy(error))
+  }
+
+  /** The broker may have another address now: then the connection leads to another broker, or to none. */
+  follow(): void {
+    const address = this.#options.address()
+    if (this.#connection === null || address === null) return
+    if (address.host !== this.#address?.host || address.port !== this.#address.port)
+      this.fail(new Error(`the broker moved to ${address.host}:${address.port}`))
   }
 
   /** Ends the connection because of `cause` and tries again later. */
@@ -63,6 +84,8 @@ export class BrokerSession {
         return
       }
       this.#connection = connection
+      this.#address = address
+      this.#spokeAtMs = performance.now()
       connection.onClose((cause) => this.#down(cause))
       if (connection.isOpen) this.#options.onUp(connection)
     } catch (error) {
@@ -94,3 +117,8 @@ export interface BrokerSessionOptions {
   /** The connection is gone, or could not be made. */
   readonly onDown: (cause: Error) => void
 }
+
+function ignore(): void {}
+
+/** Half of what the shortest-lived load balancers give an idle connection. */
+const keepAliveMs = 60_000

@@ -37,9 +37,10 @@ export class LeaderSessions {
     for (const session of this.#byNode.values()) if (session.connection === connection) session.succeeded()
   }
 
-  /** Ends connections that would have to authenticate again (KIP-368) and carry nothing. */
-  renewExpiring(isBusy: (connection: BrokerConnection) => boolean): void {
+  /** Is called every second. Ends connections that would have to authenticate again (KIP-368) and carry nothing. */
+  tend(nowMs: number, isBusy: (connection: BrokerConnection) => boolean): void {
     for (const session of this.#byNode.values()) {
+      session.tend(nowMs)
       const { connection } = session
       if (connection?.isExpiring === true && !isBusy(connection))
         session.fail(new Error('the SASL session expires'))
@@ -61,6 +62,7 @@ export class LeaderSessions {
       session.stop(new Error('the broker left the cluster'))
       this.#byNode.delete(nodeId)
     }
+    for (const session of this.#byNode.values()) session.follow()
     for (const nodeId of leaders)
       if (!this.#byNode.has(nodeId)) this.#byNode.set(nodeId, this.#session(nodeId))
     onWritable()
