@@ -1,12 +1,17 @@
 import type { Account } from './account.ts'
 import type { Logger } from './producer.ts'
 
-/** Tells an operator once that a broker is gone and once that it is back, with what that did to the stream. */
+/**
+ * Tells an operator once that a broker is gone and once that it is back, with what that did to the stream. Of a broker that
+ * comes and goes, one such pair is told every 10 s at the most; an outage that lasts is told in any case.
+ */
 export class OutageLog {
   readonly #stream: string
   readonly #logger: Logger
   readonly #account: () => Account
   readonly #outages = new Map<number, Outage>()
+  /** When it was last told of a node that it is gone. */
+  readonly #toldAtMs = new Map<number, number>()
 
   constructor(stream: string, logger: Logger, account: () => Account) {
     this.#stream = stream
@@ -14,19 +19,20 @@ export class OutageLog {
     this.#account = account
   }
 
-  /** A connection ended or could not be made. Only the first time of an outage is told. */
+  /** A connection ended or could not be made. */
   down(nodeId: number, cause: Error, suspectedRecords: number): void {
-    const outage = this.#outages.get(nodeId)
-    if (outage !== undefined) {
-      outage.suspectedRecords += suspectedRecords
-      return
-    }
-    this.#outages.set(nodeId, { sinceMs: performance.now(), suspectedRecords })
+    const nowMs = performance.now()
+    const outage = this.#outages.get(nodeId) ?? { sinceMs: nowMs, suspectedRecords: 0, isTold: false }
+    this.#outages.set(nodeId, outage)
+    outage.suspectedRecords += suspectedRecords
+    if (outage.isTold || nowMs - (this.#toldAtMs.get(nodeId) ?? -Infinity) < quietMs) return
+    outage.isTold = true
+    this.#toldAtMs.set(nodeId, nowMs)
     const fields = {
       stream: this.#stream,
       broker: nodeId,
       cause: cause.message,
-      suspectedLost: suspectedRecords,
+      suspectedLost: outage.suspectedRecords,
     }
     this.#logger.warn(fields, 'broker is away; records wait in the buffer')
   }
@@ -34,8 +40,8 @@ export class OutageLog {
   /** A connection is open again. */
   up(nodeId: number): void {
     const outage = this.#outages.get(nodeId)
-    if (outage === undefined) return
     this.#outages.delete(nodeId)
+    if (outage?.isTold !== true) return
     const { buffered } = this.#account()
     const awayMs = Math.round(performance.now() - outage.sinceMs)
     this.#logger.info(
@@ -48,4 +54,7 @@ export class OutageLog {
 interface Outage {
   readonly sinceMs: number
   suspectedRecords: number
+  isTold: boolean
 }
+
+const quietMs = 10_000
