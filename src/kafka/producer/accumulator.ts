@@ -235,7 +235,7 @@ export class Accumulator {
     const surplus = batch.chargedBytes - batch.sizeBytes
     if (surplus <= 0) return
     batch.chargedBytes -= surplus
-    this.#memory.release(surplus)
+    this.#memory.unreserve(surplus)
   }
 
   #switchStickyPartition(): void {

@@ -9,6 +9,7 @@ export class BufferMemory {
   #usedBytes = 0
   readonly #drained = new RollingSum(drainWindowSeconds)
   #waiters: Waiter[] = []
+  #waitingBytes = 0
 
   constructor(totalBytes: number) {
     this.totalBytes = totalBytes
@@ -31,32 +32,40 @@ export class BufferMemory {
 
   /**
    * As {@link reserve}, but waits its turn (`max.block.ms`; as Kafka's `BufferPool.allocate`, first come, first served).
-   * @returns false when the time ran out, and at once for more than there will ever be: nobody has to wait behind that.
+   * @returns false when the time ran out; and at once for more than there will ever be, since nobody has to wait behind that,
+   * and where those who wait already hold as much again as the buffer: requests that wait are memory, too.
    */
   async reserveOrWait(sizeBytes: number, maxBlockMs: number): Promise<boolean> {
     if (this.reserve(sizeBytes)) return true
-    if (sizeBytes > this.totalBytes) return false
+    if (this.#waitingBytes + sizeBytes > this.totalBytes) return false
+    this.#waitingBytes += sizeBytes
     return await new Promise<boolean>((resolve) => {
       const waiter: Waiter = { sizeBytes, resolve, timer: setTimeout(() => this.#giveUp(waiter), maxBlockMs) }
       this.#waiters.push(waiter)
     })
   }
 
-  /** Gives room back. */
+  /** Gives back the room of records that have their outcome. */
   release(sizeBytes: number): void {
     if (sizeBytes === 0) return
-    this.#usedBytes -= sizeBytes
     this.#drained.add(sizeBytes)
+    this.unreserve(sizeBytes)
+  }
+
+  /** Gives back room that turned out not to be needed: nothing has drained. */
+  unreserve(sizeBytes: number): void {
+    this.#usedBytes -= sizeBytes
     if (this.#waiters.length > 0) this.#serveWaiters()
   }
 
-  /** Bytes that came free a second, lately. */
+  /** Bytes that outcomes set free a second, lately. */
   get drainBytesPerSecond(): number {
     return this.#drained.sum() / drainWindowSeconds
   }
 
   /** Sends everybody away who waits for room: the producer is closing. */
   close(): void {
+    this.#waitingBytes = 0
     for (const waiter of this.#waiters.splice(0)) {
       clearTimeout(waiter.timer)
       waiter.resolve(false)
@@ -68,6 +77,7 @@ export class BufferMemory {
     while (next !== undefined && this.#usedBytes + next.sizeBytes <= this.totalBytes) {
       this.#waiters.shift()
       clearTimeout(next.timer)
+      this.#waitingBytes -= next.sizeBytes
       this.#usedBytes += next.sizeBytes
       next.resolve(true)
       next = this.#waiters[0]
@@ -76,6 +86,7 @@ export class BufferMemory {
 
   #giveUp(waiter: Waiter): void {
     this.#waiters = this.#waiters.filter((other) => other !== waiter)
+    this.#waitingBytes -= waiter.sizeBytes
     waiter.resolve(false)
     this.#serveWaiters()
   }

@@ -48,6 +48,8 @@ export class StreamProducer implements Producer {
   #forbiddenUntilMs = 0
   #fewerPartitionsSinceMs: number | null = null
   #fullSinceMs: number | null = null
+  /** Size of the last request, if there was no room for it. */
+  #refusedBytes = 0
   maxRecordBytes: number
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
@@ -115,15 +117,17 @@ export class StreamProducer implements Producer {
   reserve(sizeBytes: number): boolean {
     if (this.#memory.reserve(sizeBytes)) {
       this.#fullSinceMs = null
+      this.#refusedBytes = 0
       return true
     }
     this.#fullSinceMs ??= performance.now()
+    this.#refusedBytes = sizeBytes
     return false
   }
 
   /** @inheritdoc */
   unreserve(sizeBytes: number): void {
-    this.#memory.release(sizeBytes)
+    this.#memory.unreserve(sizeBytes)
   }
 
   /** @inheritdoc */
@@ -188,9 +192,9 @@ export class StreamProducer implements Producer {
     })
   }
 
-  /** The buffer has no room for a request of ordinary size and nothing drains it: readiness goes by this. */
+  /** The buffer has no room for a request as the last one was, and nothing drains it: readiness goes by this. */
   get isFullAndStuck(): boolean {
-    return this.#fullSinceMs !== null && !this.#sender.isConnected
+    return this.#refusedBytes > this.#memory.availableBytes && !this.#sender.isConnected
   }
 
   /**

@@ -51,6 +51,22 @@ describe('reserveOrWait', () => {
     expect(memory.reserve(100)).toBe(true)
   })
 
+  test('those who wait hold no more than the buffer does', async () => {
+    const memory = new BufferMemory(100)
+    memory.reserve(100)
+    const first = memory.reserveOrWait(70, 1_000)
+    expect(await memory.reserveOrWait(31, 1_000)).toBe(false)
+    const second = memory.reserveOrWait(30, 1_000)
+    memory.release(100)
+    expect(await Promise.all([first, second])).toEqual([true, true])
+    const third = memory.reserveOrWait(100, 10)
+    await pass(10)
+    expect(await third).toBe(false)
+    const fourth = memory.reserveOrWait(100, 1_000)
+    memory.release(100)
+    expect(await fourth).toBe(true)
+  })
+
   test('close sends everybody away', async () => {
     const memory = new BufferMemory(10)
     memory.reserve(10)
@@ -127,7 +143,9 @@ test('any order of reserving, waiting and releasing agrees with the model', asyn
         expect(memory.reserve(size)).toBe(model.reserve(size))
       } else if (kind === 'wait') {
         void memory.reserveOrWait(size, 50).then((granted) => outcomes.set(id, granted))
+        const waiting = model.waiters.reduce((sum, waiter) => sum + waiter.size, 0)
         if (model.reserve(size)) model.outcomes.set(id, true)
+        else if (waiting + size > 100) model.outcomes.set(id, false)
         else model.waiters.push({ id, size, untilMs: performance.now() + 50 })
       } else if (kind === 'release') {
         const released = Math.min(size, model.used)
@@ -147,4 +165,13 @@ test('any order of reserving, waiting and releasing agrees with the model', asyn
     memory.close()
   })
   await fc.assert(property, { numRuns: 100 })
+})
+
+test('room that was not needed has not drained', () => {
+  const memory = new BufferMemory(1_000)
+  memory.reserve(500)
+  memory.unreserve(400)
+  expect(memory).toMatchObject({ availableBytes: 900, drainBytesPerSecond: 0 })
+  memory.release(100)
+  expect(memory).toMatchObject({ availableBytes: 1_000, drainBytesPerSecond: 20 })
 })

@@ -278,6 +278,25 @@ describe('stats', () => {
     expect(lossRatio.broker).toBe((12 - stored) / 12)
   })
 
+  test('a buffer that was full once does not make the next outage one with a full buffer', async () => {
+    const cluster = clusterOf(1, 1)
+    const { producer } = await fixtureOf(cluster, [
+      'events',
+      'at-most-once',
+      { bufferMemoryBytes: 1_000 },
+    ]).start()
+    cluster.kill(1)
+    while (append(producer, 'x'.repeat(100)) !== null);
+    await pass(1_000)
+    expect(producer.isFullAndStuck).toBe(true)
+    cluster.restart(1)
+    await passUntil(() => producer.stats.bufferAvailableBytes === 1_000)
+    cluster.kill(1)
+    await pass(1_000)
+    expect(producer.stats.connected).toBe(false)
+    expect(producer.isFullAndStuck).toBe(false)
+  })
+
   test('retry-after grows with an outage, from 1 s to 60 s at most', async () => {
     const cluster = clusterOf(1, 1)
     const { producer } = await fixtureOf(cluster, [
