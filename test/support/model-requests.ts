@@ -159,9 +159,10 @@ function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelRea
   const writer = new ModelWriter().int32(0)
   writer.array(names, (name) => {
     const topic = cluster.topics.get(name)
-    writer.int16(topic === undefined ? 3 : 0).string(null)
+    const isTold = topic?.isDescribable === true
+    writer.int16(topic === undefined ? 3 : isTold ? 0 : 29).string(null)
     writer.int8(2).string(name)
-    writer.array(topic === undefined ? [] : [topic], ({ maxMessageBytes }) => {
+    writer.array(isTold ? [topic] : [], ({ maxMessageBytes }) => {
       writer.string('max.message.bytes').string(String(maxMessageBytes)).int8(0).int8(5)
       writer.int8(0).int32(0)
     })

@@ -14,6 +14,8 @@ export class ModelTopic {
   readonly partitions: ModelPartition[] = []
   maxMessageBytes = 1_048_588
   isForbidden = false
+  /** Its settings may be read (DESCRIBE_CONFIGS). */
+  isDescribable = true
 
   constructor(name: string) {
     this.name = name

@@ -26,6 +26,8 @@ export class ClusterMetadata {
   #timer: NodeJS.Timeout | null = null
   #lookedAtMs = -Infinity
   #limitsAtMs = -Infinity
+  /** Topics whose limit may not be read, as was logged. */
+  readonly #withoutLimit = new Set<string>()
   #looking = false
   #again = false
   #stopped = false
@@ -169,11 +171,16 @@ export class ClusterMetadata {
     const known = view.topics
       .filter((topic) => topic.errorCode === kafkaErrors.none)
       .map((topic) => topic.name)
-    const isNew = known.some((name) => this.topic(name).maxMessageBytes === null)
+    const isNew = known.some(
+      (name) => this.topic(name).maxMessageBytes === null && !this.#withoutLimit.has(name),
+    )
     if (known.length === 0 || (!isNew && performance.now() - this.#limitsAtMs < limitsMaxAgeMs))
       return new Map()
     this.#limitsAtMs = performance.now()
-    return decodeDescribeMaxMessageBytes(await this.#call(connection, encodeDescribeMaxMessageBytes(known)))
+    const answer = await this.#call(connection, encodeDescribeMaxMessageBytes(known))
+    const limits = decodeDescribeMaxMessageBytes(answer)
+    for (const topic of known) if (!limits.has(topic)) this.#logUnknownLimit(topic)
+    return limits
   }
 
   #apply(view: ClusterView, limits: Map<string, number>): void {
@@ -187,6 +194,14 @@ export class ClusterMetadata {
       if (status !== before.status) this.#logStatus(name, status, errorCode)
     }
     for (const listener of this.#listeners) listener()
+  }
+
+  /** Once a topic: without the right to DESCRIBE_CONFIGS, nothing here can tell what the broker would refuse. */
+  #logUnknownLimit(topic: string): void {
+    if (this.#withoutLimit.has(topic)) return
+    this.#withoutLimit.add(topic)
+    const remedy = 'permit DESCRIBE_CONFIGS, or set max.request.size to no more than the topic takes'
+    this.#options.logger.warn({ topic, remedy }, 'max.message.bytes of the topic cannot be read')
   }
 
   #logStatus(topic: string, status: TopicState['status'], errorCode: number): void {
@@ -237,7 +252,9 @@ function nextState(
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
   const leaders = Array.from({ length: partitions.length }, () => -1)
   for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
-  return { status: leaders.length === 0 ? before.status : 'known', leaders, maxMessageBytes }
+  // A broker that knows of the topic and not yet of its partitions: that is no news.
+  if (leaders.length === 0) return before
+  return { status: 'known', leaders, maxMessageBytes }
 }
 
 const stopCause = new Error('the gateway stopped')

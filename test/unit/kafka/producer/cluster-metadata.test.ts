@@ -58,6 +58,29 @@ test('a topic that is missing, and one that is forbidden, are told as such and l
   ])
 })
 
+test('a topic whose limit may not be read is taken as it is, and told of once', async () => {
+  const cluster = new ModelCluster([1])
+  cluster.createTopic('events', 1).isDescribable = false
+  follow(cluster, ['events']).start()
+  await pass(25_000)
+  expect(metadata.topic('events')).toEqual({ status: 'known', leaders: [1], maxMessageBytes: null })
+  expect(logs.lines.filter(({ level }) => level === 'warn')).toHaveLength(1)
+  expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(1)
+})
+
+test('a broker that knows a topic and none of its partitions changes nothing', async () => {
+  const cluster = new ModelCluster([1])
+  const topic = cluster.createTopic('events', 2)
+  follow(cluster, ['events']).start()
+  await pass(20)
+  const before = metadata.topic('events')
+  topic.partitions.length = 0
+  metadata.refresh()
+  await pass(500)
+  expect(looks(cluster)).toHaveLength(2)
+  expect(metadata.topic('events')).toEqual(before)
+})
+
 describe('it looks again', () => {
   test('every metadata.max.age.ms, and not more often', async () => {
     const cluster = new ModelCluster([1])
