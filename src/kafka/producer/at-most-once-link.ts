@@ -210,9 +210,11 @@ export class AtMostOnceLink {
 
   /** The broker said no; at most once, the batch is not sent again all the same. */
   #rejected(batch: RecordBatch, errorCode: number): void {
-    const { account, logger, topic, onStale, onForbidden } = this.#options
+    const { account, logger, topic, onStale, onTooLarge, onForbidden } = this.#options
+    const reason = dropReasonOf(errorCode)
     if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
-    else account.settle(batch, 'dropped', dropReasonOf(errorCode))
+    else account.settle(batch, 'dropped', reason)
+    if (reason === 'message_too_large') onTooLarge()
     const fields = {
       topic,
       partition: batch.partition,
@@ -274,6 +276,8 @@ export interface AtMostOnceLinkOptions {
   readonly onWritable: () => void
   /** The broker does not lead what it was thought to lead. */
   readonly onStale: () => void
+  /** The topic takes less than we think. */
+  readonly onTooLarge: () => void
   /** The credentials may not write to the topic. */
   readonly onForbidden: () => void
   readonly onUp: (link: AtMostOnceLink) => void

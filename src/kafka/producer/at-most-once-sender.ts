@@ -148,11 +148,13 @@ export class AtMostOnceSender implements Sender {
       onWritable,
       onForbidden,
       onStale: () => metadata.refresh(),
+      onTooLarge: () => metadata.refreshLimits(),
       onUp: () => this.#outageLog.up(nodeId),
       onDown: (_link, cause, suspectedRecords) => {
         if (this.#stopped) return
         this.#outageLog.down(nodeId, cause, suspectedRecords)
-        metadata.refresh()
+        // What ended it may have been a batch that the topic takes no more.
+        metadata.refreshLimits()
         onWritable()
       },
     })

@@ -276,6 +276,36 @@ describe('a connection that ends', () => {
   })
 })
 
+describe('a topic that takes less than before', () => {
+  /** Events of which every second is too large from now on, as far as they would be let in. */
+  async function mixed(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      const value = 'x'.repeat(i % 2 === 0 ? 10 : 1_500)
+      if (value.length <= producer.maxRecordBytes) append(producer, value)
+      await pass(10)
+    }
+  }
+
+  test('ends a connection once, and then nothing too large is taken', async () => {
+    await startTrusted({ lingerMs: 0 })
+    cluster.topics.get('events')!.maxMessageBytes = 1_000
+    const connects = cluster.connects.length
+    await mixed(500)
+    expect(producer.maxRecordBytes).toBeLessThan(1_000)
+    expect(cluster.connects.length - connects).toBe(1)
+    expect(producer.stats.suspectedLost).toBeLessThan(5)
+  })
+
+  test('that is known as soon as the broker says so by name', async () => {
+    await start({ lingerMs: 0 })
+    cluster.topics.get('events')!.maxMessageBytes = 1_000
+    append(producer, 'x'.repeat(1_500))
+    await pass(500)
+    expect(producer.stats.dropped.message_too_large).toBe(1)
+    expect(producer.maxRecordBytes).toBeLessThan(1_000)
+  })
+})
+
 describe('the broker refuses an acks=1 write', () => {
   test.each([
     [10, 'message_too_large'],
