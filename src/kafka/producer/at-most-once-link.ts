@@ -100,6 +100,11 @@ export class AtMostOnceLink {
     return this.#inFlight < maxInFlight && this.#confirmation?.isLate(nowMs) !== true
   }
 
+  /** The broker is away, or takes longer to answer than it should. */
+  isSilent(nowMs: number): boolean {
+    return this.#session.connection === null || this.#confirmation?.isLate(nowMs) === true
+  }
+
   /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
   write(batches: RecordBatch[]): void {
     const connection = this.#session.connection!

@@ -80,7 +80,11 @@ export class AtMostOnceSender implements Sender {
         isStale = true
         continue
       }
-      if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) continue
+      if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) {
+        // Another may lead by now; that this one is gone for good, nobody tells.
+        isStale ||= link.isSilent(nowMs)
+        continue
+      }
       this.#take(queue, link, groups, nowMs)
     }
     this.#firstQueue++

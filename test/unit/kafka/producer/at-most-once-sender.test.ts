@@ -424,6 +424,18 @@ describe('leaders', () => {
     await passUntil(() => producer.stats.confirmed === begun + 20, 1_000)
   })
 
+  test('that stand still are left as soon as another leads', async () => {
+    await startTrusted({ nodes: 2, partitions: 2 })
+    cluster.stop(2)
+    for (let i = 0; i < 20; i++) {
+      append(producer, `${i}`, keyFor(1, 2))
+      await pass(50)
+    }
+    expect(producer.stats.buffered).toBeGreaterThan(0)
+    cluster.moveLeader('events', 1, 1)
+    await passUntil(() => producer.stats.buffered === 0, 500)
+  })
+
   test('that die take along what the replicas did not have, and none of that was confirmed', async () => {
     await startTrusted({ nodes: 2 })
     cluster.replicationMs = 150
