@@ -14,11 +14,11 @@ export interface ReadRecord {
 
 registerCodecs()
 
-/** kafkajs's public client for tests: quiet, and patient with a broker that has just come back. */
+/** kafkajs's public client for tests: quiet, and patient with a broker that has just come back. `host:port`, by comma. */
 export function testClient(broker: string): Kafka {
   return new Kafka({
     clientId: 'test',
-    brokers: [broker],
+    brokers: broker.split(','),
     logLevel: logLevel.NOTHING,
     retry: { retries: 20 },
   })
@@ -36,39 +36,50 @@ export async function endOffsets(broker: string, topic: string): Promise<Map<num
   }
 }
 
+/** Reads a whole topic as {@link eachRecord} does, into memory. */
+export async function readTopic(broker: string, topic: string): Promise<ReadRecord[]> {
+  const records: ReadRecord[] = []
+  await eachRecord(broker, topic, (record) => records.push(record))
+  return records
+}
+
 /**
  * Reads a whole topic with kafkajs's consumer, which shares no code with what wrote it: every record up to where the
  * partitions end at the time of the call, in the order of each partition.
  */
-export async function readTopic(broker: string, topic: string): Promise<ReadRecord[]> {
+export async function eachRecord(
+  broker: string,
+  topic: string,
+  onRecord: (record: ReadRecord) => void,
+): Promise<void> {
   const ends = await endOffsets(broker, topic)
   const open = new Map([...ends].filter(([, end]) => end > 0))
-  const records: ReadRecord[] = []
-  if (open.size === 0) return records
+  if (open.size === 0) return
+  const next = new Map<number, number>()
   const consumer = testClient(broker).consumer({ groupId: `reader-${randomUUID()}`, maxWaitTimeInMs: 100 })
   await consumer.connect()
   try {
     await consumer.subscribe({ topic, fromBeginning: true })
     await new Promise<void>((resolve, reject) => {
       consumer.on('consumer.crash', ({ payload }) => {
-        if (!payload.restart) return reject(payload.error)
         // A broker that has just started loads its groups; the consumer comes back, and begins anew.
-        records.length = 0
-        for (const [partition, end] of ends) if (end > 0) open.set(partition, end)
+        if (!payload.restart) reject(payload.error)
       })
       const eachBatch = async ({ batch }: { batch: Batch }): Promise<void> => {
+        const { partition } = batch
         for (const { offset, key, value, timestamp } of batch.messages) {
-          if (Number(offset) >= (ends.get(batch.partition) ?? 0)) break
-          records.push({
-            partition: batch.partition,
+          if (Number(offset) >= (ends.get(partition) ?? 0)) break
+          if (Number(offset) < (next.get(partition) ?? 0)) continue
+          next.set(partition, Number(offset) + 1)
+          onRecord({
+            partition,
             offset: Number(offset),
             key: key?.toString() ?? null,
             value: value ?? Buffer.alloc(0),
             timestampMs: Number(timestamp),
           })
         }
-        if (Number(batch.lastOffset()) + 1 >= (open.get(batch.partition) ?? Infinity))
-          open.delete(batch.partition)
+        if (Number(batch.lastOffset()) + 1 >= (open.get(partition) ?? Infinity)) open.delete(partition)
         if (open.size === 0) resolve()
       }
       consumer.run({ autoCommit: false, eachBatch }).catch(reject)
@@ -76,7 +87,6 @@ export async function readTopic(broker: string, topic: string): Promise<ReadReco
   } finally {
     await consumer.disconnect()
   }
-  return records
 }
 
 /** Creates a topic and waits until it has leaders. */

@@ -18,6 +18,7 @@ export type LogLine = Readonly<Record<string, unknown>>
 /** `chute serve` in a process of its own, so that signals and exit codes can be tested. */
 export interface ServedGateway {
   readonly url: string
+  readonly pid: number
   /** The log so far. */
   readonly lines: readonly LogLine[]
   signal(name: NodeJS.Signals): void
@@ -64,6 +65,7 @@ export async function serveGateway(
 
   return {
     url,
+    pid: child.pid!,
     lines,
     logged,
     signal: (name) => void child.kill(name),

@@ -1,0 +1,153 @@
+import { afterAll, beforeAll, onTestFinished, test } from 'vitest'
+import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { atLeast, atMost, type Bar } from './harness/bar.ts'
+import { countBars, flagBars, replyBars, resumeBars } from './harness/bars.ts'
+import { layoutOf, moveLeaders, topicsOf, untilLayout } from './harness/cluster.ts'
+import { isFull, byForm, limitMs } from './harness/form.ts'
+import { judge } from './harness/judge.ts'
+import { liveThrough } from './harness/live-through.ts'
+import { figuresOf, type FaultReport } from './harness/report.ts'
+import type { Subject } from './harness/subject.ts'
+
+let kafka: LocalKafka
+beforeAll(async () => {
+  kafka = await startKafka({ nodes: 3 })
+})
+afterAll(async () => await kafka.stop())
+
+/** Each partition on all three nodes. */
+function subject() {
+  return { brokers: kafka.brokers, replication: 3 }
+}
+
+const nobody = async (): Promise<void> => {}
+
+test('leaders are moved cleanly', { timeout: limitMs() }, async () => {
+  const report = await liveThrough({
+    name: 'leaders moved cleanly, 3 nodes',
+    kafka,
+    inflict: async (gateways) => await moveLeaders(kafka, topicsOf(gateways)),
+    lastsMs: byForm({ short: 2_000, full: 10_000 }),
+    heal: nobody,
+    subject: subject(),
+  })
+  judge(report.name, figuresOf(report), [...countBars(report), ...flagBars(report), ...replyBars(report)])
+})
+
+/** A node is started again, if it does not run, and all of it is as it was before the next fault. */
+async function mend(topics: readonly string[]): Promise<void> {
+  for (const node of kafka.nodes) {
+    await node.kill('SIGCONT')
+    if (node.pid === null) node.start()
+  }
+  for (const node of kafka.nodes) await node.waitUntilReady()
+  await untilLayout(kafka, 1, topics, (layout) => layout.every(({ isr }) => isr.length === 3))
+}
+
+test('the leader of some partitions is killed, and the others go on', { timeout: limitMs() }, async () => {
+  const fault = new LeaderFault()
+  onTestFinished(async () => await mend(fault.topics))
+  const report = await liveThrough({
+    name: 'leader killed, 3 nodes',
+    kafka,
+    inflict: async (gateways) => await (await fault.leaderOf(gateways)).kill('SIGKILL'),
+    lastsMs: 0,
+    heal: async () => await fault.untilLedByOthers(),
+    subject: subject(),
+  })
+  judge(report.name, { ...figuresOf(report), ...fault.silences(report) }, [
+    ...countBars(report),
+    ...flagBars(report),
+    ...replyBars(report),
+    ...resumeBars(report),
+    ...fault.silenceBars(report),
+  ])
+})
+
+test('a leader stands still, is replaced, and wakes up', { timeout: limitMs() }, async () => {
+  const fault = new LeaderFault()
+  onTestFinished(async () => await mend(fault.topics))
+  const report = await liveThrough({
+    name: 'leader stopped, replaced and continued, 3 nodes',
+    kafka,
+    inflict: async (gateways) => await (await fault.leaderOf(gateways)).kill('SIGSTOP'),
+    lastsMs: byForm({ short: 2_000, full: 12_000 }),
+    async heal() {
+      await fault.untilLedByOthers()
+      await fault.node.kill('SIGCONT')
+    },
+    subject: subject(),
+  })
+  judge(report.name, { ...figuresOf(report), ...fault.silences(report) }, [
+    ...countBars(report),
+    ...replyBars(report),
+    ...fault.silenceBars(report),
+  ])
+})
+
+/** The short form restarts one node of the three. */
+test('a rolling restart', { timeout: limitMs(2) }, async () => {
+  const report = await liveThrough({
+    name: 'rolling restart, 3 nodes',
+    kafka,
+    async inflict(gateways) {
+      for (const node of kafka.nodes.slice(0, byForm({ short: 1, full: 3 }))) {
+        await node.stop()
+        await mend(topicsOf(gateways))
+      }
+    },
+    lastsMs: 0,
+    heal: nobody,
+    subject: subject(),
+  })
+  judge(report.name, figuresOf(report), [...countBars(report), ...flagBars(report), ...replyBars(report)])
+})
+
+/** Something happens to the node that leads the first partition of the first topic. */
+class LeaderFault {
+  topics: string[] = []
+  #nodeId = 0
+  /** Partitions of the first topic that others lead. */
+  #spared: number[] = []
+
+  get node(): LocalKafka['nodes'][number] {
+    return kafka.nodes[this.#nodeId - 1]!
+  }
+
+  async leaderOf(gateways: readonly Subject[]): Promise<LocalKafka['nodes'][number]> {
+    this.topics = topicsOf(gateways)
+    const layout = await layoutOf(kafka, 1, [this.topics[0]!])
+    this.#nodeId = layout.find(({ partition }) => partition === 0)!.leader
+    this.#spared = layout.filter(({ leader }) => leader !== this.#nodeId).map(({ partition }) => partition)
+    return this.node
+  }
+
+  async untilLedByOthers(): Promise<void> {
+    const witness = (this.#nodeId % 3) + 1
+    await untilLayout(kafka, witness, this.topics, (layout) =>
+      layout.every(({ leader }) => leader > 0 && leader !== this.#nodeId),
+    )
+  }
+
+  silences({ gapsMs }: FaultReport): { [name: string]: number } {
+    const longest = (isSpared: boolean): number =>
+      Math.max(
+        ...[...gapsMs]
+          .filter(([partition]) => this.#spared.includes(partition) === isSpared)
+          .map(([, gapMs]) => gapMs),
+      )
+    return {
+      'longest silence of its partitions, ms': longest(false),
+      'longest silence of the others, ms': longest(true),
+    }
+  }
+
+  /** The other partitions go on: by the clock in the full form, in the short one by the partitions that had to wait. */
+  silenceBars(report: FaultReport): Bar[] {
+    const [its, others] = Object.values(this.silences(report)) as [number, number]
+    return [
+      atLeast('partitions of other leaders', this.#spared.length, 1),
+      atMost('longest silence of the others, ms', others, isFull ? 1_000 : its - 1),
+    ]
+  }
+}

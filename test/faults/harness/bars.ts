@@ -1,0 +1,89 @@
+import { atMost, exactly, type Bar } from './bar.ts'
+import { form, isFull } from './form.ts'
+import type { FaultReport, StreamReport } from './report.ts'
+
+/**
+ * What holds after any fault: nothing twice, nothing out of order, no ghost, and an account that is true.
+ * @param unreadable streams whose topic is not what it was, so that nobody can say what had arrived in it.
+ */
+export function countBars(report: FaultReport, unreadable: readonly string[] = []): Bar[] {
+  const streams = readable(report.streams, unreadable)
+  return [
+    ...streams.flatMap((stream) => [...streamBars(stream), ...promiseBars(stream)]),
+    exactly('sums open at a scrape', report.openSums.length, 0),
+    exactly('exit code', report.exitCode ?? -1, 0),
+    ...shutdownBars({ ...report.left, streams: readable(report.left.streams, unreadable) }),
+  ]
+}
+
+function readable(streams: readonly StreamReport[], unreadable: readonly string[]): StreamReport[] {
+  return streams.filter(({ stream }) => !unreadable.includes(stream))
+}
+
+/** What a gateway that was told to go is held to, whatever state Kafka is in. */
+export function shutdownBars({ exitCode, tookMs, streams }: FaultReport['left']): Bar[] {
+  // In the short form the machine may be busy: only that it ends at all by itself.
+  const graceMs = isFull ? 1_500 : 20_000
+  const bars = [
+    ...streams.flatMap(streamBars),
+    atMost('milliseconds to exit', tookMs, form.shutdownTimeoutMs + graceMs),
+    // 1 if the shutdown cost records, and nothing else: a signal or a crash gives another.
+    exactly('exit code other than 0 or 1', exitCode === 0 || exitCode === 1 ? 0 : 1, 0),
+  ]
+  return bars.map((bar) => ({ ...bar, name: `SIGTERM: ${bar.name}` }))
+}
+
+/** That the account of a stream is true, seen from outside. */
+function streamBars(report: StreamReport): Bar[] {
+  const { stream, account, landed, unansweredLanded } = report
+  const dropped = Object.values(account.dropped).reduce((sum, count) => sum + count, 0)
+  const arrived = landed + unansweredLanded
+  const delivered = account.confirmed + account.acked
+  return [
+    exactly(`${stream}: ghosts`, report.ghosts, 0),
+    exactly(`${stream}: reordered`, report.reordered, 0),
+    exactly(`${stream}: duplicates`, report.duplicates, 0),
+    atMost(`${stream}: lost and not flagged`, report.lost - report.flagged, 0),
+    exactly(`${stream}: pending at the end`, account.buffered + account.inFlight, 0),
+    exactly(
+      `${stream}: accepted − outcomes`,
+      account.accepted - delivered - account.sent - account.suspectedLost - dropped,
+      0,
+    ),
+    atMost(`${stream}: answered with 202 and not booked`, report.accepted - account.accepted, 0),
+    atMost(`${stream}: booked and not answered`, account.accepted - report.accepted, report.unanswered),
+    atMost(`${stream}: confirmed and not landed`, delivered - arrived, 0),
+    atMost(`${stream}: landed though dropped`, arrived - (account.accepted - dropped), 0),
+  ]
+}
+
+/** A stream that something happens beside: nothing of it is lost, or said to be. */
+export function unharmedBars({ stream, lost, flagged }: StreamReport): Bar[] {
+  return [exactly(`${stream}: lost`, lost, 0), exactly(`${stream}: flagged`, flagged, 0)]
+}
+
+/** At least once loses nothing while its gateway lives. */
+function promiseBars({ stream, delivery, lost }: StreamReport): Bar[] {
+  return delivery === 'at-least-once' ? [exactly(`${stream}: lost`, lost, 0)] : []
+}
+
+/** How long replies take does not depend on Kafka. Full form only: the short one shares its processors with other work. */
+export function replyBars({ before, during }: FaultReport): Bar[] {
+  if (!isFull || before.p99Ms === null) return []
+  return [atMost('reply p99 during the fault, ms', during.p99Ms, 1.5 * before.p99Ms)]
+}
+
+/** What was flagged is what was lost, and what two confirm intervals carry at the most. Full form only, as it is about time. */
+export function flagBars({ streams, acceptedPerSecond }: FaultReport): Bar[] {
+  const { flagged, lost } = streams[0]!
+  if (!isFull) return []
+  return [atMost('flagged − lost', flagged - lost, (acceptedPerSecond * 2 * confirmIntervalMs) / 1000)]
+}
+
+/** A stream is back within a second of its broker. Full form only. */
+export function resumeBars({ resumeMs }: FaultReport): Bar[] {
+  return isFull ? [atMost('resumed after the broker answered, ms', resumeMs, 1_000)] : []
+}
+
+/** The default of `confirm.interval.ms`. */
+const confirmIntervalMs = 20
