@@ -31,8 +31,8 @@ test('a flood on realtime does not touch critical', { timeout: limitMs() }, asyn
     kafka,
     async inflict(gateways) {
       proxy.bytesPerSecond = takenBytesPerSecond
-      for (const { streams } of gateways)
-        streams.find(({ name }) => name === 'realtime')!.load.requestsPerSecond = floodPerSecond
+      for (const gateway of gateways) gateway.load('realtime').requestsPerSecond = floodPerSecond
+      await gateways[0].load('realtime').untilRefused()
     },
     lastsMs: byForm({ short: 4_000, full: 15_000 }),
     async heal() {

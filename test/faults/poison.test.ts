@@ -44,6 +44,9 @@ test(
         for (const { gateway } of gateways) oversize.push(sendOversize(gateway.url))
         await forbid(forbidden)
         await withAdmin(async (admin) => await admin.deleteTopics({ topics: doomed }))
+        const [stays] = gateways
+        const refusing = [stays.load('doomed'), stays.load('forbidden'), oversize[0]!]
+        await Promise.all(refusing.map(async (load) => await load.untilRefused()))
       },
       lastsMs: byForm({ short: 4_000, full: 20_000 }),
       async heal() {

@@ -29,7 +29,10 @@ test(
     const report = await liveThrough({
       name: 'SIGSTOP, then SIGCONT',
       kafka,
-      inflict: async () => await node.kill('SIGSTOP'),
+      async inflict([stays]) {
+        await node.kill('SIGSTOP')
+        await stays.load('realtime').untilRefused()
+      },
       lastsMs: byForm({ short: 5_000, full: 30_000 }),
       heal: async () => {
         await node.kill('SIGCONT')

@@ -68,6 +68,15 @@ export class DeviceLoad {
     return this.#answers.reduce((sum, each) => (each === answer ? sum + 1 : sum), 0)
   }
 
+  /** Waits until a request was refused: what a fault is to bring about. @throws Error after a minute. */
+  async untilRefused(): Promise<void> {
+    const deadlineMs = performance.now() + refusalLimitMs
+    while (!this.replies.some(({ status }) => status >= 400)) {
+      if (performance.now() > deadlineMs) throw new Error(`${this.#options.stream} refuses nothing`)
+      await pause(20)
+    }
+  }
+
   /** Starts to send; ends with {@link stop}. */
   start(): void {
     if (this.#requestsPerSecond === null) for (const device of this.#devices) void this.#goOn(device)
@@ -178,3 +187,4 @@ const tickMs = 2
 /** A client that was refused does not come back at once. */
 const refusedPauseMs = 100
 const replyLimitMs = 10_000
+const refusalLimitMs = 60_000

@@ -15,8 +15,8 @@ export interface Fault {
   /** As the page of results names it. */
   readonly name: string
   readonly kafka: LocalKafka
-  /** Makes it happen. It may take its time, as a rolling restart does. */
-  readonly inflict: (gateways: readonly Subject[]) => Promise<void>
+  /** Makes it happen to the gateway that stays, the first, and to the one that leaves. It may take its time, as a rolling restart does. */
+  readonly inflict: (gateways: readonly [Subject, Subject]) => Promise<void>
   /** How long it lasts at the least; longer, if the gateway that leaves has not ended by then. */
   readonly lastsMs: number
   /** Undoes it. @returns when Kafka answers again. */

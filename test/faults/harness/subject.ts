@@ -37,6 +37,8 @@ export interface Subject {
   readonly gateway: ServedGateway
   readonly scraper: Scraper
   readonly streams: readonly Watched[]
+  /** The load of a stream. */
+  load(stream: string): DeviceLoad
   /** Devices begin to send. */
   startLoads(): void
   stopLoads(): Promise<void>
@@ -107,6 +109,7 @@ export async function startSubject(options: SubjectOptions): Promise<Subject> {
     gateway,
     scraper,
     streams,
+    load: (stream) => streams.find(({ name }) => name === stream)!.load,
     startLoads() {
       for (const { load } of streams) load.start()
     },
