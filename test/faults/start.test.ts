@@ -10,6 +10,7 @@ import { freePort } from './harness/broker-proxy.ts'
 import { atMost, exactly } from './harness/bar.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
+import { builtChute } from './harness/setup.ts'
 
 test(
   'no Kafka at the start, and a name that does not resolve: live, not ready, then ready by itself',
@@ -74,7 +75,7 @@ async function serve(brokers: string): Promise<LateGateway> {
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const file = join(folder, 'chute.json')
   writeFileSync(file, JSON.stringify({ streams: { late: { topic: 'late', delivery: 'at-most-once' } } }))
-  const gateway = await serveGateway({ KAFKA_BROKERS: brokers, CHUTE_CONFIG: file }, ['dist/main.js'])
+  const gateway = await serveGateway({ KAFKA_BROKERS: brokers, CHUTE_CONFIG: file }, builtChute)
   onTestFinished(() => gateway.signal('SIGKILL'))
   const isOk = async (path: string): Promise<boolean> => (await fetch(`${gateway.url}${path}`)).ok
   return {

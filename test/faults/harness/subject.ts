@@ -10,6 +10,7 @@ import { serveGateway, type ServedGateway } from '../../support/served-gateway.t
 import { DeviceLoad, type DeviceLoadOptions } from './device-load.ts'
 import { readLanded, type Landed } from './landed.ts'
 import { Scraper } from './scraper.ts'
+import { builtChute } from './setup.ts'
 
 /** A stream of a gateway under test, and what devices send to it. */
 export interface SubjectStream {
@@ -75,9 +76,6 @@ export interface LoggedAccount extends Pick<
   readonly dropped: Readonly<Record<string, number>>
 }
 
-/** The built gateway: what users run, and it starts in a fraction of the time. `setup.ts` builds it. */
-const chute = ['dist/main.js']
-
 /** Creates the topics, starts a gateway for them and waits until it is ready. It ends with the test at the latest. */
 export async function startSubject(options: SubjectOptions): Promise<Subject> {
   const id = randomUUID().slice(0, 8)
@@ -135,7 +133,7 @@ async function serve(
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(settings) as object }))
   const gateway = await serveGateway(
     { KAFKA_BROKERS: brokers.join(','), KAFKA_CREATE_TOPICS: 'false', CHUTE_CONFIG: file, ...env },
-    chute,
+    builtChute,
   )
   onTestFinished(() => gateway.signal('SIGKILL'))
   return gateway
