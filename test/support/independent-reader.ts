@@ -20,6 +20,8 @@ export function testClient(broker: string): Kafka {
     clientId: 'test',
     brokers: broker.split(','),
     logLevel: logLevel.NOTHING,
+    // A second, kafkajs's own limit, is little on a machine that starts brokers and gateways at the same time.
+    connectionTimeout: 20_000,
     retry: { retries: 20 },
   })
 }
@@ -127,7 +129,8 @@ async function hasLeaders(admin: Admin, topic: string, count: number): Promise<b
     const { partitions } = topics[0]!
     return partitions.length === count && partitions.every(({ leader }) => leader >= 0)
   } catch (error) {
-    if ((error as { type?: string }).type === 'UNKNOWN_TOPIC_OR_PARTITION') return false
+    const { type, retriable } = error as { type?: string; retriable?: boolean }
+    if (type === 'UNKNOWN_TOPIC_OR_PARTITION' || retriable === true) return false
     throw error
   }
 }
