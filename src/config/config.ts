@@ -49,6 +49,14 @@ export interface ProducerConfig {
   readonly confirmIntervalMs: number | null
 }
 
+/** What a durable stream keeps on disk. */
+export interface SpoolConfig {
+  /** `fsync`: a 202 waits for the disk, and survives a power cut; otherwise for the kernel, and survives the process. */
+  readonly fsync: boolean
+  /** `spool.max.bytes`: ceiling of what is on disk; then `onBufferFull` decides. */
+  readonly maxBytes: number
+}
+
 /** One stream: what a client writes to. */
 export interface StreamConfig {
   readonly name: string
@@ -65,6 +73,8 @@ export interface StreamConfig {
   /** Where records go that Kafka refused for good; null: to a file of the data folder, and without one nowhere. */
   readonly deadLetterTopic: string | null
   readonly producer: ProducerConfig
+  /** null: a 202 is answered from memory. */
+  readonly spool: SpoolConfig | null
 }
 
 /** SASL mechanisms that Chute offers. */
@@ -138,7 +148,7 @@ export interface Config {
   /** In order of declaration; names are unique, and no topic has two deliveries. */
   readonly streams: readonly StreamConfig[]
   readonly shutdownTimeoutMs: number
-  /** `CHUTE_DATA_DIR`: where critical events are kept before they are answered; null: in memory. */
+  /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null
   readonly workers: number
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'

@@ -75,6 +75,11 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
     ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),
+    ...(stream.delivery === 'at-least-once' && { durable: stream.spool === null ? 'off' : 'on' }),
+    ...(stream.spool !== null && {
+      fsync: stream.spool.fsync ? 'on' : 'off',
+      'spool.max.bytes': stream.spool.maxBytes,
+    }),
     ...(stream.delivery === 'at-most-once' &&
       producer.acks !== -1 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
     producer: describeProducer(producer),

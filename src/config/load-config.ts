@@ -16,6 +16,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
   const values = readEnvironment(env, readFile, problems)
   const streams = readStreams({
     file: values.CHUTE_CONFIG ?? null,
+    hasDataDir: (values.CHUTE_DATA_DIR ?? null) !== null,
     workers: values.WORKERS ?? 1,
     readFile,
     problems,

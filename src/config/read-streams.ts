@@ -9,10 +9,13 @@ import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
 import { refuseContradictions } from './stream-contradictions.ts'
+import { refuseSpoolContradictions, resolveSpool } from './spool-settings.ts'
 import { flawOfStreamName, flawOfTopic, streamShape } from './stream-schema.ts'
 
 /** Where the streams come from, and what is shared while they are read. */
 export interface StreamsSource {
+  /** `CHUTE_DATA_DIR` is set: at-least-once streams are durable unless they say otherwise. */
+  readonly hasDataDir: boolean
   /** The file's path; null: the two streams of the source document. */
   readonly file: string | null
   /** Each has its part of every `buffer.memory`. */
@@ -108,17 +111,27 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   if (delivery === undefined) return null
   const preset = values.preset ?? defaultPreset(delivery)
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
-  const { workers } = source
-  refuseContradictions(
-    { path, delivery, preset, producer, written: values, writtenProducer, workers },
-    problems,
-  )
+  const { hasDataDir, workers } = source
+  const spool = resolveSpool(values, { delivery, hasDataDir })
+  const judged = {
+    path,
+    delivery,
+    preset,
+    producer,
+    spool,
+    hasDataDir,
+    written: values,
+    writtenProducer,
+    workers,
+  }
+  refuseContradictions(judged, problems)
+  refuseSpoolContradictions(judged, problems)
   const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
   const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
   const edge = { schema, onBufferFull, beaconOnBufferFull }
-  return { name, topic, delivery, preset, ...edge, audit, deadLetterTopic, producer }
+  return { name, topic, delivery, preset, ...edge, audit, deadLetterTopic, producer, spool }
 }
 
 /** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */

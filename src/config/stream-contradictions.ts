@@ -1,5 +1,5 @@
 import type { ConfigProblem } from './config-error.ts'
-import type { Delivery, Preset, ProducerConfig } from './config.ts'
+import type { Delivery, Preset, ProducerConfig, SpoolConfig } from './config.ts'
 import type { StreamValues } from './stream-schema.ts'
 import type { ProducerValues } from './producer-schema.ts'
 
@@ -10,6 +10,8 @@ export interface StreamUnderTest {
   readonly delivery: Delivery
   readonly preset: Preset
   readonly producer: ProducerConfig
+  readonly spool: SpoolConfig | null
+  readonly hasDataDir: boolean
   readonly written: StreamValues
   readonly writtenProducer: ProducerValues
   /** Processes that share the stream's `buffer.memory`. */

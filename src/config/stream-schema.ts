@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { FieldValues } from './read-fields.ts'
-import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse } from './setting.ts'
+import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse, wholeNumber } from './setting.ts'
 
 /** What a stream takes in the file, beside `producer`. */
 export const streamShape = {
@@ -13,6 +13,9 @@ export const streamShape = {
   confirm: onOrOff().optional(),
   audit: trueOrFalse().default(false),
   deadLetterTopic: topic().optional(),
+  durable: onOrOff().optional(),
+  fsync: onOrOff().optional(),
+  'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional(),
 } satisfies z.ZodRawShape
 
 /** What could be read of a stream. */

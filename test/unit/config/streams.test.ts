@@ -45,6 +45,7 @@ describe('without a file', () => {
         audit: false,
         deadLetterTopic: null,
         producer: realtime,
+        spool: null,
       },
       {
         name: 'metrics-critical',
@@ -57,6 +58,7 @@ describe('without a file', () => {
         audit: false,
         deadLetterTopic: null,
         producer: critical,
+        spool: null,
       },
     ])
   })
