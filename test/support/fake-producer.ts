@@ -42,6 +42,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
       enableIdempotence: false,
       confirmIntervalMs: 100,
     },
+    spool: null,
     ...overrides,
   }
 }
@@ -52,6 +53,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
  */
 export class FakeProducer implements Producer {
   readonly stream: StreamConfig
+  durability: Producer['durability'] = null
   maxRecordBytes = 1_048_480
   headerBytes = 0
   admission: Producer['admission'] = 'open'

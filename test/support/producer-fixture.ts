@@ -60,6 +60,7 @@ export function streamConfig(
     audit: false,
     deadLetterTopic: null,
     producer: producerConfig({ ...critical, ...overrides }),
+    spool: null,
   }
 }
 

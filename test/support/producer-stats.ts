@@ -8,6 +8,8 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     topic: 'realtime-topic',
     delivery: 'at-most-once',
     accepted: 0,
+    recovered: 0,
+    spooled: 0,
     buffered: 0,
     inFlight: 0,
     confirmed: 0,
@@ -30,6 +32,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     lossRatio: { producer: 0, barrier: 0, broker: null },
     logEndOffsets: [],
     audit: [],
+    spool: null,
     ...changes,
   }
 }
@@ -46,6 +49,7 @@ export function droppedRecords(
     message_too_large: 0,
     unknown_topic: 0,
     not_authorized: 0,
+    spool_damaged: 0,
     encoding: 0,
     ...changes,
   }

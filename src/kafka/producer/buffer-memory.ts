@@ -45,6 +45,11 @@ export class BufferMemory {
     })
   }
 
+  /** Takes room that is in use already, also beyond the limit. */
+  take(sizeBytes: number): void {
+    this.#usedBytes += sizeBytes
+  }
+
   /** Gives back the room of records that have their outcome. */
   release(sizeBytes: number): void {
     if (sizeBytes === 0) return

@@ -23,6 +23,8 @@ export const dropReasons = [
   'unknown_topic',
   /** The credentials may not write to the topic. */
   'not_authorized',
+  /** It was on disk, and can't be read any more. */
+  'spool_damaged',
   /** A bug or a codec failure made the batch impossible to encode. */
   'encoding',
 ] as const

@@ -20,9 +20,18 @@ export interface Producer {
   /**
    * Whether records can be appended at all; if not, the request must be refused with 503. `not_known_yet`: Kafka was
    * not reached since the start, so that a key's partition is not known. `unknown_topic` and `not_authorized`: Kafka
-   * said so at the last look. `closing`: the gateway is shutting down.
+   * said so at the last look. `spool_unavailable`: the disk did not take the last write. `closing`: the gateway is
+   * shutting down.
    */
-  readonly admission: 'open' | 'not_known_yet' | 'unknown_topic' | 'not_authorized' | 'closing'
+  readonly admission:
+    | 'open'
+    | 'not_known_yet'
+    | 'unknown_topic'
+    | 'not_authorized'
+    | 'spool_unavailable'
+    | 'closing'
+  /** Null: an append counts at once, in memory. Otherwise nothing that is appended counts before it is committed. */
+  readonly durability: Durability | null
   /**
    * Takes room for a whole request, or none of it.
    * @param sizeBytes sum of {@link recordSizeUpperBound} over the request's records.
@@ -49,6 +58,44 @@ export interface Producer {
   /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */
   retryAfterSeconds(): number
   readonly stats: ProducerStats
+}
+
+/** What a stream offers whose records are on disk before they count as accepted. */
+export interface Durability {
+  /** Tells the listener, once, when everything that was appended so far is on disk, or could not be brought there. */
+  commit(listener: CommitListener): void
+  /**
+   * Keeps something beside the records of a request, in the same commit: both are there after a crash, or neither is. To
+   * be called in the turn in which they are appended, after them.
+   */
+  note(key: string, value: Buffer, untilMs: number): void
+  /**
+   * Reads the notes that an earlier process left and that have time left, oldest first. To be called right after the
+   * gateway was built, before anything else happens.
+   * @param windowMs no note is kept for longer: older files are not opened.
+   * @param each gets a view of the value that is good for the call.
+   */
+  readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
+}
+
+/** Who waits for a commit. */
+export interface CommitListener {
+  /** @param failure null, or the code of the error that kept it from the disk: then nothing of it was accepted. */
+  committed(failure: string | null): void
+}
+
+/** A producer, as who starts and stops it sees it. */
+export interface ManagedProducer extends Producer {
+  /** There is no room for a request of ordinary size and nothing makes any: readiness goes by this. */
+  readonly isFullAndStuck: boolean
+  /**
+   * Takes no more records, sends what is there and waits for the outcomes, until `deadlineMs` (by `performance.now()`) at
+   * most; what is on disk need not be sent.
+   * @returns whether nothing that was accepted is lost by the end.
+   */
+  close(deadlineMs: number): Promise<boolean>
+  /** Ends at once. */
+  abort(): void
 }
 
 /** A batch on its way, as somebody sees it who waits for a record in it. */
@@ -80,8 +127,15 @@ export interface ProducerStats {
   readonly stream: string
   readonly topic: string
   readonly delivery: Delivery
-  /** Records that were answered with 202. Always: accepted = buffered + inFlight + the sum of the outcomes. */
+  /**
+   * Records that were answered with 202. Always: accepted + recovered = spooled + buffered + inFlight + the sum of the
+   * outcomes.
+   */
   readonly accepted: number
+  /** Records that an earlier process accepted and left on disk; 0 where there is no spool. */
+  readonly recovered: number
+  /** Records that are on disk and not in the producer's buffer; 0 where there is no spool. */
+  readonly spooled: number
   /** Records in open or closed batches that were not written. */
   readonly buffered: number
   /** Records written and without an outcome. */
@@ -130,6 +184,26 @@ export interface ProducerStats {
    * accepted, less what was dropped as `buffer_full`.
    */
   readonly audit: readonly AuditCount[]
+  /** Null: the stream answers from memory. */
+  readonly spool: SpoolStats | null
+}
+
+/** What a durable stream has on disk. */
+export interface SpoolStats {
+  /** Records that Kafka has not acknowledged, those in the buffer and in flight among them. */
+  readonly records: number
+  /** Of its files: they go when all of their records are done. */
+  readonly bytes: number
+  /** `spool.max.bytes`. */
+  readonly maxBytes: number
+  /** Of the oldest record that is not acknowledged; 0 if there is none. */
+  readonly oldestAgeSeconds: number
+  /** Records that were on disk and got an outcome. */
+  readonly drained: number
+  readonly writeFailures: number
+  readonly readFailures: number
+  /** False for a moment after the disk refused a write: events are refused meanwhile. */
+  readonly available: boolean
 }
 
 /** How many records of a partition one producer has numbered: their sequences are 0 to `stamped` - 1. */

@@ -2,7 +2,7 @@ import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
 import { TopicCreator } from '../topic-creator.ts'
 import { BatchBuffers } from './batch-buffers.ts'
 import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
-import type { Logger, ProducerStats, ProducerTelemetry } from './producer.ts'
+import type { Logger, ManagedProducer, ProducerStats, ProducerTelemetry } from './producer.ts'
 import { openDeadLetters } from './open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
 import { KafkajsTransport } from './transport.ts'
@@ -12,7 +12,7 @@ import { KafkajsTransport } from './transport.ts'
  * nothing else: neither memory nor connections.
  */
 export class Producers {
-  readonly byStream: ReadonlyMap<string, StreamProducer>
+  readonly byStream: ReadonlyMap<string, ManagedProducer>
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
 
@@ -40,7 +40,8 @@ export class Producers {
     const producers = streams.map((stream) => {
       const deadLetters = openDeadLetters(stream, dataDir, shared)
       const parts = { ...shared, stream, deadLetters, telemetry: telemetry(stream) }
-      return [stream.name, new StreamProducer(parts)] as const
+      const producer = new StreamProducer(parts)
+      return [stream.name, options.durable?.(producer) ?? producer] as const
     })
     this.byStream = new Map(producers)
   }
@@ -99,6 +100,8 @@ export interface ProducersOptions {
   /** `CHUTE_DATA_DIR`, for dead letters; null: there is none. */
   readonly dataDir: string | null
   readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
+  /** Puts a spool in front of a stream's producer; null for a stream that answers from memory. */
+  readonly durable?: (producer: StreamProducer) => ManagedProducer | null
 }
 
 function parseAddress(address: string): { host: string; port: number } {

@@ -13,6 +13,7 @@ import { LossLog } from './loss-log.ts'
 import {
   recordSizeUpperBound,
   type Logger,
+  type ManagedProducer,
   type PendingBatch,
   type Producer,
   type ProducerStats,
@@ -28,8 +29,10 @@ import type { Transport } from './transport.ts'
  * The producer of one stream: its own memory, account, accumulator, connections and sender, so that nothing that happens
  * to another stream slows it down or takes its room. Appending never waits and never fails.
  */
-export class StreamProducer implements Producer {
+export class StreamProducer implements ManagedProducer {
   readonly stream: StreamConfig
+  /** Its records are in memory only. */
+  readonly durability = null
   readonly #memory: BufferMemory
   readonly #account: Account
   readonly #accumulator: Accumulator
@@ -166,6 +169,8 @@ export class StreamProducer implements Producer {
       topic: this.stream.topic,
       delivery: this.stream.delivery,
       accepted: account.accepted,
+      recovered: 0,
+      spooled: 0,
       buffered: account.buffered,
       inFlight: account.inFlight,
       confirmed: account.confirmed,
@@ -189,7 +194,18 @@ export class StreamProducer implements Producer {
       topicKnown: this.#everKnown,
       logEndOffsets: [...this.#offsets],
       audit: this.#stamp?.counts ?? [],
+      spool: null,
     })
+  }
+
+  /** Room that is left in `buffer.memory`. */
+  get bufferAvailableBytes(): number {
+    return this.#memory.availableBytes
+  }
+
+  /** A connection to a broker of the stream is open. */
+  get isConnected(): boolean {
+    return this.#sender.isConnected
   }
 
   /** The buffer has no room for a request as the last one was, and nothing drains it: readiness goes by this. */

@@ -1,0 +1,159 @@
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { tryLock } from 'fs-native-extensions'
+import type { Logger } from '../kafka/producer/producer.ts'
+import { DataFolderError } from './data-folder-error.ts'
+import { findSegments } from './find-segments.ts'
+import type { Segment } from './segment.ts'
+
+/**
+ * `CHUTE_DATA_DIR`: one process at a time has it, by a lock of the kernel's that ends with the process, and its format has
+ * a version. Each durable stream has a folder of its own in it.
+ */
+export class DataFolder {
+  readonly #path: string
+  readonly #logger: Logger
+  readonly #lockFd: number
+  readonly #streamFds: number[] = []
+
+  /**
+   * @param streams the durable ones.
+   * @throws DataFolderError if it cannot be used, another process has it, or it holds records of other streams.
+   */
+  constructor(path: string, streams: readonly string[], logger: Logger) {
+    this.#path = path
+    this.#logger = logger
+    try {
+      fs.mkdirSync(join(path, 'spool'), { recursive: true, mode: 0o700 })
+      this.#lockFd = takeLock(path)
+    } catch (error) {
+      throw toDataFolderError(error, path)
+    }
+    try {
+      checkVersion(path)
+      this.#refuseOrphans(streams)
+    } catch (error) {
+      fs.closeSync(this.#lockFd)
+      throw toDataFolderError(error, path)
+    }
+  }
+
+  /**
+   * The folder of a stream, and the log that is in it.
+   * @throws DataFolderError
+   */
+  stream(name: string): StreamFolder {
+    const path = join(this.#path, 'spool', name)
+    try {
+      fs.mkdirSync(path, { recursive: true, mode: 0o700 })
+      const fd = fs.openSync(path, 'r')
+      this.#streamFds.push(fd)
+      return { path, fd, segments: findSegments(path, name, this.#logger) }
+    } catch (error) {
+      throw toDataFolderError(error, path)
+    }
+  }
+
+  /**
+   * Looks for records that nobody would send: of streams that were renamed, removed, or are durable no more.
+   * @throws DataFolderError if there are any.
+   */
+  #refuseOrphans(streams: readonly string[]): void {
+    for (const name of fs.readdirSync(join(this.#path, 'spool'))) {
+      if (streams.includes(name)) continue
+      const path = join(this.#path, 'spool', name)
+      const records = findSegments(path, name, this.#logger).reduce(
+        (sum, { recordCount, doneCount }) => sum + recordCount - doneCount,
+        0,
+      )
+      if (records === 0) continue
+      throw new DataFolderError(
+        `${path} holds ${records} accepted records that Kafka does not have yet, and there is no durable stream ${name}. ` +
+          `Configure the stream until they are sent, or move that folder away.`,
+      )
+    }
+  }
+
+  /** Lets another process have it. */
+  close(): void {
+    for (const fd of this.#streamFds.splice(0)) fs.closeSync(fd)
+    fs.closeSync(this.#lockFd)
+  }
+}
+
+/** Where the log of a stream is. */
+export interface StreamFolder {
+  readonly path: string
+  /** Open, for syncing the names of new files. */
+  readonly fd: number
+  /** What was found, oldest first. */
+  readonly segments: Segment[]
+}
+
+function takeLock(folder: string): number {
+  const fd = fs.openSync(join(folder, 'lock'), 'a+', 0o600)
+  if (tryLock(fd)) {
+    try {
+      fs.ftruncateSync(fd)
+      fs.writeSync(fd, `${process.pid}\n`)
+    } catch {
+      // It only tells people who has the lock; a disk that is full does not matter here.
+    }
+    return fd
+  }
+  const owner = fs.readFileSync(fd, 'utf8').trim()
+  fs.closeSync(fd)
+  throw new DataFolderError(
+    `${folder} is in use by another gateway${owner === '' ? '' : ` (process ${owner})`}. ` +
+      `Give each gateway a CHUTE_DATA_DIR of its own.`,
+  )
+}
+
+/** The version is the first thing that is written to a folder. */
+function checkVersion(folder: string): void {
+  const path = join(folder, 'version')
+  if (!fs.existsSync(path)) {
+    const isUsed = fs.readdirSync(join(folder, 'spool')).length > 0
+    if (isUsed) {
+      throw new DataFolderError(
+        `${folder} holds a spool, but no file that says its version. Put the file back, or move the folder away.`,
+      )
+    }
+    const fd = fs.openSync(`${path}.new`, 'w', 0o600)
+    fs.writeSync(fd, `${versionPrefix}${formatVersion}\n`)
+    fs.fsyncSync(fd)
+    fs.closeSync(fd)
+    fs.renameSync(`${path}.new`, path)
+    return
+  }
+  const text = fs.readFileSync(path, 'utf8').trim()
+  const version = text.startsWith(versionPrefix) ? Number(text.slice(versionPrefix.length)) : Number.NaN
+  if (version === formatVersion) return
+  const age = version > formatVersion ? 'a newer' : 'another'
+  throw new DataFolderError(
+    `${folder} was written by ${age} version of Chute (its format is "${text}", and this version reads ` +
+      `"${versionPrefix}${formatVersion}"). Let that version send what is in it, or give another CHUTE_DATA_DIR.`,
+  )
+}
+
+function toDataFolderError(error: unknown, path: string): DataFolderError {
+  if (error instanceof DataFolderError) return error
+  const { code, message } = error as NodeJS.ErrnoException
+  return new DataFolderError(
+    `CHUTE_DATA_DIR cannot be used: ${path}: ${reasons[code ?? ''] ?? message}`,
+    error,
+  )
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not write there. Give the folder to the user that the gateway runs as.',
+  EPERM: 'this user may not write there. Give the folder to the user that the gateway runs as.',
+  EROFS: 'it is read-only. Mount it writable.',
+  ENOSPC: 'the disk is full. Make room on it.',
+  ENOTDIR: 'it is not a folder.',
+  EEXIST: 'it is not a folder.',
+}
+
+const versionPrefix = 'chute data folder, format '
+/** Raised whenever an older version could not read what this one writes. */
+const formatVersion = 1

@@ -1,0 +1,306 @@
+import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
+import type { DropReason } from '../kafka/producer/outcome.ts'
+import {
+  recordSizeUpperBound,
+  type CommitListener,
+  type Durability,
+  type Logger,
+  type ManagedProducer,
+  type PendingBatch,
+  type Producer,
+  type ProducerStats,
+} from '../kafka/producer/producer.ts'
+import { RollingSum } from '../kafka/producer/rolling-sum.ts'
+import type { SpoolConfig } from '../config/config.ts'
+import type { StreamFolder } from './data-folder.ts'
+import { realDisk, type Disk } from './disk.ts'
+import { Feeder } from './feeder.ts'
+import { GroupCommit } from './group-commit.ts'
+import type { Group } from './group.ts'
+import type { InnerProducer } from './inner-producer.ts'
+import { Notes } from './notes.ts'
+import { SpoolLog, type PlacedGroup } from './spool-log.ts'
+import { SpooledRecord } from './spooled-record.ts'
+
+/**
+ * A stream whose 202 survives: what is appended is on disk before it counts as accepted, and goes on to Kafka from
+ * there. Read this file of the folder first.
+ *
+ * `spool/` puts a log on disk in front of an at-least-once stream's producer: `group-commit.ts` collects requests,
+ * `spool-log.ts` writes and syncs them in its files, `feeder.ts` takes them to the producer in order and books what Kafka
+ * has. It knows neither HTTP nor Kafka's protocol.
+ *
+ * Memory is the producer's `buffer.memory`, all of it: what is on its way to the disk is reserved there, and what has been
+ * committed gives its room back or goes on in it. At every moment accepted + recovered = spooled + what the producer has
+ * + the outcomes.
+ */
+export class DurableProducer implements ManagedProducer, Durability {
+  readonly #producer: InnerProducer
+  readonly #spool: SpoolConfig
+  readonly #disk: BufferMemory
+  readonly #log: SpoolLog
+  readonly #commits: GroupCommit<SpooledRecord>
+  readonly #feeder: Feeder
+  readonly #notes: Notes
+  readonly #recentlyFreed = new RollingSum(freedWindowSeconds)
+  readonly #tendTimer: NodeJS.Timeout
+  readonly #recovered: number
+  readonly #dropped: Partial<Record<DropReason, number>> = {}
+  #accepted = 0
+  #drained = 0
+  #readFailures = 0
+  #closing = false
+  #isFull = false
+  /** Suspected lost before the end began: these are outcomes. What comes later is on disk. */
+  #suspectedBefore: number | null = null
+
+  constructor(options: DurableProducerOptions) {
+    const { producer, folder, spool, logger } = options
+    this.#producer = producer
+    this.#spool = spool
+    this.#notes = new Notes(folder.path, logger)
+    this.#log = new SpoolLog(
+      {
+        stream: producer.stream.name,
+        folder: folder.path,
+        folderFd: folder.fd,
+        fsync: spool.fsync,
+        segmentBytes: Math.min(largestSegmentBytes, Math.ceil(spool.maxBytes / 8)),
+        disk: options.disk ?? realDisk,
+        logger,
+        mayRemove: (segment) => this.#notes.areSafe(segment),
+        onRemoved: ({ sizeBytes }) => {
+          this.#recentlyFreed.add(sizeBytes)
+          this.#disk.release(sizeBytes)
+        },
+      },
+      folder.segments,
+    )
+    this.#disk = new BufferMemory(spool.maxBytes)
+    this.#disk.take(this.#log.sizeBytes)
+    this.#recovered = this.#log.pendingRecords
+    this.#feeder = new Feeder({
+      log: this.#log,
+      producer,
+      events: {
+        drained: (count) => {
+          this.#drained += count
+        },
+        dropped: (reason, count) => {
+          this.#dropped[reason] = (this.#dropped[reason] ?? 0) + count
+        },
+        readFailed: (code) => {
+          if (this.#readFailures++ === 0)
+            logger.error(
+              { stream: producer.stream.name, code },
+              'the spool cannot be read; it is tried again',
+            )
+        },
+      },
+    })
+    this.#commits = new GroupCommit(this.#log, this.#committed)
+    this.#tendTimer = setInterval(() => {
+      this.#log.tend()
+      this.#notes.tend()
+    }, tendIntervalMs).unref()
+    this.#feeder.start()
+  }
+
+  get stream(): Producer['stream'] {
+    return this.#producer.stream
+  }
+
+  get maxRecordBytes(): number {
+    return this.#producer.maxRecordBytes
+  }
+
+  /** Kafka need not have been reached: until then the records wait on disk. */
+  get admission(): Producer['admission'] {
+    if (this.#closing) return 'closing'
+    if (this.#log.isFailing) return 'spool_unavailable'
+    const { admission } = this.#producer
+    return admission === 'not_known_yet' ? 'open' : admission
+  }
+
+  get headerBytes(): number {
+    return this.#producer.headerBytes
+  }
+
+  get durability(): Durability {
+    return this
+  }
+
+  /** @inheritdoc */
+  get isFullAndStuck(): boolean {
+    return this.#isFull && !this.#producer.isConnected
+  }
+
+  /** @inheritdoc */
+  reserve(sizeBytes: number): boolean {
+    this.#isFull = !this.#disk.reserve(sizeBytes)
+    if (this.#isFull) return false
+    if (this.#producer.reserve(sizeBytes)) return true
+    this.#disk.release(sizeBytes)
+    return false
+  }
+
+  /** @inheritdoc */
+  unreserve(sizeBytes: number): void {
+    this.#producer.unreserve(sizeBytes)
+    this.#disk.release(sizeBytes)
+  }
+
+  /** @inheritdoc */
+  async reserveOrWait(sizeBytes: number): Promise<boolean> {
+    if (!(await this.#disk.reserveOrWait(sizeBytes, this.stream.producer.maxBlockMs))) return false
+    if (await this.#producer.reserveOrWait(sizeBytes)) return true
+    this.#disk.release(sizeBytes)
+    return false
+  }
+
+  /** Takes one record to the group that is committed next. It is accepted when that is. */
+  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
+    const group = this.#commits.append('record', timestampMs, key, body, start, end)
+    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+    group.reservedBytes += recordSizeUpperBound(keyBytes, end - start, this.headerBytes)
+    return new SpooledRecord(group)
+  }
+
+  /** @inheritdoc */
+  commit(listener: CommitListener): void {
+    this.#commits.commit(listener)
+  }
+
+  /** @inheritdoc */
+  note(key: string, value: Buffer, untilMs: number): void {
+    const group = this.#commits.open
+    if (group.recordCount === 0) throw new Error('a note goes with records')
+    this.#commits.append('note', untilMs, key, value, 0, value.length)
+  }
+
+  /** @inheritdoc */
+  readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void {
+    this.#notes.read(this.#log.segments, Date.now() - windowMs, each)
+  }
+
+  /** @inheritdoc */
+  drop(count: number): void {
+    this.#producer.drop(count)
+    this.#accepted += count
+  }
+
+  /** @inheritdoc */
+  retryAfterSeconds(): number {
+    const { availableBytes, totalBytes } = this.#disk
+    if (availableBytes > totalBytes / 10) return this.#producer.retryAfterSeconds()
+    const freedPerSecond = this.#recentlyFreed.sum() / freedWindowSeconds
+    const seconds = freedPerSecond > 0 ? totalBytes / 10 / freedPerSecond : maxRetryAfterSeconds
+    return Math.min(maxRetryAfterSeconds, Math.max(1, Math.ceil(seconds)))
+  }
+
+  /** What is committed of the file that is written to. */
+  get newestFileBytes(): number {
+    return this.#log.segments.at(-1)?.sizeBytes ?? 0
+  }
+
+  /** @inheritdoc */
+  get stats(): ProducerStats {
+    const inner = this.#producer.stats
+    const dropped = { ...inner.dropped }
+    let droppedHere = 0
+    for (const [reason, count] of Object.entries(this.#dropped)) {
+      dropped[reason as DropReason] += count
+      droppedHere += count
+    }
+    // What the producer gives up when the process ends is on disk, and goes with the next one.
+    const suspectedLost = this.#suspectedBefore ?? inner.suspectedLost
+    const left = dropped.shutdown + inner.suspectedLost - suspectedLost
+    dropped.shutdown = 0
+    const { oldestMs } = this.#feeder
+    return {
+      ...inner,
+      accepted: this.#accepted,
+      recovered: this.#recovered,
+      spooled: this.#accepted + this.#recovered - inner.accepted - droppedHere + left,
+      suspectedLost,
+      dropped,
+      recordSendTotal: inner.recordSendTotal + droppedHere,
+      recordErrorTotal: inner.recordErrorTotal + droppedHere - left,
+      spool: {
+        records: this.#log.pendingRecords,
+        bytes: this.#log.sizeBytes,
+        maxBytes: this.#spool.maxBytes,
+        oldestAgeSeconds: oldestMs === null ? 0 : Math.max(0, Date.now() - oldestMs) / 1000,
+        drained: this.#drained,
+        writeFailures: this.#log.failures,
+        readFailures: this.#readFailures,
+        available: !this.#log.isFailing,
+      },
+    }
+  }
+
+  /**
+   * Does not wait for Kafka to take what is on disk: only for what is on its way to the disk, and, for a moment, for what
+   * is on its way to a Kafka that answers, so that the next start sends nothing of it again.
+   */
+  async close(deadlineMs: number): Promise<boolean> {
+    this.#closing = true
+    this.#disk.close()
+    this.#feeder.stop()
+    this.#suspectedBefore = this.#producer.stats.suspectedLost
+    while (!this.#commits.isIdle && performance.now() < deadlineMs) {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const isSafe = this.#commits.isIdle
+    if (this.#producer.isConnected) {
+      await this.#producer.close(Math.min(deadlineMs, performance.now() + inFlightGraceMs))
+    }
+    this.abort()
+    // Settlements are told in microtasks.
+    await new Promise((resolve) => setImmediate(resolve))
+    await new Promise<void>((resolve) => this.#log.whenIdle(resolve))
+    this.#log.close()
+    return isSafe
+  }
+
+  /** @inheritdoc */
+  abort(): void {
+    this.#closing = true
+    clearInterval(this.#tendTimer)
+    this.#feeder.stop()
+    this.#suspectedBefore ??= this.#producer.stats.suspectedLost
+    this.#producer.abort()
+  }
+
+  readonly #committed = (groups: readonly Group<SpooledRecord>[], placed: readonly PlacedGroup[]): void => {
+    if (placed.length === 0) {
+      for (const { reservedBytes } of groups) this.unreserve(reservedBytes)
+      return
+    }
+    for (const each of placed) {
+      const { group } = each
+      this.#accepted += group.recordCount
+      // On disk a record takes less than in a batch of its own; notes have no room reserved for them.
+      this.#disk.release(group.reservedBytes)
+      this.#disk.take(group.sizeBytes)
+      this.#feeder.offer(each)
+    }
+  }
+}
+
+/** See {@link DurableProducer}. */
+export interface DurableProducerOptions {
+  /** The stream's own; nobody else appends to it. */
+  readonly producer: InnerProducer
+  readonly folder: StreamFolder
+  readonly spool: SpoolConfig
+  readonly logger: Logger
+  readonly disk?: Disk
+}
+
+const tendIntervalMs = 1_000
+const largestSegmentBytes = 32 << 20
+const freedWindowSeconds = 5
+const maxRetryAfterSeconds = 60
+/** How long SIGTERM waits for the acknowledgments of what is sent already. */
+const inFlightGraceMs = 1_000

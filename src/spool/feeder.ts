@@ -1,0 +1,237 @@
+import { recordSizeUpperBound, type PendingBatch, type Settlement } from '../kafka/producer/producer.ts'
+import { EntryReader } from './frame.ts'
+import { FrameSource } from './frame-source.ts'
+import type { InnerProducer } from './inner-producer.ts'
+import { Runs } from './runs.ts'
+import type { PlacedGroup, SpoolLog } from './spool-log.ts'
+import type { SpooledRecord } from './spooled-record.ts'
+
+/**
+ * Takes the records of a log to the producer, strictly in their order, and books them as done when Kafka has them. While
+ * it keeps up, records go on from memory as they are committed; behind a backlog they are read back from disk, as many as
+ * half of the producer's buffer takes: the other half is for what is on its way to the disk.
+ */
+export class Feeder {
+  readonly #log: SpoolLog
+  readonly #producer: InnerProducer
+  readonly #source: FrameSource
+  readonly #events: FeederEvents
+  readonly #flights: (Flight | undefined)[] = []
+  readonly #open = new Set<Flight>()
+  readonly #waiters = new Map<number, SpooledRecord>()
+  /** The frame that is being taken from, and the record in it that is next. */
+  #entries: EntryReader | null = null
+  #hasEntry = false
+  #nextSeq: number
+  #isStopped = false
+  #isPumpScheduled = false
+  #retryTimer: NodeJS.Timeout | null = null
+
+  constructor(options: { log: SpoolLog; producer: InnerProducer; events: FeederEvents }) {
+    this.#log = options.log
+    this.#producer = options.producer
+    this.#events = options.events
+    this.#nextSeq = options.log.firstSeq
+    this.#source = new FrameSource(options.log)
+  }
+
+  /** Starts with what was found on disk. */
+  start(): void {
+    this.#schedule()
+  }
+
+  /** Takes no more records to the producer. What is on its way may still be settled. */
+  stop(): void {
+    this.#isStopped = true
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
+  }
+
+  /** When the oldest record that is not done was accepted; null if there is none. */
+  get oldestMs(): number | null {
+    let oldest = this.#nextSeq < this.#log.nextSeq ? this.#source.nextTimeMs : null
+    for (const { firstTimeMs } of this.#open)
+      if (oldest === null || firstTimeMs < oldest) oldest = firstTimeMs
+    return oldest
+  }
+
+  /**
+   * Is told of each group once it is committed; its room in the producer's buffer is reserved. It goes on from memory if
+   * everything before it has gone, and stays on disk otherwise.
+   */
+  offer({ group, segment, position }: PlacedGroup): void {
+    for (const waiter of group.waiters)
+      this.#waiters.set(group.firstSeq + waiter.place, waiter as SpooledRecord)
+    const isNext = this.#entries === null && !this.#source.isReading && group.firstSeq === this.#nextSeq
+    if (!isNext || !this.#hasRoom || this.#isStopped) {
+      this.#producer.unreserve(group.reservedBytes)
+      this.#source.left(group.firstTimeMs)
+      this.#schedule()
+      return
+    }
+    const entries = new EntryReader(group.frame, 0, group.sizeBytes)
+    while (entries.next()) if (entries.kind === 'record') this.#feed(entries)
+    this.#source.skipTo(segment, position + group.sizeBytes)
+  }
+
+  /** Kafka takes records of the stream, and half of the buffer is free. */
+  get #hasRoom(): boolean {
+    const { admission, bufferAvailableBytes, stream } = this.#producer
+    return admission === 'open' && bufferAvailableBytes * 2 >= stream.producer.bufferMemoryBytes
+  }
+
+  #schedule(): void {
+    if (this.#isPumpScheduled || this.#isStopped) return
+    this.#isPumpScheduled = true
+    setImmediate(this.#pump)
+  }
+
+  /** Feeds what is read, for a moment at a time, so that requests are not held up. */
+  readonly #pump = (): void => {
+    this.#isPumpScheduled = false
+    if (this.#isStopped) return
+    const untilMs = performance.now() + turnMs
+    for (let count = 1; ; count++) {
+      if (!this.#advance()) return
+      if (count % 64 === 0 && performance.now() > untilMs) return this.#schedule()
+    }
+  }
+
+  /** One step. @returns false if there is nothing to do for now; whoever changes that pumps again. */
+  #advance(): boolean {
+    if (this.#entries === null) {
+      if (this.#nextSeq >= this.#log.nextSeq || this.#source.isReading) return false
+      this.#source.read(this.#nextSeq, (result) => {
+        if ('failure' in result) {
+          this.#events.readFailed(result.failure)
+          return this.#retryLater()
+        }
+        if (result.firstSeq > this.#nextSeq) this.#lost(result.firstSeq - this.#nextSeq)
+        this.#entries = result.entries
+        this.#schedule()
+      })
+      return false
+    }
+    const entries = this.#entries
+    this.#hasEntry ||= entries.next()
+    if (!this.#hasEntry) {
+      this.#entries = null
+      return true
+    }
+    if (entries.kind === 'record' && !this.#take(entries)) {
+      this.#retryLater()
+      return false
+    }
+    this.#hasEntry = false
+    return true
+  }
+
+  /** Takes one record that was read back. @returns false if there is no room for it now. */
+  #take(entries: EntryReader): boolean {
+    if (this.#log.segmentOf(this.#nextSeq)?.wasDone(this.#nextSeq) === true) {
+      this.#nextSeq++
+      return true
+    }
+    const keyBytes = Math.max(0, entries.keyBytes)
+    const valueBytes = entries.valueEnd - entries.valueStart
+    const producer = this.#producer
+    if (!this.#hasRoom) return false
+    const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
+    const limitBytes = producer.stream.producer.bufferMemoryBytes
+    if (keyBytes + valueBytes > producer.maxRecordBytes || sizeBytes > limitBytes) {
+      this.#refuse()
+      return true
+    }
+    if (!producer.reserve(sizeBytes)) return false
+    this.#feed(entries)
+    return true
+  }
+
+  #feed(entries: EntryReader): void {
+    const { bytes, valueStart, valueEnd, timeMs } = entries
+    const seq = this.#nextSeq++
+    const batch = this.#producer.append(bytes, valueStart, valueEnd, entries.key(), timeMs)
+    let flight = this.#flights[batch.partition]
+    if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, timeMs)
+    flight.runs.add(seq)
+    flight.openRecords++
+    if (this.#waiters.size === 0) return
+    const waiter = this.#waiters.get(seq)
+    if (waiter === undefined) return
+    this.#waiters.delete(seq)
+    waiter.follow(batch, batch.recordCount - 1)
+  }
+
+  #fly(batch: PendingBatch, firstTimeMs: number): Flight {
+    const flight: Flight = { batch, firstTimeMs, runs: new Runs(), openRecords: 0 }
+    this.#flights[batch.partition] = flight
+    this.#open.add(flight)
+    batch.onSettled((settlement) => this.#settled(flight, settlement))
+    return flight
+  }
+
+  #settled(flight: Flight, settlement: Settlement): void {
+    const { outcome, reason, partition, firstPlace, recordCount } = settlement
+    flight.openRecords -= recordCount
+    if (flight.openRecords === 0) this.#open.delete(flight)
+    if (this.#flights[partition] === flight) this.#flights[partition] = undefined
+    // At the end of the process: what has no outcome stays on disk, and is sent by the next one.
+    if (reason === 'shutdown' || (this.#isStopped && outcome !== 'acked')) return
+    flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
+    this.#events.drained(recordCount)
+    this.#schedule()
+  }
+
+  /** A record that the topic does not take: it was accepted when that was not known. */
+  #refuse(): void {
+    const seq = this.#nextSeq++
+    this.#waiters.get(seq)?.settle({ outcome: 'dropped', reason: 'message_too_large' })
+    this.#waiters.delete(seq)
+    this.#log.done(seq, 1)
+    this.#events.dropped('message_too_large', 1)
+  }
+
+  /** Records that are on disk and cannot be read. */
+  #lost(count: number): void {
+    let lost = 0
+    for (let left = count; left > 0; left--) {
+      const seq = this.#nextSeq++
+      const segment = this.#log.segmentOf(seq)
+      if (segment === null || segment.wasDone(seq)) continue
+      segment.isDamaged = true
+      this.#log.done(seq, 1)
+      lost++
+    }
+    if (lost > 0) this.#events.dropped('spool_damaged', lost)
+  }
+
+  /** Room comes with settlements, which pump; but a topic that comes back, or a disk, tells nobody. */
+  #retryLater(): void {
+    if (this.#isStopped) return
+    this.#retryTimer ??= setTimeout(() => {
+      this.#retryTimer = null
+      this.#schedule()
+    }, retryMs)
+  }
+}
+
+/** What the feeder tells as it happens. */
+export interface FeederEvents {
+  /** Records got an outcome, and are done. */
+  drained(count: number): void
+  /** Records will never go to Kafka. */
+  dropped(reason: 'message_too_large' | 'spool_damaged', count: number): void
+  /** The disk could not be read; it is tried again. */
+  readFailed(code: string): void
+}
+
+/** The records of a log that are in one batch of the producer, in their order. */
+interface Flight {
+  readonly batch: PendingBatch
+  readonly firstTimeMs: number
+  readonly runs: Runs
+  /** Records of it without an outcome. */
+  openRecords: number
+}
+
+const turnMs = 1
+const retryMs = 50

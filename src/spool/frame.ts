@@ -1,0 +1,157 @@
+import { crc32c } from '@node-rs/crc32'
+
+/**
+ * The unit that is on disk wholly or not at all: what was committed together, under one checksum. A frame is found again
+ * behind damage by its magic, its checksum and its place in the count of records.
+ *
+ * header, big-endian: magic 4, CRC-32C of all that follows it 4, payload bytes 4, records 4, number of the first record 6,
+ * flags 1, nothing 1. Payload: entries, each kind 1, time 6, key bytes + 1 (0: no key) 4, value bytes 4, key, value.
+ */
+export const frameHeaderBytes = 24
+/** What an entry takes beside its key and value. Never more than a record's own bound (`recordSizeUpperBound`). */
+export const entryHeaderBytes = 15
+
+const magic = 0x43484631
+const flagNotes = 1
+
+/** A record goes to Kafka. A note stays: it is kept until its time has come (`notes.ts`). */
+export type EntryKind = 'record' | 'note'
+
+/** What a frame's header says. */
+export interface FrameHeader {
+  /** Of the whole frame, in bytes. */
+  readonly frameBytes: number
+  readonly recordCount: number
+  /** Number of its first record; records of a stream are counted from 0, through all of its files. */
+  readonly firstSeq: number
+  readonly hasNotes: boolean
+}
+
+/** Builds one frame: an append copies the bytes and leaves no object behind. */
+export class FrameWriter {
+  sizeBytes = frameHeaderBytes
+  recordCount = 0
+  #hasNotes = false
+  #buffer: Buffer
+
+  /** @param buffer where the frame is written; it grows by doubling. */
+  constructor(buffer: Buffer) {
+    this.#buffer = buffer
+  }
+
+  /** Adds a record, or a note whose `timeMs` is when it may be forgotten. */
+  append(
+    kind: EntryKind,
+    timeMs: number,
+    key: string | null,
+    body: Buffer,
+    start: number,
+    end: number,
+  ): void {
+    // Three bytes a UTF-16 unit are the most that UTF-8 takes.
+    const needed = this.sizeBytes + entryHeaderBytes + (key === null ? 0 : key.length * 3) + end - start
+    if (needed > this.#buffer.length) this.#grow(needed)
+    const buffer = this.#buffer
+    let offset = this.sizeBytes
+    const keyBytes = key === null ? 0 : buffer.write(key, offset + entryHeaderBytes)
+    buffer[offset] = kind === 'record' ? 0 : 1
+    buffer.writeUIntBE(timeMs, offset + 1, 6)
+    buffer.writeUInt32BE(key === null ? 0 : keyBytes + 1, offset + 7)
+    buffer.writeUInt32BE(end - start, offset + 11)
+    offset += entryHeaderBytes + keyBytes
+    body.copy(buffer, offset, start, end)
+    this.sizeBytes = offset + end - start
+    if (kind === 'record') this.recordCount++
+    else this.#hasNotes = true
+  }
+
+  /** The bytes that were appended so far, behind room for the header. */
+  get frame(): Buffer {
+    return this.#buffer.subarray(0, this.sizeBytes)
+  }
+
+  /** Fills in the header and gives the frame's bytes. */
+  seal(firstSeq: number): Buffer {
+    const { frame } = this
+    frame.writeUInt32BE(magic, 0)
+    frame.writeUInt32BE(this.sizeBytes - frameHeaderBytes, 8)
+    frame.writeUInt32BE(this.recordCount, 12)
+    frame.writeUIntBE(firstSeq, 16, 6)
+    frame[22] = this.#hasNotes ? flagNotes : 0
+    frame[23] = 0
+    frame.writeUInt32BE(crc32c(frame.subarray(8)), 4)
+    return frame
+  }
+
+  #grow(needed: number): void {
+    const grown = Buffer.allocUnsafeSlow(Math.max(this.#buffer.length * 2, needed))
+    this.#buffer.copy(grown, 0, 0, this.sizeBytes)
+    this.#buffer = grown
+  }
+}
+
+/** Reads a header; null where there is none. Only {@link isWhole} says whether the frame is what was written. */
+export function readFrameHeader(bytes: Buffer, offset: number): FrameHeader | null {
+  if (offset + frameHeaderBytes > bytes.length || bytes.readUInt32BE(offset) !== magic) return null
+  return {
+    frameBytes: frameHeaderBytes + bytes.readUInt32BE(offset + 8),
+    recordCount: bytes.readUInt32BE(offset + 12),
+    firstSeq: bytes.readUIntBE(offset + 16, 6),
+    hasNotes: (bytes[offset + 22]! & flagNotes) !== 0,
+  }
+}
+
+/** Whether the frame's bytes are all there and as they were written. */
+export function isWhole(bytes: Buffer, offset: number, { frameBytes }: FrameHeader): boolean {
+  const end = offset + frameBytes
+  return end <= bytes.length && crc32c(bytes.subarray(offset + 8, end)) === bytes.readUInt32BE(offset + 4)
+}
+
+/** Where the next magic is at or behind `offset`, or -1. */
+export function findMagic(bytes: Buffer, offset: number): number {
+  return bytes.indexOf(magicBytes, offset)
+}
+
+const magicBytes = Buffer.alloc(4)
+magicBytes.writeUInt32BE(magic)
+
+/** Walks the entries of one frame, one object for all of them. */
+export class EntryReader {
+  readonly bytes: Buffer
+  kind: EntryKind = 'record'
+  timeMs = 0
+  keyStart = 0
+  /** -1: the record has no key. */
+  keyBytes = -1
+  valueStart = 0
+  valueEnd = 0
+  readonly #end: number
+
+  /** @param offset where the frame begins in `bytes`. */
+  constructor(bytes: Buffer, offset: number, frameBytes: number) {
+    this.bytes = bytes
+    this.valueEnd = offset + frameHeaderBytes
+    this.#end = offset + frameBytes
+  }
+
+  /** Goes to the next entry. @returns false behind the last one. */
+  next(): boolean {
+    const offset = this.valueEnd
+    if (offset >= this.#end) return false
+    const { bytes } = this
+    this.kind = bytes[offset] === 0 ? 'record' : 'note'
+    this.timeMs = bytes.readUIntBE(offset + 1, 6)
+    this.keyBytes = bytes.readUInt32BE(offset + 7) - 1
+    this.keyStart = offset + entryHeaderBytes
+    this.valueStart = this.keyStart + Math.max(0, this.keyBytes)
+    this.valueEnd = this.valueStart + bytes.readUInt32BE(offset + 11)
+    return true
+  }
+
+  /** The key as text. */
+  key(): string | null {
+    return this.keyBytes < 0
+      ? null
+      : this.bytes.toString('utf8', this.keyStart, this.keyStart + this.keyBytes)
+  }
+}

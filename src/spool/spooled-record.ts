@@ -1,0 +1,49 @@
+import type { PendingBatch, Settlement } from '../kafka/producer/producer.ts'
+import type { Group } from './group.ts'
+
+/**
+ * A record on disk, for whoever waits to hear what becomes of it. It is a batch of its own to them: which of the
+ * producer's batches takes it is not known before it is fed.
+ */
+export class SpooledRecord implements PendingBatch {
+  readonly recordCount = 1
+  partition = -1
+  /** Its place in the group. */
+  readonly place: number
+  readonly #group: Group<SpooledRecord>
+  #listeners: ((settlement: Settlement) => void)[] | null = null
+
+  constructor(group: Group<SpooledRecord>) {
+    this.#group = group
+    this.place = group.recordCount - 1
+  }
+
+  /** @inheritdoc */
+  onSettled(listener: (settlement: Settlement) => void): void {
+    if (this.#listeners === null) {
+      this.#listeners = []
+      this.#group.waiters.push(this)
+    }
+    this.#listeners.push(listener)
+  }
+
+  /** It is the record at `place` of a producer's batch now. */
+  follow(batch: PendingBatch, place: number): void {
+    batch.onSettled(({ outcome, reason, partition, baseOffset, firstPlace, recordCount }) => {
+      const nth = place - firstPlace
+      if (nth < 0 || nth >= recordCount) return
+      // It stays on disk, and the next process sends it: nobody knows the end yet.
+      if (reason === 'shutdown') return
+      this.partition = partition
+      this.settle({ outcome, reason, baseOffset: baseOffset === null ? null : baseOffset + BigInt(nth) })
+    })
+  }
+
+  /** Tells those who wait. */
+  settle(end: Pick<Settlement, 'outcome' | 'reason'> & { baseOffset?: bigint | null }): void {
+    const { partition } = this
+    const settlement: Settlement = { partition, baseOffset: null, firstPlace: 0, recordCount: 1, ...end }
+    for (const listener of this.#listeners ?? []) listener(settlement)
+    this.#listeners = null
+  }
+}

@@ -1,0 +1,109 @@
+import { cpSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { onTestFinished } from 'vitest'
+import { recordSizeUpperBound, type PendingBatch } from '../../src/kafka/producer/producer.ts'
+import { realDisk, type Disk } from '../../src/spool/disk.ts'
+import { DurableProducer } from '../../src/spool/durable-producer.ts'
+import { findSegments } from '../../src/spool/find-segments.ts'
+import { FakeInnerProducer } from './fake-inner-producer.ts'
+import { LogKeeper } from './producer-fixture.ts'
+
+/** A folder that goes with the test. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'chute-spool-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** A record of a request. */
+export interface TestRecord {
+  readonly key: string | null
+  readonly value: string
+}
+
+/** A durable producer on a folder, in front of a fake one. */
+export class SpoolFixture {
+  readonly inner: FakeInnerProducer
+  readonly producer: DurableProducer
+  readonly folder: string
+  readonly logs = new LogKeeper()
+
+  constructor(
+    options: {
+      folder?: string
+      inner?: FakeInnerProducer
+      disk?: Partial<Disk>
+      maxBytes?: number
+      fsync?: boolean
+    } = {},
+  ) {
+    this.folder = options.folder ?? temporaryFolder()
+    this.inner = options.inner ?? new FakeInnerProducer()
+    const fd = openSync(this.folder, 'r')
+    const segments = findSegments(this.folder, 'critical', this.logs)
+    this.producer = new DurableProducer({
+      producer: this.inner,
+      folder: { path: this.folder, fd, segments },
+      spool: { fsync: options.fsync ?? true, maxBytes: options.maxBytes ?? 1 << 30 },
+      logger: this.logs,
+      disk: { ...realDisk, ...options.disk },
+    })
+    onTestFinished(() => this.producer.abort())
+  }
+
+  /** One request, as a route makes it. @returns null when it is on disk, or why it is not. */
+  async request(records: readonly TestRecord[]): Promise<string | null> {
+    return await new Promise((resolve) => this.submit(records, resolve))
+  }
+
+  /** As {@link request}, in this turn. */
+  submit(records: readonly TestRecord[], committed: (failure: string | null) => void): PendingBatch[] {
+    const { producer } = this
+    if (producer.admission !== 'open') {
+      committed(producer.admission)
+      return []
+    }
+    const sizeBytes = records.reduce(
+      (sum, { key, value }) =>
+        sum + recordSizeUpperBound(Buffer.byteLength(key ?? ''), Buffer.byteLength(value)),
+      0,
+    )
+    if (!producer.reserve(sizeBytes)) {
+      committed('full')
+      return []
+    }
+    const pending = records.map(({ key, value }) => {
+      const body = Buffer.from(value)
+      return producer.append(body, 0, body.length, key, Date.now())
+    })
+    producer.commit({ committed })
+    return pending
+  }
+
+  /** The folder as it is at this moment, with what is being written in it. */
+  copy(): string {
+    const copy = temporaryFolder()
+    cpSync(this.folder, copy, { recursive: true })
+    return copy
+  }
+
+  /** Lets the loop turn until something holds. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!holds()) await pause(1)
+  }
+
+  /** The sum that has to hold at every moment: accepted + recovered - spooled - in memory - outcomes. */
+  get imbalance(): number {
+    const { accepted, recovered, spooled, buffered, inFlight, acked, suspectedLost, dropped } =
+      this.producer.stats
+    const drops = Object.values(dropped).reduce((sum, count) => sum + count, 0)
+    return accepted + recovered - spooled - buffered - inFlight - acked - suspectedLost - drops
+  }
+}
+
+/** Records of which the test needs no more than their number. */
+export function numbered(count: number, from = 0, key: string | null = null): TestRecord[] {
+  return Array.from({ length: count }, (_, nth) => ({ key, value: String(from + nth) }))
+}

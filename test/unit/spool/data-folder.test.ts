@@ -1,0 +1,83 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { DataFolder } from '../../../src/spool/data-folder.ts'
+import { LogKeeper } from '../../support/producer-fixture.ts'
+import { numbered, SpoolFixture, temporaryFolder } from '../../support/spool-fixture.ts'
+
+function open(path: string, streams: readonly string[] = ['critical']): DataFolder {
+  const folder = new DataFolder(path, streams, new LogKeeper())
+  onTestFinished(() => folder.close())
+  return folder
+}
+
+test('a folder is made, and says its format', () => {
+  const path = join(temporaryFolder(), 'deep', 'data')
+  open(path)
+  expect(readFileSync(join(path, 'version'), 'utf8')).toBe('chute data folder, format 1\n')
+})
+
+test('a second gateway is refused, and told who has the folder', () => {
+  const path = temporaryFolder()
+  const first = new DataFolder(path, [], new LogKeeper())
+  expect(() => open(path)).toThrow(`in use by another gateway (process ${process.pid})`)
+  first.close()
+  open(path)
+})
+
+test('a lock ends with the process that holds it', () => {
+  const path = temporaryFolder()
+  const script = `
+    import { DataFolder } from ${JSON.stringify(new URL('../../../src/spool/data-folder.ts', import.meta.url).href)}
+    new DataFolder(${JSON.stringify(path)}, [], console)
+    process.kill(process.pid, 'SIGKILL')`
+  expect(() =>
+    execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script]),
+  ).toThrow()
+  expect(existsSync(join(path, 'lock'))).toBe(true)
+  open(path)
+}, 60_000)
+
+test.each([
+  ['chute data folder, format 2', 'a newer version of Chute'],
+  ['chute data folder, format 0', 'another version of Chute'],
+  ['something else', 'another version of Chute'],
+])('a folder of the format "%s" is refused', (format, message) => {
+  const path = temporaryFolder()
+  writeFileSync(join(path, 'version'), format)
+  expect(() => open(path)).toThrow(message)
+  // Whoever can read it gets it.
+  writeFileSync(join(path, 'version'), 'chute data folder, format 1\n')
+  open(path)
+})
+
+test('a spool without a version is refused', () => {
+  const path = temporaryFolder()
+  mkdirSync(join(path, 'spool', 'critical'), { recursive: true })
+  expect(() => open(path)).toThrow('no file that says its version')
+})
+
+test('a path that is no folder is refused', () => {
+  const path = join(temporaryFolder(), 'file')
+  writeFileSync(path, '')
+  expect(() => open(path)).toThrow('it is not a folder')
+})
+
+test.skipIf(process.getuid?.() === 0)('a folder that may not be written to is refused', () => {
+  const path = temporaryFolder()
+  chmodSync(path, 0o500)
+  expect(() => open(path)).toThrow('this user may not write there')
+})
+
+test('records of a stream that is not configured any more keep the gateway from starting', async () => {
+  const path = temporaryFolder()
+  const before = new DataFolder(path, ['gone'], new LogKeeper())
+  const spool = new SpoolFixture({ folder: before.stream('gone').path })
+  await spool.request(numbered(3))
+  before.close()
+  expect(() => open(path, ['critical'])).toThrow('holds 3 accepted records')
+  spool.inner.settleAll()
+  await spool.until(() => spool.producer.stats.spool!.bytes === 0)
+  open(path, ['critical'])
+})

@@ -1,0 +1,246 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { realDisk, type Disk } from '../../../src/spool/disk.ts'
+import { FakeInnerProducer } from '../../support/fake-inner-producer.ts'
+import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
+
+const filesOf = (folder: string, ending = '.log') =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith(ending))
+    .toSorted()
+
+const values = (count: number, from = 0) => numbered(count, from).map(({ value }) => value)
+
+test('a record goes to Kafka only when it is on disk', async () => {
+  let release = (): void => {}
+  const sync: Disk['sync'] = (fd, done) => {
+    release = () => realDisk.sync(fd, done)
+  }
+  const spool = new SpoolFixture({ disk: { sync } })
+  let answer: string | null | undefined
+  spool.submit(numbered(3), (failure) => {
+    answer = failure
+  })
+  // The name of the new file, then its bytes.
+  for (let step = 0; step < 2; step++) {
+    const before = release
+    await spool.until(() => release !== before)
+    expect(answer).toBeUndefined()
+    expect(spool.inner.records).toEqual([])
+    expect(spool.producer.stats).toMatchObject({ accepted: 0, spooled: 0 })
+    release()
+  }
+  await spool.until(() => answer !== undefined)
+  expect(answer).toBeNull()
+  expect(spool.inner.values).toEqual(values(3))
+  expect(spool.producer.stats).toMatchObject({ accepted: 3, spooled: 0, buffered: 3 })
+})
+
+test('requests of one turn, and those that come while the disk is busy, share a sync', async () => {
+  let syncs = 0
+  const sync: Disk['sync'] = (fd, done) => {
+    syncs++
+    realDisk.sync(fd, done)
+  }
+  const spool = new SpoolFixture({ disk: { sync } })
+  await Promise.all(Array.from({ length: 200 }, async (_, nth) => await spool.request(numbered(1, nth))))
+  // One for the name of the file, one for what it holds.
+  expect(syncs).toBe(2)
+  expect(spool.inner.values).toEqual(values(200))
+})
+
+test('fsync: off syncs nothing', async () => {
+  const sync: Disk['sync'] = () => {
+    throw new Error('there was a sync')
+  }
+  const spool = new SpoolFixture({ fsync: false, disk: { sync } })
+  expect(await spool.request(numbered(2))).toBeNull()
+  expect(new SpoolFixture({ folder: spool.copy() }).producer.stats.recovered).toBe(2)
+})
+
+test('what was accepted before a crash goes first, in order; what was acknowledged does not go again', async () => {
+  const inner = new FakeInnerProducer({ batchRecords: 4 })
+  const before = new SpoolFixture({ inner })
+  await before.request(numbered(10))
+  inner.settle(inner.batches[1]!)
+  await before.until(() => filesOf(before.folder, '.ack').length === 1)
+  await before.until(() => readFileSync(join(before.folder, filesOf(before.folder, '.ack')[0]!)).length > 0)
+
+  const after = new SpoolFixture({ folder: before.copy() })
+  expect(after.producer.stats).toMatchObject({ recovered: 6, spooled: 6, accepted: 0 })
+  expect(await after.request(numbered(2, 100))).toBeNull()
+  await after.until(() => after.inner.records.length === 8)
+  expect(after.inner.values).toEqual(['0', '1', '2', '3', '8', '9', '100', '101'])
+  expect(after.producer.stats).toMatchObject({ recovered: 6, spooled: 0, accepted: 2, buffered: 8 })
+  expect(after.imbalance).toBe(0)
+})
+
+test.each([
+  ['a write that the disk takes in part', 'write'],
+  ['a sync that fails', 'sync'],
+] as const)('%s refuses the request, and leaves nothing of it', async (_name, step) => {
+  let isBroken = false
+  const error = Object.assign(new Error('no'), { code: step === 'write' ? 'ENOSPC' : 'EIO' })
+  const spool = new SpoolFixture({
+    disk: {
+      write(fd, buffers, position, done) {
+        if (!isBroken || step === 'sync') return realDisk.write(fd, buffers, position, done)
+        realDisk.write(fd, [buffers[0]!.subarray(0, 30)], position, () => done(error, 0))
+      },
+      sync(fd, done) {
+        if (isBroken && step === 'sync') done(error)
+        else realDisk.sync(fd, done)
+      },
+    },
+  })
+  expect(await spool.request(numbered(3))).toBeNull()
+  isBroken = true
+  expect(await spool.request(numbered(3, 100))).toBe(error.code)
+  // For a moment nothing is risked.
+  expect(await spool.request(numbered(3, 200))).toBe('spool_unavailable')
+  expect(spool.producer.stats).toMatchObject({ accepted: 3, spool: { available: false, writeFailures: 1 } })
+  expect(spool.inner.bufferAvailableBytes).toBeGreaterThan((1 << 20) - 400)
+  isBroken = false
+  await spool.until(() => spool.producer.admission === 'open')
+  expect(await spool.request(numbered(3, 300))).toBeNull()
+  expect(spool.inner.values).toEqual([...values(3), ...values(3, 300)])
+  const after = new SpoolFixture({ folder: spool.copy() })
+  await after.until(() => after.inner.records.length === 6)
+  expect(after.inner.values).toEqual([...values(3), ...values(3, 300)])
+  expect(spool.imbalance).toBe(0)
+})
+
+test('with Kafka away the disk takes what half of the buffer does not, and it comes back in order', async () => {
+  const inner = new FakeInnerProducer({ bufferMemoryBytes: 20_000 })
+  const spool = new SpoolFixture({ inner })
+  for (let from = 0; from < 1_000; from += 50) {
+    expect(await spool.request(numbered(50, from))).toBeNull()
+    expect(spool.imbalance).toBe(0)
+  }
+  const { spooled, buffered, spool: stats } = spool.producer.stats
+  expect(spooled + buffered).toBe(1_000)
+  expect(spooled).toBeGreaterThan(850)
+  expect(stats!.records).toBe(1_000)
+  expect(stats!.oldestAgeSeconds).toBeGreaterThan(0)
+  // New requests are answered while the backlog drains, and go behind it.
+  let from = 1_000
+  while (inner.records.length < 2_000) {
+    if (from < 2_000) expect(await spool.request(numbered(50, from))).toBeNull()
+    from += 50
+    inner.settleAll()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(spool.imbalance).toBe(0)
+  }
+  inner.settleAll()
+  expect(inner.values).toEqual(values(2_000))
+  await spool.until(() => spool.producer.stats.spool!.records === 0)
+  expect(spool.producer.stats).toMatchObject({ accepted: 2_000, acked: 2_000, spooled: 0 })
+  expect(spool.producer.stats.spool).toMatchObject({ drained: 2_000, oldestAgeSeconds: 0 })
+})
+
+test('the disk has a limit; room comes with what Kafka has acknowledged', async () => {
+  const inner = new FakeInnerProducer({ bufferMemoryBytes: 4_000 })
+  const spool = new SpoolFixture({ inner, maxBytes: 16_000 })
+  let accepted = 0
+  while ((await spool.request(numbered(10, accepted))) === null) accepted += 10
+  expect(accepted).toBeGreaterThan(200)
+  expect(spool.producer.stats.spool!.bytes).toBeLessThanOrEqual(16_000)
+  expect(await spool.request(numbered(10))).toBe('full')
+  inner.isConnected = false
+  expect(spool.producer.isFullAndStuck).toBe(true)
+  while (inner.records.length < accepted) {
+    inner.settleAll()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  expect(await spool.request(numbered(10, accepted))).toBeNull()
+  expect(spool.producer.isFullAndStuck).toBe(false)
+})
+
+test('damage costs the records that it hit, which are counted and named; the file is kept', async () => {
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  const before = new SpoolFixture({ inner })
+  // Five groups of three records.
+  for (let from = 0; from < 15; from += 3) await before.request(numbered(3, from))
+  const folder = before.copy()
+  const [name] = filesOf(folder)
+  const bytes = readFileSync(join(folder, name!))
+  const group = bytes.length / 5
+  bytes[Math.floor(group * 1.5)]! ^= 0xff
+  bytes[Math.floor(group * 3.2)]! ^= 0xff
+  writeFileSync(join(folder, name!), bytes)
+
+  const after = new SpoolFixture({ folder })
+  expect(after.producer.stats.recovered).toBe(15)
+  expect(await after.request(numbered(1, 100))).toBeNull()
+  await after.until(() => after.inner.records.length === 10)
+  expect(after.inner.values).toEqual(['0', '1', '2', '6', '7', '8', '12', '13', '14', '100'])
+  expect(after.producer.stats.dropped.spool_damaged).toBe(6)
+  expect(after.imbalance).toBe(0)
+  after.inner.settleAll()
+  await after.until(() => filesOf(folder, '.damaged').length === 1)
+  expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
+})
+
+test('a record that the topic turns out not to take does not hold up the others', async () => {
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  const spool = new SpoolFixture({ inner })
+  await spool.request([...numbered(1), { key: null, value: 'x'.repeat(500) }, ...numbered(1, 1)])
+  inner.maxRecordBytes = 400
+  inner.admission = 'open'
+  await spool.until(() => inner.records.length === 2)
+  expect(inner.values).toEqual(['0', '1'])
+  expect(spool.producer.stats.dropped.message_too_large).toBe(1)
+  expect(spool.imbalance).toBe(0)
+})
+
+test('who waits hears of its record, fed from memory or from disk', async () => {
+  const inner = new FakeInnerProducer()
+  const spool = new SpoolFixture({ inner })
+  const heard: string[] = []
+  const listen = (from: number) => {
+    const [first, second] = spool.submit(numbered(2, from), () => {})
+    first!.onSettled(({ outcome }) => heard.push(`${from} ${outcome}`))
+    second!.onSettled(({ outcome, reason }) => heard.push(`${from + 1} ${outcome} ${String(reason)}`))
+  }
+  listen(0)
+  await spool.until(() => inner.records.length === 2)
+  inner.settle(inner.batches[0]!)
+  inner.admission = 'not_known_yet'
+  listen(2)
+  await spool.until(() => spool.producer.stats.spooled === 2)
+  inner.admission = 'open'
+  await spool.until(() => inner.records.length === 4)
+  inner.settle(inner.batches[0]!, 'dropped', 'broker_rejected')
+  await spool.until(() => heard.length === 4)
+  expect(heard).toEqual(['0 acked', '1 acked null', '2 dropped', '3 dropped broker_rejected'])
+})
+
+test('the end waits for the disk and not for Kafka, and counts what stays', async () => {
+  const spool = new SpoolFixture({ inner: new FakeInnerProducer({ batchRecords: 4 }) })
+  await spool.request(numbered(10))
+  spool.inner.settle(spool.inner.batches[0]!)
+  let answer: string | null | undefined
+  spool.submit(numbered(5, 10), (failure) => {
+    answer = failure
+  })
+  expect(await spool.producer.close(performance.now() + 5_000)).toBe(true)
+  expect(answer).toBeNull()
+  expect(spool.producer.admission).toBe('closing')
+  expect(spool.producer.stats).toMatchObject({ accepted: 15, acked: 4, spooled: 11, buffered: 0 })
+  expect(spool.producer.stats.dropped.shutdown).toBe(0)
+  expect(spool.imbalance).toBe(0)
+  const after = new SpoolFixture({ folder: spool.folder })
+  expect(after.producer.stats).toMatchObject({ recovered: 11, spooled: 11 })
+})
+
+test('a spool that is done takes no room', async () => {
+  const spool = new SpoolFixture()
+  await spool.request(numbered(10))
+  spool.inner.settleAll()
+  await spool.until(() => spool.producer.stats.spool!.bytes === 0)
+  expect(readdirSync(spool.folder)).toEqual([])
+  expect(await spool.request(numbered(1))).toBeNull()
+})

@@ -1,0 +1,62 @@
+import * as fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { EntryReader, FrameWriter, isWhole, readFrameHeader } from '../../../src/spool/frame.ts'
+
+const entry = fc.record({
+  kind: fc.constantFrom('record' as const, 'note' as const),
+  timeMs: fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+  key: fc.option(fc.string({ unit: 'grapheme' })),
+  value: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+})
+
+test('a frame gives back every entry as it was appended', () => {
+  fc.assert(
+    fc.property(
+      fc.array(entry, { maxLength: 40 }),
+      fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+      (entries, seq) => {
+        const writer = new FrameWriter(Buffer.allocUnsafe(32))
+        for (const { kind, timeMs, key, value } of entries) {
+          const body = Buffer.concat([Buffer.from('before'), value, Buffer.from('behind')])
+          writer.append(kind, timeMs, key, body, 6, 6 + value.length)
+        }
+        const frame = Buffer.concat([Buffer.from('x'), writer.seal(seq)])
+        const header = readFrameHeader(frame, 1)!
+        expect(header).toEqual({
+          frameBytes: frame.length - 1,
+          recordCount: entries.filter(({ kind }) => kind === 'record').length,
+          firstSeq: seq,
+          hasNotes: entries.some(({ kind }) => kind === 'note'),
+        })
+        expect(isWhole(frame, 1, header)).toBe(true)
+        const reader = new EntryReader(frame, 1, header.frameBytes)
+        const found = []
+        while (reader.next()) {
+          const { kind, timeMs, valueStart, valueEnd } = reader
+          found.push({
+            kind,
+            timeMs,
+            key: reader.key(),
+            value: Buffer.from(frame.subarray(valueStart, valueEnd)),
+          })
+        }
+        expect(found).toEqual(entries)
+      },
+    ),
+  )
+})
+
+test('a frame with one wrong bit, or without its last byte, is not whole', () => {
+  const writer = new FrameWriter(Buffer.allocUnsafe(16))
+  writer.append('record', 1, 'k', Buffer.from('value'), 0, 5)
+  const frame = Buffer.from(writer.seal(7))
+  const header = readFrameHeader(frame, 0)!
+  for (let bit = 32; bit < frame.length * 8; bit++) {
+    const damaged = Buffer.from(frame)
+    damaged[bit >> 3]! ^= 1 << (bit & 7)
+    const read = readFrameHeader(damaged, 0)!
+    expect(isWhole(damaged, 0, read)).toBe(false)
+  }
+  expect(isWhole(frame.subarray(0, -1), 0, header)).toBe(false)
+  expect(readFrameHeader(Buffer.alloc(100), 0)).toBeNull()
+})

@@ -1,0 +1,55 @@
+import { readdirSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
+
+function notesOf({ producer }: SpoolFixture, windowMs = 60_000): [string, string][] {
+  const notes: [string, string][] = []
+  producer.readNotes(windowMs, (key, value) => notes.push([key, value.toString()]))
+  return notes
+}
+
+/** A request whose events are kept together with a note. */
+async function noted(spool: SpoolFixture, key: string, untilMs: number): Promise<void> {
+  await new Promise<void>((resolve) => {
+    spool.submit(numbered(2), () => resolve())
+    spool.producer.note(key, Buffer.from(`value of ${key}`), untilMs)
+  })
+}
+
+test('a note is there after a crash, with the records that it was kept with, until its time is over', async () => {
+  const before = new SpoolFixture()
+  await noted(before, 'a', Date.now() + 60_000)
+  await noted(before, 'b', Date.now() - 1)
+  const after = new SpoolFixture({ folder: before.copy() })
+  expect(notesOf(after)).toEqual([['a', 'value of a']])
+  expect(after.producer.stats.recovered).toBe(4)
+})
+
+test('a note outlives the records that it was kept with', async () => {
+  const before = new SpoolFixture()
+  await noted(before, 'a', Date.now() + 60_000)
+  await noted(before, 'ü', Date.now() + 60_000)
+  before.inner.settleAll()
+  await before.until(() => before.producer.stats.spool!.bytes === 0)
+  expect(readdirSync(before.folder)).toEqual([expect.stringMatching(/^\d+\.notes$/)])
+  const after = new SpoolFixture({ folder: before.copy() })
+  expect(notesOf(after)).toEqual([
+    ['a', 'value of a'],
+    ['ü', 'value of ü'],
+  ])
+})
+
+test('notes go when their time is over, and when nobody asks for them at start', async () => {
+  const spool = new SpoolFixture()
+  await noted(spool, 'a', Date.now() + 5_000)
+  spool.inner.settleAll()
+  await spool.until(() => readdirSync(spool.folder).some((name) => name.endsWith('.notes')))
+  const after = new SpoolFixture({ folder: spool.copy() })
+  await after.until(() => readdirSync(after.folder).length === 0)
+  await spool.until(() => readdirSync(spool.folder).length === 0)
+}, 30_000)
+
+test('a note without records is a mistake of the caller', () => {
+  const spool = new SpoolFixture()
+  expect(() => spool.producer.note('a', Buffer.alloc(0), Date.now())).toThrow('with records')
+})
