@@ -25,6 +25,7 @@ export const errorTable = {
   headers_too_large: { status: 431, title: 'The request header fields are too large' },
   buffer_full: { status: 503, title: 'The buffer of the stream is full' },
   stream_unavailable: { status: 503, title: 'Kafka does not take records of this stream' },
+  spool_unavailable: { status: 503, title: 'The disk does not take events of this stream' },
   shutting_down: { status: 503, title: 'The gateway is shutting down' },
   delivery_failed: { status: 503, title: 'The records were accepted and then lost' },
   internal: { status: 500, title: 'The gateway failed' },

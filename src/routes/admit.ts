@@ -18,7 +18,7 @@ export interface Client {
  *
  * @returns at once, or a promise where `onBufferFull` is `block` and there is no room.
  * @throws GatewayError `all_events_invalid`, `strict_rejected`, `stream_unavailable`, `shutting_down`, `body_too_large`
- * or `buffer_full`; by the promise too.
+ * `spool_unavailable` or `buffer_full`; by the promise too.
  */
 export function admit(
   batch: EventBatch,
@@ -98,6 +98,12 @@ function bufferFull(producer: Producer): GatewayError {
   })
 }
 
+/** The error for a stream whose disk refuses, or refused what it was given of this request. */
+export function spoolUnavailable(producer: Producer): GatewayError {
+  const detail = 'nothing of the request was accepted, since it could not be kept; send it again later'
+  return new GatewayError('spool_unavailable', detail, { retryAfterSeconds: producer.retryAfterSeconds() })
+}
+
 function unavailable(producer: Producer): GatewayError {
   const retryAfterSeconds = producer.retryAfterSeconds()
   switch (producer.admission) {
@@ -109,6 +115,8 @@ function unavailable(producer: Producer): GatewayError {
           retryAfterSeconds,
         },
       )
+    case 'spool_unavailable':
+      return spoolUnavailable(producer)
     case 'unknown_topic':
       return new GatewayError('stream_unavailable', 'its topic does not exist', { retryAfterSeconds })
     case 'not_authorized':

@@ -32,7 +32,7 @@ function registerPost(
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed({ reply, target }) {
-      replyRaw(reply, 202, ['chute-delivery', target.producer.stream.delivery], '')
+      replyRaw(reply, 202, ['chute-delivery', target.delivery], '')
       return 202
     },
   }
@@ -76,9 +76,7 @@ function registerPixel(
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed({ reply, target }) {
       reply.hijack()
-      reply.raw
-        .writeHead(200, [...pixelHeaders, 'chute-delivery', target.producer.stream.delivery])
-        .end(pixel)
+      reply.raw.writeHead(200, [...pixelHeaders, 'chute-delivery', target.delivery]).end(pixel)
       return 200
     },
   }

@@ -5,8 +5,8 @@ import type { BodyListener } from '../events/body-reader.ts'
 import type { BodyKind } from '../events/content-type.ts'
 import { decodeEvents } from '../events/decode.ts'
 import { EventBatch, type EventLimits } from '../events/event-batch.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
-import { admit, type Admission } from './admit.ts'
+import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
+import { admit, spoolUnavailable, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
 import type { Preferences } from './prefer.ts'
@@ -31,12 +31,13 @@ export interface IngestRoute {
 }
 
 /**
- * One request with events and its reply: decode, validate, reserve for all, append all, answer. Invariants: there is one
- * reply; unless it is a success nothing was appended; every event that was decoded is booked at the edge once.
+ * One request with events and its reply: decode, validate, reserve for all, append all, commit where the stream is
+ * durable, answer. Invariants: there is one reply; unless it is a success nothing was accepted; every event that was
+ * decoded is booked at the edge once.
  *
  * Callbacks instead of promises, and one object a request: this is the hottest path of the gateway.
  */
-export class IngestExchange {
+export class IngestExchange implements CommitListener {
   readonly target: StreamTarget
   readonly reply: FastifyReply
   readonly preferences: Preferences
@@ -44,6 +45,11 @@ export class IngestExchange {
   readonly #kind: Exclude<BodyKind, 'unsupported'>
   readonly #startedAtMs = performance.now()
   #batch: EventBatch | null = null
+  /** What is appended and not committed yet, on a durable stream. */
+  #uncommitted: EventBatch | null = null
+  /** Who waits was done waiting before the commit was; undefined: not so. */
+  #early: EventOutcome[] | null | undefined
+  #isRefused = false
 
   constructor(
     route: IngestRoute,
@@ -105,22 +111,58 @@ export class IngestExchange {
   #accept(batch: EventBatch, admission: Admission): void {
     const { producer } = this.target
     const { waitSeconds } = this.preferences
+    if (admission === 'dropped') {
+      this.#bookAccepted(batch)
+      this.#succeed(batch, waitSeconds === null ? null : droppedOutcomes(producer, batch))
+    } else if (producer.durability === null) {
+      this.#bookAccepted(batch)
+      if (waitSeconds !== null) this.#appendAndWait(batch, waitSeconds)
+      else {
+        this.#append(batch)
+        this.#succeed(batch, null)
+      }
+    } else {
+      this.#uncommitted = batch
+      if (waitSeconds !== null) this.#appendAndWait(batch, waitSeconds)
+      else this.#append(batch)
+      producer.durability.commit(this)
+    }
+  }
+
+  /** @inheritdoc */
+  committed(failure: string | null): void {
+    const batch = this.#uncommitted!
+    this.#uncommitted = null
+    if (failure !== null) {
+      this.#isRefused = true
+      this.fail(spoolUnavailable(this.target.producer))
+      return
+    }
+    this.#bookAccepted(batch)
+    if (this.preferences.waitSeconds === null) this.#succeed(batch, null)
+    else if (this.#early !== undefined) this.#succeed(batch, this.#early)
+  }
+
+  #append({ body, starts, ends, keys }: EventBatch): void {
+    const { producer } = this.target
+    const nowMs = Date.now()
+    for (let good = 0; good < starts.length; good++) {
+      producer.append(body, starts[good]!, ends[good]!, keys[good]!, nowMs)
+    }
+  }
+
+  #appendAndWait(batch: EventBatch, waitSeconds: number): void {
+    appendAndWait(this.target.producer, batch, waitSeconds * 1000, (outcomes) => {
+      if (this.#uncommitted !== null) this.#early = outcomes
+      else if (!this.#isRefused) this.#succeed(batch, outcomes)
+    })
+  }
+
+  /** From here on no error may say that nothing was accepted. */
+  #bookAccepted(batch: EventBatch): void {
     this.#route.telemetry.edge.accepted(this.#route.transport, batch.good)
     this.#bookRejected(batch)
-    // From here on no error may say that nothing was accepted.
     this.#batch = null
-    if (admission === 'dropped') {
-      this.#succeed(batch, waitSeconds === null ? null : droppedOutcomes(producer, batch))
-    } else if (waitSeconds === null) {
-      const { body, starts, ends, keys } = batch
-      const nowMs = Date.now()
-      for (let good = 0; good < starts.length; good++) {
-        producer.append(body, starts[good]!, ends[good]!, keys[good]!, nowMs)
-      }
-      this.#succeed(batch, null)
-    } else {
-      appendAndWait(producer, batch, waitSeconds * 1000, (outcomes) => this.#succeed(batch, outcomes))
-    }
   }
 
   #succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void {

@@ -56,10 +56,9 @@ export function unsupportedMediaType(contentType: string | undefined): GatewayEr
 
 function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOutcome[] | null): number {
   const { preferences, reply, target } = exchange
-  const { delivery } = target.producer.stream
   if (outcomes !== null) refuseUndelivered(batch, outcomes)
   const statusCode = outcomes === null ? 202 : 200
-  const headers = ['chute-delivery', delivery]
+  const headers = ['chute-delivery', target.delivery]
   if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
   if (preferences.minimal) {
     replyRaw(reply, statusCode, headers, '')

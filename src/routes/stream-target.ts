@@ -6,6 +6,8 @@ import type { Producer } from '../kafka/producer/producer.ts'
 export interface StreamTarget {
   readonly producer: Producer
   readonly schema: EventSchema
+  /** What `Chute-Delivery` says: the delivery, and `durable` where a 202 survives a crash of the gateway. */
+  readonly delivery: string
 }
 
 /** The streams by name, looked up by what stands in a path. */
@@ -15,8 +17,9 @@ export class StreamTargets {
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(producers: readonly Producer[]) {
     for (const producer of producers) {
-      const { name, schema } = producer.stream
-      this.#byName.set(name, { producer, schema: compileEventSchema(schema) })
+      const { name, schema, delivery } = producer.stream
+      const promise = producer.durability === null ? delivery : `${delivery}; durable`
+      this.#byName.set(name, { producer, schema: compileEventSchema(schema), delivery: promise })
     }
   }
 
