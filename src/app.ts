@@ -11,6 +11,8 @@ import { registerLivePage } from './routes/live-page.ts'
 import { registerMetrics } from './routes/metrics-route.ts'
 import type { CountRequest } from './routes/rate-limit.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
+import { DataFolder } from './spool/data-folder.ts'
+import { DurableProducer } from './spool/durable-producer.ts'
 import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
@@ -18,15 +20,24 @@ import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
  * The composition root: builds a gateway from a configuration. The only file that sees every part; parts see each other
  * through the interfaces that they are given here.
  * @param group where this process is one of several: the admin routes then answer for all of them.
+ * @throws DataFolderError if the folder for durable streams cannot be used.
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
   const metrics = new Metrics(version)
+  const durable = config.streams.filter(({ spool }) => spool !== null).map(({ name }) => name)
+  const folder =
+    config.dataDir === null || durable.length === 0 ? null : new DataFolder(config.dataDir, durable, logger)
   const producers = new Producers({
     kafka: config.kafka,
     streams: config.streams,
     dataDir: config.dataDir,
     logger,
     telemetry: (stream) => metrics.producerTelemetry(stream.name, stream.topic),
+    durable: (producer) => {
+      const { name, spool } = producer.stream
+      if (folder === null || spool === null) return null
+      return new DurableProducer({ producer, folder: folder.stream(name), spool, logger })
+    },
   })
   metrics.observe(() => producers.stats)
   let draining = false
@@ -87,6 +98,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       // Scraped to the last moment, so that the account can be seen to close.
       await withinMs(1_000, Promise.all(servers.map(async (each) => await each.close())))
+      folder?.close()
       return drained
     },
     abort() {

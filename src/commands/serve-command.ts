@@ -2,6 +2,7 @@ import cluster from 'node:cluster'
 import type { Logger } from 'pino'
 import type { Gateway } from '../app.ts'
 import type { Config } from '../config/config.ts'
+import { DataFolderError } from '../spool/data-folder-error.ts'
 import { lossesOf } from './account-log.ts'
 import { createLogger } from './process-log.ts'
 import { readConfig } from './read-config.ts'
@@ -24,8 +25,8 @@ export async function runServeCommand(env: NodeJS.ProcessEnv): Promise<number> {
 
 async function serveAlone(config: Config): Promise<number> {
   const logger = createLogger(config)
-  const { buildGateway } = await import('../app.ts')
-  const gateway = buildGateway(config, logger)
+  const gateway = await build(config, logger)
+  if (gateway === null) return 1
   const signals = stopSignals()
   try {
     await gateway.start()
@@ -40,6 +41,18 @@ async function serveAlone(config: Config): Promise<number> {
   const signal = await signals.first
   logger.info({ signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
   return await drain(gateway, logger, signals.second)
+}
+
+/** @returns null if the data folder cannot be used, which stderr then says. */
+async function build(config: Config, logger: Logger): Promise<Gateway | null> {
+  try {
+    const { buildGateway } = await import('../app.ts')
+    return buildGateway(config, logger)
+  } catch (error) {
+    if (!(error instanceof DataFolderError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    return null
+  }
 }
 
 async function drain(gateway: Gateway, logger: Logger, secondSignal: Promise<unknown>): Promise<number> {

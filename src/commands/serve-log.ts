@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { version } from '../version.ts'
-import { accountOf } from './account-log.ts'
+import { accountOf, spooledOf } from './account-log.ts'
 
 /** The line that says that the gateway listens, and what an operator should know of its configuration. */
 export function logStart(
@@ -17,17 +17,21 @@ export function logStart(
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))
   logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
-  if (config.dataDir !== null) {
-    logger.warn(
-      { dataDir: config.dataDir },
-      'CHUTE_DATA_DIR is set, and this version keeps nothing there yet',
-    )
-  }
-  for (const { name, delivery } of config.streams) {
+  const { dataDir } = config
+  for (const { name, delivery, spool } of config.streams) {
     if (delivery !== 'at-least-once') continue
-    logger.warn(
-      { stream: name },
-      'a 202 of this stream is answered from memory: it survives an outage of Kafka while buffer.memory lasts, and no crash of the gateway',
+    if (spool === null) {
+      logger.warn(
+        { stream: name },
+        'a 202 of this stream is answered from memory: it survives an outage of Kafka while buffer.memory lasts, and no crash of the gateway; CHUTE_DATA_DIR makes it durable',
+      )
+      continue
+    }
+    const { fsync, maxBytes } = spool
+    const end = fsync ? 'a crash and a power cut' : 'a crash of the gateway, and no power cut (fsync: off)'
+    logger.info(
+      { stream: name, dataDir, fsync, spoolMaxBytes: maxBytes },
+      `a 202 of this stream is answered from disk: it survives ${end}`,
     )
   }
 }
@@ -43,7 +47,13 @@ export function logEnd(
   const { lost, interrupted } = end
   const account = accountOf(end.stats)
   if (!interrupted && lost === 0) {
-    logger.info({ account }, 'stopped: all that was left was sent, and confirmed where the stream confirms')
+    const spooled = spooledOf(end.stats)
+    logger.info(
+      { account, ...(spooled > 0 && { spooled }) },
+      spooled === 0
+        ? 'stopped: all that was left was sent, and confirmed where the stream confirms'
+        : `stopped: ${spooled} accepted records are on disk and go after the next start; all else was sent, and confirmed where the stream confirms`,
+    )
     return 0
   }
   const how = interrupted ? 'ended at once by a second signal' : 'stopped'

@@ -1,22 +1,16 @@
 import { dropReasons } from '../kafka/producer/outcome.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
-import type { CollectedFamily, Family, Labels, Sample } from './exposition.ts'
-
-/** Further label names and values of one sample, beside `stream` and `topic`, and its value. */
-type Reading = readonly [labels: Labels, value: number]
-
-/** A metric of a stream and how it is read from the stream's account. */
-interface ProducerFamily extends Family {
-  /** Always the same label sets, whatever the numbers are, so that each series exists from the first scrape on; but partitions come when they are known. */
-  readonly read: (stats: ProducerStats) => readonly Reading[]
-}
+import type { CollectedFamily } from './exposition.ts'
+import { spoolFamilies } from './spool-metrics.ts'
+import { collectFamilies, type Reading, type StreamFamily } from './stream-family.ts'
 
 /**
  * Every metric that is read from {@link ProducerStats}. Kafka's own names (`org.apache.kafka.clients.producer.internals
  * .SenderMetricsRegistry`) in Prometheus form, then the account. That account can be checked from here alone:
- * `chute_records_accepted_total` = the sum of `chute_records_pending` + the sum of `chute_records_total`, at every scrape.
+ * `chute_records_accepted_total` + `chute_records_recovered_total` = the sum of `chute_records_pending` + the sum of
+ * `chute_records_total`, at every scrape.
  */
-const producerFamilies: readonly ProducerFamily[] = [
+const producerFamilies: readonly StreamFamily[] = [
   {
     name: 'kafka_producer_record_send_total',
     help: 'Attempts: records written to a connection, or dropped before they could be (record-send-total).',
@@ -59,9 +53,15 @@ const producerFamilies: readonly ProducerFamily[] = [
   },
   {
     name: 'chute_records_accepted_total',
-    help: 'Records that were answered with 202: the sum of chute_records_pending and chute_records_total.',
+    help: 'Records that were answered with 202. With chute_records_recovered_total: the sum of chute_records_pending and chute_records_total.',
     type: 'counter',
     read: (stats) => [[{}, stats.accepted]],
+  },
+  {
+    name: 'chute_records_recovered_total',
+    help: 'Records that an earlier process had answered with 202, found on disk at start.',
+    type: 'counter',
+    read: (stats) => [[{}, stats.recovered]],
   },
   {
     name: 'chute_records_total',
@@ -78,9 +78,10 @@ const producerFamilies: readonly ProducerFamily[] = [
   },
   {
     name: 'chute_records_pending',
-    help: 'Accepted records without an outcome: in the buffer, or written and not confirmed.',
+    help: 'Accepted records without an outcome: only on disk, in the buffer, or written and not confirmed.',
     type: 'gauge',
     read: (stats) => [
+      [{ state: 'spooled' }, stats.spooled],
       [{ state: 'buffered' }, stats.buffered],
       [{ state: 'in_flight' }, stats.inFlight],
     ],
@@ -129,17 +130,5 @@ const producerFamilies: readonly ProducerFamily[] = [
 
 /** Reads every stream's account, without waiting for anything: all values are of one instant. */
 export function collectProducerMetrics(streams: readonly ProducerStats[]): CollectedFamily[] {
-  return producerFamilies.map(({ name, help, type, read }) => ({
-    name,
-    help,
-    type,
-    samples: streams.flatMap((stats) => {
-      const owner = { stream: stats.stream, topic: stats.topic }
-      return read(stats).map(([labels, value]): Sample => ({
-        suffix: '',
-        labels: { ...owner, ...labels },
-        value,
-      }))
-    }),
-  }))
+  return collectFamilies([...producerFamilies, ...spoolFamilies], streams)
 }

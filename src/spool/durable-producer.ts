@@ -79,6 +79,10 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#disk = new BufferMemory(spool.maxBytes)
     this.#disk.take(this.#log.sizeBytes)
     this.#recovered = this.#log.pendingRecords
+    if (this.#recovered > 0) {
+      const found = { stream: producer.stream.name, records: this.#recovered, bytes: this.#log.sizeBytes }
+      logger.info(found, 'records of an earlier run are on disk and go first')
+    }
     this.#feeder = new Feeder({
       log: this.#log,
       producer,
