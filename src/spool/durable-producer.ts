@@ -11,6 +11,7 @@ import {
   type ProducerStats,
 } from '../kafka/producer/producer.ts'
 import { RollingSum } from '../kafka/producer/rolling-sum.ts'
+import { withRatios } from '../kafka/producer/stats-ratios.ts'
 import type { SpoolConfig } from '../config/config.ts'
 import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
@@ -218,10 +219,11 @@ export class DurableProducer implements ManagedProducer, Durability {
     }
     // What the producer gives up when the process ends is on disk, and goes with the next one.
     const suspectedLost = this.#suspectedBefore ?? inner.suspectedLost
-    const left = dropped.shutdown + inner.suspectedLost - suspectedLost
+    const dropsLeft = dropped.shutdown
+    const left = dropsLeft + inner.suspectedLost - suspectedLost
     dropped.shutdown = 0
     const { oldestMs } = this.#feeder
-    return {
+    return withRatios({
       ...inner,
       accepted: this.#accepted,
       recovered: this.#recovered,
@@ -230,6 +232,7 @@ export class DurableProducer implements ManagedProducer, Durability {
       dropped,
       recordSendTotal: inner.recordSendTotal + droppedHere,
       recordErrorTotal: inner.recordErrorTotal + droppedHere - left,
+      localErrorTotal: inner.localErrorTotal + droppedHere - dropsLeft,
       spool: {
         records: this.#log.pendingRecords,
         bytes: this.#log.sizeBytes,
@@ -240,7 +243,7 @@ export class DurableProducer implements ManagedProducer, Durability {
         readFailures: this.#readFailures,
         available: !this.#log.isFailing,
       },
-    }
+    })
   }
 
   /**

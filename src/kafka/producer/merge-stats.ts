@@ -1,4 +1,4 @@
-import type { PartitionProgress, ProducerStats } from './producer.ts'
+import type { PartitionProgress, ProducerStats, SpoolStats } from './producer.ts'
 import { withRatios, type ProducerSums } from './stats-ratios.ts'
 
 type Rule<T> = (one: T, other: T) => T
@@ -10,6 +10,8 @@ const rules: Rules = {
   topic: first,
   delivery: first,
   accepted: sum,
+  recovered: sum,
+  spooled: sum,
   buffered: sum,
   inFlight: sum,
   confirmed: sum,
@@ -31,6 +33,7 @@ const rules: Rules = {
   logEndOffsets: mergePartitions,
   // Each producer numbers by itself, under its own name.
   audit: (one, other) => [...one, ...other],
+  spool: mergeSpools,
 }
 
 /**
@@ -49,12 +52,17 @@ export function mergeStats(gateways: readonly (readonly ProducerStats[])[]): Pro
 
 /**
  * What remains of the stats of a gateway that has ended, to be added to those of the others: its counters. What it still
- * held is gone with its memory: whether it was written, and arrived, nobody can say, so it is suspected lost.
+ * held is gone with its memory: whether it was written, and arrived, nobody can say, so it is suspected lost. What a durable
+ * stream held is on disk: whoever opens its spool next counts it as recovered.
  */
 export function retireStats(stats: ProducerStats): ProducerStats {
-  const lost = stats.buffered + stats.inFlight
+  const held = stats.buffered + stats.inFlight
+  const lost = stats.spool === null ? held : 0
   return withRatios({
     ...stats,
+    recovered: stats.recovered - (stats.spool === null ? 0 : held + stats.spooled),
+    spooled: 0,
+    spool: stats.spool === null ? null : retireSpool(stats.spool),
     buffered: 0,
     inFlight: 0,
     suspectedLost: stats.suspectedLost + lost,
@@ -67,6 +75,24 @@ export function retireStats(stats: ProducerStats): ProducerStats {
     circuitOpen: false,
     topicKnown: true,
   })
+}
+
+function mergeSpools(one: SpoolStats | null, other: SpoolStats | null): SpoolStats | null {
+  if (one === null || other === null) return one ?? other
+  return {
+    records: one.records + other.records,
+    bytes: one.bytes + other.bytes,
+    maxBytes: one.maxBytes + other.maxBytes,
+    oldestAgeSeconds: Math.max(one.oldestAgeSeconds, other.oldestAgeSeconds),
+    drained: one.drained + other.drained,
+    writeFailures: one.writeFailures + other.writeFailures,
+    readFailures: one.readFailures + other.readFailures,
+    available: one.available && other.available,
+  }
+}
+
+function retireSpool(spool: SpoolStats): SpoolStats {
+  return { ...spool, records: 0, bytes: 0, maxBytes: 0, oldestAgeSeconds: 0, available: true }
 }
 
 function mergeSums(one: ProducerSums, other: ProducerSums): ProducerSums {

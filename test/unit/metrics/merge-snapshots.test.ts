@@ -195,6 +195,34 @@ describe('a gateway that has ended', () => {
     expect(valueOf(families, 'chute_events_total', { result: 'accepted', transport: 'http' })).toBe(20)
   })
 
+  test('leaves to the next one what it has on disk, and nothing of it is lost or counted twice', () => {
+    const spool = {
+      records: 9,
+      bytes: 900,
+      maxBytes: 1_000,
+      oldestAgeSeconds: 5,
+      drained: 13,
+      writeFailures: 1,
+      readFailures: 0,
+      available: false,
+    }
+    const durable = { ...stats, accepted: 22, spooled: 2, spool }
+    const ended = new Metrics('1.2.3')
+    ended.observe(() => [durable])
+    const next = new Metrics('1.2.3')
+    next.observe(() => [
+      producerStats({
+        recovered: 9,
+        spooled: 9,
+        spool: { ...spool, drained: 0, writeFailures: 0, available: true },
+      }),
+    ])
+    const [merged] = mergeSnapshots([retireSnapshot(ended.account()), next.account()]).streams
+    expect(merged).toMatchObject({ accepted: 22, recovered: 0, spooled: 9, buffered: 0, inFlight: 0 })
+    expect(merged).toMatchObject({ confirmed: 8, suspectedLost: 1, dropped: { expired: 4 } })
+    expect(merged!.spool).toEqual({ ...spool, available: true })
+  })
+
   test('has no room and no connection to add to those of the others', () => {
     const other = new Metrics('1.2.3')
     other.observe(() => [producerStats()])
