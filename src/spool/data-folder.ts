@@ -1,6 +1,7 @@
 import fs from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { tryLock } from 'fs-native-extensions'
+import type * as fileLocks from 'fs-native-extensions'
 import type { Logger } from '../kafka/producer/producer.ts'
 import { DataFolderError } from './data-folder-error.ts'
 import { findSegments } from './find-segments.ts'
@@ -90,7 +91,20 @@ export interface StreamFolder {
   readonly segments: Segment[]
 }
 
+/** Loaded when a folder is opened: its native part is built for the usual platforms, and who keeps nothing needs none. */
+function loadLocks(): typeof fileLocks {
+  try {
+    return createRequire(import.meta.url)('fs-native-extensions') as typeof fileLocks
+  } catch (error) {
+    throw new DataFolderError(
+      `CHUTE_DATA_DIR cannot be used: files cannot be locked on this platform (${process.platform} ${process.arch}). Leave it out.`,
+      error,
+    )
+  }
+}
+
 function takeLock(folder: string): number {
+  const { tryLock } = loadLocks()
   const fd = fs.openSync(join(folder, 'lock'), 'a+', 0o600)
   if (tryLock(fd)) {
     try {
