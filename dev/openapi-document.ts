@@ -190,8 +190,9 @@ const encodingParameter = {
 
 const headerComponents = {
   'Chute-Delivery': {
-    description: 'What the stream promises',
-    schema: { type: 'string', enum: ['at-most-once', 'at-least-once'] },
+    description:
+      'What the stream promises. `durable`: the events of a 202 are on disk, and survive a crash of the gateway.',
+    schema: { type: 'string', enum: ['at-most-once', 'at-least-once', 'at-least-once; durable'] },
   },
   'Preference-Applied': {
     description: 'The preferences that were followed (RFC 7240)',

@@ -32,6 +32,7 @@ const ofLoad: readonly ErrorCode[] = [
   'headers_too_large',
   'buffer_full',
   'stream_unavailable',
+  'spool_unavailable',
   'shutting_down',
 ]
 
