@@ -1,0 +1,147 @@
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { cpSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import {
+  DurableSetup,
+  imbalanceOf,
+  isFull,
+  pendingIn,
+  scrape,
+  untilDrained,
+} from '../support/durable-gateway.ts'
+import { readTopic } from '../support/independent-reader.ts'
+import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
+
+let kafka: LocalKafka
+beforeAll(async () => {
+  kafka = await startKafka()
+})
+afterAll(async () => await kafka.stop())
+
+const rounds = isFull ? 100 : 5
+const copies = isFull ? 200 : 10
+const between = (from: number, to: number) => from + Math.random() * (to - from)
+
+test(
+  `${rounds} times kill -9 of the gateway under load, with Kafka there or not: no 202 is lost, each key keeps its order`,
+  { timeout: 60_000 + rounds * 20_000 },
+  async () => {
+    const [broker] = kafka.brokers
+    const node = kafka.nodes[0]!
+    const setup = new DurableSetup({ broker: broker!, name: `kill-${randomUUID()}` })
+    const load = new KeyedLoad({ stream: 'critical', keys: 16 })
+    const couldRepeat = new Set<string>()
+    for (let round = 0; round < rounds; round++) {
+      const isAway = Math.random() < 0.5
+      const gateway = await setup.start()
+      // Until Kafka has answered once, a start with a topic that is not there yet is nothing to test.
+      if (round === 0) await gateway.ready()
+      load.start(gateway.url)
+      await pause(between(50, 400))
+      if (isAway) process.kill(node.pid!, 'SIGSTOP')
+      await pause(between(0, 800))
+      expect(imbalanceOf(await scrape(gateway))).toBe(0)
+      gateway.signal('SIGKILL')
+      await gateway.ended()
+      await load.stop()
+      if (isAway) process.kill(node.pid!, 'SIGCONT')
+      for (const id of pendingIn(setup.dataDir)) couldRepeat.add(id)
+    }
+    const gateway = await setup.start()
+    await untilDrained(gateway)
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+
+    const landing = landingOf(load, await readTopic(broker!, setup.critical))
+    expect(load.as('accepted').length).toBeGreaterThan(rounds * 50)
+    expect(landing).toMatchObject({ lost: [], ghosts: [], reordered: [] })
+    // What was in flight when the process was killed may come twice, and nothing else.
+    expect(landing.duplicates.filter((id) => !couldRepeat.has(id))).toEqual([])
+    process.stderr.write(
+      `kill -9 of the gateway: ${JSON.stringify({
+        rounds,
+        accepted: load.as('accepted').length,
+        unanswered: load.as('unanswered').length,
+        landed: landing.landed,
+        lost: landing.lost.length,
+        duplicates: landing.duplicates.length,
+        reordered: landing.reordered.length,
+      })}\n`,
+    )
+  },
+)
+
+test(
+  `the data folder is copied at ${copies} moments: each copy starts, with every 202 that is older`,
+  { timeout: 60_000 + copies * 15_000 },
+  async () => {
+    const [broker] = kafka.brokers
+    const node = kafka.nodes[0]!
+    // Small files, so that they come and go while they are copied.
+    const setup = new DurableSetup({
+      broker: broker!,
+      name: `copy-${randomUUID()}`,
+      stream: { 'spool.max.bytes': 8 << 20, producer: { 'buffer.memory': 4 << 20 } },
+    })
+    const load = new KeyedLoad({ stream: 'critical', keys: 16, eventsPerRequest: 10, eventBytes: 400 })
+    const gateway = await setup.start()
+    await gateway.ready()
+    load.start(gateway.url)
+    const older: { path: string; accepted: Set<string> }[] = []
+    for (let nth = 0; nth < copies; nth++) {
+      const isAway = nth % 2 === 1
+      if (isAway) process.kill(node.pid!, 'SIGSTOP')
+      await pause(between(50, 300))
+      const path = join(setup.folder, `copy-${nth}`)
+      const accepted = new Set(load.as('accepted'))
+      if (nth % 4 < 2) copyAsPeopleDo(setup.dataDir, path)
+      else cpSync(setup.dataDir, path, { recursive: true, force: true })
+      if (isAway) process.kill(node.pid!, 'SIGCONT')
+      older.push({ path, accepted })
+    }
+    await load.stop()
+    await untilDrained(gateway)
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+    const landed = await readTopic(broker!, setup.critical)
+    const idsOf = (records: typeof landed) =>
+      records.map(({ key, value }) => `${key}:${(JSON.parse(value.toString()) as { value: number }).value}`)
+    const acknowledged = new Set(idsOf(landed))
+    expect(landingOf(load, landed)).toMatchObject({ lost: [], ghosts: [], duplicates: [], reordered: [] })
+
+    for (const [nth, { path, accepted }] of older.entries()) {
+      const pending = pendingIn(path)
+      const there = new Set([...pending, ...acknowledged])
+      expect([...accepted].filter((id) => !there.has(id))).toEqual([])
+      const copy = new DurableSetup({ broker: broker!, name: `copied-${randomUUID()}`, dataDir: path })
+      // Most of them with Kafka away: it is the start that counts. Some go all the way.
+      const started = await copy.start(nth % 5 === 0 ? {} : { KAFKA_BROKERS: '127.0.0.1:1' })
+      const sums = await scrape(started)
+      expect(sums.get('chute_records_recovered_total')).toBe(pending.length)
+      if (nth % 5 === 0) {
+        await untilDrained(started)
+        const again = idsOf(await readTopic(broker!, copy.critical))
+        expect(again.toSorted()).toEqual(pending.toSorted())
+      }
+      started.signal('SIGKILL')
+      await started.ended()
+      rmSync(path, { recursive: true })
+    }
+    process.stderr.write(
+      `copies of the folder: ${JSON.stringify({ copies, accepted: load.as('accepted').length, lost: 0 })}\n`,
+    )
+  },
+)
+
+/** `cp -r`, which complains about files that went away under its hands. */
+function copyAsPeopleDo(from: string, to: string): void {
+  try {
+    execFileSync('cp', ['-r', from, to], { stdio: 'ignore' })
+  } catch {
+    // The exit code is about those files.
+  }
+}
