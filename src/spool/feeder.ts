@@ -136,8 +136,8 @@ export class Feeder {
     const producer = this.#producer
     if (!this.#hasRoom) return false
     const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
-    const limitBytes = producer.stream.producer.bufferMemoryBytes
-    if (keyBytes + valueBytes > producer.maxRecordBytes || sizeBytes > limitBytes) {
+    // What the topic turns out not to take goes all the same: the broker refuses it, and it becomes a dead letter.
+    if (sizeBytes > producer.stream.producer.bufferMemoryBytes) {
       this.#refuse()
       return true
     }
@@ -175,13 +175,13 @@ export class Feeder {
     if (flight.openRecords === 0) this.#open.delete(flight)
     if (this.#flights[partition] === flight) this.#flights[partition] = undefined
     // At the end of the process: what has no outcome stays on disk, and is sent by the next one.
-    if (reason === 'shutdown' || (this.#isStopped && outcome !== 'acked')) return
+    if (reason === 'shutdown' || (this.#isStopped && outcome === 'suspected_lost')) return
     flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
     this.#events.drained(recordCount)
     this.#schedule()
   }
 
-  /** A record that the topic does not take: it was accepted when that was not known. */
+  /** A record that the buffer never has room for: an earlier run had a larger one. */
   #refuse(): void {
     const seq = this.#nextSeq++
     this.#waiters.get(seq)?.settle({ outcome: 'dropped', reason: 'message_too_large' })

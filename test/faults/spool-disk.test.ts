@@ -166,7 +166,7 @@ test('a broken page: what it held is counted and kept, everything else lands, an
   gateway.signal('SIGKILL')
   await gateway.ended()
   const spool = join(setup.dataDir, 'spool', 'critical')
-  const [name] = readdirSync(spool).filter((each) => each.endsWith('.log'))
+  const name = readdirSync(spool).find((each) => each.endsWith('.log'))
   const bytes = readFileSync(join(spool, name!))
   bytes.fill(0xaa, 40_000, 40_000 + 4_096)
   writeFileSync(join(spool, name!), bytes)
