@@ -14,7 +14,7 @@ export interface RealProducer {
   readonly transport: FaultyTransport
   readonly logs: LogKeeper
   /** Waits until every record has its outcome. */
-  settled(): Promise<void>
+  readonly settled: () => Promise<void>
 }
 
 /** Starts it and waits until it takes records; it ends with the test. */
