@@ -4,6 +4,7 @@ import { supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/event-batch.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
+import { pendingReasons } from '../src/routes/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/prefer.ts'
 import { operations, type Operation } from './openapi-operations.ts'
 
@@ -19,7 +20,7 @@ export function buildOpenapiDocument(version: string): object {
       version,
       summary: 'Events in by HTTP, out to Kafka',
       description:
-        'Each stream has a delivery: at-most-once (never twice, the default) or at-least-once. ' +
+        'Each stream has a delivery: at-most-once (never twice), at-least-once or exactly-once. ' +
         'A reply from 401 to 503 means that nothing of the request was accepted, so that it can be sent again; ' +
         'the one exception, delivery_failed, says itself whether that may duplicate events.',
       license: { name: 'MIT', identifier: 'MIT' },
@@ -34,7 +35,12 @@ export function buildOpenapiDocument(version: string): object {
     // Codes of single events too, which no reply has as its own.
     'x-problems': errorTable,
     components: {
-      parameters: { stream: streamParameter, prefer: preferParameter, encoding: encodingParameter },
+      parameters: {
+        stream: streamParameter,
+        prefer: preferParameter,
+        idempotencyKey: idempotencyKeyParameter,
+        encoding: encodingParameter,
+      },
       headers: headerComponents,
       responses: problemResponses(operations),
       schemas: {
@@ -180,6 +186,17 @@ const preferParameter = {
   schema: { type: 'string', examples: ['handling=strict', 'return=minimal', 'wait=5'] },
 }
 
+const idempotencyKeyParameter = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: false,
+  description:
+    'A key that the client makes up for this request, and sends again with it when it does not know whether it arrived ' +
+    '(draft-ietf-httpapi-idempotency-key-header). On a stream with `dedupe: on` the request is accepted once: sent again ' +
+    'within the window, it is answered as the first was, and nothing is written again. Other streams leave it alone.',
+  schema: { type: 'string', maxLength: 512, examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+}
+
 const encodingParameter = {
   name: 'Content-Encoding',
   in: 'header',
@@ -192,7 +209,14 @@ const headerComponents = {
   'Chute-Delivery': {
     description:
       'What the stream promises. `durable`: the events of a 202 are on disk, and survive a crash of the gateway.',
-    schema: { type: 'string', enum: ['at-most-once', 'at-least-once', 'at-least-once; durable'] },
+    schema: {
+      type: 'string',
+      enum: ['at-most-once', 'at-least-once', 'at-least-once; durable', 'exactly-once; durable'],
+    },
+  },
+  'Idempotency-Replayed': {
+    description: '`true`: the whole request was accepted before, under the same Idempotency-Key',
+    schema: { type: 'string', enum: ['true'] },
   },
   'Preference-Applied': {
     description: 'The preferences that were followed (RFC 7240)',
@@ -217,7 +241,11 @@ const eventOutcomeSchema = {
   required: ['index', 'outcome', 'reason', 'topic', 'partition', 'offset'],
   properties: {
     index: { type: 'integer', minimum: 0 },
-    outcome: { type: 'string', enum: [...outcomes] },
+    outcome: {
+      type: 'string',
+      enum: [...outcomes, 'duplicate'],
+      description: '`duplicate`: accepted before, and not written again',
+    },
     reason: { enum: [...dropReasons, null] },
     topic: { type: 'string' },
     partition: { type: ['integer', 'null'] },
@@ -234,9 +262,26 @@ const counts = {
     items: { $ref: '#/components/schemas/EventError' },
     description: 'The first of the rejected events',
   },
+  duplicates: {
+    type: 'integer',
+    minimum: 1,
+    description: 'Of the accepted events, those that were accepted before; left out where there is none',
+  },
 }
 
-const acceptedSchema = { type: 'object', required: ['accepted', 'rejected', 'errors'], properties: counts }
+const acceptedSchema = {
+  type: 'object',
+  required: ['accepted', 'rejected', 'errors'],
+  properties: {
+    ...counts,
+    pending: {
+      type: 'object',
+      description: 'With `Prefer: wait`: why the outcome is not told, and what to expect',
+      required: ['reason', 'detail'],
+      properties: { reason: { type: 'string', enum: [...pendingReasons] }, detail: { type: 'string' } },
+    },
+  },
+}
 
 const settledSchema = {
   type: 'object',

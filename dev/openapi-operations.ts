@@ -27,6 +27,11 @@ const ofBody: readonly ErrorCode[] = [
 const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream']
 const ofSize: readonly ErrorCode[] = ['body_timeout', 'body_too_large', 'too_many_events']
 const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
+const ofDuplicates: readonly ErrorCode[] = [
+  'idempotency_key_missing',
+  'request_in_progress',
+  'dedupe_unavailable',
+]
 const ofLoad: readonly ErrorCode[] = [
   'rate_limited',
   'headers_too_large',
@@ -38,6 +43,7 @@ const ofLoad: readonly ErrorCode[] = [
 
 const stream = { $ref: '#/components/parameters/stream' }
 const prefer = { $ref: '#/components/parameters/prefer' }
+const idempotencyKey = { $ref: '#/components/parameters/idempotencyKey' }
 const encoding = { $ref: '#/components/parameters/encoding' }
 const deliveryHeaders = { 'Chute-Delivery': { $ref: '#/components/headers/Chute-Delivery' } }
 const preferHeaders = {
@@ -56,17 +62,35 @@ export const operations: readonly Operation[] = [
     description:
       'Valid events of a mixed request are accepted, and the reply lists the others. A record is the JSON of its event, ' +
       'byte for byte as sent.',
-    parameters: [stream, prefer, encoding],
+    parameters: [stream, prefer, idempotencyKey, encoding],
     requestBody: 'events',
     replies: {
       200: {
-        description: 'With `Prefer: wait`: every accepted event was delivered',
+        description: 'With `Prefer: wait`: every accepted event was delivered, now or before',
         headers: preferHeaders,
         content: json('Settled'),
       },
-      202: { description: 'Accepted', headers: preferHeaders, content: json('Accepted') },
+      202: {
+        description: 'Accepted. With `Prefer: wait`: the time ran out before the outcome was known',
+        headers: {
+          ...preferHeaders,
+          'Idempotency-Replayed': { $ref: '#/components/headers/Idempotency-Replayed' },
+        },
+        content: json('Accepted'),
+      },
     },
-    errors: [...ofBody, 'strict_rejected', ...ofStream, ...ofSize, ...ofMedia, ...ofLoad, 'delivery_failed'],
+    errors: [
+      ...ofBody,
+      'strict_rejected',
+      'invalid_idempotency_key',
+      ...ofDuplicates,
+      'idempotency_key_reused',
+      ...ofStream,
+      ...ofSize,
+      ...ofMedia,
+      ...ofLoad,
+      'delivery_failed',
+    ],
   },
   {
     method: 'POST',
@@ -79,7 +103,7 @@ export const operations: readonly Operation[] = [
     parameters: [stream, encoding],
     requestBody: 'beacon',
     replies: { 202: { description: 'Accepted', headers: deliveryHeaders } },
-    errors: [...ofBody, ...ofStream, ...ofSize, ...ofMedia, ...ofLoad],
+    errors: [...ofBody, ...ofDuplicates, ...ofStream, ...ofSize, ...ofMedia, ...ofLoad],
   },
   {
     method: 'GET',
@@ -102,7 +126,7 @@ export const operations: readonly Operation[] = [
         content: { 'image/gif': {} },
       },
     },
-    errors: ['all_events_invalid', 'invalid_request', ...ofStream, ...ofLoad],
+    errors: ['all_events_invalid', 'invalid_request', ...ofDuplicates, ...ofStream, ...ofLoad],
   },
   {
     method: 'GET',

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from './config/config.ts'
+import { openDeduplicators } from './dedupe/deduplicators.ts'
 import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producer/producers.ts'
 import { Metrics } from './metrics/metrics.ts'
@@ -40,6 +41,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     },
   })
   metrics.observe(() => producers.stats)
+  const dedupe = openDeduplicators(producers.byStream.values())
+  metrics.observeDedupe(() => Array.from(dedupe, ([stream, each]) => ({ stream, ...each.stats })))
   let draining = false
   const readiness = () => readinessOf({ producers, draining })
   const scrape =
@@ -49,6 +52,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
+    dedupe,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {

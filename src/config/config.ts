@@ -57,6 +57,14 @@ export interface SpoolConfig {
   readonly maxBytes: number
 }
 
+/** How a stream tells requests and events that it accepted before. */
+export interface DedupeConfig {
+  /** `dedupe.window.ms`: for how long an `Idempotency-Key` or an event's `id` is known. */
+  readonly windowMs: number
+  /** `dedupe.max.entries`: the most that are known; then the oldest are forgotten before their time. */
+  readonly maxEntries: number
+}
+
 /** One stream: what a client writes to. */
 export interface StreamConfig {
   readonly name: string
@@ -75,6 +83,10 @@ export interface StreamConfig {
   readonly producer: ProducerConfig
   /** null: a 202 is answered from memory. */
   readonly spool: SpoolConfig | null
+  /** null: what is sent again is written again. */
+  readonly dedupe: DedupeConfig | null
+  /** `delivery: exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain. */
+  readonly exactlyOnce: boolean
 }
 
 /** SASL mechanisms that Chute offers. */

@@ -68,13 +68,18 @@ function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
 function describeStream({ producer, ...stream }: StreamConfig): object {
   return {
     topic: stream.topic,
-    delivery: stream.delivery,
+    delivery: stream.exactlyOnce ? 'exactly-once' : stream.delivery,
     preset: stream.preset,
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
     ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),
+    dedupe: stream.dedupe === null ? 'off' : 'on',
+    ...(stream.dedupe !== null && {
+      'dedupe.window.ms': stream.dedupe.windowMs,
+      'dedupe.max.entries': stream.dedupe.maxEntries,
+    }),
     ...(stream.delivery === 'at-least-once' && { durable: stream.spool === null ? 'off' : 'on' }),
     ...(stream.spool !== null && {
       fsync: stream.spool.fsync ? 'on' : 'off',

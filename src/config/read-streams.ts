@@ -2,6 +2,8 @@ import { isAbsolute, dirname, join } from 'node:path'
 import { parse as parseYaml } from 'yaml'
 import type { ConfigProblem } from './config-error.ts'
 import type { StreamConfig } from './config.ts'
+import { refuseDedupeContradictions, resolveDedupe } from './dedupe-settings.ts'
+import { refuseLessThanExactlyOnce } from './exactly-once.ts'
 import { nearestName } from './near-miss.ts'
 import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
@@ -107,31 +109,38 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     problems.push({ path: at('topic'), problem: topicFlaw.problem, remedy: topicFlaw.remedy })
   const schema = readSchema(values.schema ?? 'telemetry', at('schema'), source)
 
-  const { delivery } = values
-  if (delivery === undefined) return null
+  if (values.delivery === undefined) return null
+  const exactlyOnce = values.delivery === 'exactly-once'
+  const delivery = values.delivery === 'exactly-once' ? 'at-least-once' : values.delivery
   const preset = values.preset ?? defaultPreset(delivery)
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
   const { hasDataDir, workers } = source
   const spool = resolveSpool(values, { delivery, hasDataDir })
-  const judged = {
-    path,
-    delivery,
-    preset,
-    producer,
-    spool,
-    hasDataDir,
-    written: values,
-    writtenProducer,
-    workers,
-  }
+  const dedupe = resolveDedupe(values, { delivery, workers })
+  const promise = { path, delivery, preset, producer, spool, hasDataDir, dedupe, workers }
+  const judged = { ...promise, written: values, writtenProducer }
   refuseContradictions(judged, problems)
   refuseSpoolContradictions(judged, problems)
+  refuseDedupeContradictions(judged, problems)
+  if (exactlyOnce) refuseLessThanExactlyOnce(judged, problems)
   const onBufferFull = values.onBufferFull ?? 'reject'
-  const beaconOnBufferFull = values.beaconOnBufferFull ?? 'drop'
+  const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
   const edge = { schema, onBufferFull, beaconOnBufferFull }
-  return { name, topic, delivery, preset, ...edge, audit, deadLetterTopic, producer, spool }
+  return {
+    name,
+    topic,
+    delivery,
+    preset,
+    ...edge,
+    audit,
+    deadLetterTopic,
+    producer,
+    spool,
+    dedupe,
+    exactlyOnce,
+  }
 }
 
 /** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */
@@ -187,14 +196,18 @@ function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigP
   for (const stream of streams) {
     const other = first.get(stream.topic)
     if (other === undefined) first.set(stream.topic, stream)
-    else if (other.delivery !== stream.delivery) {
+    else if (promiseOf(other) !== promiseOf(stream)) {
       problems.push({
         path: `streams.${stream.name}.topic`,
-        problem: `is "${stream.topic}", which ${other.name} writes to with another delivery (${other.delivery}, here ${stream.delivery})`,
+        problem: `is "${stream.topic}", which ${other.name} writes to with another delivery (${promiseOf(other)}, here ${promiseOf(stream)})`,
         remedy: 'Give each delivery a topic of its own: nobody could say what a mixed topic promises.',
       })
     }
   }
+}
+
+function promiseOf({ delivery, exactlyOnce }: StreamConfig): string {
+  return exactlyOnce ? 'exactly-once' : delivery
 }
 
 /** Dead letters are no events of a stream: a topic with both could not be read as either. */

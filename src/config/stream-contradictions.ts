@@ -1,5 +1,5 @@
 import type { ConfigProblem } from './config-error.ts'
-import type { Delivery, Preset, ProducerConfig, SpoolConfig } from './config.ts'
+import type { DedupeConfig, Delivery, Preset, ProducerConfig, SpoolConfig } from './config.ts'
 import type { StreamValues } from './stream-schema.ts'
 import type { ProducerValues } from './producer-schema.ts'
 
@@ -12,6 +12,7 @@ export interface StreamUnderTest {
   readonly producer: ProducerConfig
   readonly spool: SpoolConfig | null
   readonly hasDataDir: boolean
+  readonly dedupe: DedupeConfig | null
   readonly written: StreamValues
   readonly writtenProducer: ProducerValues
   /** Processes that share the stream's `buffer.memory`. */

@@ -9,10 +9,13 @@ export const streamShape = {
   preset: oneOf(['telemetry', 'logs', 'critical']).optional(),
   schema: nonEmptyText().default('telemetry'),
   onBufferFull: oneOf(['reject', 'drop', 'block']).default('reject'),
-  beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).default('drop'),
+  beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).optional(),
   confirm: onOrOff().optional(),
   audit: trueOrFalse().default(false),
   deadLetterTopic: topic().optional(),
+  dedupe: onOrOff().optional(),
+  'dedupe.window.ms': wholeNumber('milliseconds', 1).optional(),
+  'dedupe.max.entries': wholeNumber(null, 1).optional(),
   durable: onOrOff().optional(),
   fsync: onOrOff().optional(),
   'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional(),
@@ -47,13 +50,13 @@ function topic() {
 }
 
 function delivery() {
-  const known = ['at-most-once', 'at-least-once'] as const
+  const known = ['at-most-once', 'at-least-once', 'exactly-once'] as const
   return setting<(typeof known)[number]>((value) => {
     const word = known.find((each) => each === value)
     if (word !== undefined) return word
     return new Refusal(
       value === undefined ? 'is missing' : `is ${quote(value)}`,
-      'Give at-most-once (never twice) or at-least-once (not lost).',
+      'Give at-most-once (never twice), at-least-once (not lost) or exactly-once (neither, for clients that send keys or ids).',
     )
   })
 }

@@ -1,6 +1,6 @@
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { EventSink } from './decode.ts'
-import { keyOf, type EventSchema } from './event-schema.ts'
+import { idOf, keyOf, type EventSchema } from './event-schema.ts'
 import { describeFlaw, findFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */
@@ -38,8 +38,12 @@ export class EventBatch implements EventSink {
   readonly keyBytes: number[] = []
   /** Places of the good events in the request; null as long as none was rejected, for then they are 0, 1, 2… */
   indexes: number[] | null = null
+  /** The ids of the good events; null as long as none has one, or nobody asks for them. */
+  ids: (string | null)[] | null = null
   received = 0
   rejected = 0
+  /** Places in the request of good events that were accepted before, and are not to be written again. */
+  duplicates: readonly number[] = noDuplicates
   /** The first {@link maxListedErrors} of the rejected events. */
   readonly errors: EventError[] = []
   /** Made with the first rejection: most requests have none. */
@@ -47,18 +51,31 @@ export class EventBatch implements EventSink {
   readonly #schema: EventSchema
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
+  readonly #collectIds: boolean
 
-  /** @param options.maxRecordBytes key and value of a record together, as the topic takes them. */
-  constructor(body: Buffer, options: { schema: EventSchema; limits: EventLimits; maxRecordBytes: number }) {
+  /**
+   * @param options.collectIds somebody tells duplicates by them.
+   * @param options.maxRecordBytes key and value of a record together, as the topic takes them.
+   */
+  constructor(
+    body: Buffer,
+    options: { schema: EventSchema; limits: EventLimits; maxRecordBytes: number; collectIds?: boolean },
+  ) {
     this.body = body
     this.#schema = options.schema
     this.#limits = options.limits
     this.#maxRecordBytes = options.maxRecordBytes
+    this.#collectIds = options.collectIds ?? false
   }
 
-  /** Number of good events. */
+  /** Number of good events that are to be written. */
   get good(): number {
     return this.starts.length
+  }
+
+  /** Number of events that the reply calls accepted: those to be written, and those that were written before. */
+  get accepted(): number {
+    return this.starts.length + this.duplicates.length
   }
 
   /** How many were rejected, by code. */
@@ -85,6 +102,7 @@ export class EventBatch implements EventSink {
       end,
       keyBytes === 0 ? null : this.body.toString('utf8', sourceStart, sourceEnd),
       keyBytes,
+      null,
     )
   }
 
@@ -92,6 +110,7 @@ export class EventBatch implements EventSink {
   restart(): void {
     this.received = 0
     for (const list of [this.starts, this.ends, this.keys, this.keyBytes]) list.length = 0
+    this.ids = null
   }
 
   /** @inheritdoc */
@@ -114,7 +133,7 @@ export class EventBatch implements EventSink {
       this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
       return
     }
-    this.#accept(start, end, key, keyBytes)
+    this.#accept(start, end, key, keyBytes, this.#collectIds ? idOf(value) : null)
   }
 
   /** @inheritdoc */
@@ -128,12 +147,40 @@ export class EventBatch implements EventSink {
     return this.indexes?.[good] ?? good
   }
 
+  /**
+   * Takes out the good events that were accepted before.
+   * @param seen for each good event, whether it was.
+   */
+  leaveOut(seen: readonly boolean[]): void {
+    const indexes = this.indexes ?? this.starts.map((_, good) => good)
+    const duplicates: number[] = []
+    let kept = 0
+    seen.forEach((isSeen, good) => {
+      if (isSeen) {
+        duplicates.push(indexes[good]!)
+        return
+      }
+      indexes[kept] = indexes[good]!
+      this.starts[kept] = this.starts[good]!
+      this.ends[kept] = this.ends[good]!
+      this.keys[kept] = this.keys[good]!
+      this.keyBytes[kept] = this.keyBytes[good]!
+      kept++
+    })
+    this.indexes = indexes
+    for (const list of [indexes, this.starts, this.ends, this.keys, this.keyBytes]) list.length = kept
+    this.ids = null
+    this.duplicates = duplicates
+  }
+
   /** Most bytes that an event may have whose key has `keyBytes`. */
   #limitBytes(keyBytes: number): number {
     return Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
   }
 
-  #accept(start: number, end: number, key: string | null, keyBytes: number): void {
+  #accept(start: number, end: number, key: string | null, keyBytes: number, id: string | null): void {
+    if (id !== null) this.ids ??= this.starts.map(() => null)
+    this.ids?.push(id)
     this.indexes?.push(this.received - 1)
     this.starts.push(start)
     this.ends.push(end)
@@ -158,4 +205,5 @@ export class EventBatch implements EventSink {
   }
 }
 
+const noDuplicates: readonly number[] = []
 const noRejections: ReadonlyMap<ErrorCode, number> = new Map()

@@ -15,7 +15,7 @@ export interface EventSchema {
 /** A stream's `schema` setting, as the configuration has it. */
 export type EventSchemaSetting = 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
 
-/** Longest `source` that becomes a record's key, in UTF-16 code units, where no schema limits it. */
+/** Longest `source` that becomes a record's key, and longest `id`, in UTF-16 code units, where no schema limits it. */
 const maxKeyLength = 255
 
 /**
@@ -35,6 +35,13 @@ export function keyOf(event: unknown): string | null {
   if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return null
   const { source } = event as { readonly source: unknown }
   return typeof source === 'string' && source.length > 0 && source.length <= maxKeyLength ? source : null
+}
+
+/** What an event is told from others by: its own `id`, if it is a text of 1 to 255 characters. */
+export function idOf(event: unknown): string | null {
+  if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'id')) return null
+  const { id } = event as { readonly id: unknown }
+  return typeof id === 'string' && id.length > 0 && id.length <= maxKeyLength ? id : null
 }
 
 function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {

@@ -12,6 +12,8 @@ export type Transport = (typeof transports)[number]
 export interface EdgeTotals {
   readonly accepted: Readonly<Record<Transport, number>>
   readonly rejected: Readonly<Record<Transport, number>>
+  /** Of the accepted, those that were accepted before and not written again. */
+  readonly duplicates: Readonly<Record<Transport, number>>
   /** The same rejections by the code that the client was told. */
   readonly rejectedByCode: Readonly<Record<string, number>>
 }
@@ -23,6 +25,7 @@ export interface EdgeTotals {
 export class EdgeCounters {
   readonly #accepted: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly #rejected: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
+  readonly #duplicates: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly #rejectedByCode = Object.fromEntries(Object.keys(errorTable).map((code) => [code, 0])) as Record<
     ErrorCode,
     number
@@ -31,6 +34,11 @@ export class EdgeCounters {
   /** Counts events that were taken, in the turn in which they were appended. */
   accepted(transport: Transport, events: number): void {
     this.#accepted[transport] += events
+  }
+
+  /** Counts those of the accepted events that were accepted before. */
+  duplicates(transport: Transport, events: number): void {
+    this.#duplicates[transport] += events
   }
 
   /** Counts events that were refused, each under the code that its client was told. */
@@ -43,13 +51,19 @@ export class EdgeCounters {
     return {
       accepted: { ...this.#accepted },
       rejected: { ...this.#rejected },
+      duplicates: { ...this.#duplicates },
       rejectedByCode: { ...this.#rejectedByCode },
     }
   }
 }
 
 /** The edge's account as metrics. */
-export function collectEdgeMetrics({ accepted, rejected, rejectedByCode }: EdgeTotals): MergeableFamily[] {
+export function collectEdgeMetrics({
+  accepted,
+  rejected,
+  duplicates,
+  rejectedByCode,
+}: EdgeTotals): MergeableFamily[] {
   return [
     {
       name: 'chute_events_total',
@@ -59,6 +73,16 @@ export function collectEdgeMetrics({ accepted, rejected, rejectedByCode }: EdgeT
         { suffix: '', labels: { result: 'accepted', transport }, value: accepted[transport] },
         { suffix: '', labels: { result: 'rejected', transport }, value: rejected[transport] },
       ]),
+    },
+    {
+      name: 'chute_events_duplicate_total',
+      help: 'Of the accepted events, those that were accepted before (Idempotency-Key, id): answered as then and not written again. Accepted events without these are accepted records.',
+      type: 'counter',
+      samples: transports.map((transport) => ({
+        suffix: '',
+        labels: { transport },
+        value: duplicates[transport],
+      })),
     },
     {
       name: 'chute_events_rejected_total',

@@ -49,6 +49,7 @@ function mergeEdge(one: EdgeTotals, other: EdgeTotals): EdgeTotals {
   return {
     accepted: addEach(one.accepted, other.accepted),
     rejected: addEach(one.rejected, other.rejected),
+    duplicates: addEach(one.duplicates, other.duplicates),
     rejectedByCode: addEach(one.rejectedByCode, other.rejectedByCode),
   }
 }

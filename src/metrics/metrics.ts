@@ -1,4 +1,5 @@
 import type { ProducerStats, ProducerTelemetry } from '../kafka/producer/producer.ts'
+import { collectDedupeMetrics, type DedupeStats } from './dedupe-metrics.ts'
 import { EdgeCounters } from './edge-counters.ts'
 import { HttpDurations } from './http-durations.ts'
 import type { HttpTimer } from './http-durations.ts'
@@ -23,6 +24,7 @@ export class Metrics {
   readonly #httpDurations = new HttpDurations()
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
+  #dedupe: () => readonly DedupeStats[] = () => []
 
   /** @param version of Chute, for `chute_build_info`. */
   constructor(version: string) {
@@ -33,6 +35,11 @@ export class Metrics {
   /** Names where the producers' accounts are read from, at each scrape. To be called once, when the producers exist. */
   observe(streams: () => readonly ProducerStats[]): void {
     this.#streams = streams
+  }
+
+  /** As {@link observe}, for what tells duplicates. */
+  observeDedupe(dedupe: () => readonly DedupeStats[]): void {
+    this.#dedupe = dedupe
   }
 
   /** What the producer of a stream is given to tell its batches and requests to. To be called once a stream. */
@@ -60,6 +67,7 @@ export class Metrics {
       families: [
         ...this.#producerHistograms.collect(),
         this.#httpDurations.collect(),
+        ...collectDedupeMetrics(this.#dedupe()),
         {
           name: 'chute_build_info',
           help: 'Always 1; the version of Chute and of Node.',

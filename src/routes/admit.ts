@@ -71,8 +71,9 @@ async function waitForRoom(producer: Producer, sizeBytes: number, client: Client
   return 'reserved'
 }
 
-function refuseInvalid(batch: EventBatch, strict: boolean): void {
-  if (batch.good === 0) throw withErrors('all_events_invalid', batch)
+/** @throws GatewayError `all_events_invalid` or `strict_rejected`. */
+export function refuseInvalid(batch: EventBatch, strict: boolean): void {
+  if (batch.accepted === 0) throw withErrors('all_events_invalid', batch)
   if (strict) throw withErrors('strict_rejected', batch)
 }
 

@@ -5,7 +5,8 @@ import type { PendingBatch, Producer, Settlement } from '../kafka/producer/produ
 /** What became of one event, as a reply to `Prefer: wait` tells it. */
 export interface EventOutcome {
   readonly index: number
-  readonly outcome: Outcome
+  /** `duplicate`: it was accepted before, and was not written again. */
+  readonly outcome: Outcome | 'duplicate'
   readonly reason: DropReason | null
   readonly topic: string
   readonly partition: number | null
@@ -65,9 +66,25 @@ export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOut
   }))
 }
 
+/** The outcomes of all accepted events, in their order: of those that were accepted before, only that is known. */
+export function withDuplicates(
+  { producer }: { readonly producer: Producer },
+  batch: EventBatch,
+  outcomes: readonly EventOutcome[],
+): readonly EventOutcome[] {
+  if (batch.duplicates.length === 0) return outcomes
+  const place = { reason: null, topic: producer.stream.topic, partition: null, offset: null }
+  const duplicates = batch.duplicates.map((index): EventOutcome => ({
+    index,
+    outcome: 'duplicate',
+    ...place,
+  }))
+  return [...outcomes, ...duplicates].toSorted((one, other) => one.index - other.index)
+}
+
 /** Whether an outcome is one that the client hoped for. `sent` is all that there is to know with confirmation off. */
-export function isDelivered(outcome: Outcome): boolean {
-  return outcome === 'confirmed' || outcome === 'acked' || outcome === 'sent'
+export function isDelivered(outcome: EventOutcome['outcome']): boolean {
+  return outcome === 'confirmed' || outcome === 'acked' || outcome === 'sent' || outcome === 'duplicate'
 }
 
 function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {

@@ -14,6 +14,8 @@ export interface EdgeTelemetry {
   readonly edge: {
     /** Events that were answered with 202 (or 200), in the turn in which they were appended or dropped. */
     accepted(transport: Transport, events: number): void
+    /** Of the accepted events, those that were accepted before: they are not written again. */
+    duplicates(transport: Transport, events: number): void
     /** Events that were refused, each under the code that the client was told. */
     rejected(transport: Transport, code: ErrorCode, events: number): void
   }

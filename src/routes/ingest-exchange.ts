@@ -1,16 +1,18 @@
 import type { FastifyReply } from 'fastify'
 import type { OnBufferFull, StreamConfig } from '../config/config.ts'
+import type { Claim, Deduplicator } from '../dedupe/deduplicator.ts'
 import type { GatewayError } from '../errors.ts'
 import type { BodyListener } from '../events/body-reader.ts'
 import type { BodyKind } from '../events/content-type.ts'
 import { decodeEvents } from '../events/decode.ts'
 import { EventBatch, type EventLimits } from '../events/event-batch.ts'
 import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
-import { admit, spoolUnavailable, type Admission } from './admit.ts'
+import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
+import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
 import type { StreamTarget } from './stream-target.ts'
 
 /** What the exchanges of one route share. */
@@ -31,8 +33,8 @@ export interface IngestRoute {
 }
 
 /**
- * One request with events and its reply: decode, validate, reserve for all, append all, commit where the stream is
- * durable, answer. Invariants: there is one reply; unless it is a success nothing was accepted; every event that was
+ * One request with events and its reply: decode, validate, leave out what was accepted before, reserve for all, append
+ * all, commit where the stream is durable, answer. Invariants: there is one reply; unless it is a success nothing was accepted; every event that was
  * decoded is booked at the edge once.
  *
  * Callbacks instead of promises, and one object a request: this is the hottest path of the gateway.
@@ -50,18 +52,24 @@ export class IngestExchange implements CommitListener {
   /** Who waits was done waiting before the commit was; undefined: not so. */
   #early: EventOutcome[] | null | undefined
   #isRefused = false
+  readonly #key: string | null
+  /** What tells this request and its events from others, until it is known whether they are accepted. */
+  #claim: Claim | null = null
+  /** All of it was accepted before. */
+  isReplay = false
 
   constructor(
     route: IngestRoute,
     target: StreamTarget,
     reply: FastifyReply,
-    options: { kind: Exclude<BodyKind, 'unsupported'>; preferences: Preferences },
+    options: { kind: Exclude<BodyKind, 'unsupported'>; preferences: Preferences; key?: string | null },
   ) {
     this.#route = route
     this.target = target
     this.reply = reply
     this.#kind = options.kind
     this.preferences = options.preferences
+    this.#key = options.key ?? null
   }
 
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
@@ -74,14 +82,8 @@ export class IngestExchange implements CommitListener {
   take(body: Buffer): void {
     try {
       const batch = this.#decode(body)
-      const { producer } = this.target
-      const admission = admit(batch, producer, {
-        strict: this.preferences.strict,
-        onBufferFull: this.#route.onBufferFull(producer.stream),
-        client: this.reply.raw,
-      })
-      if (typeof admission === 'string') this.#accept(batch, admission)
-      else admission.then((later) => this.#accept(batch, later)).catch((error: unknown) => this.fail(error))
+      if (this.target.dedupe === null) this.#admit(batch)
+      else this.#tell(batch, this.target.dedupe)
     } catch (error) {
       this.fail(error)
     }
@@ -90,18 +92,58 @@ export class IngestExchange implements CommitListener {
   /** Answers with a problem. The events of the request, where they are known, were all rejected. */
   fail(error: unknown): void {
     const problem = toGatewayError(error, this.#route.logger)
+    this.#claim?.release()
+    this.#claim = null
     if (this.#batch !== null) {
       this.#bookRejected(this.#batch)
-      if (this.#batch.good > 0)
-        this.#route.telemetry.edge.rejected(this.#route.transport, problem.code, this.#batch.good)
+      if (this.#batch.accepted > 0)
+        this.#route.telemetry.edge.rejected(this.#route.transport, problem.code, this.#batch.accepted)
     }
     this.#replyProblem(problem)
   }
 
+  /** Takes out what was accepted before, if anything tells. */
+  #tell(batch: EventBatch, dedupe: Deduplicator): void {
+    if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
+    if (this.target.producer.stream.exactlyOnce) refuseUntold(batch, this.#key)
+    if (this.#key === null && batch.ids === null) this.#admit(batch)
+    else dedupe.claim({ key: this.#key, body: batch.body, ids: batch.ids }, this.#onTold)
+  }
+
+  readonly #onTold: Parameters<Deduplicator['claim']>[1] = (error, verdict) => {
+    try {
+      const batch = this.#batch!
+      this.#claim = leaveOutSeen(batch, error, verdict)
+      this.isReplay = this.#claim === null
+      if (batch.good > 0) this.#admit(batch)
+      else this.#acceptNothingNew(batch)
+    } catch (problem) {
+      this.fail(problem)
+    }
+  }
+
+  #acceptNothingNew(batch: EventBatch): void {
+    this.#bookAccepted(batch)
+    this.#claim?.keep()
+    this.#succeed(batch, null)
+  }
+
+  #admit(batch: EventBatch): void {
+    const { producer } = this.target
+    const admission = admit(batch, producer, {
+      strict: this.preferences.strict,
+      onBufferFull: this.#route.onBufferFull(producer.stream),
+      client: this.reply.raw,
+    })
+    if (typeof admission === 'string') this.#accept(batch, admission)
+    else admission.then((later) => this.#accept(batch, later)).catch((error: unknown) => this.fail(error))
+  }
+
   #decode(body: Buffer): EventBatch {
-    const { producer, schema } = this.target
+    const { producer, schema, dedupe } = this.target
     const { limits } = this.#route
-    const batch = new EventBatch(body, { schema, limits, maxRecordBytes: producer.maxRecordBytes })
+    const { maxRecordBytes } = producer
+    const batch = new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
     decodeEvents(body, this.#kind, batch)
     // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
     this.#batch = batch
@@ -112,10 +154,14 @@ export class IngestExchange implements CommitListener {
     const { producer } = this.target
     const { waitSeconds } = this.preferences
     if (admission === 'dropped') {
+      // It is answered as accepted, but a retry may find room.
+      this.#claim?.release()
+      this.#claim = null
       this.#bookAccepted(batch)
       this.#succeed(batch, waitSeconds === null ? null : droppedOutcomes(producer, batch))
     } else if (producer.durability === null) {
       this.#bookAccepted(batch)
+      this.#claim?.keep()
       if (waitSeconds !== null) this.#appendAndWait(batch, waitSeconds)
       else {
         this.#append(batch)
@@ -125,6 +171,7 @@ export class IngestExchange implements CommitListener {
       this.#uncommitted = batch
       if (waitSeconds !== null) this.#appendAndWait(batch, waitSeconds)
       else this.#append(batch)
+      this.#claim?.note()
       producer.durability.commit(this)
     }
   }
@@ -138,6 +185,7 @@ export class IngestExchange implements CommitListener {
       this.fail(spoolUnavailable(this.target.producer))
       return
     }
+    this.#claim?.keep()
     this.#bookAccepted(batch)
     if (this.preferences.waitSeconds === null) this.#succeed(batch, null)
     else if (this.#early !== undefined) this.#succeed(batch, this.#early)
@@ -160,7 +208,9 @@ export class IngestExchange implements CommitListener {
 
   /** From here on no error may say that nothing was accepted. */
   #bookAccepted(batch: EventBatch): void {
-    this.#route.telemetry.edge.accepted(this.#route.transport, batch.good)
+    const { edge } = this.#route.telemetry
+    edge.accepted(this.#route.transport, batch.accepted)
+    if (batch.duplicates.length > 0) edge.duplicates(this.#route.transport, batch.duplicates.length)
     this.#bookRejected(batch)
     this.#batch = null
   }
@@ -169,6 +219,8 @@ export class IngestExchange implements CommitListener {
     try {
       this.#observe(this.#route.succeed(this, batch, outcomes))
     } catch (error) {
+      // Accepted and lost, as the client is told: if it sends the request again, that is to be written.
+      this.#claim?.release()
       this.#replyProblem(toGatewayError(error, this.#route.logger))
     }
   }

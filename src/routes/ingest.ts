@@ -5,12 +5,13 @@ import { readBody } from '../events/body-reader.ts'
 import { bodyKindOf, supportedMediaTypes } from '../events/content-type.ts'
 import type { EventBatch } from '../events/event-batch.ts'
 import type { Logger } from '../kafka/producer/producer.ts'
-import { isDelivered, type EventOutcome } from './await-outcomes.ts'
+import { isDelivered, withDuplicates, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
+import { readIdempotencyKey } from './idempotency-key.ts'
 import { readPreferences } from './prefer.ts'
 import { replyRaw } from './raw-reply.ts'
-import type { StreamTargets } from './stream-target.ts'
+import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
 /** What the routes that take events need. */
 export interface IngestRoutesOptions {
@@ -43,7 +44,8 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
     const kind = bodyKindOf(headers['content-type'])
     if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])
     const preferences = readPreferences(headers['prefer'])
-    const exchange = new IngestExchange(route, target, reply, { kind, preferences })
+    const key = target.dedupe === null ? null : readIdempotencyKey(headers['idempotency-key'])
+    const exchange = new IngestExchange(route, target, reply, { kind, preferences, key })
     readBody(request.raw, limits.bodyBytes, exchange.onBody)
   })
 }
@@ -59,26 +61,62 @@ function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOut
   if (outcomes !== null) refuseUndelivered(batch, outcomes)
   const statusCode = outcomes === null ? 202 : 200
   const headers = ['chute-delivery', target.delivery]
+  if (exchange.isReplay) headers.push('idempotency-replayed', 'true')
   if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
   if (preferences.minimal) {
     replyRaw(reply, statusCode, headers, '')
   } else {
     headers.push('content-type', 'application/json')
-    replyRaw(reply, statusCode, headers, successBody(batch, outcomes))
+    const pending = preferences.waitSeconds === null || outcomes !== null ? null : pendingOf(exchange, batch)
+    replyRaw(reply, statusCode, headers, successBody(target, batch, outcomes, pending))
   }
   return statusCode
 }
 
 /** Written by hand where nothing was rejected, which is nearly always. */
-function successBody(batch: EventBatch, outcomes: EventOutcome[] | null): string {
-  const { good, rejected, errors } = batch
-  if (rejected === 0 && outcomes === null) return `{"accepted":${good},"rejected":0,"errors":[]}`
+function successBody(
+  target: StreamTarget,
+  batch: EventBatch,
+  outcomes: EventOutcome[] | null,
+  pending: Pending | null,
+): string {
+  const { accepted, duplicates, rejected, errors } = batch
+  if (rejected === 0 && outcomes === null && pending === null && duplicates.length === 0)
+    return `{"accepted":${accepted},"rejected":0,"errors":[]}`
   return JSON.stringify({
-    accepted: good,
+    accepted,
     rejected,
+    ...(duplicates.length === 0 ? {} : { duplicates: duplicates.length }),
     errors,
-    ...(outcomes === null ? {} : { events: outcomes }),
+    ...(outcomes === null ? {} : { events: withDuplicates(target, batch, outcomes) }),
+    ...(pending === null ? {} : { pending }),
   })
+}
+
+/** Why a client that wanted to know the outcome is not told it, and what to expect. */
+interface Pending {
+  readonly reason: (typeof pendingReasons)[number]
+  readonly detail: string
+}
+
+/** See {@link Pending}. */
+export const pendingReasons = ['kafka_away', 'kafka_slow', 'accepted_before'] as const
+
+function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
+  const { producer } = target
+  if (batch.good === 0) {
+    const detail = 'all of it was accepted before; what became of it was for the first request to learn'
+    return { reason: 'accepted_before', detail }
+  }
+  const { delivery } = producer.stream
+  const fate =
+    delivery === 'at-least-once'
+      ? 'the events are sent until they are acknowledged'
+      : 'the events are sent once; whether they arrived shows in /metrics'
+  if (!producer.isConnected)
+    return { reason: 'kafka_away', detail: `no broker of the stream can be reached; ${fate}` }
+  const answer = producer.stream.producer.acks === 0 ? 'confirmed' : 'acknowledged'
+  return { reason: 'kafka_slow', detail: `not ${answer} yet; ${fate}` }
 }
 
 /**
@@ -96,11 +134,11 @@ function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[])
     : 'the request can be sent again'
   throw new GatewayError(
     'delivery_failed',
-    `${failed} of ${batch.good} events were not delivered; ${consequence}`,
+    `${failed} of ${batch.accepted} events were not delivered; ${consequence}`,
     {
       extensions: {
         mayDuplicate,
-        accepted: batch.good,
+        accepted: batch.accepted,
         rejected: batch.rejected,
         errors: batch.errors,
         events: outcomes,

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { Deduplicator } from '../dedupe/deduplicator.ts'
 import type { HttpConfig } from '../config/config.ts'
 import type { Logger, Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './beacon.ts'
@@ -24,6 +25,8 @@ export interface ServerOptions extends Health {
   readonly http: HttpConfig
   /** One for each stream. */
   readonly producers: readonly Producer[]
+  /** By stream; those that are left out tell no duplicates. */
+  readonly dedupe?: ReadonlyMap<string, Deduplicator>
   readonly telemetry: EdgeTelemetry
   /** Left out: requests are counted in this process. */
   readonly countRequest?: CountRequest
@@ -39,7 +42,7 @@ export interface ServerOptions extends Health {
  */
 export function buildServer(options: ServerOptions): FastifyInstance {
   const { http, logger, telemetry } = options
-  const targets = new StreamTargets(options.producers)
+  const targets = new StreamTargets(options.producers, options.dedupe)
   const app = createApp(options)
   app.register(async (events) => {
     registerCors(events, http.corsOrigins)

@@ -1,3 +1,4 @@
+import type { Deduplicator } from '../dedupe/deduplicator.ts'
 import { GatewayError } from '../errors.ts'
 import { compileEventSchema, type EventSchema } from '../events/event-schema.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
@@ -8,6 +9,8 @@ export interface StreamTarget {
   readonly schema: EventSchema
   /** What `Chute-Delivery` says: the delivery, and `durable` where a 202 survives a crash of the gateway. */
   readonly delivery: string
+  /** Tells what was accepted before; null: nothing does. */
+  readonly dedupe: Deduplicator | null
 }
 
 /** The streams by name, looked up by what stands in a path. */
@@ -15,11 +18,16 @@ export class StreamTargets {
   readonly #byName = new Map<string, StreamTarget>()
 
   /** @throws Error if a stream's JSON Schema cannot be used. */
-  constructor(producers: readonly Producer[]) {
+  constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
-      const { name, schema, delivery } = producer.stream
-      const promise = producer.durability === null ? delivery : `${delivery}; durable`
-      this.#byName.set(name, { producer, schema: compileEventSchema(schema), delivery: promise })
+      const { name, schema, delivery, exactlyOnce } = producer.stream
+      const promised = exactlyOnce ? 'exactly-once' : delivery
+      this.#byName.set(name, {
+        producer,
+        schema: compileEventSchema(schema),
+        delivery: producer.durability === null ? promised : `${promised}; durable`,
+        dedupe: dedupe.get(name) ?? null,
+      })
     }
   }
 

@@ -127,6 +127,10 @@ export class DurableProducer implements ManagedProducer, Durability {
     return admission === 'not_known_yet' ? 'open' : admission
   }
 
+  get isConnected(): boolean {
+    return this.#producer.isConnected
+  }
+
   get headerBytes(): number {
     return this.#producer.headerBytes
   }

@@ -4,6 +4,4 @@ import type { ManagedProducer } from '../kafka/producer/producer.ts'
 export interface InnerProducer extends ManagedProducer {
   /** Room that is left in `buffer.memory`. */
   readonly bufferAvailableBytes: number
-  /** A connection to a broker of the stream is open. */
-  readonly isConnected: boolean
 }

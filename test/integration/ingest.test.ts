@@ -167,8 +167,16 @@ describe('Prefer', () => {
     const { producer } = build()
     const response = await post(event, { prefer: 'wait=0' })
     expect(response.statusCode).toBe(202)
-    expect(response.json()).toEqual({ accepted: 1, rejected: 0, errors: [] })
+    expect(response.json()).toMatchObject({
+      accepted: 1,
+      rejected: 0,
+      errors: [],
+      pending: { reason: 'kafka_slow' },
+    })
     expect(producer.values).toEqual([event])
+    producer.isConnected = false
+    const away = await post(event, { prefer: 'wait=0' })
+    expect(away.json()).toMatchObject({ pending: { reason: 'kafka_away' } })
   })
 
   test.each([

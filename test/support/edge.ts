@@ -30,6 +30,7 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
 export class FakeTelemetry implements EdgeTelemetry {
   accepted = 0
   rejected = 0
+  duplicates = 0
   readonly acceptedBy: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly rejectedBy: Record<string, number> = {}
   readonly replies: { readonly route: string; readonly statusCode: number }[] = []
@@ -37,6 +38,9 @@ export class FakeTelemetry implements EdgeTelemetry {
     accepted: (transport: Transport, events: number): void => {
       this.accepted += events
       this.acceptedBy[transport] += events
+    },
+    duplicates: (_transport: Transport, events: number): void => {
+      this.duplicates += events
     },
     rejected: (_transport: Transport, code: string, events: number): void => {
       this.rejected += events

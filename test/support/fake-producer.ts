@@ -26,6 +26,8 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     beaconOnBufferFull: 'drop',
     audit: false,
     deadLetterTopic: null,
+    dedupe: null,
+    exactlyOnce: false,
     producer: {
       acks: 0,
       retries: 0,
@@ -56,6 +58,7 @@ export class FakeProducer implements Producer {
   durability: Producer['durability'] = null
   maxRecordBytes = 1_048_480
   headerBytes = 0
+  isConnected = true
   admission: Producer['admission'] = 'open'
   readonly records: TakenRecord[] = []
   dropped = 0

@@ -59,6 +59,8 @@ export function streamConfig(
     beaconOnBufferFull: 'drop',
     audit: false,
     deadLetterTopic: null,
+    dedupe: null,
+    exactlyOnce: false,
     producer: producerConfig({ ...critical, ...overrides }),
     spool: null,
   }

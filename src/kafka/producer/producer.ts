@@ -30,6 +30,8 @@ export interface Producer {
     | 'not_authorized'
     | 'spool_unavailable'
     | 'closing'
+  /** A connection to a broker of the stream is open. */
+  readonly isConnected: boolean
   /** Null: an append counts at once, in memory. Otherwise nothing that is appended counts before it is committed. */
   readonly durability: Durability | null
   /**

@@ -46,6 +46,8 @@ describe('without a file', () => {
         deadLetterTopic: null,
         producer: realtime,
         spool: null,
+        dedupe: null,
+        exactlyOnce: false,
       },
       {
         name: 'metrics-critical',
@@ -59,6 +61,8 @@ describe('without a file', () => {
         deadLetterTopic: null,
         producer: critical,
         spool: null,
+        dedupe: { windowMs: 600_000, maxEntries: 500_000 },
+        exactlyOnce: false,
       },
     ])
   })

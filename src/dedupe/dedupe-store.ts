@@ -1,0 +1,41 @@
+/**
+ * What was accepted lately, by key. Read this file of the folder first.
+ *
+ * `dedupe/` keeps a client that sends a request again from making a second record of it: by the request's
+ * `Idempotency-Key`, or by the `id` of each event. A key is *claimed* when a request with it is decoded, and *kept* once
+ * the request is accepted; if it is not, the key is *released*, so that a refusal never stands in the way of a retry. The
+ * folder knows neither HTTP nor Kafka.
+ */
+export interface DedupeStore {
+  /**
+   * Claims all keys that are new, or none. Nobody else gets them until they are kept or released.
+   * @param done is called once, at once where the store is in this process, with what each key is, in order. Where one is
+   * `busy` or `reused`, nothing was claimed. An error: the store can't be reached, and nothing was claimed.
+   */
+  claim(keys: readonly DedupeKey[], done: (error: Error | null, found: readonly Found[]) => void): void
+  /** The records of claimed keys are accepted: they are known from now on, until `untilMs` (epoch milliseconds). */
+  keep(keys: readonly DedupeKey[], untilMs: number): void
+  /** Nothing was accepted of what had these keys, or it is lost and its client was told so. */
+  release(keys: readonly DedupeKey[]): void
+  /** Keys that are known now; null where only the store knows. */
+  readonly size: number | null
+  /** Keys that were forgotten before their time, since there was no room for more. */
+  readonly forgotten: number
+}
+
+/** What a request or an event is told by. */
+export interface DedupeKey {
+  /** Unique in its stream; at most {@link maxKeyLength} characters. */
+  readonly name: string
+  /** What has to be the same each time; the empty text: anything goes. */
+  readonly fingerprint: string
+}
+
+/**
+ * What a key is: `new` and claimed by this; `seen`, accepted before; `busy`, claimed by a request that has no answer yet;
+ * `reused`, seen or busy with another fingerprint.
+ */
+export type Found = 'new' | 'seen' | 'busy' | 'reused'
+
+/** Longer names are to be hashed: the room that an entry takes is bounded. */
+export const maxKeyLength = 64

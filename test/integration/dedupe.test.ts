@@ -1,0 +1,244 @@
+import type { FastifyInstance } from 'fastify'
+import { afterEach, describe, expect, test } from 'vitest'
+import { Deduplicator } from '../../src/dedupe/deduplicator.ts'
+import type { DedupeStore } from '../../src/dedupe/dedupe-store.ts'
+import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
+import type { CommitListener } from '../../src/kafka/producer/producer.ts'
+import { buildEdge, type Edge } from '../support/edge.ts'
+import { FakeProducer } from '../support/fake-producer.ts'
+
+let edge: Edge
+afterEach(async () => await edge.app.close())
+
+const dedupe = { windowMs: 600_000, maxEntries: 1_000 }
+
+function start(options: { producer?: FakeProducer; store?: DedupeStore; isOn?: boolean } = {}): FakeProducer {
+  const { producer = new FakeProducer({ dedupe }), isOn = true } = options
+  const store = options.store ?? new MemoryDedupeStore(1_000)
+  const deduplicator = new Deduplicator({ store, windowMs: 600_000, journal: producer.durability })
+  edge = buildEdge({}, [producer], { dedupe: new Map(isOn ? [['metrics-realtime', deduplicator]] : []) })
+  return producer
+}
+
+type Reply = Awaited<ReturnType<FastifyInstance['inject']>>
+
+async function send(
+  body: unknown,
+  headers: Record<string, string> = {},
+  path = '/v1/streams/metrics-realtime',
+): Promise<Reply> {
+  const payload = typeof body === 'string' ? body : JSON.stringify(body)
+  return await edge.app.inject({
+    method: 'POST',
+    url: path,
+    headers: { 'content-type': 'application/json', ...headers },
+    payload,
+  })
+}
+
+const event = (value: number, id?: string) => ({ name: 'a', value, ...(id === undefined ? {} : { id }) })
+const key = { 'idempotency-key': '"k-1"' }
+
+describe('an Idempotency-Key', () => {
+  test('that comes again is answered as the first was, and nothing is written again', async () => {
+    const producer = start()
+    const body = [event(1), { name: 'bad' }, event(2)]
+    const first = await send(body, key)
+    const second = await send(body, key)
+    expect([first.statusCode, second.statusCode]).toEqual([202, 202])
+    expect(second.json()).toEqual({ ...first.json<object>(), duplicates: 2 })
+    expect([first.headers['idempotency-replayed'], second.headers['idempotency-replayed']]).toEqual([
+      undefined,
+      'true',
+    ])
+    expect(producer.records).toHaveLength(2)
+    expect(edge.telemetry).toMatchObject({ accepted: 4, rejected: 2, duplicates: 2 })
+  })
+
+  test('with another body is 422, and nothing of it is accepted', async () => {
+    const producer = start()
+    await send(event(1), key)
+    const reply = await send(event(2), key)
+    expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([422, 'idempotency_key_reused'])
+    expect(producer.values).toEqual([JSON.stringify(event(1))])
+    expect(edge.telemetry).toMatchObject({ accepted: 1, rejected: 1 })
+  })
+
+  test('that cannot be read is 400, and is not taken for none', async () => {
+    const producer = start()
+    const reply = await send(event(1), { 'idempotency-key': 'a, b' })
+    expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([400, 'invalid_idempotency_key'])
+    expect(producer.records).toHaveLength(0)
+  })
+
+  test('of a request that was refused does not stand in the way of the retry', async () => {
+    const producer = start()
+    producer.hasRoom = false
+    expect((await send(event(1), key)).statusCode).toBe(503)
+    producer.admission = 'not_known_yet'
+    producer.hasRoom = true
+    expect((await send(event(1), key)).statusCode).toBe(503)
+    producer.admission = 'open'
+    expect((await send({ name: 'bad' }, key)).statusCode).toBe(400)
+    expect((await send(event(1), key)).statusCode).toBe(202)
+    expect(producer.records).toHaveLength(1)
+  })
+
+  test('of events that were dropped for want of room does not either', async () => {
+    const producer = start({ producer: new FakeProducer({ dedupe, onBufferFull: 'drop' }) })
+    producer.hasRoom = false
+    expect((await send(event(1), key)).statusCode).toBe(202)
+    producer.hasRoom = true
+    await send(event(1), key)
+    expect([producer.dropped, producer.records.length]).toEqual([1, 1])
+  })
+
+  test('of a request that waits for room is 409 meanwhile, and does not write twice', async () => {
+    const producer = start({ producer: new FakeProducer({ dedupe, onBufferFull: 'block' }) })
+    producer.hasRoom = false
+    const first = send(event(1), key)
+    await new Promise((resolve) => setImmediate(resolve))
+    const second = await send(event(1), key)
+    expect([second.statusCode, second.json<{ code: string }>().code]).toEqual([409, 'request_in_progress'])
+    expect(second.headers['retry-after']).toBe('1')
+    await until(() => producer.waiters.length === 1)
+    producer.waiters[0]!(true)
+    expect((await first).statusCode).toBe(202)
+    expect((await send(event(1), key)).headers['idempotency-replayed']).toBe('true')
+    expect(producer.records).toHaveLength(1)
+  })
+
+  test('is left alone where the stream tells no duplicates', async () => {
+    const producer = start({ isOn: false })
+    await send(event(1, 'id'), key)
+    await send(event(1, 'id'), key)
+    await send(event(1), { 'idempotency-key': 'a, b' })
+    expect(producer.records).toHaveLength(3)
+  })
+})
+
+describe('an event with an id', () => {
+  test('is written once, whatever request it comes in, and the rest of the request as well', async () => {
+    const producer = start()
+    await send([event(1, 'a'), event(2, 'b')])
+    const reply = await send([event(2, 'b'), event(3), event(4, 'c'), event(5, 'c')])
+    expect(reply.statusCode).toBe(202)
+    expect(reply.json()).toEqual({ accepted: 4, rejected: 0, duplicates: 2, errors: [] })
+    expect(producer.values.map((value) => (JSON.parse(value) as { value: number }).value)).toEqual([
+      1, 2, 3, 4,
+    ])
+    expect(edge.telemetry).toMatchObject({ accepted: 6, duplicates: 2 })
+  })
+
+  test('keeps its place in what is said of the others', async () => {
+    const producer = start()
+    await send(event(1, 'a'))
+    const waiting = send([event(1, 'a'), { name: 'bad' }, event(2, 'b')], { prefer: 'wait=5' })
+    await until(() => producer.records.length === 2)
+    producer.batch.settle({ outcome: 'acked', baseOffset: 40n })
+    const reply = await waiting
+    expect(reply.statusCode).toBe(200)
+    const { events, errors } = reply.json<{ events: object[]; errors: { index: number }[] }>()
+    expect(errors.map(({ index }) => index)).toEqual([1])
+    expect(events).toMatchObject([
+      { index: 0, outcome: 'duplicate', offset: null },
+      { index: 2, outcome: 'acked', offset: '41' },
+    ])
+  })
+
+  test('that was accepted and lost, as its client was told, is written when it comes again', async () => {
+    const producer = start()
+    const waiting = send(event(1, 'a'), { prefer: 'wait=5', ...key })
+    await until(() => producer.records.length === 1)
+    producer.batch.settle({ outcome: 'suspected_lost' })
+    expect((await waiting).statusCode).toBe(503)
+    producer.batch.recordCount = 0
+    await send(event(1, 'a'), key)
+    expect(producer.records).toHaveLength(2)
+  })
+
+  test('is told on the beacon routes too', async () => {
+    const producer = start()
+    for (let i = 0; i < 2; i++) await send(event(1, 'a'), {}, '/v1/beacon/metrics-realtime')
+    for (let i = 0; i < 2; i++) await edge.app.inject('/v1/beacon/metrics-realtime.gif?name=a&value=1&id=b')
+    expect(producer.records).toHaveLength(2)
+  })
+
+  test('is left alone in a request of which another event is invalid and handling is strict', async () => {
+    const producer = start()
+    const headers = { prefer: 'handling=strict' }
+    expect((await send([event(1, 'a'), { name: 'bad' }], headers)).statusCode).toBe(400)
+    expect((await send(event(1, 'a'))).statusCode).toBe(202)
+    expect(producer.records).toHaveLength(1)
+  })
+})
+
+describe('on a durable stream', () => {
+  /** A disk that answers when the test says so. */
+  function durable(): { producer: FakeProducer; listeners: CommitListener[]; notes: string[] } {
+    const producer = new FakeProducer({ dedupe })
+    const listeners: CommitListener[] = []
+    const notes: string[] = []
+    producer.durability = {
+      commit: (listener) => void listeners.push(listener),
+      note: (name) => void notes.push(name),
+      readNotes() {},
+    }
+    return { producer, listeners, notes }
+  }
+
+  test('keys and ids are noted with the records, and known once these are on disk', async () => {
+    const { producer, listeners, notes } = durable()
+    start({ producer })
+    const first = send(event(1, 'a'), key)
+    await until(() => listeners.length === 1)
+    expect(notes).toEqual(['kk-1', 'ia'])
+    expect((await send(event(1, 'a'), key)).statusCode).toBe(409)
+    expect((await send(event(1, 'a'))).statusCode).toBe(409)
+    listeners[0]!.committed(null)
+    expect((await first).statusCode).toBe(202)
+    expect((await send(event(1, 'a'), key)).headers['idempotency-replayed']).toBe('true')
+    expect(producer.records).toHaveLength(1)
+  })
+
+  test('a disk that refuses leaves no key behind', async () => {
+    const { producer, listeners } = durable()
+    start({ producer })
+    for (const failure of ['ENOSPC', null]) {
+      const reply = send(event(1, 'a'), key)
+      await until(() => listeners.length === 1)
+      listeners.pop()!.committed(failure)
+      expect((await reply).statusCode).toBe(failure === null ? 202 : 503)
+    }
+    expect(producer.records).toHaveLength(2)
+  })
+})
+
+test('while nobody knows what was sent before, keyed requests are 503 and others go on', async () => {
+  const broken: DedupeStore = {
+    claim: (_keys, done) => done(new Error('no connection'), []),
+    keep() {},
+    release() {},
+    size: null,
+    forgotten: 0,
+  }
+  const producer = start({ store: broken })
+  const reply = await send(event(1), key)
+  expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([503, 'dedupe_unavailable'])
+  expect(reply.headers['retry-after']).toBe('1')
+  expect((await send(event(1))).statusCode).toBe(202)
+  expect(producer.records).toHaveLength(1)
+})
+
+test('an exactly-once stream takes nothing that could not be told from its repetition', async () => {
+  const producer = start({ producer: new FakeProducer({ dedupe, exactlyOnce: true }) })
+  const reply = await send([event(1, 'a'), event(2)])
+  expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([400, 'idempotency_key_missing'])
+  expect((await send([event(1, 'a'), event(2)], key)).statusCode).toBe(202)
+  expect((await send([event(1, 'b'), event(2, 'c')])).statusCode).toBe(202)
+  expect(producer.records).toHaveLength(4)
+})
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve))
+}
