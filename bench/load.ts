@@ -17,6 +17,7 @@ export interface LoadResult {
 /** A request that is sent over and over. */
 export interface LoadRequest {
   readonly contentType: string
+  /** Each `[<id>]` in it becomes another text in each request. */
   readonly body: string
 }
 
@@ -43,6 +44,16 @@ async function loadByWrk(
       `wrk.method = "POST"
 wrk.headers["Content-Type"] = "${contentType}"
 wrk.body = [==[${body}]==]
+local count = 0
+math.randomseed(os.time())
+local run = math.random(1e9)
+if string.find(wrk.body, "[<id>]", 1, true) then
+  local body = wrk.body
+  request = function()
+    count = count + 1
+    return wrk.format(nil, nil, nil, (string.gsub(body, "%[<id>%]", run .. "-" .. count)))
+  end
+end
 done = function(summary, latency)
   local e = summary.errors
   io.write(string.format("RESULT %d %d %f %f %d\\n", summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
@@ -88,6 +99,7 @@ async function loadByAutocannon(
     '-H',
     `Content-Type: ${contentType}`,
   ]
+  if (body.includes('[<id>]')) args.push('-I')
   const { stdout } = await run('npx', [...args, '-b', body, url], { maxBuffer: 1 << 24 })
   const result = JSON.parse(stdout) as {
     requests: { total: number; average: number }

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { BenchEnvironment } from './environment.ts'
 import type { IngestRow } from './ingest-bench.ts'
+import type { MigrationRow } from './migration-bench.ts'
 import type { MicroRow } from './micro-bench.ts'
 import type { WorkersRow } from './workers-bench.ts'
 
@@ -9,6 +10,7 @@ export interface BenchResults {
   ingest: { environment: BenchEnvironment; rows: IngestRow[] }
   workers: { environment: BenchEnvironment; rows: WorkersRow[] }
   idle: { environment: BenchEnvironment; shareOfCore: number }
+  migration: { environment: BenchEnvironment; rows: MigrationRow[] }
   micro: { environment: BenchEnvironment; rows: MicroRow[] }
 }
 

@@ -4,6 +4,8 @@ import { describeEnvironment } from './environment.ts'
 import { benchIdle } from './idle-bench.ts'
 import { benchIngest } from './ingest-bench.ts'
 import { benchMicro } from './micro-bench.ts'
+import { benchMigration } from './migration-bench.ts'
+import { writeMigrationTable } from './migration-report.ts'
 import { keep } from './report.ts'
 import { benchWorkers } from './workers-bench.ts'
 
@@ -32,6 +34,13 @@ const benches = {
   workers: async () => {
     const rows = await benchWorkers(await kafka(), { rounds: 5, seconds: 4 })
     keep('workers', { environment: describeEnvironment('npm run bench -- workers'), rows })
+    console.table(rows)
+  },
+  migration: async () => {
+    const rows = await benchMigration(await kafka(), { rounds: 3, seconds: 4, requests: 300 })
+    const environment = describeEnvironment('npm run bench -- migration')
+    keep('migration', { environment, rows })
+    writeMigrationTable({ environment, rows })
     console.table(rows)
   },
   idle: async () => {
