@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import type { OnBufferFull, StreamConfig } from '../config/config.ts'
-import type { Claim, Deduplicator } from '../dedupe/deduplicator.ts'
+import type { Claim, Deduplicator, Verdict } from '../dedupe/deduplicator.ts'
 import type { GatewayError } from '../errors.ts'
 import type { BodyListener } from '../events/body-reader.ts'
 import type { BodyKind } from '../events/content-type.ts'
@@ -107,12 +107,14 @@ export class IngestExchange implements CommitListener {
     if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
     if (this.target.producer.stream.exactlyOnce) refuseUntold(batch, this.#key)
     if (this.#key === null && batch.ids === null) this.#admit(batch)
-    else dedupe.claim({ key: this.#key, body: batch.body, ids: batch.ids }, this.#onTold)
+    else {
+      const request = { key: this.#key, body: batch.body, ids: batch.ids }
+      dedupe.claim(request, (error, verdict) => this.#told(batch, error, verdict))
+    }
   }
 
-  readonly #onTold: Parameters<Deduplicator['claim']>[1] = (error, verdict) => {
+  #told(batch: EventBatch, error: Error | null, verdict: Verdict | null): void {
     try {
-      const batch = this.#batch!
       this.#claim = leaveOutSeen(batch, error, verdict)
       this.isReplay = this.#claim === null
       if (batch.good > 0) this.#admit(batch)
