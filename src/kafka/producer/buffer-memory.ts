@@ -10,6 +10,10 @@ export class BufferMemory {
   readonly #drained = new RollingSum(drainWindowSeconds)
   #waiters: Waiter[] = []
   #waitingBytes = 0
+  /** Since when there was no room for a request; null if there was for the last one. */
+  #fullSinceMs: number | null = null
+  /** Size of the last request, if there was no room for it. */
+  #refusedBytes = 0
 
   constructor(totalBytes: number) {
     this.totalBytes = totalBytes
@@ -25,9 +29,28 @@ export class BufferMemory {
    * @returns false if the limit would be passed, or if others already wait for room: they come first.
    */
   reserve(sizeBytes: number): boolean {
-    if (this.#waiters.length > 0 || this.#usedBytes + sizeBytes > this.totalBytes) return false
+    if (this.#waiters.length > 0 || this.#usedBytes + sizeBytes > this.totalBytes) {
+      this.#fullSinceMs ??= performance.now()
+      this.#refusedBytes = sizeBytes
+      return false
+    }
+    this.#fullSinceMs = null
+    this.#refusedBytes = 0
     this.#usedBytes += sizeBytes
     return true
+  }
+
+  /** There is no room for a request as the last one was. */
+  get isFull(): boolean {
+    return this.#refusedBytes > this.availableBytes
+  }
+
+  /** Seconds after which room for a tenth of the buffer can be expected; with nothing draining, as long again as it is full. */
+  get retryAfterSeconds(): number {
+    const { drainBytesPerSecond } = this
+    const fullForSeconds = this.#fullSinceMs === null ? 0 : (performance.now() - this.#fullSinceMs) / 1000
+    const seconds = drainBytesPerSecond > 0 ? this.totalBytes / 10 / drainBytesPerSecond : fullForSeconds
+    return Math.min(maxRetryAfterSeconds, Math.max(1, Math.ceil(seconds)))
   }
 
   /**
@@ -105,3 +128,4 @@ interface Waiter {
 
 /** Long enough to smooth batches, short enough to follow an outage. */
 const drainWindowSeconds = 5
+const maxRetryAfterSeconds = 60

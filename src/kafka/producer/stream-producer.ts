@@ -50,9 +50,6 @@ export class StreamProducer implements ManagedProducer {
   #pumpScheduled = false
   #forbiddenUntilMs = 0
   #fewerPartitionsSinceMs: number | null = null
-  #fullSinceMs: number | null = null
-  /** Size of the last request, if there was no room for it. */
-  #refusedBytes = 0
   maxRecordBytes: number
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
@@ -118,14 +115,7 @@ export class StreamProducer implements ManagedProducer {
 
   /** @inheritdoc */
   reserve(sizeBytes: number): boolean {
-    if (this.#memory.reserve(sizeBytes)) {
-      this.#fullSinceMs = null
-      this.#refusedBytes = 0
-      return true
-    }
-    this.#fullSinceMs ??= performance.now()
-    this.#refusedBytes = sizeBytes
-    return false
+    return this.#memory.reserve(sizeBytes)
   }
 
   /** @inheritdoc */
@@ -154,11 +144,7 @@ export class StreamProducer implements ManagedProducer {
 
   /** @inheritdoc */
   retryAfterSeconds(): number {
-    const { drainBytesPerSecond, totalBytes } = this.#memory
-    const fullForSeconds = this.#fullSinceMs === null ? 0 : (performance.now() - this.#fullSinceMs) / 1000
-    // Room for a tenth of the buffer; with nothing draining, as long again as it has been full.
-    const seconds = drainBytesPerSecond > 0 ? totalBytes / 10 / drainBytesPerSecond : fullForSeconds
-    return Math.min(maxRetryAfterSeconds, Math.max(1, Math.ceil(seconds)))
+    return this.#memory.retryAfterSeconds
   }
 
   /** @inheritdoc */
@@ -210,7 +196,7 @@ export class StreamProducer implements ManagedProducer {
 
   /** The buffer has no room for a request as the last one was, and nothing drains it: readiness goes by this. */
   get isFullAndStuck(): boolean {
-    return this.#refusedBytes > this.#memory.availableBytes && !this.#sender.isConnected
+    return this.#memory.isFull && !this.#sender.isConnected
   }
 
   /**
@@ -348,7 +334,6 @@ export interface StreamProducerOptions {
 }
 
 const tendIntervalMs = 1_000
-const maxRetryAfterSeconds = 60
 /** A broker that is in the cluster learns of a new partition well within this. */
 const lagOfMetadataMs = 10_000
 /** How long a refusal by the broker closes the stream, before a next record is risked on it. */
