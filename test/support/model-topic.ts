@@ -59,10 +59,15 @@ export class ModelPartition {
     return this.#highWatermark < this.#epochStart ? null : this.#highWatermark
   }
 
-  /** Another replica takes over, with what it has: all that every replica has, and `share` of the rest. */
+  /**
+   * Another replica takes over, with what it has: all that every replica has, and `share` of the rest. One that is elected
+   * again keeps its log.
+   */
   elect(leader: number, lagMs: number, share: number): void {
     this.highWatermark(lagMs)
-    const kept = this.#highWatermark + Math.round((this.log.length - this.#highWatermark) * share)
+    const isOther = leader !== this.leader
+    const behind = this.log.length - this.#highWatermark
+    const kept = this.#highWatermark + Math.round(behind * (isOther ? share : 1))
     this.log.length = kept
     this.leader = leader
     this.leaderEpoch++

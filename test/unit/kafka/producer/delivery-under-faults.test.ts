@@ -68,6 +68,44 @@ describe('at most once', () => {
     }),
   })
 
+  /** Replicas that lag, and leaders that change: what was not replicated is cut off each time. */
+  const failover: fc.Arbitrary<Scenario> = fc.record({
+    ...common,
+    delivery: fc.constant('at-most-once' as const),
+    nodes: fc.integer({ min: 2, max: 3 }),
+    partitions: fc.integer({ min: 1, max: 2 }),
+    responseMs: fc.constant(1),
+    replicationMs: fc.constantFrom(30, 150, 500),
+    everyMs: fc.constantFrom(5, 10),
+    lengthMs: fc.constant(2_000),
+    faults: fc.array(
+      fc.record({
+        atMs: fc.integer({ min: 300, max: 2_000 }),
+        kind: fc.constantFrom('move-leader' as const, 'move-leader' as const, 'cut' as const),
+        a: fc.nat(5),
+        b: fc.nat(5),
+      }),
+      { minLength: 4, maxLength: 20 },
+    ),
+    closeWithinMs: fc.constant(null),
+    producer: fc.record({
+      ...sizes,
+      acks: fc.constantFrom(0 as const, 1 as const),
+      confirmIntervalMs: fc.constantFrom(20, 100),
+    }),
+  })
+
+  test(
+    'what is confirmed survives every change of the leader',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(failover, async (run) => void (await check(run))),
+        { numRuns: Math.ceil(runs / 2) },
+      )
+    },
+    timeoutMs,
+  )
+
   test(
     'whatever fails, the account is true and nothing is written twice',
     async () => {
