@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Current LTS of Node. Debian, since the native parts (CRC-32C, lz4, snappy) come prebuilt for glibc.
+# Current LTS of Node. Debian, since the native parts (CRC-32C, lz4, snappy, file locks) come prebuilt for glibc.
 ARG NODE_IMAGE=node:24-slim
 
 FROM ${NODE_IMAGE} AS manifests
@@ -26,13 +26,18 @@ LABEL org.opencontainers.image.title="Chute" \
 
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \
-    PORT=8080
+    PORT=8080 \
+    CHUTE_DATA_DIR=/data
 
 WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json openapi.yaml ./
 COPY public ./public
+
+# What durable streams have accepted is here until Kafka has it. Without a volume of its own it goes with the container.
+RUN mkdir -m 700 /data && chown node:node /data
+VOLUME /data
 
 USER node
 EXPOSE 8080

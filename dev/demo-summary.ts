@@ -71,7 +71,8 @@ Look at it:
 export async function untilSettled(url: string): Promise<readonly ProducerStats[]> {
   for (;;) {
     const { streams } = (await (await fetch(`${url}/live.json`)).json()) as { streams: ProducerStats[] }
-    if (streams.every(({ buffered, inFlight }) => buffered + inFlight === 0)) return streams
+    if (streams.every(({ spooled, buffered, inFlight }) => spooled + buffered + inFlight === 0))
+      return streams
     await sleep(50)
   }
 }

@@ -1,4 +1,7 @@
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { LocalKafkaError } from '../src/local-kafka/local-kafka-error.ts'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
@@ -38,9 +41,12 @@ async function demo(): Promise<number> {
     return 1
   }
   let gateway: GatewayProcess | null = null
+  const dataDir = mkdtempSync(join(tmpdir(), 'chute-demo-'))
   try {
     say(`Kafka answers on ${kafka.brokers[0]}; starting the gateway, which creates the topics`)
-    gateway = startGatewayProcess({ port, broker: kafka.brokers[0]!, say })
+    // A 202 of metrics-critical is answered from disk.
+    const env = { CHUTE_DATA_DIR: process.env['CHUTE_DATA_DIR'] ?? dataDir }
+    gateway = startGatewayProcess({ port, broker: kafka.brokers[0]!, env, say })
     const { url } = gateway
     await Promise.race([gateway.untilReady(), interrupted.then(stopHere)])
     say(`the gateway is up on ${url}`)
@@ -61,6 +67,7 @@ async function demo(): Promise<number> {
     return 130
   } finally {
     await gateway?.stop()
+    rmSync(dataDir, { recursive: true, force: true })
     say('stopping Kafka and removing its data')
     await kafka.stop()
     say('nothing is left behind')
