@@ -28,7 +28,16 @@ function writeReply(
   if (response.destroyed || response.headersSent) return
   const length = String(Buffer.byteLength(body))
   response.writeHead(statusCode, [...headers, 'content-length', length])
-  response.end(body)
+  const { socket } = response
+  if (socket === null || body === '') {
+    response.end(body)
+    return
+  }
+  // `end(body)` would hand over two pieces, the second one empty, and the socket takes one piece in less time.
+  socket.cork()
+  response.write(body)
+  socket.uncork()
+  response.end()
 }
 
 /** Most that is read of a refused body before its connection is closed, in bytes and in milliseconds. */
