@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { cpus, totalmem } from 'node:os'
 import { kafkaVersion } from '../src/local-kafka/kafka-jars.ts'
-import { loadTool } from './load.ts'
+import { loadTool, usualConnections } from './load.ts'
 
 /** Where a result comes from: without it a figure says nothing. */
 export interface BenchEnvironment {
@@ -21,7 +21,7 @@ export function describeEnvironment(command: string): BenchEnvironment {
     machine: `${processors.length} × ${processors[0]?.model ?? 'unknown processor'}, ${Math.round(totalmem() / 2 ** 30)} GiB, shared with Kafka and the load`,
     node: process.version,
     kafka: `Apache Kafka ${kafkaVersion}, one node`,
-    load: `${loadTool}, 64 connections`,
+    load: `load by ${loadTool}, ${usualConnections} connections`,
     command,
     commit:
       git('rev-parse', '--short', 'HEAD') +

@@ -1,12 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { sampleEvent } from './events.ts'
 import { load } from './load.ts'
-import { median } from './rounds.ts'
-import { startServer, type ServerProcess } from './server-process.ts'
+import { median, say } from './rounds.ts'
+import { startChute, type ServerProcess } from './server-process.ts'
 
 /** What one step on the way to a stronger delivery costs. */
 export interface MigrationRow {
@@ -50,7 +49,7 @@ export async function benchMigration(
         } finally {
           await server.stop()
         }
-        process.stderr.write(`round ${round + 1} of ${options.rounds}: ${step.step}\n`)
+        say(`${step.step}, round ${round + 1} of ${options.rounds}`)
       }
     }
     return steps.map(({ step, line }, nth) => ({ step, line, ...medians(measured[nth]!) }))
@@ -65,14 +64,8 @@ async function startStep(kafka: LocalKafka, folder: string, nth: number): Promis
   const { line, isDurable } = steps[nth]!
   const file = join(folder, `step-${nth}.yaml`)
   writeFileSync(file, `streams: { s: { topic: migration-${nth}, ${line} } }\n`)
-  const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
   const dataDir = isDurable === true ? join(folder, `data-${nth}`) : undefined
-  return await startServer([main, 'serve'], {
-    KAFKA_BROKERS: kafka.brokers[0],
-    LOG_LEVEL: 'error',
-    CHUTE_CONFIG: file,
-    CHUTE_DATA_DIR: dataDir,
-  })
+  return await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: file, CHUTE_DATA_DIR: dataDir })
 }
 
 async function measure(
@@ -85,7 +78,7 @@ async function measure(
   await oneByOne(target, body, Math.ceil(requests / 4))
   const accepted = await oneByOne(target, body, requests)
   const settled = await oneByOne(target, body, requests, { prefer: 'wait=30' })
-  const cpuBefore = server.cpuMicros()
+  const cpuBefore = server.usage().cpuMicros
   const { requestsPerSecond, requests: sent } = await load(
     target,
     { contentType: 'application/json', body },
@@ -97,7 +90,7 @@ async function measure(
     settledP50Ms: quantile(settled, 0.5),
     settledP99Ms: quantile(settled, 0.99),
     eventsPerSecond: requestsPerSecond,
-    cpuMicrosPerEvent: (server.cpuMicros() - cpuBefore) / sent,
+    cpuMicrosPerEvent: (server.usage().cpuMicros - cpuBefore) / sent,
   }
 }
 

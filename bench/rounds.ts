@@ -5,3 +5,45 @@ export function median(values: readonly number[]): number {
   if (sorted.length % 2 === 1) return sorted[middle]!
   return ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2
 }
+
+/** One thing that is measured against others. */
+export interface Contender<Round> {
+  readonly name: string
+  readonly measure: () => Promise<Round>
+}
+
+/**
+ * Measures in turn, A B A B, so that a machine that slows down slows all of them: of each contender its rounds. The first
+ * round is for the compilers and is not counted.
+ * @param tell makes a progress line of a round.
+ */
+export async function inTurn<Round>(
+  contenders: readonly Contender<Round>[],
+  rounds: number,
+  tell: (round: Round) => string,
+): Promise<Map<string, Round[]>> {
+  const all = new Map<string, Round[]>(contenders.map(({ name }) => [name, []]))
+  for (let round = 0; round <= rounds; round++) {
+    for (const { name, measure } of contenders) {
+      const result = await measure()
+      if (round === 0) continue
+      all.get(name)!.push(result)
+      say(`${name}, round ${round} of ${rounds}: ${tell(result)}`)
+    }
+  }
+  return all
+}
+
+/** The median of the ratios, round by round. */
+export function ratioOf<Round>(
+  rounds: readonly Round[],
+  base: readonly Round[],
+  value: (round: Round) => number,
+): number {
+  return median(rounds.map((round, index) => value(round) / value(base[index]!)))
+}
+
+/** A progress line. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}

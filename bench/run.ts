@@ -1,71 +1,73 @@
 import { execFileSync } from 'node:child_process'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
+import { benchDelivery } from './delivery-bench.ts'
 import { describeEnvironment } from './environment.ts'
+import { benchGrowth } from './growth-bench.ts'
 import { benchIdle } from './idle-bench.ts'
 import { benchIngest } from './ingest-bench.ts'
+import { benchLatency } from './latency-bench.ts'
 import { benchMicro } from './micro-bench.ts'
 import { benchMigration } from './migration-bench.ts'
-import { writeMigrationTable } from './migration-report.ts'
-import { keep } from './report.ts'
+import { benchOutage } from './outage-bench.ts'
+import { benchProfile } from './profile-bench.ts'
+import { keep, type BenchResults } from './report/results.ts'
+import { say } from './rounds.ts'
+import { benchPauses, benchSoak } from './soak-bench.ts'
 import { benchWorkers } from './workers-bench.ts'
 
-/** `npm run bench [-- NAME …]`: runs the benches of the given names, or all, against a Kafka of its own, and keeps the results. */
-const benches = {
-  micro: async () => {
-    const rows = await benchMicro({ rounds: 7, eventsPerRound: 50_000 })
-    keep('micro', { environment: describeEnvironment('npm run bench -- micro'), rows })
-    console.table(rows)
-  },
-  ingest: async () => {
-    const rows = await benchIngest(await kafka(), { rounds: 5, seconds: 5 })
-    keep('ingest', { environment: describeEnvironment('npm run bench -- ingest'), rows })
-    console.table(
-      rows.map(({ server, request, ratioToBare, eventsPerSecond, cpuMicrosPerEvent, p99Ms, landed }) => ({
-        server,
-        request,
-        '÷ bare': ratioToBare?.toFixed(2),
-        'events/s': Math.round(eventsPerSecond),
-        'CPU µs/event': cpuMicrosPerEvent.toFixed(1),
-        'p99 ms': p99Ms.toFixed(1),
-        landed,
-      })),
-    )
-  },
-  workers: async () => {
-    const rows = await benchWorkers(await kafka(), { rounds: 5, seconds: 4 })
-    keep('workers', { environment: describeEnvironment('npm run bench -- workers'), rows })
-    console.table(rows)
-  },
-  migration: async () => {
-    const rows = await benchMigration(await kafka(), { rounds: 3, seconds: 4, requests: 300 })
-    const environment = describeEnvironment('npm run bench -- migration')
-    keep('migration', { environment, rows })
-    writeMigrationTable({ environment, rows })
-    console.table(rows)
-  },
-  idle: async () => {
-    const shareOfCore = await benchIdle(await kafka(), 20)
-    keep('idle', { environment: describeEnvironment('npm run bench -- idle'), shareOfCore })
-    process.stdout.write(`idle, connected: ${(shareOfCore * 100).toFixed(2)} % of a core\n`)
-  },
+/**
+ * `npm run bench [-- NAME …]`: runs the benches of the given names, or all but `soak`, each against a Kafka of its own, and
+ * keeps the results. `SOAK_MINUTES` (10) is how long `soak` takes. `BENCH_ROUNDS` and `BENCH_SECONDS` make a run shorter, to
+ * see that it works: what it keeps then says little.
+ */
+const rounds = Number(process.env['BENCH_ROUNDS'] ?? 3)
+const secondsOf = (usual: number): number => Number(process.env['BENCH_SECONDS'] ?? usual)
+const minutes = Number(process.env['SOAK_MINUTES'] ?? 10)
+
+const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchResults[Name]> } = {
+  micro: async () => ({ rows: await benchMicro({ rounds: 7, eventsPerRound: 50_000 }) }),
+  ingest: async (kafka) => ({
+    rows: await benchIngest(await kafka(), { rounds: rounds + 2, seconds: secondsOf(3) }),
+  }),
+  latency: async (kafka) => await benchLatency(await kafka(), { rounds, seconds: secondsOf(4) }),
+  workers: async (kafka) => ({ rows: await benchWorkers(await kafka(), { rounds, seconds: secondsOf(4) }) }),
+  migration: async (kafka) => ({
+    rows: await benchMigration(await kafka(), { rounds, seconds: secondsOf(4), requests: 300 }),
+  }),
+  delivery: async (kafka) => await benchDelivery(await kafka(), { rounds, seconds: secondsOf(5) }),
+  outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
+  growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
+  pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),
+  profile: async (kafka) => await benchProfile(await kafka(), { seconds: secondsOf(6) }),
+  soak: async (kafka) => await benchSoak(await kafka(), { minutes }),
+  idle: async (kafka) => ({ shareOfCore: await benchIdle(await kafka(), secondsOf(20)) }),
 }
 
-const names = process.argv.slice(2).length > 0 ? process.argv.slice(2) : Object.keys(benches)
-const unknown = names.find((name) => !(name in benches))
+type Kafka = () => Promise<LocalKafka>
+
+const known = Object.keys(benches) as (keyof BenchResults)[]
+const asked = process.argv.slice(2)
+const unknown = asked.find((name) => !Object.hasOwn(benches, name))
 if (unknown !== undefined) {
-  process.stderr.write(`there is no bench ${unknown}; there are ${Object.keys(benches).join(', ')}\n`)
+  say(`there is no bench ${unknown}; there are ${known.join(', ')}`)
   process.exit(2)
 }
+const names = asked.length > 0 ? (asked as typeof known) : known.filter((name) => name !== 'soak')
 execFileSync('npm', ['run', 'build'], { stdio: 'ignore' })
-const started: LocalKafka[] = []
-try {
-  for (const name of names) await benches[name as keyof typeof benches]()
-} finally {
-  await started[0]?.stop()
-}
+for (const name of names) await run(name)
+process.exit(0)
 
-/** The broker that all benches of a run share, started for the first one that needs it. */
-async function kafka(): Promise<LocalKafka> {
-  started[0] ??= await startKafka({ onProgress: (text) => process.stderr.write(`${text}\n`) })
-  return started[0]
+/** Each bench has a Kafka of its own, so that none meets the topics, or the full page cache, of another. */
+async function run(name: keyof BenchResults): Promise<void> {
+  const started: LocalKafka[] = []
+  const startedAtMs = performance.now()
+  try {
+    const result = await benches[name](async () => (started[0] ??= await startKafka()))
+    keep(name, describeEnvironment(`npm run bench -- ${name}`), result)
+  } finally {
+    await started[0]?.stop()
+  }
+  say(
+    `${name}: done after ${Math.round((performance.now() - startedAtMs) / 1_000)} s; see docs/performance.md`,
+  )
 }

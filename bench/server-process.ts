@@ -2,38 +2,110 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import type { ProducerStats } from '../src/kafka/producer/producer.ts'
+import type { ProbeReading } from './probe.mjs'
 
-/** A server under test, as a process of its own. */
+/** A server under test, as a process of its own. What it used is read from `/proc`: Linux only. */
 export interface ServerProcess {
   readonly url: string
-  readonly pid: number
-  /** CPU time it and its workers used since they started, user and system, in microseconds (`/proc`: Linux only). */
-  cpuMicros(): number
+  usage(): ServerUsage
+  /** What the probe saw since the last reading; only with `probe`. */
+  readProbe(): Promise<ProbeReading>
   /** Asks it to stop and waits. */
   stop(): Promise<void>
 }
 
-/** Starts `node args…` with `PORT` set and returns when its port answers. */
-export async function startServer(
-  args: readonly string[],
+/** Since the start of the process. */
+export interface ServerUsage {
+  /** CPU time, user and system, of it and its workers, in microseconds. */
+  readonly cpuMicros: number
+  /** Time that its main thread was ready to run and had no core, in microseconds. */
+  readonly waitMicros: number
+  readonly rssBytes: number
+}
+
+/** A gateway under test. */
+export interface ChuteProcess extends ServerProcess {
+  stats(): Promise<readonly ProducerStats[]>
+}
+
+const root = new URL('../', import.meta.url)
+
+/** `chute serve`, as `npm run build` made it, with the flags that it ships with. */
+export async function startChute(
+  broker: string,
   env: NodeJS.ProcessEnv = {},
+  options: StartOptions = {},
+): Promise<ChuteProcess> {
+  const server = await startServer(
+    [fileURLToPath(new URL('dist/main.js', root)), 'serve'],
+    { KAFKA_BROKERS: broker, LOG_LEVEL: 'error', ...env },
+    options,
+  )
+  return {
+    ...server,
+    async stats() {
+      const reply = await fetch(`${server.url}/live.json`)
+      return ((await reply.json()) as { streams: ProducerStats[] }).streams
+    },
+  }
+}
+
+/** A server of bench/baselines/. */
+export async function startBaseline(name: string, env: NodeJS.ProcessEnv = {}): Promise<ServerProcess> {
+  const file = fileURLToPath(new URL(`bench/baselines/${name}.ts`, root))
+  return await startServer(['--import', 'tsx', file], env, {})
+}
+
+interface StartOptions {
+  /** Watches the event loop from inside (`probe.mjs`). */
+  readonly probe?: boolean
+  /** Of Node. */
+  readonly flags?: readonly string[]
+}
+
+/** Starts `node args…` with `PORT` set and returns when its port answers. */
+async function startServer(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  { probe = false, flags = [] }: StartOptions,
 ): Promise<ServerProcess> {
   const port = await freePort()
-  const child = spawn(process.execPath, args, {
+  const nodeFlags = probe ? [...flags, '--import', new URL('bench/probe.mjs', root).href] : flags
+  const child = spawn(process.execPath, [...nodeFlags, ...args], {
+    cwd: fileURLToPath(root),
     env: { ...process.env, NODE_ENV: 'production', HOST: '127.0.0.1', PORT: String(port), ...env },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: probe ? ['ignore', 'ignore', 'inherit', 'ipc'] : ['ignore', 'ignore', 'inherit'],
   })
+  running.add(child)
+  child.once('exit', () => running.delete(child))
   const url = `http://127.0.0.1:${port}`
   await untilAnswers(url, child)
   return {
     url,
-    pid: child.pid!,
-    cpuMicros: () => [child.pid!, ...childrenOf(child.pid!)].reduce((sum, pid) => sum + cpuMicrosOf(pid), 0),
+    usage: () => usageOf(child.pid!),
+    async readProbe() {
+      const answer = once(child, 'message')
+      child.send('read')
+      return (await answer)[0] as ProbeReading
+    },
     async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return
       const gone = once(child, 'exit')
       child.kill('SIGTERM')
       await gone
     },
+  }
+}
+
+function usageOf(pid: number): ServerUsage {
+  const waitNanos = Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1])
+  return {
+    cpuMicros: [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuMicrosOf(each), 0),
+    waitMicros: waitNanos / 1000,
+    // Field 24, in pages.
+    rssBytes: statOf(pid)[21]! * 4096,
   }
 }
 
@@ -42,10 +114,15 @@ function childrenOf(pid: number): number[] {
   return children.split(' ').filter(Boolean).map(Number)
 }
 
+/** Fields 14 and 15, in ticks of 10 ms. */
 function cpuMicrosOf(pid: number): number {
-  // Behind the name, which may hold spaces: fields 14 and 15, in ticks of 10 ms.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10_000
+  const fields = statOf(pid)
+  return (fields[11]! + fields[12]!) * 10_000
+}
+
+/** The fields of `/proc/<pid>/stat` from the third on: what stands before may hold spaces. */
+function statOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').map(Number)
 }
 
 async function untilAnswers(url: string, child: ChildProcess): Promise<void> {
@@ -64,3 +141,9 @@ async function freePort(): Promise<number> {
   server.close()
   return port
 }
+
+/** No server outlives the bench that started it. */
+const running = new Set<ChildProcess>()
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})

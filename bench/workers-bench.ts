@@ -1,11 +1,10 @@
 import { fileURLToPath } from 'node:url'
-import type { ProducerStats } from '../src/kafka/producer/producer.ts'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
-import { endOffsets } from '../test/support/independent-reader.ts'
 import { ndjsonOf100, singleEvent } from './events.ts'
+import { landedOf } from './landed.ts'
 import { load, type LoadRequest } from './load.ts'
-import { median } from './rounds.ts'
-import { startServer, type ServerProcess } from './server-process.ts'
+import { median, say } from './rounds.ts'
+import { startChute, type ChuteProcess } from './server-process.ts'
 
 /** Medians of one number of workers for one kind of request. */
 export interface WorkersRow {
@@ -38,7 +37,7 @@ export async function benchWorkers(
   options: { rounds: number; seconds: number },
 ): Promise<WorkersRow[]> {
   const counts = [1, 2]
-  const servers = new Map<number, ServerProcess>()
+  const servers = new Map<number, ChuteProcess>()
   for (const workers of counts) servers.set(workers, await startWorkers(kafka, workers))
   try {
     const rows: Omit<WorkersRow, 'landed'>[] = []
@@ -50,15 +49,18 @@ export async function benchWorkers(
           rounds.get(workers)!.push(await measure(server, request, { events, seconds: options.seconds }))
         }
         const [one, two] = counts.map((workers) => rateOf(rounds.get(workers)!.at(-1)!)) as [number, number]
-        process.stderr.write(
-          `${name}, round ${round + 1} of ${options.rounds}: ${Math.round(one)} and ${Math.round(two)} events/s\n`,
+        say(
+          `${name}, round ${round + 1} of ${options.rounds}: ${Math.round(one)} and ${Math.round(two)} events/s`,
         )
       }
       for (const workers of counts)
         rows.push(rowOf(workers, name, { own: rounds.get(workers)!, one: rounds.get(1)! }))
     }
     const landed = new Map<number, number>()
-    for (const [workers, server] of servers) landed.set(workers, await landedShare(server, kafka))
+    for (const [workers, server] of servers) {
+      const { accepted, inTopics } = await landedOf(server, kafka.brokers[0]!)
+      landed.set(workers, inTopics / accepted)
+    }
     return rows.map((row) => ({ ...row, landed: landed.get(row.workers)! }))
   } finally {
     await Promise.all(Array.from(servers.values(), async (server) => await server.stop()))
@@ -70,28 +72,24 @@ const requests = [
   { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
 ]
 
-async function startWorkers(kafka: LocalKafka, workers: number): Promise<ServerProcess> {
-  const root = new URL('../', import.meta.url)
-  return await startServer([fileURLToPath(new URL('dist/main.js', root)), 'serve'], {
-    KAFKA_BROKERS: kafka.brokers[0],
-    CHUTE_CONFIG: fileURLToPath(new URL(`bench/workers-${workers}.yaml`, root)),
-    LOG_LEVEL: 'error',
+async function startWorkers(kafka: LocalKafka, workers: number): Promise<ChuteProcess> {
+  return await startChute(kafka.brokers[0]!, {
+    CHUTE_CONFIG: fileURLToPath(new URL(`workers-${workers}.yaml`, import.meta.url)),
     WORKERS: String(workers),
-    RATE_LIMIT_MAX: undefined,
   })
 }
 
 async function measure(
-  server: ServerProcess,
+  server: ChuteProcess,
   request: LoadRequest,
   { events, seconds }: { events: number; seconds: number },
 ): Promise<Round> {
-  const before = server.cpuMicros()
+  const before = server.usage().cpuMicros
   const result = await load(`${server.url}/v1/streams/metrics-realtime`, request, seconds)
   return {
     events: result.requests * events,
     seconds: result.requests / result.requestsPerSecond,
-    cpuMicros: server.cpuMicros() - before,
+    cpuMicros: server.usage().cpuMicros - before,
     p99Ms: result.p99Ms,
   }
 }
@@ -111,20 +109,6 @@ function rowOf(
     cores: median(own.map(({ cpuMicros, seconds }) => cpuMicros / 1e6 / seconds)),
     efficiency: cpu(one) / cpu(own),
     p99Ms: median(own.map(({ p99Ms }) => p99Ms)),
-  }
-}
-
-/** Waits until every record has its outcome, then holds the topic's end against what was accepted. */
-async function landedShare(server: ServerProcess, kafka: LocalKafka): Promise<number> {
-  for (;;) {
-    const live = (await (await fetch(`${server.url}/live.json`)).json()) as { streams: ProducerStats[] }
-    const [stream] = live.streams as [ProducerStats]
-    if (stream.buffered + stream.inFlight > 0) {
-      await new Promise((resolve) => setTimeout(resolve, 50))
-      continue
-    }
-    const ends = await endOffsets(kafka.brokers[0]!, stream.topic)
-    return [...ends.values()].reduce((sum, end) => sum + end, 0) / stream.accepted
   }
 }
 

@@ -1,0 +1,176 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
+import { createTopic } from '../test/support/independent-reader.ts'
+import { eventOf, sampleEvent } from './events.ts'
+import { landedOf, type Landed } from './landed.ts'
+import { loadMany, usualConnections, type AddressedRequest } from './load.ts'
+import { openLoop } from './open-loop.ts'
+import { inTurn, median, ratioOf } from './rounds.ts'
+import { startChute, type ChuteProcess } from './server-process.ts'
+
+/** What one step of a growing quantity costs; medians. */
+export interface GrowthRow {
+  readonly quantity: 'streams' | 'partitions' | 'connections' | 'keys' | 'bytes'
+  readonly size: string
+  readonly cpuMicrosPerEvent: number
+  /** Of the quantity's first row, round by round. */
+  readonly ratio: number
+  readonly failed: number
+}
+
+interface Step {
+  readonly quantity: GrowthRow['quantity']
+  readonly size: string
+  readonly chute: ChuteProcess
+  readonly requests: readonly AddressedRequest[]
+  readonly connections?: number
+  /** At this rate, not as fast as it goes: large events would fill the disk. */
+  readonly ratePerSecond?: number
+}
+
+interface Round {
+  readonly cpuMicrosPerEvent: number
+  readonly failed: number
+}
+
+const partitionCounts = [1, 20, 200]
+const streamCount = 50
+
+/** How the CPU time of an event grows with what it should not grow with. */
+export async function benchGrowth(
+  kafka: LocalKafka,
+  options: { rounds: number; seconds: number },
+): Promise<{ rows: GrowthRow[]; landed: Landed }> {
+  const broker = kafka.brokers[0]!
+  const folder = mkdtempSync(join(tmpdir(), 'chute-bench-'))
+  for (const partitions of partitionCounts) {
+    await createTopic(broker, `bench-${partitions}-partitions`, { partitions })
+  }
+  const few = await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, ['bench-stream']) })
+  const many = await startChute(broker, {
+    CHUTE_CONFIG: streamsFile(
+      folder,
+      Array.from({ length: streamCount }, (_, nth) => `bench-stream-${nth}`),
+    ),
+  })
+  const spread = await startChute(broker, {
+    CHUTE_CONFIG: streamsFile(folder, [
+      ...partitionCounts.map((partitions) => `bench-${partitions}-partitions`),
+      'bench-bytes',
+    ]),
+  })
+  const all = [few, many, spread]
+  try {
+    const rows: GrowthRow[] = []
+    for (const steps of stepsOf(few, many, spread)) rows.push(...(await measureSteps(steps, options)))
+    const landed = await Promise.all(all.map(async (chute) => await landedOf(chute, broker)))
+    const total = (value: keyof Landed): number => landed.reduce((sum, each) => sum + each[value], 0)
+    return { rows, landed: { accepted: total('accepted'), inTopics: total('inTopics') } }
+  } finally {
+    await Promise.all(all.map(async (chute) => await chute.stop()))
+    rmSync(folder, { recursive: true })
+  }
+}
+
+function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): Step[][] {
+  const one = [to('bench-stream', sampleEvent)]
+  const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
+  return [
+    [
+      { quantity: 'streams', size: '1', chute: few, requests: one },
+      {
+        quantity: 'streams',
+        size: String(streamCount),
+        chute: many,
+        requests: Array.from({ length: streamCount }, (_, nth) => to(`bench-stream-${nth}`, sampleEvent)),
+      },
+    ],
+    partitionCounts.map((partitions) => ({
+      quantity: 'partitions',
+      size: String(partitions),
+      chute: spread,
+      requests: keyed.map((event) => to(`bench-${partitions}-partitions`, event)),
+    })),
+    [10, usualConnections, 1_000, 5_000].map((connections) => ({
+      quantity: 'connections',
+      size: String(connections),
+      chute: few,
+      requests: one,
+      connections,
+    })),
+    [
+      { quantity: 'keys', size: 'no key', chute: spread, requests: [to('bench-20-partitions', eventOf({}))] },
+      {
+        quantity: 'keys',
+        size: '1,000 keys',
+        chute: spread,
+        requests: keyed.map((event) => to('bench-20-partitions', event)),
+      },
+    ],
+    (
+      [
+        [100, 1_000],
+        [1_000, 1_000],
+        [10_000, 500],
+        [200_000, 100],
+      ] as const
+    ).map(([bytes, ratePerSecond]) => ({
+      quantity: 'bytes',
+      size: String(bytes),
+      chute: spread,
+      requests: [to('bench-bytes', eventOf({ bytes }))],
+      ratePerSecond,
+    })),
+  ]
+}
+
+async function measureSteps(
+  steps: readonly Step[],
+  options: { rounds: number; seconds: number },
+): Promise<GrowthRow[]> {
+  const rounds = await inTurn(
+    steps.map((step) => ({
+      name: `${step.quantity}: ${step.size}`,
+      measure: async () => await measure(step, options.seconds),
+    })),
+    options.rounds,
+    ({ cpuMicrosPerEvent }) => `${cpuMicrosPerEvent.toFixed(1)} µs CPU an event`,
+  )
+  const measured = [...rounds.values()]
+  return steps.map(({ quantity, size }, index) => ({
+    quantity,
+    size,
+    cpuMicrosPerEvent: median(measured[index]!.map(({ cpuMicrosPerEvent }) => cpuMicrosPerEvent)),
+    ratio: ratioOf(measured[index]!, measured[0]!, ({ cpuMicrosPerEvent }) => cpuMicrosPerEvent),
+    failed: measured[index]!.reduce((sum, { failed }) => sum + failed, 0),
+  }))
+}
+
+async function measure(
+  { chute, requests, connections, ratePerSecond }: Step,
+  seconds: number,
+): Promise<Round> {
+  const before = chute.usage().cpuMicros
+  if (ratePerSecond === undefined) {
+    const { requests: done, failed } = await loadMany(chute.url, requests, seconds, connections)
+    return { cpuMicrosPerEvent: (chute.usage().cpuMicros - before) / done, failed }
+  }
+  const { path, ...request } = requests[0]!
+  const url = `${chute.url}${path}`
+  const { statuses, sent } = await openLoop({ ...request, url, ratePerSecond, seconds, connections: 16 })
+  const accepted = statuses['202'] ?? 0
+  return { cpuMicrosPerEvent: (chute.usage().cpuMicros - before) / accepted, failed: sent - accepted }
+}
+
+function to(stream: string, body: string): AddressedRequest {
+  return { path: `/v1/streams/${stream}`, contentType: 'application/json', body }
+}
+
+function streamsFile(folder: string, names: readonly string[]): string {
+  const file = join(folder, `${names.length}-${names[0]}.json`)
+  const streams = Object.fromEntries(names.map((name) => [name, { delivery: 'at-most-once' }]))
+  writeFileSync(file, JSON.stringify({ streams }))
+  return file
+}

@@ -1,0 +1,31 @@
+import { endOffsets } from '../test/support/independent-reader.ts'
+import type { ChuteProcess } from './server-process.ts'
+
+/** What became of what a server accepted. */
+export interface Landed {
+  readonly accepted: number
+  /** Records in the topics, by their log end offsets: a rate of events that did not land is no rate. */
+  readonly inTopics: number
+}
+
+/** Waits until every record of a gateway has its outcome, then holds the ends of its topics against what it accepted. */
+export async function landedOf(chute: ChuteProcess, broker: string): Promise<Landed> {
+  for (;;) {
+    const streams = await chute.stats()
+    if (streams.every(({ buffered, inFlight }) => buffered + inFlight === 0)) {
+      const used = streams.filter(({ accepted }) => accepted > 0)
+      const ends = await Promise.all(used.map(async ({ topic }) => await recordsIn(broker, topic)))
+      return {
+        accepted: used.reduce((sum, { accepted }) => sum + accepted, 0),
+        inTopics: ends.reduce((sum, end) => sum + end, 0),
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+/** Records that were ever written to a topic. */
+export async function recordsIn(broker: string, topic: string): Promise<number> {
+  const ends = await endOffsets(broker, topic)
+  return [...ends.values()].reduce((sum, end) => sum + end, 0)
+}

@@ -1,0 +1,12 @@
+/** What the probe tells. */
+export interface ProbeReading {
+  /** How late the event loop was, whatever the cause. */
+  readonly delayP99Ms: number
+  readonly delayMaxMs: number
+  /** The longest that work blocked the loop: time on a core within one late tick. */
+  readonly ownMaxMs: number
+  /** Longest pause of the garbage collector, waiting for a core included. */
+  readonly gcMaxMs: number
+  /** Share of the time in which the thread was ready to run and had no core, 0 to 1. */
+  readonly waitShare: number
+}

@@ -1,0 +1,51 @@
+import { closeSync, openSync, readSync } from 'node:fs'
+import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks'
+
+/**
+ * Watches the event loop of the process that it is loaded into (`--import`) and tells what it saw to whoever sends `read`.
+ * A timer of 5 ms compares how late it is with how long this thread ran in between: on a busy machine most of a delay is
+ * waiting for a core, and only the rest is work that blocked the loop.
+ */
+const tickMs = 5
+const delays = monitorEventLoopDelay({ resolution: 1 })
+delays.enable()
+const schedstat = openSync('/proc/thread-self/schedstat', 'r')
+const text = Buffer.alloc(96)
+process.once('exit', () => closeSync(schedstat))
+
+let ownMaxMs = 0
+let gcMaxMs = 0
+let last = read()
+let since = last
+
+setInterval(() => {
+  const now = read()
+  if (now.atMs - last.atMs > 2 * tickMs) ownMaxMs = Math.max(ownMaxMs, now.ranMs - last.ranMs)
+  last = now
+}, tickMs).unref()
+
+new PerformanceObserver((list) => {
+  for (const { duration } of list.getEntries()) gcMaxMs = Math.max(gcMaxMs, duration)
+}).observe({ entryTypes: ['gc'] })
+
+process.on('message', () => {
+  const now = read()
+  process.send?.({
+    delayP99Ms: delays.percentile(99) / 1e6,
+    delayMaxMs: delays.max / 1e6,
+    ownMaxMs,
+    gcMaxMs,
+    waitShare: (now.waitedMs - since.waitedMs) / (now.atMs - since.atMs),
+  })
+  delays.reset()
+  ownMaxMs = gcMaxMs = 0
+  since = now
+})
+process.channel?.unref()
+
+/** Time on a core and time ready without one, of this thread (`Documentation/scheduler/sched-stats.rst`). */
+function read() {
+  const length = readSync(schedstat, text, 0, text.length, 0)
+  const [ran, waited] = text.toString('latin1', 0, length).split(' ').map(Number)
+  return { atMs: performance.now(), ranMs: (ran ?? 0) / 1e6, waitedMs: (waited ?? 0) / 1e6 }
+}

@@ -1,0 +1,171 @@
+import type { GrowthRow } from '../growth-bench.ts'
+import type { IngestRow } from '../ingest-bench.ts'
+import type { KeptResults } from './results.ts'
+
+/** One goal, what was measured, and whether it is met; null where it was not measured. */
+export interface Goal {
+  readonly goal: string
+  readonly measured: string
+  readonly met: boolean | null
+}
+
+/** CPU time of a request of bare Fastify on the machine that the goals were set on, in microseconds. */
+const bareMicrosOfGoals = 30
+
+/** How much slower this machine is: absolute bars are scaled by it. 1 where nothing is known. */
+export function slownessOf({ ingest }: KeptResults): number {
+  const bare = ingest?.rows.find(({ server }) => server === 'bare Fastify')
+  return bare === undefined ? 1 : bare.cpuMicrosPerRequest / bareMicrosOfGoals
+}
+
+/** The goals of the gateway's performance, held against what is kept. */
+export function goalsOf(results: KeptResults): Goal[] {
+  return [
+    ...ingestGoals(results),
+    workersGoal(results),
+    outageGoal(results),
+    ...memoryGoals(results),
+    ...growthGoals(results),
+    ...deliveryGoals(results),
+  ]
+}
+
+function ingestGoals(results: KeptResults): Goal[] {
+  const slowness = slownessOf(results)
+  const row = (request: string): IngestRow | undefined =>
+    results.ingest?.rows.find((each) => each.server === 'Chute' && each.request === request)
+  const single = row('single event')
+  const mostMicros = 38 * slowness
+  const goals: Goal[] = [
+    goal('single event: at least 0.9 of bare Fastify', single?.ratioToBare, (ratio) => [
+      ratio.toFixed(2),
+      ratio >= 0.9,
+    ]),
+    goal(
+      `single event: at most ${mostMicros.toFixed(0)} µs CPU (38 × ${slowness.toFixed(2)})`,
+      single,
+      (of) => [`${of.cpuMicrosPerRequest.toFixed(1)} µs`, of.cpuMicrosPerRequest <= mostMicros],
+    ),
+    goal('single event: p99 at most 1.5 × bare Fastify’s, closed loop', single?.p99RatioToBare, (ratio) => [
+      `${ratio.toFixed(2)} ×`,
+      ratio <= 1.5,
+    ]),
+  ]
+  for (const request of ['NDJSON of 100', 'array of 100']) {
+    const leastEvents = 250_000 / slowness
+    const mostPerEvent = 4.5 * slowness
+    const bar = `${request}: at least ${thousands(leastEvents)} events/s (250,000 ÷ ${slowness.toFixed(2)}), at most ${mostPerEvent.toFixed(1)} µs CPU (4.5 × ${slowness.toFixed(2)}), all landed`
+    goals.push(
+      goal(bar, row(request), (of) => [
+        `${thousands(of.eventsPerSecond)} events/s, ${of.cpuMicrosPerEvent.toFixed(2)} µs, landed ${of.landed?.toFixed(4)}`,
+        of.eventsPerSecond >= leastEvents && of.cpuMicrosPerEvent <= mostPerEvent && (of.landed ?? 0) >= 1,
+      ]),
+    )
+  }
+  return goals
+}
+
+/** Where the machine has no cores to spare, the rate can't grow: what counts is that an event costs no more. */
+function workersGoal({ workers }: KeptResults): Goal {
+  return goal(
+    'two workers: an event costs at most 1 ÷ 0.85 of what it costs with one',
+    workers,
+    ({ rows }) => {
+      const two = rows.filter((row) => row.workers === 2)
+      const told = two.map(
+        ({ request, efficiency, ratioToOne }) =>
+          `${request}: efficiency ${efficiency.toFixed(2)}, ${ratioToOne.toFixed(2)} × the rate`,
+      )
+      return [told.join('; '), two.every(({ efficiency }) => efficiency >= 0.85)]
+    },
+  )
+}
+
+function outageGoal({ outage }: KeptResults): Goal {
+  return goal('Kafka stalled or away: reply p50 and p99 within 10 % of Kafka well', outage, ({ rows }) => {
+    const others = rows.filter(({ state }) => state !== 'well')
+    const worst = Math.max(...others.flatMap(({ p50Ratio, p99Ratio }) => [p50Ratio, p99Ratio]))
+    const told = others.map(
+      ({ state, p50Ratio, p99Ratio }) =>
+        `${state} p50 ${p50Ratio.toFixed(2)} ×, p99 ${p99Ratio.toFixed(2)} ×`,
+    )
+    return [told.join('; '), worst <= 1.1]
+  })
+}
+
+function memoryGoals({ soak, pauses }: KeptResults): Goal[] {
+  return [
+    goal('soak: memory does not grow (last quarter at most 5 % above the second)', soak, (of) => [
+      `${of.rssGrowth.toFixed(3)} × in ${of.minutes} minutes`,
+      of.rssGrowth <= 1.05,
+    ]),
+    goal('no pause of the event loop above 20 ms from our own work', pauses, ({ rows }) => {
+      const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
+      return [`${worst.toFixed(1)} ms at most`, worst <= 20]
+    }),
+  ]
+}
+
+function growthGoals({ growth }: KeptResults): Goal[] {
+  const flat = (['streams', 'partitions', 'connections', 'keys'] as const).map((quantity) =>
+    goal(`CPU an event flat within 15 %: ${quantity}`, growth, ({ rows }) => {
+      const of = rows.filter((row) => row.quantity === quantity)
+      const told = of.map(({ size, ratio }) => `${size}: ${ratio.toFixed(2)} ×`)
+      return [told.join(', '), of.every(({ ratio }) => ratio <= 1.15)]
+    }),
+  )
+  const bytes = goal('CPU a byte does not grow from 100 B to 200 KB', growth, ({ rows }) => {
+    const of = rows.filter(({ quantity }) => quantity === 'bytes')
+    const nanos = of.slice(1).map((row, before) => nanosPerByte(of[before]!, row))
+    const told = nanos.map((value, before) => `to ${of[before + 1]!.size} B: ${value.toFixed(2)} ns`)
+    return [`each byte more, ${told.join(', ')}`, nanos.at(-1)! <= 1.15 * Math.max(...nanos.slice(0, -1))]
+  })
+  return [...flat, bytes]
+}
+
+/** What each byte costs by which an event is longer. */
+function nanosPerByte(shorter: GrowthRow, longer: GrowthRow): number {
+  const micros = longer.cpuMicrosPerEvent - shorter.cpuMicrosPerEvent
+  return (micros * 1_000) / (Number(longer.size) - Number(shorter.size))
+}
+
+function deliveryGoals({ delivery }: KeptResults): Goal[] {
+  return [
+    goal('order of the document’s rows at the front door: p50', delivery, ({ frontDoor }) => {
+      // What a delivery promises: taken, acknowledged, committed.
+      const p50s = [frontDoor[0]!, frontDoor[2]!, frontDoor[3]!].map(({ p50Ms }) => p50Ms)
+      return [p50s.map((p50Ms) => `${p50Ms.toFixed(2)} ms`).join(' < '), isAscending(p50s)]
+    }),
+    goal(
+      'order of the document’s rows at the producer: p50, throughput, CPU, round trips',
+      delivery,
+      (of) => {
+        const rows = of.producer
+        const ordered =
+          isAscending(rows.map(({ p50Ms }) => p50Ms)) &&
+          isAscending(rows.map(({ eventsPerSecond }) => -eventsPerSecond)) &&
+          isAscending(rows.map(({ cpuMicrosPerEvent }) => cpuMicrosPerEvent)) &&
+          isAscending(rows.map(({ roundTrips }) => roundTrips))
+        return [rows.map(({ p50Ms }) => `${p50Ms.toFixed(2)} ms`).join(' < '), ordered]
+      },
+    ),
+  ]
+}
+
+function goal<T>(
+  text: string,
+  measured: T | null | undefined,
+  judge: (value: T) => readonly [measured: string, met: boolean],
+): Goal {
+  if (measured === undefined || measured === null) return { goal: text, measured: 'not measured', met: null }
+  const [told, met] = judge(measured)
+  return { goal: text, measured: told, met }
+}
+
+function isAscending(values: readonly number[]): boolean {
+  return values.every((value, index) => index === 0 || values[index - 1]! < value)
+}
+
+function thousands(value: number): string {
+  return Math.round(value).toLocaleString('en-US')
+}

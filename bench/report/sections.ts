@@ -1,0 +1,211 @@
+import type { BenchEnvironment } from '../environment.ts'
+import { profileParts } from '../profile-bench.ts'
+import type { KeptResults } from './results.ts'
+import { table } from './table.ts'
+
+/** A section for each result that is kept. */
+export function sections(results: KeptResults): string[] {
+  return [
+    ingest(results),
+    latency(results),
+    workers(results),
+    delivery(results),
+    outage(results),
+    growth(results),
+    pauses(results),
+    soak(results),
+    profile(results),
+    micro(results),
+    idle(results),
+  ].filter((text) => text !== '')
+}
+
+function ingest({ ingest: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Taking events in', result.environment, [
+    table(result.rows, {
+      server: (row) => row.server,
+      request: (row) => row.request,
+      '÷ bare Fastify': (row) => row.ratioToBare?.toFixed(2) ?? '–',
+      'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
+      'CPU µs a request': (row) => row.cpuMicrosPerRequest.toFixed(1),
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      'p99 ÷ bare': (row) => row.p99RatioToBare?.toFixed(2) ?? '–',
+      'waits for a core': (row) => percent(row.waitShare),
+      'landed ÷ accepted': (row) => row.landed?.toFixed(4) ?? '–',
+    }),
+  ])
+}
+
+function latency({ latency: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Latency at a fixed rate', result.environment, [
+    'Open loop: requests are due every millisecond whatever the server does, and each is timed from when it was due. The rates are shares of the most that Chute took in a closed loop. The client is a small one of our own in its own process, since wrk2 is in no distribution.\n',
+    '![Latency against rate](plots/latency.svg)\n',
+    table(result.rows, {
+      server: (row) => row.server,
+      'of the most': (row) => percent(row.share),
+      'requests/s': (row) => String(row.ratePerSecond),
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      'p99.9 ms': (row) => row.p999Ms.toFixed(2),
+      'waits for a core': (row) => percent(row.waitShare),
+      failed: (row) => String(row.failed),
+    }),
+    landedText(result.landed),
+  ])
+}
+
+function workers({ workers: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('One worker and two', result.environment, [
+    'The load and Kafka have the same cores as the gateway; `cores` is what was left for it. Efficiency: CPU of an event with one worker ÷ with these, which is what n workers make of n cores of their own.\n',
+    table(result.rows, {
+      workers: (row) => String(row.workers),
+      request: (row) => row.request,
+      'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
+      '÷ one worker': (row) => row.ratioToOne.toFixed(2),
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
+      cores: (row) => row.cores.toFixed(2),
+      efficiency: (row) => row.efficiency.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      'landed ÷ accepted': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function delivery({ delivery: result }: KeptResults): string {
+  if (result === undefined) return ''
+  const documented = { 'at most once': '~1', 'at least once': '~5', 'exactly once': '~20' }
+  return section('The three semantics', result.environment, [
+    'Through the HTTP front door, at 10 requests a second, with the default settings (`linger.ms` 5, a barrier every 20 ms), beside the p50 of the description of at-most-once delivery:\n',
+    table(result.frontDoor, {
+      delivery: (row) => row.delivery,
+      'reply means': (row) => row.until,
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'documented p50 ms': (row) => documented[row.delivery],
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      failed: (row) => String(row.failed),
+    }),
+    'At the producer, without HTTP and with `linger.ms` 0; one record alone, then as many lots of 100 as the semantics allows at a time (a transactional producer has one transaction):\n',
+    table(result.producer, {
+      delivery: (row) => row.delivery,
+      until: (row) => row.until,
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),
+      'round trips': (row) => String(row.roundTrips),
+      'landed ÷ delivered': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function outage({ outage: result }: KeptResults): string {
+  if (result === undefined) return ''
+  const { full, landed } = result
+  return section('Kafka stalled and away', result.environment, [
+    `${result.ratePerSecond} requests a second, open loop, with Kafka well, stopped (SIGSTOP) and killed, in turn:\n`,
+    table(result.rows, {
+      Kafka: (row) => row.state,
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      'p50 ÷ well': (row) => row.p50Ratio.toFixed(2),
+      'p99 ÷ well': (row) => row.p99Ratio.toFixed(2),
+      accepted: (row) => String(row.accepted),
+      refused: (row) => String(row.refused),
+    }),
+    `Once the buffer was full: ${full.refused} of ${full.refused + full.accepted} refused with 503, p50 ${full.refusedP50Ms.toFixed(2)} ms; ${full.other} had no such reply. ${landedText(landed)}The account calls ${result.suspectedLost} of them \`suspected_lost\`: written to a broker that was then killed.\n`,
+  ])
+}
+
+function growth({ growth: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('How cost grows', result.environment, [
+    '![CPU time against size](plots/growth.svg)\n\n![CPU time by size of event](plots/growth-bytes.svg)\n',
+    table(result.rows, {
+      quantity: (row) => row.quantity,
+      size: (row) => row.size,
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
+      '÷ the first': (row) => row.ratio.toFixed(2),
+      failed: (row) => String(row.failed),
+    }),
+    landedText(result.landed),
+  ])
+}
+
+function pauses({ pauses: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Pauses of the event loop', result.environment, [
+    'As fast as it goes. "Our own" is the longest time that the thread spent on a core between two ticks of a timer; the delay holds the waiting for a core too.\n',
+    table(result.rows, {
+      load: (row) => row.load,
+      'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
+      'our own, longest ms': (row) => row.ownMaxMs.toFixed(1),
+      'garbage collector, longest ms': (row) => row.gcMaxMs.toFixed(1),
+      'delay p99 ms': (row) => row.delayP99Ms.toFixed(1),
+      'delay longest ms': (row) => row.delayMaxMs.toFixed(1),
+      'waits for a core': (row) => percent(row.waitShare),
+    }),
+    landedText(result.landed),
+  ])
+}
+
+function soak({ soak: result }: KeptResults): string {
+  if (result === undefined) return ''
+  const { samples } = result
+  const rss = samples.map(({ rssMegabytes }) => rssMegabytes)
+  const own = Math.max(...samples.map(({ ownMaxMs }) => ownMaxMs))
+  return section('Soak', result.environment, [
+    `${result.minutes} minutes of ${result.ratePerSecond} single events a second and a second of NDJSON as fast as it goes every 9 s: resident memory ${Math.min(...rss).toFixed(0)} to ${Math.max(...rss).toFixed(0)} MiB, the last quarter ${result.rssGrowth.toFixed(3)} of the second; longest pause of our own ${own.toFixed(1)} ms; ${result.failed} requests failed. ${landedText(result.landed)}\n`,
+    '![Memory over time](plots/soak.svg)\n',
+  ])
+}
+
+function profile({ profile: result }: KeptResults): string {
+  if (result === undefined) return ''
+  const columns = Object.fromEntries(
+    result.rows.map((row) => [
+      row.request,
+      (part: (typeof profileParts)[number]) => `${(row.shares[part] * 100).toFixed(1)} %`,
+    ]),
+  )
+  return section('Where the time of a request goes', result.environment, [
+    'Node’s CPU profiler, idling left out. "Other native code" is mostly the kernel: receiving, and waiting for a core.\n',
+    table(profileParts, { part: (part) => part, ...columns }),
+  ])
+}
+
+function micro({ micro: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Our own part of an event', result.environment, [
+    'From the route’s handler to the connection to Kafka, without sockets, HTTP and Kafka. A test fails when the garbage of an event grows by half.\n',
+    table(result.rows, {
+      request: (row) => row.request,
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),
+      'bytes of garbage an event': (row) => String(Math.round(row.allocatedPerEvent)),
+    }),
+  ])
+}
+
+function idle({ idle: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Idle, connected', result.environment, [
+    `${(result.shareOfCore * 100).toFixed(2)} % of a core.\n`,
+  ])
+}
+
+function section(title: string, environment: BenchEnvironment, parts: readonly string[]): string {
+  const { machine, node, kafka, load, command, commit, date } = environment
+  const source = `\`${command}\` on ${date}, commit ${commit}. ${machine}; Node ${node}, ${kafka}; ${load}.\n`
+  return [`## ${title}\n`, source, ...parts].join('\n')
+}
+
+function landedText({ accepted, inTopics }: { accepted: number; inTopics: number }): string {
+  return `By the log end offsets, ${inTopics} of ${accepted} accepted events are in the topics.\n`
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`
+}
