@@ -9,6 +9,7 @@ export type SentAs = 'accepted' | 'refused' | 'unanswered'
  */
 export class KeyedLoad {
   readonly stream: string
+  readonly prefix: string
   /** By `key:n`. */
   readonly sent = new Map<string, SentAs>()
   /** Codes of the refusals, and how often each. */
@@ -22,9 +23,17 @@ export class KeyedLoad {
   #running: Promise<void>[] = []
   #stopped = true
 
-  constructor(options: { stream: string; keys: number; eventsPerRequest?: number; eventBytes?: number }) {
+  /** @param options.prefix of the keys. */
+  constructor(options: {
+    stream: string
+    keys: number
+    prefix?: string
+    eventsPerRequest?: number
+    eventBytes?: number
+  }) {
     this.stream = options.stream
-    this.#keys = Array.from({ length: options.keys }, (_, nth) => `key-${nth}`)
+    this.prefix = options.prefix ?? 'key'
+    this.#keys = Array.from({ length: options.keys }, (_, nth) => `${this.prefix}-${nth}`)
     this.#eventsPerRequest = options.eventsPerRequest ?? 3
     this.#padding = 'x'.repeat(Math.max(0, (options.eventBytes ?? 100) - 60))
   }
