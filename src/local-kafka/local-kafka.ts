@@ -47,7 +47,8 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Local
   const ports = await choosePorts(nodeCount, options.port)
   const controllerPorts = await choosePorts(nodeCount)
   const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))
-  const clusterId = randomBytes(16).toString('base64url')
+  // Kafka's tools take what begins with a dash for an option, so its first bits are never those of one.
+  const clusterId = `A${randomBytes(16).toString('base64url').slice(1)}`
   const quorumVoters = controllerPorts.map((port, index) => `${index + 1}@127.0.0.1:${port}`).join(',')
   const nodes: KafkaNode[] = []
   const stop = async (): Promise<void> => {

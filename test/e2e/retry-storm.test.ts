@@ -2,11 +2,14 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, inject, onTestFinished, test } from 'vitest'
+import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 const broker = inject('kafkaBroker')
+
+// Three starts of a gateway, and as many storms, on a machine that does other things.
+vi.setConfig({ testTimeout: 240_000 })
 
 /** A gateway in a process of its own, on a folder that outlives it; `restart` kills it without a warning. */
 async function start(
@@ -55,7 +58,7 @@ test('each request sent 3 times with its key, the gateway killed in between: one
   const topic = `storm-${randomUUID()}`
   await createTopic(broker, topic, { partitions: 3 })
   const { gateway, restart } = await start(topic)
-  const requests = Array.from({ length: 200 }, (_, value) => ({
+  const requests = Array.from({ length: 100 }, (_, value) => ({
     body: JSON.stringify({ name: 'kill', value, source: `s${value % 7}` }),
     headers: { 'content-type': 'application/json', 'idempotency-key': `"${randomUUID()}"` },
   }))

@@ -47,7 +47,7 @@ describe('one broker', () => {
   const rounds = isFull ? 20 : 2
   test(
     `kill -9 under load, ${rounds} rounds: lost 0, duplicates 0, reordered 0`,
-    { timeout: 60_000 * rounds },
+    { timeout: 90_000 * rounds },
     async () => {
       const topic = `kill-${randomUUID()}`
       const [broker] = kafka.brokers as [string]
