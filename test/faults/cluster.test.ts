@@ -3,6 +3,7 @@ import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.t
 import { atLeast, atMost, type Bar } from './harness/bar.ts'
 import { countBars, flagBars, replyBars, resumeBars } from './harness/bars.ts'
 import { layoutOf, moveLeaders, topicsOf, untilLayout } from './harness/cluster.ts'
+import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough } from './harness/live-through.ts'
@@ -13,7 +14,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka({ nodes: 3 })
 })
-afterAll(async () => await kafka.stop())
+afterAll(async () => await endBrokers(kafka))
 
 /** Each partition on all three nodes. */
 function subject() {
@@ -43,26 +44,6 @@ async function mend(topics: readonly string[]): Promise<void> {
   for (const node of kafka.nodes) await node.waitUntilReady()
   await untilLayout(kafka, 1, topics, (layout) => layout.every(({ isr }) => isr.length === 3))
 }
-
-test('the leader of some partitions is killed, and the others go on', { timeout: limitMs() }, async () => {
-  const fault = new LeaderFault()
-  onTestFinished(async () => await mend(fault.topics))
-  const report = await liveThrough({
-    name: 'leader killed, 3 nodes',
-    kafka,
-    inflict: async (gateways) => await (await fault.leaderOf(gateways)).kill('SIGKILL'),
-    lastsMs: 0,
-    heal: async () => await fault.untilLedByOthers(),
-    subject: subject(),
-  })
-  judge(report.name, { ...figuresOf(report), ...fault.silences(report) }, [
-    ...countBars(report),
-    ...flagBars(report),
-    ...replyBars(report),
-    ...resumeBars(report),
-    ...fault.silenceBars(report),
-  ])
-})
 
 test('a leader stands still, is replaced, and wakes up', { timeout: limitMs() }, async () => {
   const fault = new LeaderFault()
@@ -101,6 +82,26 @@ test('a rolling restart', { timeout: limitMs(2) }, async () => {
     subject: subject(),
   })
   judge(report.name, figuresOf(report), [...countBars(report), ...flagBars(report), ...replyBars(report)])
+})
+
+/** The last test of the file: its node is not started again. */
+test('the leader of some partitions is killed, and the others go on', { timeout: limitMs() }, async () => {
+  const fault = new LeaderFault()
+  const report = await liveThrough({
+    name: 'leader killed, 3 nodes',
+    kafka,
+    inflict: async (gateways) => await (await fault.leaderOf(gateways)).kill('SIGKILL'),
+    lastsMs: 0,
+    heal: async () => await fault.untilLedByOthers(),
+    subject: subject(),
+  })
+  judge(report.name, { ...figuresOf(report), ...fault.silences(report) }, [
+    ...countBars(report),
+    ...flagBars(report),
+    ...replyBars(report),
+    ...resumeBars(report),
+    ...fault.silenceBars(report),
+  ])
 })
 
 /** Something happens to the node that leads the first partition of the first topic. */

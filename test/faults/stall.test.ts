@@ -2,6 +2,7 @@ import { afterAll, beforeAll, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost, exactly } from './harness/bar.ts'
 import { countBars, replyBars } from './harness/bars.ts'
+import { endBrokers } from './harness/end-brokers.ts'
 import { form, isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough, usualStreams } from './harness/live-through.ts'
@@ -11,7 +12,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka()
 })
-afterAll(async () => await kafka.stop())
+afterAll(async () => await endBrokers(kafka))
 
 /** What the load fills in less than the time that the broker stands still. */
 const bufferMemory = byForm({ short: 256 << 10, full: 4 << 20 })

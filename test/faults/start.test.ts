@@ -8,6 +8,7 @@ import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 import { freePort } from './harness/broker-proxy.ts'
 import { atMost, exactly } from './harness/bar.ts'
+import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { builtChute } from './harness/setup.ts'
@@ -40,7 +41,7 @@ test(
     }
 
     const kafka = await startKafka({ port })
-    onTestFinished(async () => await kafka.stop())
+    onTestFinished(async () => await endBrokers(kafka))
     const answeredAtMs = performance.now()
     await gateway.gateway.ready()
     const readyMs = performance.now() - answeredAtMs
