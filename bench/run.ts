@@ -16,7 +16,7 @@ import { benchPauses, benchSoak } from './soak-bench.ts'
 import { benchWorkers } from './workers-bench.ts'
 
 /**
- * `npm run bench [-- NAME …]`: runs the benches of the given names, or all but `soak`, each against a Kafka of its own, and
+ * `npm run bench [-- NAME …]`: runs the benches of the given names, or all but `soak` and `migration`, each against a Kafka of its own, and
  * keeps the results. `SOAK_MINUTES` (10) is how long `soak` takes. `BENCH_ROUNDS` and `BENCH_SECONDS` make a run shorter, to
  * see that it works: what it keeps then says little.
  */
@@ -52,10 +52,21 @@ if (unknown !== undefined) {
   say(`there is no bench ${unknown}; there are ${known.join(', ')}`)
   process.exit(2)
 }
-const names = asked.length > 0 ? (asked as typeof known) : known.filter((name) => name !== 'soak')
+/** They take many minutes. */
+const onlyNamed: ReadonlySet<string> = new Set(['soak', 'migration'])
+const names = asked.length > 0 ? (asked as typeof known) : known.filter((name) => !onlyNamed.has(name))
 execFileSync('npm', ['run', 'build'], { stdio: 'ignore' })
-for (const name of names) await run(name)
-process.exit(0)
+let failed = 0
+for (const name of names) {
+  try {
+    await run(name)
+  } catch (error) {
+    // What the others measure is worth keeping.
+    failed++
+    say(`${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+  }
+}
+process.exit(failed === 0 ? 0 : 1)
 
 /** Each bench has a Kafka of its own, so that none meets the topics, or the full page cache, of another. */
 async function run(name: keyof BenchResults): Promise<void> {
