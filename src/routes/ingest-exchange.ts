@@ -10,6 +10,7 @@ import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
+import { oneATurn } from './one-a-turn.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
@@ -74,7 +75,8 @@ export class IngestExchange implements CommitListener {
 
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
   readonly onBody: BodyListener = (error, body) => {
-    if (error === null) this.take(body)
+    if (error === null && body.length < largeBodyBytes) this.take(body)
+    else if (error === null) oneATurn(() => this.take(body))
     else if (error !== 'aborted') this.fail(error)
   }
 
@@ -242,3 +244,6 @@ export class IngestExchange implements CommitListener {
     for (const [code, events] of batch.rejectedByCode) edge.rejected(this.#route.transport, code, events)
   }
 }
+
+/** A body of this size takes about a millisecond. */
+const largeBodyBytes = 131_072
