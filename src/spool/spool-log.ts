@@ -250,19 +250,20 @@ export class SpoolLog {
     fs.rm(segment.path, { force: true }, () => {})
   }
 
+  /** Oldest first, and none before those that are older: how many records a file holds is known from the next one's name. */
   #removeDone(): void {
-    for (const segment of this.#segments.filter((each) => each.isSealed && each.isDone)) {
-      if (!this.#options.mayRemove(segment)) continue
+    for (let oldest = this.#segments[0]; oldest !== undefined; oldest = this.#segments[0]) {
+      if (!oldest.isSealed || !oldest.isDone || !this.#options.mayRemove(oldest)) return
       try {
-        segment.remove()
+        oldest.remove()
       } catch (error) {
         // It is tried again; until then the file takes room, and nothing is lost.
         this.#options.logger.debug({ err: error }, 'a file of the spool could not be removed yet')
-        continue
+        return
       }
-      this.#segments.splice(this.#segments.indexOf(segment), 1)
-      this.sizeBytes -= segment.sizeBytes
-      this.#options.onRemoved(segment)
+      this.#segments.shift()
+      this.sizeBytes -= oldest.sizeBytes
+      this.#options.onRemoved(oldest)
     }
   }
 }

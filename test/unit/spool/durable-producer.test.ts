@@ -196,6 +196,28 @@ test('a record that the buffer has no room for any more does not hold up the oth
   expect(after.imbalance).toBe(0)
 })
 
+test('a file goes after those before it, so that a start counts right what is left', async () => {
+  const inner = new FakeInnerProducer({ batchRecords: 1_000 })
+  const before = new SpoolFixture({ inner, maxBytes: 16_000 })
+  // The oldest record waits for a partition that stands still; others fill some files.
+  await before.request([{ key: 'k', value: 'first' }])
+  for (let from = 0; from < 600; from += 50) {
+    await before.request(numbered(50, from))
+    for (const batch of inner.batches.filter(({ partition }) => partition === 0)) inner.settle(batch)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  expect(filesOf(before.folder).length).toBeGreaterThan(2)
+  await before.until(() => before.producer.stats.spool!.records === 1)
+  await before.producer.close(performance.now() + 5_000)
+  const after = new SpoolFixture({ folder: before.folder })
+  expect(after.producer.stats.recovered).toBe(1)
+  await after.until(() => after.inner.records.length === 1)
+  expect(after.inner.values).toEqual(['first'])
+  after.inner.settleAll()
+  await after.until(() => after.producer.stats.spool!.bytes === 0)
+  expect(after.producer.stats.dropped.spool_damaged).toBe(0)
+})
+
 test('who waits hears of its record, fed from memory or from disk', async () => {
   const inner = new FakeInnerProducer()
   const spool = new SpoolFixture({ inner })
