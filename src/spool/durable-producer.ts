@@ -11,8 +11,8 @@ import {
   type ProducerStats,
 } from '../kafka/producer/producer.ts'
 import { RollingSum } from '../kafka/producer/rolling-sum.ts'
-import { withRatios } from '../kafka/producer/stats-ratios.ts'
 import type { SpoolConfig } from '../config/config.ts'
+import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
 import { Feeder } from './feeder.ts'
@@ -52,7 +52,6 @@ export class DurableProducer implements ManagedProducer, Durability {
   #readFailures = 0
   #closing = false
   #isFull = false
-  /** Suspected lost before the end began: these are outcomes. What comes later is on disk. */
   #suspectedBefore: number | null = null
 
   constructor(options: DurableProducerOptions) {
@@ -214,29 +213,12 @@ export class DurableProducer implements ManagedProducer, Durability {
 
   /** @inheritdoc */
   get stats(): ProducerStats {
-    const inner = this.#producer.stats
-    const dropped = { ...inner.dropped }
-    let droppedHere = 0
-    for (const [reason, count] of Object.entries(this.#dropped)) {
-      dropped[reason as DropReason] += count
-      droppedHere += count
-    }
-    // What the producer gives up when the process ends is on disk, and goes with the next one.
-    const suspectedLost = this.#suspectedBefore ?? inner.suspectedLost
-    const dropsLeft = dropped.shutdown
-    const left = dropsLeft + inner.suspectedLost - suspectedLost
-    dropped.shutdown = 0
     const { oldestMs } = this.#feeder
-    return withRatios({
-      ...inner,
+    return accountWithSpool(this.#producer.stats, {
       accepted: this.#accepted,
       recovered: this.#recovered,
-      spooled: this.#accepted + this.#recovered - inner.accepted - droppedHere + left,
-      suspectedLost,
-      dropped,
-      recordSendTotal: inner.recordSendTotal + droppedHere,
-      recordErrorTotal: inner.recordErrorTotal + droppedHere - left,
-      localErrorTotal: inner.localErrorTotal + droppedHere - dropsLeft,
+      dropped: this.#dropped,
+      suspectedBefore: this.#suspectedBefore,
       spool: {
         records: this.#log.pendingRecords,
         bytes: this.#log.sizeBytes,

@@ -99,6 +99,8 @@ export class Feeder {
   /** One step. @returns false if there is nothing to do for now; whoever changes that pumps again. */
   #advance(): boolean {
     if (this.#entries === null) {
+      // Files of which all records were done at start go without being read.
+      this.#nextSeq = Math.max(this.#nextSeq, this.#log.firstSeq)
       if (this.#nextSeq >= this.#log.nextSeq || this.#source.isReading) return false
       this.#source.read(this.#nextSeq, (result) => {
         if ('failure' in result) {
@@ -127,7 +129,8 @@ export class Feeder {
 
   /** Takes one record that was read back. @returns false if there is no room for it now. */
   #take(entries: EntryReader): boolean {
-    if (this.#log.segmentOf(this.#nextSeq)?.wasDone(this.#nextSeq) === true) {
+    const segment = this.#log.segmentOf(this.#nextSeq)
+    if (segment === null || segment.wasDone(this.#nextSeq)) {
       this.#nextSeq++
       return true
     }
