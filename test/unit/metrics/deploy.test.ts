@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
@@ -21,12 +21,12 @@ async function exposedNames(): Promise<Set<string>> {
 /** https://prometheus.io/docs/prometheus/latest/command-line/promtool/ */
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 
-test.skipIf(!hasPromtool)('the rules and alerts pass their own tests', () => {
-  const { status, stdout, stderr } = spawnSync(
-    'promtool',
-    ['test', 'rules', 'deploy/prometheus/chute.test.yml'],
-    { encoding: 'utf8' },
-  )
+const ruleTests = readdirSync('deploy/prometheus').filter((name) => name.endsWith('.test.yml'))
+
+test.skipIf(!hasPromtool).each(ruleTests)('the rules do what %s says', (name) => {
+  const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', `deploy/prometheus/${name}`], {
+    encoding: 'utf8',
+  })
   expect({ status, said: stdout + stderr }).toMatchObject({ status: 0 })
 })
 
