@@ -13,8 +13,8 @@ export class PrimaryLink {
   readonly abort: Promise<void>
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
   readonly #views = new Map<number, Waiter<GroupView>>()
-  readonly #counts = new Map<number, readonly ((count: RequestCount) => void)[]>()
-  #uncounted: { address: string; resolve: (count: RequestCount) => void }[] = []
+  readonly #counts = new Map<number, { waiting: readonly Uncounted[]; timer: NodeJS.Timeout }>()
+  #uncounted: Uncounted[] = []
   #lastRequest = 0
   #on: Listeners | null = null
 
@@ -49,8 +49,8 @@ export class PrimaryLink {
     return await new Promise<GroupView>((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#views.delete(request)
-        reject(new GatewayError('internal', `the primary process did not answer within ${viewWithinMs} ms`))
-      }, viewWithinMs)
+        reject(new GatewayError('internal', `the primary process did not answer within ${answerWithinMs} ms`))
+      }, answerWithinMs)
       this.#views.set(request, { resolve, reject, timer })
       void this.send({ type: 'view', request, scope })
     })
@@ -58,7 +58,8 @@ export class PrimaryLink {
 
   /**
    * Counts a request of an address for all workers. What comes in within one turn of the event loop goes in one message.
-   * Without the primary nothing is limited: this worker is about to drain.
+   * A limit protects the gateway and is nothing that a client was promised: if the primary is gone, or does not answer, the
+   * request goes on.
    */
   async countRequest(address: string): Promise<RequestCount> {
     if (!process.connected) return uncounted
@@ -72,11 +73,16 @@ export class PrimaryLink {
     const waiting = this.#uncounted
     this.#uncounted = []
     const request = ++this.#lastRequest
-    this.#counts.set(
-      request,
-      waiting.map(({ resolve }) => resolve),
-    )
+    const timer = setTimeout(() => this.#counted(request, []), answerWithinMs)
+    this.#counts.set(request, { waiting, timer })
     void this.send({ type: 'count', request, addresses: waiting.map(({ address }) => address) })
+  }
+
+  #counted(request: number, counts: readonly RequestCount[]): void {
+    const asked = this.#counts.get(request)
+    this.#counts.delete(request)
+    clearTimeout(asked?.timer)
+    for (const [index, { resolve }] of asked?.waiting.entries() ?? []) resolve(counts[index] ?? uncounted)
   }
 
   #take(message: ToWorker): void {
@@ -102,11 +108,8 @@ export class PrimaryLink {
         waiter?.resolve(message.view)
         return
       }
-      case 'counted': {
-        const waiting = this.#counts.get(message.request) ?? []
-        this.#counts.delete(message.request)
-        for (const [index, resolve] of waiting.entries()) resolve(message.counts[index] ?? uncounted)
-      }
+      case 'counted':
+        this.#counted(message.request, message.counts)
     }
   }
 
@@ -118,8 +121,7 @@ export class PrimaryLink {
       reject(gone())
     }
     this.#views.clear()
-    for (const resolve of [...this.#counts.values()].flat()) resolve(uncounted)
-    this.#counts.clear()
+    for (const request of this.#counts.keys()) this.#counted(request, [])
     this.#on?.drain('orphaned')
   }
 }
@@ -128,6 +130,11 @@ interface Listeners {
   start: (start: { worker: number; again: boolean; config: Config }) => void
   drain: (why: 'told' | 'orphaned') => void
   abort: () => void
+}
+
+interface Uncounted {
+  readonly address: string
+  readonly resolve: (count: RequestCount) => void
 }
 
 interface Waiter<T> {
@@ -142,4 +149,4 @@ function gone(): GatewayError {
 
 const uncounted: RequestCount = { current: 0, ttl: 0 }
 /** Longer than a primary waits for its workers. */
-const viewWithinMs = 3_000
+const answerWithinMs = 3_000

@@ -310,6 +310,25 @@ test('the rate limit of an address holds over all workers', async () => {
   expect(await sendEvents(gateway, { connections: 6, events: 1, takeTurn: () => turns++ < 60 })).toBe(10)
 })
 
+test('a primary that does not answer stops no request, and no scrape hangs', async () => {
+  const [gateway] = await serveWorkers(inject('kafkaBroker'), { RATE_LIMIT_MAX: '1000' })
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  onTestFinished(() => agent.destroy())
+  const url = `${gateway.url}/v1/streams/s`
+  const body = '{"name":"a","value":1}'
+  expect((await ask(url, { body, agent })).status).toBe(202)
+  gateway.signal('SIGSTOP')
+  expect((await ask(url, { body, agent })).status).toBe(202)
+  const scraped = await ask(`${gateway.url}/metrics`, { agent })
+  expect(scraped.status).toBe(500)
+  expect(JSON.parse(scraped.body)).toMatchObject({ code: 'internal' })
+  gateway.signal('SIGCONT')
+  await gateway.ready()
+  await gateway.reported((families) => valueOf(families, 'chute_records_accepted_total') === 2)
+  gateway.signal('SIGTERM')
+  expect(await gateway.ended()).toBe(0)
+})
+
 test('a port that is taken ends the start of all, with the message that one process has', async () => {
   const other = createServer().listen(0, '127.0.0.1')
   await once(other, 'listening')
