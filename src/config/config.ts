@@ -124,6 +124,34 @@ export interface KafkaConfig {
   readonly metadataMaxAgeMs: number
 }
 
+/** When a consumer commits: before it processes, after it has processed, or by the clock whatever was processed. */
+export type ConsumerDelivery = 'at-most-once' | 'at-least-once' | 'auto-commit'
+
+/** The settings of `chute consume`, in Kafka's terms (`org.apache.kafka.clients.consumer.ConsumerConfig`). */
+export interface ConsumerConfig {
+  readonly topic: string
+  /** `group.id` */
+  readonly groupId: string
+  /** Stands for `enable.auto.commit`, which follows from it. */
+  readonly delivery: ConsumerDelivery
+  /** `auto.commit.interval.ms`: pause between two commits by the clock. */
+  readonly autoCommitIntervalMs: number
+  /** `auto.offset.reset`: where a group begins that has committed nothing. */
+  readonly autoOffsetReset: 'latest' | 'earliest'
+  /** `max.poll.records`: the most that is committed, and so put at stake, at a time. */
+  readonly maxPollRecords: number
+  /** `max.poll.interval.ms`: longest time that processing one poll may take before the group goes on without this member. */
+  readonly maxPollIntervalMs: number
+  /** `session.timeout.ms`: a member that is not heard of for this long is taken for dead. */
+  readonly sessionTimeoutMs: number
+  readonly heartbeatIntervalMs: number
+  readonly fetchMinBytes: number
+  readonly fetchMaxBytes: number
+  readonly fetchMaxWaitMs: number
+  readonly maxPartitionFetchBytes: number
+  readonly isolationLevel: 'read_uncommitted' | 'read_committed'
+}
+
 /** Limits of what one request may carry. */
 export interface HttpLimits {
   /** Of the body as received, and of the body after inflating, in bytes. */

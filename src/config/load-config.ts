@@ -52,7 +52,8 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
   }
 }
 
-function kafkaConfig(environment: Environment): KafkaConfig {
+/** How to reach Kafka, for whichever command. */
+export function kafkaConfig(environment: Environment): KafkaConfig {
   const { KAFKA_SASL_MECHANISM: mechanism, KAFKA_SASL_USERNAME: username } = environment
   const { KAFKA_SASL_PASSWORD: password } = environment
   return {
@@ -78,6 +79,7 @@ function kafkaConfig(environment: Environment): KafkaConfig {
   }
 }
 
-function readTextFile(path: string): string {
+/** How files are read outside of tests. */
+export function readTextFile(path: string): string {
   return readFileSync(path, 'utf8')
 }

@@ -1,13 +1,14 @@
 import { isAbsolute, dirname, join } from 'node:path'
-import { parse as parseYaml } from 'yaml'
 import type { ConfigProblem } from './config-error.ts'
 import type { StreamConfig } from './config.ts'
 import { refuseDedupeContradictions, resolveDedupe } from './dedupe-settings.ts'
 import { refuseLessThanExactlyOnce } from './exactly-once.ts'
+import { judgeConsumerSection } from './read-consumer.ts'
 import { nearestName } from './near-miss.ts'
 import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
+import { readDocument } from './read-document.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
 import { refuseContradictions } from './stream-contradictions.ts'
@@ -39,7 +40,8 @@ export function readStreams(source: StreamsSource): StreamConfig[] {
   const { problems } = source
   const document = source.file === null ? defaultFile : readDocument(source.file, source)
   if (document === null) return []
-  refuseUnknownKeys(document, ['streams'], (key) => key, problems)
+  refuseUnknownKeys(document, ['streams', 'consumer'], (key) => key, problems)
+  judgeConsumerSection(document, problems)
   const { streams } = document as { readonly streams?: unknown }
   if (!isMap(streams) || Object.keys(streams).length === 0) {
     problems.push({
@@ -53,28 +55,6 @@ export function readStreams(source: StreamsSource): StreamConfig[] {
   refuseTwoDeliveries(read, problems)
   refuseMixedDeadLetters(read, problems)
   return read
-}
-
-function readDocument(file: string, { readFile, problems }: StreamsSource): Record<string, unknown> | null {
-  const remedy =
-    'Name a YAML or JSON file with a map of streams, or leave CHUTE_CONFIG out for the two default streams.'
-  let content: string
-  try {
-    content = readFile(file)
-  } catch (error) {
-    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}: ${describeReadError(error)}`, remedy })
-    return null
-  }
-  try {
-    // JSON is YAML; a file that calls itself JSON is held to it.
-    const document: unknown = file.endsWith('.json') ? JSON.parse(content) : parseYaml(content)
-    if (isMap(document)) return document
-    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}, which holds no map`, remedy })
-  } catch (error) {
-    const problem = `names ${file}, which cannot be read: ${(error as Error).message.trimEnd()}`
-    problems.push({ path: 'CHUTE_CONFIG', problem, remedy: 'Mend the file.' })
-  }
-  return null
 }
 
 function readStream(name: string, value: unknown, source: StreamsSource): StreamConfig | null {

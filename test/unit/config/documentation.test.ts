@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { consumerShape } from '../../../src/config/consumer-schema.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { producerShape } from '../../../src/config/producer-schema.ts'
 import { streamShape } from '../../../src/config/stream-schema.ts'
@@ -9,9 +10,8 @@ const tableRows = readFileSync(new URL('../../../docs/configuration.md', import.
   .filter((line) => line.startsWith('| `'))
   .map((line) => line.split(' | ')[0] ?? '')
 
-test.each([...Object.keys(environmentShape), ...Object.keys(streamShape), ...Object.keys(producerShape)])(
-  'docs/configuration.md has a row for %s',
-  (name) => {
-    expect(tableRows.filter((row) => row.includes(`\`${name}\``))).not.toEqual([])
-  },
-)
+const shapes = [environmentShape, streamShape, producerShape, consumerShape]
+
+test.each(shapes.flatMap((shape) => Object.keys(shape)))('docs/configuration.md has a row for %s', (name) => {
+  expect(tableRows.filter((row) => row.includes(`\`${name}\``))).not.toEqual([])
+})
