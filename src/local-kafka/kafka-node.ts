@@ -155,6 +155,8 @@ export class KafkaNode {
       'transaction.state.log.replication.factor': replication,
       'transaction.state.log.min.isr': '1',
       'group.initial.rebalance.delay.ms': '0',
+      // Tests kill members of groups; 6 s unless set.
+      'group.min.session.timeout.ms': '1000',
       // A node that was killed may come back once its old session is over: 9 s unless set.
       'broker.session.timeout.ms': '3000',
       'broker.heartbeat.interval.ms': '500',

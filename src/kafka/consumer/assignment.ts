@@ -1,0 +1,68 @@
+/**
+ * Which partitions a member of a group has, and how far it has got in each. Every rebalance begins a new *epoch*: what was
+ * polled in an older one may belong to somebody else now, and must not be processed as if it did not.
+ */
+export class Assignment {
+  #epoch = 0
+  #joined = false
+  readonly #positions = new Map<number, number | null>()
+  /** The highest offset that was handed out for processing, plus one; never forgotten, to know a repeat when there is one. */
+  readonly #handedOut = new Map<number, number>()
+
+  /** Changes with every rebalance. */
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  /** The member is in its group. */
+  get isJoined(): boolean {
+    return this.#joined
+  }
+
+  /** A rebalance has ended: these are the member's partitions, with positions that are not known yet. */
+  join(partitions: readonly number[]): void {
+    this.#epoch++
+    this.#joined = true
+    this.#positions.clear()
+    for (const partition of partitions) this.#positions.set(partition, null)
+  }
+
+  /** The member has no partitions any more: a rebalance has begun, or it left, or was thrown out. */
+  leave(): void {
+    this.#epoch++
+    this.#joined = false
+    this.#positions.clear()
+  }
+
+  owns(partition: number): boolean {
+    return this.#positions.has(partition)
+  }
+
+  /** Offset of the next record to poll; null where it is not known yet or the partition is not the member's. */
+  position(partition: number): number | null {
+    return this.#positions.get(partition) ?? null
+  }
+
+  /** Moves on, never back. What is not the member's is left alone. */
+  advance(partition: number, position: number): void {
+    const known = this.#positions.get(partition)
+    if (known === undefined || (known !== null && known >= position)) return
+    this.#positions.set(partition, position)
+  }
+
+  /**
+   * Records are handed out for processing.
+   * @returns how many of them had been handed out before by this member.
+   */
+  handOut(partition: number, firstOffset: number, nextOffset: number, count: number): number {
+    const before = this.#handedOut.get(partition) ?? 0
+    this.#handedOut.set(partition, Math.max(before, nextOffset))
+    // Offsets can have gaps, so that the span may be larger than the count.
+    return Math.max(0, Math.min(count, before - firstOffset))
+  }
+
+  /** Each partition of the member and its position. */
+  get positions(): ReadonlyMap<number, number | null> {
+    return this.#positions
+  }
+}

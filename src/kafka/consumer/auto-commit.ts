@@ -1,0 +1,44 @@
+import type { ConsumerConfig } from '../../config/config.ts'
+
+/**
+ * Commits every `auto.commit.interval.ms` how far was polled, as `enable.auto.commit` does. It does not know what was
+ * processed, which is why it promises nothing.
+ */
+export class AutoCommit {
+  readonly #commit: (partitions: readonly Moved[]) => Promise<void>
+  readonly #timer: NodeJS.Timeout
+  #moved = new Map<number, Moved>()
+  #committing: Promise<void> = Promise.resolve()
+
+  constructor(config: ConsumerConfig, commit: (partitions: readonly Moved[]) => Promise<void>) {
+    this.#commit = commit
+    this.#timer = setInterval(() => this.#tick(), config.autoCommitIntervalMs)
+  }
+
+  /** The member has polled up to `offset`. */
+  moved(partition: number, offset: number, count: number): void {
+    const before = this.#moved.get(partition)?.count ?? 0
+    this.#moved.set(partition, { partition, offset: String(offset), count: before + count })
+  }
+
+  /** Commits what is left. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    this.#tick()
+    await this.#committing
+  }
+
+  #tick(): void {
+    if (this.#moved.size === 0) return
+    const partitions = [...this.#moved.values()]
+    this.#moved = new Map()
+    this.#committing = this.#commit(partitions)
+  }
+}
+
+/** How far was polled in a partition, and how many records that is since the last commit. */
+export interface Moved {
+  readonly partition: number
+  readonly offset: string
+  readonly count: number
+}

@@ -1,0 +1,312 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Consumer as KafkajsConsumer, EachBatchPayload } from 'kafkajs'
+import type { ConsumerConfig, KafkaConfig } from '../../config/config.ts'
+import { kafkajsClient } from '../kafkajs-client.ts'
+import type { Logger } from '../producer/producer.ts'
+import { Assignment } from './assignment.ts'
+import { AutoCommit, type Moved } from './auto-commit.ts'
+import { ConsumerAccount } from './consumer-account.ts'
+import type { Consumer, ConsumerStats, ConsumerTelemetry, Process } from './consumer.ts'
+import { deliveries, type Poll } from './deliveries.ts'
+import { FailureLog } from './failure-log.ts'
+import { GroupOffsets } from './group-offsets.ts'
+import { Heartbeats } from './heartbeats.ts'
+import { registerReadCodecs } from './read-codecs.ts'
+import { kafkajsConsumerConfig } from './kafkajs-consumer-config.ts'
+import { consumedRecord, type ConsumedRecord } from './record.ts'
+
+/**
+ * One member of a consumer group, on kafkajs's consumer as it is. What kafkajs leaves to its user is done here:
+ * - Commits go out one at a time, for `max.poll.records` at most, and are awaited.
+ * - A fetch that meets stale metadata joins the group anew while other batches are being processed. So whatever was
+ *   polled carries the epoch of its assignment, and is given up where that has changed.
+ * - A batch can be older than the assignment that it is handed out in. So what lies below the group's committed offset, as
+ *   the coordinator knows it after each rebalance, is never handed out.
+ */
+export class GroupConsumer implements Consumer {
+  readonly #config: ConsumerConfig
+  readonly #process: Process
+  readonly #logger: Logger
+  readonly #telemetry: ConsumerTelemetry
+  readonly #consumer: KafkajsConsumer
+  readonly #offsets: GroupOffsets
+  readonly #account = new ConsumerAccount()
+  readonly #assignment = new Assignment()
+  readonly #autoCommit: AutoCommit | null
+  readonly #failures: FailureLog
+  readonly #deadline = new AbortController()
+  readonly #watchTimer: NodeJS.Timeout
+  readonly failed: Promise<Error>
+  #fail: (error: Error) => void = () => {}
+  #committed: Promise<ReadonlyMap<number, number>> | null = null
+  #rebalances = 0
+  #stopping = false
+
+  constructor(options: GroupConsumerOptions) {
+    const { kafka, consumer: config, logger } = options
+    registerReadCodecs()
+    this.#config = config
+    this.#process = options.process
+    this.#logger = logger
+    this.#telemetry = options.telemetry
+    const client = kafkajsClient(kafka)
+    this.#offsets = new GroupOffsets(client.admin(), config)
+    const mayRestart = async (): Promise<boolean> => !this.#stopping
+    this.#consumer = client.consumer(kafkajsConsumerConfig(config, kafka, mayRestart))
+    this.#failures = new FailureLog(logger, config.delivery)
+    this.#autoCommit =
+      config.delivery === 'auto-commit'
+        ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
+        : null
+    this.failed = new Promise((resolve) => {
+      this.#fail = resolve
+    })
+    this.#watchTimer = setInterval(() => void this.#watchOffsets(), watchIntervalMs).unref()
+    this.#followGroup()
+  }
+
+  /** Joins the group, in the background and for as long as it takes to reach Kafka and to find the topic. */
+  start(): void {
+    void this.#start()
+  }
+
+  async #start(): Promise<void> {
+    const { topic, autoOffsetReset } = this.#config
+    let told = ''
+    for (;;) {
+      try {
+        await this.#consumer.connect()
+        await this.#offsets.connect()
+        await this.#consumer.subscribe({ topic, fromBeginning: autoOffsetReset === 'earliest' })
+        break
+      } catch (error) {
+        if (this.#stopping) return
+        const { message: cause } = error as Error
+        if (cause !== told) this.#logger.warn({ topic, cause }, 'the topic cannot be read yet; trying again')
+        told = cause
+        await pause(startPauseMs, null, { signal: this.#deadline.signal }).catch(() => {})
+      }
+    }
+    if (this.#stopping) return
+    await this.#consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: async (payload) => await this.#onBatch(payload),
+    })
+  }
+
+  /** @inheritdoc */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopping = true
+    clearInterval(this.#watchTimer)
+    const timer = setTimeout(() => this.#deadline.abort(), timeoutMs)
+    try {
+      await this.#autoCommit?.stop()
+      await this.#consumer.stop()
+      await Promise.all([this.#consumer.disconnect(), this.#offsets.disconnect()])
+    } catch (error) {
+      this.#logger.warn({ cause: (error as Error).message }, 'the group could not be left in good order')
+    } finally {
+      clearTimeout(timer)
+      this.#deadline.abort()
+      this.#assignment.leave()
+    }
+  }
+
+  /** @inheritdoc */
+  get stats(): ConsumerStats {
+    const { topic, groupId: group, delivery } = this.#config
+    const partitions = Array.from(this.#assignment.positions, ([partition, position]) => ({
+      partition,
+      position,
+      lag: this.#offsets.lag(partition, position),
+    }))
+    return {
+      topic,
+      group,
+      delivery,
+      ...this.#account.counts,
+      rebalances: this.#rebalances,
+      joined: this.#assignment.isJoined,
+      partitions,
+    }
+  }
+
+  #followGroup(): void {
+    const consumer = this.#consumer
+    const { GROUP_JOIN: joined, REBALANCING: rebalancing, CRASH: crashed, STOP: stopped } = consumer.events
+    consumer.on(joined, ({ payload }) => {
+      const partitions = payload.memberAssignment[this.#config.topic] ?? []
+      this.#committed = null
+      this.#rebalances++
+      this.#assignment.join(partitions)
+      this.#logger.info({ group: payload.groupId, partitions }, 'joined the group')
+      void this.#watchOffsets()
+    })
+    consumer.on(rebalancing, () => this.#assignment.leave())
+    consumer.on(stopped, () => this.#assignment.leave())
+    consumer.on(crashed, ({ payload }) => {
+      this.#assignment.leave()
+      if (this.#stopping) return
+      const { message: cause } = payload.error
+      if (payload.restart) this.#logger.warn({ cause }, 'the group was left on an error; joining it anew')
+      else this.#fail(payload.error)
+    })
+  }
+
+  async #onBatch(payload: EachBatchPayload): Promise<void> {
+    const { batch } = payload
+    const { partition } = batch
+    const { epoch } = this.#assignment
+    const committed = (await this.#readCommitted()).get(partition) ?? 0
+    this.#offsets.saw(partition, Number(batch.highWatermark))
+    const records = batch.messages
+      .filter(({ offset }) => Number(offset) >= committed)
+      .map((message) => consumedRecord(batch.topic, partition, message))
+    const { maxPollRecords } = this.#config
+    for (let at = 0; at < records.length; at += maxPollRecords) {
+      if (!this.#mayPoll(payload, epoch)) return
+      const isDone = await this.#deliver(payload, records.slice(at, at + maxPollRecords), epoch)
+      if (!isDone) return
+    }
+    // Behind the last record there can be markers of transactions, which nobody sees.
+    if (this.#mayPoll(payload, epoch)) payload.resolveOffset(batch.lastOffset())
+  }
+
+  #mayPoll(payload: EachBatchPayload, epoch: number): boolean {
+    return (
+      !this.#stopping &&
+      payload.isRunning() &&
+      epoch === this.#assignment.epoch &&
+      this.#assignment.owns(payload.batch.partition)
+    )
+  }
+
+  /** @returns whether this member goes on behind the records. */
+  async #deliver(
+    payload: EachBatchPayload,
+    records: readonly ConsumedRecord[],
+    epoch: number,
+  ): Promise<boolean> {
+    const { partition } = payload.batch
+    const firstOffset = Number(records[0]!.offset)
+    const lastOffset = records.at(-1)!.offset
+    const nextOffset = Number(lastOffset) + 1
+    this.#account.poll(records.length)
+    const heartbeats = new Heartbeats(async () => await payload.heartbeat(), {
+      intervalMs: this.#config.heartbeatIntervalMs,
+      limitMs: this.#config.maxPollIntervalMs,
+      onLimit: () => this.#logger.warn({ partition }, 'processing takes longer than max.poll.interval.ms'),
+      deadline: this.#deadline.signal,
+    })
+    let isDone = false
+    const isCurrent = (): boolean => epoch === this.#assignment.epoch
+    const poll: Poll = {
+      records,
+      commit: async () => await this.#commit(payload, nextOffset, records.length),
+      moveOn: () => {
+        // In another assignment the member goes on from where the group is.
+        if (!isCurrent()) return
+        isDone = true
+        payload.resolveOffset(lastOffset)
+        this.#assignment.advance(partition, nextOffset)
+        this.#autoCommit?.moved(partition, nextOffset, records.length)
+      },
+      isCurrent,
+      hurry: heartbeats.hurry,
+      signal: this.#deadline.signal,
+    }
+    const process: Process = async (each, context) => {
+      const handedOut = Number(each[0]!.offset)
+      this.#account.repeated += this.#assignment.handOut(partition, handedOut, nextOffset, each.length)
+      await this.#process(each, context)
+    }
+    this.#assignment.advance(partition, firstOffset)
+    try {
+      const onFailure = (error: unknown, count: number) => this.#failures.add(error, count)
+      await deliveries[this.#config.delivery](poll, { process, account: this.#account, onFailure })
+    } finally {
+      heartbeats.stop()
+    }
+    heartbeats.rethrow()
+    await payload.heartbeat()
+    return isDone
+  }
+
+  /** One attempt, in the assignment of this moment: a retry of kafkajs's could go out in the next one. */
+  async #commit(payload: EachBatchPayload, nextOffset: number, count: number): Promise<void> {
+    const { topic, partition } = payload.batch
+    const partitions = [{ partition, offset: String(nextOffset) }]
+    const startMs = performance.now()
+    try {
+      await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions }] })
+    } catch (error) {
+      this.#commitFailed(error)
+      throw error
+    }
+    this.#committedIn(performance.now() - startMs, count)
+  }
+
+  async #commitByTheClock(partitions: readonly Moved[]) {
+    const { topic } = this.#config
+    const startMs = performance.now()
+    try {
+      await this.#consumer.commitOffsets(
+        partitions.map(({ partition, offset }) => ({ topic, partition, offset })),
+      )
+    } catch (error) {
+      this.#commitFailed(error)
+      return
+    }
+    const count = partitions.reduce((sum, each) => sum + each.count, 0)
+    this.#committedIn(performance.now() - startMs, count)
+  }
+
+  #commitFailed(error: unknown): void {
+    this.#account.commitErrors++
+    this.#logger.warn({ cause: (error as Error).message }, 'offsets could not be committed')
+  }
+
+  #committedIn(latencyMs: number, count: number): void {
+    this.#account.commit(count, latencyMs)
+    this.#telemetry.committed(latencyMs)
+  }
+
+  /** The group's offsets as they were after the last rebalance, asked for once. */
+  async #readCommitted(): Promise<ReadonlyMap<number, number>> {
+    const { epoch } = this.#assignment
+    const asked = (this.#committed ??= this.#offsets.committed())
+    try {
+      const committed = await asked
+      if (epoch === this.#assignment.epoch)
+        for (const [partition, offset] of committed) this.#assignment.advance(partition, offset)
+      return committed
+    } catch (error) {
+      if (this.#committed === asked) this.#committed = null
+      throw error
+    }
+  }
+
+  /** Keeps the lag true while nothing is polled, which is when it grows. */
+  async #watchOffsets(): Promise<void> {
+    if (!this.#assignment.isJoined || this.#stopping) return
+    try {
+      await this.#readCommitted()
+      await this.#offsets.look()
+    } catch (error) {
+      this.#logger.debug({ cause: (error as Error).message }, 'the ends of the partitions are not known')
+    }
+  }
+}
+
+/** See {@link GroupConsumer}. */
+export interface GroupConsumerOptions {
+  readonly kafka: KafkaConfig
+  readonly consumer: ConsumerConfig
+  readonly process: Process
+  readonly logger: Logger
+  readonly telemetry: ConsumerTelemetry
+}
+
+const watchIntervalMs = 5_000
+const startPauseMs = 1_000

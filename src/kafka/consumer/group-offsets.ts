@@ -1,0 +1,55 @@
+import type { Admin } from 'kafkajs'
+import type { ConsumerConfig } from '../../config/config.ts'
+
+/** What brokers say of a group's offsets and of the topic's ends, asked with kafkajs's admin. */
+export class GroupOffsets {
+  readonly #admin: Admin
+  readonly #config: ConsumerConfig
+  readonly #ends = new Map<number, { low: number; high: number }>()
+
+  constructor(admin: Admin, config: ConsumerConfig) {
+    this.#admin = admin
+    this.#config = config
+  }
+
+  async connect(): Promise<void> {
+    await this.#admin.connect()
+  }
+
+  async disconnect(): Promise<void> {
+    await this.#admin.disconnect()
+  }
+
+  /** The group's committed offset of each partition that has one. */
+  async committed(): Promise<ReadonlyMap<number, number>> {
+    const { groupId, topic } = this.#config
+    const topics = await this.#admin.fetchOffsets({ groupId, topics: [topic] })
+    const partitions = topics.flatMap((each) => each.partitions)
+    return new Map(
+      partitions
+        .map(({ partition, offset }) => [partition, Number(offset)] as const)
+        .filter(([, offset]) => offset >= 0),
+    )
+  }
+
+  /** Looks where the partitions begin and end now. */
+  async look(): Promise<void> {
+    for (const { partition, high, low } of await this.#admin.fetchTopicOffsets(this.#config.topic)) {
+      this.#ends.set(partition, { low: Number(low), high: Number(high) })
+    }
+  }
+
+  /** A fetch told of a partition's end. */
+  saw(partition: number, highWatermark: number): void {
+    const end = this.#ends.get(partition)
+    if (end !== undefined && highWatermark > end.high) end.high = highWatermark
+  }
+
+  /** Records of a partition behind `position`; null until a broker was asked. A group without an offset begins where `auto.offset.reset` says. */
+  lag(partition: number, position: number | null): number | null {
+    const end = this.#ends.get(partition)
+    if (end === undefined) return null
+    const from = position ?? (this.#config.autoOffsetReset === 'latest' ? end.high : end.low)
+    return Math.max(0, end.high - from)
+  }
+}

@@ -1,0 +1,157 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { ConsumerDelivery } from '../../../../src/config/config.ts'
+import type { Process } from '../../../../src/kafka/consumer/consumer.ts'
+import { ConsumerAccount } from '../../../../src/kafka/consumer/consumer-account.ts'
+import { deliveries, type Poll } from '../../../../src/kafka/consumer/deliveries.ts'
+import type { ConsumedRecord } from '../../../../src/kafka/consumer/record.ts'
+import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
+
+beforeEach(() => useVirtualClock())
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+/** Ten records and everything that happens to them, in order. */
+function setUp(changes: { commit?: () => Promise<void>; isCurrent?: () => boolean } = {}) {
+  const steps: string[] = []
+  const stop = new AbortController()
+  const account = new ConsumerAccount()
+  const records = Array.from({ length: 10 }, (_, offset) => ({ offset: String(offset) }) as ConsumedRecord)
+  const poll: Poll = {
+    records,
+    async commit() {
+      steps.push('commit')
+      await changes.commit?.()
+      steps.push('committed')
+    },
+    moveOn: () => void steps.push('move on'),
+    isCurrent: changes.isCurrent ?? (() => true),
+    hurry: stop.signal,
+    signal: stop.signal,
+  }
+  const failures: number[] = []
+  const deliver = async (delivery: ConsumerDelivery, process: Process): Promise<void> => {
+    account.poll(records.length)
+    await deliveries[delivery](poll, {
+      account,
+      onFailure: (_, count) => void failures.push(count),
+      process: async (each, context) => {
+        steps.push(`process ${each[0]!.offset}`)
+        await process(each, context)
+        steps.push('processed')
+      },
+    })
+  }
+  const sums = () => ({
+    processed: account.processed,
+    lost: account.lost,
+    returned: account.returned,
+    pending: account.pending,
+  })
+  return { steps, stop, failures, deliver, sums }
+}
+
+const none = { processed: 0, lost: 0, returned: 0, pending: 0 }
+
+describe('at most once', () => {
+  test('commits, and processes when the commit was answered', async () => {
+    const { steps, deliver, sums } = setUp()
+    await deliver('at-most-once', () => {})
+    expect(steps).toEqual(['commit', 'committed', 'move on', 'process 0', 'processed'])
+    expect(sums()).toEqual({ ...none, processed: 10 })
+  })
+
+  test('processes nothing whose commit failed, and lets the group know', async () => {
+    const refused = new Error('The coordinator is rebalancing')
+    const { steps, deliver, sums } = setUp({ commit: async () => await Promise.reject(refused) })
+    await expect(deliver('at-most-once', () => {})).rejects.toBe(refused)
+    expect(steps).toEqual(['commit'])
+    expect(sums()).toEqual({ ...none, returned: 10 })
+  })
+
+  test('processes nothing if a rebalance came while the commit was on its way', async () => {
+    let current = true
+    const commit = async (): Promise<void> => void (current = false)
+    const { steps, deliver, sums } = setUp({ commit, isCurrent: () => current })
+    await deliver('at-most-once', () => {})
+    expect(steps).not.toContain('process 0')
+    expect(sums()).toEqual({ ...none, lost: 10 })
+  })
+
+  test('a process that fails loses what it had not done, and is not called again', async () => {
+    const { steps, deliver, sums, failures } = setUp()
+    await deliver('at-most-once', (_, { processed }) => {
+      processed(4)
+      throw new Error('no')
+    })
+    expect(steps.filter((step) => step.startsWith('process'))).toEqual(['process 0'])
+    expect(sums()).toEqual({ ...none, processed: 4, lost: 6 })
+    expect(failures).toEqual([6])
+  })
+
+  test('a process that says nothing of its progress loses all', async () => {
+    const { deliver, sums } = setUp()
+    await deliver('at-most-once', async () => await Promise.reject(new Error('no')))
+    expect(sums()).toEqual({ ...none, lost: 10 })
+  })
+})
+
+describe('at least once', () => {
+  test('processes, and commits then', async () => {
+    const { steps, deliver, sums } = setUp()
+    await deliver('at-least-once', () => {})
+    expect(steps).toEqual(['process 0', 'processed', 'commit', 'committed', 'move on'])
+    expect(sums()).toEqual({ ...none, processed: 10 })
+  })
+
+  test('calls a process that fails again with the rest, after a pause that grows', async () => {
+    const { steps, deliver, sums, failures } = setUp()
+    let calls = 0
+    const delivered = deliver('at-least-once', (_, { processed }) => {
+      if (calls++ === 3) return
+      processed(2)
+      throw new Error('no')
+    })
+    await pass(50)
+    expect(calls).toBe(1)
+    await pass(100)
+    expect(calls).toBe(2)
+    await pass(100)
+    expect(calls).toBe(2)
+    await pass(200 + 400)
+    await delivered
+    const processing = steps.filter((step) => step.startsWith('process '))
+    expect(processing).toEqual(['process 0', 'process 2', 'process 4', 'process 6'])
+    expect(steps.slice(-3)).toEqual(['commit', 'committed', 'move on'])
+    expect(failures).toEqual([8, 6, 4])
+    expect(sums()).toEqual({ ...none, processed: 10 })
+  })
+
+  test('gives up without a commit when the group goes on or the time to stop is up', async () => {
+    const { steps, deliver, sums, stop } = setUp()
+    const delivered = deliver('at-least-once', () => {
+      throw new Error('no')
+    })
+    await pass(1_000)
+    stop.abort()
+    await delivered
+    expect(steps).not.toContain('commit')
+    expect(sums()).toEqual({ ...none, returned: 10 })
+  })
+
+  test('a commit that fails leaves the position where it was', async () => {
+    const { steps, deliver } = setUp({ commit: async () => await Promise.reject(new Error('no')) })
+    await expect(deliver('at-least-once', () => {})).rejects.toThrow('no')
+    expect(steps).toEqual(['process 0', 'processed', 'commit'])
+  })
+})
+
+test('auto-commit moves on before it processes, and commits nothing itself', async () => {
+  const { steps, deliver, sums } = setUp()
+  await deliver('auto-commit', (_, { processed }) => {
+    processed(1)
+    throw new Error('no')
+  })
+  expect(steps).toEqual(['move on', 'process 0'])
+  expect(sums()).toEqual({ ...none, processed: 1, lost: 9 })
+})
