@@ -3,6 +3,7 @@
 const help = `usage: chute <command>
 
   serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
+  consume          reads a topic as a member of a group: --topic T --group G [--exec CMD | --http URL | --stdout]
   check            prints the effective configuration with secrets masked, or all that is wrong with it
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
@@ -16,6 +17,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
   switch (command) {
     case 'serve':
       return await (await import('./commands/serve-command.ts')).runServeCommand(env)
+    case 'consume':
+      return await (await import('./commands/consume-command.ts')).runConsumeCommand(argv, env)
     case 'check':
       return (await import('./commands/check-command.ts')).runCheckCommand(env)
     case 'kafka':

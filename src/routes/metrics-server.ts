@@ -1,0 +1,15 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { registerHealth, type Readiness } from './health.ts'
+import { registerMetrics, type Scrape } from './metrics-route.ts'
+
+/** Serves `/metrics`, `/livez` and `/readyz` of a process that takes no requests otherwise. */
+export async function serveMetrics(
+  scrape: Scrape,
+  options: { host: string; port: number; readiness: () => Readiness },
+): Promise<FastifyInstance> {
+  const app = Fastify({ logger: false, forceCloseConnections: true })
+  registerMetrics(app, scrape)
+  registerHealth(app, { readiness: options.readiness })
+  await app.listen({ host: options.host, port: options.port })
+  return app
+}
