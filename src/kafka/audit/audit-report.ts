@@ -1,0 +1,60 @@
+import type { Comparison } from './compare-account.ts'
+import type { AuditFindings } from './topic-audit.ts'
+
+/** What `chute audit` tells: of the topic alone, and against the accounts of the gateways that were asked. */
+export interface AuditReport extends AuditFindings {
+  readonly readAtMs: number
+  readonly totals: AuditTotals
+  /** One for each audited stream of each gateway that was asked. */
+  readonly comparisons: readonly (Comparison & { readonly gateway: string })[]
+  /** Writers that no gateway knows that was asked: earlier runs, or gateways that were not. */
+  readonly unknownWriters: readonly string[]
+}
+
+/** Sums over all writers and partitions. */
+export interface AuditTotals {
+  readonly records: number
+  readonly unmarked: number
+  readonly lost: number
+  readonly unseen: number
+  readonly duplicated: number
+  readonly reordered: number
+  /** Lost ÷ (lost + found), 0 to 1; null where nothing has a mark. */
+  readonly lossRatio: number | null
+}
+
+/** Adds up what was found. */
+export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
+  const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
+  const lost = sum(writers.map((writer) => writer.lost))
+  const duplicated = sum(writers.map((writer) => writer.duplicated))
+  const found = sum(writers.map((writer) => writer.records)) - duplicated
+  return {
+    records: sum(partitions.map(({ records }) => records)),
+    unmarked: sum(partitions.map(({ unmarked }) => unmarked)),
+    lost,
+    unseen: sum(writers.map((writer) => writer.unseen)),
+    duplicated,
+    reordered: sum(writers.map((writer) => writer.reordered)),
+    lossRatio: lost + found === 0 ? null : lost / (lost + found),
+  }
+}
+
+/** What a comparison says, in words. */
+export function describeComparison(comparison: Comparison): string {
+  const { verdict, difference, missing, dropped, doubtful, suspectedLost, suspectsLanded } = comparison
+  const told = `the account says ${dropped} were dropped and ${doubtful} are in doubt`
+  switch (verdict) {
+    case 'agrees': {
+      const landed =
+        suspectsLanded === null || suspectedLost === 0
+          ? ''
+          : `; ${suspectsLanded} of ${suspectedLost} suspects are there after all`
+      return `agrees: ${missing} are missing, ${told}${landed}`
+    }
+    case 'more_missing_than_told':
+      return `differs by ${difference}: ${missing} are missing, ${told}. Compaction, retention and deleted records look like this too`
+    case 'less_missing_than_told':
+      return `differs by ${difference}: only ${missing} are missing, ${told}`
+  }
+}

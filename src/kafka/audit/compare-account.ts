@@ -1,0 +1,63 @@
+import type { ProducerStats } from '../producer/producer.ts'
+import type { TopicAudit } from './topic-audit.ts'
+
+/** What of a stream's account an audit can be held against. */
+export type StreamAccount = Pick<
+  ProducerStats,
+  'stream' | 'topic' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'buffered' | 'inFlight' | 'audit'
+>
+
+/** The account of one stream against what its topic has. */
+export interface Comparison {
+  readonly stream: string
+  /** Records that have a number: accepted, less those that were dropped as the buffer was full. */
+  readonly stamped: number
+  /** Of these, what is not in the topic. */
+  readonly missing: number
+  /** Dropped before they were written, by the account: these have to be missing. */
+  readonly dropped: number
+  /** Suspected lost, `sent` without confirmation, or without an outcome yet: these may be missing. */
+  readonly doubtful: number
+  readonly suspectedLost: number
+  /** Suspects that are in the topic after all; null while there are other records in doubt. */
+  readonly suspectsLanded: number | null
+  /** `agrees`: dropped ≤ missing ≤ dropped + doubtful. */
+  readonly verdict: 'agrees' | 'more_missing_than_told' | 'less_missing_than_told'
+  /** By how many records it does not. */
+  readonly difference: number
+}
+
+/**
+ * Holds a stream's account, taken before the topic was read to its end, against what was found there. What the account
+ * says arrived has to be there; what it says was dropped must not be; suspects may be either.
+ * @returns null for a stream that does not write marks to this topic.
+ */
+export function compareAccount(account: StreamAccount, audit: TopicAudit): Comparison | null {
+  const { stream, suspectedLost, sent, buffered, inFlight } = account
+  if (account.topic !== audit.topic || account.audit.length === 0) return null
+  const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
+  const missing = account.audit.reduce(
+    (sum, { instance, partition, stamped: count }) => sum + audit.missingOf(instance, partition, count),
+    0,
+  )
+  const doubtful = suspectedLost + sent + buffered + inFlight
+  const dropped = Math.max(0, stamped - account.confirmed - account.acked - doubtful)
+  const lostSuspects = missing - dropped
+  const verdict =
+    lostSuspects < 0
+      ? 'less_missing_than_told'
+      : lostSuspects > doubtful
+        ? 'more_missing_than_told'
+        : 'agrees'
+  return {
+    stream,
+    stamped,
+    missing,
+    dropped,
+    doubtful,
+    suspectedLost,
+    suspectsLanded: verdict === 'agrees' && doubtful === suspectedLost ? suspectedLost - lostSuspects : null,
+    verdict,
+    difference: Math.max(0, -lostSuspects, lostSuspects - doubtful),
+  }
+}

@@ -1,0 +1,158 @@
+import { auditHeaderKey, readAuditMark, type AuditInstance } from '../audit-header.ts'
+import type { ConsumedRecord } from '../consumer/record.ts'
+import { SequenceTrack, type MissingRange } from './sequence-track.ts'
+import { Timeline, type TimelineBucket } from './timeline.ts'
+
+/** What was found of one writer in one partition. */
+export interface WriterFindings {
+  readonly instance: AuditInstance
+  readonly partition: number
+  readonly first: number
+  readonly last: number
+  readonly records: number
+  /** Sequences between the first possible one and the last seen that are not in the topic. */
+  readonly lost: number
+  /** Sequences before the first seen of a partition whose beginning is gone: nobody can say whether they were lost. */
+  readonly unseen: number
+  readonly duplicated: number
+  /** Behind a record with a higher sequence. */
+  readonly reordered: number
+  readonly firstAtMs: number
+  readonly lastAtMs: number
+  /** The longest gaps, at most ten. */
+  readonly gaps: readonly MissingRange[]
+}
+
+/** What was found in a topic. */
+export interface AuditFindings {
+  readonly topic: string
+  readonly writers: readonly WriterFindings[]
+  readonly partitions: readonly PartitionFindings[]
+  readonly timeline: { readonly widthMs: number; readonly buckets: readonly TimelineBucket[] }
+}
+
+/** What was read of one partition. */
+export interface PartitionFindings {
+  readonly partition: number
+  /** Offset of the first record that the log still has, when reading began. */
+  readonly low: number
+  /** Records with and without a mark. */
+  readonly records: number
+  /** Records without a mark: of other writers, or of a stream without `audit: true`. */
+  readonly unmarked: number
+}
+
+/**
+ * Takes every record of a topic and knows of each writer what is missing. It believes nothing but the topic: it shares
+ * with the gateway the form of the header, and nothing else.
+ */
+export class TopicAudit {
+  readonly topic: string
+  readonly #tracks = new Map<string, Track>()
+  readonly #partitions = new Map<number, { low: number; records: number; unmarked: number }>()
+  readonly #timeline = new Timeline()
+
+  /** @param lows offset of the first record that each partition still has. */
+  constructor(topic: string, lows: ReadonlyMap<number, number>) {
+    this.topic = topic
+    for (const [partition, low] of lows) this.#partitions.set(partition, { low, records: 0, unmarked: 0 })
+  }
+
+  /** Takes the next record of its partition. */
+  take({ partition, timestampMs, headers }: ConsumedRecord): void {
+    const found = this.#partition(partition)
+    found.records++
+    const header = headers[auditHeaderKey]
+    const mark = Buffer.isBuffer(header) ? readAuditMark(header) : null
+    if (mark === null) {
+      found.unmarked++
+      return
+    }
+    const { track } = this.#trackOf(mark.instance, partition)
+    const before = track.last
+    const missedAtMs = track.missedAtMs(mark.sequence)
+    const sighting = track.see(mark.sequence, timestampMs)
+    this.#timeline.add(
+      timestampMs,
+      1,
+      sighting === 'gap' ? this.#lostIn(before, mark.sequence, found.low) : 0,
+    )
+    if (sighting === 'reordered' && missedAtMs !== null) this.#timeline.add(missedAtMs, 0, -1)
+  }
+
+  get findings(): AuditFindings {
+    const writers = [...this.#tracks.values()].map((each) => this.#findingsOf(each))
+    return {
+      topic: this.topic,
+      writers: writers.toSorted(
+        (one, other) => one.firstAtMs - other.firstAtMs || one.partition - other.partition,
+      ),
+      partitions: Array.from(this.#partitions, ([partition, found]) => ({ partition, ...found })).toSorted(
+        (one, other) => one.partition - other.partition,
+      ),
+      timeline: { widthMs: this.#timeline.widthMs, buckets: this.#timeline.buckets },
+    }
+  }
+
+  /** How many of a writer's first `stamped` records of a partition are not in the topic; those that nobody can judge are left out. */
+  missingOf(instance: AuditInstance, partition: number, stamped: number): number {
+    const track = this.#tracks.get(`${instance}/${partition}`)?.track
+    if (track === undefined) return this.#partition(partition).low === 0 ? stamped : 0
+    return track.missingBelow(stamped) - this.#unseenOf(track, partition)
+  }
+
+  #findingsOf({ instance, partition, track }: Track): WriterFindings {
+    const { first, last, records, duplicated, reordered, firstAtMs, lastAtMs } = track
+    const unseen = this.#unseenOf(track, partition)
+    const gaps = track.missing.filter(({ from }) => unseen === 0 || from > 0)
+    return {
+      instance,
+      partition,
+      first,
+      last,
+      records,
+      lost: track.missingBelow(last + 1) - unseen,
+      unseen,
+      duplicated,
+      reordered,
+      firstAtMs,
+      lastAtMs,
+      gaps: gaps.toSorted((one, other) => other.to - other.from - (one.to - one.from)).slice(0, maxGaps),
+    }
+  }
+
+  #unseenOf({ missing }: SequenceTrack, partition: number): number {
+    const head = missing[0]
+    return this.#partition(partition).low > 0 && head?.from === 0 ? head.to + 1 : 0
+  }
+
+  #lostIn(before: number, sequence: number, low: number): number {
+    return before === -1 && low > 0 ? 0 : sequence - before - 1
+  }
+
+  #trackOf(instance: AuditInstance, partition: number): Track {
+    const key = `${instance}/${partition}`
+    const known = this.#tracks.get(key)
+    if (known !== undefined) return known
+    const track = { instance, partition, track: new SequenceTrack() }
+    this.#tracks.set(key, track)
+    return track
+  }
+
+  #partition(partition: number): { low: number; records: number; unmarked: number } {
+    const known = this.#partitions.get(partition)
+    if (known !== undefined) return known
+    // Added to the topic since reading began.
+    const found = { low: 0, records: 0, unmarked: 0 }
+    this.#partitions.set(partition, found)
+    return found
+  }
+}
+
+interface Track {
+  readonly instance: AuditInstance
+  readonly partition: number
+  readonly track: SequenceTrack
+}
+
+const maxGaps = 10

@@ -1,0 +1,119 @@
+import { randomUUID } from 'node:crypto'
+import type { Admin, Consumer } from 'kafkajs'
+import type { KafkaConfig } from '../../config/config.ts'
+import { consumedRecord, type ConsumedRecord } from '../consumer/record.ts'
+import { registerReadCodecs } from '../consumer/read-codecs.ts'
+import { kafkajsClient } from '../kafkajs-client.ts'
+
+/** A partition's first offset and the one behind its last. */
+export interface PartitionRange {
+  readonly low: number
+  readonly high: number
+}
+
+/**
+ * Reads a whole topic from its beginning, with kafkajs's consumer in a group of its own that is removed in the end. It
+ * commits nothing, so that no other reader is disturbed.
+ */
+export class TopicReader {
+  readonly #topic: string
+  readonly #groupId = `chute-audit-${randomUUID()}`
+  readonly #consumer: Consumer
+  readonly #admin: Admin
+  readonly #positions = new Map<number, number>()
+  readonly #waiting = new Set<() => void>()
+  #failure: Error | null = null
+
+  constructor(kafka: KafkaConfig, topic: string) {
+    registerReadCodecs()
+    this.#topic = topic
+    const client = kafkajsClient(kafka)
+    this.#admin = client.admin()
+    this.#consumer = client.consumer({
+      groupId: this.#groupId,
+      allowAutoTopicCreation: false,
+      maxWaitTimeInMs: 200,
+      readUncommitted: true,
+    })
+  }
+
+  /** Connects. @returns where each partition begins and ends now. */
+  async connect(): Promise<ReadonlyMap<number, PartitionRange>> {
+    await this.#admin.connect()
+    return await this.ranges()
+  }
+
+  /** Where each partition begins and ends now. */
+  async ranges(): Promise<ReadonlyMap<number, PartitionRange>> {
+    const offsets = await this.#admin.fetchTopicOffsets(this.#topic)
+    return new Map(
+      offsets.map(({ partition, low, high }) => [partition, { low: Number(low), high: Number(high) }]),
+    )
+  }
+
+  /** Begins to read, in the order of each partition. */
+  async start(onRecord: (record: ConsumedRecord) => void): Promise<void> {
+    const consumer = this.#consumer
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (payload.restart) return
+      this.#failure = payload.error
+      this.#look()
+    })
+    // Told of markers and of what was compacted away too, which never come as records.
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+      this.#reached(payload.partition, Number(payload.lastOffset) + 1)
+    })
+    await consumer.connect()
+    await consumer.subscribe({ topic: this.#topic, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async (payload) => {
+        const { batch } = payload
+        for (const message of batch.messages) {
+          // A group that comes together anew begins at the beginning again, since nothing was committed.
+          if (Number(message.offset) < (this.#positions.get(batch.partition) ?? 0)) continue
+          onRecord(consumedRecord(batch.topic, batch.partition, message))
+        }
+        this.#reached(batch.partition, Number(batch.lastOffset()) + 1)
+        await payload.heartbeat()
+      },
+    })
+  }
+
+  /** Waits until everything before these ends was read. */
+  async readTo(ranges: ReadonlyMap<number, PartitionRange>): Promise<void> {
+    const isThere = (): boolean =>
+      [...ranges].every(([partition, { low, high }]) => low === high || this.position(partition) >= high)
+    await new Promise<void>((resolve, reject) => {
+      const look = (): void => {
+        if (this.#failure === null && !isThere()) return
+        this.#waiting.delete(look)
+        if (this.#failure === null) resolve()
+        else reject(this.#failure)
+      }
+      this.#waiting.add(look)
+      look()
+    })
+  }
+
+  /** Offset of the next record of a partition. */
+  position(partition: number): number {
+    return this.#positions.get(partition) ?? 0
+  }
+
+  async stop(): Promise<void> {
+    await this.#consumer.disconnect()
+    // It would be forgotten after a week by itself; that it could not be removed is nothing to fail for.
+    await this.#admin.deleteGroups([this.#groupId]).catch(() => {})
+    await this.#admin.disconnect()
+  }
+
+  #reached(partition: number, position: number): void {
+    if (position > this.position(partition)) this.#positions.set(partition, position)
+    this.#look()
+  }
+
+  #look(): void {
+    for (const look of this.#waiting) look()
+  }
+}
