@@ -4,6 +4,7 @@ const help = `usage: chute <command>
 
   serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
   consume          reads a topic as a member of a group: --topic T --group G [--exec CMD | --http URL | --stdout]
+  audit            reads a topic and says what is lost, duplicated or out of order: --topic T [--gateway URL]
   check            prints the effective configuration with secrets masked, or all that is wrong with it
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
@@ -19,6 +20,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
       return await (await import('./commands/serve-command.ts')).runServeCommand(env)
     case 'consume':
       return await (await import('./commands/consume-command.ts')).runConsumeCommand(argv, env)
+    case 'audit':
+      return await (await import('./commands/audit-command.ts')).runAuditCommand(argv, env)
     case 'check':
       return (await import('./commands/check-command.ts')).runCheckCommand(env)
     case 'kafka':

@@ -52,6 +52,17 @@ export function loadConsumerConfig(
   return { ...readerProcessConfig(values as Environment), consumer }
 }
 
+/** Reads the environment of a process that only needs to reach Kafka. @throws ConfigError */
+export function loadReaderConfig(
+  env: NodeJS.ProcessEnv,
+  readFile: ReadFile = readTextFile,
+): ReaderProcessConfig {
+  const problems: ConfigProblem[] = []
+  const values = readEnvironment(env, readFile, problems)
+  if (problems.length > 0) throw new ConfigError(problems)
+  return readerProcessConfig(values as Environment)
+}
+
 function readerProcessConfig(environment: Environment): ReaderProcessConfig {
   return {
     kafka: kafkaConfig(environment),

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { totalsOf, type AuditReport } from '../../../src/kafka/audit/audit-report.ts'
+import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
+import { auditHeaderKey, writeAuditMark } from '../../../src/kafka/audit-header.ts'
+import { auditHtml } from '../../../src/reports/audit-html.ts'
+import { auditText } from '../../../src/reports/audit-text.ts'
+
+function reportOf(changes: Partial<AuditReport> = {}): AuditReport {
+  const audit = new TopicAudit('a<b', new Map([[0, 0]]))
+  for (const sequence of [0, 1, 4]) {
+    const headers = { [auditHeaderKey]: writeAuditMark({ instance: '0123456789ab', sequence }) }
+    const timestampMs = 1_700_000_000_000 + sequence * 1_000
+    audit.take({ topic: 'a<b', partition: 0, offset: '0', timestampMs, key: null, value: null, headers })
+  }
+  const { findings } = audit
+  const none = { comparisons: [], unknownWriters: [] }
+  return { ...findings, readAtMs: 1_700_000_009_000, totals: totalsOf(findings), ...none, ...changes }
+}
+
+const differing: AuditReport['comparisons'] = [
+  {
+    gateway: 'http://gateway',
+    stream: 's',
+    stamped: 5,
+    missing: 2,
+    dropped: 0,
+    doubtful: 1,
+    suspectedLost: 1,
+    suspectsLanded: null,
+    verdict: 'more_missing_than_told',
+    difference: 1,
+  },
+]
+
+test('the text has a row a writer, and says what an account makes of it', () => {
+  const text = auditText(reportOf({ comparisons: differing, unknownWriters: ['0123456789ab'] }))
+  expect(text).toContain('Lost 2 (40.0000 %), duplicated 0, reordered 0.')
+  expect(text).toMatch(/^writer +partition +first +last +records +lost/m)
+  expect(text).toMatch(/^0123456789ab +0 +0 +4 +3 +2 +0 +0 +0$/m)
+  expect(text).toContain('http://gateway, stream s: differs by 1: 2 are missing')
+  expect(text).toContain('does not know (an earlier run, or another gateway): 0123456789ab')
+})
+
+test('the text of a topic without marks says that nothing can be said', () => {
+  const totals = { ...reportOf().totals, lossRatio: null }
+  expect(auditText(reportOf({ writers: [], totals }))).toContain('Nothing can be said of loss')
+})
+
+test('the page needs nothing from anywhere, shows the plot, and escapes what is not its own', () => {
+  const html = auditHtml(reportOf({ comparisons: differing }))
+  expect(html).not.toMatch(/<script|<link|src=|url\(|@import/)
+  expect(html).toContain('<title>Audit of a&lt;b</title>')
+  expect(html).not.toContain('a<b')
+  expect(html.match(/<rect class="found"/g)).toHaveLength(5)
+  expect(html.match(/<rect class="lost"/g)).toHaveLength(1)
+  expect(html).toContain('2–3')
+})
+
+test('the page of an empty topic says so', () => {
+  const empty = new TopicAudit('t', new Map()).findings
+  expect(auditHtml(reportOf({ ...empty, totals: totalsOf(empty) }))).toContain('There is nothing to show')
+})
