@@ -11,6 +11,7 @@ import { createTopic } from '../support/independent-reader.ts'
 import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { idsIn, idsOf, tally, until, writeNumbered } from '../support/numbered-records.ts'
 
+const isFull = process.env['CHUTE_FAULTS'] === 'full'
 const partitions = 6
 const maxPollRecords = 100
 
@@ -87,7 +88,7 @@ async function whileWriting(group: Group, work: () => Promise<void>): Promise<vo
   const writing = (async () => {
     while (!end.signal.aborted) {
       await group.write(partitions * 50)
-      await pause(100)
+      await pause(isFull ? 20 : 100)
     }
   })()
   try {
@@ -115,7 +116,6 @@ test('members that join and leave lose nothing and repeat nothing', { timeout: 1
   expect(tally(group.processed, group.written)).toEqual({ repeated: 0, lost: 0 })
 })
 
-const isFull = process.env['CHUTE_FAULTS'] === 'full'
 const kills = isFull ? 30 : 3
 const rebalances = isFull ? 10 : 2
 
