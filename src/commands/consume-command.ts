@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { ConfigError } from '../config/config-error.ts'
 import type { ConsumerConfig } from '../config/config.ts'
+import { describeConsumer } from '../config/describe-config.ts'
 import { loadConsumerConfig } from '../config/load-consumer-config.ts'
 import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'
 import { GroupConsumer } from '../kafka/consumer/group-consumer.ts'
@@ -61,8 +62,9 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
     }
   }
   const metricsUrl = server === null ? null : `${server.listeningOrigin}/metrics`
+  const settings = describeConsumer(config.consumer)
   logger.info(
-    { version, brokers: config.kafka.brokers, topic, group, delivery, metricsUrl },
+    { version, brokers: config.kafka.brokers, topic, group, delivery, settings, metricsUrl },
     `consuming ${topic}`,
   )
   warnOf(config.consumer, logger)

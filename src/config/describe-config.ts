@@ -1,5 +1,12 @@
 import { stringify } from 'yaml'
-import type { Config, HttpConfig, KafkaConfig, ProducerConfig, StreamConfig } from './config.ts'
+import type {
+  Config,
+  ConsumerConfig,
+  HttpConfig,
+  KafkaConfig,
+  ProducerConfig,
+  StreamConfig,
+} from './config.ts'
 import { unlimitedMs } from './producer-schema.ts'
 
 /** Stands for a secret. Its length says nothing about the secret's. */
@@ -24,6 +31,26 @@ export function describeConfig(config: Config): string {
     },
     { lineWidth: 0 },
   )
+}
+
+/** A consumer's effective settings in Kafka's names. */
+export function describeConsumer(
+  consumer: ConsumerConfig,
+): Readonly<Record<string, string | number | boolean>> {
+  return {
+    'enable.auto.commit': consumer.delivery === 'auto-commit',
+    ...(consumer.delivery === 'auto-commit' && { 'auto.commit.interval.ms': consumer.autoCommitIntervalMs }),
+    'auto.offset.reset': consumer.autoOffsetReset,
+    'max.poll.records': consumer.maxPollRecords,
+    'max.poll.interval.ms': consumer.maxPollIntervalMs,
+    'session.timeout.ms': consumer.sessionTimeoutMs,
+    'heartbeat.interval.ms': consumer.heartbeatIntervalMs,
+    'fetch.min.bytes': consumer.fetchMinBytes,
+    'fetch.max.wait.ms': consumer.fetchMaxWaitMs,
+    'fetch.max.bytes': consumer.fetchMaxBytes,
+    'max.partition.fetch.bytes': consumer.maxPartitionFetchBytes,
+    'isolation.level': consumer.isolationLevel,
+  }
 }
 
 function describeHttp(http: HttpConfig): object {

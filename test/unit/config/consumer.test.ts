@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { describeConsumer } from '../../../src/config/describe-config.ts'
 import { loadConsumerConfig, type ConsumeArguments } from '../../../src/config/load-consumer-config.ts'
 import { loadFile, problemsOf, type Files } from '../../support/config-fixture.ts'
 
@@ -47,6 +48,14 @@ test('--set comes before consumer: of the file, which needs no streams', () => {
     yaml,
   )
   expect(consumer).toMatchObject({ maxPollRecords: 20, fetchMinBytes: 2, isolationLevel: 'read_committed' })
+})
+
+test('the effective settings can be given back as settings', () => {
+  for (const delivery of ['at-most-once', 'auto-commit']) {
+    const { consumer } = loadConsumer({ delivery, set: ['max.poll.records=7'] })
+    const set = Object.entries(describeConsumer(consumer)).map(([key, value]) => `${key}=${value}`)
+    expect(loadConsumer({ delivery, set }).consumer).toEqual(consumer)
+  }
 })
 
 test('a gateway that reads the same file tells what is wrong in consumer:', () => {
