@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { Breakable } from './breakable.ts'
 import { ndjsonLine } from './ndjson.ts'
@@ -13,7 +13,12 @@ import { writeLines } from './stream-sink.ts'
  * standard output: one for each record, in order.
  */
 export function execSink(command: string, { acknowledged }: { acknowledged: boolean }): Sink {
-  const child = spawn(command, { shell: true, stdio: ['pipe', acknowledged ? 'pipe' : 'inherit', 'inherit'] })
+  const child = spawn(command, {
+    shell: true,
+    stdio: ['pipe', acknowledged ? 'pipe' : 'inherit', 'inherit'],
+    // A group of its own: Ctrl-C is for the consumer, which ends the command's input when it has written what it polled.
+    detached: true,
+  })
   const stdin = child.stdin!
   const pipe = new Breakable()
   let onAnswer: () => void = () => {}
@@ -50,10 +55,19 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
     ended,
     async close(signal) {
       stdin.end()
-      const kill = (): void => void child.kill('SIGKILL')
+      const kill = (): void => killGroup(child)
       signal.addEventListener('abort', kill)
       if (signal.aborted) kill()
       await ended
     },
+  }
+}
+
+/** The shell and what it has started. */
+function killGroup({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+  } catch {
+    // All of it has ended.
   }
 }

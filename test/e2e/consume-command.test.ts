@@ -155,6 +155,16 @@ test('--exec: the end of the command ends the consumer, which says so', async ()
   expect(consumer.log.at(-1)).toMatchObject({ level: 'error', account: { consumed: 10 } })
 })
 
+test('--exec: a command that does not end with its input is killed when the time to stop is up', async () => {
+  const target = await topicOf()
+  await writeNumbered(target.broker, target.topic, { count: 3 })
+  const consumer = start(target, ['--exec', 'head -n 3; sleep 1000; true'], { SHUTDOWN_TIMEOUT_MS: '300' })
+  await consumer.wrote(3)
+  consumer.signal('SIGTERM')
+  expect(await consumer.ended()).toBe(0)
+  expect(consumer.log.at(-1)).toMatchObject({ account: { processed: 3, lost: 0 } })
+})
+
 test('auto-commit says why it is not recommended', async () => {
   const consumer = start(await topicOf(), ['--delivery', 'auto-commit'])
   await consumer.logged('auto-commit is not recommended')

@@ -62,8 +62,8 @@ async function crashAndGoOn(options: {
 // The command is a shell's; its parent is the consumer.
 const kill = 'kill -9 $PPID'
 
-/** 50 records of this size do not fit into a pipe (64 KiB): the second poll waits until most of the first was read. */
-const padding = 4_096
+/** 50 records of this size do not fit between two processes (some 200 KiB): the second poll waits until most of the first was read. */
+const padding = 16_384
 
 describe('at most once, as the table of consumer failures says: a crash', () => {
   test('after the commit and before processing loses all polled records, and repeats none', async () => {

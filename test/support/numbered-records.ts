@@ -17,8 +17,10 @@ export async function writeNumbered(
       partition: index % partitions,
       value: JSON.stringify({ id: from + index, ...(padding > 0 && { padding: 'x'.repeat(padding) }) }),
     }))
-    for (let at = 0; at < messages.length; at += 500) {
-      await producer.send({ topic, messages: messages.slice(at, at + 500), acks: -1 })
+    // A batch has to stay below `max.message.bytes`.
+    const atOnce = Math.min(500, Math.floor(500_000 / (padding + 100)))
+    for (let at = 0; at < messages.length; at += atOnce) {
+      await producer.send({ topic, messages: messages.slice(at, at + atOnce), acks: -1 })
     }
   } finally {
     await producer.disconnect()
