@@ -40,6 +40,11 @@ export class AuditStamp {
 
   /** How many records of each partition have a number. */
   get counts(): AuditCount[] {
-    return this.#next.map((stamped, partition) => ({ instance: this.instance, partition, stamped }))
+    // By index: a partition that got no record yet has a hole in the list.
+    return Array.from({ length: this.#next.length }, (_, partition) => ({
+      instance: this.instance,
+      partition,
+      stamped: this.#next[partition] ?? 0,
+    }))
   }
 }

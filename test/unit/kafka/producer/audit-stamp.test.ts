@@ -58,6 +58,17 @@ test('each partition counts from 0 without a gap, over full batches and the move
   expect(total).toBe(200)
 })
 
+test('a partition that got no record is counted with none, also where it stands before one that got some', () => {
+  const stamp = new AuditStamp()
+  stamp.advance(2)
+  const { instance } = stamp
+  expect([...stamp.counts]).toStrictEqual([
+    { instance, partition: 0, stamped: 0 },
+    { instance, partition: 1, stamped: 0 },
+    { instance, partition: 2, stamped: 1 },
+  ])
+})
+
 test('two stamps never share an instance', () => {
   expect(new AuditStamp().instance).not.toBe(new AuditStamp().instance)
 })
