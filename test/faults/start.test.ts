@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
+import { freePorts } from '../support/free-ports.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
-import { freePort } from './harness/broker-proxy.ts'
 import { atMost, exactly } from './harness/bar.ts'
 import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
@@ -17,7 +17,7 @@ test(
   'no Kafka at the start, and a name that does not resolve: live, not ready, then ready by itself',
   { timeout: limitMs() },
   async () => {
-    const port = await freePort()
+    const [port] = await freePorts(1)
     const brokers = `no-such-host.invalid:9092,127.0.0.1:${port}`
     const [gateway, impatient] = await Promise.all([serve(brokers), serve(brokers)])
 
@@ -40,7 +40,7 @@ test(
       await pause(200)
     }
 
-    const kafka = await startKafka({ port })
+    const kafka = await startKafka({ port: port! })
     onTestFinished(async () => await endBrokers(kafka))
     const answeredAtMs = performance.now()
     await gateway.gateway.ready()

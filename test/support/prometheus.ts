@@ -1,11 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { freePorts } from './free-ports.ts'
 
 /** A real Prometheus with the project's rules, whose minutes pass as seconds and whose hours are 20 s. */
 export interface TestPrometheus {
@@ -43,7 +43,7 @@ export async function startPrometheus(targets: Readonly<Record<string, string>>)
     })),
   }
   writeFileSync(join(folder, 'prometheus.yml'), stringify(configuration))
-  const port = await freePort()
+  const [port] = await freePorts(1)
   const child = spawn(
     'prometheus',
     [
@@ -102,12 +102,4 @@ function speedUp(rules: string): string {
 
 interface QueryResult {
   readonly metric: Readonly<Record<string, string>>
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
 }

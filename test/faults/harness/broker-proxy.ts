@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import net, { type AddressInfo, type Socket } from 'node:net'
 import { startKafka, type LocalKafka, type StartKafkaOptions } from '../../../src/local-kafka/local-kafka.ts'
+import { freePorts } from '../../support/free-ports.ts'
 
 /**
  * Stands between clients and one broker, which tells them to connect here, and spoils their connections in ways that a
@@ -124,20 +125,10 @@ class Frames {
 export async function startKafkaBehindProxy(
   options: StartKafkaOptions = {},
 ): Promise<{ kafka: LocalKafka; proxy: BrokerProxy }> {
-  const port = await freePort()
-  const proxy = await BrokerProxy.start(port)
-  const kafka = await startKafka({ ...options, port, advertisedPorts: [proxy.port] })
+  const [port] = await freePorts(1)
+  const proxy = await BrokerProxy.start(port!)
+  const kafka = await startKafka({ ...options, port: port!, advertisedPorts: [proxy.port] })
   return { kafka, proxy }
-}
-
-/** A port that nothing listens on now. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** `Produce` in Kafka's protocol. */

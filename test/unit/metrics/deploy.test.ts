@@ -6,6 +6,7 @@ import { Metrics } from '../../../src/metrics/metrics.ts'
 import { consumerStats } from '../../support/consumer-stats.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
 import { producerStats } from '../../support/producer-stats.ts'
+import { hasPrometheus } from '../../support/prometheus.ts'
 
 const namePattern = /(?<![\w:])(?:chute|kafka_producer|kafka_consumer|process|nodejs)_\w+(?=[{[\s)\\"]|$)/gm
 
@@ -29,12 +30,9 @@ async function exposedNames(): Promise<Set<string>> {
   return new Set([...names, ...(await consumerNames())])
 }
 
-/** https://prometheus.io/docs/prometheus/latest/command-line/promtool/ */
-const hasPromtool = spawnSync('promtool', ['--version']).status === 0
-
 const ruleTests = readdirSync('deploy/prometheus').filter((name) => name.endsWith('.test.yml'))
 
-test.skipIf(!hasPromtool).each(ruleTests)('the rules do what %s says', (name) => {
+test.skipIf(!hasPrometheus).each(ruleTests)('the rules do what %s says', (name) => {
   const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', `deploy/prometheus/${name}`], {
     encoding: 'utf8',
   })
