@@ -83,15 +83,19 @@ export class Member {
     })
   }
 
-  /** The end of the process can be told before the last that it said. */
+  /**
+   * `exit` can be told before the last that the process said, and `disconnect` is never told of a worker that was handed a
+   * connection and left without a word on it. `close` comes once the process is gone and its channel read to the end.
+   */
   async #whenEnded(): Promise<MemberEnd> {
-    const exit = new Promise<MemberEnd>((resolve) =>
-      this.#process.once('exit', (code: number | null, signal: string | null) => resolve({ code, signal })),
+    const end = await new Promise<MemberEnd>((resolve) =>
+      this.#process.process.once('close', (code: number | null, signal: string | null) =>
+        resolve({ code, signal }),
+      ),
     )
-    await new Promise<void>((resolve) => this.#process.once('disconnect', resolve))
     this.#isConnected = false
     for (const answer of this.#answers.values()) answer()
-    return await exit
+    return end
   }
 }
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request, type OutgoingHttpHeaders } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -207,6 +207,21 @@ test('a worker that is killed is started again, and no counter goes back', async
   const landed = [...(await endOffsets(broker, topic)).values()].reduce((sum, end) => sum + end, 0)
   expect(landed).toBeGreaterThanOrEqual(account.s['confirmed']!)
   expect(landed).toBeLessThanOrEqual(accepted)
+})
+
+test('a worker that is killed before it took a connection over is started again', async () => {
+  const [gateway] = await serveWorkers(inject('kafkaBroker'))
+  const pid = pidsOf(gateway).get(1)!
+  process.kill(pid, 'SIGSTOP')
+  // Connections go to the workers in turns: of four, one at least is handed to the worker that stands still.
+  const port = Number(new URL(gateway.url).port)
+  const connections = Array.from({ length: 4 }, () => connect(port, '127.0.0.1'))
+  onTestFinished(() => connections.forEach((connection) => connection.destroy()))
+  await Promise.all(connections.map(async (connection) => await once(connection, 'connect')))
+  // The other worker's answers come by way of the primary: it has handed over what came before.
+  await untilAnswered(async () => await ask(`${gateway.url}/readyz`))
+  process.kill(pid, 'SIGKILL')
+  await gateway.logged('a worker takes requests again')
 })
 
 test('of a worker that throws every record is accounted for', async () => {
