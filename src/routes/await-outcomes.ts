@@ -51,6 +51,7 @@ export function appendAndWait(
       })
       if (open === 0) finish(outcomes)
     })
+    pending.hurry()
   }
 }
 

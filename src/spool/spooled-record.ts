@@ -12,6 +12,7 @@ export class SpooledRecord implements PendingBatch {
   readonly place: number
   readonly #group: Group<SpooledRecord>
   #listeners: ((settlement: Settlement) => void)[] | null = null
+  #isAwaited = false
 
   constructor(group: Group<SpooledRecord>) {
     this.#group = group
@@ -27,6 +28,11 @@ export class SpooledRecord implements PendingBatch {
     this.#listeners.push(listener)
   }
 
+  /** @inheritdoc */
+  hurry(): void {
+    this.#isAwaited = true
+  }
+
   /** It is the record at `place` of a producer's batch now. */
   follow(batch: PendingBatch, place: number): void {
     batch.onSettled(({ outcome, reason, partition, baseOffset, firstPlace, recordCount }) => {
@@ -37,6 +43,7 @@ export class SpooledRecord implements PendingBatch {
       this.partition = partition
       this.settle({ outcome, reason, baseOffset: baseOffset === null ? null : baseOffset + BigInt(nth) })
     })
+    if (this.#isAwaited) batch.hurry()
   }
 
   /** Tells those who wait. */

@@ -135,6 +135,7 @@ export class FakeInnerProducer implements InnerProducer {
 export class FakeInnerBatch implements PendingBatch {
   readonly partition: number
   recordCount = 0
+  isAwaited = false
   chargedBytes = 0
   readonly #listeners: ((settlement: Settlement) => void)[] = []
 
@@ -144,6 +145,10 @@ export class FakeInnerBatch implements PendingBatch {
 
   onSettled(listener: (settlement: Settlement) => void): void {
     this.#listeners.push(listener)
+  }
+
+  hurry(): void {
+    this.isAwaited = true
   }
 
   settle(settlement: Settlement): void {

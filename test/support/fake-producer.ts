@@ -126,6 +126,7 @@ export class FakeProducer implements Producer {
 export class FakeBatch implements PendingBatch {
   readonly partition: number
   recordCount = 0
+  isAwaited = false
   readonly #listeners: ((settlement: Settlement) => void)[] = []
 
   constructor(partition: number) {
@@ -134,6 +135,10 @@ export class FakeBatch implements PendingBatch {
 
   onSettled(listener: (settlement: Settlement) => void): void {
     this.#listeners.push(listener)
+  }
+
+  hurry(): void {
+    this.isAwaited = true
   }
 
   /** Number of subscriptions. */

@@ -16,6 +16,7 @@ export class Accumulator {
   readonly #memory: BufferMemory
   readonly #buffers: BatchBuffers
   readonly #onReady: () => void
+  readonly #awaitedLingerMs: number
   readonly #codec: Codec | null
   readonly #stamp: RecordStamp | null
   #queues: PartitionQueue[] = []
@@ -28,6 +29,7 @@ export class Accumulator {
 
   /**
    * @param options.onReady is called when a batch has become due; it may be called when none has.
+   * @param options.awaitedLingerMs how long a batch lingers that a client waits for; `linger.ms` if that is less.
    * @param options.stamp gives the records headers; null: they have no headers.
    */
   constructor(options: {
@@ -35,12 +37,14 @@ export class Accumulator {
     memory: BufferMemory
     buffers: BatchBuffers
     onReady: () => void
+    awaitedLingerMs?: number
     stamp?: RecordStamp | null
   }) {
     this.#config = options.config
     this.#memory = options.memory
     this.#buffers = options.buffers
     this.#onReady = options.onReady
+    this.#awaitedLingerMs = Math.min(options.awaitedLingerMs ?? Infinity, options.config.lingerMs)
     this.#codec = codecFor(options.config.compressionType)
     this.#stamp = options.stamp ?? null
     this.batchSizeLimitBytes = options.config.batchSizeBytes
@@ -130,11 +134,22 @@ export class Accumulator {
 
   #open(queue: PartitionQueue, firstRecordBytes: number): RecordBatch {
     const buffer = this.#buffers.take(Math.max(queue.usualBatchBytes, firstRecordBytes + 96))
-    const batch = new RecordBatch(queue.partition, performance.now(), buffer, this.#buffers.give)
+    const batch = new RecordBatch(
+      queue.partition,
+      performance.now(),
+      buffer,
+      this.#buffers.give,
+      this.#awaited,
+    )
     queue.open = batch
     if (this.#config.lingerMs === 0) this.#onReady()
     else this.#lingerTimer ??= setTimeout(this.#lingered, this.#config.lingerMs)
     return batch
+  }
+
+  readonly #awaited = (): void => {
+    if (this.#awaitedLingerMs === 0) this.#onReady()
+    else if (this.#awaitedLingerMs < this.#config.lingerMs) setTimeout(this.#onReady, this.#awaitedLingerMs)
   }
 
   readonly #lingered = (): void => {
@@ -164,12 +179,14 @@ export class Accumulator {
   /**
    * The batch of a partition that can be sent now, without taking it; null if none is due or a codec still works on it.
    * An open batch that is due is closed by this.
+   * @param hurriesAwaited false: one that a client waits for lingers as long as others.
    */
-  peek(queue: PartitionQueue, nowMs: number): RecordBatch | null {
+  peek(queue: PartitionQueue, nowMs: number, hurriesAwaited = true): RecordBatch | null {
     if (queue.isEmpty) {
       const { open } = queue
-      if (open === null || (!this.#flushing && nowMs - open.createdAtMs < this.#config.lingerMs - 0.5))
-        return null
+      if (open === null) return null
+      const lingerMs = hurriesAwaited && open.isAwaited ? this.#awaitedLingerMs : this.#config.lingerMs
+      if (!this.#flushing && nowMs - open.createdAtMs < lingerMs - 0.5) return null
       this.#close(queue)
     }
     const head = queue.head

@@ -100,6 +100,14 @@ export class AtMostOnceLink {
     return this.#inFlight < maxInFlight && this.#confirmation?.isLate(nowMs) !== true
   }
 
+  /**
+   * A batch that somebody waits for need not linger. Writes are not held up by one another here, so a small one costs the
+   * others nothing but its own handling; and that is bounded, since it leaves early once a round trip at most.
+   */
+  get hurriesAwaited(): boolean {
+    return this.#confirmation === null ? this.#inFlight === 0 : !this.#confirmation.isBarrierOut
+  }
+
   /** The broker is away, or takes longer to answer than it should. */
   isSilent(nowMs: number): boolean {
     return this.#session.connection === null || this.#confirmation?.isLate(nowMs) === true

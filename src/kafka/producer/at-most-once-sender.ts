@@ -99,7 +99,7 @@ export class AtMostOnceSender implements Sender {
     groups: Map<AtMostOnceLink, RequestInMaking>,
     nowMs: number,
   ): void {
-    const batch = this.#options.accumulator.peek(queue, nowMs)
+    const batch = this.#options.accumulator.peek(queue, nowMs, link.hurriesAwaited)
     if (batch === null) return
     const group = groups.get(link)
     if (group === undefined) {

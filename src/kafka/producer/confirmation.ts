@@ -15,7 +15,8 @@ import type { BrokerConnection } from './transport.ts'
  * watermark). A batch is confirmed once the second has reached the first; until then it waits for the next barrier.
  *
  * Barriers go every `confirm.interval.ms` while something waits, one at a time. They need no batch to ride on, so the last
- * batch before a silence is confirmed too.
+ * batch before a silence is confirmed too. Where a client waits for the outcome, one goes right behind the write, or behind
+ * the answer that is out: never more of them than writes that somebody waits for, and a few more each for replicas that lag.
  */
 export class Confirmation {
   readonly #options: ConfirmationOptions
@@ -31,14 +32,24 @@ export class Confirmation {
   /** Smoothed time of a barrier's round trip, in milliseconds. */
   #roundTripMs = 0
   #hurried = false
+  /** A client waits for the outcome of something that no barrier was sent for. */
+  #isAwaited = false
+  /** From one barrier to the next: shorter than the interval only while somebody waits for replicas. */
+  #pauseMs: number
 
   constructor(options: ConfirmationOptions) {
     this.#options = options
+    this.#pauseMs = options.intervalMs
   }
 
   /** Writes that no answer covers: `max.in.flight` counts them. */
   get uncoveredWrites(): number {
     return this.#written.length
+  }
+
+  /** A barrier is out: what is written now has to wait for the next one. */
+  get isBarrierOut(): boolean {
+    return this.#sentAtMs !== null
   }
 
   /** Something has no outcome yet. */
@@ -62,18 +73,22 @@ export class Confirmation {
     this.#partitions.clear()
     this.#written = []
     this.#waiting = 0
+    this.#isAwaited = false
+    this.#pauseMs = this.#options.intervalMs
     return unknown
   }
 
   /** Batches were written with acks=0. */
   written(batches: RecordBatch[]): void {
     this.#written.push(batches)
+    this.#isAwaited ||= batches.some(isAwaited)
     this.#schedule()
   }
 
   /** The leader acknowledged a batch (acks=1). */
   appended(batch: RecordBatch, baseOffset: bigint): void {
     this.#append(batch, baseOffset, baseOffset + BigInt(batch.recordCount))
+    this.#isAwaited ||= batch.isAwaited
     this.#schedule()
   }
 
@@ -114,6 +129,8 @@ export class Confirmation {
     const { topic } = this.#options
     const sentAtMs = performance.now()
     this.#sentAtMs = this.#lastSentAtMs = sentAtMs
+    const isFirstOfAwaited = this.#isAwaited
+    this.#isAwaited = false
     const onError = (error: Error): void => connection.destroy(error)
     const covered = this.#written.length
     const partitions = new Set<number>()
@@ -128,6 +145,7 @@ export class Confirmation {
       const tookMs = performance.now() - sentAtMs
       this.#roundTripMs = this.#roundTripMs === 0 ? tookMs : this.#roundTripMs * 0.8 + tookMs * 0.2
       for (const replicated of decodeListOffsets(payload)) this.#judge(replicated)
+      this.#pauseMs = this.#pauseAfter(isFirstOfAwaited)
       this.#schedule()
       this.#options.onProgress()
     }
@@ -201,13 +219,27 @@ export class Confirmation {
 
   #schedule(): void {
     if (this.#sentAtMs !== null || !this.hasPending) return
-    if (this.#hurried && this.#written.length > 0) {
+    if (this.#isAwaited || (this.#hurried && this.#written.length > 0)) {
       this.sendBarrier()
     } else if (this.#timer === null) {
-      const { intervalMs } = this.#options
-      const dueInMs = this.#lastSentAtMs + intervalMs - performance.now()
-      this.#timer = setTimeout(() => this.sendBarrier(), Math.max(1, Math.min(dueInMs, intervalMs)))
+      const pauseMs = this.#pauseMs
+      const dueInMs = this.#lastSentAtMs + pauseMs - performance.now()
+      this.#timer = setTimeout(() => this.sendBarrier(), Math.max(1, Math.min(dueInMs, pauseMs)))
     }
+  }
+
+  /**
+   * Replicas usually fetch within a moment, so who waits for them is looked after at once, then ever less often: if they
+   * lag for long, barriers go at their usual pace.
+   */
+  #pauseAfter(isFirstOfAwaited: boolean): number {
+    const { intervalMs } = this.#options
+    if (this.#waiting === 0) return intervalMs
+    const awaitsReplicas = [...this.#partitions.values()].some(({ waiting }) =>
+      waiting.some(({ batch }) => batch.isAwaited),
+    )
+    if (!awaitsReplicas) return intervalMs
+    return isFirstOfAwaited ? 1 : Math.min(2 * this.#pauseMs, intervalMs)
   }
 }
 
@@ -240,6 +272,10 @@ interface AppendedBatch {
   readonly baseOffset: bigint | null
   /** The high watermark at which all in-sync replicas have the batch. */
   readonly endOffset: bigint
+}
+
+function isAwaited(batch: RecordBatch): boolean {
+  return batch.isAwaited
 }
 
 /**

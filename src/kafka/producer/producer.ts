@@ -109,6 +109,8 @@ export interface PendingBatch {
    * told of once, and never before this returns.
    */
   onSettled(listener: (settlement: Settlement) => void): void
+  /** A client waits for the outcome: the batch need not linger, and is asked about as soon as it is written. */
+  hurry(): void
 }
 
 /** How a batch ended, or a part of it. */

@@ -19,6 +19,8 @@ export class RecordBatch implements PendingBatch {
   chargedBytes = 0
   /** Size of the batch before compression; what `batch.size` limits. */
   uncompressedBytes = recordBatchHeaderBytes
+  /** A client waits for the outcome. */
+  isAwaited = false
   /** Set while a codec works on the batch; it is not sendable until then. */
   compressing = false
   /** How often it was written (at-least-once sends again). */
@@ -31,16 +33,25 @@ export class RecordBatch implements PendingBatch {
   #baseTimestampMs = 0
   #maxTimestampMs = 0
   #listeners: ((settlement: Settlement) => void)[] | null = null
+  readonly #onAwaited: (() => void) | null
 
   /**
    * @param buffer where the batch is written; it grows by doubling up to `sizeLimitBytes`.
    * @param recycle takes the buffer back when the batch needs it no more.
+   * @param onAwaited is told, once, that a client waits for the outcome.
    */
-  constructor(partition: number, createdAtMs: number, buffer: Buffer, recycle: (buffer: Buffer) => void) {
+  constructor(
+    partition: number,
+    createdAtMs: number,
+    buffer: Buffer,
+    recycle: (buffer: Buffer) => void,
+    onAwaited: (() => void) | null = null,
+  ) {
     this.partition = partition
     this.createdAtMs = createdAtMs
     this.#buffer = buffer
     this.#recycle = recycle
+    this.#onAwaited = onAwaited
   }
 
   /**
@@ -188,6 +199,13 @@ export class RecordBatch implements PendingBatch {
   onSettled(listener: (settlement: Settlement) => void): void {
     this.#listeners ??= []
     this.#listeners.push(listener)
+  }
+
+  /** @inheritdoc */
+  hurry(): void {
+    if (this.isAwaited) return
+    this.isAwaited = true
+    this.#onAwaited?.()
   }
 
   /**

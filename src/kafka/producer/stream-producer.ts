@@ -71,6 +71,7 @@ export class StreamProducer implements ManagedProducer {
       memory: this.#memory,
       buffers,
       onReady: this.#schedulePump,
+      awaitedLingerMs: awaitedLingerMs[stream.delivery],
     })
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
@@ -332,6 +333,13 @@ export interface StreamProducerOptions {
   /** Others tell what became of its records. */
   readonly isForDeadLetters?: boolean
 }
+
+/**
+ * How long a batch lingers that a client waits for. At most once, writes do not wait for one another. At least once, a
+ * partition has one in flight, so that one which leaves early makes what comes next wait for its round trip: it stays for
+ * about as long as that takes.
+ */
+const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } as const
 
 const tendIntervalMs = 1_000
 /** A broker that is in the cluster learns of a new partition well within this. */

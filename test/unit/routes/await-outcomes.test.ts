@@ -38,6 +38,7 @@ describe('appendAndWait', () => {
     producer.batch.recordCount = 10
     const { results } = start('1\nbad\n2', producer)
     expect(producer.batch.listeners, 'one subscription for both').toBe(1)
+    expect(producer.batch.isAwaited).toBe(true)
     producer.batch.settle({ outcome: 'confirmed', baseOffset: 9_007_199_254_740_993n })
     expect(results).toEqual([
       [

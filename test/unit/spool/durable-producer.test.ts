@@ -225,16 +225,19 @@ test('who waits hears of its record, fed from memory or from disk', async () => 
   const listen = (from: number) => {
     const [first, second] = spool.submit(numbered(2, from), () => {})
     first!.onSettled(({ outcome }) => heard.push(`${from} ${outcome}`))
+    if (from === 2) second!.hurry()
     second!.onSettled(({ outcome, reason }) => heard.push(`${from + 1} ${outcome} ${String(reason)}`))
   }
   listen(0)
   await spool.until(() => inner.records.length === 2)
+  expect(inner.batches[0]!.isAwaited).toBe(false)
   inner.settle(inner.batches[0]!)
   inner.admission = 'not_known_yet'
   listen(2)
   await spool.until(() => spool.producer.stats.spooled === 2)
   inner.admission = 'open'
   await spool.until(() => inner.records.length === 4)
+  expect(inner.batches[0]!.isAwaited).toBe(true)
   inner.settle(inner.batches[0]!, 'dropped', 'broker_rejected')
   await spool.until(() => heard.length === 4)
   expect(heard).toEqual(['0 acked', '1 acked null', '2 dropped', '3 dropped broker_rejected'])

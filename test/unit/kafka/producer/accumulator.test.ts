@@ -27,7 +27,8 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   const memory = new BufferMemory(10_000_000)
   const onReady = vi.fn()
   const config = producerConfig(overrides)
-  const accumulator = new Accumulator({ config, memory, buffers: new BatchBuffers(1 << 20), onReady })
+  const buffers = new BatchBuffers(1 << 20)
+  const accumulator = new Accumulator({ config, memory, buffers, onReady, awaitedLingerMs: 2 })
   accumulator.partitionCount = partitionCount
   const append = (value: string, key: string | null = null): RecordBatch => {
     const body = Buffer.from(value)
@@ -63,6 +64,27 @@ describe('a batch becomes due', () => {
     await pass(1)
     expect(onReady).toHaveBeenCalled()
     expect(drain().map(({ recordCount }) => recordCount)).toEqual([2])
+  })
+
+  test('sooner if a client waits for it, where the sender has no reason against it', async () => {
+    const { accumulator, append, onReady } = setUp({ lingerMs: 50 })
+    const [queue] = accumulator.queues
+    const batch = append('a')
+    batch.hurry()
+    append('b').hurry()
+    expect(accumulator.peek(queue!, performance.now())).toBeNull()
+    await pass(2)
+    expect(onReady).toHaveBeenCalledTimes(1)
+    expect(accumulator.peek(queue!, performance.now(), false)).toBeNull()
+    expect(accumulator.peek(queue!, performance.now())).toBe(batch)
+    expect(batch.recordCount).toBe(2)
+  })
+
+  test('no later because a client waits for it', async () => {
+    const { append, drain } = setUp({ lingerMs: 1 })
+    append('a').hurry()
+    await pass(1)
+    expect(drain()).toHaveLength(1)
   })
 
   test('each by its own clock, with one timer for all', async () => {

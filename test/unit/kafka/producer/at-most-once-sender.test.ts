@@ -185,6 +185,19 @@ describe('the barrier', () => {
     expect(producer.stats).toMatchObject({ confirmed: 301, suspectedLost: 0 })
   })
 
+  test('and the write go at once where a client waits, once a round trip for all who do', async () => {
+    await startTrusted({ lingerMs: 50 })
+    cluster.responseMs = 10
+    append(producer, 'for nobody')
+    append(producer, 'first')!.hurry()
+    await pass(1)
+    for (let i = 0; i < 20; i++) append(producer, `${i}`)!.hurry()
+    await pass(4)
+    expect(wire()).toEqual(['Produce 0', ...barrier])
+    await passUntil(() => producer.stats.confirmed === 23, 50)
+    expect(wire()).toEqual(['Produce 0', ...barrier, 'Produce 0', ...barrier])
+  })
+
   test('that is never answered ends the connection after request.timeout.ms', async () => {
     await startTrusted({ requestTimeoutMs: 500 })
     cluster.responsesToLose = 2

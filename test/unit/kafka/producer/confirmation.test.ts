@@ -283,3 +283,85 @@ describe('while the stream shuts down', () => {
     expect(connection.asked).toEqual(['high_watermark 0'])
   })
 })
+
+describe('while a client waits for the outcome', () => {
+  function writeAwaited(partition: number): ReturnType<typeof vi.fn> {
+    const batch = writtenBatch(partition, 1)
+    const settled = vi.fn()
+    batch.onSettled(settled)
+    batch.hurry()
+    confirmation.written([batch])
+    return settled
+  }
+
+  test('the barrier goes right behind the write, and covers those before that nobody waits for', async () => {
+    write(1, 1)
+    expect(connection.asked).toEqual([])
+    const settled = writeAwaited(0)
+    expect(connection.asked).toEqual(['log_end 1,0', 'high_watermark 1,0'])
+    connection.answer([1, 1], [0, 1])
+    connection.answer([1, 1], [0, 1])
+    await pass(0)
+    expect(settled).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ outcome: 'confirmed' }))
+    expect(account.confirmed).toBe(2)
+  })
+
+  test('one is out at a time: all that are written meanwhile share the next', () => {
+    for (let i = 0; i < 50; i++) writeAwaited(0)
+    expect(connection.asked).toHaveLength(2)
+    connection.answer([0, 50])
+    connection.answer([0, 50])
+    expect(account.confirmed).toBe(1)
+    expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
+    connection.answer([0, 50])
+    connection.answer([0, 50])
+    expect(account.confirmed).toBe(50)
+    expect(connection.asked).toEqual([])
+  })
+
+  test('what is written after them, for nobody, waits for its interval', async () => {
+    writeAwaited(0)
+    write(0, 1)
+    connection.answer([0, 1])
+    connection.answer([0, 1])
+    expect(connection.asked).toEqual([])
+    await pass(25)
+    expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
+  })
+
+  test('a batch that the leader acknowledged is asked about at once', () => {
+    const batch = writtenBatch(0, 1)
+    batch.hurry()
+    confirmation.appended(batch, 0n)
+    expect(connection.asked).toEqual(['high_watermark 0'])
+  })
+
+  test('replicas that lag are asked about soon, then ever less often, down to the interval', async () => {
+    writeAwaited(0)
+    connection.answer([0, 1])
+    connection.answer([0, 0])
+    const pauses: number[] = []
+    for (let askedAtMs = performance.now(); pauses.length < 7;) {
+      while (connection.asked.length === 0) await pass(1)
+      pauses.push(Math.round(performance.now() - askedAtMs))
+      askedAtMs = performance.now()
+      connection.answer([0, 0])
+    }
+    expect(pauses).toEqual([1, 2, 4, 8, 16, 20, 20])
+    // Other traffic does not hurry it again.
+    write(0, 1)
+    expect(connection.asked).toEqual([])
+  })
+
+  test('a new connection starts at the usual pace', async () => {
+    writeAwaited(0)
+    confirmation.detach()
+    connection = new ScriptedConnection()
+    confirmation.attach(connection)
+    write(0, 1)
+    await pass(15)
+    expect(connection.asked).toEqual([])
+    await pass(10)
+    expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
+  })
+})
