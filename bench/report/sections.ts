@@ -80,7 +80,7 @@ function delivery({ delivery: result }: KeptResults): string {
   if (result === undefined) return ''
   const documented = { 'at most once': '~1', 'at least once': '~5', 'exactly once': '~20' }
   return section('The three semantics', result.environment, [
-    'Through the HTTP front door, at 10 requests a second, with the default settings (`linger.ms` 5, a barrier every 20 ms; neither is waited for where a client waits), beside the p50 of the description of at-most-once delivery:\n',
+    'Through the HTTP front door, at 10 requests a second, with the default settings (`linger.ms` 5, a barrier every 20 ms), beside the p50 of the description of at-most-once delivery:\n',
     table(result.frontDoor, {
       delivery: (row) => row.delivery,
       'reply means': (row) => row.until,
