@@ -18,6 +18,7 @@ export class IngestPath {
   readonly #handler: Handler
   readonly #metadata: ClusterMetadata
   readonly #producer: StreamProducer
+  readonly #replies: NullReply[] = []
 
   private constructor(handler: Handler, metadata: ClusterMetadata, producer: StreamProducer) {
     this.#handler = handler
@@ -49,13 +50,20 @@ export class IngestPath {
     return new IngestPath(handlerOf(producer, metrics), metadata, producer)
   }
 
-  /** Takes one request; its reply is thrown away. @throws Error if it was not accepted. */
+  /** Takes one request; its reply is thrown away, once {@link answered} has looked at it. */
   take(request: LoadRequest, body: Buffer): void {
     const raw = new NullRequest(request.contentType)
     const reply = new NullReply()
     this.#handler({ params: { stream: stream.name }, raw }, reply)
     raw.deliver(body)
-    if (reply.statusCode !== 202) throw new Error(`got ${reply.statusCode}`)
+    this.#replies.push(reply)
+  }
+
+  /** Waits until all requests have their reply. @throws Error if one was not accepted. */
+  async answered(): Promise<void> {
+    while (this.#replies.some(({ statusCode }) => statusCode === 0)) await turn()
+    for (const { statusCode } of this.#replies.splice(0))
+      if (statusCode !== 202) throw new Error(`got ${statusCode}`)
   }
 
   /** Records that were accepted and have no outcome yet. */

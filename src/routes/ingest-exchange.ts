@@ -10,7 +10,7 @@ import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
-import { oneATurn } from './one-a-turn.ts'
+import { inTurns } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
@@ -76,7 +76,7 @@ export class IngestExchange implements CommitListener {
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
   readonly onBody: BodyListener = (error, body) => {
     if (error === null && body.length < largeBodyBytes) this.take(body)
-    else if (error === null) oneATurn(() => this.take(body))
+    else if (error === null) inTurns(() => this.take(body))
     else if (error !== 'aborted') this.fail(error)
   }
 
@@ -245,5 +245,5 @@ export class IngestExchange implements CommitListener {
   }
 }
 
-/** A body of this size takes about a millisecond. */
-const largeBodyBytes = 131_072
+/** A body of this size takes some tens of microseconds, and a turn can bring one from each of hundreds of connections. */
+const largeBodyBytes = 8_192
