@@ -12,6 +12,7 @@ import { registerIngest } from './ingest.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { registerRateLimit, type CountRequest } from './rate-limit.ts'
+import { SilentConnections } from './silent-connections.ts'
 import { StreamTargets } from './stream-target.ts'
 
 /**
@@ -99,9 +100,11 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
   for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
+  const silent = new SilentConnections(app.server)
   // Connections that are busy now are to close once they are answered, and not when their keep-alive time is over.
   app.addHook('preClose', (done) => {
     app.server.keepAliveTimeout = 1
+    silent.close()
     done()
   })
   app.server.on('checkContinue', continueUnlessTooLarge(http.limits.bodyBytes, app))

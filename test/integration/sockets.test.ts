@@ -70,6 +70,27 @@ describe('a connection', () => {
     client.socket.destroy()
   })
 
+  test('over which nothing has come does not hold up the close of the server', async () => {
+    const open = await listen()
+    const accepted = once(edge.app.server, 'connection')
+    const client = open()
+    await accepted
+    await edge.app.close()
+    await client.closes()
+    expect(client.received).toBe('')
+  })
+
+  test('over which the first request comes while the server closes gets its answer', async () => {
+    const open = await listen()
+    const accepted = once(edge.app.server, 'connection')
+    const client = open()
+    await accepted
+    const closed = edge.app.close()
+    client.post(good)
+    await client.receives(/HTTP\/1\.1 202/)
+    await closed
+  })
+
   test('answers pipelined requests in order', async () => {
     const client = (await listen())()
     client.post(good)
