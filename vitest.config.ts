@@ -25,7 +25,9 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: ['test/support/broker-setup.ts'],
-          fileParallelism: false,
+          // Much of their time is waiting: for brokers that start, for groups that settle.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           retry,
           testTimeout: 60_000,
           hookTimeout: 120_000,
@@ -37,6 +39,7 @@ export default defineConfig({
           include: ['test/faults/**/*.test.ts'],
           globalSetup: ['test/faults/harness/setup.ts'],
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
           retry,
           testTimeout: 180_000,
           hookTimeout: 180_000,
