@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
+import { collectWorkerMetrics } from '../../../src/workers/group-readiness.ts'
 import { consumerStats } from '../../support/consumer-stats.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
 import { producerStats } from '../../support/producer-stats.ts'
@@ -18,16 +19,28 @@ async function consumerNames(): Promise<string[]> {
   return [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
 }
 
-/** Every name that a scrape of a gateway with one stream has, or one of a consumer. */
+const spool = {
+  records: 0,
+  bytes: 0,
+  maxBytes: 1,
+  oldestAgeSeconds: 0,
+  drained: 0,
+  writeFailures: 0,
+  readFailures: 0,
+  available: true,
+}
+
+/** Every name that a scrape of a gateway with one durable stream and workers has, or one of a consumer. */
 async function exposedNames(): Promise<Set<string>> {
   const metrics = new Metrics('1.2.3')
   const logEndOffsets = [{ partition: 0, baseOffset: 0, logEndOffset: 0, written: 0 }]
-  metrics.observe(() => [producerStats({ logEndOffsets })])
+  metrics.observe(() => [producerStats({ logEndOffsets, spool })])
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
   const names = [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
-  return new Set([...names, ...(await consumerNames())])
+  const ofWorkers = collectWorkerMetrics(new Map(), 0).map(({ name }) => name)
+  return new Set([...names, ...ofWorkers, ...(await consumerNames())])
 }
 
 const ruleTests = readdirSync('deploy/prometheus').filter((name) => name.endsWith('.test.yml'))
