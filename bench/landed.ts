@@ -12,7 +12,7 @@ export interface Landed {
 export async function landedOf(chute: ChuteProcess, broker: string): Promise<Landed> {
   for (;;) {
     const streams = await chute.stats()
-    if (streams.every(({ buffered, inFlight }) => buffered + inFlight === 0)) {
+    if (streams.every(({ spooled, buffered, inFlight }) => spooled + buffered + inFlight === 0)) {
       const used = streams.filter(({ accepted }) => accepted > 0)
       const ends = await Promise.all(used.map(async ({ topic }) => await recordsIn(broker, topic)))
       return {

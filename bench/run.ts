@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { benchDelivery } from './delivery-bench.ts'
+import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
 import { benchGrowth } from './growth-bench.ts'
 import { benchIdle } from './idle-bench.ts'
@@ -35,6 +36,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
     rows: await benchMigration(await kafka(), { rounds, seconds: secondsOf(4), requests: 300 }),
   }),
   delivery: async (kafka) => await benchDelivery(await kafka(), { rounds, seconds: secondsOf(5) }),
+  durable: async (kafka) => ({ rows: await benchDurable(await kafka(), { rounds, seconds: secondsOf(4) }) }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),

@@ -23,6 +23,7 @@ export function goalsOf(results: KeptResults): Goal[] {
   return [
     ...ingestGoals(results),
     workersGoal(results),
+    ...durableGoals(results),
     outageGoal(results),
     ...memoryGoals(results),
     ...growthGoals(results),
@@ -78,6 +79,20 @@ function workersGoal({ workers }: KeptResults): Goal {
       )
       return [told.join('; '), two.every(({ efficiency }) => efficiency >= 0.85)]
     },
+  )
+}
+
+/** Bars of the two cores that they were set for: not scaled. */
+function durableGoals({ durable }: KeptResults): Goal[] {
+  return [
+    { request: 'single event', least: 10_000 },
+    { request: 'NDJSON of 100', least: 60_000 },
+  ].map(({ request, least }) =>
+    goal(`durable 202 with fsync, ${request}: at least ${thousands(least)} events/s`, durable, ({ rows }) => {
+      const row = rows.find((each) => each.stream === 'durable, fsync on' && each.request === request)!
+      const told = `${thousands(row.eventsPerSecond)} events/s, p50 ${row.p50Ms.toFixed(1)} ms, p99 ${row.p99Ms.toFixed(1)} ms, landed ${row.landed.toFixed(4)}`
+      return [told, row.eventsPerSecond >= least && row.landed >= 1]
+    }),
   )
 }
 
@@ -166,6 +181,7 @@ function isAscending(values: readonly number[]): boolean {
   return values.every((value, index) => index === 0 || values[index - 1]! < value)
 }
 
-function thousands(value: number): string {
+/** A rounded number, with commas. */
+export function thousands(value: number): string {
   return Math.round(value).toLocaleString('en-US')
 }

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { FrontDoorRow } from '../delivery-bench.ts'
 import type { ProducerRow } from '../delivery-at-producer.ts'
+import type { DurableRow } from '../durable-bench.ts'
 import type { BenchEnvironment } from '../environment.ts'
 import type { GrowthRow } from '../growth-bench.ts'
 import type { IngestRow } from '../ingest-bench.ts'
@@ -24,6 +25,7 @@ export interface BenchResults {
   workers: { rows: WorkersRow[] }
   migration: { rows: MigrationRow[] }
   delivery: { frontDoor: FrontDoorRow[]; producer: ProducerRow[] }
+  durable: { rows: DurableRow[] }
   outage: OutageResult
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }

@@ -1,6 +1,7 @@
 import type { BenchEnvironment } from '../environment.ts'
 import { profileParts } from '../profile-bench.ts'
 import type { KeptResults } from './results.ts'
+import { thousands } from './goals.ts'
 import { table } from './table.ts'
 
 /** A section for each result that is kept. */
@@ -10,6 +11,7 @@ export function sections(results: KeptResults): string[] {
     latency(results),
     workers(results),
     delivery(results),
+    durable(results),
     outage(results),
     growth(results),
     pauses(results),
@@ -98,6 +100,25 @@ function delivery({ delivery: result }: KeptResults): string {
       'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),
       'round trips': (row) => String(row.roundTrips),
       'landed ÷ delivered': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function durable({ durable: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('A 202 that survives', result.environment, [
+    '64 clients in a closed loop; the data folder is in the temporary folder of the system. `fsync: off` beside at-most-once is what the write to the kernel and acks=all cost, `fsync: on` beside `fsync: off` what the disk costs. "In Kafka/s" ends when Kafka has the last event: what lies between it and events/s is the backlog on disk.\n',
+    table(result.rows, {
+      stream: (row) => row.stream,
+      request: (row) => row.request,
+      'events/s': (row) => thousands(row.eventsPerSecond),
+      '÷ at-most-once': (row) => row.ratioToAtMostOnce.toFixed(2),
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
+      'in Kafka/s': (row) => thousands(row.settledPerSecond),
+      failed: (row) => String(row.failed),
+      'landed ÷ accepted': (row) => row.landed.toFixed(4),
     }),
   ])
 }
