@@ -152,6 +152,17 @@ export interface ConsumerConfig {
   readonly isolationLevel: 'read_uncommitted' | 'read_committed'
 }
 
+/** `consumer:` of the file, for `chute consume`, which is told the rest on its command line. */
+export interface ConsumerSection extends Omit<
+  ConsumerConfig,
+  'topic' | 'groupId' | 'delivery' | 'autoCommitIntervalMs'
+> {
+  /** null: it is not said, and follows from `--delivery`. */
+  readonly enableAutoCommit: boolean | null
+  /** null: it is not said. Only `--delivery auto-commit` takes it. */
+  readonly autoCommitIntervalMs: number | null
+}
+
 /** Limits of what one request may carry. */
 export interface HttpLimits {
   /** Of the body as received, and of the body after inflating, in bytes. */
@@ -187,6 +198,8 @@ export interface Config {
   readonly kafka: KafkaConfig
   /** In order of declaration; names are unique, and no topic has two deliveries. */
   readonly streams: readonly StreamConfig[]
+  /** null: the file has no `consumer:`. The gateway only reads it, to tell what is wrong in it and to print it. */
+  readonly consumer: ConsumerSection | null
   readonly shutdownTimeoutMs: number
   /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null

@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { ConfigProblem } from './config-error.ts'
-import type { ConsumerConfig, ConsumerDelivery } from './config.ts'
+import type { ConsumerConfig, ConsumerDelivery, ConsumerSection } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
 import { Refusal, oneOf, quote, setting, trueOrFalse, wholeNumber } from './setting.ts'
 
@@ -46,6 +46,16 @@ export function resolveConsumer(
   }
 }
 
+/** `consumer:` of the file, with what `chute consume` takes where the file says nothing. */
+export function resolveConsumerSection(values: ConsumerValues): ConsumerSection {
+  const { topic: _, groupId: _of, delivery: _by, ...reading } = resolveConsumer(values, nobody)
+  return {
+    ...reading,
+    enableAutoCommit: values['enable.auto.commit'] ?? null,
+    autoCommitIntervalMs: values['auto.commit.interval.ms'] ?? null,
+  }
+}
+
 /** Finds what the settings promise and cannot keep together. */
 export function refuseConsumerContradictions(
   values: ConsumerValues,
@@ -53,7 +63,7 @@ export function refuseConsumerContradictions(
   at: (key: string) => string,
   problems: ConfigProblem[],
 ): void {
-  const { delivery, heartbeatIntervalMs, sessionTimeoutMs } = config
+  const { delivery } = config
   const byTheClock = values['enable.auto.commit']
   if (byTheClock !== undefined && byTheClock !== (delivery === 'auto-commit')) {
     problems.push({
@@ -69,6 +79,16 @@ export function refuseConsumerContradictions(
       remedy: 'Leave it out.',
     })
   }
+  refuseSlowHeartbeats(values, config, at, problems)
+}
+
+/** Heartbeats that come too late are a contradiction whatever the command line says. */
+export function refuseSlowHeartbeats(
+  values: ConsumerValues,
+  { heartbeatIntervalMs, sessionTimeoutMs }: Pick<ConsumerConfig, 'heartbeatIntervalMs' | 'sessionTimeoutMs'>,
+  at: (key: string) => string,
+  problems: ConfigProblem[],
+): void {
   if (heartbeatIntervalMs >= sessionTimeoutMs) {
     problems.push({
       path: at(
@@ -85,6 +105,9 @@ const autoCommitMeaning: Readonly<Record<ConsumerDelivery, string>> = {
   'at-least-once': 'it is false, each poll is committed after it was processed',
   'auto-commit': 'it is true',
 }
+
+/** Stands for what the command line says; no setting of reading depends on it. */
+const nobody = { topic: '', groupId: '', delivery: 'at-most-once' } as const
 
 function autoOffsetReset() {
   return setting<ConsumerConfig['autoOffsetReset']>((value) => {

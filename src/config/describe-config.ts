@@ -2,6 +2,7 @@ import { stringify } from 'yaml'
 import type {
   Config,
   ConsumerConfig,
+  ConsumerSection,
   HttpConfig,
   KafkaConfig,
   ProducerConfig,
@@ -13,7 +14,7 @@ import { unlimitedMs } from './producer-schema.ts'
 const mask = '********'
 
 /**
- * The effective configuration as YAML, in the names by which it is set: what `streams` holds can be used as a
+ * The effective configuration as YAML, in the names by which it is set: `streams` and `consumer` can be used as a
  * configuration file. Secrets are masked. Certificates are public, and only too long to print.
  */
 export function describeConfig(config: Config): string {
@@ -28,6 +29,7 @@ export function describeConfig(config: Config): string {
         LOG_LEVEL: config.logLevel,
       },
       streams: Object.fromEntries(config.streams.map((stream) => [stream.name, describeStream(stream)])),
+      ...(config.consumer !== null && { consumer: describeConsumerSection(config.consumer) }),
     },
     { lineWidth: 0 },
   )
@@ -40,6 +42,21 @@ export function describeConsumer(
   return {
     'enable.auto.commit': consumer.delivery === 'auto-commit',
     ...(consumer.delivery === 'auto-commit' && { 'auto.commit.interval.ms': consumer.autoCommitIntervalMs }),
+    ...describeReading(consumer),
+  }
+}
+
+/** What is not said of committing is left out: it depends on `--delivery`. */
+function describeConsumerSection({ enableAutoCommit, autoCommitIntervalMs, ...reading }: ConsumerSection) {
+  return {
+    ...(enableAutoCommit !== null && { 'enable.auto.commit': enableAutoCommit }),
+    ...(autoCommitIntervalMs !== null && { 'auto.commit.interval.ms': autoCommitIntervalMs }),
+    ...describeReading(reading),
+  }
+}
+
+function describeReading(consumer: Omit<ConsumerSection, 'enableAutoCommit' | 'autoCommitIntervalMs'>) {
+  return {
     'auto.offset.reset': consumer.autoOffsetReset,
     'max.poll.records': consumer.maxPollRecords,
     'max.poll.interval.ms': consumer.maxPollIntervalMs,

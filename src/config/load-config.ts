@@ -4,7 +4,7 @@ import type { Config, KafkaConfig } from './config.ts'
 import type { Environment } from './environment-schema.ts'
 import { readEnvironment } from './read-environment.ts'
 import type { ReadFile } from './read-file.ts'
-import { readStreams } from './read-streams.ts'
+import { readConfigFile } from './read-streams.ts'
 
 /**
  * Reads the whole configuration: the environment, the files that it names, presets and defaults. What it returns is free
@@ -14,7 +14,7 @@ import { readStreams } from './read-streams.ts'
 export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): Config {
   const problems: ConfigProblem[] = []
   const values = readEnvironment(env, readFile, problems)
-  const streams = readStreams({
+  const { streams, consumer } = readConfigFile({
     file: values.CHUTE_CONFIG ?? null,
     hasDataDir: (values.CHUTE_DATA_DIR ?? null) !== null,
     workers: values.WORKERS ?? 1,
@@ -45,6 +45,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
     },
     kafka: kafkaConfig(environment),
     streams,
+    consumer,
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     dataDir: environment.CHUTE_DATA_DIR,
     workers: environment.WORKERS,

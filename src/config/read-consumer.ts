@@ -1,9 +1,11 @@
 import { ConfigError, type ConfigProblem } from './config-error.ts'
-import type { ConsumerConfig, ConsumerDelivery } from './config.ts'
+import type { ConsumerConfig, ConsumerDelivery, ConsumerSection } from './config.ts'
 import {
   consumerShape,
   refuseConsumerContradictions,
+  refuseSlowHeartbeats,
   resolveConsumer,
+  resolveConsumerSection,
   type ConsumerValues,
 } from './consumer-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
@@ -60,12 +62,21 @@ export function readConsumerOrThrow(input: ConsumerInput): ConsumerConfig {
   return config
 }
 
-/** Tells what is wrong in `consumer:` of the file, for commands that read the file for something else. */
-export function judgeConsumerSection(
+/**
+ * Reads `consumer:` of the file for commands that read the file for something else, and tells what is wrong in it by
+ * itself.
+ * @returns null where the file has none.
+ */
+export function readConsumerSection(
   document: Readonly<Record<string, unknown>>,
   problems: ConfigProblem[],
-): void {
-  readSettings(consumerSection(document, problems), (key) => `consumer.${key}`, problems)
+): ConsumerSection | null {
+  if (document['consumer'] === undefined) return null
+  const at = (key: string): string => `consumer.${key}`
+  const values = readSettings(consumerSection(document, problems), at, problems)
+  const section = resolveConsumerSection(values)
+  refuseSlowHeartbeats(values, section, at, problems)
+  return section
 }
 
 /** `consumer:` of the file as it is written; nothing where it is missing or no map. */

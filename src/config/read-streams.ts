@@ -1,9 +1,9 @@
 import { isAbsolute, dirname, join } from 'node:path'
 import type { ConfigProblem } from './config-error.ts'
-import type { StreamConfig } from './config.ts'
+import type { Config, StreamConfig } from './config.ts'
 import { refuseDedupeContradictions, resolveDedupe } from './dedupe-settings.ts'
 import { refuseLessThanExactlyOnce } from './exactly-once.ts'
-import { judgeConsumerSection } from './read-consumer.ts'
+import { readConsumerSection } from './read-consumer.ts'
 import { nearestName } from './near-miss.ts'
 import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
@@ -35,14 +35,20 @@ const defaultFile = {
   },
 }
 
-/** Reads the streams of the file, in its order. What could not be read is in `problems`, and is not returned. */
-export function readStreams(source: StreamsSource): StreamConfig[] {
+/** Reads the file. What could not be read is in `problems`, and is not returned. */
+export function readConfigFile(source: StreamsSource): Pick<Config, 'streams' | 'consumer'> {
   const { problems } = source
   const document = source.file === null ? defaultFile : readDocument(source.file, source)
-  if (document === null) return []
+  if (document === null) return { streams: [], consumer: null }
   refuseUnknownKeys(document, ['streams', 'consumer'], (key) => key, problems)
-  judgeConsumerSection(document, problems)
-  const { streams } = document as { readonly streams?: unknown }
+  const consumer = readConsumerSection(document, problems)
+  return { streams: readStreams(document, source), consumer }
+}
+
+/** Reads the streams, in the order of the file. */
+function readStreams(document: Readonly<Record<string, unknown>>, source: StreamsSource): StreamConfig[] {
+  const { problems } = source
+  const { streams } = document
   if (!isMap(streams) || Object.keys(streams).length === 0) {
     problems.push({
       path: 'streams',

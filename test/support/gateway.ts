@@ -60,6 +60,7 @@ export function testConfig(options: {
       ...options.kafka,
     },
     streams: options.streams,
+    consumer: null,
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 10_000,
     dataDir: null,
     workers: 1,

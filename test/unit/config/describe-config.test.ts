@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { describeConfig } from '../../../src/config/describe-config.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
-import { load, loadFile } from '../../support/config-fixture.ts'
+import { load, loadFile, problemsOf } from '../../support/config-fixture.ts'
 
 const pem = '-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----'
 const withSecrets = {
@@ -40,4 +40,30 @@ streams:
 `)
   const { streams } = parse(describeConfig(config)) as { streams: object }
   expect(loadFile(JSON.stringify({ streams })).streams).toEqual(config.streams)
+})
+
+test('consumer: is printed where the file has it, with what it leaves to the defaults, and can be given back', () => {
+  const streams = 'streams: { s: { delivery: at-most-once } }'
+  const without = parse(describeConfig(loadFile(streams))) as object
+  expect(without).not.toHaveProperty('consumer')
+
+  const config = loadFile(`${streams}\nconsumer: { max.poll.records: 7 }`)
+  const { consumer } = parse(describeConfig(config)) as { consumer: Record<string, unknown> }
+  expect(consumer).toMatchObject({ 'max.poll.records': 7, 'session.timeout.ms': 45_000 })
+  // They follow from --delivery, which the file does not know.
+  expect(consumer).not.toHaveProperty(['enable.auto.commit'])
+  expect(consumer).not.toHaveProperty(['auto.commit.interval.ms'])
+  expect(loadFile(`${streams}\nconsumer: ${JSON.stringify(consumer)}`).consumer).toEqual(config.consumer)
+
+  const byTheClock = loadFile(
+    `${streams}\nconsumer: { enable.auto.commit: true, auto.commit.interval.ms: 250 }`,
+  )
+  expect(parse(describeConfig(byTheClock))).toMatchObject({
+    consumer: { 'enable.auto.commit': true, 'auto.commit.interval.ms': 250 },
+  })
+})
+
+test('what consumer: contradicts by itself is told before anybody consumes', () => {
+  const yaml = 'streams: { s: { delivery: at-most-once } }\nconsumer: { session.timeout.ms: 3000 }'
+  expect(problemsOf(() => loadFile(yaml))).toMatchObject([{ path: 'consumer.session.timeout.ms' }])
 })
