@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
+import { benchAudit } from './audit-bench.ts'
 import { benchDelivery } from './delivery-bench.ts'
 import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
@@ -37,6 +38,9 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   }),
   delivery: async (kafka) => await benchDelivery(await kafka(), { rounds, seconds: secondsOf(5) }),
   durable: async (kafka) => ({ rows: await benchDurable(await kafka(), { rounds, seconds: secondsOf(4) }) }),
+  audit: async (kafka) => ({
+    rows: await benchAudit(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
+  }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),

@@ -1,4 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { AuditRow } from '../audit-bench.ts'
 import type { FrontDoorRow } from '../delivery-bench.ts'
 import type { ProducerRow } from '../delivery-at-producer.ts'
 import type { DurableRow } from '../durable-bench.ts'
@@ -26,6 +27,7 @@ export interface BenchResults {
   migration: { rows: MigrationRow[] }
   delivery: { frontDoor: FrontDoorRow[]; producer: ProducerRow[] }
   durable: { rows: DurableRow[] }
+  audit: { rows: AuditRow[] }
   outage: OutageResult
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }

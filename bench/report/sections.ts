@@ -12,6 +12,7 @@ export function sections(results: KeptResults): string[] {
     workers(results),
     delivery(results),
     durable(results),
+    audit(results),
     outage(results),
     growth(results),
     pauses(results),
@@ -117,6 +118,23 @@ function durable({ durable: result }: KeptResults): string {
       'p99 ms': (row) => row.p99Ms.toFixed(2),
       'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
       'in Kafka/s': (row) => thousands(row.settledPerSecond),
+      failed: (row) => String(row.failed),
+      'landed ÷ accepted': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function audit({ audit: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('What the header of `audit: true` costs', result.environment, [
+    'The same gateway twice, with and without `audit: true` on its at-most-once stream, in turn; 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome. Bytes are what the files of the topic grew by, without compression: batches, as they went over the wire.\n',
+    table(result.rows, {
+      stream: (row) => row.stream,
+      request: (row) => row.request,
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),
+      '÷ without': (row) => row.cpuRatio.toFixed(3),
+      'bytes a record': (row) => row.bytesPerRecord.toFixed(1),
+      'events/s': (row) => thousands(row.eventsPerSecond),
       failed: (row) => String(row.failed),
       'landed ÷ accepted': (row) => row.landed.toFixed(4),
     }),
