@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
+import { AuditMetrics } from '../../../src/metrics/audit-metrics.ts'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { collectWorkerMetrics } from '../../../src/workers/group-readiness.ts'
@@ -19,6 +21,14 @@ async function consumerNames(): Promise<string[]> {
   return [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
 }
 
+async function auditNames(): Promise<string[]> {
+  const { findings } = new TopicAudit('t', new Map([[0, 0]]))
+  const { body } = await new AuditMetrics(() => findings).text(undefined)
+  return [...parseExposition(body, 'prometheus').values()].flatMap(({ samples }) =>
+    samples.map(({ name }) => name),
+  )
+}
+
 const spool = {
   records: 0,
   bytes: 0,
@@ -30,7 +40,7 @@ const spool = {
   available: true,
 }
 
-/** Every name that a scrape of a gateway with one durable stream and workers has, or one of a consumer. */
+/** Every name that a scrape of a gateway with one durable stream and workers has, one of a consumer, or one of an audit. */
 async function exposedNames(): Promise<Set<string>> {
   const metrics = new Metrics('1.2.3')
   const logEndOffsets = [{ partition: 0, baseOffset: 0, logEndOffset: 0, written: 0 }]
@@ -40,7 +50,7 @@ async function exposedNames(): Promise<Set<string>> {
   const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
   const names = [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
   const ofWorkers = collectWorkerMetrics(new Map(), 0).map(({ name }) => name)
-  return new Set([...names, ...ofWorkers, ...(await consumerNames())])
+  return new Set([...names, ...ofWorkers, ...(await consumerNames()), ...(await auditNames())])
 }
 
 const ruleTests = readdirSync('deploy/prometheus').filter((name) => name.endsWith('.test.yml'))
