@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { realDisk, type Disk } from '../../../src/spool/disk.ts'
@@ -216,6 +216,38 @@ test('a file goes after those before it, so that a start counts right what is le
   after.inner.settleAll()
   await after.until(() => after.producer.stats.spool!.bytes === 0)
   expect(after.producer.stats.dropped.spool_damaged).toBe(0)
+})
+
+test('done files behind a record that is stuck count against the limit, and go with it', async () => {
+  const maxBytes = 64_000
+  const spool = new SpoolFixture({ maxBytes })
+  const { inner, producer, folder } = spool
+  const sizeOf = (ending: string): number =>
+    filesOf(folder, ending).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)
+  const settleOthers = (): void => {
+    for (const batch of inner.batches.filter(({ partition }) => partition === 0)) inner.settle(batch)
+  }
+  // A key of one letter is of partition 1, which stands still.
+  await spool.request([{ key: 'k', value: 'stuck' }])
+  let accepted = 1
+  while ((await spool.request(numbered(50, accepted))) === null) {
+    accepted += 50
+    await spool.until(() => inner.records.length === accepted)
+    settleOthers()
+  }
+  await spool.until(() => producer.stats.spool!.records === 1)
+  const files = filesOf(folder)
+  expect(files.length).toBeGreaterThan(4)
+  // Seven eighths at least: full is full, however little of it is not done.
+  expect(producer.stats.spool!.bytes).toBeGreaterThan((maxBytes * 7) / 8)
+  expect(producer.stats.spool!.bytes).toBeLessThanOrEqual(maxBytes)
+  expect(sizeOf('.log')).toBe(producer.stats.spool!.bytes)
+  expect(sizeOf('.ack')).toBeLessThan(sizeOf('.log'))
+
+  inner.settleAll()
+  await spool.until(() => filesOf(folder).length <= 1)
+  expect(await spool.request(numbered(50, accepted))).toBeNull()
+  expect(spool.imbalance).toBe(0)
 })
 
 test('who waits hears of its record, fed from memory or from disk', async () => {
