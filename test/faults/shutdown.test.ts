@@ -7,7 +7,7 @@ import { endBrokers } from './harness/end-brokers.ts'
 import { form, isFull, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { usualStreams } from './harness/live-through.ts'
-import { streamReports, type StreamReport } from './harness/report.ts'
+import { auditFigures, streamReports, type StreamReport } from './harness/report.ts'
 import { startSubject, type Ending, type Subject } from './harness/subject.ts'
 
 // SIGTERM in the middle of each fault is in the file of that fault.
@@ -36,9 +36,10 @@ async function judgeEnding(
   await subject.stopLoads()
   const reports = await streamReports(subject, ending, kafka.brokers[0]!)
   const streams = reports.map(({ report }) => report)
-  const { accepted, landed, lost, flagged } = streams[0]!
+  const { accepted, landed, lost, flagged, audit } = streams[0]!
   const { tookMs, exitCode } = ending
-  judge(name, { accepted, landed, lost, flagged, 'SIGTERM: exit after, ms': tookMs }, [
+  const counts = { accepted, landed, lost, flagged, ...auditFigures(audit) }
+  judge(name, { ...counts, 'SIGTERM: exit after, ms': tookMs }, [
     ...shutdownBars({ exitCode, tookMs, streams }),
     exactly('sums open at a scrape', subject.scraper.open.length, 0),
     ...bars(streams),

@@ -10,6 +10,7 @@ export interface ReadRecord {
   readonly key: string | null
   readonly value: Buffer
   readonly timestampMs: number
+  readonly headers: Readonly<Record<string, Buffer | readonly Buffer[]>>
 }
 
 registerCodecs()
@@ -69,7 +70,7 @@ export async function eachRecord(
       })
       const eachBatch = async ({ batch }: { batch: Batch }): Promise<void> => {
         const { partition } = batch
-        for (const { offset, key, value, timestamp } of batch.messages) {
+        for (const { offset, key, value, timestamp, headers } of batch.messages) {
           if (Number(offset) >= (ends.get(partition) ?? 0)) break
           if (Number(offset) < (next.get(partition) ?? 0)) continue
           next.set(partition, Number(offset) + 1)
@@ -79,6 +80,7 @@ export async function eachRecord(
             key: key?.toString() ?? null,
             value: value ?? Buffer.alloc(0),
             timestampMs: Number(timestamp),
+            headers: (headers ?? {}) as ReadRecord['headers'],
           })
         }
         if (Number(batch.lastOffset()) + 1 >= (open.get(partition) ?? Infinity)) open.delete(partition)

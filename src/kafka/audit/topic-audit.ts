@@ -59,7 +59,11 @@ export class TopicAudit {
   }
 
   /** Takes the next record of its partition. */
-  take({ partition, timestampMs, headers }: ConsumedRecord): void {
+  take({
+    partition,
+    timestampMs,
+    headers,
+  }: Pick<ConsumedRecord, 'partition' | 'timestampMs' | 'headers'>): void {
     const found = this.#partition(partition)
     found.records++
     const header = headers[auditHeaderKey]

@@ -54,6 +54,22 @@ function streamBars(report: StreamReport): Bar[] {
     atMost(`${stream}: booked and not answered`, account.accepted - report.accepted, report.unanswered),
     atMost(`${stream}: confirmed and not landed`, delivered - arrived, 0),
     atMost(`${stream}: landed though dropped`, arrived - (account.accepted - dropped), 0),
+    ...auditBars(report, arrived + report.ghosts),
+  ]
+}
+
+/** That the numbers in the topic say the same as the account, or no more than its suspects less, and as the other reader. */
+function auditBars({ stream, audit }: StreamReport, arrived: number): Bar[] {
+  const { liveDifference } = audit
+  return [
+    exactly(`${stream}: audit: records without a number`, audit.unmarked, 0),
+    exactly(`${stream}: audit: duplicated`, audit.duplicated, 0),
+    exactly(`${stream}: audit: reordered`, audit.reordered, 0),
+    exactly(`${stream}: audit: found − landed`, audit.found - arrived, 0),
+    exactly(`${stream}: audit: differs from the last line by`, audit.difference, 0),
+    ...(liveDifference === null
+      ? []
+      : [exactly(`${stream}: audit: differs from /live.json by`, liveDifference, 0)]),
   ]
 }
 

@@ -1,3 +1,4 @@
+import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { eachRecord } from '../../support/independent-reader.ts'
 import type { DeviceLoad } from './device-load.ts'
 
@@ -17,6 +18,8 @@ export interface Landed {
   readonly ghosts: number
   /** When records were appended, by partition: ascending, in milliseconds since the epoch. The topic says LogAppendTime. Empty partitions are left out. */
   readonly appendTimes: ReadonlyMap<number, readonly number[]>
+  /** The same records by their numbers in `chute-audit`, which know nothing of the load. */
+  readonly audit: TopicAudit
 }
 
 /** Reads the topic from its beginning and holds it against what the load was told. */
@@ -24,9 +27,13 @@ export async function readLanded(broker: string, topic: string, load: DeviceLoad
   const seen = new Uint8Array(load.sent)
   const lastOfKey = new Map<string, number>()
   const appendTimes = new Map<number, number[]>()
+  // The topic is the run's own: nothing of it is gone.
+  const audit = new TopicAudit(topic, new Map())
   let duplicates = 0
   let reordered = 0
-  await eachRecord(broker, topic, ({ partition, value, timestampMs }) => {
+  await eachRecord(broker, topic, (record) => {
+    const { partition, value, timestampMs } = record
+    audit.take(record)
     const { value: number, source } = JSON.parse(value.toString()) as { value: number; source: string }
     if (seen[number]!++ > 0) duplicates++
     else if (number < (lastOfKey.get(source) ?? -1)) reordered++
@@ -41,7 +48,7 @@ export async function readLanded(broker: string, topic: string, load: DeviceLoad
     if (answer === 'accepted') found[count > 0 ? 'landed' : 'lost']++
     else if (count > 0) found[answer === 'none' ? 'unansweredLanded' : 'ghosts']++
   })
-  return { ...found, duplicates, reordered, appendTimes }
+  return { ...found, duplicates, reordered, appendTimes, audit }
 }
 
 /** When each partition had its first append at or after a moment; the last of these, or null if one had none. */

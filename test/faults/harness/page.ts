@@ -44,7 +44,16 @@ interface Column {
 
 const columns: readonly Column[] = [
   { head: 'fault', cell: ({ name }) => name },
-  ...['accepted', 'lost', 'flagged', 'duplicates', 'reordered', 'ghosts'].map((name) => plain(name)),
+  ...[
+    'accepted',
+    'lost',
+    'flagged',
+    'duplicates',
+    'reordered',
+    'ghosts',
+    'audit: missing',
+    'audit: differs by',
+  ].map((name) => plain(name)),
   { head: 'sums open, of scrapes', cell: ({ figures: f }) => joined(f, ['sums open', 'scrapes'], ' of ') },
   {
     head: 'reply p50 → during, ms',

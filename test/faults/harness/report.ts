@@ -1,9 +1,11 @@
+import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
+import { auditedOf, type Audited } from './audited.ts'
 import type { Fault } from './live-through.ts'
 import { quantile } from './bar.ts'
 import type { Reply } from './device-load.ts'
 import { allAppendedSince, longestGaps, type Landed } from './landed.ts'
 import type { Figures } from './results.ts'
-import { flaggedOf, type Scraper } from './scraper.ts'
+import { flaggedOf, type Scrape, type Scraper } from './scraper.ts'
 import type { Ending, LoggedAccount, Subject, Watched } from './subject.ts'
 
 /** What became of the events of one stream: what the client was told, what arrived, and what the gateway said of it. */
@@ -29,6 +31,9 @@ export interface StreamReport {
   readonly account: LoggedAccount
   /** Of that account: `suspectedLost` and everything dropped. */
   readonly flagged: number
+  readonly audit: Audited
+  /** Written by its account and not in the logs: `chute_loss_ratio{source="broker"}` as a count; null where `/live.json` was not asked at the end. */
+  readonly brokerMissing: number | null
 }
 
 /** How fast replies came within a window. */
@@ -92,7 +97,7 @@ export async function reportOf(run: {
   const { fault, stays, stayedEnding, leaves, ending, times } = run
   const broker = fault.kafka.brokers.join(',')
   const [stayed, left] = await Promise.all([
-    streamReports(stays, stayedEnding, broker),
+    streamReports(stays, stayedEnding, broker, stays.scraper.scrapes.at(-1)),
     streamReports(leaves, ending, broker),
   ])
   const { load } = stays.streams[0]!
@@ -143,6 +148,8 @@ export function figuresOf(report: FaultReport): Figures {
     duplicates: stream.duplicates,
     reordered: stream.reordered,
     ghosts: stream.ghosts,
+    ...auditFigures(stream.audit),
+    'log end offsets: missing': stream.brokerMissing,
     scrapes: report.scrapes,
     'sums open': report.openSums.length,
     'reply p50 before, ms': report.before.p50Ms,
@@ -158,18 +165,28 @@ export function figuresOf(report: FaultReport): Figures {
   }
 }
 
-/** Reads back what a gateway that has ended was sent, and holds it against its last word. */
+/** Of what the numbers say, what is worth keeping. */
+export function auditFigures({ missing, difference }: Audited): Figures {
+  return { 'audit: missing': missing, 'audit: differs by': difference }
+}
+
+/**
+ * Reads back what a gateway that has ended was sent, and holds it against its last word.
+ * @param settled a look at it when everything had its outcome and nobody sent any more.
+ */
 export async function streamReports(
   subject: Subject,
   ending: Ending,
   broker: string,
+  settled: Scrape | null = null,
 ): Promise<{ report: StreamReport; landed: Landed }[]> {
   return await Promise.all(
     subject.streams.map(async (watched) => {
       const landed = await watched.landed(broker)
       const account = ending.account[watched.name]!
       const { replies } = watched.load
-      const { appendTimes: _, ...counts } = landed
+      const { appendTimes: _, audit, ...counts } = landed
+      const live = settled?.streams.find(({ stream }) => stream === watched.name) ?? null
       const report = {
         stream: watched.name,
         delivery: watched.delivery,
@@ -181,10 +198,16 @@ export async function streamReports(
         ...counts,
         account,
         flagged: flaggedOf(account),
+        audit: auditedOf(audit, account, live),
+        brokerMissing: live === null ? null : missingInLogs(live),
       }
       return { report, landed }
     }),
   )
+}
+
+function missingInLogs({ lossRatio, logEndOffsets }: ProducerStats): number {
+  return Math.round((lossRatio.broker ?? 0) * logEndOffsets.reduce((sum, { written }) => sum + written, 0))
 }
 
 function isForNow({ status, retryAfter }: Reply): boolean {

@@ -128,7 +128,7 @@ async function serve(
   const file = join(folder, 'chute.json')
   const settings = streams.map((stream) => {
     const { name, delivery, producer = {} } = stream
-    return [name, { topic: topicOf(stream), delivery, producer }]
+    return [name, { topic: topicOf(stream), delivery, audit: true, producer }]
   })
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(settings) as object }))
   const gateway = await serveGateway(

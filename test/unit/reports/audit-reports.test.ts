@@ -10,7 +10,7 @@ function reportOf(changes: Partial<AuditReport> = {}): AuditReport {
   for (const sequence of [0, 1, 4]) {
     const headers = { [auditHeaderKey]: writeAuditMark({ instance: '0123456789ab', sequence }) }
     const timestampMs = 1_700_000_000_000 + sequence * 1_000
-    audit.take({ topic: 'a<b', partition: 0, offset: '0', timestampMs, key: null, value: null, headers })
+    audit.take({ partition: 0, timestampMs, headers })
   }
   const { findings } = audit
   const none = { comparisons: [], unknownWriters: [] }

@@ -16,12 +16,8 @@ function read(
 ): void {
   sequences.forEach((sequence, nth) =>
     audit.take({
-      topic: 't',
       partition,
-      offset: String(nth),
       timestampMs: start + nth * everyMs,
-      key: null,
-      value: null,
       headers: sequence === null ? {} : { [auditHeaderKey]: writeAuditMark({ instance, sequence }) },
     }),
   )
@@ -121,7 +117,7 @@ describe('findings', () => {
   test('a header of another form is no mark', () => {
     const audit = auditOf()
     const headers = { [auditHeaderKey]: Buffer.from('nonsense') }
-    audit.take({ topic: 't', partition: 0, offset: '0', timestampMs: start, key: null, value: null, headers })
+    audit.take({ partition: 0, timestampMs: start, headers })
     expect(audit.findings).toMatchObject({ writers: [], partitions: [{ records: 1, unmarked: 1 }] })
     expect(totalsOf(audit.findings).lossRatio).toBeNull()
   })
