@@ -4,6 +4,10 @@ import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { fetchAccount } from '../../src/commands/gateway-account.ts'
+import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
+import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
+import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import {
   DurableSetup,
@@ -27,16 +31,19 @@ const copies = isFull ? 200 : 10
 const between = (from: number, to: number) => from + Math.random() * (to - from)
 
 test(
-  `${rounds} times kill -9 of the gateway under load, with Kafka there or not: no 202 is lost, each key keeps its order`,
+  `${rounds} times kill -9 of the gateway under load, with Kafka there or not: no 202 is lost, each key keeps its order, the audit agrees`,
   { timeout: 60_000 + rounds * 20_000 },
   async () => {
     const [broker] = kafka.brokers
     const node = kafka.nodes[0]!
-    const setup = new DurableSetup({ broker: broker!, name: `kill-${randomUUID()}` })
+    const stream = { audit: true }
+    const setup = new DurableSetup({ broker: broker!, name: `kill-${randomUUID()}`, stream })
     const load = new KeyedLoad({ stream: 'critical', keys: 16 })
     const couldRepeat = new Set<string>()
+    let pending: string[] = []
     for (let round = 0; round < rounds; round++) {
-      const isAway = Math.random() < 0.5
+      // The last one leaves a backlog.
+      const isAway = Math.random() < 0.5 || round === rounds - 1
       const gateway = await setup.start()
       // Until Kafka has answered once, a start with a topic that is not there yet is nothing to test.
       if (round === 0) await gateway.ready()
@@ -49,18 +56,40 @@ test(
       await gateway.ended()
       await load.stop()
       if (isAway) process.kill(node.pid!, 'SIGCONT')
-      for (const id of pendingIn(setup.dataDir)) couldRepeat.add(id)
+      pending = pendingIn(setup.dataDir)
+      for (const id of pending) couldRepeat.add(id)
     }
     const gateway = await setup.start()
     await untilDrained(gateway)
+    const account = (await fetchAccount(gateway.url)).find((each) => each.stream === 'critical')!
     gateway.signal('SIGTERM')
     expect(await gateway.ended()).toBe(0)
 
-    const landing = landingOf(load, await readTopic(broker!, setup.critical))
+    const records = await readTopic(broker!, setup.critical)
+    const landing = landingOf(load, records)
     expect(load.as('accepted').length).toBeGreaterThan(rounds * 50)
     expect(landing).toMatchObject({ lost: [], ghosts: [], reordered: [] })
     // What was in flight when the process was killed may come twice, and nothing else.
     expect(landing.duplicates.filter((id) => !couldRepeat.has(id))).toEqual([])
+
+    // Each start is a writer of its own, and what it found on disk has its numbers: a copy has two, and shows as neither.
+    const audit = new TopicAudit(setup.critical, new Map())
+    for (const record of records) audit.take(record)
+    const { lost, duplicated, reordered, unmarked } = totalsOf(audit.findings)
+    expect({ lost, duplicated, reordered, unmarked }).toEqual({
+      lost: 0,
+      duplicated: 0,
+      reordered: 0,
+      unmarked: 0,
+    })
+    const writers = new Set(audit.findings.writers.map(({ instance }) => instance))
+    expect(writers.size).toBeGreaterThan(1)
+    expect(pending.length).toBeGreaterThan(0)
+    expect(compareAccount(account, audit)).toMatchObject({
+      verdict: 'agrees',
+      stamped: pending.length,
+      missing: 0,
+    })
     process.stderr.write(
       `kill -9 of the gateway: ${JSON.stringify({
         rounds,
@@ -70,6 +99,7 @@ test(
         lost: landing.lost.length,
         duplicates: landing.duplicates.length,
         reordered: landing.reordered.length,
+        audit: { writers: writers.size, lost, duplicated, reordered },
       })}\n`,
     )
   },

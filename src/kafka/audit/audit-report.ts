@@ -42,7 +42,8 @@ export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
 
 /** What a comparison says, in words. */
 export function describeComparison(comparison: Comparison): string {
-  const { verdict, difference, missing, dropped, doubtful, suspectedLost, suspectsLanded } = comparison
+  const { verdict, difference, missing, dropped, doubtful, suspectedLost, suspectsLanded, recovered } =
+    comparison
   const told = `the account says ${dropped} were dropped and ${doubtful} are in doubt`
   switch (verdict) {
     case 'agrees': {
@@ -50,7 +51,11 @@ export function describeComparison(comparison: Comparison): string {
         suspectsLanded === null || suspectedLost === 0
           ? ''
           : `; ${suspectsLanded} of ${suspectedLost} suspects are there after all`
-      return `agrees: ${missing} are missing, ${told}${landed}`
+      const twice =
+        recovered === 0
+          ? ''
+          : `; of ${recovered} that its start found on disk, those that had been in flight can be there twice, under two numbers`
+      return `agrees: ${missing} are missing, ${told}${landed}${twice}`
     }
     case 'more_missing_than_told':
       return `differs by ${difference}: ${missing} are missing, ${told}. Compaction, retention and deleted records look like this too`

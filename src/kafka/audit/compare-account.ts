@@ -4,15 +4,26 @@ import type { TopicAudit } from './topic-audit.ts'
 /** What of a stream's account an audit can be held against. */
 export type StreamAccount = Pick<
   ProducerStats,
-  'stream' | 'topic' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'buffered' | 'inFlight' | 'audit'
+  | 'stream'
+  | 'topic'
+  | 'recovered'
+  | 'confirmed'
+  | 'acked'
+  | 'sent'
+  | 'suspectedLost'
+  | 'buffered'
+  | 'inFlight'
+  | 'audit'
 >
 
 /** The account of one stream against what its topic has. */
 export interface Comparison {
   readonly stream: string
-  /** Records that have a number: accepted, less those that were dropped as the buffer was full. */
+  /** Records that have a number: accepted, less those that were dropped as the buffer was full, and what a spool still has. */
   readonly stamped: number
-  /** Of these, what is not in the topic. */
+  /** Found on disk at start. What of it was in flight when the run before ended can be in the topic twice, under two numbers. */
+  readonly recovered: number
+  /** Of the numbered, what is not in the topic. */
   readonly missing: number
   /** Dropped before they were written, by the account: these have to be missing. */
   readonly dropped: number
@@ -33,7 +44,7 @@ export interface Comparison {
  * @returns null for a stream that does not write marks to this topic.
  */
 export function compareAccount(account: StreamAccount, audit: TopicAudit): Comparison | null {
-  const { stream, suspectedLost, sent, buffered, inFlight } = account
+  const { stream, recovered, suspectedLost, sent, buffered, inFlight } = account
   if (account.topic !== audit.topic || account.audit.length === 0) return null
   const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
   const missing = account.audit.reduce(
@@ -52,6 +63,7 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
   return {
     stream,
     stamped,
+    recovered,
     missing,
     dropped,
     doubtful,

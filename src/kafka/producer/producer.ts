@@ -185,7 +185,7 @@ export interface ProducerStats {
   readonly logEndOffsets: readonly PartitionProgress[]
   /**
    * Records of each partition that have a number in their header; empty without `audit: true`. Together they are what was
-   * accepted, less what was dropped as `buffer_full`.
+   * accepted, less what was dropped as `buffer_full`; of a durable stream, what was taken from the disk to the producer.
    */
   readonly audit: readonly AuditCount[]
   /** Null: the stream answers from memory. */

@@ -22,6 +22,7 @@ const differing: AuditReport['comparisons'] = [
     gateway: 'http://gateway',
     stream: 's',
     stamped: 5,
+    recovered: 0,
     missing: 2,
     dropped: 0,
     doubtful: 1,

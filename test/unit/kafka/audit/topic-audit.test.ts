@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { totalsOf } from '../../../../src/kafka/audit/audit-report.ts'
+import { describeComparison, totalsOf } from '../../../../src/kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../../../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../../../src/kafka/audit/topic-audit.ts'
 import { auditHeaderKey, writeAuditMark } from '../../../../src/kafka/audit-header.ts'
@@ -129,6 +129,7 @@ describe('against an account', () => {
     return {
       stream: 's',
       topic: 't',
+      recovered: 0,
       confirmed: 0,
       acked: 0,
       sent: 0,
@@ -180,6 +181,12 @@ describe('against an account', () => {
     ['dropped, and there', all, { confirmed: 8 }, { verdict: 'less_missing_than_told', difference: 2 }],
   ] as const)('%s', (_, sequences, account, expected) => {
     expect(compareAccount(accountOf(account), auditOf(sequences))).toMatchObject({ stamped: 10, ...expected })
+  })
+
+  test('what a start found on disk is told, since of that no number says what is there twice', () => {
+    const comparison = compareAccount(accountOf({ acked: 10, recovered: 4 }), auditOf(all))!
+    expect(comparison).toMatchObject({ verdict: 'agrees', recovered: 4, missing: 0 })
+    expect(describeComparison(comparison)).toContain('; of 4 that its start found on disk')
   })
 
   test('records that came behind the account do not count', () => {
