@@ -53,6 +53,7 @@ const columns: readonly Column[] = [
     'ghosts',
     'audit: missing',
     'audit: differs by',
+    'log end offsets: missing',
   ].map((name) => plain(name)),
   { head: 'sums open, of scrapes', cell: ({ figures: f }) => joined(f, ['sums open', 'scrapes'], ' of ') },
   {
