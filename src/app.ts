@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from './config/config.ts'
-import { openDeduplicators } from './dedupe/deduplicators.ts'
+import { Deduplicators } from './dedupe/deduplicators.ts'
 import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producer/producers.ts'
 import { Metrics } from './metrics/metrics.ts'
@@ -41,8 +41,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     },
   })
   metrics.observe(() => producers.stats)
-  const dedupe = openDeduplicators(producers.byStream.values())
-  metrics.observeDedupe(() => Array.from(dedupe, ([stream, each]) => ({ stream, ...each.stats })))
+  const dedupe = new Deduplicators(producers.byStream.values(), config.dedupeStore, logger)
+  metrics.observeDedupe(() => dedupe.stats)
   let draining = false
   const readiness = () => readinessOf({ producers, draining })
   const scrape =
@@ -52,7 +52,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
-    dedupe,
+    dedupe: dedupe.byStream,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
@@ -89,6 +89,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     },
     async start(findKafkaMs = 0) {
       producers.start()
+      dedupe.start()
       const deadlineMs = performance.now() + findKafkaMs
       while (!readiness().ready && performance.now() < deadlineMs) await pause(20)
       await server.listen({ host: config.http.host, port: config.http.port })
@@ -100,6 +101,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       // Who still sends a body gets half of the time; what is in the buffers then gets the rest.
       await withinMs(config.shutdownTimeoutMs / 2, server.close())
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
+      await dedupe.close(deadlineMs)
       // Scraped to the last moment, so that the account can be seen to close.
       await withinMs(1_000, Promise.all(servers.map(async (each) => await each.close())))
       folder?.close()
@@ -107,6 +109,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     },
     abort() {
       producers.abort()
+      dedupe.abort()
     },
   }
 }

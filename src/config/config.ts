@@ -65,6 +65,18 @@ export interface DedupeConfig {
   readonly maxEntries: number
 }
 
+/** Where what was accepted is kept for several gateways: Redis, or what speaks its protocol. */
+export interface DedupeStoreConfig {
+  /** `redis:` or `rediss:`, with the credentials. */
+  readonly url: string
+  /** What all keys begin with. */
+  readonly prefix: string
+  /** For how long the key of a request that has no answer yet outlives its gateway. */
+  readonly leaseMs: number
+  /** Longest wait for an answer, and for a connection. */
+  readonly timeoutMs: number
+}
+
 /** One stream: what a client writes to. */
 export interface StreamConfig {
   readonly name: string
@@ -204,5 +216,7 @@ export interface Config {
   /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null
   readonly workers: number
+  /** `CHUTE_DEDUPE_REDIS_URL`; null: each process knows what it accepted itself. */
+  readonly dedupeStore: DedupeStoreConfig | null
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
 }

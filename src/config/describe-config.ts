@@ -3,6 +3,7 @@ import type {
   Config,
   ConsumerConfig,
   ConsumerSection,
+  DedupeStoreConfig,
   HttpConfig,
   KafkaConfig,
   ProducerConfig,
@@ -24,6 +25,7 @@ export function describeConfig(config: Config): string {
         ...describeHttp(config.http),
         ...describeKafka(config.kafka),
         CHUTE_DATA_DIR: config.dataDir,
+        ...describeDedupeStore(config.dedupeStore),
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
         WORKERS: config.workers,
         LOG_LEVEL: config.logLevel,
@@ -106,6 +108,18 @@ function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
     KAFKA_CREATE_TOPICS: kafka.topics.create,
     KAFKA_TOPIC_PARTITIONS: kafka.topics.partitions,
     KAFKA_TOPIC_REPLICATION: kafka.topics.replicationFactor,
+  }
+}
+
+function describeDedupeStore(store: DedupeStoreConfig | null): object {
+  if (store === null) return { CHUTE_DEDUPE_REDIS_URL: null }
+  const url = new URL(store.url)
+  if (url.password !== '') url.password = mask
+  return {
+    CHUTE_DEDUPE_REDIS_URL: url.href,
+    CHUTE_DEDUPE_REDIS_PREFIX: store.prefix,
+    CHUTE_DEDUPE_REDIS_LEASE_MS: store.leaseMs,
+    CHUTE_DEDUPE_REDIS_TIMEOUT_MS: store.timeoutMs,
   }
 }
 

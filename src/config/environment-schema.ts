@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import { parseDurationMs } from './duration.ts'
-import { brokerList, originList } from './network-settings.ts'
+import { brokerList, originList, redisUrl } from './network-settings.ts'
 import type { FieldValues } from './read-fields.ts'
 import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse, wholeNumber } from './setting.ts'
 
@@ -40,6 +40,10 @@ export const environmentShape = {
 
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
   CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
+  CHUTE_DEDUPE_REDIS_URL: redisUrl().nullable().default(null),
+  CHUTE_DEDUPE_REDIS_PREFIX: nonEmptyText().default('chute:'),
+  CHUTE_DEDUPE_REDIS_LEASE_MS: wholeNumber('milliseconds', 1_000).default(30_000),
+  CHUTE_DEDUPE_REDIS_TIMEOUT_MS: wholeNumber('milliseconds', 10).default(1_000),
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
   WORKERS: wholeNumber(null, 1, 256).default(1),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -58,6 +62,7 @@ export const fileVariables = [
   'KAFKA_SSL_KEY',
   'KAFKA_SASL_USERNAME',
   'KAFKA_SASL_PASSWORD',
+  'CHUTE_DEDUPE_REDIS_URL',
 ] as const
 
 function duration() {

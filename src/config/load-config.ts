@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { ConfigError, type ConfigProblem } from './config-error.ts'
-import type { Config, KafkaConfig } from './config.ts'
+import type { Config, DedupeStoreConfig, KafkaConfig } from './config.ts'
+import { refuseUnusedDedupeStore } from './dedupe-settings.ts'
 import type { Environment } from './environment-schema.ts'
 import { readEnvironment } from './read-environment.ts'
 import type { ReadFile } from './read-file.ts'
@@ -18,9 +19,11 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
     file: values.CHUTE_CONFIG ?? null,
     hasDataDir: (values.CHUTE_DATA_DIR ?? null) !== null,
     workers: values.WORKERS ?? 1,
+    hasSharedDedupe: (values.CHUTE_DEDUPE_REDIS_URL ?? null) !== null,
     readFile,
     problems,
   })
+  if (values.CHUTE_DEDUPE_REDIS_URL != null) refuseUnusedDedupeStore(streams, problems)
   if (problems.length > 0) throw new ConfigError(problems)
   // Without a problem every variable has a value.
   const environment = values as Environment
@@ -49,6 +52,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     dataDir: environment.CHUTE_DATA_DIR,
     workers: environment.WORKERS,
+    dedupeStore: dedupeStoreConfig(environment),
     logLevel: environment.LOG_LEVEL,
   }
 }
@@ -77,6 +81,17 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
       replicationFactor: environment.KAFKA_TOPIC_REPLICATION,
     },
     metadataMaxAgeMs: environment.KAFKA_METADATA_MAX_AGE_MS,
+  }
+}
+
+function dedupeStoreConfig(environment: Environment): DedupeStoreConfig | null {
+  const { CHUTE_DEDUPE_REDIS_URL: url } = environment
+  if (url === null) return null
+  return {
+    url,
+    prefix: environment.CHUTE_DEDUPE_REDIS_PREFIX,
+    leaseMs: environment.CHUTE_DEDUPE_REDIS_LEASE_MS,
+    timeoutMs: environment.CHUTE_DEDUPE_REDIS_TIMEOUT_MS,
   }
 }
 

@@ -25,6 +25,24 @@ function isHostAndPort(address: string): boolean {
   return port >= 1 && port <= 65_535
 }
 
+/** `redis://` or `rediss://`. Never quoted: it may have a password in it. */
+export function redisUrl() {
+  return setting<string>((value) => {
+    if (typeof value === 'string' && isRedisUrl(value)) return value
+    return new Refusal(
+      'is not the URL of a Redis',
+      'Give redis://host:6379 or rediss://user:password@host:6380/0 (TLS), with what a URL reserves in a password escaped (%40 for @), and nothing else.',
+    )
+  })
+}
+
+function isRedisUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, hostname, pathname, search, hash } = new URL(text)
+  if (!/^rediss?:$/.test(protocol) || hostname === '' || search !== '' || hash !== '') return false
+  return /^(\/\d{0,5})?$/.test(pathname)
+}
+
 /** Origins as a browser sends them (RFC 6454, section 7): scheme and host, no path, no default port; or `*` alone. */
 export function originList() {
   return setting<readonly string[]>((value) => {

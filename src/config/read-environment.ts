@@ -91,6 +91,15 @@ function refuseContradictions(
       remedy: 'Set RATE_LIMIT_MAX, the requests that an address may make in that time, or leave both out.',
     })
   }
+  for (const name of Object.keys(environmentShape)) {
+    if (!/^CHUTE_DEDUPE_REDIS_(?!URL$)/.test(name) || !isSet(name) || isSet('CHUTE_DEDUPE_REDIS_URL'))
+      continue
+    problems.push({
+      path: name,
+      problem: 'is set without CHUTE_DEDUPE_REDIS_URL, so it would not be used',
+      remedy: 'Set CHUTE_DEDUPE_REDIS_URL, or leave it out.',
+    })
+  }
   if (values.KAFKA_SSL === false) {
     for (const name of Object.keys(environmentShape)) {
       if (!name.startsWith('KAFKA_SSL_') || !isSet(name)) continue

@@ -23,6 +23,8 @@ export interface StreamsSource {
   readonly file: string | null
   /** Each has its part of every `buffer.memory`. */
   readonly workers: number
+  /** What one process accepted is known to all. */
+  readonly hasSharedDedupe: boolean
   readonly readFile: ReadFile
   readonly problems: ConfigProblem[]
 }
@@ -100,10 +102,10 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const delivery = values.delivery === 'exactly-once' ? 'at-least-once' : values.delivery
   const preset = values.preset ?? defaultPreset(delivery)
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
-  const { hasDataDir, workers } = source
+  const { hasDataDir, workers, hasSharedDedupe } = source
   const spool = resolveSpool(values, { delivery, hasDataDir })
-  const dedupe = resolveDedupe(values, { delivery, workers })
-  const promise = { path, delivery, preset, producer, spool, hasDataDir, dedupe, workers }
+  const dedupe = resolveDedupe(values, { delivery, workers, hasSharedDedupe })
+  const promise = { path, delivery, preset, producer, spool, hasDataDir, dedupe, workers, hasSharedDedupe }
   const judged = { ...promise, written: values, writtenProducer }
   refuseContradictions(judged, problems)
   refuseSpoolContradictions(judged, problems)

@@ -17,6 +17,8 @@ export interface StreamUnderTest {
   readonly writtenProducer: ProducerValues
   /** Processes that share the stream's `buffer.memory`. */
   readonly workers: number
+  /** What one process accepted is known to all. */
+  readonly hasSharedDedupe: boolean
 }
 
 /** Finds what a stream's settings promise and cannot keep together. */

@@ -30,10 +30,10 @@ export class Deduplicator {
     })
   }
 
-  /** Keys that are known, and keys that were forgotten before their time. */
-  get stats(): { readonly entries: number; readonly forgotten: number } {
+  /** Keys that are known (null where only the store knows), and keys that were forgotten before their time. */
+  get stats(): { readonly entries: number | null; readonly forgotten: number } {
     const { size, forgotten } = this.#options.store
-    return { entries: size ?? Number.NaN, forgotten }
+    return { entries: size, forgotten }
   }
 
   /**

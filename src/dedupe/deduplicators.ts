@@ -1,18 +1,88 @@
-import type { Producer } from '../kafka/producer/producer.ts'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { DedupeStoreConfig } from '../config/config.ts'
+import type { Logger, Producer } from '../kafka/producer/producer.ts'
+import type { DedupeStore } from './dedupe-store.ts'
 import { Deduplicator } from './deduplicator.ts'
 import { MemoryDedupeStore } from './memory-dedupe-store.ts'
+import { RedisDedupeStore, type DedupeOperation } from './redis-dedupe-store.ts'
+import { RedisLink } from './redis-link.ts'
 
 /**
- * One for each stream that tells duplicates, by the stream's name. Where the stream is durable, keys are on disk with the
- * records that they stand for, and those of an earlier process are known again. To be called before anything is accepted.
+ * One for each stream that tells duplicates. Where the stream is durable, keys are on disk with the records that they
+ * stand for, and those of an earlier process are known again, also to the store that several gateways share. To be made before anything is
+ * accepted.
  */
-export function openDeduplicators(producers: Iterable<Producer>): Map<string, Deduplicator> {
-  const byStream = new Map<string, Deduplicator>()
-  for (const { stream, durability } of producers) {
-    if (stream.dedupe === null) continue
-    const { windowMs, maxEntries } = stream.dedupe
-    const store = new MemoryDedupeStore(maxEntries)
-    byStream.set(stream.name, new Deduplicator({ store, windowMs, journal: durability }))
+export class Deduplicators {
+  /** By the stream's name. */
+  readonly byStream = new Map<string, Deduplicator>()
+  readonly #link: RedisLink | null
+  readonly #shared = new Map<string, RedisDedupeStore>()
+  readonly #logger: Logger
+
+  /** @param store the one that several gateways share; null: the memory of this process. */
+  constructor(producers: Iterable<Producer>, store: DedupeStoreConfig | null, logger: Logger) {
+    this.#logger = logger
+    this.#link = store === null ? null : new RedisLink({ store, logger })
+    for (const { stream, durability } of producers) {
+      if (stream.dedupe === null) continue
+      const { windowMs, maxEntries } = stream.dedupe
+      const keys = this.#openStore(stream.name, maxEntries, store)
+      this.byStream.set(stream.name, new Deduplicator({ store: keys, windowMs, journal: durability }))
+    }
   }
-  return byStream
+
+  /** What each stream knows, at this moment. */
+  get stats(): DeduplicatorsStats {
+    return {
+      isStoreUp: this.#link?.isUp ?? null,
+      streams: Array.from(this.byStream, ([stream, { stats }]) => {
+        const shared = this.#shared.get(stream)
+        return { stream, ...stats, waiting: shared?.waiting ?? null, failures: shared?.failures ?? null }
+      }),
+    }
+  }
+
+  /** Connects to the shared store, if there is one, in the background. */
+  start(): void {
+    this.#link?.start()
+  }
+
+  /** To be called when nothing is accepted any more. What the shared store was not told by `deadlineMs` is lost. */
+  async close(deadlineMs: number): Promise<void> {
+    const waiting = (): number => [...this.#shared.values()].reduce((sum, each) => sum + each.waiting, 0)
+    while (this.#link?.isUp === true && waiting() > 0 && performance.now() < deadlineMs) await pause(2)
+    if (waiting() > 0) this.#logger.warn({ keys: waiting() }, 'Redis was not told of all that was accepted')
+    this.abort()
+  }
+
+  /** Ends at once. */
+  abort(): void {
+    for (const each of this.#shared.values()) each.close()
+    this.#link?.close()
+  }
+
+  #openStore(stream: string, maxEntries: number, store: DedupeStoreConfig | null): DedupeStore {
+    if (store === null || this.#link === null) return new MemoryDedupeStore(maxEntries)
+    const { prefix, leaseMs } = store
+    const link = this.#link
+    const shared = new RedisDedupeStore({ link, stream, prefix, leaseMs, maxWaiting: maxEntries })
+    this.#shared.set(stream, shared)
+    return shared
+  }
+}
+
+/** See {@link Deduplicators.stats}. */
+export interface DeduplicatorsStats {
+  /** Whether the shared store answers; null: there is none. */
+  readonly isStoreUp: boolean | null
+  readonly streams: readonly {
+    readonly stream: string
+    /** Keys that are known; null where only the shared store knows. */
+    readonly entries: number | null
+    readonly forgotten: number
+    /** Keys that the shared store was not told of yet; null: there is none. */
+    readonly waiting: number | null
+    /** Keys that it did not take, by what it was to do; null: there is none. */
+    readonly failures: Readonly<Record<DedupeOperation, number>> | null
+  }[]
 }

@@ -1,29 +1,78 @@
-import type { MergeableFamily } from './exposition.ts'
+import type { MergeableFamily, Sample } from './exposition.ts'
 
-/** What tells duplicates of one stream, at one moment. */
+/** What tells duplicates, at one moment. */
 export interface DedupeStats {
-  readonly stream: string
-  /** Keys that are known. */
-  readonly entries: number
-  /** Keys that were forgotten before their time. */
-  readonly forgotten: number
+  /** Whether the store that gateways share answers; null: there is none. */
+  readonly isStoreUp: boolean | null
+  readonly streams: readonly DedupeStreamStats[]
 }
 
-/** How full the memory of each stream is that tells duplicates. */
-export function collectDedupeMetrics(all: readonly DedupeStats[]): MergeableFamily[] {
-  return [
+interface DedupeStreamStats {
+  readonly stream: string
+  /** Keys that are known; null where only the shared store knows. */
+  readonly entries: number | null
+  /** Keys that were forgotten before their time. */
+  readonly forgotten: number
+  /** Keys that the shared store was not told of yet; null: there is none. */
+  readonly waiting: number | null
+  /** Keys that it did not take, by what it was to do; null: there is none. */
+  readonly failures: Readonly<Record<string, number>> | null
+}
+
+/** No stream tells duplicates. */
+export const noDedupe: DedupeStats = { isStoreUp: null, streams: [] }
+
+/** How full the memory of each stream is that tells duplicates, and how the store does that gateways share. */
+export function collectDedupeMetrics({ isStoreUp, streams }: DedupeStats): MergeableFamily[] {
+  const known: MergeableFamily[] = [
     {
       name: 'chute_dedupe_entries',
-      help: 'Idempotency-Keys and event ids that are known, at most dedupe.max.entries.',
+      help: 'Idempotency-Keys and event ids that are known, at most dedupe.max.entries; nothing of those that are in Redis.',
       type: 'gauge',
       merge: 'sum',
-      samples: all.map(({ stream, entries }) => ({ suffix: '', labels: { stream }, value: entries })),
+      samples: streams.flatMap(({ stream, entries }) => sampleOf(stream, entries)),
     },
     {
       name: 'chute_dedupe_forgotten_total',
       help: 'Keys and ids that were forgotten before dedupe.window.ms was over, since there was no room: raise dedupe.max.entries.',
       type: 'counter',
-      samples: all.map(({ stream, forgotten }) => ({ suffix: '', labels: { stream }, value: forgotten })),
+      samples: streams.flatMap(({ stream, forgotten }) => sampleOf(stream, forgotten)),
     },
   ]
+  return isStoreUp === null ? known : [...known, ...collectStoreMetrics(isStoreUp, streams)]
+}
+
+function collectStoreMetrics(isUp: boolean, streams: readonly DedupeStreamStats[]): MergeableFamily[] {
+  return [
+    {
+      name: 'chute_dedupe_store_up',
+      help: '1 while Redis answers; otherwise requests with a key or ids are answered with 503.',
+      type: 'gauge',
+      merge: 'min',
+      samples: [{ suffix: '', labels: {}, value: isUp ? 1 : 0 }],
+    },
+    {
+      name: 'chute_dedupe_store_failures_total',
+      help: 'Keys and ids that Redis could not be asked for (claim: 503) or told of (keep, release: told when it is back).',
+      type: 'counter',
+      samples: streams.flatMap(({ stream, failures }) =>
+        Object.entries(failures ?? {}).map(([operation, value]) => ({
+          suffix: '',
+          labels: { stream, operation },
+          value,
+        })),
+      ),
+    },
+    {
+      name: 'chute_dedupe_store_waiting',
+      help: 'Keys and ids that Redis was not told of yet, at most dedupe.max.entries: until then another gateway does not know them.',
+      type: 'gauge',
+      merge: 'sum',
+      samples: streams.flatMap(({ stream, waiting }) => sampleOf(stream, waiting)),
+    },
+  ]
+}
+
+function sampleOf(stream: string, value: number | null): Sample[] {
+  return value === null ? [] : [{ suffix: '', labels: { stream }, value }]
 }

@@ -1,5 +1,5 @@
 import type { ProducerStats, ProducerTelemetry } from '../kafka/producer/producer.ts'
-import { collectDedupeMetrics, type DedupeStats } from './dedupe-metrics.ts'
+import { collectDedupeMetrics, noDedupe, type DedupeStats } from './dedupe-metrics.ts'
 import { EdgeCounters } from './edge-counters.ts'
 import { HttpDurations } from './http-durations.ts'
 import type { HttpTimer } from './http-durations.ts'
@@ -24,7 +24,7 @@ export class Metrics {
   readonly #httpDurations = new HttpDurations()
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
-  #dedupe: () => readonly DedupeStats[] = () => []
+  #dedupe: () => DedupeStats = () => noDedupe
 
   /** @param version of Chute, for `chute_build_info`. */
   constructor(version: string) {
@@ -38,7 +38,7 @@ export class Metrics {
   }
 
   /** As {@link observe}, for what tells duplicates. */
-  observeDedupe(dedupe: () => readonly DedupeStats[]): void {
+  observeDedupe(dedupe: () => DedupeStats): void {
     this.#dedupe = dedupe
   }
 

@@ -9,7 +9,8 @@ import type { EventBatch } from '../events/event-batch.ts'
  */
 export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Verdict | null): Claim | null {
   if (error !== null || verdict === null) {
-    const detail = 'nothing of the request was accepted; send it again later'
+    const detail =
+      'it cannot be looked up whether the request was sent before; nothing of it was accepted, send it again later'
     throw new GatewayError('dedupe_unavailable', detail, { cause: error, retryAfterSeconds: 1 })
   }
   switch (verdict.kind) {

@@ -31,6 +31,7 @@ export function testConfig(options: {
   http?: Partial<Config['http']>
   kafka?: Partial<Config['kafka']>
   shutdownTimeoutMs?: number
+  dedupeStore?: Config['dedupeStore']
 }): Config {
   return {
     http: {
@@ -64,6 +65,7 @@ export function testConfig(options: {
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 10_000,
     dataDir: null,
     workers: 1,
+    dedupeStore: options.dedupeStore ?? null,
     logLevel: 'info',
   }
 }

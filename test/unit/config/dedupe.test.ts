@@ -30,7 +30,38 @@ describe('dedupe', () => {
     expect(load('{ delivery: at-least-once }', { WORKERS: '2' }).dedupe).toBeNull()
   })
 
+  test('is on for several processes too where they share a store', () => {
+    const env = { WORKERS: '2', CHUTE_DEDUPE_REDIS_URL: 'redis://redis' }
+    expect(load('{ delivery: at-least-once }', env).dedupe).toEqual(tenMinutes)
+    expect(load('{ delivery: at-most-once, dedupe: on }', env).dedupe).toEqual(tenMinutes)
+  })
+
   test.each([
+    'redis.example:6379',
+    'http://redis.example',
+    'redis://',
+    'redis://u:hunter2@host:6379/zero',
+    'redis://u:hunter2@host:6379?db=1',
+    'redis://u:hunter2@host:99999',
+  ])('%s is no URL of a Redis, and is not repeated', (url) => {
+    const env = { CHUTE_DEDUPE_REDIS_URL: url }
+    const problems = problemsOf(() => load('{ delivery: at-least-once }', env))
+    expect(problems).toEqual([
+      {
+        path: 'CHUTE_DEDUPE_REDIS_URL',
+        problem: 'is not the URL of a Redis',
+        remedy: expect.stringContaining('rediss://') as string,
+      },
+    ])
+  })
+
+  test.each([
+    [
+      '{ delivery: at-most-once }',
+      { CHUTE_DEDUPE_REDIS_URL: 'redis://redis' },
+      'CHUTE_DEDUPE_REDIS_URL',
+      /dedupe: on/,
+    ],
     ['{ delivery: at-least-once, dedupe: on }', { WORKERS: '2' }, 'streams.s.dedupe', /WORKERS to 1/],
     ['{ delivery: at-most-once, dedupe.window.ms: 5 }', {}, 'streams.s.dedupe.window.ms', /dedupe: on/],
     [

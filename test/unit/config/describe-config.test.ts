@@ -12,6 +12,7 @@ const withSecrets = {
   KAFKA_SASL_MECHANISM: 'plain',
   KAFKA_SASL_USERNAME: 'alice',
   KAFKA_SASL_PASSWORD: 'hunter2',
+  CHUTE_DEDUPE_REDIS_URL: 'redis://bob:hunter2@redis.example:6379/1',
 }
 
 test('no secret is printed, and every variable but CHUTE_CONFIG is', () => {
@@ -19,7 +20,11 @@ test('no secret is printed, and every variable but CHUTE_CONFIG is', () => {
   expect(text).not.toContain('hunter2')
   expect(text).not.toContain('MIIB')
   const { environment } = parse(text) as { environment: Record<string, unknown> }
-  expect(environment).toMatchObject({ KAFKA_SASL_PASSWORD: '********', KAFKA_SSL_KEY: '********' })
+  expect(environment).toMatchObject({
+    KAFKA_SASL_PASSWORD: '********',
+    KAFKA_SSL_KEY: '********',
+    CHUTE_DEDUPE_REDIS_URL: 'redis://bob:********@redis.example:6379/1',
+  })
   const expected = Object.keys(environmentShape).filter((name) => name !== 'CHUTE_CONFIG')
   expect(Object.keys(environment).toSorted()).toEqual(expected.toSorted())
 })

@@ -7,6 +7,7 @@ const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----'
 const tls = { KAFKA_SSL: 'true' }
 const client = { ...tls, KAFKA_SSL_CERT: pem, KAFKA_SSL_KEY: pem }
 const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
+const redis = { CHUTE_DEDUPE_REDIS_URL: 'redis://redis' }
 
 interface Case {
   readonly name: keyof typeof environmentShape
@@ -196,6 +197,37 @@ const cases: readonly Case[] = [
     byDefault: null,
   },
   {
+    name: 'CHUTE_DEDUPE_REDIS_URL',
+    value: 'rediss://user:p%40ss@redis.example:6380/2',
+    read: (c) => c.dedupeStore?.url,
+    expected: 'rediss://user:p%40ss@redis.example:6380/2',
+    byDefault: undefined,
+  },
+  {
+    name: 'CHUTE_DEDUPE_REDIS_PREFIX',
+    value: 'team-a:',
+    read: (c) => c.dedupeStore?.prefix,
+    expected: 'team-a:',
+    byDefault: 'chute:',
+    others: redis,
+  },
+  {
+    name: 'CHUTE_DEDUPE_REDIS_LEASE_MS',
+    value: '5000',
+    read: (c) => c.dedupeStore?.leaseMs,
+    expected: 5_000,
+    byDefault: 30_000,
+    others: redis,
+  },
+  {
+    name: 'CHUTE_DEDUPE_REDIS_TIMEOUT_MS',
+    value: '250',
+    read: (c) => c.dedupeStore?.timeoutMs,
+    expected: 250,
+    byDefault: 1_000,
+    others: redis,
+  },
+  {
     name: 'SHUTDOWN_TIMEOUT_MS',
     value: '1',
     read: (c) => c.shutdownTimeoutMs,
@@ -252,6 +284,8 @@ describe('a wrong value', () => {
     ['CORS_ORIGINS', 'a.example', /scheme:\/\/host/],
     ['CORS_ORIGINS', '*,https://a.example', /\* alone/],
     ['LOG_LEVEL', 'verbose', /trace/],
+    ['CHUTE_DEDUPE_REDIS_LEASE_MS', '999', /1000 to/, redis],
+    ['CHUTE_DEDUPE_REDIS_TIMEOUT_MS', '5', /10 to/, redis],
     ['WORKERS', '0', /1 to 256/],
     ['WORKERS', 'all', /whole number/],
   ]
@@ -291,6 +325,12 @@ describe('variables that belong together', () => {
       { WORKERS: '2', CHUTE_DATA_DIR: '/d' },
       'CHUTE_DATA_DIR',
       /more gateways/,
+    ],
+    [
+      'a lease without a Redis',
+      { CHUTE_DEDUPE_REDIS_LEASE_MS: '5000' },
+      'CHUTE_DEDUPE_REDIS_LEASE_MS',
+      /Set CHUTE_DEDUPE_REDIS_URL/,
     ],
     ['a misspelt KAFKA_ name', { KAFKA_BROKER: 'a:1' }, 'KAFKA_BROKER', /Did you mean KAFKA_BROKERS\?/],
     ['a misspelt CHUTE_ name', { CHUTE_CONFIGS: 'x' }, 'CHUTE_CONFIGS', /Did you mean CHUTE_CONFIG\?/],

@@ -45,6 +45,7 @@ async function exposedNames(): Promise<Set<string>> {
   const metrics = new Metrics('1.2.3')
   const logEndOffsets = [{ partition: 0, baseOffset: 0, logEndOffset: 0, written: 0 }]
   metrics.observe(() => [producerStats({ logEndOffsets, spool })])
+  metrics.observeDedupe(() => ({ isStoreUp: true, streams: [] }))
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')

@@ -1,0 +1,222 @@
+import { createClient } from '@redis/client'
+import type { DedupeStoreConfig } from '../config/config.ts'
+import { CircuitBreaker } from '../kafka/producer/circuit-breaker.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
+import { redisScripts, type RedisScript } from './redis-scripts.ts'
+
+/**
+ * The one connection of this process to Redis, which comes back by itself. Nothing ever waits for it: while Redis is away a
+ * command fails at once; one that has no answer in time, or another one than it should, ends the connection, and all that
+ * was sent on it fails. The only file that knows Redis's client.
+ */
+export class RedisLink {
+  readonly #options: RedisLinkOptions
+  readonly #breaker = new CircuitBreaker()
+  readonly #stores: RedisLinkUser[] = []
+  readonly #shas = new Map<RedisScript, string>()
+  readonly #beat: NodeJS.Timeout
+  #client: RedisClient | null = null
+  #retryTimer: NodeJS.Timeout | undefined
+  /** Redis's clock less ours; a bit less than that, by the way of an answer. */
+  #clockOffsetMs = 0
+  #isUp = false
+  /** Why the last connection ended: what was sent on it fails with this. */
+  #endedBy: Error | null = null
+  #isClosed = false
+  /** Since when it is away; null: it is not, or was not reached yet and nobody was told. */
+  #awaySinceMs: number | null = null
+  #toldAwayAtMs = -Infinity
+  #isAwayTold = false
+
+  constructor(options: RedisLinkOptions) {
+    this.#options = options
+    this.#beat = setInterval(() => this.#measureClock(), beatIntervalMs).unref()
+  }
+
+  /** Redis answers, and knows all that it missed while it was away. */
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** To be called before {@link start}. */
+  use(store: RedisLinkUser): void {
+    this.#stores.push(store)
+  }
+
+  /** Connects in the background, now and whenever the connection ends. */
+  start(): void {
+    void this.#connect()
+  }
+
+  /**
+   * Runs a script, or fails: at once while Redis is away, within the time-out in any case. What has failed may have run, or
+   * still run until the time-out is over, but not after that.
+   */
+  async run(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    const deadlineMs = Math.floor(performance.now() + this.#clockOffsetMs + this.#options.store.timeoutMs)
+    const client = this.#client
+    const command = [
+      'EVALSHA',
+      this.#shas.get(script) ?? '',
+      String(keys.length),
+      ...keys,
+      String(deadlineMs),
+    ]
+    const reply = await this.#send(command.concat(args))
+    if (reply !== null) return reply
+    const late = new Error('Redis came to a command too late')
+    this.#end(client, late)
+    throw late
+  }
+
+  /** Ends the connection for good. */
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#beat)
+    clearTimeout(this.#retryTimer)
+    this.#end(this.#client, new Error('the gateway is shutting down'))
+  }
+
+  async #connect(): Promise<void> {
+    const { url, prefix, timeoutMs } = this.#options.store
+    const client = newClient(url, timeoutMs)
+    client.on('error', (error: Error) => this.#end(client, error))
+    this.#client = client
+    const timer = setTimeout(() => this.#end(client, unanswered(timeoutMs)), timeoutMs)
+    try {
+      await client.connect()
+      // One that was given up while it connected still does.
+      if (this.#client !== client) return client.destroy()
+      for (const [name, text] of Object.entries(redisScripts)) {
+        this.#shas.set(name as RedisScript, String(await this.#send(['SCRIPT', 'LOAD', text])))
+      }
+      this.#clockOffsetMs = clockOffsetMs(await this.#send(['TIME']))
+      clearTimeout(timer)
+      // A replica, or a Redis without room, answers and takes nothing.
+      await this.run('write', [`${prefix}probe`], ['keep', '', '1'])
+      for (const store of this.#stores) await store.resume()
+      if (this.#client === client) this.#up()
+    } catch (error) {
+      this.#end(client, error as Error)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Answers are in the order of commands: one that is late holds up all behind it. */
+  async #send(command: string[]): Promise<unknown> {
+    const client = this.#client
+    if (client === null) throw new Error('Redis is away')
+    const { timeoutMs } = this.#options.store
+    let isPending = true
+    // An answer may have come while this process was busy: it is read before the next turn ends.
+    const timer = setTimeout(() => {
+      setImmediate(() => isPending && this.#end(client, unanswered(timeoutMs)))
+    }, timeoutMs)
+    try {
+      return await client.sendCommand(command)
+    } catch (error) {
+      // Whatever it is (no room, a replica by now, scripts forgotten), a new connection starts from what is known.
+      this.#end(client, error as Error)
+      throw this.#endedBy ?? error
+    } finally {
+      isPending = false
+      clearTimeout(timer)
+    }
+  }
+
+  #up(): void {
+    this.#isUp = true
+    this.#breaker.succeeded()
+    if (this.#isAwayTold) {
+      const awayMs = Math.round(performance.now() - (this.#awaySinceMs ?? 0))
+      this.#options.logger.info({ awayMs }, 'Redis is back')
+    }
+    this.#isAwayTold = false
+    this.#awaySinceMs = null
+  }
+
+  #end(client: RedisClient | null, error: Error): void {
+    if (client === null || this.#client !== client) return
+    this.#endedBy = error
+    this.#client = null
+    this.#isUp = false
+    for (const store of this.#stores) store.suspend()
+    client.destroy()
+    if (this.#isClosed) return
+    this.#breaker.failed()
+    this.#retryTimer = setTimeout(() => void this.#connect(), this.#breaker.waitMs).unref()
+    this.#tellAway(error)
+  }
+
+  /** Once an outage, and every 10 s at the most of a Redis that comes and goes. */
+  #tellAway(error: Error): void {
+    const nowMs = performance.now()
+    this.#awaySinceMs ??= nowMs
+    if (this.#isAwayTold || nowMs - this.#toldAwayAtMs < quietMs) return
+    this.#isAwayTold = true
+    this.#toldAwayAtMs = nowMs
+    this.#options.logger.warn(
+      { cause: causeOf(error) },
+      'Redis is away; requests with an Idempotency-Key or ids are refused',
+    )
+  }
+
+  /** Finds a connection that has died while nobody used it. */
+  #measureClock(): void {
+    if (!this.#isUp) return
+    this.#send(['TIME']).then(
+      (reply) => (this.#clockOffsetMs = clockOffsetMs(reply)),
+      () => {},
+    )
+  }
+}
+
+/** What stands on a {@link RedisLink}. */
+export interface RedisLinkUser {
+  /** The connection is there: tells Redis what it missed. The link is up when all have. */
+  resume(): Promise<void>
+  /** The connection has ended. What was sent on it and has no answer fails after this. */
+  suspend(): void
+}
+
+/** See {@link RedisLink}. */
+export interface RedisLinkOptions {
+  readonly store: DedupeStoreConfig
+  readonly logger: Logger
+}
+
+type RedisClient = ReturnType<typeof newClient>
+
+/** Tries once. Without HELLO and CLIENT SETINFO, which older servers and proxies do not know. */
+function newClient(url: string, timeoutMs: number) {
+  return createClient({
+    url,
+    RESP: 2,
+    disableClientInfo: true,
+    maintNotifications: 'disabled',
+    disableOfflineQueue: true,
+    // Timed by the link: the client's own time-out ends when a command is written.
+    commandOptions: { timeout: 0 },
+    socket: { connectTimeout: timeoutMs, reconnectStrategy: false },
+  })
+}
+
+function unanswered(timeoutMs: number): Error {
+  return new Error(`no answer within ${timeoutMs} ms`)
+}
+
+/** Of a host with several addresses the client tells one error for each, and no message of its own. */
+function causeOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(causeOf).join('; ')
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** @param reply to TIME: seconds, and microseconds of the second. */
+function clockOffsetMs(reply: unknown): number {
+  const [seconds, micros] = reply as readonly [string, string]
+  return Number(seconds) * 1000 + Number(micros) / 1000 - performance.now()
+}
+
+const beatIntervalMs = 5_000
+const quietMs = 10_000

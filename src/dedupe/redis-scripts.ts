@@ -1,0 +1,58 @@
+/**
+ * What Redis runs as one step. A key's value is `c:owner:number:fingerprint` while it is claimed and
+ * `k:owner::fingerprint` once it is kept; both run out by themselves.
+ *
+ * The first argument is always the moment, in milliseconds of Redis's own clock, at which whoever asked gives up: what
+ * Redis comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
+ */
+export const redisScripts = {
+  /**
+   * Says of each key what it is, and claims those that are new unless one is busy or reused. Arguments: what a claim's value
+   * begins with, empty to claim nothing; the lease in milliseconds; each key's fingerprint.
+   */
+  claim: `${unlessLate()}
+local found, free = {}, ARGV[2] ~= ''
+for i, key in ipairs(KEYS) do
+  local value = redis.call('GET', key)
+  if not value then
+    found[i] = 'new'
+  else
+    local state, fingerprint = string.match(value, '^(.):[^:]*:[^:]*:(.*)$')
+    if fingerprint ~= ARGV[i + 3] then found[i] = 'reused'
+    elseif state == 'k' then found[i] = 'seen'
+    else found[i] = 'busy' end
+    free = free and found[i] == 'seen'
+  end
+end
+for i, key in ipairs(KEYS) do
+  if free and found[i] == 'new' then redis.call('SET', key, ARGV[2] .. ARGV[i + 3], 'PX', ARGV[3]) end
+end
+return found`,
+  /**
+   * Three arguments a key. `keep`, the value, its time in milliseconds. `renew`, the same of a claim: nobody else's is
+   * touched. `release`, what the value of the claim begins with, and what it begins with once it is kept.
+   */
+  write: `${unlessLate()}
+for i, key in ipairs(KEYS) do
+  local what, one, other = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
+  if what == 'keep' then
+    redis.call('SET', key, one, 'PX', other)
+  else
+    local value = redis.call('GET', key)
+    if what == 'renew' then
+      if not value or value == one then redis.call('SET', key, one, 'PX', other) end
+    elseif value and (string.sub(value, 1, #one) == one or string.sub(value, 1, #other) == other) then
+      redis.call('DEL', key)
+    end
+  end
+end
+return 1`,
+} as const
+
+/** See {@link redisScripts}. */
+export type RedisScript = keyof typeof redisScripts
+
+function unlessLate(): string {
+  return `local now = redis.call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then return false end`
+}
