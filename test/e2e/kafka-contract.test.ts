@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { connect as connectSocket } from 'node:net'
 import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
-import { describe, expect, inject, onTestFinished, test } from 'vitest'
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
 import type { RecordBatch } from '../../src/kafka/producer/record-batch.ts'
 import {
@@ -69,6 +69,21 @@ describe('kafkajs', () => {
       expect(queue[name]).toBeTypeOf('function')
     const ids = [connection.nextCorrelationId(), connection.nextCorrelationId()]
     expect(ids[1]).toBe(ids[0]! + 1)
+  })
+
+  test('gives the kernel what is written in one turn together, once the turn is over', async () => {
+    const broker = inject('kafkaBroker')
+    const topic = await topicOn(broker)
+    const connection = await connect(broker)
+    const onFlushed = vi.fn()
+    for (const value of ['a', 'b'])
+      connection.send(encodeProduce(topic, 0, 10_000, [batchOf(value)]), onFlushed)
+    const answer = call(connection, encodeListOffsets(topic, [0], 'log_end'))
+    expect(connection.pendingBytes).toBeGreaterThan(200)
+    await new Promise(setImmediate)
+    expect(connection.pendingBytes).toBe(0)
+    expect(onFlushed).toHaveBeenCalledTimes(2)
+    expect(decodeListOffsets(await answer)).toMatchObject([{ errorCode: 0, offset: 2n }])
   })
 
   test('lets an idle connection cost nothing: no timer of it is armed', async () => {

@@ -10,7 +10,7 @@ import type { WireRequest } from './wire.ts'
 /**
  * Connections to brokers: the only file that knows kafkajs's producing side. kafkajs opens the socket, does TLS, SASL and
  * the version handshake, matches responses to requests and times them out; what is sent is ours, and is written in the
- * order of the calls, synchronously. A connection that is gone stays gone: nothing here connects or sends again.
+ * order of the calls, at the end of the turn. A connection that is gone stays gone: nothing here connects or sends again.
  *
  * The senders know only {@link Transport} and {@link BrokerConnection}, which a test can play.
  */
@@ -212,14 +212,20 @@ class KafkajsConnection implements BrokerConnection {
     header.writeInt32BE(correlationId, 8)
     header.writeInt16BE(clientIdBytes, 12)
     header.write(clientId, 14)
-    this.#socket.cork()
+    this.#corkForTurn()
     this.#socket.write(header)
     const last = request.chunks.length - 1
     for (let i = 0; i < last; i++) this.#socket.write(request.chunks[i]!)
     this.#socket.write(request.chunks[last]!, (error) => {
       if (error === undefined || error === null) onFlushed()
     })
-    this.#socket.uncork()
+  }
+
+  /** A call to the kernel costs more than what it carries: there is one for all that is written in a turn of the event loop. */
+  #corkForTurn(): void {
+    if (this.#socket.writableCorked > 0) return
+    this.#socket.cork()
+    process.nextTick(uncork, this.#socket)
   }
 
   #close(cause: Error): void {
@@ -289,6 +295,10 @@ function quietLogger(logger: Logger): InternalLogger {
     error: debug,
   }
   return quiet
+}
+
+function uncork(socket: Socket): void {
+  socket.uncork()
 }
 
 function ignore(): void {}
