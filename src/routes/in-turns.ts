@@ -1,12 +1,15 @@
+/** Work on a body. Returns what is left to do, or nothing. */
+export type Job = () => Job | undefined
+
 /** Jobs that wait for a turn of the event loop, oldest first. */
-const waiting: (() => void)[] = []
+const waiting: Job[] = []
 
 /**
  * Runs jobs in order, in each turn of the event loop as many as begin within `budgetMs`: bodies that become complete at once
  * must not block it for as long as all of them take. What else is ready (small requests, confirmations, timers) comes in
- * between.
+ * between. What a job leaves to do comes before the next job.
  */
-export function inTurns(job: () => void): void {
+export function inTurns(job: Job): void {
   waiting.push(job)
   if (waiting.length === 1) setImmediate(runNext)
 }
@@ -16,8 +19,9 @@ function runNext(): void {
   try {
     do {
       // It stays in the queue while it runs, so that a job that asks for another does not start a second round.
-      waiting[0]?.()
-      waiting.shift()
+      const left = waiting[0]!()
+      if (left === undefined) waiting.shift()
+      else waiting[0] = left
     } while (waiting.length > 0 && performance.now() < untilMs)
   } catch (error) {
     waiting.shift()

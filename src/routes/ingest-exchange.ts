@@ -10,7 +10,7 @@ import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
-import { inTurns } from './in-turns.ts'
+import { inTurns, type Job } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
@@ -76,14 +76,24 @@ export class IngestExchange implements CommitListener {
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
   readonly onBody: BodyListener = (error, body) => {
     if (error === null && body.length < largeBodyBytes) this.take(body)
-    else if (error === null) inTurns(() => this.take(body))
+    else if (error === null) inTurns(() => this.#takeLarge(body))
     else if (error !== 'aborted') this.fail(error)
   }
 
   /** Takes the whole body and answers, at once or when there is room, or when the outcomes are known. */
   take(body: Buffer): void {
+    const batch = this.#decode(body)
+    if (batch !== null) this.#proceed(batch)
+  }
+
+  /** As {@link take}, for a body that is large: what follows the decoding is left to do. */
+  #takeLarge(body: Buffer): Job | undefined {
+    const batch = this.#decode(body)
+    return batch === null ? undefined : () => this.#proceed(batch)
+  }
+
+  #proceed(batch: EventBatch): undefined {
     try {
-      const batch = this.#decode(body)
       if (this.target.dedupe === null) this.#admit(batch)
       else this.#tell(batch, this.target.dedupe)
     } catch (error) {
@@ -143,15 +153,20 @@ export class IngestExchange implements CommitListener {
     else admission.then((later) => this.#accept(batch, later)).catch((error: unknown) => this.fail(error))
   }
 
-  #decode(body: Buffer): EventBatch {
+  /** @returns null if it cannot be decoded: then that is answered. */
+  #decode(body: Buffer): EventBatch | null {
     const { producer, schema, dedupe } = this.target
     const { limits } = this.#route
     const { maxRecordBytes } = producer
-    const batch = new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
-    decodeEvents(body, this.#kind, batch)
-    // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
-    this.#batch = batch
-    return batch
+    try {
+      const batch = new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
+      decodeEvents(body, this.#kind, batch)
+      // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
+      return (this.#batch = batch)
+    } catch (error) {
+      this.fail(error)
+      return null
+    }
   }
 
   #accept(batch: EventBatch, admission: Admission): void {

@@ -1,46 +1,64 @@
-import { afterEach, expect, test, vi } from 'vitest'
-import { inTurns } from '../../../src/routes/in-turns.ts'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { inTurns, type Job } from '../../../src/routes/in-turns.ts'
 
 let nowMs = 0
 
-function jobOf(ms: number, run: () => void): () => void {
+const log: number[] = []
+
+/** Takes `ms`, notes its number and leaves the rest to do, if there is any. */
+function jobOf(ms: number, nth: number, left?: Job): Job {
   return () => {
     nowMs += ms
-    run()
+    log.push(nth)
+    return left
   }
+}
+
+/** What ran in each turn of the event loop in which anything did. */
+async function turnsOf(jobs: number): Promise<number[][]> {
+  const perTurn: number[][] = []
+  expect(log).toEqual([])
+  while (perTurn.flat().length < jobs) {
+    await turn()
+    if (log.length > 0) perTurn.push(log.splice(0))
+  }
+  return perTurn
 }
 
 async function turn(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
 }
 
+beforeEach(() => {
+  vi.spyOn(performance, 'now').mockImplementation(() => nowMs)
+})
 afterEach(() => {
   vi.restoreAllMocks()
 })
 
 test('jobs run in order, in each turn of the event loop as many as begin within 3 ms', async () => {
-  vi.spyOn(performance, 'now').mockImplementation(() => nowMs)
-  const log: number[] = []
-  for (const [nth, ms] of [2, 2, 5, 1, 1, 1, 1].entries()) inTurns(jobOf(ms, () => log.push(nth)))
-  const perTurn: number[][] = []
-  expect(log).toEqual([])
-  while (perTurn.flat().length < 7) {
-    await turn()
-    perTurn.push(log.splice(0))
-  }
-  expect(perTurn.filter((ran) => ran.length > 0)).toEqual([[0, 1], [2], [3, 4, 5], [6]])
+  for (const [nth, ms] of [2, 2, 5, 1, 1, 1, 1].entries()) inTurns(jobOf(ms, nth))
+  expect(await turnsOf(7)).toEqual([[0, 1], [2], [3, 4, 5], [6]])
+})
+
+test('what a job leaves to do comes before the next job, and in another turn when this one is over', async () => {
+  inTurns(jobOf(4, 1, jobOf(1, 2, jobOf(1, 3))))
+  inTurns(jobOf(1, 4))
+  inTurns(jobOf(1, 5))
+  expect(await turnsOf(5)).toEqual([[1], [2, 3, 4], [5]])
 })
 
 test('a job may ask for another one', async () => {
-  const log: string[] = []
   await new Promise<void>((resolve) => {
     inTurns(() => {
       inTurns(() => {
-        log.push('second')
+        log.push(2)
         resolve()
+        return undefined
       })
-      log.push('first')
+      log.push(1)
+      return undefined
     })
   })
-  expect(log).toEqual(['first', 'second'])
+  expect(log.splice(0)).toEqual([1, 2])
 })
