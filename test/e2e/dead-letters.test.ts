@@ -3,6 +3,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
+import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
+import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
@@ -20,6 +23,7 @@ async function start(options: {
   const stream = {
     ...streamConfig(topic, 'at-least-once', { lingerMs: 20 }),
     name: 's',
+    audit: true,
     deadLetterTopic: options.hasTopic ? letters : null,
   }
   const config = { ...testConfig({ brokers: [broker], streams: [stream] }), dataDir }
@@ -52,10 +56,18 @@ test('what Kafka refuses for good is in the dead-letter topic, with the reason, 
     ['dead_lettered', 'broker_rejected'],
     ['acked', null],
   ])
-  expect((await readTopic(broker, topic)).map(({ value }) => value.toString())).toEqual([
-    events[0],
-    events[2],
-  ])
+  const records = await readTopic(broker, topic)
+  expect(records.map(({ value }) => value.toString())).toEqual([events[0], events[2]])
+  // It had a number, so whoever reads the topic sees a gap, and the account explains it.
+  const audit = new TopicAudit(topic, new Map())
+  for (const record of records) audit.take(record)
+  expect(totalsOf(audit.findings)).toMatchObject({ records: 2, lost: 1, duplicated: 0 })
+  expect(compareAccount(gateway.gateway.stats[0]!, audit)).toMatchObject({
+    verdict: 'agrees',
+    stamped: 3,
+    missing: 1,
+    dropped: 1,
+  })
   expect(await headersOf(letters)).toMatchObject([
     {
       value: events[1],
