@@ -4,6 +4,7 @@ import { maxKeyLength, type DedupeKey, type DedupeStore, type Found } from './de
 /** Where keys are written beside the records that they stand for, so that a crash takes both or neither. */
 export interface DedupeJournal {
   note(key: string, value: Buffer, untilMs: number): void
+  noteLater(key: string, value: Buffer, untilMs: number): void
   readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
 }
 
@@ -26,7 +27,10 @@ export class Deduplicator {
     this.#options = options
     const { journal, windowMs, store } = options
     journal?.readNotes(windowMs, (name, value, untilMs) => {
-      if (untilMs > Date.now()) store.keep([{ name, fingerprint: value.toString('latin1') }], untilMs)
+      const key = { name, fingerprint: value.toString('latin1') }
+      if (untilMs <= Date.now()) return
+      if (key.fingerprint === released) store.release([key])
+      else store.keep([key], untilMs)
     })
   }
 
@@ -82,6 +86,7 @@ export class Claim {
   readonly #options: DeduplicatorOptions
   readonly #keys: readonly DedupeKey[]
   #untilMs = 0
+  #isKept = false
 
   constructor(options: DeduplicatorOptions, keys: readonly DedupeKey[]) {
     this.#options = options
@@ -99,14 +104,22 @@ export class Claim {
   /** The request was accepted: who comes with these keys from now on brings nothing new. */
   keep(): void {
     const { store, windowMs } = this.#options
+    this.#isKept = true
     store.keep(this.#keys, this.#untilMs === 0 ? Date.now() + windowMs : this.#untilMs)
   }
 
   /** Nothing of it was accepted, or it is lost for certain: a retry must go through. */
   release(): void {
-    this.#options.store.release(this.#keys)
+    const { store, journal } = this.#options
+    store.release(this.#keys)
+    // What is on disk as accepted must not be known again after a restart.
+    if (this.#isKept && this.#untilMs > 0)
+      for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#untilMs)
   }
 }
+
+/** In the place of a fingerprint, which it cannot be: the key was released after all. */
+const released = '-'
 
 /** Whether each event was accepted before, or stands in the same request a second time; null if none. */
 function seenOf(

@@ -52,8 +52,9 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   keep(keys: readonly DedupeKey[], untilMs: number): void {
     this.#write(
       keys.map(({ name, fingerprint }): Write => {
-        this.#claimed.delete(name)
-        return { what: 'keep', name, value: `k:${this.#owner}::${fingerprint}`, untilMs }
+        // What was not claimed here is what an earlier process accepted.
+        const what = this.#claimed.delete(name) ? 'keep' : 'learn'
+        return { what, name, value: `k:${this.#owner}::${fingerprint}`, untilMs }
       }),
     )
   }
@@ -119,21 +120,21 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     for (const oldest of this.#waiting) {
       if (this.#waiting.size <= this.#options.maxWaiting) break
       this.#waiting.delete(oldest)
-      if (oldest.what === 'keep') this.forgotten++
+      if (oldest.what !== 'release') this.forgotten++
     }
     if (this.#isFlowing) this.#send(writes).catch(alreadyTold)
   }
 
   async #send(writes: readonly Write[]): Promise<void> {
     const args = writes.flatMap(({ what, value, untilMs }) =>
-      what === 'keep'
-        ? [what, value, String(Math.max(1, Math.ceil(untilMs - Date.now())))]
-        : [what, value, `k:${this.#owner}:`],
+      what === 'release'
+        ? [what, value, `k:${this.#owner}:`]
+        : [what, value, String(Math.max(1, Math.ceil(untilMs - Date.now())))],
     )
     try {
       await this.#options.link.run('write', this.#redisKeys(writes), args)
     } catch (error) {
-      for (const { what } of writes) this.failures[what]++
+      for (const { what } of writes) this.failures[what === 'release' ? what : 'keep']++
       throw error
     }
     for (const write of writes) this.#waiting.delete(write)
@@ -189,11 +190,11 @@ export interface RedisDedupeStoreOptions {
 export type DedupeOperation = 'claim' | 'keep' | 'release'
 
 interface Write {
-  readonly what: 'keep' | 'release'
+  readonly what: 'keep' | 'learn' | 'release'
   readonly name: string
   /** The value; of a release, what the claim's value begins with. */
   readonly value: string
-  /** Of a keep. */
+  /** Unless it is a release. */
   readonly untilMs: number
 }
 

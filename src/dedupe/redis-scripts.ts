@@ -29,7 +29,7 @@ for i, key in ipairs(KEYS) do
 end
 return found`,
   /**
-   * Three arguments a key. `keep`, the value, its time in milliseconds. `renew`, the same of a claim: nobody else's is
+   * Three arguments a key. `keep`, the value, its time in milliseconds. `learn`, the same, unless another kept it since. `renew`, the same of a claim: nobody else's is
    * touched. `release`, what the value of the claim begins with, and what it begins with once it is kept.
    */
   write: `${unlessLate()}
@@ -39,7 +39,9 @@ for i, key in ipairs(KEYS) do
     redis.call('SET', key, one, 'PX', other)
   else
     local value = redis.call('GET', key)
-    if what == 'renew' then
+    if what == 'learn' then
+      if not value or string.sub(value, 1, 2) == 'c:' then redis.call('SET', key, one, 'PX', other) end
+    elseif what == 'renew' then
       if not value or value == one then redis.call('SET', key, one, 'PX', other) end
     elseif value and (string.sub(value, 1, #one) == one or string.sub(value, 1, #other) == other) then
       redis.call('DEL', key)

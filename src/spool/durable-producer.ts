@@ -46,6 +46,8 @@ export class DurableProducer implements ManagedProducer, Durability {
   readonly #tendTimer: NodeJS.Timeout
   readonly #recovered: number
   readonly #dropped: Partial<Record<DropReason, number>> = {}
+  /** What goes with the next record. */
+  #laterNotes: LaterNote[] = []
   #accepted = 0
   #drained = 0
   #readFailures = 0
@@ -170,6 +172,10 @@ export class DurableProducer implements ManagedProducer, Durability {
     const group = this.#commits.append('record', timestampMs, key, body, start, end)
     const keyBytes = key === null ? 0 : Buffer.byteLength(key)
     group.reservedBytes += recordSizeUpperBound(keyBytes, end - start, this.headerBytes)
+    if (this.#laterNotes.length > 0) {
+      for (const { key: name, value, untilMs } of this.#laterNotes) this.note(name, value, untilMs)
+      this.#laterNotes = []
+    }
     return new SpooledRecord(group)
   }
 
@@ -183,6 +189,11 @@ export class DurableProducer implements ManagedProducer, Durability {
     const group = this.#commits.open
     if (group.recordCount === 0) throw new Error('a note goes with records')
     this.#commits.append('note', untilMs, key, value, 0, value.length)
+  }
+
+  /** @inheritdoc */
+  noteLater(key: string, value: Buffer, untilMs: number): void {
+    this.#laterNotes.push({ key, value, untilMs })
   }
 
   /** @inheritdoc */
@@ -288,6 +299,12 @@ export interface DurableProducerOptions {
   readonly spool: SpoolConfig
   readonly logger: Logger
   readonly disk?: Disk
+}
+
+interface LaterNote {
+  readonly key: string
+  readonly value: Buffer
+  readonly untilMs: number
 }
 
 const tendIntervalMs = 1_000

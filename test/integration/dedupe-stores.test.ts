@@ -268,16 +268,27 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     expect(await claim(side.store, key('1'), key('2'), key('4'))).toEqual(['new', 'seen', 'seen'])
   })
 
-  test('it learns from the journal what a gateway accepted that died before it could tell', async () => {
+  test('it learns from a journal what was accepted before a crash, and forgets nothing that others accepted since', async () => {
+    const other = await new Side(redis, 'journal').start()
+    const [old, lost, again] = [key('ki', 'old'), key('kj', 'lost'), key('kk', 'again')]
+    await claim(other.store, again)
+    other.store.keep([again], inAMinute())
+    await until(() => other.store.waiting === 0)
     const journal: DedupeJournal = {
       note() {},
-      readNotes: (_windowMs, each) => each('kk-1', Buffer.from('fingerprint'), inAMinute()),
+      noteLater() {},
+      // The last two were accepted, and then lost and told so; one of them was sent again, to the other gateway.
+      readNotes(_windowMs, each) {
+        for (const { name, fingerprint } of [old, lost, again])
+          each(name, Buffer.from(fingerprint), inAMinute())
+        for (const { name } of [lost, again]) each(name, Buffer.from('-'), inAMinute())
+      },
     }
     const side = new Side(redis, 'journal')
-    const windowMs = 60_000
-    expect(new Deduplicator({ store: side.store, windowMs, journal }).stats.entries).toBeNull()
+    const deduplicator = new Deduplicator({ store: side.store, windowMs: 60_000, journal })
+    expect(deduplicator.stats.entries).toBeNull()
     await side.start()
-    expect(await claim(side.store, key('kk-1', 'fingerprint'))).toEqual(['seen'])
+    expect(await claim(other.store, old, lost, again)).toEqual(['seen', 'new', 'seen'])
   })
 })
 

@@ -182,6 +182,7 @@ describe('on a durable stream', () => {
     producer.durability = {
       commit: (listener) => void listeners.push(listener),
       note: (name) => void notes.push(name),
+      noteLater: (name) => void notes.push(`later ${name}`),
       readNotes() {},
     }
     return { producer, listeners, notes }
@@ -199,6 +200,17 @@ describe('on a durable stream', () => {
     expect((await first).statusCode).toBe(202)
     expect((await send(event(1, 'a'), key)).headers['idempotency-replayed']).toBe('true')
     expect(producer.records).toHaveLength(1)
+  })
+
+  test('of what was accepted, then lost and told so, the release is noted too', async () => {
+    const { producer, listeners, notes } = durable()
+    start({ producer })
+    const waiting = send(event(1, 'a'), { prefer: 'wait=5', ...key })
+    await until(() => listeners.length === 1)
+    listeners[0]!.committed(null)
+    producer.batch.settle({ outcome: 'dropped', reason: 'expired' })
+    expect((await waiting).statusCode).toBe(503)
+    expect(notes).toEqual(['kk-1', 'ia', 'later kk-1', 'later ia'])
   })
 
   test('a disk that refuses leaves no key behind', async () => {

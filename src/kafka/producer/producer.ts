@@ -71,6 +71,8 @@ export interface Durability {
    * be called in the turn in which they are appended, after them.
    */
   note(key: string, value: Buffer, untilMs: number): void
+  /** The same, beside whatever is committed next, and so not after a crash that comes before that. */
+  noteLater(key: string, value: Buffer, untilMs: number): void
   /**
    * Reads the notes that an earlier process left and that have time left, oldest first. To be called right after the
    * gateway was built, before anything else happens.

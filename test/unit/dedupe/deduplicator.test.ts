@@ -16,6 +16,10 @@ class Journal implements DedupeJournal {
     this.notes.push({ key, value: Buffer.from(value), untilMs })
   }
 
+  noteLater(key: string, value: Buffer, untilMs: number): void {
+    this.note(key, value, untilMs)
+  }
+
   readNotes(_windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void {
     for (const { key, value, untilMs } of this.notes) each(key, value, untilMs)
   }
@@ -129,6 +133,20 @@ describe('with a journal', () => {
     vi.advanceTimersByTime(1)
     const third = dedupe(journal)
     expect(judge(third, { key: 'k', body: 'two' }).kind).toBe('claimed')
+  })
+
+  test('another process knows nothing of what was accepted, and then lost and told so', () => {
+    const journal = new Journal()
+    const first = dedupe(journal)
+    const lost = judge(first, { key: 'k', ids: ['a'] })
+    if (lost.kind !== 'claimed') throw new Error(lost.kind)
+    lost.claim.note()
+    lost.claim.keep()
+    lost.claim.release()
+    const second = dedupe(journal)
+    expect(accept(second, { key: 'k', ids: ['a'] })).toBeNull()
+    const third = dedupe(journal)
+    expect(judge(third, { key: 'k', ids: ['a'] }).kind).toBe('replay')
   })
 
   test('it knows nothing of what was noted and not accepted, in this process', () => {

@@ -49,6 +49,21 @@ test('notes go when their time is over, and when nobody asks for them at start',
   await spool.until(() => readdirSync(spool.folder).length === 0)
 }, 30_000)
 
+test('a note for later goes with the next records, before their own', async () => {
+  const before = new SpoolFixture()
+  await noted(before, 'a', Date.now() + 60_000)
+  before.producer.noteLater('a', Buffer.from('another'), Date.now() + 60_000)
+  expect(notesOf(new SpoolFixture({ folder: before.copy() }))).toEqual([['a', 'value of a']])
+  await noted(before, 'b', Date.now() + 60_000)
+  const after = new SpoolFixture({ folder: before.copy() })
+  expect(notesOf(after)).toEqual([
+    ['a', 'value of a'],
+    ['a', 'another'],
+    ['b', 'value of b'],
+  ])
+  expect(after.producer.stats.recovered).toBe(4)
+})
+
 test('a note without records is a mistake of the caller', () => {
   const spool = new SpoolFixture()
   expect(() => spool.producer.note('a', Buffer.alloc(0), Date.now())).toThrow('with records')
