@@ -139,7 +139,7 @@ describe.skipIf(!hasRedis)('gateways that share a Redis (needs redis-server)', (
     const proxy = await startProxy(redis.port)
     const doomed = await serve(topic, {
       CHUTE_DEDUPE_REDIS_URL: `redis://127.0.0.1:${proxy.port}`,
-      CHUTE_DEDUPE_REDIS_LEASE_MS: '1500',
+      CHUTE_DEDUPE_REDIS_LEASE_MS: '1000',
       CHUTE_DEDUPE_REDIS_TIMEOUT_MS: '60000',
     })
     const other = await start(streams, redis.store)
