@@ -82,7 +82,7 @@ const consumerFamilies: readonly ConsumerFamily[] = [
   },
   {
     name: 'chute_consumer_joined',
-    help: '1 while the member is in its group, else 0.',
+    help: '1 while the member is in its group, else 0; also 0 once the group has not answered for session.timeout.ms.',
     type: 'gauge',
     read: (stats) => [[{}, Number(stats.joined)]],
   },

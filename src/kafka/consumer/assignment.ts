@@ -5,6 +5,7 @@
 export class Assignment {
   #epoch = 0
   #joined = false
+  #heardAtMs = 0
   readonly #positions = new Map<number, number | null>()
   /** The highest offset that was handed out for processing, plus one; never forgotten, to know a repeat when there is one. */
   readonly #handedOut = new Map<number, number>()
@@ -14,9 +15,19 @@ export class Assignment {
     return this.#epoch
   }
 
-  /** The member is in its group. */
+  /** The member is in its group, as far as it was told. */
   get isJoined(): boolean {
     return this.#joined
+  }
+
+  /** The group's coordinator has answered: the session begins anew. */
+  heard(nowMs: number): void {
+    this.#heardAtMs = nowMs
+  }
+
+  /** It is in its group, and its session has not run out without an answer, after which nobody would tell it otherwise. */
+  isInSession(nowMs: number, sessionTimeoutMs: number): boolean {
+    return this.#joined && nowMs - this.#heardAtMs <= sessionTimeoutMs
   }
 
   /** A rebalance has ended: these are the member's partitions, with positions that are not known yet. */

@@ -54,7 +54,7 @@ export interface ConsumerStats {
   /** Mean time of the commits of the last 30 s, in milliseconds. */
   readonly commitLatencyAvgMs: number
   readonly rebalances: number
-  /** The member is in its group, and no rebalance is going on as far as it knows. */
+  /** The member is in its group, its session has not run out, and no rebalance is going on as far as it knows. */
   readonly joined: boolean
   /** The member's partitions; `lag` is null until a broker was asked. */
   readonly partitions: readonly { partition: number; position: number | null; lag: number | null }[]

@@ -115,7 +115,7 @@ export class GroupConsumer implements Consumer {
 
   /** @inheritdoc */
   get stats(): ConsumerStats {
-    const { topic, groupId: group, delivery } = this.#config
+    const { topic, groupId: group, delivery, sessionTimeoutMs } = this.#config
     const partitions = Array.from(this.#assignment.positions, ([partition, position]) => ({
       partition,
       position,
@@ -127,19 +127,22 @@ export class GroupConsumer implements Consumer {
       delivery,
       ...this.#account.counts,
       rebalances: this.#rebalances,
-      joined: this.#assignment.isJoined,
+      joined: this.#assignment.isInSession(performance.now(), sessionTimeoutMs),
       partitions,
     }
   }
 
   #followGroup(): void {
     const consumer = this.#consumer
-    const { GROUP_JOIN: joined, REBALANCING: rebalancing, CRASH: crashed, STOP: stopped } = consumer.events
+    const { GROUP_JOIN: joined, HEARTBEAT: answered, REBALANCING: rebalancing } = consumer.events
+    const { CRASH: crashed, STOP: stopped } = consumer.events
+    consumer.on(answered, () => this.#assignment.heard(performance.now()))
     consumer.on(joined, ({ payload }) => {
       const partitions = payload.memberAssignment[this.#config.topic] ?? []
       this.#committed = null
       this.#rebalances++
       this.#assignment.join(partitions)
+      this.#assignment.heard(performance.now())
       this.#logger.info({ group: payload.groupId, partitions }, 'joined the group')
       void this.#watchOffsets()
     })

@@ -38,3 +38,16 @@ test('what is handed out again is counted, over rebalances and over gaps between
   expect(assignment.handOut(0, 28, 40, 12)).toBe(2)
   expect(assignment.handOut(0, 0, 40, 25)).toBe(25)
 })
+
+test('a member whose session ran out without an answer is not in its group, and is again once it is answered', () => {
+  const assignment = new Assignment()
+  const inSessionAt = (nowMs: number): boolean => assignment.isInSession(nowMs, 3_000)
+  assignment.heard(1_000)
+  expect(inSessionAt(1_000)).toBe(false)
+  assignment.join([0])
+  expect([inSessionAt(4_000), inSessionAt(4_001)]).toEqual([true, false])
+  assignment.heard(5_000)
+  expect([inSessionAt(8_000), inSessionAt(8_001)]).toEqual([true, false])
+  assignment.leave()
+  expect(inSessionAt(5_000)).toBe(false)
+})
