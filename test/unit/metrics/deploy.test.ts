@@ -3,13 +3,14 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { AuditMetrics } from '../../../src/metrics/audit-metrics.ts'
+import { parse } from 'yaml'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { collectWorkerMetrics } from '../../../src/workers/group-readiness.ts'
 import { consumerStats } from '../../support/consumer-stats.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
 import { producerStats } from '../../support/producer-stats.ts'
-import { hasPrometheus } from '../../support/prometheus.ts'
+import { hasPrometheus, rulesFolder } from '../../support/prometheus.ts'
 
 const namePattern = /(?<![\w:])(?:chute|kafka_producer|kafka_consumer|process|nodejs)_\w+(?=[{[\s)\\"]|$)/gm
 
@@ -61,6 +62,43 @@ test.skipIf(!hasPrometheus).each(ruleTests)('the rules do what %s says', (name) 
     encoding: 'utf8',
   })
   expect({ status, said: stdout + stderr }).toMatchObject({ status: 0 })
+})
+
+interface RuleFile {
+  readonly groups: readonly { readonly rules: readonly { readonly alert?: string }[] }[]
+}
+
+interface RuleTests {
+  readonly tests: readonly {
+    readonly alert_rule_test?: readonly {
+      readonly alertname: string
+      readonly exp_alerts: readonly object[]
+    }[]
+  }[]
+}
+
+function readYaml<T>(path: string): T {
+  return parse(readFileSync(path, 'utf8')) as T
+}
+
+const alerts = readdirSync(rulesFolder)
+  .flatMap((file) => readYaml<RuleFile>(`${rulesFolder}/${file}`).groups)
+  .flatMap(({ rules }) => rules.flatMap(({ alert }) => alert ?? []))
+
+test('every alert has a case in which it fires and one in which it is quiet', () => {
+  const cases = ruleTests
+    .flatMap((file) => readYaml<RuleTests>(`deploy/prometheus/${file}`).tests)
+    .flatMap((each) => each.alert_rule_test ?? [])
+  const named = (fires: boolean): Set<string> =>
+    new Set(cases.filter((each) => each.exp_alerts.length > 0 === fires).map(({ alertname }) => alertname))
+  expect(alerts.length).toBeGreaterThan(15)
+  expect(named(true)).toEqual(new Set(alerts))
+  expect(named(false)).toEqual(new Set(alerts))
+})
+
+test('every alert is described once in docs/operations.md, and no other', () => {
+  const described = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(Chute\w+)` \|/gm)
+  expect(Array.from(described, ([, alert]) => alert).toSorted()).toEqual(alerts.toSorted())
 })
 
 const readers = [
