@@ -40,6 +40,7 @@ const allAlerts = [
   'ChuteWorkersMissing',
   'ChuteWorkersCrashing',
   'ChuteDown',
+  'ChuteConsumerDown',
   'ChuteConsumedLow',
   'ChuteCommitLatencyHigh',
   'ChuteConsumerLagGrowing',
@@ -69,7 +70,7 @@ test.skipIf(!hasPrometheus)(
     const prometheus = await startPrometheus({
       chute: new URL(gateway.url).host,
       workers: new URL(workers.url).host,
-      reader: `127.0.0.1:${readerPort}`,
+      consumer: `127.0.0.1:${readerPort}`,
       late: `127.0.0.1:${latePort}`,
     })
     onTestFinished(async () => await prometheus.stop())
@@ -110,7 +111,8 @@ test.skipIf(!hasPrometheus)(
     await prometheus.fired('ChuteSendRateDropped')
 
     gateway.signal('SIGKILL')
-    await prometheus.fired('ChuteDown')
+    reader.signal('SIGKILL')
+    await prometheus.fired('ChuteDown', 'ChuteConsumerDown')
     expect(await prometheus.everFired()).toEqual(new Set(allAlerts))
   },
 )
@@ -191,8 +193,8 @@ async function refuseWrites(gateway: ServedGateway, until: () => Promise<void>):
 
 /** Stops a worker, and kills it once `until` resolves. */
 async function killWorker(workers: ServedGateway, until: () => Promise<void>): Promise<void> {
-  const start = workers.lines.find(({ msg }) => String(msg).startsWith('listening on'))
-  const [{ pid }] = start?.['workers'] as [{ pid: number }]
+  const start = await workers.logged('listening on')
+  const [{ pid }] = start['workers'] as [{ pid: number }]
   process.kill(pid, 'SIGSTOP')
   await until()
   process.kill(pid, 'SIGKILL')

@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { AuditMetrics } from '../../../src/metrics/audit-metrics.ts'
 import { parse } from 'yaml'
+import { readConsumeArguments } from '../../../src/commands/consume-arguments.ts'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { collectWorkerMetrics } from '../../../src/workers/group-readiness.ts'
@@ -77,17 +78,17 @@ interface RuleTests {
   }[]
 }
 
-function readYaml<T>(path: string): T {
-  return parse(readFileSync(path, 'utf8')) as T
+function readYaml(path: string): unknown {
+  return parse(readFileSync(path, 'utf8'))
 }
 
 const alerts = readdirSync(rulesFolder)
-  .flatMap((file) => readYaml<RuleFile>(`${rulesFolder}/${file}`).groups)
+  .flatMap((file) => (readYaml(`${rulesFolder}/${file}`) as RuleFile).groups)
   .flatMap(({ rules }) => rules.flatMap(({ alert }) => alert ?? []))
 
 test('every alert has a case in which it fires and one in which it is quiet', () => {
   const cases = ruleTests
-    .flatMap((file) => readYaml<RuleTests>(`deploy/prometheus/${file}`).tests)
+    .flatMap((file) => (readYaml(`deploy/prometheus/${file}`) as RuleTests).tests)
     .flatMap((each) => each.alert_rule_test ?? [])
   const named = (fires: boolean): Set<string> =>
     new Set(cases.filter((each) => each.exp_alerts.length > 0 === fires).map(({ alertname }) => alertname))
@@ -97,8 +98,52 @@ test('every alert has a case in which it fires and one in which it is quiet', ()
 })
 
 test('every alert is described once in docs/operations.md, and no other', () => {
-  const described = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(Chute\w+)` \|/gm)
-  expect(Array.from(described, ([, alert]) => alert).toSorted()).toEqual(alerts.toSorted())
+  const rows = readFileSync('docs/operations.md', 'utf8').matchAll(/^\| `(Chute\w+)` \|/gm)
+  const described = Array.from(rows, ([, alert]) => alert)
+  expect(new Set(described)).toEqual(new Set(alerts))
+  expect(described).toHaveLength(alerts.length)
+})
+
+interface Stack {
+  readonly services: Readonly<Record<string, { command?: readonly string[]; volumes?: readonly string[] }>>
+}
+
+interface PrometheusConfig {
+  readonly scrape_configs: readonly {
+    readonly job_name: string
+    readonly static_configs: readonly { readonly targets: readonly string[] }[]
+  }[]
+}
+
+const { services } = readYaml('compose.yaml') as Stack
+
+test('the stack scrapes the services that it has, under the jobs that alerts go by, and mounts what is there', () => {
+  const { scrape_configs: jobs } = readYaml('deploy/prometheus/prometheus.yml') as PrometheusConfig
+  const targets = jobs.map(({ job_name: job, static_configs: configs }) => [
+    job,
+    ...configs.flatMap((each) => each.targets),
+  ])
+  expect(targets).toEqual([
+    ['chute', 'chute:8080'],
+    ['consumer', 'consumer:9464'],
+  ])
+  expect(Object.keys(services)).toEqual(expect.arrayContaining(['chute', 'consumer']))
+  const rules = readers.slice(0, 2).map((path) => readFileSync(path, 'utf8'))
+  const named = [...rules.join('').matchAll(/job="(\w+)"/g)].map(([, job]) => job)
+  expect(new Set(named)).toEqual(new Set(jobs.map(({ job_name: job }) => job)))
+  const mounted = Object.values(services).flatMap(({ volumes = [] }) => volumes)
+  const paths = mounted.filter((each) => each.startsWith('./')).map((each) => each.split(':')[0]!)
+  expect(paths.length).toBeGreaterThan(2)
+  expect(paths.filter((path) => !existsSync(path))).toEqual([])
+})
+
+test("the stack's consumer has a command line that is right, and can be scraped from outside of its container", () => {
+  const [node, main, command, ...args] = services['consumer']!.command!
+  expect([node, main, command]).toEqual(['node', 'dist/main.js', 'consume'])
+  expect(readConsumeArguments(args)).toMatchObject({
+    consumer: { topic: 'metrics-realtime' },
+    metrics: { host: '0.0.0.0', port: 9464 },
+  })
 })
 
 const readers = [
