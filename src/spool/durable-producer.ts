@@ -16,10 +16,11 @@ import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
 import { Feeder } from './feeder.ts'
-import { GroupCommit, type OnEnd } from './group-commit.ts'
+import { GroupCommit } from './group-commit.ts'
+import type { Group } from './group.ts'
 import type { InnerProducer } from './inner-producer.ts'
 import { Notes } from './notes.ts'
-import { SpoolLog } from './spool-log.ts'
+import { SpoolLog, type PlacedGroup } from './spool-log.ts'
 import { SpooledRecord } from './spooled-record.ts'
 
 /**
@@ -275,7 +276,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#producer.abort()
   }
 
-  readonly #committed: OnEnd<SpooledRecord> = (groups, placed, tookMs) => {
+  readonly #committed = (groups: readonly Group<SpooledRecord>[], placed: readonly PlacedGroup[]): void => {
     if (placed.length === 0) {
       for (const { reservedBytes } of groups) this.unreserve(reservedBytes)
       return
@@ -286,7 +287,7 @@ export class DurableProducer implements ManagedProducer, Durability {
       // On disk a record takes less than in a batch of its own; notes have no room reserved for them.
       this.#disk.release(group.reservedBytes)
       this.#disk.take(group.sizeBytes)
-      this.#feeder.offer(each, tookMs)
+      this.#feeder.offer(each)
     }
   }
 }

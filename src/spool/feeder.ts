@@ -1,5 +1,4 @@
 import { recordSizeUpperBound, type PendingBatch, type Settlement } from '../kafka/producer/producer.ts'
-import { DrainPace } from './drain-pace.ts'
 import { EntryReader } from './frame.ts'
 import { FrameSource } from './frame-source.ts'
 import type { InnerProducer } from './inner-producer.ts'
@@ -10,15 +9,13 @@ import type { SpooledRecord } from './spooled-record.ts'
 /**
  * Takes the records of a log to the producer, strictly in their order, and books them as done when Kafka has them. While
  * it keeps up, records go on from memory as they are committed; behind a backlog they are read back from disk, as many as
- * half of the producer's buffer takes: the other half is for what is on its way to the disk, and at the pace that leaves new
- * events their time (`drain-pace.ts`).
+ * half of the producer's buffer takes: the other half is for what is on its way to the disk.
  */
 export class Feeder {
   readonly #log: SpoolLog
   readonly #producer: InnerProducer
   readonly #source: FrameSource
   readonly #events: FeederEvents
-  readonly #pace = new DrainPace()
   readonly #flights: (Flight | undefined)[] = []
   readonly #open = new Set<Flight>()
   readonly #waiters = new Map<number, SpooledRecord>()
@@ -60,10 +57,8 @@ export class Feeder {
   /**
    * Is told of each group once it is committed; its room in the producer's buffer is reserved. It goes on from memory if
    * everything before it has gone, and stays on disk otherwise.
-   * @param tookMs how long the disk took for it.
    */
-  offer({ group, segment, position }: PlacedGroup, tookMs: number): void {
-    this.#pace.committed(tookMs, group.recordCount, performance.now())
+  offer({ group, segment, position }: PlacedGroup): void {
     for (const waiter of group.waiters)
       this.#waiters.set(group.firstSeq + waiter.place, waiter as SpooledRecord)
     const isNext = this.#entries === null && !this.#source.isReading && group.firstSeq === this.#nextSeq
@@ -110,8 +105,7 @@ export class Feeder {
       this.#source.read(this.#nextSeq, (result) => {
         if ('failure' in result) {
           this.#events.readFailed(result.failure)
-          this.#retryLater()
-          return
+          return this.#retryLater()
         }
         if (result.firstSeq > this.#nextSeq) this.#lost(result.firstSeq - this.#nextSeq)
         this.#entries = result.entries
@@ -125,12 +119,15 @@ export class Feeder {
       this.#entries = null
       return true
     }
-    if (entries.kind === 'record' && !this.#take(entries)) return false
+    if (entries.kind === 'record' && !this.#take(entries)) {
+      this.#retryLater()
+      return false
+    }
     this.#hasEntry = false
     return true
   }
 
-  /** Takes one record that was read back. @returns false if it can't go yet; it is tried again. */
+  /** Takes one record that was read back. @returns false if there is no room for it now. */
   #take(entries: EntryReader): boolean {
     const segment = this.#log.segmentOf(this.#nextSeq)
     if (segment === null || segment.wasDone(this.#nextSeq)) {
@@ -140,15 +137,14 @@ export class Feeder {
     const keyBytes = Math.max(0, entries.keyBytes)
     const valueBytes = entries.valueEnd - entries.valueStart
     const producer = this.#producer
-    if (!this.#hasRoom) return this.#retryLater()
+    if (!this.#hasRoom) return false
     const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
     // What the topic turns out not to take goes all the same: the broker refuses it, and it becomes a dead letter.
     if (sizeBytes > producer.stream.producer.bufferMemoryBytes) {
       this.#refuse()
       return true
     }
-    if (!this.#pace.take(sizeBytes, performance.now())) return this.#retryLater(paceMs)
-    if (!producer.reserve(sizeBytes)) return this.#retryLater()
+    if (!producer.reserve(sizeBytes)) return false
     this.#feed(entries)
     return true
   }
@@ -212,13 +208,12 @@ export class Feeder {
   }
 
   /** Room comes with settlements, which pump; but a topic that comes back, or a disk, tells nobody. */
-  #retryLater(inMs = retryMs): false {
-    if (this.#isStopped) return false
+  #retryLater(): void {
+    if (this.#isStopped) return
     this.#retryTimer ??= setTimeout(() => {
       this.#retryTimer = null
       this.#schedule()
-    }, inMs)
-    return false
+    }, retryMs)
   }
 }
 
@@ -243,5 +238,3 @@ interface Flight {
 
 const turnMs = 1
 const retryMs = 50
-/** How long the pace is waited for. */
-const paceMs = 2

@@ -10,13 +10,16 @@ import type { PlacedGroup, SpoolLog } from './spool-log.ts'
  */
 export class GroupCommit<Waiter extends RecordWaiter> {
   readonly #log: SpoolLog
-  readonly #onEnd: OnEnd<Waiter>
+  readonly #onEnd: (groups: readonly Group<Waiter>[], placed: readonly PlacedGroup[]) => void
   #open: Group<Waiter> | null = null
   #full: Group<Waiter>[] = []
   #isScheduled = false
 
-  /** @param onEnd is called before the listeners are. */
-  constructor(log: SpoolLog, onEnd: OnEnd<Waiter>) {
+  /** @param onEnd is called before the listeners are: with where the groups are, or with nothing if they failed. */
+  constructor(
+    log: SpoolLog,
+    onEnd: (groups: readonly Group<Waiter>[], placed: readonly PlacedGroup[]) => void,
+  ) {
     this.#log = log
     this.#onEnd = onEnd
   }
@@ -71,21 +74,13 @@ export class GroupCommit<Waiter extends RecordWaiter> {
       this.#open = null
     }
     if (groups.length === 0) return
-    const startedMs = performance.now()
     this.#log.write(groups, (failure, placed) => {
-      this.#onEnd(groups, placed, performance.now() - startedMs)
+      this.#onEnd(groups, placed)
       for (const { listeners } of groups) for (const listener of listeners) listener.committed(failure)
       this.#write()
     })
   }
 }
-
-/** Is told of groups that were committed, where they are and how long the disk took; `placed` is empty if they failed. */
-export type OnEnd<Waiter extends RecordWaiter> = (
-  groups: readonly Group<Waiter>[],
-  placed: readonly PlacedGroup[],
-  tookMs: number,
-) => void
 
 /** Grows where a request is larger. */
 const firstBufferBytes = 16 * 1024
