@@ -52,11 +52,20 @@ test(
     })
     const gateway = await setup.start()
     await gateway.ready()
+    let mostBytes = 0
+    const look = async () => {
+      mostBytes = Math.max(mostBytes, await residentBytes(gateway))
+      const sums = await scrape(gateway)
+      expect(imbalanceOf(sums)).toBe(0)
+      return sums
+    }
     const fresh = new KeyedLoad({ stream: 'critical', keys: 8, eventsPerRequest: 5, eventBytes: 300 })
     const calmEndsMs = performance.now() + calmMs
-    const [calmP99, liveRate] = await live(fresh, gateway.url, async () =>
-      Promise.resolve(performance.now() > calmEndsMs),
-    )
+    const [calmP99, liveRate] = await live(fresh, gateway.url, async () => {
+      // As while it drains: a scrape takes its time from the requests, too.
+      await look()
+      return performance.now() > calmEndsMs
+    })
     const calmBytes = await residentBytes(gateway)
 
     process.kill(node.pid!, 'SIGSTOP')
@@ -68,13 +77,6 @@ test(
       eventBytes,
     })
     backlog.start(gateway.url)
-    let mostBytes = 0
-    const look = async () => {
-      mostBytes = Math.max(mostBytes, await residentBytes(gateway))
-      const sums = await scrape(gateway)
-      expect(imbalanceOf(sums)).toBe(0)
-      return sums
-    }
     while ((await look()).get('chute_spool_bytes')! < backlogBytes) await pause(100)
     await backlog.stop()
     expect(backlog.as('refused')).toEqual([])
