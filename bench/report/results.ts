@@ -13,6 +13,7 @@ import { writeMigrationTable } from '../migration-report.ts'
 import type { MigrationRow } from '../migration-bench.ts'
 import type { OutageResult } from '../outage-bench.ts'
 import type { ProfileRow } from '../profile-bench.ts'
+import type { SenderRow } from '../sender-bench.ts'
 import type { PauseRow, SoakResult } from '../soak-bench.ts'
 import type { WorkersRow } from '../workers-bench.ts'
 import { performancePage } from './page.ts'
@@ -32,6 +33,7 @@ export interface BenchResults {
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }
   profile: { rows: ProfileRow[] }
+  sender: { rows: SenderRow[] }
   soak: SoakResult
   idle: { shareOfCore: number }
 }

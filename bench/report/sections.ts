@@ -13,6 +13,7 @@ export function sections(results: KeptResults): string[] {
     delivery(results),
     durable(results),
     audit(results),
+    sender(results),
     outage(results),
     growth(results),
     pauses(results),
@@ -137,6 +138,19 @@ function audit({ audit: result }: KeptResults): string {
       'events/s': (row) => thousands(row.eventsPerSecond),
       failed: (row) => String(row.failed),
       'landed ÷ accepted': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function sender({ sender: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Whether a sender thread pays', result.environment, [
+    'A batch gets its checksum and is written to a socket: by the event loop, as Chute does it, or by a thread of its own, to which its buffer is handed over and which hands it back. CPU time a batch.\n',
+    table(result.rows, {
+      'batch, bytes': (row) => thousands(row.batchBytes),
+      'sent by': (row) => row.way,
+      'event loop, µs': (row) => row.loopMicros.toFixed(1),
+      'all threads, µs': (row) => row.allMicros.toFixed(1),
     }),
   ])
 }
