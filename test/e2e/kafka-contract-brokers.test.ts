@@ -54,8 +54,11 @@ describe('a broker that stops and dies', () => {
     await kafka.nodes[0]!.kill('SIGSTOP')
     try {
       const padding = 'x'.repeat(64_000)
-      for (let i = 0; i < count; i++)
+      for (let i = 0; i < count; i++) {
         connection.send(encodeProduce(topic, 0, 10_000, [batchOf(`${i} ${padding}`)]), () => flushed++)
+        // What is written in one turn is flushed together. A link writes no more than about a megabyte in one.
+        if (i % 16 === 15) await new Promise(setImmediate)
+      }
       await expect.poll(() => flushed).toBeGreaterThan(0)
       expect(flushed).toBeLessThan(count)
       expect(connection.pendingBytes).toBeGreaterThan(1 << 20)
