@@ -17,6 +17,8 @@ export interface GrowthRow {
   readonly cpuMicrosPerEvent: number
   /** Of the quantity's first row, round by round. */
   readonly ratio: number
+  /** Calls to the kernel that write: one for the reply, and its share of what goes to Kafka. */
+  readonly writeCallsPerEvent: number
   readonly failed: number
 }
 
@@ -32,6 +34,7 @@ interface Step {
 
 interface Round {
   readonly cpuMicrosPerEvent: number
+  readonly writeCallsPerEvent: number
   readonly failed: number
 }
 
@@ -76,10 +79,12 @@ export async function benchGrowth(
 
 function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): Step[][] {
   const one = [to('bench-stream', sampleEvent)]
+  // wrk sends two requests in turn in the way in which it sends a thousand, and one in a faster way.
+  const twice = <T>(requests: T[]): T[] => [...requests, ...requests]
   const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
   return [
     [
-      { quantity: 'streams', size: '1', chute: few, requests: one },
+      { quantity: 'streams', size: '1', chute: few, requests: twice(one) },
       {
         quantity: 'streams',
         size: String(streamCount),
@@ -101,7 +106,12 @@ function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): S
       connections,
     })),
     [
-      { quantity: 'keys', size: 'no key', chute: spread, requests: [to('bench-20-partitions', eventOf({}))] },
+      {
+        quantity: 'keys',
+        size: 'no key',
+        chute: spread,
+        requests: twice([to('bench-20-partitions', eventOf({}))]),
+      },
       {
         quantity: 'keys',
         size: '1,000 keys',
@@ -144,24 +154,32 @@ async function measureSteps(
     size,
     cpuMicrosPerEvent: median(measured[index]!.map(({ cpuMicrosPerEvent }) => cpuMicrosPerEvent)),
     ratio: ratioOf(measured[index]!, measured[0]!, ({ cpuMicrosPerEvent }) => cpuMicrosPerEvent),
+    writeCallsPerEvent: median(measured[index]!.map(({ writeCallsPerEvent }) => writeCallsPerEvent)),
     failed: measured[index]!.reduce((sum, { failed }) => sum + failed, 0),
   }))
 }
 
 async function measure(step: Step, seconds: number): Promise<Round> {
   const { chute, requests, connections, ratePerSecond } = step
-  const before = chute.usage().cpuMicros
+  const before = chute.usage()
+  const perEvent = (events: number): Omit<Round, 'failed'> => {
+    const { cpuMicros, writeCalls } = chute.usage()
+    return {
+      cpuMicrosPerEvent: (cpuMicros - before.cpuMicros) / events,
+      writeCallsPerEvent: (writeCalls - before.writeCalls) / events,
+    }
+  }
   if (ratePerSecond === undefined) {
     const { requests: done, failed } = await loadMany(chute.url, requests, seconds, connections)
     // The end of a run with thousands of connections can take up all of the next one.
     if (done === 0) return await measure(step, seconds)
-    return { cpuMicrosPerEvent: (chute.usage().cpuMicros - before) / done, failed }
+    return { ...perEvent(done), failed }
   }
   const { path, ...request } = requests[0]!
   const url = `${chute.url}${path}`
   const { statuses, sent } = await openLoop({ ...request, url, ratePerSecond, seconds, connections: 16 })
   const accepted = statuses['202'] ?? 0
-  return { cpuMicrosPerEvent: (chute.usage().cpuMicros - before) / accepted, failed: sent - accepted }
+  return { ...perEvent(accepted), failed: sent - accepted }
 }
 
 function to(stream: string, body: string): AddressedRequest {

@@ -23,6 +23,8 @@ export interface ServerUsage {
   /** Time that its main thread was ready to run and had no core, in microseconds. */
   readonly waitMicros: number
   readonly rssBytes: number
+  /** Calls to the kernel that write, of its main process: to sockets, for the most part. */
+  readonly writeCalls: number
 }
 
 /** A gateway under test. */
@@ -106,6 +108,7 @@ function usageOf(pid: number): ServerUsage {
     waitMicros: waitNanos / 1000,
     // Field 24, in pages.
     rssBytes: statOf(pid)[21]! * 4096,
+    writeCalls: Number(/^syscw: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))![1]),
   }
 }
 

@@ -177,11 +177,13 @@ function growth({ growth: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('How cost grows', result.environment, [
     '![CPU time against size](plots/growth.svg)\n\n![CPU time by size of event](plots/growth-bytes.svg)\n',
+    'A call to the kernel that writes is one for the reply of a request, and one for each batch or request to Kafka: the same events spread over many streams are many small batches, each over the connection of its stream.\n',
     table(result.rows, {
       quantity: (row) => row.quantity,
       size: (row) => row.size,
       'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(1),
       '÷ the first': (row) => row.ratio.toFixed(2),
+      'writing calls an event': (row) => row.writeCallsPerEvent.toFixed(2),
       failed: (row) => String(row.failed),
     }),
     landedText(result.landed),
