@@ -58,7 +58,8 @@ Try it:
   NDJSON        printf '{"name":"a","value":1}\\n{"name":"b","value":2}\\n' | curl -H 'Content-Type: application/x-ndjson' --data-binary @- ${stream}
   a bad event   curl -d '{"name":"room.temp","value":"warm"}' ${stream}
   wait for it   curl -H 'Prefer: wait=5' -d '{"name":"kill","value":1}' ${url}/v1/streams/metrics-critical
-  read it       java -cp '${kafka.classpath}' org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server ${kafka.brokers[0]} --topic metrics-realtime --from-beginning --max-messages 5
+  consume       KAFKA_BROKERS=${kafka.brokers[0]} npx tsx src/main.ts consume --topic metrics-realtime --group demo --set auto.offset.reset=earliest
+  Kafka's own   java -cp '${kafka.classpath}' org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server ${kafka.brokers[0]} --topic metrics-realtime --from-beginning --max-messages 5
 
 Look at it:
   live page     ${url}/

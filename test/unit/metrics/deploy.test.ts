@@ -137,6 +137,12 @@ test('the stack scrapes the services that it has, under the jobs that alerts go 
   expect(paths.filter((path) => !existsSync(path))).toEqual([])
 })
 
+test('local.yml is prometheus.yml for services on this machine', () => {
+  const stack = readFileSync('deploy/prometheus/prometheus.yml', 'utf8')
+  const onThisMachine = stack.replaceAll(/'\w+:(\d+)'/g, "'127.0.0.1:$1'")
+  expect(readYaml('deploy/prometheus/local.yml')).toEqual(parse(onThisMachine))
+})
+
 test("the stack's consumer has a command line that is right, and can be scraped from outside of its container", () => {
   const [node, main, command, ...args] = services['consumer']!.command!
   expect([node, main, command]).toEqual(['node', 'dist/main.js', 'consume'])
