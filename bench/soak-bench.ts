@@ -65,6 +65,9 @@ export async function benchSoak(kafka: LocalKafka, options: { minutes: number })
   const { rows: samples, landed } = await withGateway(kafka, async (chute) => {
     const url = `${chute.url}/v1/streams/bench-telemetry`
     const all: SoakSample[] = []
+    // What the start blocked the event loop for is not of the load.
+    await load(url, ndjsonOf100, 2)
+    await chute.readProbe()
     const startedAtMs = performance.now()
     while (performance.now() - startedAtMs < options.minutes * 60_000) {
       failed += failuresOf(
