@@ -119,9 +119,10 @@ describe('three nodes', () => {
     const { leader, follower } = await replicasOf(kafka, topic)
     const at = (nodeId: number): string => kafka.brokers[nodeId - 1]!
     const connection = await connect(at(leader))
-    await expect.poll(async () => (await logEnd(connection, topic)).errorCode).toBe(kafkaErrors.none)
+    const soon = { timeout: 20_000 }
+    await expect.poll(async () => (await logEnd(connection, topic)).errorCode, soon).toBe(kafkaErrors.none)
     write(connection, topic, batchOf('a', { count: 5 }))
-    await expect.poll(async () => (await logEnd(connection, topic)).offset).toBe(5n)
+    await expect.poll(async () => (await logEnd(connection, topic)).offset, soon).toBe(5n)
 
     const stopped = kafka.nodes[follower - 1]!
     await stopped.kill('SIGSTOP')
@@ -135,7 +136,7 @@ describe('three nodes', () => {
     } finally {
       await stopped.kill('SIGCONT')
     }
-    await expect.poll(async () => (await logEnd(connection, topic)).offset, { timeout: 20_000 }).toBe(12n)
+    await expect.poll(async () => (await logEnd(connection, topic)).offset, soon).toBe(12n)
 
     const aside = await connect(at(follower))
     expect((await logEnd(aside, topic)).errorCode).toBe(kafkaErrors.notLeaderOrFollower)
