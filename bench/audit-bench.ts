@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
-import { ndjsonOf100, singleEvent } from './events.ts'
+import { oneAndHundred } from './events.ts'
 import { landedOf } from './landed.ts'
 import { load, type LoadRequest } from './load.ts'
 import { inTurn, median, ratioOf, say } from './rounds.ts'
@@ -29,11 +29,6 @@ const kinds = [
   { stream: '`audit: true`', topic: 'audit-on', audit: true },
 ] as const
 
-const requests = [
-  { name: 'single event', request: singleEvent, events: 1 },
-  { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
-]
-
 /** The same gateway twice, with and without the header, in turn; each begins a round with nothing left of the one before. */
 export async function benchAudit(
   kafka: LocalKafka,
@@ -48,7 +43,7 @@ export async function benchAudit(
       servers.push(await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: file }))
     }
     const rows: AuditRow[] = []
-    for (const { name, request, events } of requests) {
+    for (const { name, request, events } of oneAndHundred) {
       const rounds = await inTurn(
         kinds.map(({ stream, topic }, nth) => ({
           name: stream,

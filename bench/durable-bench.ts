@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
-import { ndjsonOf100, singleEvent } from './events.ts'
+import { oneAndHundred } from './events.ts'
 import { landedOf, type Landed } from './landed.ts'
 import { load, type LoadRequest, type LoadResult } from './load.ts'
 import { inTurn, median, ratioOf, say } from './rounds.ts'
@@ -33,11 +33,6 @@ const kinds = [
   { stream: 'durable, fsync on', line: 'delivery: at-least-once, fsync: on', isDurable: true },
 ] as const
 
-const requests = [
-  { name: 'single event', request: singleEvent, events: 1 },
-  { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
-]
-
 /** A gateway for each kind of stream, in turn, round by round; each begins a round with nothing left of the one before. */
 export async function benchDurable(
   kafka: LocalKafka,
@@ -49,7 +44,7 @@ export async function benchDurable(
   try {
     for (const nth of kinds.keys()) servers.push(await startKind(broker, folder, nth))
     const rows: Omit<DurableRow, 'landed'>[] = []
-    for (const { name, request, events } of requests) {
+    for (const { name, request, events } of oneAndHundred) {
       const rounds = await inTurn(
         kinds.map(({ stream }, nth) => ({
           name: stream,

@@ -54,3 +54,9 @@ export const logLinesOf100 = {
     }),
   ).join('\n'),
 }
+
+/** The two kinds of request that a stream is measured with. */
+export const oneAndHundred = [
+  { name: 'single event', request: singleEvent, events: 1 },
+  { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
+]
