@@ -1,6 +1,6 @@
 /**
- * The parts of kafkajs 2.2.4 that are reached from `producer/transport.ts` and `kafkajs-idle-timer.ts`, and from nowhere else. They are not its public
- * interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
+ * The parts of kafkajs 2.2.4 that are reached from `producer/kafkajs-transport.ts` (to connect) and `kafkajs-idle-timer.ts`, and from nowhere else. They
+ * are not its public interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
   import type { Socket } from 'node:net'
@@ -13,24 +13,10 @@ declare module 'kafkajs/src/network/connectionPool.js' {
     error(message: string, extra?: object): void
   }
 
-  export interface QueueEntry {
-    readonly apiKey: number
-    readonly apiVersion: number
-    readonly apiName: string
-    readonly correlationId: number
-    resolve(response: { payload: Buffer | null }): void
-    reject(error: Error): void
-  }
-
   export interface RequestQueue {
     readonly pending: readonly unknown[]
-    push(request: {
-      entry: QueueEntry
-      expectResponse: boolean
-      requestTimeout: number | null
-      sendRequest(): void
-    }): void
-    maybeThrottle(throttleTimeMs: number): void
+    /** By `Date.now()`. */
+    readonly throttledUntil: number
     scheduleCheckPendingRequests(): void
     destroy(): void
   }
@@ -38,10 +24,10 @@ declare module 'kafkajs/src/network/connectionPool.js' {
   export interface Connection {
     readonly clientId: string
     readonly socket: Socket
+    readonly sasl: object | null
     readonly requestQueue: RequestQueue
     connectionStatus: 'connected' | 'disconnecting' | 'disconnected'
     nextCorrelationId(): number
-    isConnected(): boolean
     isAuthenticated(): boolean
   }
 

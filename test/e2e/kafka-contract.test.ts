@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { connect as connectSocket } from 'node:net'
+import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
@@ -61,14 +62,20 @@ describe('kafkajs', () => {
     })
     const connection = pool.pool[0]!
     const queue = connection.requestQueue
-    expect(connection).toMatchObject({ clientId: 'shape', connectionStatus: 'disconnected' })
+    expect(connection).toMatchObject({ clientId: 'shape', sasl: null, connectionStatus: 'disconnected' })
     expect(queue.pending).toEqual([])
     for (const name of ['nextCorrelationId', 'isAuthenticated'] as const)
       expect(connection[name]).toBeTypeOf('function')
-    for (const name of ['push', 'maybeThrottle', 'scheduleCheckPendingRequests', 'destroy'] as const)
+    for (const name of ['scheduleCheckPendingRequests', 'destroy'] as const)
       expect(queue[name]).toBeTypeOf('function')
     const ids = [connection.nextCorrelationId(), connection.nextCorrelationId()]
     expect(ids[1]).toBe(ids[0]! + 1)
+    const options = { connectionPool: pool, logger: quiet, authenticationTimeout: 1_000 }
+    await new Broker({ ...options, allowAutoTopicCreation: false }).connect()
+    onTestFinished(() => void connection.socket.destroy())
+    // Who reads the answers is what the transport takes away.
+    expect(connection.socket.listenerCount('data')).toBe(1)
+    expect(queue.throttledUntil).toBeLessThan(Date.now())
   })
 
   test('gives the kernel what is written in one turn together, once the turn is over', async () => {

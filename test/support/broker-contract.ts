@@ -16,7 +16,8 @@ import {
   type ProducerIdentity,
   type ProduceResult,
 } from '../../src/kafka/producer/requests.ts'
-import { KafkajsTransport, type BrokerConnection } from '../../src/kafka/producer/transport.ts'
+import { KafkajsTransport } from '../../src/kafka/producer/kafkajs-transport.ts'
+import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
 import type { WireRequest } from '../../src/kafka/producer/wire.ts'
 import { createTopic } from './independent-reader.ts'
 import { LogKeeper } from './producer-fixture.ts'

@@ -5,7 +5,7 @@ import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
 import type { Logger, ManagedProducer, ProducerStats, ProducerTelemetry } from './producer.ts'
 import { openDeadLetters } from './open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
-import { KafkajsTransport } from './transport.ts'
+import { KafkajsTransport } from './kafkajs-transport.ts'
 
 /**
  * The producers of all streams of a gateway. They share one view of the cluster and the recycled batch buffers, and

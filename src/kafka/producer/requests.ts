@@ -1,5 +1,5 @@
 import type { RecordBatch } from './record-batch.ts'
-import { WireReader, WireWriter, type WireRequest } from './wire.ts'
+import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wire.ts'
 
 /**
  * The requests that Chute makes itself, each an `encode…` and its `decode…` (https://kafka.apache.org/protocol#protocol_messages).
@@ -14,21 +14,29 @@ export interface ProduceResult {
   readonly baseOffset: bigint
 }
 
-/** Produce, version 7: at most one batch a partition, as the record format 2 demands. The batches are sealed by this. */
+/**
+ * Produce, version 7: at most one batch a partition, as the record format 2 demands. The batches are sealed by this. Small
+ * ones are copied, so that many of them are one chunk.
+ */
 export function encodeProduce(
   topic: string,
   acks: 0 | 1 | -1,
   timeoutMs: number,
   batches: readonly RecordBatch[],
 ): WireRequest {
-  const writer = new WireWriter()
+  let writtenBytes = 2 + 2 + 4 + 4 + 2 + Buffer.byteLength(topic) + 4
+  for (const { sizeBytes } of batches) writtenBytes += 8 + (sizeBytes < copiedBelowBytes ? sizeBytes : 0)
+  const writer = new WireWriter(writtenBytes)
   writer.string(null).int16(acks).int32(timeoutMs).int32(1).string(topic).int32(batches.length)
   const chunks: Buffer[] = []
   for (const batch of batches) {
     const bytes = batch.seal()
     writer.int32(batch.partition).int32(bytes.length)
-    chunks.push(writer.take(), bytes)
+    if (bytes.length < copiedBelowBytes) writer.bytes(bytes)
+    else chunks.push(writer.take(), bytes)
   }
+  const rest = writer.take()
+  if (rest.length > 0) chunks.push(rest)
   return { apiKey: 0, apiVersion: 7, apiName: 'Produce', chunks }
 }
 
@@ -70,7 +78,7 @@ export function encodeListOffsets(
   partitions: readonly number[],
   end: 'high_watermark' | 'log_end',
 ): WireRequest {
-  const writer = new WireWriter()
+  const writer = new WireWriter(4 + 1 + 4 + 2 + Buffer.byteLength(topic) + 4 + 16 * partitions.length)
   writer.int32(end === 'log_end' ? -2 : -1)
   writer.int8(0).int32(1).string(topic).int32(partitions.length)
   // -1: whichever epoch the leader has, and the end of the log in place of a time.

@@ -8,14 +8,27 @@ export interface WireRequest {
   readonly apiKey: number
   readonly apiVersion: number
   readonly apiName: string
-  /** Written one after the other, without being copied together. */
+  /** Written one after the other. Nobody changes them until the kernel has them. */
   readonly chunks: readonly Buffer[]
 }
 
+/**
+ * Bytes that are fewer than this are copied together with what is before and behind them: that costs less than to hand one
+ * more piece to the socket. It is also what `Buffer.allocUnsafe` takes from its pool.
+ */
+export const copiedBelowBytes = 4_096
+
 /** Builds the body of a request. Grows as needed. */
 export class WireWriter {
-  #buffer = Buffer.allocUnsafe(256)
+  #buffer: Buffer
+  /** Where what was not taken begins. */
+  #start = 0
   #length = 0
+
+  /** @param sizeBytes what is going to be written, where that is known. */
+  constructor(sizeBytes = 256) {
+    this.#buffer = Buffer.allocUnsafe(sizeBytes)
+  }
 
   /** Appends one byte. */
   int8(value: number): this {
@@ -55,19 +68,29 @@ export class WireWriter {
     return this
   }
 
-  /** What was written since the last call, as a buffer of its own. */
+  /** Appends bytes as they are. */
+  bytes(value: Buffer): this {
+    this.#room(value.length)
+    this.#buffer.set(value, this.#length)
+    this.#length += value.length
+    return this
+  }
+
+  /** What was written since the last call. */
   take(): Buffer {
-    const taken = this.#buffer.subarray(0, this.#length)
-    this.#buffer = Buffer.allocUnsafe(256)
-    this.#length = 0
+    const taken = this.#buffer.subarray(this.#start, this.#length)
+    this.#start = this.#length
     return taken
   }
 
   #room(bytes: number): void {
     if (this.#length + bytes <= this.#buffer.length) return
-    const grown = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#length + bytes))
-    this.#buffer.copy(grown, 0, 0, this.#length)
+    const written = this.#length - this.#start
+    const grown = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, written + bytes))
+    this.#buffer.copy(grown, 0, this.#start, this.#length)
     this.#buffer = grown
+    this.#start = 0
+    this.#length = written
   }
 }
 

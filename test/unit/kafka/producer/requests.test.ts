@@ -13,7 +13,7 @@ import {
   encodeMetadata,
   encodeProduce,
 } from '../../../../src/kafka/producer/requests.ts'
-import type { WireRequest } from '../../../../src/kafka/producer/wire.ts'
+import { copiedBelowBytes, WireWriter, type WireRequest } from '../../../../src/kafka/producer/wire.ts'
 import { ModelReader, ModelWriter } from '../../../support/model-wire.ts'
 import { readBatch } from '../../../support/record-batch-reader.ts'
 
@@ -58,6 +58,28 @@ describe('Produce', () => {
         ],
       },
     ])
+  })
+
+  test('copies small batches together, and leaves large ones as they are', () => {
+    const small = Array.from({ length: 200 }, (_, i) => batchOf(i, `${i}`))
+    expect(encodeProduce('events', 0, 1, small).chunks).toHaveLength(1)
+    const large = new RecordBatch(200, 0, Buffer.alloc(8_000), () => {})
+    large.append(Buffer.alloc(copiedBelowBytes), 0, copiedBelowBytes, null, 0, 1, 8_000)
+    large.close()
+    const batches = [batchOf(0, 'a'), large, batchOf(201, 'b'), batchOf(202, 'c')]
+    const request = encodeProduce('events', 0, 1, batches)
+    expect(request.chunks).toHaveLength(3)
+    // Not a copy: the very bytes of the batch.
+    expect(request.chunks[1]!.buffer).toBe(large.seal().buffer)
+    const reader = new ModelReader(body(request))
+    reader.string()
+    expect([reader.int16(), reader.int32()]).toEqual([0, 1])
+    const [topic] = reader.array(() => {
+      reader.string()
+      return reader.array(() => [reader.int32(), reader.bytes()] as const)
+    })
+    reader.end()
+    expect(topic).toEqual(batches.map((batch) => [batch.partition, batch.seal()]))
   })
 
   test('the response is read as kafkajs reads it', async () => {
@@ -177,4 +199,15 @@ test.each([
   ['Metadata', decodeMetadata, new ModelWriter().int32(0).int32(2 ** 30)],
 ] as const)('a response to %s that ends too early is a RangeError', (_name, decode, payload) => {
   expect(() => decode(payload.done())).toThrow(RangeError)
+})
+
+test('what was taken from a writer stays as it was when the writer grows', () => {
+  const writer = new WireWriter(8)
+  const first = writer.int32(1).take()
+  const second = writer.int32(2).take()
+  const third = writer.int32(3).bytes(Buffer.alloc(100, 7)).string('end').take()
+  const all = new ModelWriter().int32(1).int32(2).int32(3).done()
+  expect(Buffer.concat([first, second, third])).toEqual(
+    Buffer.concat([all, Buffer.alloc(100, 7), new ModelWriter().string('end').done()]),
+  )
 })

@@ -1,0 +1,127 @@
+import net, { type Socket } from 'node:net'
+import tls from 'node:tls'
+import Broker from 'kafkajs/src/broker/index.js'
+import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
+import type { KafkaConfig } from '../../config/config.ts'
+import type { Logger } from './producer.ts'
+import { resetSocket, SocketConnection } from './socket-connection.ts'
+import type { BrokerConnection, Transport } from './transport.ts'
+
+/**
+ * Connects through kafkajs: the only file that knows its producing side. kafkajs opens the socket, does TLS, SASL and the
+ * version handshake; what is sent and read afterwards is {@link SocketConnection}'s.
+ */
+export class KafkajsTransport implements Transport {
+  readonly #config: KafkaConfig
+  readonly #logger: InternalLogger
+
+  constructor(config: KafkaConfig, logger: Logger) {
+    this.#config = config
+    this.#logger = quietLogger(logger)
+  }
+
+  /** @inheritdoc */
+  async connect(host: string, port: number, requestTimeoutMs: number): Promise<BrokerConnection> {
+    const { connectionTimeoutMs } = this.#config
+    let socket: Socket | null = null
+    const pool = new ConnectionPool({
+      host,
+      port,
+      ssl: tlsOptions(this.#config),
+      sasl: this.#config.sasl === null ? null : { ...this.#config.sasl },
+      clientId: this.#config.clientId,
+      logger: this.#logger,
+      socketFactory: (options) => (socket = openSocket(options)),
+      connectionTimeout: connectionTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      // Its check wakes up ten times a second for each connection; `connectionTimeout` is watched here.
+      enforceRequestTimeout: false,
+      maxInFlightRequests: null,
+      reauthenticationThreshold: 10_000,
+    })
+    const connection = pool.pool[0]!
+    const broker = new Broker({
+      connectionPool: pool,
+      logger: this.#logger,
+      authenticationTimeout: connectionTimeoutMs,
+      allowAutoTopicCreation: false,
+    })
+    // A broker that was stopped accepts connections (its kernel does) and then says nothing.
+    const timer = setTimeout(() => {
+      socket?.destroy(new Error(`${host}:${port} did not answer within ${connectionTimeoutMs} ms`))
+    }, connectionTimeoutMs)
+    try {
+      await broker.connect()
+      return takeOver(connection, `${host}:${port}`, requestTimeoutMs)
+    } catch (error) {
+      giveUp(connection, socket)
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+/** What kafkajs has connected is ours from here on: nothing of it reads, writes or keeps time any more. */
+function takeOver(connection: Connection, address: string, requestTimeoutMs: number): BrokerConnection {
+  const { socket, clientId, requestQueue } = connection
+  requestQueue.destroy()
+  // It hears of the end of the connection as well, and finds nothing to do.
+  socket.removeAllListeners('data')
+  const firstCorrelationId = connection.nextCorrelationId()
+  const isExpiring = (): boolean => connection.sasl !== null && !connection.isAuthenticated()
+  const options = { socket, address, clientId, requestTimeoutMs, firstCorrelationId, isExpiring }
+  const ours = new SocketConnection(options)
+  ours.throttle(requestQueue.throttledUntil - Date.now())
+  return ours
+}
+
+/** Ends a connection that was not made. kafkajs's own `disconnect` waits for what is pending. */
+function giveUp(connection: Connection, socket: Socket | null): void {
+  connection.connectionStatus = 'disconnected'
+  connection.requestQueue.destroy()
+  if (socket !== null) resetSocket(socket)
+}
+
+function openSocket(options: {
+  host: string
+  port: number
+  ssl: object | null
+  onConnect: () => void
+}): Socket {
+  const { host, port, ssl, onConnect } = options
+  const socket =
+    ssl === null
+      ? net.connect({ host, port, noDelay: true }, onConnect)
+      : tls.connect({ host, port, ...(net.isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
+  // Batches are written whole; waiting for more (Nagle) would only delay them.
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, 10_000)
+  return socket
+}
+
+function tlsOptions({ ssl }: KafkaConfig): object | null {
+  if (ssl === null) return null
+  return {
+    rejectUnauthorized: ssl.rejectUnauthorized,
+    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
+    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
+    ...(ssl.key === null ? {} : { key: ssl.key }),
+    ...(ssl.servername === null ? {} : { servername: ssl.servername }),
+  }
+}
+
+/** kafkajs logs each failed attempt as an error; for an operator that is one line when a broker goes and one when it comes. */
+function quietLogger(logger: Logger): InternalLogger {
+  const debug = (message: string, extra: object = {}): void => logger.debug({ kafkajs: extra }, message)
+  const quiet: InternalLogger = {
+    namespace: () => quiet,
+    debug: ignore,
+    info: debug,
+    warn: debug,
+    error: debug,
+  }
+  return quiet
+}
+
+function ignore(): void {}
