@@ -1,7 +1,9 @@
 import type { Account } from './account.ts'
+import { BarrierPace } from './barrier-pace.ts'
+import { BarrierRequests } from './barrier-requests.ts'
 import { kafkaErrors } from './kafka-error.ts'
 import type { RecordBatch } from './record-batch.ts'
-import { decodeListOffsets, encodeListOffsets, type PartitionOffset } from './requests.ts'
+import { decodeListOffsets, type PartitionOffset } from './requests.ts'
 import type { BrokerConnection } from './transport.ts'
 
 /**
@@ -14,13 +16,15 @@ import type { BrokerConnection } from './transport.ts'
  * the first tells where the log ends behind the writes, the second how far all in-sync replicas have it (the high
  * watermark). A batch is confirmed once the second has reached the first; until then it waits for the next barrier.
  *
- * Barriers go every `confirm.interval.ms` while something waits, one at a time; and with a write, in one call to the kernel,
- * once the last is half of that old: where writes are rare, as with many streams, that saves each of them a call of its own.
+ * Barriers go every `confirm.interval.ms` while something waits, one at a time; and earlier with a write, in one call to the
+ * kernel, where no other is to be expected before the interval ends (`barrier-pace.ts`).
  * They need no batch to ride on, so the last batch before a silence is confirmed too. Where a client waits for the outcome, one goes right behind the write, or behind
  * the answer that is out: never more of them than writes that somebody waits for, and a few more each for replicas that lag.
  */
 export class Confirmation {
   readonly #options: ConfirmationOptions
+  readonly #requests: BarrierRequests
+  readonly #pace: BarrierPace
   #connection: BrokerConnection | null = null
   /** acks=0 writes that no answer covers, in the order of writing. */
   #written: RecordBatch[][] = []
@@ -29,7 +33,6 @@ export class Confirmation {
   #waiting = 0
   #timer: NodeJS.Timeout | null = null
   #sentAtMs: number | null = null
-  #lastSentAtMs = -Infinity
   /** Smoothed time of a barrier's round trip, in milliseconds. */
   #roundTripMs = 0
   #hurried = false
@@ -40,7 +43,9 @@ export class Confirmation {
 
   constructor(options: ConfirmationOptions) {
     this.#options = options
+    this.#requests = new BarrierRequests(options.topic)
     this.#pauseMs = options.intervalMs
+    this.#pace = new BarrierPace(options.intervalMs)
   }
 
   /** Writes that no answer covers: `max.in.flight` counts them. */
@@ -83,8 +88,7 @@ export class Confirmation {
   written(batches: RecordBatch[]): void {
     this.#written.push(batches)
     this.#isAwaited ||= batches.some(isAwaited)
-    const isRideDue = performance.now() - this.#lastSentAtMs >= this.#options.intervalMs / 2
-    if (isRideDue) this.sendBarrier()
+    if (this.#pace.written(performance.now())) this.sendBarrier()
     else this.#schedule()
   }
 
@@ -129,9 +133,9 @@ export class Confirmation {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     if (connection === null || this.#sentAtMs !== null || !this.hasPending) return
-    const { topic } = this.#options
     const sentAtMs = performance.now()
-    this.#sentAtMs = this.#lastSentAtMs = sentAtMs
+    this.#sentAtMs = sentAtMs
+    this.#pace.sent(sentAtMs)
     const isFirstOfAwaited = this.#isAwaited
     this.#isAwaited = false
     const onError = (error: Error): void => connection.destroy(error)
@@ -139,8 +143,8 @@ export class Confirmation {
     const partitions = new Set<number>()
     for (const batches of this.#written) for (const { partition } of batches) partitions.add(partition)
     if (covered > 0) {
-      const request = encodeListOffsets(topic, [...partitions], 'log_end')
-      connection.call(request, (payload) => this.#cover(covered, decodeListOffsets(payload)), onError)
+      const onLogEnds = (payload: Buffer): void => this.#cover(covered, decodeListOffsets(payload))
+      connection.call(this.#requests.about([...partitions]).logEnd, onLogEnds, onError)
     }
     for (const [partition, { waiting }] of this.#partitions) if (waiting.length > 0) partitions.add(partition)
     const onAnswer = (payload: Buffer): void => {
@@ -152,7 +156,7 @@ export class Confirmation {
       this.#schedule()
       this.#options.onProgress()
     }
-    connection.call(encodeListOffsets(topic, [...partitions], 'high_watermark'), onAnswer, onError)
+    connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
   }
 
   /**
@@ -225,9 +229,8 @@ export class Confirmation {
     if (this.#isAwaited || (this.#hurried && this.#written.length > 0)) {
       this.sendBarrier()
     } else if (this.#timer === null) {
-      const pauseMs = this.#pauseMs
-      const dueInMs = this.#lastSentAtMs + pauseMs - performance.now()
-      this.#timer = setTimeout(() => this.sendBarrier(), Math.max(1, Math.min(dueInMs, pauseMs)))
+      const dueInMs = this.#pace.dueInMs(performance.now(), this.#pauseMs)
+      this.#timer = setTimeout(() => this.sendBarrier(), dueInMs)
     }
   }
 

@@ -116,7 +116,7 @@ test('asks where the log ends behind the writes, then how far the replicas are',
   expect(connection.asked).toEqual([])
 })
 
-test('goes with a write when the last one is half an interval old, else when a whole one has passed', async () => {
+test('goes with a write where writes are rare and the last one is half an interval old, else when a whole one has passed', async () => {
   write(0, 1)
   expect(connection.asked).toHaveLength(2)
   connection.answer([0, 1])
@@ -136,6 +136,24 @@ test('goes with a write when the last one is half an interval old, else when a w
   await pass(10)
   expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
   expect(account.confirmed).toBe(3)
+})
+
+test('waits for the last write of its interval where writes are frequent', async () => {
+  let barriers = 0
+  const writeEvery2Ms = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      write(0, 1)
+      if (connection.asked.length > 0) barriers++
+      while (connection.asked.length > 0) connection.answer([0, 0])
+      await pass(2)
+      // None went without a write.
+      expect(connection.asked).toEqual([])
+    }
+  }
+  await writeEvery2Ms(30)
+  barriers = 0
+  await writeEvery2Ms(90)
+  expect(barriers).toBe(10)
 })
 
 test('what the replicas do not have waits for a later barrier, and keeps its room in the buffer', async () => {
