@@ -149,7 +149,7 @@ async function append(producer: StreamProducer, count: number): Promise<void> {
   if (!(await producer.reserveOrWait(charged))) throw new Error('there was no room')
   const batches = new Set<ReturnType<StreamProducer['append']>>()
   const nowMs = Date.now()
-  for (let n = 0; n < count; n++) batches.add(producer.append(body, 0, body.length, null, nowMs))
+  for (let n = 0; n < count; n++) batches.add(producer.append(body, 0, body.length, null, 0, 0, nowMs))
   await Promise.all(
     Array.from(batches, async (batch) => {
       const { outcome } = await new Promise<{ outcome: string }>((resolve) => batch.onSettled(resolve))

@@ -1,5 +1,6 @@
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { EventSink } from './decode.ts'
+import { EventRanges } from './event-ranges.ts'
 import { idOf, keyOf, type EventSchema } from './event-schema.ts'
 import { describeFlaw, findFlaw } from './json-flaw.ts'
 
@@ -27,15 +28,12 @@ export const maxListedErrors = 100
 
 /**
  * The events of one request: each is either good, with its bytes and key, or rejected, with a code. Always: received =
- * good + rejected. Good events are kept in parallel arrays, since an object an event costs more than all of its checks.
+ * good + rejected.
  */
 export class EventBatch implements EventSink {
   readonly body: Buffer
-  /** Byte ranges of the good events, and their keys; all four have an entry for each. */
-  readonly starts: number[] = []
-  readonly ends: number[] = []
-  readonly keys: (string | null)[] = []
-  readonly keyBytes: number[] = []
+  /** The good events that are to be written. */
+  readonly ranges = new EventRanges()
   /** Places of the good events in the request; null as long as none was rejected, for then they are 0, 1, 2… */
   indexes: number[] | null = null
   /** The ids of the good events; null as long as none has one, or nobody asks for them. */
@@ -70,12 +68,12 @@ export class EventBatch implements EventSink {
 
   /** Number of good events that are to be written. */
   get good(): number {
-    return this.starts.length
+    return this.ranges.count
   }
 
   /** Number of events that the reply calls accepted: those to be written, and those that were written before. */
   get accepted(): number {
-    return this.starts.length + this.duplicates.length
+    return this.ranges.count + this.duplicates.length
   }
 
   /** How many were rejected, by code. */
@@ -94,22 +92,17 @@ export class EventBatch implements EventSink {
 
   /** @inheritdoc */
   scanned(start: number, end: number): void {
-    this.received++
     const { sourceStart, sourceEnd } = this.#schema.scanner!
-    const keyBytes = sourceEnd - sourceStart
-    this.#accept(
-      start,
-      end,
-      keyBytes === 0 ? null : this.body.toString('utf8', sourceStart, sourceEnd),
-      keyBytes,
-      null,
-    )
+    this.ids?.push(null)
+    this.indexes?.push(this.received)
+    this.received++
+    this.ranges.add(start, end, sourceStart, sourceEnd)
   }
 
   /** @inheritdoc */
   restart(): void {
     this.received = 0
-    for (const list of [this.starts, this.ends, this.keys, this.keyBytes]) list.length = 0
+    this.ranges.clear()
     this.ids = null
   }
 
@@ -133,7 +126,11 @@ export class EventBatch implements EventSink {
       this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
       return
     }
-    this.#accept(start, end, key, keyBytes, this.#collectIds ? idOf(value) : null)
+    const id = this.#collectIds ? idOf(value) : null
+    if (id !== null) this.ids ??= Array.from({ length: this.good }, () => null)
+    this.ids?.push(id)
+    this.indexes?.push(this.received - 1)
+    this.ranges.addParsed(start, end, key, keyBytes)
   }
 
   /** @inheritdoc */
@@ -152,25 +149,11 @@ export class EventBatch implements EventSink {
    * @param seen for each good event, whether it was.
    */
   leaveOut(seen: readonly boolean[]): void {
-    const indexes = this.indexes ?? this.starts.map((_, good) => good)
-    const duplicates: number[] = []
-    let kept = 0
-    seen.forEach((isSeen, good) => {
-      if (isSeen) {
-        duplicates.push(indexes[good]!)
-        return
-      }
-      indexes[kept] = indexes[good]!
-      this.starts[kept] = this.starts[good]!
-      this.ends[kept] = this.ends[good]!
-      this.keys[kept] = this.keys[good]!
-      this.keyBytes[kept] = this.keyBytes[good]!
-      kept++
-    })
-    this.indexes = indexes
-    for (const list of [indexes, this.starts, this.ends, this.keys, this.keyBytes]) list.length = kept
+    const indexes = this.indexes ?? this.#firstIndexes()
+    this.indexes = indexes.filter((_, good) => seen[good] !== true)
+    this.duplicates = indexes.filter((_, good) => seen[good] === true)
+    this.ranges.remove(seen)
     this.ids = null
-    this.duplicates = duplicates
   }
 
   /** Most bytes that an event may have whose key has `keyBytes`. */
@@ -178,14 +161,9 @@ export class EventBatch implements EventSink {
     return Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
   }
 
-  #accept(start: number, end: number, key: string | null, keyBytes: number, id: string | null): void {
-    if (id !== null) this.ids ??= this.starts.map(() => null)
-    this.ids?.push(id)
-    this.indexes?.push(this.received - 1)
-    this.starts.push(start)
-    this.ends.push(end)
-    this.keys.push(key)
-    this.keyBytes.push(keyBytes)
+  /** What {@link indexes} is while nothing was rejected. */
+  #firstIndexes(): number[] {
+    return Array.from({ length: this.good }, (_, good) => good)
   }
 
   #receive(): void {
@@ -196,7 +174,7 @@ export class EventBatch implements EventSink {
   }
 
   #reject(code: ErrorCode, detail: string, pointer: string): void {
-    this.indexes ??= this.starts.map((_, good) => good)
+    this.indexes ??= this.#firstIndexes()
     this.rejected++
     const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
     byCode.set(code, (byCode.get(code) ?? 0) + 1)

@@ -47,12 +47,8 @@ export function admit(
 
 /** Room for all good events, exactly as the producer charges it. */
 export function reservationBytes(batch: EventBatch, headerBytes: number): number {
-  const { starts, ends, keyBytes } = batch
-  let sizeBytes = 0
-  for (let good = 0; good < starts.length; good++) {
-    sizeBytes += recordSizeUpperBound(keyBytes[good]!, ends[good]! - starts[good]!, headerBytes)
-  }
-  return sizeBytes
+  const { count, totalBytes } = batch.ranges
+  return totalBytes + count * recordSizeUpperBound(0, 0, headerBytes)
 }
 
 async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {

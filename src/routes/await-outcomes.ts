@@ -1,6 +1,7 @@
 import type { EventBatch } from '../events/event-batch.ts'
 import type { DropReason, Outcome } from '../kafka/producer/outcome.ts'
 import type { PendingBatch, Producer, Settlement } from '../kafka/producer/producer.ts'
+import { appendEvent } from './append-event.ts'
 
 /** What became of one event, as a reply to `Prefer: wait` tells it. */
 export interface EventOutcome {
@@ -57,7 +58,7 @@ export function appendAndWait(
 
 /** The outcome of events that were dropped on the spot. */
 export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOutcome[] {
-  return batch.starts.map((_, good) => ({
+  return Array.from({ length: batch.good }, (_, good) => ({
     index: batch.indexOf(good),
     outcome: 'dropped',
     reason: 'buffer_full',
@@ -92,13 +93,7 @@ function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch
   const shares = new Map<PendingBatch, Share>()
   const nowMs = Date.now()
   for (let good = 0; good < batch.good; good++) {
-    const pending = producer.append(
-      batch.body,
-      batch.starts[good]!,
-      batch.ends[good]!,
-      batch.keys[good]!,
-      nowMs,
-    )
+    const pending = appendEvent(producer, batch, good, nowMs)
     const share = shares.get(pending) ?? { events: [], places: [] }
     share.events.push(good)
     // An appended record is the last of its batch.

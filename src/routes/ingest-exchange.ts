@@ -8,6 +8,7 @@ import { decodeEvents } from '../events/decode.ts'
 import { EventBatch, type EventLimits } from '../events/event-batch.ts'
 import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
+import { appendEvent } from './append-event.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
 import { inTurns, type Job } from './in-turns.ts'
@@ -210,12 +211,11 @@ export class IngestExchange implements CommitListener {
     else if (this.#early !== undefined) this.#succeed(batch, this.#early)
   }
 
-  #append({ body, starts, ends, keys }: EventBatch): void {
+  #append(batch: EventBatch): void {
     const { producer } = this.target
     const nowMs = Date.now()
-    for (let good = 0; good < starts.length; good++) {
-      producer.append(body, starts[good]!, ends[good]!, keys[good]!, nowMs)
-    }
+    const count = batch.good
+    for (let good = 0; good < count; good++) appendEvent(producer, batch, good, nowMs)
   }
 
   #appendAndWait(batch: EventBatch, waitSeconds: number): void {

@@ -26,7 +26,7 @@ export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Ve
         { retryAfterSeconds: 1 },
       )
     case 'replay':
-      batch.leaveOut(batch.starts.map(() => true))
+      batch.leaveOut(Array.from({ length: batch.good }, () => true))
       return null
     case 'claimed':
       if (verdict.seen !== null) batch.leaveOut(verdict.seen)

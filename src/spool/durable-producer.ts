@@ -169,10 +169,17 @@ export class DurableProducer implements ManagedProducer, Durability {
   }
 
   /** Takes one record to the group that is committed next. It is accepted when that is. */
-  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
-    const group = this.#commits.append('record', timestampMs, key, body, start, end)
-    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
-    group.reservedBytes += recordSizeUpperBound(keyBytes, end - start, this.headerBytes)
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+  ): PendingBatch {
+    const group = this.#commits.append('record', timestampMs, body, start, end, key, keyStart, keyEnd)
+    group.reservedBytes += recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
     if (this.#laterNotes.length > 0) {
       for (const { key: name, value, untilMs } of this.#laterNotes) this.note(name, value, untilMs)
       this.#laterNotes = []
@@ -189,7 +196,8 @@ export class DurableProducer implements ManagedProducer, Durability {
   note(key: string, value: Buffer, untilMs: number): void {
     const group = this.#commits.open
     if (group.recordCount === 0) throw new Error('a note goes with records')
-    this.#commits.append('note', untilMs, key, value, 0, value.length)
+    const name = Buffer.from(key)
+    this.#commits.append('note', untilMs, value, 0, value.length, name, 0, name.length)
   }
 
   /** @inheritdoc */

@@ -134,7 +134,7 @@ export class Feeder {
       this.#nextSeq++
       return true
     }
-    const keyBytes = Math.max(0, entries.keyBytes)
+    const keyBytes = entries.keyEnd - entries.keyStart
     const valueBytes = entries.valueEnd - entries.valueStart
     const producer = this.#producer
     if (!this.#hasRoom) return false
@@ -150,9 +150,10 @@ export class Feeder {
   }
 
   #feed(entries: EntryReader): void {
-    const { bytes, valueStart, valueEnd, timeMs } = entries
+    const { bytes, valueStart, valueEnd, keyStart, keyEnd, timeMs } = entries
     const seq = this.#nextSeq++
-    const batch = this.#producer.append(bytes, valueStart, valueEnd, entries.key(), timeMs)
+    const key = entries.hasKey ? bytes : null
+    const batch = this.#producer.append(bytes, valueStart, valueEnd, key, keyStart, keyEnd, timeMs)
     let flight = this.#flights[batch.partition]
     if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, timeMs)
     flight.runs.add(seq)

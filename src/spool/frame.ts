@@ -43,22 +43,24 @@ export class FrameWriter {
   append(
     kind: EntryKind,
     timeMs: number,
-    key: string | null,
     body: Buffer,
     start: number,
     end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
   ): void {
-    // Three bytes a UTF-16 unit are the most that UTF-8 takes.
-    const needed = this.sizeBytes + entryHeaderBytes + (key === null ? 0 : key.length * 3) + end - start
+    const keyBytes = keyEnd - keyStart
+    const needed = this.sizeBytes + entryHeaderBytes + keyBytes + end - start
     if (needed > this.#buffer.length) this.#grow(needed)
     const buffer = this.#buffer
     let offset = this.sizeBytes
-    const keyBytes = key === null ? 0 : buffer.write(key, offset + entryHeaderBytes)
     buffer[offset] = kind === 'record' ? 0 : 1
     buffer.writeUIntBE(timeMs, offset + 1, 6)
     buffer.writeUInt32BE(key === null ? 0 : keyBytes + 1, offset + 7)
     buffer.writeUInt32BE(end - start, offset + 11)
-    offset += entryHeaderBytes + keyBytes
+    offset += entryHeaderBytes
+    if (key !== null) for (let at = keyStart; at < keyEnd; at++) buffer[offset++] = key[at]!
     body.copy(buffer, offset, start, end)
     this.sizeBytes = offset + end - start
     if (kind === 'record') this.recordCount++
@@ -120,9 +122,9 @@ export class EntryReader {
   readonly bytes: Buffer
   kind: EntryKind = 'record'
   timeMs = 0
+  hasKey = false
   keyStart = 0
-  /** -1: the record has no key. */
-  keyBytes = -1
+  keyEnd = 0
   valueStart = 0
   valueEnd = 0
   readonly #end: number
@@ -141,17 +143,16 @@ export class EntryReader {
     const { bytes } = this
     this.kind = bytes[offset] === 0 ? 'record' : 'note'
     this.timeMs = bytes.readUIntBE(offset + 1, 6)
-    this.keyBytes = bytes.readUInt32BE(offset + 7) - 1
+    const keyField = bytes.readUInt32BE(offset + 7)
+    this.hasKey = keyField > 0
     this.keyStart = offset + entryHeaderBytes
-    this.valueStart = this.keyStart + Math.max(0, this.keyBytes)
+    this.keyEnd = this.valueStart = this.keyStart + Math.max(0, keyField - 1)
     this.valueEnd = this.valueStart + bytes.readUInt32BE(offset + 11)
     return true
   }
 
   /** The key as text. */
   key(): string | null {
-    return this.keyBytes < 0
-      ? null
-      : this.bytes.toString('utf8', this.keyStart, this.keyStart + this.keyBytes)
+    return this.hasKey ? this.bytes.toString('utf8', this.keyStart, this.keyEnd) : null
   }
 }

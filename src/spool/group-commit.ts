@@ -38,15 +38,17 @@ export class GroupCommit<Waiter extends RecordWaiter> {
   append(
     kind: EntryKind,
     timeMs: number,
-    key: string | null,
     body: Buffer,
     start: number,
     end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
   ): Group<Waiter> {
     const group = this.open
     if (kind === 'note') group.notesUntilMs = Math.max(group.notesUntilMs, timeMs)
     else if (group.recordCount === 0) group.firstTimeMs = timeMs
-    group.append(kind, timeMs, key, body, start, end)
+    group.append(kind, timeMs, body, start, end, key, keyStart, keyEnd)
     return group
   }
 

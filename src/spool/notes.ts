@@ -120,7 +120,8 @@ async function copyOfNotes(segment: Segment): Promise<Buffer> {
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       while (entries.next()) {
         if (entries.kind !== 'note' || entries.timeMs <= Date.now()) continue
-        writer.append('note', entries.timeMs, entries.key(), bytes, entries.valueStart, entries.valueEnd)
+        const { timeMs, valueStart, valueEnd, keyStart, keyEnd } = entries
+        writer.append('note', timeMs, bytes, valueStart, valueEnd, bytes, keyStart, keyEnd)
       }
     }
     return writer.seal(segment.baseSeq)

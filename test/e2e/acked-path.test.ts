@@ -110,7 +110,7 @@ test('INVALID_PRODUCER_EPOCH: who is fenced goes on under another identity', asy
   const [{ producerId, epoch } = { producerId: -1n, epoch: -1 }] = real.transport.identities
   // Somebody else writes under a later epoch of this producer.
   const usurper = new RecordBatch(0, 0, Buffer.alloc(512), () => {})
-  usurper.append(Buffer.from('usurper'), 0, 7, null, 0, Date.now(), Infinity)
+  usurper.append(Buffer.from('usurper'), 0, 7, null, 0, 0, Date.now(), Infinity)
   usurper.close()
   usurper.setProducer(producerId, epoch + 1, 0)
   const { kafka } = testConfig({ brokers: [broker], streams: [] })

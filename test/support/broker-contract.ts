@@ -65,7 +65,7 @@ export function batchOf(
   const { count = 1, timestampMs = Date.now(), partition = 0 } = options
   const body = Buffer.from(value)
   const batch = new RecordBatch(partition, 0, Buffer.allocUnsafe(1024), () => {})
-  for (let i = 0; i < count; i++) batch.append(body, 0, body.length, null, 0, timestampMs, 1 << 26)
+  for (let i = 0; i < count; i++) batch.append(body, 0, body.length, null, 0, 0, timestampMs, 1 << 26)
   batch.close()
   return batch
 }

@@ -69,9 +69,18 @@ export class FakeInnerProducer implements InnerProducer {
     return await Promise.resolve(this.reserve(sizeBytes))
   }
 
-  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
-    this.records.push({ key, value: body.toString('utf8', start, end), timestampMs })
-    const partition = key === null ? 0 : key.length % 3
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+  ): PendingBatch {
+    const text = key?.toString('utf8', keyStart, keyEnd) ?? null
+    this.records.push({ key: text, value: body.toString('utf8', start, end), timestampMs })
+    const partition = text === null ? 0 : text.length % 3
     let batch = this.#open.get(partition)
     if (batch === undefined || batch.recordCount === this.#batchRecords) {
       batch = new FakeInnerBatch(partition)
@@ -80,7 +89,7 @@ export class FakeInnerProducer implements InnerProducer {
       if (this.acksAtOnce) setImmediate(() => this.settle(batch!))
     }
     batch.recordCount++
-    batch.chargedBytes += recordSizeUpperBound(key === null ? 0 : Buffer.byteLength(key), end - start)
+    batch.chargedBytes += recordSizeUpperBound(keyEnd - keyStart, end - start)
     return batch
   }
 

@@ -97,14 +97,19 @@ export class FakeProducer implements Producer {
     return granted
   }
 
-  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
-    this.openBytes -= recordSizeUpperBound(
-      key === null ? 0 : Buffer.byteLength(key),
-      end - start,
-      this.headerBytes,
-    )
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+  ): PendingBatch {
+    this.openBytes -= recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
     if (this.openBytes < 0) throw new Error('append without room')
-    this.records.push({ key, value: body.toString('utf8', start, end), timestampMs })
+    const value = body.toString('utf8', start, end)
+    this.records.push({ key: key?.toString('utf8', keyStart, keyEnd) ?? null, value, timestampMs })
     this.batch.recordCount++
     return this.batch
   }

@@ -136,9 +136,10 @@ export function append(
   key: string | null = null,
 ): PendingBatch | null {
   const body = Buffer.from(value)
-  const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+  const keyBuffer = key === null ? null : Buffer.from(key)
+  const keyBytes = keyBuffer?.length ?? 0
   if (!producer.reserve(recordSizeUpperBound(keyBytes, body.length, producer.headerBytes))) return null
-  return producer.append(body, 0, body.length, key, Date.now())
+  return producer.append(body, 0, body.length, keyBuffer, 0, keyBytes, Date.now())
 }
 
 /** Telemetry that nobody looks at. */

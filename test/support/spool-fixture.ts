@@ -76,7 +76,8 @@ export class SpoolFixture {
     }
     const pending = records.map(({ key, value }) => {
       const body = Buffer.from(value)
-      return producer.append(body, 0, body.length, key, Date.now())
+      const keyBuffer = key === null ? null : Buffer.from(key)
+      return producer.append(body, 0, body.length, keyBuffer, 0, keyBuffer?.length ?? 0, Date.now())
     })
     producer.commit({ committed })
     return pending

@@ -74,57 +74,28 @@ export class Accumulator {
     body: Buffer,
     start: number,
     end: number,
-    key: string | null,
-    timestampMs: number,
-    chargedBytes: number,
-  ): RecordBatch {
-    if (key === null) {
-      const queue = this.#queues[this.#stickyPartition]!
-      return this.#appendTo(queue, body, start, end, null, 0, timestampMs, chargedBytes)
-    }
-    let keyBuffer = keyScratch
-    let keyBytes: number
-    if (key.length * 3 <= keyScratch.length) {
-      keyBytes = keyScratch.write(key)
-    } else {
-      keyBuffer = Buffer.from(key)
-      keyBytes = keyBuffer.length
-    }
-    const partition = partitionForKey(keyBuffer, keyBytes, this.#queues.length)
-    return this.#appendTo(
-      this.#queues[partition]!,
-      body,
-      start,
-      end,
-      keyBuffer,
-      keyBytes,
-      timestampMs,
-      chargedBytes,
-    )
-  }
-
-  #appendTo(
-    queue: PartitionQueue,
-    body: Buffer,
-    start: number,
-    end: number,
     key: Buffer | null,
-    keyBytes: number,
+    keyStart: number,
+    keyEnd: number,
     timestampMs: number,
     chargedBytes: number,
   ): RecordBatch {
+    const queues = this.#queues
+    let queue =
+      key === null
+        ? queues[this.#stickyPartition]!
+        : queues[partitionForKey(key, keyStart, keyEnd, queues.length)]!
     const limit = this.batchSizeLimitBytes
     const stamp = this.#stamp
     let headers = stamp === null ? null : stamp.headersFor(queue.partition)
-    const recordBytes = end - start + keyBytes + (headers === null ? 0 : headers.length)
+    const recordBytes = end - start + keyEnd - keyStart + (headers === null ? 0 : headers.length)
     let batch = queue.open ?? this.#open(queue, recordBytes)
-    while (!batch.append(body, start, end, key, keyBytes, timestampMs, limit, headers)) {
+    while (!batch.append(body, start, end, key, keyStart, keyEnd, timestampMs, limit, headers)) {
       this.#close(queue)
       this.#onReady()
       // Closing it may have moved the sticky partition on, to one that has an open batch of keyed records.
-      const next = key === null ? this.#queues[this.#stickyPartition]! : queue
-      batch = next.open ?? this.#open(next, recordBytes)
-      queue = next
+      if (key === null) queue = queues[this.#stickyPartition]!
+      batch = queue.open ?? this.#open(queue, recordBytes)
       if (stamp !== null) headers = stamp.headersFor(queue.partition)
     }
     if (stamp !== null) stamp.advance(queue.partition)
@@ -326,6 +297,3 @@ export class PartitionQueue {
 
 /** A queue is moved together once this many of its batches were taken: an array's `shift` would move it every time. */
 const compactAt = 1024
-
-/** Where keys become bytes; a key that could be longer gets a buffer of its own. */
-const keyScratch = Buffer.allocUnsafe(4096)

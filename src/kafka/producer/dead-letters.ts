@@ -75,7 +75,7 @@ export class DeadLetters {
       stamp.headers = addHeaders(view.headers, headers)
       const { key, valueStart, valueEnd, timestampDelta } = view
       const timestampMs = batch.baseTimestampMs + timestampDelta
-      const taken = producer.append(records, valueStart, valueEnd, key?.toString() ?? null, timestampMs)
+      const taken = producer.append(records, valueStart, valueEnd, key, 0, key?.length ?? 0, timestampMs)
       const place = taken.recordCount - 1
       taken.onSettled((settlement) => this.#settled(burial, place, settlement))
     }

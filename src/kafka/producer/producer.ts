@@ -50,11 +50,20 @@ export interface Producer {
   /**
    * Accepts one record, for which room was reserved: the bytes are copied before this returns.
    * @param body holds the value at [start, end).
-   * @param key the record's key, or null: then the record goes to the partition in use (KIP-480).
+   * @param key holds the record's key at [keyStart, keyEnd), and may be the body; null: the record has none, and goes to
+   * the partition in use (KIP-480).
    * @param timestampMs the record's timestamp: the gateway's clock, never the event's.
    * @returns the batch that took it; the record is the last in it.
    */
-  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+  ): PendingBatch
   /** Books `count` records that are accepted and dropped on the spot, since the buffer is full. */
   drop(count: number): void
   /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */

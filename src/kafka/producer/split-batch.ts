@@ -59,8 +59,7 @@ export function splitBatch(batch: RecordBatch): [RecordBatch, RecordBatch] {
     const half = halves[place++ < firstCount ? 0 : 1]
     const { key, valueStart, valueEnd, timestampDelta, headers } = record
     const timestampMs = batch.baseTimestampMs + timestampDelta
-    const keyBytes = key?.length ?? 0
-    half.append(records, valueStart, valueEnd, key, keyBytes, timestampMs, Infinity, headers)
+    half.append(records, valueStart, valueEnd, key, 0, key?.length ?? 0, timestampMs, Infinity, headers)
   }
   return halves
 }

@@ -130,10 +130,17 @@ export class StreamProducer implements ManagedProducer {
   }
 
   /** @inheritdoc */
-  append(body: Buffer, start: number, end: number, key: string | null, timestampMs: number): PendingBatch {
-    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
-    const chargedBytes = recordSizeUpperBound(keyBytes, end - start, this.headerBytes)
-    const batch = this.#accumulator.append(body, start, end, key, timestampMs, chargedBytes)
+  append(
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+  ): PendingBatch {
+    const chargedBytes = recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
+    const batch = this.#accumulator.append(body, start, end, key, keyStart, keyEnd, timestampMs, chargedBytes)
     this.#account.accept()
     return batch
   }

@@ -3,6 +3,7 @@ import { GatewayError } from '../../../src/errors.ts'
 import { decodeEvents } from '../../../src/events/decode.ts'
 import { EventBatch, type EventLimits } from '../../../src/events/event-batch.ts'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
+import { goodEvents } from '../../support/good-events.ts'
 
 function batchOf(lines: string, limits: Partial<EventLimits> = {}, maxRecordBytes = 1000): EventBatch {
   const batch = new EventBatch(Buffer.from(lines), {
@@ -19,9 +20,13 @@ const good = '{"name":"a","value":1,"source":"dé"}'
 describe('EventBatch', () => {
   test('keeps the bytes and the key of good events and the place of each', () => {
     const batch = batchOf(`${good}\nbad\n{"name":"b","value":2}`)
-    expect(batch).toMatchObject({ received: 3, rejected: 1, good: 2, keys: ['dé', null], keyBytes: [3, 0] })
-    expect([batch.indexOf(0), batch.indexOf(1)]).toEqual([0, 2])
-    expect(batch.body.toString('utf8', batch.starts[1], batch.ends[1])).toBe('{"name":"b","value":2}')
+    expect(batch).toMatchObject({ received: 3, rejected: 1, good: 2 })
+    const events = goodEvents(batch)
+    expect(events.map(({ index, key }) => ({ index, key }))).toEqual([
+      { index: 0, key: 'dé' },
+      { index: 2, key: null },
+    ])
+    expect(batch.body.toString('utf8', events[1]!.start, events[1]!.end)).toBe('{"name":"b","value":2}')
   })
 
   test('lists each rejected event with its code', () => {

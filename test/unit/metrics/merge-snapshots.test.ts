@@ -74,7 +74,7 @@ class CountingGateway {
         const batch = new RecordBatch(step.partition, 0, Buffer.alloc(4_096), () => {})
         for (let i = 0; i < step.count; i++) {
           this.#memory.reserve(100)
-          batch.append(Buffer.from('value'), 0, 5, null, 0, 1_700_000_000_000, 4_096)
+          batch.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, 4_096)
           batch.chargedBytes += 100
           this.#account.accept()
         }

@@ -18,7 +18,9 @@ test('a frame gives back every entry as it was appended', () => {
         const writer = new FrameWriter(Buffer.allocUnsafe(32))
         for (const { kind, timeMs, key, value } of entries) {
           const body = Buffer.concat([Buffer.from('before'), value, Buffer.from('behind')])
-          writer.append(kind, timeMs, key, body, 6, 6 + value.length)
+          const keyBytes = key === null ? null : Buffer.from(`>${key}<`)
+          const keyEnd = keyBytes === null ? 1 : keyBytes.length - 1
+          writer.append(kind, timeMs, body, 6, 6 + value.length, keyBytes, 1, keyEnd)
         }
         const frame = Buffer.concat([Buffer.from('x'), writer.seal(seq)])
         const header = readFrameHeader(frame, 1)!
@@ -48,7 +50,7 @@ test('a frame gives back every entry as it was appended', () => {
 
 test('a frame with one wrong bit, or without its last byte, is not whole', () => {
   const writer = new FrameWriter(Buffer.allocUnsafe(16))
-  writer.append('record', 1, 'k', Buffer.from('value'), 0, 5)
+  writer.append('record', 1, Buffer.from('value'), 0, 5, Buffer.from('k'), 0, 1)
   const frame = Buffer.from(writer.seal(7))
   const header = readFrameHeader(frame, 0)!
   for (let bit = 32; bit < frame.length * 8; bit++) {

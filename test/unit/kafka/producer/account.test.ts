@@ -16,7 +16,7 @@ function accepted({ account, memory }: ReturnType<typeof setUp>, count: number):
   const batch = new RecordBatch(0, 0, Buffer.alloc(4_096), () => {})
   for (let i = 0; i < count; i++) {
     memory.reserve(100)
-    batch.append(Buffer.from('value'), 0, 5, null, 0, 1_700_000_000_000, 4_096)
+    batch.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, 4_096)
     batch.chargedBytes += 100
     account.accept()
   }

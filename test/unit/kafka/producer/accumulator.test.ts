@@ -32,9 +32,11 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   accumulator.partitionCount = partitionCount
   const append = (value: string, key: string | null = null): RecordBatch => {
     const body = Buffer.from(value)
-    const sizeBytes = recordSizeUpperBound(key === null ? 0 : Buffer.byteLength(key), body.length)
+    const keyBuffer = key === null ? null : Buffer.from(key)
+    const keyBytes = keyBuffer?.length ?? 0
+    const sizeBytes = recordSizeUpperBound(keyBytes, body.length)
     memory.reserve(sizeBytes)
-    return accumulator.append(body, 0, body.length, key, Date.now(), sizeBytes)
+    return accumulator.append(body, 0, body.length, keyBuffer, 0, keyBytes, Date.now(), sizeBytes)
   }
   /** Takes every batch that is due, partition by partition. */
   const drain = (): RecordBatch[] => {
@@ -90,9 +92,9 @@ describe('a batch becomes due', () => {
   test('each by its own clock, with one timer for all', async () => {
     const { append, drain } = setUp({ lingerMs: 50 }, 2)
     const [first, second] = ['a', 'b', 'c', 'd', 'e'].toSorted(
-      (a, b) => partitionForKey(Buffer.from(a), 1, 2) - partitionForKey(Buffer.from(b), 1, 2),
+      (a, b) => partitionOf(a, 2) - partitionOf(b, 2),
     ) as [string, string]
-    const other = ['a', 'b', 'c', 'd', 'e'].findLast((key) => partitionForKey(Buffer.from(key), 1, 2) === 1)!
+    const other = ['a', 'b', 'c', 'd', 'e'].findLast((key) => partitionOf(key, 2) === 1)!
     expect(second).toBeDefined()
     append('1', first)
     await pass(20)
@@ -150,7 +152,7 @@ describe('records without a key', () => {
     const { partition } = append('x')
     for (let i = 0; i < 60; i++) {
       const key = `${i}`
-      if (partitionForKey(Buffer.from(key), key.length, 3) !== partition) append('x'.repeat(80), key)
+      if (partitionOf(key, 3) !== partition) append('x'.repeat(80), key)
       drain()
     }
     expect(accumulator.queues[partition]!.open!.recordCount).toBe(1)
@@ -187,8 +189,7 @@ describe('records without a key', () => {
         for (const [partition, seen] of byPartition) {
           const ids = seen.map(({ value }) => Number.parseInt(value, 10))
           expect(ids).toEqual(ids.toSorted((a, b) => a - b))
-          for (const { key } of seen)
-            if (key !== null) expect(partitionForKey(Buffer.from(key), key.length, count)).toBe(partition)
+          for (const { key } of seen) if (key !== null) expect(partitionOf(key, count)).toBe(partition)
         }
         // What is not given back is what the batches weigh.
         const weight = batches.reduce((sum, batch) => sum + batch.sizeBytes, 0)
@@ -204,9 +205,7 @@ test('keys of any length and script go whole into the batch and to the partition
   for (const key of keys) append('v', key)
   accumulator.flush()
   const found = drain().flatMap((batch) => recordsOf(batch).map(({ key }) => [batch.partition, key]))
-  expect(found.toSorted(byKey)).toEqual(
-    keys.map((key) => [partitionForKey(Buffer.from(key), Buffer.byteLength(key), 7), key]).toSorted(byKey),
-  )
+  expect(found.toSorted(byKey)).toEqual(keys.map((key) => [partitionOf(key, 7), key]).toSorted(byKey))
 })
 
 function byKey([, a]: (string | number | null)[], [, b]: (string | number | null)[]): number {
@@ -316,7 +315,7 @@ describe('compression', () => {
       const noise = randomBytes(100_000)
       const sizeBytes = recordSizeUpperBound(0, noise.length)
       memory.reserve(sizeBytes)
-      const batch = accumulator.append(noise, 0, noise.length, null, Date.now(), sizeBytes)
+      const batch = accumulator.append(noise, 0, noise.length, null, 0, 0, Date.now(), sizeBytes)
       accumulator.flush()
       await vi.waitFor(() => expect(drain()).toHaveLength(1))
       expect(batch.sizeBytes).toBeLessThanOrEqual(sizeBytes)
@@ -358,9 +357,14 @@ describe('a codec that fails', () => {
       buffers: new BatchBuffers(0),
       onReady: () => {},
     })
-    accumulator.append(Buffer.from('value'), 0, 5, null, 1_700_000_000_000, recordSizeUpperBound(0, 5))
+    accumulator.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, recordSizeUpperBound(0, 5))
     const queue = accumulator.queues[0]!
     await vi.waitFor(() => expect(accumulator.peek(queue, performance.now() + 1)).not.toBeNull())
     expect(readBatch(queue.take()!.seal())).toMatchObject({ attributes: 0, records: [{ value: 'value' }] })
   })
 })
+
+function partitionOf(key: string, partitionCount: number): number {
+  const bytes = Buffer.from(key)
+  return partitionForKey(bytes, 0, bytes.length, partitionCount)
+}

@@ -67,7 +67,7 @@ const [key0, key1] = [keyOf(0), keyOf(1)]
 
 function keyOf(partition: number): string {
   for (let i = 0; ; i++)
-    if (partitionForKey(Buffer.from(`${i}`), `${i}`.length, 2) === partition) return `${i}`
+    if (partitionForKey(Buffer.from(`${i}`), 0, `${i}`.length, 2) === partition) return `${i}`
 }
 
 test('a record is acknowledged by all replicas, with its offset', async () => {

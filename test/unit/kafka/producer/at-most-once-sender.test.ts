@@ -52,7 +52,7 @@ async function startTrusted(options: Parameters<typeof start>[0] = {}): Promise<
 
 function keyFor(partition: number, partitions: number): string {
   for (let i = 0; ; i++)
-    if (partitionForKey(Buffer.from(`${i}`), `${i}`.length, partitions) === partition) return `${i}`
+    if (partitionForKey(Buffer.from(`${i}`), 0, `${i}`.length, partitions) === partition) return `${i}`
 }
 
 /** What went over the wire of streams, metadata left out: 'Produce 0', 'log_end', 'high_watermark'. */

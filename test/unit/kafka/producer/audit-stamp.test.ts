@@ -25,10 +25,11 @@ function setUp(partitionCount: number) {
   accumulator.partitionCount = partitionCount
   const append = (value: string, key: string | null): void => {
     const body = Buffer.from(value)
-    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
+    const keyBuffer = key === null ? null : Buffer.from(key)
+    const keyBytes = keyBuffer?.length ?? 0
     const sizeBytes = recordSizeUpperBound(keyBytes, body.length, stamp.headerBytes)
     expect(memory.reserve(sizeBytes)).toBe(true)
-    accumulator.append(body, 0, body.length, key, 1_700_000_000_000, sizeBytes)
+    accumulator.append(body, 0, body.length, keyBuffer, 0, keyBytes, 1_700_000_000_000, sizeBytes)
   }
   return { memory, stamp, accumulator, append }
 }

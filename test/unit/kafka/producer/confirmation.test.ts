@@ -80,7 +80,7 @@ afterEach(() => {
 function writtenBatch(partition: number, records: number): RecordBatch {
   const batch = new RecordBatch(partition, performance.now(), Buffer.alloc(500), () => {})
   for (let i = 0; i < records; i++) {
-    batch.append(Buffer.from('x'), 0, 1, null, 0, 0, 500)
+    batch.append(Buffer.from('x'), 0, 1, null, 0, 0, 0, 500)
     account.accept()
   }
   batch.close()

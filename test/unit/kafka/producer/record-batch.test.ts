@@ -20,15 +20,15 @@ function batchOf(bufferBytes = 512, recycle: (buffer: Buffer) => void = () => {}
 function append(batch: RecordBatch, record: Record, limitBytes = 1 << 20): boolean {
   const padding = '~~'
   const body = Buffer.from(`${padding}${record.value}${padding}`)
-  const key = record.key === null ? null : Buffer.from(`${record.key}${padding}`)
-  const keyBytes = key === null ? 0 : key.length - padding.length
+  const key = record.key === null ? null : Buffer.from(`${padding}${record.key}${padding}`)
   const headers = record.headers?.map(([name, text]) => ({ key: name, value: Buffer.from(text) }))
   return batch.append(
     body,
     2,
     body.length - 2,
     key,
-    keyBytes,
+    key === null ? 0 : padding.length,
+    key === null ? 0 : key.length - padding.length,
     record.timestampMs,
     limitBytes,
     headers && encodeHeaders(headers),
@@ -168,7 +168,7 @@ describe('append', () => {
   test('copies the bytes: what becomes of the body afterwards does not matter', () => {
     const batch = batchOf()
     const body = Buffer.from('value')
-    batch.append(body, 0, 5, null, 0, start, 1_000)
+    batch.append(body, 0, 5, null, 0, 0, start, 1_000)
     body.fill('x')
     batch.close()
     expect(readBatch(batch.seal()).records![0]!.value).toBe('value')

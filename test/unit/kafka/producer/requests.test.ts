@@ -33,7 +33,7 @@ function body({ chunks }: WireRequest): Buffer {
 
 function batchOf(partition: number, value: string): RecordBatch {
   const batch = new RecordBatch(partition, 0, Buffer.alloc(512), () => {})
-  batch.append(Buffer.from(value), 0, value.length, null, 0, 1_700_000_000_000, 512)
+  batch.append(Buffer.from(value), 0, value.length, null, 0, 0, 1_700_000_000_000, 512)
   batch.close()
   return batch
 }

@@ -23,8 +23,7 @@ function batchOf(records: readonly AnyRecord[]): RecordBatch {
     const body = Buffer.from(value)
     const keyBytes = key === null ? null : Buffer.from(key)
     const encoded = headers === null ? null : encodeHeaders([{ key: 'audit', value: Buffer.from(headers) }])
-    const keyLength = keyBytes?.length ?? 0
-    batch.append(body, 0, body.length, keyBytes, keyLength, timestampMs, Infinity, encoded)
+    batch.append(body, 0, body.length, keyBytes, 0, keyBytes?.length ?? 0, timestampMs, Infinity, encoded)
   }
   batch.close()
   return batch

@@ -1,0 +1,51 @@
+import * as fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { EventRanges } from '../../../src/events/event-ranges.ts'
+
+const body = Buffer.from('0123456789'.repeat(100))
+const place = fc.nat({ max: 900 })
+const anyEvent = fc.record({
+  start: place,
+  size: fc.nat({ max: 90 }),
+  key: fc.oneof(
+    fc.constant(null),
+    fc.record({ start: place, size: fc.integer({ min: 1, max: 20 }) }),
+    // As it was parsed; also one that is longer than what others share.
+    fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }),
+    fc.integer({ min: 300, max: 400 }).map((length) => '§'.repeat(length)),
+  ),
+  isOut: fc.boolean(),
+})
+
+test('gives back each event and its key, also when others were taken out', () => {
+  fc.assert(
+    fc.property(fc.array(anyEvent, { maxLength: 30 }), (events) => {
+      const ranges = new EventRanges()
+      for (const { start, size, key } of events) {
+        if (typeof key === 'string') ranges.addParsed(start, start + size, key, Buffer.byteLength(key))
+        else ranges.add(start, start + size, key?.start ?? 0, key === null ? 0 : key.start + key.size)
+      }
+      const expectToHold = (held: typeof events): void => {
+        expect(ranges.count).toBe(held.length)
+        let totalBytes = 0
+        for (const [index, { start, size, key }] of held.entries()) {
+          expect([ranges.start(index), ranges.end(index)]).toEqual([start, start + size])
+          const found = ranges.key(index, body)?.subarray(ranges.keyStart(index), ranges.keyEnd(index))
+          const text = typeof key === 'object' && key !== null ? sliceOf(key) : key
+          expect(found?.toString() ?? null).toBe(text)
+          totalBytes += size + Buffer.byteLength(text ?? '')
+        }
+        expect(ranges.totalBytes).toBe(totalBytes)
+      }
+      expectToHold(events)
+      ranges.remove(events.map(({ isOut }) => isOut))
+      expectToHold(events.filter(({ isOut }) => !isOut))
+      ranges.clear()
+      expectToHold([])
+    }),
+  )
+})
+
+function sliceOf({ start, size }: { start: number; size: number }): string {
+  return body.toString('latin1', start, start + size)
+}
