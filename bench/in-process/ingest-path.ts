@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { loadConfig } from '../../src/config/load-config.ts'
-import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
 import type { Logger } from '../../src/kafka/producer/producer.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
@@ -42,7 +42,7 @@ export class IngestPath {
       metadata,
       transport,
       telemetry: metrics.producerTelemetry(stream.name, stream.topic),
-      buffers: new BatchBuffers(8 << 20),
+      buffers: new BufferPool(8 << 20),
       logger,
     })
     metadata.start()
@@ -52,7 +52,7 @@ export class IngestPath {
 
   /** Takes one request; its reply is thrown away, once {@link answered} has looked at it. */
   take(request: LoadRequest, body: Buffer): void {
-    const raw = new NullRequest(request.contentType)
+    const raw = new NullRequest(request.contentType, body.length)
     const reply = new NullReply()
     this.#handler({ params: { stream: stream.name }, raw }, reply)
     raw.deliver(body)
@@ -108,8 +108,8 @@ class NullRequest {
   #onData: ((chunk: Buffer) => void) | null = null
   #onEnd: (() => void) | null = null
 
-  constructor(contentType: string) {
-    this.headers = { 'content-type': contentType }
+  constructor(contentType: string, sizeBytes: number) {
+    this.headers = { 'content-type': contentType, 'content-length': String(sizeBytes) }
   }
 
   on(event: string, listener: (chunk?: Buffer) => void): this {

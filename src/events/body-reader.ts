@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
 import { GatewayError } from '../errors.ts'
+import { BodyRoom, recycleBody } from './body-room.ts'
 import { contentEncodingOf, createInflater, supportedEncodings, type ContentEncoding } from './inflate.ts'
 
 /**
@@ -14,7 +15,7 @@ export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
 
 /**
  * Reads a request's body into one buffer, of at most `limitBytes` as received and as inflated. A body that came in one
- * piece is not copied. On an error the rest of the body is left unread; how long a body may take is the server's
+ * piece is not copied; whoever is done with one hands it to `recycleBody`. On an error the rest of the body is left unread; how long a body may take is the server's
  * `requestTimeout`.
  */
 export function readBody(request: BodySource, limitBytes: number, listener: BodyListener): void {
@@ -35,26 +36,33 @@ export function readBody(request: BodySource, limitBytes: number, listener: Body
 
 function readPlain(request: BodySource, limitBytes: number, listener: BodyListener): void {
   let first: Buffer = empty
-  let others: Buffer[] | null = null
+  let room: BodyRoom | null = null
   let sizeBytes = 0
   let ended = false
-  const finish = (error: GatewayError | 'aborted' | null, body: Buffer): void => {
+  const finish = (error: GatewayError | 'aborted' | null): void => {
     if (ended) return
     ended = true
-    listener(error, body)
+    const body = room === null ? first : room.body
+    if (error !== null) recycleBody(body)
+    listener(error, error === null ? body : empty)
   }
   const onData = (chunk: Buffer): void => {
     sizeBytes += chunk.length
     if (sizeBytes > limitBytes) {
       request.removeListener('data', onData)
-      finish(tooLarge(limitBytes), empty)
+      finish(tooLarge(limitBytes))
     } else if (first === empty) first = chunk
-    else if (others === null) others = [first, chunk]
-    else others.push(chunk)
+    else {
+      if (room === null) {
+        room = new BodyRoom(Math.min(Number(request.headers['content-length'] ?? limitBytes), limitBytes))
+        room.add(first)
+      }
+      room.add(chunk)
+    }
   }
   request.on('data', onData)
-  request.on('end', () => finish(null, others === null ? first : Buffer.concat(others, sizeBytes)))
-  request.on('error', () => finish('aborted', empty))
+  request.on('end', () => finish(null))
+  request.on('error', () => finish('aborted'))
 }
 
 function readInflated(
@@ -63,7 +71,7 @@ function readInflated(
   limitBytes: number,
   listener: BodyListener,
 ): void {
-  const pieces: Buffer[] = []
+  const room = new BodyRoom(limitBytes)
   let receivedBytes = 0
   let inflatedBytes = 0
   let inflater: Transform | null = null
@@ -74,8 +82,13 @@ function readInflated(
     ended = true
     request.removeListener('data', onData)
     request.removeListener('end', onEnd)
-    if (error !== null) inflater?.destroy()
-    listener(error, error === null ? Buffer.concat(pieces, inflatedBytes) : empty)
+    if (error === null) {
+      listener(null, room.body)
+      return
+    }
+    inflater?.destroy()
+    recycleBody(room.body)
+    listener(error, empty)
   }
   const onData = (chunk: Buffer): void => {
     receivedBytes += chunk.length
@@ -95,7 +108,7 @@ function readInflated(
       .on('data', (piece: Buffer) => {
         inflatedBytes += piece.length
         if (inflatedBytes > limitBytes) finish(tooLarge(limitBytes))
-        else pieces.push(piece)
+        else if (!ended) room.add(piece)
       })
       .on('drain', () => request.resume())
       .on('end', () => finish(null))

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { readBody, type BodyListener } from '../events/body-reader.ts'
+import type { BodyListener } from '../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../events/content-type.ts'
 import { unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
@@ -40,7 +40,7 @@ function registerPost(
     const target = targets.get(request.params.stream)
     const kind = beaconKindOf(request.raw.headers['content-type'])
     const exchange = new IngestExchange(route, target, reply, { kind, preferences: noPreferences })
-    readBody(request.raw, limits.bodyBytes, kind === 'form' ? withFields(exchange) : exchange.onBody)
+    exchange.read(request.raw, kind === 'form' ? withFields(exchange) : exchange.onBody)
   })
 }
 

@@ -1,17 +1,18 @@
 import type { FastifyReply } from 'fastify'
-import type { OnBufferFull, StreamConfig } from '../config/config.ts'
+import type { HttpLimits, OnBufferFull, StreamConfig } from '../config/config.ts'
 import type { Claim, Deduplicator, Verdict } from '../dedupe/deduplicator.ts'
 import type { GatewayError } from '../errors.ts'
-import type { BodyListener } from '../events/body-reader.ts'
+import { readBody, type BodyListener, type BodySource } from '../events/body-reader.ts'
+import { recycleBody } from '../events/body-room.ts'
 import type { BodyKind } from '../events/content-type.ts'
-import { decodeEvents } from '../events/decode.ts'
-import { EventBatch, type EventLimits } from '../events/event-batch.ts'
+import { decodeEvents, type DecodingLeft } from '../events/decode.ts'
+import { EventBatch } from '../events/event-batch.ts'
 import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
 import { appendEvent } from './append-event.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
-import { inTurns, type Job } from './in-turns.ts'
+import { inTurns, whenFewWait, type Job } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
@@ -22,7 +23,7 @@ export interface IngestRoute {
   readonly transport: Transport
   readonly telemetry: EdgeTelemetry
   readonly timer: HttpTimer
-  readonly limits: EventLimits
+  readonly limits: HttpLimits
   readonly logger: Logger
   /** The stream's setting for this route. */
   onBufferFull(stream: StreamConfig): OnBufferFull
@@ -48,6 +49,7 @@ export class IngestExchange implements CommitListener {
   readonly #route: IngestRoute
   readonly #kind: Exclude<BodyKind, 'unsupported'>
   readonly #startedAtMs = performance.now()
+  #body: Buffer | null = null
   #batch: EventBatch | null = null
   /** What is appended and not committed yet, on a durable stream. */
   #uncommitted: EventBatch | null = null
@@ -74,8 +76,16 @@ export class IngestExchange implements CommitListener {
     this.#key = options.key ?? null
   }
 
+  /** Reads the body and takes it. */
+  read(request: BodySource, listener: BodyListener = this.onBody): void {
+    const { bodyBytes } = this.#route.limits
+    if (Number(request.headers['content-length']) < hugeBodyBytes) readBody(request, bodyBytes, listener)
+    else whenFewWait(() => readBody(request, bodyBytes, listener))
+  }
+
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
   readonly onBody: BodyListener = (error, body) => {
+    this.#body = body
     if (error === null && body.length < largeBodyBytes) this.take(body)
     else if (error === null) inTurns(() => this.#takeLarge(body))
     else if (error !== 'aborted') this.fail(error)
@@ -83,17 +93,43 @@ export class IngestExchange implements CommitListener {
 
   /** Takes the whole body and answers, at once or when there is room, or when the outcomes are known. */
   take(body: Buffer): void {
-    const batch = this.#decode(body)
-    if (batch !== null) this.#proceed(batch)
+    let batch: EventBatch
+    try {
+      batch = this.#batchFor(body)
+      decodeEvents(body, this.#kind, batch)
+    } catch (error) {
+      this.fail(error)
+      return
+    }
+    this.#proceed(batch)
   }
 
-  /** As {@link take}, for a body that is large: what follows the decoding is left to do. */
+  /** As {@link take}, for a body that is large: decodes a slice, and leaves the next one, or what follows, to do. */
   #takeLarge(body: Buffer): Job | undefined {
-    const batch = this.#decode(body)
-    return batch === null ? undefined : () => this.#proceed(batch)
+    const batch = this.#batchFor(body)
+    return this.#takeSlice(batch, () => decodeEvents(body, this.#kind, batch, sliceBytes))
+  }
+
+  #takeSlice(batch: EventBatch, decode: DecodingLeft): Job | undefined {
+    try {
+      const left = decode()
+      return left === undefined ? () => this.#proceed(batch) : () => this.#takeSlice(batch, left)
+    } catch (error) {
+      this.fail(error)
+      return undefined
+    }
+  }
+
+  #batchFor(body: Buffer): EventBatch {
+    const { producer, schema, dedupe } = this.target
+    const { limits } = this.#route
+    const { maxRecordBytes } = producer
+    return new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
   }
 
   #proceed(batch: EventBatch): undefined {
+    // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
+    this.#batch = batch
     try {
       if (this.target.dedupe === null) this.#admit(batch)
       else this.#tell(batch, this.target.dedupe)
@@ -152,22 +188,6 @@ export class IngestExchange implements CommitListener {
     })
     if (typeof admission === 'string') this.#accept(batch, admission)
     else admission.then((later) => this.#accept(batch, later)).catch((error: unknown) => this.fail(error))
-  }
-
-  /** @returns null if it cannot be decoded: then that is answered. */
-  #decode(body: Buffer): EventBatch | null {
-    const { producer, schema, dedupe } = this.target
-    const { limits } = this.#route
-    const { maxRecordBytes } = producer
-    try {
-      const batch = new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
-      decodeEvents(body, this.#kind, batch)
-      // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
-      return (this.#batch = batch)
-    } catch (error) {
-      this.fail(error)
-      return null
-    }
   }
 
   #accept(batch: EventBatch, admission: Admission): void {
@@ -249,7 +269,10 @@ export class IngestExchange implements CommitListener {
     replyProblem(this.reply, problem)
   }
 
+  /** It is answered: what was taken of it was copied, and nobody reads its body any more. */
   #observe(statusCode: number): void {
+    if (this.#body !== null) recycleBody(this.#body)
+    this.#body = null
     this.#route.timer.observe(statusCode, performance.now() - this.#startedAtMs)
   }
 
@@ -262,3 +285,7 @@ export class IngestExchange implements CommitListener {
 
 /** A body of this size takes some tens of microseconds, and a turn can bring one from each of hundreds of connections. */
 const largeBodyBytes = 8_192
+/** A body of this size is not read while others wait for their turn. */
+const hugeBodyBytes = 131_072
+/** What is decoded before others get a turn, if it is late: about a millisecond's worth. */
+const sliceBytes = 65_536

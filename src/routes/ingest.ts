@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { HttpLimits } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
-import { readBody } from '../events/body-reader.ts'
 import { bodyKindOf, supportedMediaTypes } from '../events/content-type.ts'
 import type { EventBatch } from '../events/event-batch.ts'
 import type { Logger } from '../kafka/producer/producer.ts'
@@ -46,7 +45,7 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
     const preferences = readPreferences(headers['prefer'])
     const key = target.dedupe === null ? null : readIdempotencyKey(headers['idempotency-key'])
     const exchange = new IngestExchange(route, target, reply, { kind, preferences, key })
-    readBody(request.raw, limits.bodyBytes, exchange.onBody)
+    exchange.read(request.raw)
   })
 }
 

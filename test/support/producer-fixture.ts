@@ -1,5 +1,5 @@
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
-import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
 import {
   recordSizeUpperBound,
@@ -102,7 +102,7 @@ export class ProducerFixture {
       maxAgeMs: 5_000,
       logger: this.logs,
     })
-    const buffers = new BatchBuffers(1 << 20)
+    const buffers = new BufferPool(1 << 20)
     const shared = { metadata: this.metadata, transport: cluster, buffers, logger: this.logs }
     this.producers = streams.map((stream) => {
       const deadLetters = openDeadLetters(stream, dataDir, shared)

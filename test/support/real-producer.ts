@@ -1,6 +1,6 @@
 import { onTestFinished } from 'vitest'
 import type { ProducerConfig } from '../../src/config/config.ts'
-import { BatchBuffers } from '../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import { KafkajsTransport } from '../../src/kafka/producer/kafkajs-transport.ts'
@@ -42,7 +42,7 @@ export async function startProducer(
     metadata,
     transport,
     telemetry: noTelemetry,
-    buffers: new BatchBuffers(1 << 20),
+    buffers: new BufferPool(1 << 20),
     logger: logs,
   })
   onTestFinished(() => {

@@ -1,4 +1,4 @@
-import type { BatchBuffers } from './batch-buffers.ts'
+import type { BufferPool } from '../../buffer-pool.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from './compression.ts'
 import { partitionForKey } from './murmur2.ts'
@@ -14,7 +14,7 @@ import type { ProducerConfig } from '../../config/config.ts'
 export class Accumulator {
   readonly #config: ProducerConfig
   readonly #memory: BufferMemory
-  readonly #buffers: BatchBuffers
+  readonly #buffers: BufferPool
   readonly #onReady: () => void
   readonly #awaitedLingerMs: number
   readonly #codec: Codec | null
@@ -35,7 +35,7 @@ export class Accumulator {
   constructor(options: {
     config: ProducerConfig
     memory: BufferMemory
-    buffers: BatchBuffers
+    buffers: BufferPool
     onReady: () => void
     awaitedLingerMs?: number
     stamp?: RecordStamp | null

@@ -1,6 +1,6 @@
 import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
 import { TopicCreator } from '../topic-creator.ts'
-import { BatchBuffers } from './batch-buffers.ts'
+import { BufferPool } from '../../buffer-pool.ts'
 import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
 import type { Logger, ManagedProducer, ProducerStats, ProducerTelemetry } from './producer.ts'
 import { openDeadLetters } from './open-dead-letters.ts'
@@ -35,7 +35,7 @@ export class Producers {
       logger,
     })
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
-    const buffers = new BatchBuffers(recycledBytes)
+    const buffers = new BufferPool(recycledBytes)
     const shared = { metadata: this.#metadata, transport, buffers, logger }
     const producers = streams.map((stream) => {
       const deadLetters = openDeadLetters(stream, dataDir, shared)

@@ -4,7 +4,7 @@ import { Accumulator, type RecordStamp } from './accumulator.ts'
 import { AtLeastOnceSender } from './at-least-once-sender.ts'
 import { AtMostOnceSender, type SenderOptions } from './at-most-once-sender.ts'
 import { AuditStamp } from './audit-stamp.ts'
-import type { BatchBuffers } from './batch-buffers.ts'
+import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
 import { DeadLetters, type DeadLettersOptions } from './dead-letters.ts'
@@ -331,7 +331,7 @@ export interface StreamProducerOptions {
   readonly metadata: ClusterMetadata
   readonly transport: Transport
   readonly telemetry: ProducerTelemetry
-  readonly buffers: BatchBuffers
+  readonly buffers: BufferPool
   readonly logger: Logger
   /** Gives records headers, in the place of what the stream's configuration says. */
   readonly stamp?: RecordStamp

@@ -166,38 +166,47 @@ test(
   },
 )
 
-test('a request has the same events and errors with and without the scanner', { timeout: 60_000 }, () => {
-  const telemetry = compileEventSchema('telemetry')
-  const parsing: EventSchema = { ...telemetry, scanner: null }
-  const separators: Readonly<Record<string, readonly [string, string, string]>> = {
-    json: ['[', ' ,', ']'],
-    ndjson: ['', ' \r\n', '\n\n'],
-    text: ['', '\n', '\n'],
-  }
-  fc.assert(
-    fc.property(
-      fc.constantFrom('json' as const, 'ndjson' as const, 'text' as const),
-      fc.array(nearlyEvents, { minLength: 1, maxLength: 6 }),
-      fc.integer({ min: 1, max: 6 }),
-      fc.integer({ min: 60, max: 400 }),
-      (kind, texts, eventsPerRequest, eventBytes) => {
-        const [open, between, close] = separators[kind]!
-        const body = Buffer.from(open + texts.join(between) + close)
-        const limits = { eventBytes, eventsPerRequest, depth }
-        const read = (schema: EventSchema): unknown => {
-          const batch = new EventBatch(body, { schema, limits, maxRecordBytes: 300 })
-          try {
-            decodeEvents(body, kind, batch)
-          } catch (error) {
-            if (error instanceof GatewayError) return [error.code, error.message]
-            throw error
+test(
+  'a request has the same events and errors with and without the scanner, at once and in slices',
+  { timeout: 60_000 },
+  () => {
+    const telemetry = compileEventSchema('telemetry')
+    const parsing: EventSchema = { ...telemetry, scanner: null }
+    const separators: Readonly<Record<string, readonly [string, string, string]>> = {
+      json: ['[', ' ,', ']'],
+      ndjson: ['', ' \r\n', '\n\n'],
+      text: ['', '\n', '\n'],
+    }
+    fc.assert(
+      fc.property(
+        fc.constantFrom('json' as const, 'ndjson' as const, 'text' as const),
+        fc.array(nearlyEvents, { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 6 }),
+        fc.integer({ min: 60, max: 400 }),
+        fc.integer({ min: 1, max: 200 }),
+        (kind, texts, eventsPerRequest, eventBytes, sliceBytes) => {
+          const [open, between, close] = separators[kind]!
+          const body = Buffer.from(open + texts.join(between) + close)
+          const limits = { eventBytes, eventsPerRequest, depth }
+          const read = (schema: EventSchema, slice = Infinity): unknown => {
+            const batch = new EventBatch(body, { schema, limits, maxRecordBytes: 300 })
+            try {
+              let left = decodeEvents(body, kind, batch, slice)
+              while (left !== undefined) left = left()
+            } catch (error) {
+              if (error instanceof GatewayError) return [error.code, error.message]
+              throw error
+            }
+            const { received, rejected, errors } = batch
+            return { events: goodEvents(batch), received, rejected, errors }
           }
-          const { received, rejected, errors } = batch
-          return { events: goodEvents(batch), received, rejected, errors }
-        }
-        expect(read(telemetry)).toEqual(read(parsing))
-      },
-    ),
-    { numRuns: 2_000 },
-  )
-})
+          const parsed = read(parsing)
+          expect(read(telemetry)).toEqual(parsed)
+          expect(read(telemetry, sliceBytes)).toEqual(parsed)
+          expect(read(parsing, sliceBytes)).toEqual(parsed)
+        },
+      ),
+      { numRuns: 2_000 },
+    )
+  },
+)

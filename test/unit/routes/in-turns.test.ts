@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { inTurns, type Job } from '../../../src/routes/in-turns.ts'
+import { inTurns, whenFewWait, type Job } from '../../../src/routes/in-turns.ts'
 
 let nowMs = 0
 
@@ -61,4 +61,27 @@ test('a job may ask for another one', async () => {
     })
   })
   expect(log.splice(0)).toEqual([1, 2])
+})
+
+test('what is held back begins as soon as fewer than four jobs wait, oldest first', async () => {
+  const begun: string[] = []
+  whenFewWait(() => begun.push('nothing waits'))
+  for (let nth = 0; nth < 5; nth++) inTurns(jobOf(4, nth))
+  for (const name of ['a', 'b', 'c']) whenFewWait(() => begun.push(name))
+  expect(begun).toEqual(['nothing waits'])
+  const begunInTurn: string[][] = []
+  for (let nth = 0; nth < 3; nth++) {
+    expect(await turnsOf(1)).toEqual([[nth]])
+    begunInTurn.push(begun.splice(0))
+  }
+  expect(begunInTurn).toEqual([['nothing waits'], ['a'], ['b', 'c']])
+  await turnsOf(2)
+})
+
+test('what is held back does not wait for what began before it and has not come', async () => {
+  const begun: number[] = []
+  for (let nth = 0; nth < 4; nth++) inTurns(jobOf(1, nth))
+  for (let nth = 0; nth < 20; nth++) whenFewWait(() => begun.push(nth))
+  await turnsOf(4)
+  expect(begun).toHaveLength(20)
 })

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
-import { BatchBuffers } from '../../../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
@@ -27,7 +27,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   const memory = new BufferMemory(10_000_000)
   const onReady = vi.fn()
   const config = producerConfig(overrides)
-  const buffers = new BatchBuffers(1 << 20)
+  const buffers = new BufferPool(1 << 20)
   const accumulator = new Accumulator({ config, memory, buffers, onReady, awaitedLingerMs: 2 })
   accumulator.partitionCount = partitionCount
   const append = (value: string, key: string | null = null): RecordBatch => {
@@ -354,7 +354,7 @@ describe('a codec that fails', () => {
     const accumulator = new Mocked({
       config: producerConfig({ compressionType: 'lz4', lingerMs: 0 }),
       memory,
-      buffers: new BatchBuffers(0),
+      buffers: new BufferPool(0),
       onReady: () => {},
     })
     accumulator.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, recordSizeUpperBound(0, 5))

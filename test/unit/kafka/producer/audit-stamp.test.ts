@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { auditHeaderKey, readAuditMark, type AuditMark } from '../../../../src/kafka/audit-header.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
 import { AuditStamp } from '../../../../src/kafka/producer/audit-stamp.ts'
-import { BatchBuffers } from '../../../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
@@ -20,7 +20,7 @@ function setUp(partitionCount: number) {
   const memory = new BufferMemory(totalBytes)
   const stamp = new AuditStamp()
   const config = producerConfig({ batchSizeBytes: 400 })
-  const buffers = new BatchBuffers(1 << 20)
+  const buffers = new BufferPool(1 << 20)
   const accumulator = new Accumulator({ config, memory, buffers, stamp, onReady: () => {} })
   accumulator.partitionCount = partitionCount
   const append = (value: string, key: string | null): void => {

@@ -1,8 +1,9 @@
 /**
- * Keeps the buffers of batches that are done for the next ones, by size, so that a steady flow allocates none. What it
+ * Keeps buffers that are done with for the next who needs one, by size, so that a steady flow allocates none: large ones are the
+ * costliest thing to allocate, and memory outside of the heap brings on the long kind of garbage collection. What it
  * keeps is bounded, and is not part of any stream's `buffer.memory`.
  */
-export class BatchBuffers {
+export class BufferPool {
   readonly #free = new Map<number, Buffer[]>()
   #keptBytes = 0
   readonly #limitBytes: number

@@ -1,9 +1,9 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { BatchBuffers } from '../../../../src/kafka/producer/batch-buffers.ts'
+import { BufferPool } from '../../src/buffer-pool.ts'
 
 test('a buffer that was given back is taken again by who needs its size', () => {
-  const buffers = new BatchBuffers(10_000)
+  const buffers = new BufferPool(10_000)
   const buffer = buffers.take(1_000)
   expect(buffer).toHaveLength(1_024)
   buffers.give(buffer)
@@ -13,7 +13,7 @@ test('a buffer that was given back is taken again by who needs its size', () => 
 })
 
 test('buffers of other sizes than its own are not kept', () => {
-  const buffers = new BatchBuffers(10_000)
+  const buffers = new BufferPool(10_000)
   const odd = Buffer.alloc(1_000)
   buffers.give(odd)
   expect(buffers.take(1_000)).not.toBe(odd)
@@ -23,7 +23,7 @@ test('no more is kept than the limit, and nobody gets the same buffer as another
   const sizes = fc.array(fc.integer({ min: 1, max: 5_000 }), { maxLength: 30 })
   fc.assert(
     fc.property(sizes, sizes, (first, second) => {
-      const buffers = new BatchBuffers(8_192)
+      const buffers = new BufferPool(8_192)
       const given = new Set(first.map((size) => buffers.take(size)))
       for (const buffer of given) buffers.give(buffer)
       const taken = second.map((size) => buffers.take(size))
