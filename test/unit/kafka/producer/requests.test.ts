@@ -64,7 +64,7 @@ describe('Produce', () => {
     const small = Array.from({ length: 200 }, (_, i) => batchOf(i, `${i}`))
     expect(encodeProduce('events', 0, 1, small).chunks).toHaveLength(1)
     const large = new RecordBatch(200, 0, Buffer.alloc(8_000), () => {})
-    large.append(Buffer.alloc(copiedBelowBytes), 0, copiedBelowBytes, null, 0, 1, 8_000)
+    large.append(Buffer.alloc(copiedBelowBytes), 0, copiedBelowBytes, null, 0, 0, 1, 8_000)
     large.close()
     const batches = [batchOf(0, 'a'), large, batchOf(201, 'b'), batchOf(202, 'c')]
     const request = encodeProduce('events', 0, 1, batches)
