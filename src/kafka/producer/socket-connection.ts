@@ -195,7 +195,12 @@ export class SocketConnection implements BrokerConnection {
     }
     this.#unanswered.shift()
     if (this.#unanswered.length === 0) this.#stopAnswerTimer()
-    oldest.onResponse!(frame.subarray(4))
+    try {
+      oldest.onResponse!(frame.subarray(4))
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause
+      this.#close(new Error(`${this.#options.address} sent an answer that ends too early`, { cause }))
+    }
   }
 
   #stopAnswerTimer(): void {

@@ -185,6 +185,25 @@ describe('answers', () => {
     expect(await answer).toEqual([`a failed: ${cause.message}`])
   })
 
+  test('that end too early for who reads them end the connection, and not the process', async () => {
+    const heard: string[] = []
+    connection.call(
+      requestOf('a'),
+      (payload) => heard.push(String(payload.readInt32BE(0))),
+      () => {},
+    )
+    const answer = call('b', heard)
+    await broker.until(2)
+    broker.answer(7, 'abc')
+    const cause = await closed()
+    expect(cause).toMatchObject({
+      message: 'broker:9092 sent an answer that ends too early',
+      cause: expect.any(RangeError),
+    })
+    await answer
+    expect(heard).toEqual([`b failed: ${cause.message}`])
+  })
+
   test('behind the one that ended the connection are given to nobody', async () => {
     const heard: string[] = []
     connection.call(
