@@ -129,15 +129,10 @@ export class RecordBatch implements PendingBatch {
   /** Ends the batch: writes its header, without compression and idempotence. Its checksum is made by {@link seal}. */
   close(): void {
     const header = this.#buffer
-    header.writeInt32BE(0, 0) // base offset, high and low: the broker assigns it
-    header.writeInt32BE(0, 4)
-    header.writeInt32BE(-1, 12) // partition leader epoch
-    header[16] = 2 // magic
-    header.writeInt16BE(0, 21) // attributes: no compression, create time, not transactional
+    header.set(plainHeader)
     header.writeInt32BE(this.recordCount - 1, 23)
-    header.writeBigInt64BE(BigInt(this.#baseTimestampMs), 27)
-    header.writeBigInt64BE(BigInt(this.#maxTimestampMs), 35)
-    header.fill(0xff, 43, 57) // no producer id, epoch and sequence: -1
+    writeTimestamp(header, this.#baseTimestampMs, 27)
+    writeTimestamp(header, this.#maxTimestampMs, 35)
     header.writeInt32BE(this.recordCount, 57)
     this.#size = this.uncompressedBytes
     this.state = 'closed'
@@ -264,3 +259,18 @@ export const recordBatchHeaderBytes = 61
 const maxTimestampDeltaMs = 1 << 30
 
 const released = Buffer.alloc(0)
+
+/**
+ * What does not differ: base offset 0 (the broker assigns it); attributes 0 (no compression, create time, not transactional); no
+ * partition leader epoch, producer id, epoch and sequence (-1).
+ */
+const plainHeader = Buffer.alloc(recordBatchHeaderBytes)
+plainHeader.writeInt32BE(-1, 12)
+plainHeader[16] = 2 // magic
+plainHeader.fill(0xff, 43, 57)
+
+/** A 64-bit integer without a BigInt, which would be garbage. */
+function writeTimestamp(buffer: Buffer, timestampMs: number, offset: number): void {
+  buffer.writeUInt32BE(Math.floor(timestampMs / 2 ** 32), offset)
+  buffer.writeUInt32BE(timestampMs % 2 ** 32, offset + 4)
+}
