@@ -1,14 +1,15 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { createTopic } from '../test/support/independent-reader.ts'
-import { eventOf, sampleEvent } from './events.ts'
+import { eventOf } from './events.ts'
 import { landedOf, settled, type Landed } from './landed.ts'
 import { loadMany, usualConnections, type AddressedRequest } from './load.ts'
 import { openLoop } from './open-loop.ts'
 import { inTurn, median, ratioOf } from './rounds.ts'
 import { startChute, type ChuteProcess } from './server-process.ts'
+import { eventTo, manyStreams, streamsFile } from './streams.ts'
 
 /** What one step of a growing quantity costs; medians. */
 export interface GrowthRow {
@@ -41,7 +42,6 @@ interface Round {
 }
 
 const partitionCounts = [1, 20, 200]
-const streamCount = 50
 
 /** How the CPU time of an event grows with what it should not grow with. */
 export async function benchGrowth(
@@ -54,12 +54,7 @@ export async function benchGrowth(
     await createTopic(broker, `bench-${partitions}-partitions`, { partitions })
   }
   const few = await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, ['bench-stream']) })
-  const many = await startChute(broker, {
-    CHUTE_CONFIG: streamsFile(
-      folder,
-      Array.from({ length: streamCount }, (_, nth) => `bench-stream-${nth}`),
-    ),
-  })
+  const many = await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, manyStreams) })
   const spread = await startChute(broker, {
     CHUTE_CONFIG: streamsFile(folder, [
       ...partitionCounts.map((partitions) => `bench-${partitions}-partitions`),
@@ -80,7 +75,7 @@ export async function benchGrowth(
 }
 
 function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): Step[][] {
-  const one = [to('bench-stream', sampleEvent)]
+  const one = [eventTo('bench-stream')]
   // wrk sends two requests in turn in the way in which it sends a thousand, and one in a faster way.
   const twice = <T>(requests: T[]): T[] => [...requests, ...requests]
   const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
@@ -89,16 +84,16 @@ function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): S
       { quantity: 'streams', size: '1', chute: few, requests: twice(one) },
       {
         quantity: 'streams',
-        size: String(streamCount),
+        size: String(manyStreams.length),
         chute: many,
-        requests: Array.from({ length: streamCount }, (_, nth) => to(`bench-stream-${nth}`, sampleEvent)),
+        requests: manyStreams.map((name) => eventTo(name)),
       },
     ],
     partitionCounts.map((partitions) => ({
       quantity: 'partitions',
       size: String(partitions),
       chute: spread,
-      requests: keyed.map((event) => to(`bench-${partitions}-partitions`, event)),
+      requests: keyed.map((event) => eventTo(`bench-${partitions}-partitions`, event)),
     })),
     // Thousands of them take a part of the time to be made, which is no event's.
     [10, usualConnections, 1_000, 5_000].map((connections) => ({
@@ -107,20 +102,20 @@ function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): S
       chute: few,
       requests: one,
       connections,
-      times: 3,
+      times: 6,
     })),
     [
       {
         quantity: 'keys',
         size: 'no key',
         chute: spread,
-        requests: twice([to('bench-20-partitions', eventOf({}))]),
+        requests: twice([eventTo('bench-20-partitions', eventOf({}))]),
       },
       {
         quantity: 'keys',
         size: '1,000 keys',
         chute: spread,
-        requests: keyed.map((event) => to('bench-20-partitions', event)),
+        requests: keyed.map((event) => eventTo('bench-20-partitions', event)),
       },
     ],
     (
@@ -134,7 +129,7 @@ function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): S
       quantity: 'bytes',
       size: String(bytes),
       chute: spread,
-      requests: [to('bench-bytes', eventOf({ bytes }))],
+      requests: [eventTo('bench-bytes', eventOf({ bytes }))],
       ratePerSecond,
     })),
   ]
@@ -187,15 +182,4 @@ async function measure(step: Step, seconds: number): Promise<Round> {
   const accepted = statuses['202'] ?? 0
   await settled(chute)
   return { ...perEvent(accepted), failed: sent - accepted }
-}
-
-function to(stream: string, body: string): AddressedRequest {
-  return { path: `/v1/streams/${stream}`, contentType: 'application/json', body }
-}
-
-function streamsFile(folder: string, names: readonly string[]): string {
-  const file = join(folder, `${names.length}-${names[0]}.json`)
-  const streams = Object.fromEntries(names.map((name) => [name, { delivery: 'at-most-once' }]))
-  writeFileSync(file, JSON.stringify({ streams }))
-  return file
 }

@@ -26,9 +26,15 @@ function verdict(met: boolean | null): string {
 /** Where a goal above is missed, this is where to look. */
 const inTheWay = `### What stands in the way
 
-"Where the time of a request goes", below, is the profile. Writing the reply to its socket and what node:http does around a
-request are a floor that bare Fastify has too; what Chute can still save is in the rows of its own and in "Our own part of an
-event".
+"Where the time of a request goes", below, is the profile, with flame graphs. Writing the reply to its socket and what node:http
+does around a request are a floor that bare Fastify has too; what Chute can still save is in the rows of its own and in "Our own
+part of an event".
+
+Streams: each has a connection of its own to each broker, so that what one topic makes a broker do (it closes an acks=0 connection on
+any error, and reads no further while it is busy) never harms another stream's records. The price is a call to the kernel, and the
+answers to a barrier, for each stream's batches: at the same rate of events 50 streams have fifty times the batches of one, of two
+events and not of a hundred. One connection for all would make cost flat, and end that isolation. Partitions: as many batches, each
+with a header and a checksum, but one call for all.
 
 On two cores the gateway, the load and Kafka share; bare Fastify shares with the load alone. "Waits for a core" in the tables
 is the share of the time in which the server's thread was ready to run and had none: what p99 holds above bare Fastify's is

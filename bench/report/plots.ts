@@ -1,8 +1,9 @@
+import { flameGraph } from './flame-graph.ts'
 import { lineChart } from './svg.ts'
 import type { KeptResults } from './results.ts'
 
 /** The plots of docs/plots/, by name. */
-export function plotsOf({ latency, growth, soak }: KeptResults): Record<string, string> {
+export function plotsOf({ latency, growth, soak, profile }: KeptResults): Record<string, string> {
   const plots: Record<string, string> = {}
   if (latency !== undefined) {
     plots['latency'] = lineChart({
@@ -61,5 +62,12 @@ export function plotsOf({ latency, growth, soak }: KeptResults): Record<string, 
       ],
     })
   }
+  for (const { request, flames } of profile?.rows ?? [])
+    plots[flamePlotOf(request)] = flameGraph(`Where the time goes: ${request}`, flames)
   return plots
+}
+
+/** The name of the plot of a profile. */
+export function flamePlotOf(request: string): string {
+  return `flame-${request.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}`
 }

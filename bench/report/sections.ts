@@ -1,7 +1,8 @@
 import type { BenchEnvironment } from '../environment.ts'
-import { profileParts } from '../profile-bench.ts'
+import { profileParts } from '../cpu-profile.ts'
 import type { KeptResults } from './results.ts'
 import { thousands } from './goals.ts'
+import { flamePlotOf } from './plots.ts'
 import { table } from './table.ts'
 
 /** A section for each result that is kept. */
@@ -223,12 +224,13 @@ function profile({ profile: result }: KeptResults): string {
   const columns = Object.fromEntries(
     result.rows.map((row) => [
       row.request,
-      (part: (typeof profileParts)[number]) => `${(row.shares[part] * 100).toFixed(1)} %`,
+      (part: (typeof profileParts)[number]) => (row.shares[part] * row.cpuMicrosPerRequest).toFixed(1),
     ]),
   )
   return section('Where the time of a request goes', result.environment, [
-    'Node’s CPU profiler, idling left out. "Other native code" is mostly the kernel: receiving, and waiting for a core.\n',
+    'CPU µs a request, by the shares that Node’s CPU profiler finds, idling left out. "Other native code" is mostly the kernel: receiving, and waiting for a core. The profiler itself costs time, so compare columns and rows, and take absolute times from the other tables. In the flame graphs the tooltips tell the names.\n',
     table(profileParts, { part: (part) => part, ...columns }),
+    ...result.rows.map(({ request }) => `![Flame graph: ${request}](plots/${flamePlotOf(request)}.svg)\n`),
   ])
 }
 

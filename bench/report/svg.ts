@@ -75,8 +75,12 @@ function legend(name: string, nth: number): string {
 }
 
 function text(x: number, y: number, content: string, anchor: string, size = 12): string {
-  const escaped = content.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
-  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}" font-size="${size}" fill="#24292f">${escaped}</text>`
+  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}" font-size="${size}" fill="#24292f">${escapeText(content)}</text>`
+}
+
+/** Text as it stands in XML. */
+export function escapeText(content: string): string {
+  return content.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 }
 
 /** From 0, in steps of 1, 2 or 5 times a power of ten. */

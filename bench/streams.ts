@@ -1,0 +1,20 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { sampleEvent } from './events.ts'
+import type { AddressedRequest } from './load.ts'
+
+/** Writes a configuration with at-most-once streams of these names into a folder. @returns its path. */
+export function streamsFile(folder: string, names: readonly string[]): string {
+  const file = join(folder, `${names.length}-${names[0]}.json`)
+  const streams = Object.fromEntries(names.map((name) => [name, { delivery: 'at-most-once' }]))
+  writeFileSync(file, JSON.stringify({ streams }))
+  return file
+}
+
+/** Names of the streams that a gateway has where it is to have many. */
+export const manyStreams = Array.from({ length: 50 }, (_, nth) => `bench-stream-${nth}`)
+
+/** One event for a stream. */
+export function eventTo(stream: string, body: string = sampleEvent): AddressedRequest {
+  return { path: `/v1/streams/${stream}`, contentType: 'application/json', body }
+}
