@@ -1,3 +1,5 @@
+import { sendReplies } from './raw-reply.ts'
+
 /** Work on a body. Returns what is left to do, or nothing. */
 export type Job = () => Job | undefined
 
@@ -34,6 +36,8 @@ function runNext(): void {
       const left = waiting[0]!()
       if (left === undefined) waiting.shift()
       else waiting[0] = left
+      // Its client can send its next body while the next job runs.
+      sendReplies()
     } while (waiting.length > 0 && performance.now() < untilMs)
   } catch (error) {
     waiting.shift()
