@@ -93,9 +93,8 @@ export class EventBatch implements EventSink {
   /** @inheritdoc */
   scanned(start: number, end: number): void {
     const { sourceStart, sourceEnd } = this.#schema.scanner!
-    this.ids?.push(null)
-    this.indexes?.push(this.received)
     this.received++
+    this.#note(null)
     this.ranges.add(start, end, sourceStart, sourceEnd)
   }
 
@@ -126,10 +125,7 @@ export class EventBatch implements EventSink {
       this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
       return
     }
-    const id = this.#collectIds ? idOf(value) : null
-    if (id !== null) this.ids ??= Array.from({ length: this.good }, () => null)
-    this.ids?.push(id)
-    this.indexes?.push(this.received - 1)
+    this.#note(this.#collectIds ? idOf(value) : null)
     this.ranges.addParsed(start, end, key, keyBytes)
   }
 
@@ -159,6 +155,13 @@ export class EventBatch implements EventSink {
   /** Most bytes that an event may have whose key has `keyBytes`. */
   #limitBytes(keyBytes: number): number {
     return Math.min(this.#limits.eventBytes, this.#maxRecordBytes - keyBytes)
+  }
+
+  /** Keeps the id and the place of the event just received, which is good and about to be added to {@link ranges}. */
+  #note(id: string | null): void {
+    if (id !== null) this.ids ??= Array.from({ length: this.good }, () => null)
+    this.ids?.push(id)
+    this.indexes?.push(this.received - 1)
   }
 
   /** What {@link indexes} is while nothing was rejected. */
