@@ -116,7 +116,11 @@ function scanArray(
 ): DecodingLeft | undefined {
   let at = from
   do {
-    if (at - from >= sliceBytes) return () => scanArray(body, at, end, sink, sliceBytes, parse)
+    if (at - from >= sliceBytes) {
+      // A closure over the loop's own variable would keep it out of a register in every round.
+      const next = at
+      return () => scanArray(body, next, end, sink, sliceBytes, parse)
+    }
     const start = skipWhitespace(body, at + 1, end)
     const to = sink.scan(start)
     if (to === -1) break
@@ -140,8 +144,10 @@ function decodeLines(
   let text = textOfAll
   let lineStart = start
   while (lineStart < end) {
-    if (lineStart - start >= sliceBytes)
-      return () => decodeLines(body, lineStart, end, encoding, sink, sliceBytes, text)
+    if (lineStart - start >= sliceBytes) {
+      const [next, textSoFar] = [lineStart, text]
+      return () => decodeLines(body, next, end, encoding, sink, sliceBytes, textSoFar)
+    }
     const eventStart = skipWhitespace(body, lineStart, end)
     const eventEnd = sink.scan(eventStart)
     const nextLine = eventEnd === -1 ? -1 : nextLineAfter(body, eventEnd, end)
