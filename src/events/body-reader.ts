@@ -15,8 +15,8 @@ export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
 
 /**
  * Reads a request's body into one buffer, of at most `limitBytes` as received and as inflated. A body that came in one
- * piece is not copied; whoever is done with one hands it to `recycleBody`. On an error the rest of the body is left unread; how long a body may take is the server's
- * `requestTimeout`.
+ * piece is not copied; whoever is done with one hands it to `recycleBody`. On an error the rest of the body is left
+ * unread; how long a body may take is the server's `requestTimeout`.
  */
 export function readBody(request: BodySource, limitBytes: number, listener: BodyListener): void {
   const encoding = contentEncodingOf(request.headers['content-encoding'])
