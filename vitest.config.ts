@@ -1,14 +1,24 @@
 import { defineConfig } from 'vitest/config'
+import { SecondTries } from './test/support/second-tries.ts'
 
 /**
  * In CI a test of real brokers and processes has a second try: its machine is shared, and a pause of seconds there is no
- * fault of ours. The report shows each try. Elsewhere nothing is tried twice, so that a flaw is seen.
+ * fault of ours. Each test that needed its second try is named at the end (`second-tries.ts`). Elsewhere nothing is tried
+ * twice, so that a flaw is seen.
  */
 const retry = process.env['CI'] === undefined ? 0 : 1
+
+/** Where the results are to be written as JSON, for `.ci/run`. */
+const report = process.env['CHUTE_TEST_REPORT']
 
 /** One project a kind of test, so that `npx vitest run --project unit` needs no broker. */
 export default defineConfig({
   test: {
+    reporters: [
+      'default',
+      new SecondTries(),
+      ...(report === undefined ? [] : [['json', { outputFile: report }] as const]),
+    ],
     projects: [
       {
         test: {
