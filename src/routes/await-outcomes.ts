@@ -23,7 +23,8 @@ interface Share {
 
 /**
  * Appends a request's events, for which room is reserved, and waits for what becomes of them.
- * @param done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out.
+ * @param done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or the
+ * gateway ends before the outcomes are known.
  */
 export function appendAndWait(
   producer: Producer,
@@ -44,10 +45,12 @@ export function appendAndWait(
   const timer = setTimeout(() => finish(null), waitMs)
   for (const [pending, share] of shares) {
     pending.onSettled((settlement) => {
+      const { outcome } = settlement
+      if (outcome === 'pending') return finish(null)
       share.events.forEach((good, nth) => {
         const place = share.places[nth]! - settlement.firstPlace
         if (place < 0 || place >= settlement.recordCount) return
-        outcomes[good] = outcomeOf(producer, settlement, batch.indexOf(good), place)
+        outcomes[good] = outcomeOf(producer, { ...settlement, outcome }, batch.indexOf(good), place)
         open--
       })
       if (open === 0) finish(outcomes)
@@ -103,7 +106,12 @@ function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch
   return shares
 }
 
-function outcomeOf(producer: Producer, settlement: Settlement, index: number, place: number): EventOutcome {
+function outcomeOf(
+  producer: Producer,
+  settlement: Settlement & { readonly outcome: Outcome },
+  index: number,
+  place: number,
+): EventOutcome {
   const { outcome, reason, partition, baseOffset } = settlement
   const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
   return { index, outcome, reason, topic: producer.stream.topic, partition, offset }

@@ -99,7 +99,7 @@ interface Pending {
 }
 
 /** See {@link Pending}. */
-export const pendingReasons = ['kafka_away', 'kafka_slow', 'accepted_before'] as const
+export const pendingReasons = ['kafka_away', 'kafka_slow', 'accepted_before', 'shutting_down'] as const
 
 function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
   const { producer } = target
@@ -112,6 +112,10 @@ function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
     delivery === 'at-least-once'
       ? 'the events are sent until they are acknowledged'
       : 'the events are sent once; whether they arrived shows in /metrics'
+  if (producer.admission === 'closing' && producer.durability !== null) {
+    const detail = 'the gateway ends; the events are on disk, and are sent at its next start'
+    return { reason: 'shutting_down', detail }
+  }
   if (!producer.isConnected)
     return { reason: 'kafka_away', detail: `no broker of the stream can be reached; ${fate}` }
   const answer = producer.stream.producer.acks === 0 ? 'confirmed' : 'acknowledged'

@@ -270,6 +270,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.abort()
     // Settlements are told in microtasks.
     await new Promise((resolve) => setImmediate(resolve))
+    this.#feeder.leaveWaiters()
     await new Promise<void>((resolve) => this.#log.whenIdle(resolve))
     this.#log.close()
     return isSafe

@@ -46,6 +46,12 @@ export class Feeder {
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
   }
 
+  /** Tells those who wait for records that were not fed: the next process sends these. */
+  leaveWaiters(): void {
+    for (const waiter of this.#waiters.values()) waiter.leave()
+    this.#waiters.clear()
+  }
+
   /** When the oldest record that is not done was accepted; null if there is none. */
   get oldestMs(): number | null {
     let oldest = this.#nextSeq < this.#log.nextSeq ? this.#source.nextTimeMs : null
@@ -162,7 +168,7 @@ export class Feeder {
     const waiter = this.#waiters.get(seq)
     if (waiter === undefined) return
     this.#waiters.delete(seq)
-    waiter.follow(batch, batch.recordCount - 1)
+    waiter.follow(batch, batch.recordCount - 1, this.#isLeft)
   }
 
   #fly(batch: PendingBatch, firstTimeMs: number): Flight {
@@ -174,16 +180,19 @@ export class Feeder {
   }
 
   #settled(flight: Flight, settlement: Settlement): void {
-    const { outcome, reason, partition, firstPlace, recordCount } = settlement
+    const { partition, firstPlace, recordCount } = settlement
     flight.openRecords -= recordCount
     if (flight.openRecords === 0) this.#open.delete(flight)
     if (this.#flights[partition] === flight) this.#flights[partition] = undefined
-    // At the end of the process: what has no outcome stays on disk, and is sent by the next one.
-    if (reason === 'shutdown' || (this.#isStopped && outcome === 'suspected_lost')) return
+    if (this.#isLeft(settlement)) return
     flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
     this.#events.drained(recordCount)
     this.#schedule()
   }
+
+  /** At the end of the process, what Kafka did not answer for stays on disk, and the next process sends it. */
+  readonly #isLeft = ({ outcome, reason }: Settlement): boolean =>
+    reason === 'shutdown' || (this.#isStopped && outcome === 'suspected_lost')
 
   /** A record that the buffer never has room for: an earlier run had a larger one. */
   #refuse(): void {

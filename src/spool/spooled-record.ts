@@ -33,17 +33,25 @@ export class SpooledRecord implements PendingBatch {
     this.#isAwaited = true
   }
 
-  /** It is the record at `place` of a producer's batch now. */
-  follow(batch: PendingBatch, place: number): void {
-    batch.onSettled(({ outcome, reason, partition, baseOffset, firstPlace, recordCount }) => {
+  /**
+   * It is the record at `place` of a producer's batch now.
+   * @param isLeft tells whether the records of a settlement stay on disk: their end is for the next process to learn.
+   */
+  follow(batch: PendingBatch, place: number, isLeft: (settlement: Settlement) => boolean): void {
+    batch.onSettled((settlement) => {
+      const { outcome, reason, partition, baseOffset, firstPlace, recordCount } = settlement
       const nth = place - firstPlace
       if (nth < 0 || nth >= recordCount) return
-      // It stays on disk, and the next process sends it: nobody knows the end yet.
-      if (reason === 'shutdown') return
+      if (isLeft(settlement)) return this.leave()
       this.partition = partition
       this.settle({ outcome, reason, baseOffset: baseOffset === null ? null : baseOffset + BigInt(nth) })
     })
     if (this.#isAwaited) batch.hurry()
+  }
+
+  /** Tells those who wait that this process will not learn the record's end. */
+  leave(): void {
+    this.settle({ outcome: 'pending', reason: null })
   }
 
   /** Tells those who wait. */

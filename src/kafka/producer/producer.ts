@@ -126,7 +126,8 @@ export interface PendingBatch {
 
 /** How a batch ended, or a part of it. */
 export interface Settlement {
-  readonly outcome: Outcome
+  /** `pending`: none in this process. It ends, and the records are on disk for the next one. */
+  readonly outcome: Outcome | 'pending'
   /** Null unless `dropped` or `dead_lettered`. */
   readonly reason: DropReason | null
   readonly partition: number

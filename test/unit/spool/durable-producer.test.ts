@@ -293,6 +293,32 @@ test('the end waits for the disk and not for Kafka, and counts what stays', asyn
   expect(after.producer.stats).toMatchObject({ recovered: 11, spooled: 11 })
 })
 
+test.each([
+  ['was in flight', { outcome: 'suspected_lost', reason: null, isFed: true }],
+  ['was in the buffer', { outcome: 'dropped', reason: 'shutdown', isFed: true }],
+  ['was only on disk', { outcome: 'dropped', reason: 'shutdown', isFed: false }],
+] as const)('at the end, who waits for a record that %s hears that it is pending', async (_, end) => {
+  const inner = new FakeInnerProducer()
+  const spool = new SpoolFixture({ inner })
+  const heard: unknown[] = []
+  const waits = async (count: number): Promise<void> => {
+    await new Promise((resolve) => {
+      const [first] = spool.submit(numbered(1, count), resolve)
+      first!.onSettled(({ outcome, reason }) => heard.push([outcome, reason]))
+    })
+  }
+  if (!end.isFed) inner.admission = 'not_known_yet'
+  await waits(0)
+  inner.close = async () => {
+    for (const batch of inner.batches.slice()) inner.settle(batch, end.outcome, end.reason)
+    return await Promise.resolve(false)
+  }
+  expect(await spool.producer.close(performance.now() + 5_000)).toBe(true)
+  expect(heard).toEqual([['pending', null]])
+  expect(spool.producer.stats).toMatchObject({ accepted: 1, spooled: 1, suspectedLost: 0 })
+  expect(new SpoolFixture({ folder: spool.folder }).producer.stats.recovered).toBe(1)
+})
+
 test('a spool that is done takes no room', async () => {
   const spool = new SpoolFixture()
   await spool.request(numbered(10))
