@@ -77,6 +77,13 @@ const producerFamilies: readonly StreamFamily[] = [
     ],
   },
   {
+    name: 'chute_records_refused_total',
+    help: 'Records that a broker refused for good, by the name that Kafka gives the error, whatever became of them. A series is there once its error was seen.',
+    type: 'counter',
+    read: ({ refused }) =>
+      Object.entries(refused).map(([kafkaError, count]): Reading => [{ kafka_error: kafkaError }, count]),
+  },
+  {
     name: 'chute_records_pending',
     help: 'Accepted records without an outcome: only on disk, in the buffer, or written and not confirmed.',
     type: 'gauge',

@@ -8,7 +8,7 @@ export type Reading = readonly [labels: Labels, value: number]
 export interface StreamFamily extends Family {
   /**
    * Always the same label sets of a stream, whatever the numbers are, so that each series exists from the first scrape on;
-   * but partitions come when they are known.
+   * but partitions come when they are known, and Kafka's error names when they were seen.
    */
   readonly read: (stats: ProducerStats) => readonly Reading[]
 }

@@ -53,7 +53,7 @@ test('what Kafka refuses for good is in the dead-letter topic, with the reason, 
   expect(problem.code).toBe('delivery_failed')
   expect(problem.events.map(({ outcome, reason }) => [outcome, reason])).toEqual([
     ['acked', null],
-    ['dead_lettered', 'broker_rejected'],
+    ['dead_lettered', 'invalid_record'],
     ['acked', null],
   ])
   const records = await readTopic(broker, topic)

@@ -21,6 +21,8 @@ export class Account {
     DropReason,
     number
   >
+  /** Records that a broker refused for good, by Kafka's name of the error. No term of the sum: each has its outcome besides. */
+  readonly refused: Record<string, number> = {}
   /** Records that were handed to a socket, or dropped before they could be: Kafka's `record-send-total`, the attempts. */
   recordSendTotal = 0
   /** Records that ended as an error. */
@@ -95,6 +97,11 @@ export class Account {
     this.#memory.release(batch.chargedBytes)
     const { partition, firstPlace } = batch
     batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
+  }
+
+  /** A broker refused records for good, with an error that Kafka names so. What becomes of them, {@link settle} says. */
+  refuse(kafkaError: string, recordCount: number): void {
+    this.refused[kafkaError] = (this.refused[kafkaError] ?? 0) + recordCount
   }
 
   /** Attempts and errors of the last 30 s. */

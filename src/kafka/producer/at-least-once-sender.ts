@@ -230,10 +230,11 @@ export class AtLeastOnceSender implements Sender {
   }
 
   #refused(flight: Flight, errorCode: number): void {
-    const { logger, stream, onForbidden } = this.#options
+    const { logger, stream, onForbidden, onRejected } = this.#options
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
     logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
     if (errorCode === kafkaErrors.topicAuthorizationFailed) onForbidden()
+    onRejected(flight.batch!, errorCode)
     this.#refuse(flight, dropReasonOf(errorCode), errorCode)
   }
 

@@ -223,8 +223,9 @@ export class AtMostOnceLink {
 
   /** The broker said no; at most once, the batch is not sent again all the same. */
   #rejected(batch: RecordBatch, errorCode: number): void {
-    const { account, logger, topic, onStale, onTooLarge, onForbidden } = this.#options
+    const { account, logger, topic, onStale, onTooLarge, onForbidden, onRejected } = this.#options
     const reason = dropReasonOf(errorCode)
+    onRejected(batch, errorCode)
     if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', reason)
     if (reason === 'message_too_large') onTooLarge()
@@ -293,6 +294,8 @@ export interface AtMostOnceLinkOptions {
   readonly onTooLarge: () => void
   /** The credentials may not write to the topic. */
   readonly onForbidden: () => void
+  /** The broker refused a batch by name. */
+  readonly onRejected: (batch: RecordBatch, errorCode: number) => void
   readonly onUp: (link: AtMostOnceLink) => void
   /** The connection ended, or could not be made; `suspectedRecords` were settled as suspected lost. */
   readonly onDown: (link: AtMostOnceLink, cause: Error, suspectedRecords: number) => void

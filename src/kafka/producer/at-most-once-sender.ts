@@ -143,7 +143,7 @@ export class AtMostOnceSender implements Sender {
   }
 
   #link(nodeId: number): AtMostOnceLink {
-    const { metadata, stream, onWritable, onForbidden } = this.#options
+    const { metadata, stream, onWritable, onForbidden, onRejected } = this.#options
     return new AtMostOnceLink(nodeId, {
       ...this.#options,
       topic: stream.topic,
@@ -151,6 +151,7 @@ export class AtMostOnceSender implements Sender {
       address: () => metadata.broker(nodeId),
       onWritable,
       onForbidden,
+      onRejected,
       onStale: () => metadata.refresh(),
       onTooLarge: () => metadata.refreshLimits(),
       onUp: () => this.#outageLog.up(nodeId),
@@ -184,6 +185,8 @@ export interface SenderOptions {
   readonly onWritable: () => void
   /** The broker said that the credentials may not write to the topic. */
   readonly onForbidden: () => void
+  /** A broker refused a batch for good; what becomes of the batch is told besides. */
+  readonly onRejected: (batch: RecordBatch, errorCode: number) => void
   /** An at-least-once batch was refused for good, and is to get its outcome. */
   readonly onRefused: (batch: RecordBatch, refusal: Refusal) => void
 }

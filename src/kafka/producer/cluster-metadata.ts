@@ -246,7 +246,7 @@ function nextState(
   maxMessageBytes: number | null,
 ): TopicState {
   if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
-  if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopic) {
+  if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopicException) {
     return { status: 'unknown_topic', leaders: [], maxMessageBytes: null }
   }
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before

@@ -2,7 +2,7 @@ import type { Account } from './account.ts'
 import type { RecordStamp } from './accumulator.ts'
 import type { Refusal } from './at-most-once-sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
-import { kafkaErrorLabel } from './kafka-error.ts'
+import { kafkaErrorName } from './kafka-error.ts'
 import { recordSizeUpperBound, type Logger, type Settlement } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
 import { addHeaders, type RecordHeader } from './record-headers.ts'
@@ -201,7 +201,7 @@ function sizeOf({ key, valueStart, valueEnd }: RecordView): number {
 }
 
 function labelOf({ errorCode }: Refusal): string | null {
-  return errorCode === null ? null : kafkaErrorLabel(errorCode)
+  return errorCode === null ? null : kafkaErrorName(errorCode)
 }
 
 /** As Kafka Connect's `__connect.errors.`. */

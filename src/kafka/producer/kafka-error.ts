@@ -1,4 +1,5 @@
-import type { DropReason } from './outcome.ts'
+import { kafkaErrorNames } from './kafka-error-names.ts'
+import { dropReasons, type DropReason } from './outcome.ts'
 
 /**
  * Error codes of Kafka's protocol that Chute acts on (https://kafka.apache.org/protocol#protocol_error_codes,
@@ -14,11 +15,12 @@ export const kafkaErrors = {
   requestTimedOut: 7,
   messageTooLarge: 10,
   networkException: 13,
-  invalidTopic: 17,
+  invalidTopicException: 17,
   recordListTooLarge: 18,
   notEnoughReplicas: 19,
   notEnoughReplicasAfterAppend: 20,
   topicAuthorizationFailed: 29,
+  groupAuthorizationFailed: 30,
   clusterAuthorizationFailed: 31,
   invalidTimestamp: 32,
   unsupportedForMessageFormat: 43,
@@ -26,6 +28,7 @@ export const kafkaErrors = {
   outOfOrderSequenceNumber: 45,
   duplicateSequenceNumber: 46,
   invalidProducerEpoch: 47,
+  transactionalIdAuthorizationFailed: 53,
   kafkaStorageError: 56,
   unknownProducerId: 59,
   fencedLeaderEpoch: 74,
@@ -34,16 +37,10 @@ export const kafkaErrors = {
   producerFenced: 90,
 } as const
 
-const names = new Map<number, string>(Object.entries(kafkaErrors).map(([name, code]) => [code, name]))
-
-/** The name of an error code for logs, or the code itself. */
+/** The name of an error code as Kafka writes it (`MESSAGE_TOO_LARGE`), so that it can be looked up; of a code that is not known, `UNKNOWN_ERROR_<code>`. */
 export function kafkaErrorName(code: number): string {
-  return names.get(code) ?? `error ${code}`
-}
-
-/** The name of an error code as Kafka writes it (`MESSAGE_TOO_LARGE`), for those who read it in Kafka; or the code itself. */
-export function kafkaErrorLabel(code: number): string {
-  return names.get(code)?.replaceAll(/[A-Z]/g, '_$&').toUpperCase() ?? String(code)
+  if (code === kafkaErrors.unknownServerError) return 'UNKNOWN_SERVER_ERROR'
+  return kafkaErrorNames[code] ?? `UNKNOWN_ERROR_${code}`
 }
 
 /** The broker is not, or not yet, the one to ask: metadata has to be looked up again. */
@@ -104,18 +101,29 @@ export function isLostIdentity(code: number): boolean {
   )
 }
 
-/** What the broker's word means for the batch's outcome. */
+/** The credentials lack a right, which an operator can give them: the same batch can succeed then. */
+export function isUnauthorized(code: number): boolean {
+  return (
+    code === kafkaErrors.topicAuthorizationFailed ||
+    code === kafkaErrors.clusterAuthorizationFailed ||
+    code === kafkaErrors.transactionalIdAuthorizationFailed
+  )
+}
+
+/**
+ * What the broker's word means for the batch's outcome: Kafka's own name in lower case where {@link dropReasons} has it, one
+ * name for several errors where that is older, and `broker_rejected` for the rest.
+ */
 export function dropReasonOf(errorCode: number): DropReason {
+  if (isUnauthorized(errorCode)) return 'not_authorized'
   switch (errorCode) {
-    case kafkaErrors.messageTooLarge:
     case kafkaErrors.recordListTooLarge:
       return 'message_too_large'
     case kafkaErrors.unknownTopicOrPartition:
       return 'unknown_topic'
-    case kafkaErrors.topicAuthorizationFailed:
-    case kafkaErrors.clusterAuthorizationFailed:
-      return 'not_authorized'
-    default:
-      return 'broker_rejected'
+    default: {
+      const name = kafkaErrorName(errorCode).toLowerCase()
+      return dropReasons.find((reason) => reason === name) ?? 'broker_rejected'
+    }
   }
 }

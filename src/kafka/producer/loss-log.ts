@@ -1,9 +1,11 @@
 import type { Account } from './account.ts'
+import { kafkaErrorName, kafkaErrors } from './kafka-error.ts'
 import type { Logger } from './producer.ts'
 
 /**
- * Tells an operator how many records of a stream were dropped, dead-lettered or are suspected lost, by reason: one line for all of them,
- * at most every 10 s, and none while nothing is lost.
+ * Tells an operator how many records of a stream were dropped, dead-lettered or are suspected lost, by reason and by Kafka's
+ * name of the error: one line for all of them, at most every 10 s, and none while nothing is lost. A clock that the broker
+ * refuses has a line of its own, at most once an hour.
  */
 export class LossLog {
   readonly #stream: string
@@ -11,11 +13,33 @@ export class LossLog {
   readonly #logger: Logger
   #loggedAtMs = -Infinity
   #logged: Record<string, number> = {}
+  #loggedErrors: Record<string, number> = {}
+  #clockToldAtMs = -Infinity
 
   constructor(stream: string, account: Account, logger: Logger) {
     this.#stream = stream
     this.#account = account
     this.#logger = logger
+  }
+
+  /**
+   * The broker refused a batch for its timestamps (INVALID_TIMESTAMP). They are the gateway's clock at the time of receipt, so
+   * as a rule one of the two clocks is wrong, and then every record is refused.
+   */
+  clockRefused(topic: string, recordTimeMs: number): void {
+    const nowMs = performance.now()
+    if (nowMs - this.#clockToldAtMs < clockQuietMs) return
+    this.#clockToldAtMs = nowMs
+    const fields = {
+      stream: this.#stream,
+      topic,
+      kafkaError: kafkaErrorName(kafkaErrors.invalidTimestamp),
+      recordTime: new Date(recordTimeMs).toISOString(),
+      gatewayTime: new Date().toISOString(),
+      remedy:
+        'set the clocks of this machine and of the brokers (NTP), or widen message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic',
+    }
+    this.#logger.error(fields, "the broker refuses the time of this gateway's clock: records are refused")
   }
 
   /** Is called every second. */
@@ -26,20 +50,33 @@ export class LossLog {
       dead_lettered: this.#account.deadLettered,
       ...this.#account.dropped,
     }
-    const lost: Record<string, number> = {}
-    for (const [reason, count] of Object.entries(total)) {
-      const before = this.#logged[reason] ?? 0
-      if (count > before) lost[reason] = count - before
-    }
+    const lost = growth(this.#logged, total)
     if (Object.keys(lost).length === 0) return
+    const refused = growth(this.#loggedErrors, this.#account.refused)
     this.#loggedAtMs = nowMs
     this.#logged = total
+    this.#loggedErrors = { ...this.#account.refused }
     const isLost = Object.keys(lost).some((reason) => reason !== 'dead_lettered')
+    const refusals = Object.keys(refused).length === 0 ? {} : { kafkaErrors: refused }
     this.#logger.warn(
-      { stream: this.#stream, records: lost },
+      { stream: this.#stream, records: lost, ...refusals },
       isLost ? 'records were lost' : 'records went to the dead letters',
     )
   }
 }
 
+/** What has grown since, and by how much. */
+function growth(
+  before: Readonly<Record<string, number>>,
+  now: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const grown: Record<string, number> = {}
+  for (const [name, count] of Object.entries(now)) {
+    const since = count - (before[name] ?? 0)
+    if (since > 0) grown[name] = since
+  }
+  return grown
+}
+
 const intervalMs = 10_000
+const clockQuietMs = 3_600_000

@@ -20,6 +20,7 @@ const rules: Rules = {
   acked: sum,
   deadLettered: sum,
   dropped: sumEach,
+  refused: sumEach,
   recordSendTotal: sum,
   recordErrorTotal: sum,
   localErrorTotal: sum,
@@ -143,5 +144,7 @@ function either(one: boolean, other: boolean): boolean {
 }
 
 function sumEach<T extends Readonly<Record<string, number>>>(one: T, other: T): T {
-  return Object.fromEntries(Object.entries(one).map(([key, count]) => [key, count + (other[key] ?? 0)])) as T
+  const sums: Record<string, number> = { ...one }
+  for (const [key, count] of Object.entries(other)) sums[key] = (sums[key] ?? 0) + count
+  return sums as T
 }

@@ -163,6 +163,8 @@ export interface ProducerStats {
   /** Records that Kafka refused for good, and that are in the dead-letter topic or file. */
   readonly deadLettered: number
   readonly dropped: Readonly<Record<DropReason, number>>
+  /** Records that a broker refused for good, by Kafka's name of the error, whatever became of them: no term of the account. */
+  readonly refused: Readonly<Record<string, number>>
   /** `record-send-total` of Kafka: records handed to the sender's socket. */
   readonly recordSendTotal: number
   /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */

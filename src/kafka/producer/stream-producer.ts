@@ -8,6 +8,7 @@ import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
 import { DeadLetters, type DeadLettersOptions } from './dead-letters.ts'
+import { kafkaErrorName, kafkaErrors } from './kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import {
@@ -19,7 +20,7 @@ import {
   type ProducerStats,
   type ProducerTelemetry,
 } from './producer.ts'
-import { recordBatchHeaderBytes } from './record-batch.ts'
+import { recordBatchHeaderBytes, type RecordBatch } from './record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 import type { Sender } from './sender.ts'
 import { withRatios } from './stats-ratios.ts'
@@ -94,6 +95,7 @@ export class StreamProducer implements ManagedProducer {
       onForbidden: () => {
         this.#forbiddenUntilMs = performance.now() + forbiddenForMs
       },
+      onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
       onRefused: (batch, refusal) => this.#deadLetters?.take(batch, refusal),
     }
     this.#deadLetters = stream.delivery === 'at-least-once' ? this.#openDeadLetters(options) : null
@@ -173,6 +175,7 @@ export class StreamProducer implements ManagedProducer {
       acked: account.acked,
       deadLettered: account.deadLettered,
       dropped: { ...account.dropped },
+      refused: { ...account.refused },
       recordSendTotal: account.recordSendTotal,
       recordErrorTotal: account.recordErrorTotal,
       localErrorTotal: account.localErrorTotal,
@@ -262,6 +265,12 @@ export class StreamProducer implements ManagedProducer {
     this.#recentBatches.add(1)
     this.#recentBatchBytes.add(sizeBytes)
     this.#telemetry.batchWritten(sizeBytes, recordCount, queueTimeMs)
+  }
+
+  #rejected(batch: RecordBatch, errorCode: number): void {
+    this.#account.refuse(kafkaErrorName(errorCode), batch.recordCount)
+    if (errorCode === kafkaErrors.invalidTimestamp)
+      this.#lossLog?.clockRefused(this.stream.topic, batch.baseTimestampMs)
   }
 
   #followTopic(): void {

@@ -161,7 +161,7 @@ describe('a batch that the broker refuses for what is in it', () => {
     appendTogether(['a', 'bad', 'b', 'c', 'd'])
     await passUntil(() => producer.stats.acked === 5)
     expect(values()).toEqual(['warm-up', 'a', 'b', 'c', 'd'])
-    expect(producer.stats.dropped.broker_rejected).toBe(1)
+    expect(producer.stats.dropped.invalid_record).toBe(1)
   })
 
   test('a part that may be stored at the end is suspected lost, a part that waits behind it is not', async () => {
@@ -221,7 +221,7 @@ describe('sending again', () => {
     append(producer, 'a')
     await pass(1_000)
     expect(produces()).toHaveLength(3)
-    expect(producer.stats.dropped.broker_rejected).toBe(1)
+    expect(producer.stats.dropped.not_enough_replicas).toBe(1)
     expect(values()).toEqual([])
   })
 
@@ -241,7 +241,7 @@ describe('sending again', () => {
     append(producer, 'next')
     await pass(200)
     expect(values()).toEqual(['next'])
-    expect(producer.stats.dropped.broker_rejected).toBe(1)
+    expect(producer.stats.dropped.invalid_record).toBe(1)
   })
 
   test('a refusal in one partition does not make another store a batch twice', async () => {
@@ -254,7 +254,7 @@ describe('sending again', () => {
     for (const key of [key0, key1]) append(producer, `again ${key}`, key)
     await pass(1_000)
     expect(producer.stats.buffered + producer.stats.inFlight).toBe(0)
-    expect(producer.stats.dropped.broker_rejected).toBeGreaterThan(0)
+    expect(producer.stats.dropped.invalid_record).toBeGreaterThan(0)
     const now = values()
     expect(new Set(now).size).toBe(now.length)
     expect(now.length).toBeGreaterThan(stored)

@@ -323,8 +323,9 @@ describe('the broker refuses an acks=1 write', () => {
   test.each([
     [10, 'message_too_large'],
     [3, 'unknown_topic'],
-    [87, 'broker_rejected'],
-    [6, 'broker_rejected'],
+    [87, 'invalid_record'],
+    [32, 'invalid_timestamp'],
+    [6, 'not_leader_or_follower'],
   ] as const)('error %i: dropped as %s, and not sent again', async (errorCode, reason) => {
     await start()
     cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode)

@@ -75,7 +75,7 @@ describe('with a dead-letter topic', () => {
         '__chute.errors.stream': 'events',
         '__chute.errors.topic': 'events',
         '__chute.errors.partition': '0',
-        '__chute.errors.reason': 'broker_rejected',
+        '__chute.errors.reason': 'invalid_record',
         '__chute.errors.kafka.error': 'INVALID_RECORD',
         '__chute.errors.may.be.stored': 'false',
       },
@@ -116,7 +116,7 @@ describe('with a dead-letter topic', () => {
     await start({ topic: true, folder: false })
     cluster.topics.get('letters')!.partitions[0]!.refuses = () => true
     append(producer, 'bad')
-    await passUntil(() => producer.stats.dropped.broker_rejected === 1)
+    await passUntil(() => producer.stats.dropped.invalid_record === 1)
     expectClosedAccount()
   })
 
@@ -164,7 +164,7 @@ describe('without one', () => {
     await passUntil(() => producer.stats.deadLettered === 2)
     expect(lines()).toMatchObject([
       { stream: 'events', topic: 'events', partition: 0, key: 'key', value: 'bad "1"', mayBeStored: false },
-      { key: null, value: 'bad 2', reason: 'broker_rejected', kafkaError: 'INVALID_RECORD' },
+      { key: null, value: 'bad 2', reason: 'invalid_record', kafkaError: 'INVALID_RECORD' },
     ])
     expectClosedAccount()
   })
@@ -174,7 +174,7 @@ describe('without one', () => {
     writeFileSync(file, '')
     await start({ topic: false, folder: file })
     append(producer, 'bad')
-    await passUntil(() => producer.stats.dropped.broker_rejected === 1)
+    await passUntil(() => producer.stats.dropped.invalid_record === 1)
     expect(fixture.logs.lines.map(({ message }) => message)).toContain(
       'dead letters could not be written to the file',
     )
@@ -184,7 +184,7 @@ describe('without one', () => {
   test('without a folder either it is dropped with its reason', async () => {
     await start({ topic: false, folder: false })
     append(producer, 'bad')
-    await passUntil(() => producer.stats.dropped.broker_rejected === 1)
+    await passUntil(() => producer.stats.dropped.invalid_record === 1)
     expectClosedAccount()
   })
 })

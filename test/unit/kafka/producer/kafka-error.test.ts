@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { expect, test } from 'vitest'
 import {
+  dropReasonOf,
   isRetriable,
   isStaleMetadata,
   kafkaErrorName,
@@ -36,7 +37,39 @@ test('only errors that can follow an append leave it open whether a batch is sto
   expect(open.toSorted((a, b) => a - b)).toEqual([-1, 7, 13, 20, 56])
 })
 
-test('names are for logs', () => {
-  expect(kafkaErrorName(29)).toBe('topicAuthorizationFailed')
-  expect(kafkaErrorName(1234)).toBe('error 1234')
+test("names are Kafka's own, also of errors that nothing here acts on", () => {
+  expect([29, 17, -1, 0, 83, 136].map(kafkaErrorName)).toEqual([
+    'TOPIC_AUTHORIZATION_FAILED',
+    'INVALID_TOPIC_EXCEPTION',
+    'UNKNOWN_SERVER_ERROR',
+    'NONE',
+    'ELIGIBLE_LEADERS_NOT_AVAILABLE',
+    'CONTROLLER_ID_NOT_REGISTERED',
+  ])
+  expect(kafkaErrorName(137)).toBe('UNKNOWN_ERROR_137')
+  expect(kafkaErrorName(1234)).toBe('UNKNOWN_ERROR_1234')
+})
+
+test.each(Object.entries(kafkaErrors))('%s has the name that Kafka gives its code', (name, code) => {
+  expect(kafkaErrorName(code)).toBe(name.replaceAll(/[A-Z]/g, '_$&').toUpperCase())
+})
+
+test.each([
+  [32, 'invalid_timestamp'],
+  [87, 'invalid_record'],
+  [2, 'corrupt_message'],
+  [76, 'unsupported_compression_type'],
+  [44, 'policy_violation'],
+  [19, 'not_enough_replicas'],
+  [6, 'not_leader_or_follower'],
+  [10, 'message_too_large'],
+  [18, 'message_too_large'],
+  [3, 'unknown_topic'],
+  [29, 'not_authorized'],
+  [31, 'not_authorized'],
+  [53, 'not_authorized'],
+  [43, 'broker_rejected'],
+  [1234, 'broker_rejected'],
+])('error %i is the reason %s', (code, reason) => {
+  expect(dropReasonOf(code)).toBe(reason)
 })
