@@ -230,7 +230,10 @@ const eventErrorSchema = {
   required: ['index', 'code', 'detail', 'pointer'],
   properties: {
     index: { type: 'integer', minimum: 0, description: 'Place of the event in the request' },
-    code: { type: 'string', enum: ['invalid_json', 'invalid_event', 'event_too_large', 'too_deep'] },
+    code: {
+      type: 'string',
+      enum: ['invalid_json', 'invalid_event', 'event_too_large', 'source_missing', 'too_deep'],
+    },
     detail: { type: 'string' },
     pointer: { type: 'string', description: 'Where in the event (RFC 6901)' },
   },

@@ -38,6 +38,7 @@ export const errorTable = {
   invalid_json: { status: 400, title: 'The event is not valid JSON' },
   invalid_event: { status: 400, title: 'The event does not fit the schema of the stream' },
   event_too_large: { status: 413, title: 'The event is larger than the topic takes' },
+  source_missing: { status: 400, title: 'The topic is compacted and the event has no source' },
   too_deep: { status: 400, title: 'The event is nested too deeply' },
 } as const
 

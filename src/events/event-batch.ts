@@ -49,20 +49,29 @@ export class EventBatch implements EventSink {
   readonly #schema: EventSchema
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
+  readonly #needsKey: boolean
   readonly #collectIds: boolean
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
    * @param options.maxRecordBytes key and value of a record together, as the topic takes them.
+   * @param options.needsKey the topic takes no record without a key.
    */
   constructor(
     body: Buffer,
-    options: { schema: EventSchema; limits: EventLimits; maxRecordBytes: number; collectIds?: boolean },
+    options: {
+      schema: EventSchema
+      limits: EventLimits
+      maxRecordBytes: number
+      needsKey?: boolean
+      collectIds?: boolean
+    },
   ) {
     this.body = body
     this.#schema = options.schema
     this.#limits = options.limits
     this.#maxRecordBytes = options.maxRecordBytes
+    this.#needsKey = options.needsKey ?? false
     this.#collectIds = options.collectIds ?? false
   }
 
@@ -87,6 +96,7 @@ export class EventBatch implements EventSink {
     if (scanner === null || this.received === this.#limits.eventsPerRequest) return -1
     const end = scanner.scan(this.body, start, this.#limits.depth)
     const keyBytes = scanner.sourceEnd - scanner.sourceStart
+    if (this.#needsKey && keyBytes === 0) return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
   }
 
@@ -119,6 +129,10 @@ export class EventBatch implements EventSink {
       return
     }
     const key = keyOf(value)
+    if (this.#needsKey && key === null) {
+      this.#reject('source_missing', noSource, '/source')
+      return
+    }
     const keyBytes = key === null ? 0 : Buffer.byteLength(key)
     const limitBytes = this.#limitBytes(keyBytes)
     if (end - start > limitBytes) {
@@ -186,5 +200,7 @@ export class EventBatch implements EventSink {
   }
 }
 
+const noSource =
+  'needs a text of 1 to 255 characters here: it becomes the key of the record, and the topic is compacted (cleanup.policy), so it takes no record without a key'
 const noDuplicates: readonly number[] = []
 const noRejections: ReadonlyMap<ErrorCode, number> = new Map()

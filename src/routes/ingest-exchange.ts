@@ -123,8 +123,8 @@ export class IngestExchange implements CommitListener {
   #batchFor(body: Buffer): EventBatch {
     const { producer, schema, dedupe } = this.target
     const { limits } = this.#route
-    const { maxRecordBytes } = producer
-    return new EventBatch(body, { schema, limits, maxRecordBytes, collectIds: dedupe !== null })
+    const { maxRecordBytes, needsKey } = producer
+    return new EventBatch(body, { schema, limits, maxRecordBytes, needsKey, collectIds: dedupe !== null })
   }
 
   #proceed(batch: EventBatch): undefined {

@@ -120,6 +120,10 @@ export class DurableProducer implements ManagedProducer, Durability {
     return this.#producer.maxRecordBytes
   }
 
+  get needsKey(): boolean {
+    return this.#producer.needsKey
+  }
+
   /** Kafka need not have been reached: until then the records wait on disk. */
   get admission(): Producer['admission'] {
     if (this.#closing) return 'closing'

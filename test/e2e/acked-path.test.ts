@@ -6,7 +6,7 @@ import { RecordBatch } from '../../src/kafka/producer/record-batch.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { KafkajsTransport } from '../../src/kafka/producer/kafkajs-transport.ts'
 import { testConfig } from '../support/gateway.ts'
-import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
+import { alterTopic, createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append, LogKeeper } from '../support/producer-fixture.ts'
 import { startProducer, until, type RealProducer } from '../support/real-producer.ts'
 
@@ -130,7 +130,7 @@ test.each(['none', 'lz4'] as const)(
   async (compressionType) => {
     const real = await start({ compressionType, lingerMs: 50 })
     await appendOneByOne(real, ['a'])
-    await alterTopic(real.topic, { 'max.message.bytes': '600' })
+    await alterTopic(broker, real.topic, { 'max.message.bytes': '600' })
     const sent = Array.from({ length: 40 }, (_, i) => `${i}:${randomUUID()}${randomUUID()}`)
     const batches = new Set(sent.map((text) => append(real.producer, text)))
     expect(batches.size).toBe(1)
@@ -246,23 +246,3 @@ describe('with a broker of its own', () => {
     expect(stored.at(-1)!.value.toString()).toBe('b')
   })
 })
-
-/** Changes settings of a topic, and waits until its leader goes by them. */
-async function alterTopic(topic: string, settings: Record<string, string>): Promise<void> {
-  const admin = testClient(broker).admin()
-  await admin.connect()
-  try {
-    const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
-    await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] })
-    for (;;) {
-      const { resources } = await admin.describeConfigs({
-        includeSynonyms: false,
-        resources: [{ type: 2, name: topic, configNames: Object.keys(settings) }],
-      })
-      const now = resources[0]!.configEntries
-      if (now.every(({ configName, configValue }) => settings[configName] === configValue)) return
-    }
-  } finally {
-    await admin.disconnect()
-  }
-}

@@ -7,18 +7,21 @@ import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
 import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
-import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
+import { alterTopic, createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
 
 const broker = inject('kafkaBroker')
 
-/** A gateway whose stream `s` writes to a compacted topic, which takes no record without a key. */
+/**
+ * A gateway whose stream `s` writes to a topic that is compacted while the gateway runs: it takes no record without a key, and
+ * the gateway does not know that yet.
+ */
 async function start(options: {
   hasTopic: boolean
 }): Promise<{ gateway: TestGateway; topic: string; letters: string; dataDir: string }> {
   const topic = `compacted-${randomUUID()}`
   const letters = `letters-${randomUUID()}`
-  await createTopic(broker, topic, { partitions: 1, config: { 'cleanup.policy': 'compact' } })
+  await createTopic(broker, topic, { partitions: 1 })
   const dataDir = mkdtempSync(join(tmpdir(), 'chute-letters-'))
   const stream = {
     ...streamConfig(topic, 'at-least-once', { lingerMs: 20 }),
@@ -32,6 +35,7 @@ async function start(options: {
     await gateway.stop()
     rmSync(dataDir, { recursive: true })
   })
+  await alterTopic(broker, topic, { 'cleanup.policy': 'compact' })
   return { gateway, topic, letters, dataDir }
 }
 

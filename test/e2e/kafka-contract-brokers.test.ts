@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { KafkaConfig } from '../../src/config/config.ts'
 import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
 import {
-  decodeDescribeMaxMessageBytes,
-  encodeDescribeMaxMessageBytes,
+  decodeDescribeTopics,
+  encodeDescribeTopics,
   encodeProduce,
 } from '../../src/kafka/producer/requests.ts'
 import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
@@ -225,8 +225,8 @@ describe('a broker with permissions', () => {
       expect(await logEnd(connection, topic, end)).toMatchObject({ errorCode: kafkaErrors.none, offset: 1n })
     expect((await newIdentity(connection)).producerId).toBeGreaterThanOrEqual(0n)
     // The topic's settings are not told to everybody; then `max.request.size` alone is the limit.
-    const limits = await call(connection, encodeDescribeMaxMessageBytes([topic]))
-    expect(decodeDescribeMaxMessageBytes(limits)).toEqual(new Map())
+    const limits = await call(connection, encodeDescribeTopics([topic]))
+    expect(decodeDescribeTopics(limits)).toEqual(new Map())
   })
 
   test('without it, metadata, probe and write say so, and an acks=0 write ends the connection', async () => {

@@ -8,9 +8,9 @@ import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
 import type { RecordBatch } from '../../src/kafka/producer/record-batch.ts'
 import {
-  decodeDescribeMaxMessageBytes,
+  decodeDescribeTopics,
   decodeListOffsets,
-  encodeDescribeMaxMessageBytes,
+  encodeDescribeTopics,
   encodeListOffsets,
   encodeMetadata,
   encodeProduce,
@@ -181,10 +181,8 @@ describe('a broker refuses, by name', () => {
     const limit = 2_000
     const topic = await topicOn(broker, { config: { 'max.message.bytes': `${limit}` } })
     const connection = await connect(broker)
-    const limits = decodeDescribeMaxMessageBytes(
-      await call(connection, encodeDescribeMaxMessageBytes([topic])),
-    )
-    expect(limits.get(topic)).toBe(limit)
+    const limits = decodeDescribeTopics(await call(connection, encodeDescribeTopics([topic])))
+    expect(limits.get(topic)).toEqual({ maxMessageBytes: limit, isCompacted: false })
     const overhead = batchOf('x'.repeat(1_000)).sizeBytes - 1_000
     const fits = batchOf('x'.repeat(limit - overhead))
     const tooLarge = batchOf('x'.repeat(limit - overhead + 1))

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import type { CompressionType, Delivery, KafkaConfig } from '../../src/config/config.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
-import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
+import { alterTopic, createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
 
 const broker = inject('kafkaBroker')
@@ -125,6 +125,39 @@ describe('the max.message.bytes of a topic', () => {
       expect(await landed(topic)).toEqual([...largest, ...small, '{"last":1}'])
     },
   )
+})
+
+describe('a compacted topic', () => {
+  test.each<[Delivery, string]>([
+    ['at-most-once', 'compact'],
+    ['at-least-once', 'compact,delete'],
+  ])('refuses events without a key, which cost no other record (%s, %s)', async (delivery, policy) => {
+    const topic = `compacted-${randomUUID()}`
+    await createTopic(broker, topic, { partitions: 1, config: { 'cleanup.policy': policy } })
+    const gateway = await start({ topic, delivery })
+    const refused = await send(gateway, '{"n":0}')
+    expect([refused.status, refused.body]).toEqual([400, expect.stringContaining('source_missing')])
+    const good = Array.from({ length: 200 }, (_, n) => `{"source":"s-${n % 7}","n":${n}}`)
+    const mixed = good.flatMap((event, n) => (n % 10 === 0 ? [event, `{"n":${n}}`] : [event]))
+    expect(await send(gateway, mixed.join('\n'))).toMatchObject({
+      status: 202,
+      body: expect.stringMatching(/"accepted":200,"rejected":20/),
+    })
+    expect((await send(gateway, '{"source":"s","last":1}', 'wait=10')).status).toBe(200)
+    expect(await landed(topic)).toEqual([...good, '{"source":"s","last":1}'])
+    expect(gateway.gateway.stats[0]).toMatchObject({ recordErrorTotal: 0, suspectedLost: 0 })
+  })
+
+  test('is noticed where it is compacted while the gateway runs', async () => {
+    const topic = `compacted-${randomUUID()}`
+    await createTopic(broker, topic, { partitions: 1 })
+    const gateway = await start({ topic, delivery: 'at-least-once' })
+    expect((await send(gateway, '{"n":1}', 'wait=10')).status).toBe(200)
+    await alterTopic(broker, topic, { 'cleanup.policy': 'compact' })
+    // Kafka's refusal of a record makes the gateway look.
+    expect((await send(gateway, '{"n":2}', 'wait=10')).status).toBe(503)
+    await expect.poll(async () => (await send(gateway, '{"n":3}')).status, { timeout: 10_000 }).toBe(400)
+  })
 })
 
 test('a topic with narrow limits of timestamps takes events whose own timestamps are far off', async () => {

@@ -114,6 +114,23 @@ describe('a request', () => {
     const response = await post(`[${event},{"name":"${'x'.repeat(100)}","value":1}]`)
     expect(response.json()).toMatchObject({ accepted: 1, errors: [{ index: 1, code: 'event_too_large' }] })
   })
+
+  test('with an event that has no key, where the topic is compacted, loses that event alone', async () => {
+    const { producer, telemetry } = build()
+    producer.needsKey = true
+    const mixed = await post(`[{"name":"a","value":1},{"name":"a","value":2,"source":"s"}]`)
+    expect(mixed.statusCode).toBe(202)
+    expect(mixed.json()).toMatchObject({
+      accepted: 1,
+      errors: [{ index: 0, code: 'source_missing', pointer: '/source' }],
+    })
+    const single = await post('{"name":"a","value":1}')
+    expect(single.statusCode).toBe(400)
+    expect(single.json()).toMatchObject({ code: 'all_events_invalid', errors: [{ code: 'source_missing' }] })
+    expect(single.json<{ detail: string }>().detail).toContain('/source')
+    expect(producer.records.map(({ key }) => key)).toEqual(['s'])
+    expect(telemetry.rejectedBy).toEqual({ source_missing: 2 })
+  })
 })
 
 describe('Prefer', () => {

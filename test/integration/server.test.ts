@@ -175,6 +175,7 @@ describe('the contract', () => {
       'invalid_json',
       'invalid_event',
       'event_too_large',
+      'source_missing',
       'too_deep',
     ])
     expect(

@@ -36,6 +36,7 @@ export class FakeInnerProducer implements InnerProducer {
   #usedBytes = 0
   admission: InnerProducer['admission'] = 'open'
   maxRecordBytes = 1_000_000
+  needsKey = false
   isConnected = true
   /** Batches are acknowledged when they are full, and in the turn after their first record. */
   acksAtOnce = false

@@ -57,6 +57,7 @@ export class FakeProducer implements Producer {
   readonly stream: StreamConfig
   durability: Producer['durability'] = null
   maxRecordBytes = 1_048_480
+  needsKey = false
   headerBytes = 0
   isConnected = true
   admission: Producer['admission'] = 'open'

@@ -112,6 +112,30 @@ export async function createTopic(
   }
 }
 
+/** Changes settings of a topic, and waits until its leader goes by them. */
+export async function alterTopic(
+  broker: string,
+  topic: string,
+  settings: Readonly<Record<string, string>>,
+): Promise<void> {
+  const admin = testClient(broker).admin()
+  await admin.connect()
+  try {
+    const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+    await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] })
+    for (;;) {
+      const { resources } = await admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: 2, name: topic, configNames: Object.keys(settings) }],
+      })
+      const now = resources[0]!.configEntries
+      if (now.every(({ configName, configValue }) => settings[configName] === configValue)) return
+    }
+  } finally {
+    await admin.disconnect()
+  }
+}
+
 /** Partitions of a topic that has just been made come online one by one; kafkajs gives up at the first that is not. */
 async function fetchOffsets(admin: Admin, topic: string): ReturnType<Admin['fetchTopicOffsets']> {
   for (let attempt = 0; ; attempt++) {

@@ -162,9 +162,14 @@ function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelRea
     const isTold = topic?.isDescribable === true
     writer.int16(topic === undefined ? 3 : isTold ? 0 : 29).string(null)
     writer.int8(2).string(name)
-    writer.array(isTold ? [topic] : [], ({ maxMessageBytes }) => {
-      writer.string('max.message.bytes').string(String(maxMessageBytes)).int8(0).int8(5)
-      writer.int8(0).int32(0)
+    const settings = isTold
+      ? [
+          ['max.message.bytes', String(topic.maxMessageBytes)],
+          ['cleanup.policy', topic.cleanupPolicy],
+        ]
+      : []
+    writer.array(settings, ([setting, value]) => {
+      writer.string(setting!).string(value!).int8(0).int8(5).int8(0).int32(0)
     })
   })
   remember(cluster, nodeId, 'DescribeConfigs', {})

@@ -13,6 +13,8 @@ export class ModelTopic {
   readonly name: string
   readonly partitions: ModelPartition[] = []
   maxMessageBytes = 1_048_588
+  /** As text, since a broker can tell anything. */
+  cleanupPolicy = 'delete'
   isForbidden = false
   /** Its settings may be read (DESCRIBE_CONFIGS). */
   isDescribable = true

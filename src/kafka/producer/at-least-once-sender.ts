@@ -197,7 +197,8 @@ export class AtLeastOnceSender implements Sender {
     const { metadata } = this.#options
     if (mayBeStored(errorCode)) flight.mayBeStored = true
     if (isStaleMetadata(errorCode)) metadata.refresh()
-    if (errorCode === kafkaErrors.messageTooLarge) metadata.refreshLimits()
+    // The topic takes less than it did, or is compacted by now.
+    if (isBadContent(errorCode)) metadata.refreshSettings()
     if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
     else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
     else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)

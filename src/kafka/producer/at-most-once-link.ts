@@ -2,7 +2,14 @@ import type { Account } from './account.ts'
 import { BrokerSession } from './broker-session.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
 import { Confirmation } from './confirmation.ts'
-import { dropReasonOf, isStaleMetadata, kafkaErrorName, kafkaErrors, mayBeStored } from './kafka-error.ts'
+import {
+  dropReasonOf,
+  isBadContent,
+  isStaleMetadata,
+  kafkaErrorName,
+  kafkaErrors,
+  mayBeStored,
+} from './kafka-error.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
 import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger, ProducerTelemetry } from './producer.ts'
@@ -223,12 +230,12 @@ export class AtMostOnceLink {
 
   /** The broker said no; at most once, the batch is not sent again all the same. */
   #rejected(batch: RecordBatch, errorCode: number): void {
-    const { account, logger, topic, onStale, onTooLarge, onForbidden, onRejected } = this.#options
+    const { account, logger, topic, onStale, onBadContent, onForbidden, onRejected } = this.#options
     const reason = dropReasonOf(errorCode)
     onRejected(batch, errorCode)
     if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', reason)
-    if (reason === 'message_too_large') onTooLarge()
+    if (isBadContent(errorCode)) onBadContent()
     const fields = {
       topic,
       partition: batch.partition,
@@ -290,8 +297,8 @@ export interface AtMostOnceLinkOptions {
   readonly onWritable: () => void
   /** The broker does not lead what it was thought to lead. */
   readonly onStale: () => void
-  /** The topic takes less than we think. */
-  readonly onTooLarge: () => void
+  /** The topic takes less than was thought, or is compacted by now. */
+  readonly onBadContent: () => void
   /** The credentials may not write to the topic. */
   readonly onForbidden: () => void
   /** The broker refused a batch by name. */

@@ -153,13 +153,13 @@ export class AtMostOnceSender implements Sender {
       onForbidden,
       onRejected,
       onStale: () => metadata.refresh(),
-      onTooLarge: () => metadata.refreshLimits(),
+      onBadContent: () => metadata.refreshSettings(),
       onUp: () => this.#outageLog.up(nodeId),
       onDown: (_link, cause, suspectedRecords) => {
         if (this.#stopped) return
         this.#outageLog.down(nodeId, cause, suspectedRecords)
         // What ended it may have been a batch that the topic takes no more.
-        metadata.refreshLimits()
+        metadata.refreshSettings()
         onWritable()
       },
     })

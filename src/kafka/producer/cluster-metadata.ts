@@ -2,11 +2,12 @@ import { CircuitBreaker } from './circuit-breaker.ts'
 import { isStaleMetadata, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
 import type { Logger } from './producer.ts'
 import {
-  decodeDescribeMaxMessageBytes,
+  decodeDescribeTopics,
   decodeMetadata,
-  encodeDescribeMaxMessageBytes,
+  encodeDescribeTopics,
   encodeMetadata,
   type ClusterView,
+  type TopicSettings,
 } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from './wire.ts'
@@ -25,7 +26,7 @@ export class ClusterMetadata {
   #nextCandidate = 0
   #timer: NodeJS.Timeout | null = null
   #lookedAtMs = -Infinity
-  #limitsAtMs = -Infinity
+  #settingsAtMs = -Infinity
   /** Topics whose limit may not be read, as was logged. */
   readonly #withoutLimit = new Set<string>()
   #looking = false
@@ -78,9 +79,9 @@ export class ClusterMetadata {
     this.#schedule(Math.max(0, this.#lookedAtMs + minIntervalMs - performance.now(), this.#breaker.waitMs))
   }
 
-  /** As {@link refresh}, and `max.message.bytes` is read anew: a broker says that it is lower than we know. */
-  refreshLimits(): void {
-    this.#limitsAtMs = -Infinity
+  /** As {@link refresh}, and the topics' settings are read anew: a broker refuses what they were thought to allow. */
+  refreshSettings(): void {
+    this.#settingsAtMs = -Infinity
     this.refresh()
   }
 
@@ -102,10 +103,10 @@ export class ClusterMetadata {
     try {
       const connection = await this.#connect()
       const view = decodeMetadata(await this.#call(connection, encodeMetadata([...this.#topics.keys()])))
-      const limits = await this.#lookAtLimits(connection, view)
+      const settings = await this.#lookAtSettings(connection, view)
       this.#breaker.succeeded()
       this.#reached()
-      this.#apply(view, limits)
+      this.#apply(view, settings)
     } catch (error) {
       this.#breaker.failed()
       this.#connection?.destroy(error as Error)
@@ -166,30 +167,35 @@ export class ClusterMetadata {
     return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
   }
 
-  /** `max.message.bytes` changes rarely: it is read for topics that are new, and every half minute. */
-  async #lookAtLimits(connection: BrokerConnection, view: ClusterView): Promise<Map<string, number>> {
+  /** Settings of topics change rarely: they are read for topics that are new, and every half minute. */
+  async #lookAtSettings(
+    connection: BrokerConnection,
+    view: ClusterView,
+  ): Promise<Map<string, TopicSettings>> {
     const known = view.topics
       .filter((topic) => topic.errorCode === kafkaErrors.none)
       .map((topic) => topic.name)
     const isNew = known.some(
       (name) => this.topic(name).maxMessageBytes === null && !this.#withoutLimit.has(name),
     )
-    if (known.length === 0 || (!isNew && performance.now() - this.#limitsAtMs < limitsMaxAgeMs))
+    if (known.length === 0 || (!isNew && performance.now() - this.#settingsAtMs < settingsMaxAgeMs))
       return new Map()
-    this.#limitsAtMs = performance.now()
-    const answer = await this.#call(connection, encodeDescribeMaxMessageBytes(known))
-    const limits = decodeDescribeMaxMessageBytes(answer)
-    for (const topic of known) if (!limits.has(topic)) this.#logUnknownLimit(topic)
-    return limits
+    this.#settingsAtMs = performance.now()
+    const settings = decodeDescribeTopics(await this.#call(connection, encodeDescribeTopics(known)))
+    for (const topic of known)
+      if ((settings.get(topic)?.maxMessageBytes ?? null) === null) this.#logUnknownLimit(topic)
+    return settings
   }
 
-  #apply(view: ClusterView, limits: Map<string, number>): void {
+  #apply(view: ClusterView, settings: Map<string, TopicSettings>): void {
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
     for (const { name, errorCode, partitions } of view.topics) {
       const before = this.topic(name)
-      const maxMessageBytes = limits.get(name) ?? before.maxMessageBytes ?? null
-      this.#topics.set(name, nextState(before, errorCode, partitions, maxMessageBytes))
+      // What a broker does not tell this time stays as it was.
+      const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? before.maxMessageBytes
+      const isCompacted = settings.get(name)?.isCompacted ?? before.isCompacted
+      this.#topics.set(name, nextState(before, errorCode, partitions, { maxMessageBytes, isCompacted }))
       const { status } = this.topic(name)
       if (status !== before.status) this.#logStatus(name, status, errorCode)
     }
@@ -235,31 +241,33 @@ export interface TopicState {
   readonly leaders: readonly number[]
   /** The topic's `max.message.bytes`; null until it was read. */
   readonly maxMessageBytes: number | null
+  /** The topic is compacted: it takes no record without a key. Null until its `cleanup.policy` was read. */
+  readonly isCompacted: boolean | null
 }
 
-const unknownTopic: TopicState = { status: 'unseen', leaders: [], maxMessageBytes: null }
+const unknownTopic: TopicState = { status: 'unseen', leaders: [], maxMessageBytes: null, isCompacted: null }
 
 function nextState(
   before: TopicState,
   errorCode: number,
   partitions: readonly { partition: number; leader: number }[],
-  maxMessageBytes: number | null,
+  settings: TopicSettings,
 ): TopicState {
   if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
   if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopicException) {
-    return { status: 'unknown_topic', leaders: [], maxMessageBytes: null }
+    return { ...unknownTopic, status: 'unknown_topic' }
   }
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
   const leaders = Array.from({ length: partitions.length }, () => -1)
   for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
   // A broker that knows of the topic and not yet of its partitions: that is no news.
   if (leaders.length === 0) return before
-  return { status: 'known', leaders, maxMessageBytes }
+  return { status: 'known', leaders, ...settings }
 }
 
 const stopCause = new Error('the gateway stopped')
 const minIntervalMs = 100
-const limitsMaxAgeMs = 30_000
+const settingsMaxAgeMs = 30_000
 const maxToldCauses = 20
 /** A broker that does not answer so small a question in this time is not the one to ask. */
 const requestTimeoutMs = 3_000

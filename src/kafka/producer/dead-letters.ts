@@ -61,8 +61,10 @@ export class DeadLetters {
     const records = plainRecords(batch)
     const views = [...readRecords(records, batch.recordCount)]
     const status = producer.admission
-    const isTooLarge = views.some((view) => sizeOf(view) > producer.maxRecordBytes)
-    if (status === 'unknown_topic' || status === 'not_authorized' || isTooLarge)
+    const isUntakable = views.some(
+      (view) => sizeOf(view) > producer.maxRecordBytes || (producer.needsKey && view.key === null),
+    )
+    if (status === 'unknown_topic' || status === 'not_authorized' || isUntakable)
       return this.#keepInFile(burial)
     const sizeBytes = views.reduce(
       (sum, view) => sum + recordSizeUpperBound(0, sizeOf(view), stamp.headerBytes),

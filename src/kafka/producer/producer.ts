@@ -15,6 +15,8 @@ export interface Producer {
    * one refusal by the broker loses what follows it.
    */
   readonly maxRecordBytes: number
+  /** The topic is compacted: an event without a key must be refused before it is appended, for the same reason. */
+  readonly needsKey: boolean
   /** Bytes of the headers that each record gets; 0 without `audit: true`. */
   readonly headerBytes: number
   /**

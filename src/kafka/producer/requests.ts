@@ -149,28 +149,37 @@ export function decodeMetadata(payload: Buffer): ClusterView {
   return { brokers, topics }
 }
 
-/** DescribeConfigs, version 1: `max.message.bytes` of the given topics. */
-export function encodeDescribeMaxMessageBytes(topics: readonly string[]): WireRequest {
+/** The settings of a topic that decide which records it takes. */
+export interface TopicSettings {
+  /** `max.message.bytes`; null: the broker did not tell it. */
+  readonly maxMessageBytes: number | null
+  /** `cleanup.policy` has `compact` in it, so that a record needs a key; null: the broker did not tell it. */
+  readonly isCompacted: boolean | null
+}
+
+/** DescribeConfigs, version 1: {@link TopicSettings} of the given topics. */
+export function encodeDescribeTopics(topics: readonly string[]): WireRequest {
   const writer = new WireWriter()
   writer.int32(topics.length)
-  for (const topic of topics) writer.int8(2).string(topic).int32(1).string('max.message.bytes')
+  for (const topic of topics)
+    writer.int8(2).string(topic).int32(2).string('max.message.bytes').string('cleanup.policy')
   writer.int8(0)
   return { apiKey: 32, apiVersion: 1, apiName: 'DescribeConfigs', chunks: [writer.take()] }
 }
 
-/** `max.message.bytes` by topic; a topic whose settings may not be read is missing. */
-export function decodeDescribeMaxMessageBytes(payload: Buffer): Map<string, number> {
+/** The answer to {@link encodeDescribeTopics}, by topic. A topic whose settings may not be read is missing. */
+export function decodeDescribeTopics(payload: Buffer): Map<string, TopicSettings> {
   const reader = new WireReader(payload)
-  const limits = new Map<string, number>()
+  const settings = new Map<string, TopicSettings>()
   reader.int32() // throttle time
   reader.array(() => {
     const errorCode = reader.int16()
     reader.string() // error message
     reader.int8() // resource type
     const topic = reader.string() ?? ''
+    const values = new Map<string, string | null>()
     reader.array(() => {
-      reader.string() // name: the one that was asked for
-      const value = Number(reader.string())
+      values.set(reader.string() ?? '', reader.string())
       reader.int8() // read only
       reader.int8() // source
       reader.int8() // sensitive
@@ -179,10 +188,25 @@ export function decodeDescribeMaxMessageBytes(payload: Buffer): Map<string, numb
         reader.string()
         reader.int8()
       })
-      if (errorCode === 0 && Number.isSafeInteger(value)) limits.set(topic, value)
     })
+    if (errorCode !== 0) return
+    const maxMessageBytes = wholeNumber(values.get('max.message.bytes'))
+    settings.set(topic, { maxMessageBytes, isCompacted: hasCompaction(values.get('cleanup.policy')) })
   })
-  return limits
+  return settings
+}
+
+/** A setting that is a number of bytes. What is missing, empty or no number is not known, and not 0. */
+function wholeNumber(value: string | null | undefined): number | null {
+  if (value === null || value === undefined || !/^\d+$/.test(value.trim())) return null
+  const number = Number(value)
+  return Number.isSafeInteger(number) ? number : null
+}
+
+/** `cleanup.policy` is a list (`compact`, `delete`, or both). */
+function hasCompaction(value: string | null | undefined): boolean | null {
+  const policies = value?.split(',').map((policy) => policy.trim().toLowerCase()) ?? []
+  return policies.every((policy) => policy === '') ? null : policies.includes('compact')
 }
 
 /** The identity of an idempotent producer (KIP-98). */

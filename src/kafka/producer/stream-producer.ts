@@ -52,6 +52,7 @@ export class StreamProducer implements ManagedProducer {
   #forbiddenUntilMs = 0
   #fewerPartitionsSinceMs: number | null = null
   maxRecordBytes: number
+  needsKey = false
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
   readonly #deadLetters: DeadLetters | null
@@ -276,11 +277,12 @@ export class StreamProducer implements ManagedProducer {
   #followTopic(): void {
     const { producer, topic } = this.stream
     this.#topic = this.#metadata.topic(topic)
-    const { leaders, maxMessageBytes, status } = this.#topic
+    const { leaders, maxMessageBytes, isCompacted, status } = this.#topic
     if (status === 'known' && leaders.length > 0) {
       this.#everKnown = true
       this.#followPartitions(leaders.length)
     }
+    this.needsKey = isCompacted === true
     // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
     this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0, this.headerBytes))

@@ -5,11 +5,17 @@ import { EventBatch, type EventLimits } from '../../../src/events/event-batch.ts
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
 import { goodEvents } from '../../support/good-events.ts'
 
-function batchOf(lines: string, limits: Partial<EventLimits> = {}, maxRecordBytes = 1000): EventBatch {
+function batchOf(
+  lines: string,
+  limits: Partial<EventLimits> = {},
+  maxRecordBytes = 1000,
+  options: { needsKey?: boolean; schema?: 'any' } = {},
+): EventBatch {
   const batch = new EventBatch(Buffer.from(lines), {
-    schema: compileEventSchema('telemetry'),
     limits: { eventBytes: 1000, eventsPerRequest: 1000, depth: 4, ...limits },
     maxRecordBytes,
+    ...options,
+    schema: compileEventSchema(options.schema ?? 'telemetry'),
   })
   decodeEvents(batch.body, 'ndjson', batch)
   return batch
@@ -41,6 +47,27 @@ describe('EventBatch', () => {
     expect(batch.errors[2]?.detail).toContain('4 levels')
     expect(batch.errors[3]?.detail).toContain('__proto__')
   })
+
+  test('refuses events without a key where the topic is compacted, and names the field', () => {
+    const long = `{"name":"a","value":1,"source":"${'s'.repeat(256)}"}`
+    const batch = batchOf(`${good}\n{"name":"b","value":2}\n${long}`, {}, 1000, { needsKey: true })
+    expect(batch).toMatchObject({ received: 3, rejected: 2, good: 1 })
+    // The schema of telemetry has its own word on a source that is too long.
+    expect(batch.errors.map(({ index, code, pointer }) => [index, code, pointer])).toEqual([
+      [1, 'source_missing', '/source'],
+      [2, 'invalid_event', '/source'],
+    ])
+    expect(batch.errors[0]?.detail).toContain('cleanup.policy')
+  })
+
+  test.each(['null', '1', '"source"', '[]', '{}', '{"source":""}', '{"source":7}', '{"source":null}'])(
+    'refuses %s where the topic is compacted and the schema takes anything: it gives no key',
+    (event) => {
+      const options = { needsKey: true, schema: 'any' } as const
+      expect(batchOf(event, {}, 1000, options).errors[0]?.code).toBe('source_missing')
+      expect(batchOf(event, {}, 1000, { schema: 'any' }).good).toBe(1)
+    },
+  )
 
   test('lists a hundred errors and counts all', () => {
     const batch = batchOf('{}\n'.repeat(150))

@@ -35,7 +35,12 @@ test('a topic is unseen, then known with its leaders and its limit', async () =>
   follow(cluster, ['events']).start()
   expect(metadata.topic('events').status).toBe('unseen')
   await pass(20)
-  expect(metadata.topic('events')).toEqual({ status: 'known', leaders: [1, 2, 1], maxMessageBytes: 2_000 })
+  expect(metadata.topic('events')).toEqual({
+    status: 'known',
+    leaders: [1, 2, 1],
+    maxMessageBytes: 2_000,
+    isCompacted: false,
+  })
   expect(metadata.broker(2)).toEqual({ host: 'node-2', port: 9092 })
   expect(metadata.broker(3)).toBeNull()
   expect(metadata.everConnected).toBe(true)
@@ -63,7 +68,12 @@ test('a topic whose limit may not be read is taken as it is, and told of once', 
   cluster.createTopic('events', 1).isDescribable = false
   follow(cluster, ['events']).start()
   await pass(25_000)
-  expect(metadata.topic('events')).toEqual({ status: 'known', leaders: [1], maxMessageBytes: null })
+  expect(metadata.topic('events')).toEqual({
+    status: 'known',
+    leaders: [1],
+    maxMessageBytes: null,
+    isCompacted: null,
+  })
   expect(logs.lines.filter(({ level }) => level === 'warn')).toHaveLength(1)
   expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(1)
 })

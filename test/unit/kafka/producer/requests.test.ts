@@ -2,12 +2,12 @@ import { createRequire } from 'node:module'
 import { describe, expect, test } from 'vitest'
 import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
 import {
-  decodeDescribeMaxMessageBytes,
+  decodeDescribeTopics,
   decodeInitProducerId,
   decodeListOffsets,
   decodeMetadata,
   decodeProduce,
-  encodeDescribeMaxMessageBytes,
+  encodeDescribeTopics,
   encodeInitProducerId,
   encodeListOffsets,
   encodeMetadata,
@@ -159,18 +159,58 @@ describe('Metadata', () => {
 
 describe('DescribeConfigs', () => {
   test('is what kafkajs sends', async () => {
-    const resources = ['a', 'b'].map((name) => ({ type: 2, name, configNames: ['max.message.bytes'] }))
+    const configNames = ['max.message.bytes', 'cleanup.policy']
+    const resources = ['a', 'b'].map((name) => ({ type: 2, name, configNames }))
     const theirs = await kafkajsBody('describeConfigs/v1', { resources, includeSynonyms: false })
-    expect(body(encodeDescribeMaxMessageBytes(['a', 'b']))).toEqual(theirs)
+    expect(body(encodeDescribeTopics(['a', 'b']))).toEqual(theirs)
   })
 
   test('the response, with synonyms and with a topic that may not be read', () => {
     const payload = new ModelWriter().int32(0).int32(2)
-    payload.int16(0).string(null).int8(2).string('a').int32(1)
+    payload.int16(0).string(null).int8(2).string('a').int32(2)
     payload.string('max.message.bytes').string('2000').int8(0).int8(1).int8(0)
     payload.int32(1).string('max.message.bytes').string('1000').int8(5)
+    payload.string('cleanup.policy').string('compact').int8(0).int8(1).int8(0).int32(0)
     payload.int16(29).string('no').int8(2).string('b').int32(0)
-    expect([...decodeDescribeMaxMessageBytes(payload.done())]).toEqual([['a', 2000]])
+    expect([...decodeDescribeTopics(payload.done())]).toEqual([
+      ['a', { maxMessageBytes: 2000, isCompacted: true }],
+    ])
+  })
+
+  const described = (settings: readonly (readonly [string, string | null])[]): object | undefined => {
+    const payload = new ModelWriter().int32(0).int32(1).int16(0).string(null).int8(2).string('a')
+    payload.array(settings, ([name, value]) => {
+      payload.string(name).string(value).int8(0).int8(5).int8(0).int32(0)
+    })
+    return decodeDescribeTopics(payload.done()).get('a')
+  }
+
+  test.each([null, '', ' ', '-1', '1e3', '0x10', 'NaN', '1.5', '9'.repeat(20)])(
+    'a max.message.bytes of %j is not known, and not 0',
+    (value) => {
+      expect(described([['max.message.bytes', value]])).toEqual({ maxMessageBytes: null, isCompacted: null })
+    },
+  )
+
+  test('a max.message.bytes of 0 is 0: the topic takes nothing', () => {
+    expect(described([['max.message.bytes', '0']])).toMatchObject({ maxMessageBytes: 0 })
+  })
+
+  test.each([
+    ['delete', false],
+    ['compact', true],
+    ['compact,delete', true],
+    ['delete, compact', true],
+    ['compaction-like', false],
+    ['', null],
+    [' , ', null],
+    [null, null],
+  ])('a cleanup.policy of %j is compacted: %j', (policy, isCompacted) => {
+    expect(described([['cleanup.policy', policy]])).toEqual({ maxMessageBytes: null, isCompacted })
+  })
+
+  test('a setting that the broker leaves out is not known', () => {
+    expect(described([])).toEqual({ maxMessageBytes: null, isCompacted: null })
   })
 })
 

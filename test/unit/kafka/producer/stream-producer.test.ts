@@ -89,6 +89,29 @@ describe('maxRecordBytes', () => {
   })
 })
 
+describe('needsKey', () => {
+  test.each(['compact', 'compact,delete', 'delete,compact'])('of a topic with %s', async (policy) => {
+    const cluster = clusterOf(1, 1)
+    cluster.topics.get('events')!.cleanupPolicy = policy
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    expect(producer.needsKey).toBe(true)
+  })
+
+  test('follows a cleanup.policy that is changed while the gateway runs, and is kept while it cannot be read', async () => {
+    const cluster = clusterOf(1, 1)
+    const topic = cluster.topics.get('events')!
+    const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    expect(producer.needsKey).toBe(false)
+    topic.cleanupPolicy = 'compact'
+    await passUntil(() => producer.needsKey, 40_000)
+    topic.cleanupPolicy = ''
+    await pass(40_000)
+    expect(producer.needsKey).toBe(true)
+    topic.cleanupPolicy = 'delete'
+    await passUntil(() => !producer.needsKey, 40_000)
+  })
+})
+
 describe('partitions', () => {
   test('records go to an added partition once metadata tells of it', async () => {
     const cluster = clusterOf(1, 1)
