@@ -9,19 +9,35 @@
 export interface DedupeStore {
   /**
    * Claims all keys that are new, or none. Nobody else gets them until they are kept or released.
-   * @param done is called once, at once where the store is in this process, with what each key is, in order. Where one is
-   * `busy` or `reused`, nothing was claimed. An error: the store can't be reached, and nothing was claimed.
+   * @param done is called once, at once where the store is in this process. Where a key is `busy` or `reused`, nothing
+   * was claimed.
    */
-  claim(keys: readonly DedupeKey[], done: (error: Error | null, found: readonly Found[]) => void): void
-  /** The records of claimed keys are accepted: they are known from now on, until `untilMs` (epoch milliseconds). */
-  keep(keys: readonly DedupeKey[], untilMs: number): void
-  /** Nothing was accepted of what had these keys, or it is lost and its client was told so. */
-  release(keys: readonly DedupeKey[]): void
+  claim(keys: readonly DedupeKey[], done: ClaimListener): void
+  /**
+   * The records of keys that claim number `claim` got are accepted: the keys are known from now on, until `untilMs` by
+   * the monotonic clock (`performance.now()`), so that no step of the wall clock makes the time shorter or longer.
+   */
+  keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void
+  /**
+   * Nothing was accepted of what had these keys, or it is lost and its client was told so. Ends what claim number `claim`
+   * got and kept, and nothing that another claim of the same names has got or kept since.
+   */
+  release(claim: number, keys: readonly DedupeKey[]): void
+  /** An earlier process kept the key. To be called before the first claim. */
+  learn(key: DedupeKey, untilMs: number): void
+  /** An earlier process released a key after all that {@link learn} was called with. */
+  unlearn(name: string): void
   /** Keys that are known now; null where only the store knows. */
   readonly size: number | null
   /** Keys that were forgotten before their time, since there was no room for more. */
   readonly forgotten: number
 }
+
+/**
+ * Is told what each key is, in order, and the number of the claim, which no other claim of the store has. An error: the
+ * store cannot be reached, and nothing was claimed.
+ */
+export type ClaimListener = (error: Error | null, found: readonly Found[], claim: number) => void
 
 /** What a request or an event is told by. */
 export interface DedupeKey {

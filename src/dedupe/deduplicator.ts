@@ -27,10 +27,12 @@ export class Deduplicator {
     this.#options = options
     const { journal, windowMs, store } = options
     journal?.readNotes(windowMs, (name, value, untilMs) => {
-      const key = { name, fingerprint: value.toString('latin1') }
-      if (untilMs <= Date.now()) return
-      if (key.fingerprint === released) store.release([key])
-      else store.keep([key], untilMs)
+      // Between two processes only the wall clock goes on; where it was set back, nothing is kept for longer than a window.
+      const leftMs = Math.min(untilMs - Date.now(), windowMs)
+      if (leftMs <= 0) return
+      const fingerprint = value.toString('latin1')
+      if (fingerprint === released) store.unlearn(name)
+      else store.learn({ name, fingerprint }, performance.now() + leftMs)
     })
   }
 
@@ -51,17 +53,17 @@ export class Deduplicator {
     if (request.key !== null)
       keys.push({ name: nameOf('k', request.key), fingerprint: fingerprintOf(request.body) })
     for (const name of new Set(names)) if (name !== null) keys.push({ name, fingerprint: '' })
-    store.claim(keys, (error, found) => {
+    store.claim(keys, (error, found, number) => {
       if (error !== null) return done(error, null)
       if (found.includes('reused')) return done(null, { kind: 'reused' })
       if (found.includes('busy')) return done(null, { kind: 'busy' })
       const claimed = keys.filter((_, nth) => found[nth] === 'new')
       if (request.key !== null && found[0] === 'seen') {
-        store.release(claimed)
+        store.release(number, claimed)
         return done(null, { kind: 'replay' })
       }
       const seen = names === null ? null : seenOf(names, keys, found)
-      done(null, { kind: 'claimed', seen, claim: new Claim(this.#options, claimed) })
+      done(null, { kind: 'claimed', seen, claim: new Claim(this.#options, number, claimed) })
     })
   }
 }
@@ -84,37 +86,40 @@ export type Verdict =
 /** The keys that one request has for itself until {@link keep} or {@link release}, of which one is called, once. */
 export class Claim {
   readonly #options: DeduplicatorOptions
+  readonly #number: number
   readonly #keys: readonly DedupeKey[]
-  #untilMs = 0
+  /** Until when the notes hold, by the wall clock; 0: there are none. */
+  #notedUntilMs = 0
   #isKept = false
 
-  constructor(options: DeduplicatorOptions, keys: readonly DedupeKey[]) {
+  constructor(options: DeduplicatorOptions, number: number, keys: readonly DedupeKey[]) {
     this.#options = options
+    this.#number = number
     this.#keys = keys
   }
 
   /** Writes the keys beside the records. To be called in the turn in which these are appended, after the last. */
   note(): void {
     const { journal, windowMs } = this.#options
-    this.#untilMs = Date.now() + windowMs
+    this.#notedUntilMs = Date.now() + windowMs
     for (const { name, fingerprint } of this.#keys)
-      journal?.note(name, Buffer.from(fingerprint, 'latin1'), this.#untilMs)
+      journal?.note(name, Buffer.from(fingerprint, 'latin1'), this.#notedUntilMs)
   }
 
   /** The request was accepted: who comes with these keys from now on brings nothing new. */
   keep(): void {
     const { store, windowMs } = this.#options
     this.#isKept = true
-    store.keep(this.#keys, this.#untilMs === 0 ? Date.now() + windowMs : this.#untilMs)
+    store.keep(this.#number, this.#keys, performance.now() + windowMs)
   }
 
   /** Nothing of it was accepted, or it is lost for certain: a retry must go through. */
   release(): void {
     const { store, journal } = this.#options
-    store.release(this.#keys)
+    store.release(this.#number, this.#keys)
     // What is on disk as accepted must not be known again after a restart.
-    if (this.#isKept && this.#untilMs > 0)
-      for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#untilMs)
+    if (this.#isKept && this.#notedUntilMs > 0)
+      for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#notedUntilMs)
   }
 }
 

@@ -1,4 +1,4 @@
-import type { DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
+import type { ClaimListener, DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
 
 /**
  * The keys of one stream in the memory of this process: at most `maxEntries` of them. When there is no room, the oldest
@@ -7,8 +7,9 @@ import type { DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
 export class MemoryDedupeStore implements DedupeStore {
   readonly #maxEntries: number
   /** In the order in which they were kept, which is the order in which they run out. */
-  readonly #kept = new Map<string, Entry>()
-  readonly #claimed = new Map<string, string>()
+  readonly #kept = new Map<string, KeptKey>()
+  readonly #claimed = new Map<string, ClaimedKey>()
+  #claims = 0
   forgotten = 0
 
   constructor(maxEntries: number) {
@@ -21,24 +22,25 @@ export class MemoryDedupeStore implements DedupeStore {
   }
 
   /** @inheritdoc */
-  claim(keys: readonly DedupeKey[], done: (error: null, found: readonly Found[]) => void): void {
+  claim(keys: readonly DedupeKey[], done: ClaimListener): void {
     this.#forgetOld()
+    const claim = this.#claims++
     const found = keys.map((key) => this.#find(key))
     if (!found.some((each) => each === 'busy' || each === 'reused')) {
       keys.forEach(({ name, fingerprint }, nth) => {
-        if (found[nth] === 'new') this.#claimed.set(name, fingerprint)
+        if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, claim })
       })
     }
-    done(null, found)
+    done(null, found, claim)
   }
 
   /** @inheritdoc */
-  keep(keys: readonly DedupeKey[], untilMs: number): void {
+  keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void {
     for (const { name, fingerprint } of keys) {
       this.#claimed.delete(name)
       // Behind the others, also where it is there already.
       this.#kept.delete(name)
-      this.#kept.set(name, { fingerprint, untilMs })
+      this.#kept.set(name, { fingerprint, claim, untilMs })
     }
     while (this.#kept.size > this.#maxEntries) {
       this.#kept.delete(this.#kept.keys().next().value!)
@@ -47,23 +49,35 @@ export class MemoryDedupeStore implements DedupeStore {
   }
 
   /** @inheritdoc */
-  release(keys: readonly DedupeKey[]): void {
+  release(claim: number, keys: readonly DedupeKey[]): void {
     for (const { name } of keys) {
-      this.#claimed.delete(name)
-      this.#kept.delete(name)
+      for (const known of [this.#claimed, this.#kept]) {
+        if (known.get(name)?.claim === claim) known.delete(name)
+      }
     }
+  }
+
+  /** @inheritdoc */
+  learn(key: DedupeKey, untilMs: number): void {
+    this.keep(learned, [key], untilMs)
+  }
+
+  /** @inheritdoc */
+  unlearn(name: string): void {
+    this.#kept.delete(name)
   }
 
   #find({ name, fingerprint }: DedupeKey): Found {
     const claimed = this.#claimed.get(name)
-    if (claimed !== undefined) return claimed === fingerprint ? 'busy' : 'reused'
+    if (claimed !== undefined) return claimed.fingerprint === fingerprint ? 'busy' : 'reused'
     const kept = this.#kept.get(name)
-    if (kept === undefined) return 'new'
+    // One that was learned can run out before others that stand in front of it.
+    if (kept === undefined || kept.untilMs <= performance.now()) return 'new'
     return kept.fingerprint === fingerprint ? 'seen' : 'reused'
   }
 
   #forgetOld(): void {
-    const nowMs = Date.now()
+    const nowMs = performance.now()
     for (const [name, { untilMs }] of this.#kept) {
       if (untilMs > nowMs) return
       this.#kept.delete(name)
@@ -71,7 +85,15 @@ export class MemoryDedupeStore implements DedupeStore {
   }
 }
 
-interface Entry {
+interface ClaimedKey {
   readonly fingerprint: string
+  /** Number of the claim that got it. */
+  readonly claim: number
+}
+
+interface KeptKey extends ClaimedKey {
   readonly untilMs: number
 }
+
+/** In the place of a claim's number: the key is an earlier process's. */
+const learned = -1

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
+import type { ClaimListener, DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
 import type { RedisLink, RedisLinkUser } from './redis-link.ts'
 
 /**
@@ -7,13 +7,14 @@ import type { RedisLink, RedisLinkUser } from './redis-link.ts'
  * once; what was accepted waits here and is told as soon as it is back, before any new claim.
  *
  * A claim has a lease, which is renewed for as long as its gateway lives: one that dies with a claim holds the key no longer
- * than that. Each claim carries its owner and a number, so that nobody ends another's.
+ * than that. Each claim carries its owner and a number, and what it kept does too, so that the end of a claim touches
+ * nothing of another claim: neither another gateway's, nor an earlier one of this gateway.
  */
 export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   readonly #options: RedisDedupeStoreOptions
   readonly #owner = randomBytes(9).toString('base64url')
-  /** What this gateway has claimed, and what the claim's value begins with. */
-  readonly #claimed = new Map<string, { readonly fingerprint: string; readonly mark: string }>()
+  /** What this gateway has claimed, and by which of its claims. */
+  readonly #claimed = new Map<string, { readonly fingerprint: string; readonly claim: number }>()
   /** What Redis has not confirmed yet, oldest first: sent again, in this order, where the connection ends before it has. */
   readonly #waiting = new Set<Write>()
   readonly #renewTimer: NodeJS.Timeout
@@ -39,35 +40,42 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   }
 
   /** @inheritdoc */
-  claim(keys: readonly DedupeKey[], done: (error: Error | null, found: readonly Found[]) => void): void {
-    if (keys.length === 0) done(null, [])
-    else if (this.#options.link.isUp) void this.#ask(keys, done)
+  claim(keys: readonly DedupeKey[], done: ClaimListener): void {
+    const claim = this.#claims++
+    if (keys.length === 0) done(null, [], claim)
+    else if (this.#options.link.isUp) void this.#ask(claim, keys, done)
     else {
       this.failures.claim += keys.length
-      done(new Error('Redis is away'), [])
+      done(new Error('Redis is away'), [], claim)
     }
   }
 
   /** @inheritdoc */
-  keep(keys: readonly DedupeKey[], untilMs: number): void {
+  keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void {
+    const mark = this.#markOf(claim)
     this.#write(
       keys.map(({ name, fingerprint }): Write => {
-        // What was not claimed here is what an earlier process accepted.
-        const what = this.#claimed.delete(name) ? 'keep' : 'learn'
-        return { what, name, value: `k:${this.#owner}::${fingerprint}`, untilMs }
+        this.#claimed.delete(name)
+        return { what: 'keep', name, value: `k${mark}${fingerprint}`, mark, untilMs }
       }),
     )
   }
 
   /** @inheritdoc */
-  release(keys: readonly DedupeKey[]): void {
-    this.#write(
-      keys.map(({ name }) => {
-        const write = releaseOf(name, this.#claimed.get(name)?.mark ?? noMark)
-        this.#claimed.delete(name)
-        return write
-      }),
-    )
+  release(claim: number, keys: readonly DedupeKey[]): void {
+    for (const { name } of keys) if (this.#claimed.get(name)?.claim === claim) this.#claimed.delete(name)
+    this.#release(this.#markOf(claim), keys)
+  }
+
+  /** @inheritdoc */
+  learn({ name, fingerprint }: DedupeKey, untilMs: number): void {
+    const mark = this.#markOf(learned)
+    this.#write([{ what: 'learn', name, value: `k${mark}${fingerprint}`, mark, untilMs }])
+  }
+
+  /** @inheritdoc */
+  unlearn(name: string): void {
+    this.#release(this.#markOf(learned), [{ name }])
   }
 
   /** @inheritdoc */
@@ -87,31 +95,37 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     clearInterval(this.#renewTimer)
   }
 
-  async #ask(
-    keys: readonly DedupeKey[],
-    done: (error: Error | null, found: readonly Found[]) => void,
-  ): Promise<void> {
+  async #ask(claim: number, keys: readonly DedupeKey[], done: ClaimListener): Promise<void> {
     const { link, leaseMs } = this.#options
     // Whatever Redis says of these: it may have lost them, or was away for longer than the lease.
     const isOurs = keys.some(({ name }) => this.#claimed.has(name))
-    const mark = `c:${this.#owner}:${this.#claims++}:`
-    const args = [isOurs ? '' : mark, String(leaseMs), ...keys.map(({ fingerprint }) => fingerprint)]
+    const mark = this.#markOf(claim)
+    const args = [isOurs ? '' : `c${mark}`, String(leaseMs), ...keys.map(({ fingerprint }) => fingerprint)]
     let reply: readonly Found[]
     try {
       reply = (await link.run('claim', this.#redisKeys(keys), args)) as Found[]
     } catch (error) {
       this.failures.claim += keys.length
       // It may have been claimed all the same.
-      if (!isOurs) this.#write(keys.map(({ name }) => releaseOf(name, mark)))
-      return done(error as Error, [])
+      if (!isOurs) this.#release(mark, keys)
+      return done(error as Error, [], claim)
     }
     const found = keys.map((key, nth) => this.#findOurs(key) ?? reply[nth]!)
     if (!isOurs && !found.includes('busy') && !found.includes('reused')) {
       keys.forEach(({ name, fingerprint }, nth) => {
-        if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, mark })
+        if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, claim })
       })
     }
-    done(null, found)
+    done(null, found, claim)
+  }
+
+  /** What stands in a value between its state and its fingerprint: nothing but this claim has it. */
+  #markOf(claim: number): string {
+    return `:${this.#owner}:${claim === learned ? '' : claim}:`
+  }
+
+  #release(mark: string, keys: readonly { readonly name: string }[]): void {
+    this.#write(keys.map(({ name }): Write => ({ what: 'release', name, value: '', mark, untilMs: 0 })))
   }
 
   #write(writes: readonly Write[]): void {
@@ -126,10 +140,12 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   }
 
   async #send(writes: readonly Write[]): Promise<void> {
-    const args = writes.flatMap(({ what, value, untilMs }) =>
-      what === 'release'
-        ? [what, value, `k:${this.#owner}:`]
-        : [what, value, String(Math.max(1, Math.ceil(untilMs - Date.now())))],
+    const nowMs = performance.now()
+    const args = writes.flatMap(({ what, value, mark, untilMs }) =>
+      // What has had its time while it waited stands in nobody's way; its claim must not, either.
+      what === 'release' || untilMs <= nowMs
+        ? ['release', mark, '']
+        : [what, value, String(Math.ceil(untilMs - nowMs))],
     )
     try {
       await this.#options.link.run('write', this.#redisKeys(writes), args)
@@ -150,13 +166,17 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
 
   async #renewClaims(): Promise<void> {
     const { link, leaseMs } = this.#options
-    const claimed = Array.from(this.#claimed, ([name, claim]) => ({ name, ...claim }))
-    for (let from = 0; from < claimed.length; from += writesAtATime) {
+    const claims = Array.from(this.#claimed, ([name, claimed]) => ({ name, ...claimed }))
+    for (let from = 0; from < claims.length; from += writesAtATime) {
       // Those that have ended meanwhile are not to come back.
-      const some = claimed
+      const some = claims
         .slice(from, from + writesAtATime)
-        .filter(({ name, mark }) => this.#claimed.get(name)?.mark === mark)
-      const args = some.flatMap(({ mark, fingerprint }) => ['renew', mark + fingerprint, String(leaseMs)])
+        .filter(({ name, claim }) => this.#claimed.get(name)?.claim === claim)
+      const args = some.flatMap(({ claim, fingerprint }) => [
+        'renew',
+        `c${this.#markOf(claim)}${fingerprint}`,
+        String(leaseMs),
+      ])
       await link.run('write', this.#redisKeys(some), args)
     }
   }
@@ -192,18 +212,16 @@ export type DedupeOperation = 'claim' | 'keep' | 'release'
 interface Write {
   readonly what: 'keep' | 'learn' | 'release'
   readonly name: string
-  /** The value; of a release, what the claim's value begins with. */
-  readonly value: string
   /** Unless it is a release. */
+  readonly value: string
+  /** The claim's: a release ends what has it. */
+  readonly mark: string
+  /** By the monotonic clock, unless it is a release. */
   readonly untilMs: number
 }
 
-function releaseOf(name: string, mark: string): Write {
-  return { what: 'release', name, value: mark, untilMs: 0 }
-}
-
-/** What no value begins with: the key was kept already, or Redis was never asked. */
-const noMark = '-'
+/** In the place of a claim's number: the key is an earlier process's. */
+const learned = -1
 
 /** Keys in one script: Redis does nothing else meanwhile. */
 const writesAtATime = 500

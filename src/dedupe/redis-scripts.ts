@@ -1,6 +1,7 @@
 /**
- * What Redis runs as one step. A key's value is `c:owner:number:fingerprint` while it is claimed and
- * `k:owner::fingerprint` once it is kept; both run out by themselves.
+ * What Redis runs as one step. A key's value is `c:owner:claim:fingerprint` while it is claimed and
+ * `k:owner:claim:fingerprint` once it is kept; both run out by themselves. Where a gateway learned a key from its data
+ * folder, and where an older version kept it, there is no number of the claim.
  *
  * The first argument is always the moment, in milliseconds of Redis's own clock, at which whoever asked gives up: what
  * Redis comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
@@ -30,7 +31,7 @@ end
 return found`,
   /**
    * Three arguments a key. `keep`, the value, its time in milliseconds. `learn`, the same, unless another kept it since. `renew`, the same of a claim: nobody else's is
-   * touched. `release`, what the value of the claim begins with, and what it begins with once it is kept.
+   * touched. `release`, what stands behind the state in the values of one claim, and nothing.
    */
   write: `${unlessLate()}
 for i, key in ipairs(KEYS) do
@@ -43,7 +44,7 @@ for i, key in ipairs(KEYS) do
       if not value or string.sub(value, 1, 2) == 'c:' then redis.call('SET', key, one, 'PX', other) end
     elseif what == 'renew' then
       if not value or value == one then redis.call('SET', key, one, 'PX', other) end
-    elseif value and (string.sub(value, 1, #one) == one or string.sub(value, 1, #other) == other) then
+    elseif value and string.sub(value, 2, #one + 1) == one then
       redis.call('DEL', key)
     end
   end

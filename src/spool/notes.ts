@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from '../kafka/producer/producer.ts'
+import { earliestNowMs } from './earliest-now.ts'
 import { EntryReader, FrameWriter } from './frame.ts'
 import { scanFrames } from './scan-frames.ts'
 import type { Segment } from './segment.ts'
@@ -43,7 +44,7 @@ export class Notes {
 
   /** Whether a file of the log can go without taking notes along. If not, they are being brought to safety. */
   areSafe(segment: Segment): boolean {
-    if (segment.notesUntilMs <= Date.now()) return true
+    if (segment.notesUntilMs <= earliestNowMs()) return true
     if (!this.#rescuing.has(segment)) void this.#rescue(segment)
     return false
   }
@@ -51,7 +52,7 @@ export class Notes {
   /** Removes what has had its time. */
   tend(): void {
     for (const [path, untilMs] of this.#files) {
-      if (untilMs > Date.now()) continue
+      if (untilMs > earliestNowMs()) continue
       fs.rmSync(path, { force: true })
       this.#files.delete(path)
     }
@@ -119,7 +120,7 @@ async function copyOfNotes(segment: Segment): Promise<Buffer> {
       if (!header.hasNotes) continue
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       while (entries.next()) {
-        if (entries.kind !== 'note' || entries.timeMs <= Date.now()) continue
+        if (entries.kind !== 'note' || entries.timeMs <= earliestNowMs()) continue
         const { timeMs, valueStart, valueEnd, keyStart, keyEnd } = entries
         writer.append('note', timeMs, bytes, valueStart, valueEnd, bytes, keyStart, keyEnd)
       }

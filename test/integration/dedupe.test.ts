@@ -228,9 +228,11 @@ describe('on a durable stream', () => {
 
 test('while nobody knows what was sent before, keyed requests are 503 and others go on', async () => {
   const broken: DedupeStore = {
-    claim: (_keys, done) => done(new Error('no connection'), []),
+    claim: (_keys, done) => done(new Error('no connection'), [], 0),
     keep() {},
     release() {},
+    learn() {},
+    unlearn() {},
     size: null,
     forgotten: 0,
   }

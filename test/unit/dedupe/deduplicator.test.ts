@@ -135,6 +135,25 @@ describe('with a journal', () => {
     expect(judge(third, { key: 'k', body: 'two' }).kind).toBe('claimed')
   })
 
+  test('a step of the wall clock forgets nothing while the process lives', () => {
+    const known = dedupe(new Journal())
+    accept(known, { key: 'k', ids: ['a'] })
+    vi.setSystemTime(Date.now() + 2 * windowMs)
+    expect(judge(known, { key: 'k', ids: ['a'] }).kind).toBe('replay')
+    vi.advanceTimersByTime(windowMs)
+    expect(judge(known, { key: 'k', ids: ['a'] }).kind).toBe('claimed')
+  })
+
+  test('a wall clock that was set back makes no key last for longer than a window', () => {
+    const journal = new Journal()
+    accept(dedupe(journal), { key: 'k' })
+    vi.setSystemTime(Date.now() - 3_600_000)
+    const second = dedupe(journal)
+    expect(judge(second, { key: 'k' }).kind).toBe('replay')
+    vi.advanceTimersByTime(windowMs)
+    expect(judge(second, { key: 'k' }).kind).toBe('claimed')
+  })
+
   test('another process knows nothing of what was accepted, and then lost and told so', () => {
     const journal = new Journal()
     const first = dedupe(journal)

@@ -9,9 +9,26 @@ afterEach(() => void vi.useRealTimers())
 const windowMs = 1_000
 
 function claim(store: MemoryDedupeStore, ...keys: DedupeKey[]): readonly Found[] {
-  let answer: readonly Found[] = []
-  store.claim(keys, (_, found) => (answer = found))
-  return answer
+  return claimed(store, ...keys).found
+}
+
+/** A claim, with its end. */
+function claimed(store: MemoryDedupeStore, ...keys: DedupeKey[]): Claimed {
+  let answer: Claimed | null = null
+  store.claim(keys, (_, found, number) => {
+    answer = {
+      found,
+      keep: () => store.keep(number, keys, performance.now() + windowMs),
+      release: () => store.release(number, keys),
+    }
+  })
+  return answer!
+}
+
+interface Claimed {
+  readonly found: readonly Found[]
+  keep(): void
+  release(): void
 }
 
 const key = (name: string, fingerprint = ''): DedupeKey => ({ name, fingerprint })
@@ -19,9 +36,10 @@ const key = (name: string, fingerprint = ''): DedupeKey => ({ name, fingerprint 
 describe('a key', () => {
   test('is new, then busy, then seen until its time is over', () => {
     const store = new MemoryDedupeStore(10)
-    expect(claim(store, key('a'))).toEqual(['new'])
+    const first = claimed(store, key('a'))
+    expect(first.found).toEqual(['new'])
     expect(claim(store, key('a'))).toEqual(['busy'])
-    store.keep([key('a')], Date.now() + windowMs)
+    first.keep()
     vi.advanceTimersByTime(windowMs - 1)
     expect(claim(store, key('a'))).toEqual(['seen'])
     vi.advanceTimersByTime(1)
@@ -30,19 +48,30 @@ describe('a key', () => {
 
   test('that is released is new again, also after it was kept', () => {
     const store = new MemoryDedupeStore(10)
-    claim(store, key('a'))
-    store.release([key('a')])
+    claimed(store, key('a')).release()
+    const second = claimed(store, key('a'))
+    expect(second.found).toEqual(['new'])
+    second.keep()
+    second.release()
     expect(claim(store, key('a'))).toEqual(['new'])
-    store.keep([key('a')], Date.now() + windowMs)
-    store.release([key('a')])
+  })
+
+  test('is kept for its time, whatever the wall clock does', () => {
+    const store = new MemoryDedupeStore(10)
+    claimed(store, key('a')).keep()
+    vi.setSystemTime(Date.now() + 15 * 60_000)
+    expect(claim(store, key('a'))).toEqual(['seen'])
+    vi.setSystemTime(Date.now() - 30 * 60_000)
+    expect(claim(store, key('a'))).toEqual(['seen'])
+    vi.advanceTimersByTime(windowMs)
     expect(claim(store, key('a'))).toEqual(['new'])
   })
 
   test('with another fingerprint is reused, whether it is claimed or kept', () => {
     const store = new MemoryDedupeStore(10)
-    claim(store, key('a', '1'))
+    const first = claimed(store, key('a', '1'))
     expect(claim(store, key('a', '2'))).toEqual(['reused'])
-    store.keep([key('a', '1')], Date.now() + windowMs)
+    first.keep()
     expect(claim(store, key('a', '2'))).toEqual(['reused'])
     expect(claim(store, key('a', '1'))).toEqual(['seen'])
   })
@@ -64,9 +93,10 @@ const step = fc.oneof(
     isAccepted: fc.boolean(),
   }),
   fc.record({ kind: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 1_500 }) }),
+  fc.record({ kind: fc.constant('step' as const), ms: fc.integer({ min: -3_600_000, max: 3_600_000 }) }),
 )
 
-test('any requests at any times: what was accepted within the window is seen, what was not is new', () => {
+test('any requests at any times, and steps of the clock: what was accepted within the window is seen, what was not is new', () => {
   const property = fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
     const store = new MemoryDedupeStore(100)
     const accepted = new Map<string, { untilMs: number; fingerprint: string }>()
@@ -75,23 +105,31 @@ test('any requests at any times: what was accepted within the window is seen, wh
         vi.advanceTimersByTime(each.ms)
         continue
       }
+      if (each.kind === 'step') {
+        vi.setSystemTime(Date.now() + each.ms)
+        continue
+      }
       const keys = each.names.map((name) => key(name, each.fingerprint))
       const expected = keys.map(({ name, fingerprint }) => {
         const known = accepted.get(name)
-        if (known === undefined || known.untilMs <= Date.now()) return 'new'
+        if (known === undefined || known.untilMs <= performance.now()) return 'new'
         return known.fingerprint === fingerprint ? 'seen' : 'reused'
       })
-      expect(claim(store, ...keys)).toEqual(expected)
+      let number = -1
+      store.claim(keys, (_, found, claimNumber) => {
+        expect(found).toEqual(expected)
+        number = claimNumber
+      })
       if (expected.includes('reused')) continue
-      const claimed = keys.filter((_, nth) => expected[nth] === 'new')
-      const untilMs = Date.now() + windowMs
-      if (each.isAccepted) store.keep(claimed, untilMs)
-      else store.release(claimed)
-      for (const { name, fingerprint } of claimed)
+      const isNew = keys.filter((_, nth) => expected[nth] === 'new')
+      const untilMs = performance.now() + windowMs
+      if (each.isAccepted) store.keep(number, isNew, untilMs)
+      else store.release(number, isNew)
+      for (const { name, fingerprint } of isNew)
         if (each.isAccepted) accepted.set(name, { untilMs, fingerprint })
         else accepted.delete(name)
     }
-    const alive = [...accepted.values()].filter(({ untilMs }) => untilMs > Date.now())
+    const alive = [...accepted.values()].filter(({ untilMs }) => untilMs > performance.now())
     expect(store.size).toBe(alive.length)
     expect(store.forgotten).toBe(0)
   })
@@ -105,8 +143,7 @@ test('there are never more than its most; the oldest are forgotten first, and co
     (most, count) => {
       const store = new MemoryDedupeStore(most)
       for (let i = 0; i < count; i++) {
-        claim(store, key(`${i}`))
-        store.keep([key(`${i}`)], Date.now() + windowMs)
+        claimed(store, key(`${i}`)).keep()
         expect(store.size).toBeLessThanOrEqual(most)
       }
       expect(store.forgotten).toBe(Math.max(0, count - most))
@@ -121,8 +158,7 @@ test('what is claimed is not forgotten for want of room', () => {
   const store = new MemoryDedupeStore(1)
   claim(store, key('claimed'))
   for (const name of ['a', 'b', 'c']) {
-    claim(store, key(name))
-    store.keep([key(name)], Date.now() + windowMs)
+    claimed(store, key(name)).keep()
   }
   expect(claim(store, key('claimed'))).toEqual(['busy'])
 })

@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
 
 function notesOf({ producer }: SpoolFixture, windowMs = 60_000): [string, string][] {
@@ -37,6 +37,18 @@ test('a note outlives the records that it was kept with', async () => {
     ['a', 'value of a'],
     ['ü', 'value of ü'],
   ])
+})
+
+test('a step of the wall clock forward, and back again before the next start, costs no note its time', async () => {
+  const before = new SpoolFixture()
+  await noted(before, 'a', Date.now() + 600_000)
+  const clock = vi.spyOn(Date, 'now')
+  onTestFinished(() => clock.mockRestore())
+  clock.mockImplementation(() => Math.floor(performance.timeOrigin + performance.now()) + 15 * 60_000)
+  before.inner.settleAll()
+  await before.until(() => before.producer.stats.spool!.bytes === 0)
+  clock.mockRestore()
+  expect(notesOf(new SpoolFixture({ folder: before.copy() }))).toEqual([['a', 'value of a']])
 })
 
 test('notes go when their time is over, and when nobody asks for them at start', async () => {
