@@ -57,7 +57,7 @@ interface SideOptions {
 interface Pair {
   readonly sides: [DedupeStore, DedupeStore]
   /** Waits until what either was told is known to both. */
-  settled(): Promise<void>
+  readonly settled: () => Promise<void>
   /** What goes wrong beside the clock; null: nothing can. */
   readonly faults: PairFaults | null
 }
@@ -143,7 +143,11 @@ async function live(pair: Pair, steps: readonly Step[], prefix: string): Promise
       case 'release': {
         const claim = claims[each.which % Math.max(1, claims.length)]
         // A claim has one end; but what was kept can be lost after all, and is then released.
-        if (claim === undefined || claim.state === 'ended' || (claim.state === 'kept' && each.what === 'keep'))
+        if (
+          claim === undefined ||
+          claim.state === 'ended' ||
+          (claim.state === 'kept' && each.what === 'keep')
+        )
           continue
         claim.state = each.what === 'keep' ? 'kept' : 'ended'
         claim[each.what]()
@@ -205,7 +209,10 @@ function itIsADedupeStore(open: () => Promise<Pair>, numRuns: number): void {
     await settled()
     expect(await findKeys(sides[1], dedupeKey('longer', '1'))).toEqual(['seen'])
     await pause(100)
-    expect(await findKeys(sides[1], dedupeKey('kept', '2'), dedupeKey('longer', '1'))).toEqual(['new', 'seen'])
+    expect(await findKeys(sides[1], dedupeKey('kept', '2'), dedupeKey('longer', '1'))).toEqual([
+      'new',
+      'seen',
+    ])
   })
 
   test('the end of a claim whose time is over does not end what another claim of its key has kept since', async () => {
@@ -235,7 +242,7 @@ async function openPair(redis: TestRedis): Promise<Pair> {
   const proxies = await Promise.all([startRedisProxy(redis.port), startRedisProxy(redis.port)])
   onTestFinished(() => proxies.forEach((proxy) => proxy.close()))
   const open = async (which: 0 | 1): Promise<Side> => {
-    const url = `redis://127.0.0.1:${proxies[which]!.port}`
+    const url = `redis://127.0.0.1:${proxies[which].port}`
     return await new Side(redis, 's', { url, timeoutMs: 100 }).start()
   }
   const all: [Side, Side] = [await open(0), await open(1)]
@@ -249,7 +256,7 @@ async function openPair(redis: TestRedis): Promise<Pair> {
     settled,
     faults: {
       loseNextAnswer: (by, how) =>
-        how === 'cut' ? proxies[by]!.cutAtNextAnswer() : proxies[by]!.holdAnswers(),
+        how === 'cut' ? proxies[by].cutAtNextAnswer() : proxies[by].holdAnswers(),
       async restartStore() {
         const ends = all.map((side) => side.ends)
         await redis.kill()
@@ -276,7 +283,10 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
   test('streams and prefixes do not know each other', async () => {
     const one = await new Side(redis, 'one').start()
     const two = await new Side(redis, 'two').start()
-    expect([await findKeys(one.store, dedupeKey('k')), await findKeys(two.store, dedupeKey('k'))]).toEqual([['new'], ['new']])
+    expect([await findKeys(one.store, dedupeKey('k')), await findKeys(two.store, dedupeKey('k'))]).toEqual([
+      ['new'],
+      ['new'],
+    ])
     expect(await redis.ask('EXISTS chute:{one}:k chute:{two}:k')).toBe(':2\r\n')
   })
 
@@ -295,7 +305,9 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     while ((await findKeys(other.store, dedupeKey('k')))[0] === 'busy') await pause(10)
     // Nobody but its owner ends the new one.
     claim.release()
-    expect(await findKeys(one.store, dedupeKey('k')).catch(({ message }: Error) => message)).toBe('Redis is away')
+    expect(await findKeys(one.store, dedupeKey('k')).catch(({ message }: Error) => message)).toBe(
+      'Redis is away',
+    )
     expect(await redis.ask('EXISTS chute:{lease}:k')).toBe(':1\r\n')
   })
 
@@ -337,11 +349,9 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     redis.signal('SIGCONT')
     await until(() => one.link.isUp && one.store.waiting === 0)
     await until(() => other.link.isUp)
-    expect(await findKeys(other.store, dedupeKey('accepted'), dedupeKey('refused'), dedupeKey('unanswered'))).toEqual([
-      'seen',
-      'new',
-      'new',
-    ])
+    expect(
+      await findKeys(other.store, dedupeKey('accepted'), dedupeKey('refused'), dedupeKey('unanswered')),
+    ).toEqual(['seen', 'new', 'new'])
     expect(one.logs.lines.map(({ message }) => message)).toEqual([
       'Redis is away; requests with an Idempotency-Key or ids are refused',
       'Redis is back',
@@ -431,7 +441,11 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     for (let i = 0; i < 5; i++) side.store.keep(i, [dedupeKey(`${i}`)], performance.now() + 60_000)
     expect([side.store.waiting, side.store.forgotten]).toEqual([3, 2])
     await side.start()
-    expect(await findKeys(side.store, dedupeKey('1'), dedupeKey('2'), dedupeKey('4'))).toEqual(['new', 'seen', 'seen'])
+    expect(await findKeys(side.store, dedupeKey('1'), dedupeKey('2'), dedupeKey('4'))).toEqual([
+      'new',
+      'seen',
+      'seen',
+    ])
   })
 
   test('it learns from a journal what was accepted before a crash, and forgets nothing that others accepted since', async () => {
