@@ -5,6 +5,7 @@ import { benchDelivery } from './delivery-bench.ts'
 import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
 import { benchGrowth } from './growth-bench.ts'
+import { benchHostile } from './hostile-bench.ts'
 import { benchIdle } from './idle-bench.ts'
 import { benchIngest } from './ingest-bench.ts'
 import { benchLatency } from './latency-bench.ts'
@@ -45,6 +46,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),
+  hostile: async (kafka) => await benchHostile(await kafka(), { seconds: secondsOf(3) }),
   profile: async (kafka) => await benchProfile(await kafka(), { seconds: secondsOf(6) }),
   sender: async () => ({ rows: await benchSender({ rounds: rounds + 2 }) }),
   soak: async (kafka) => await benchSoak(await kafka(), { minutes }),

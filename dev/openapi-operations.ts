@@ -103,7 +103,7 @@ export const operations: readonly Operation[] = [
     parameters: [stream, encoding],
     requestBody: 'beacon',
     replies: { 202: { description: 'Accepted', headers: deliveryHeaders } },
-    errors: [...ofBody, ...ofDuplicates, ...ofStream, ...ofSize, ...ofMedia, ...ofLoad],
+    errors: [...ofBody, ...ofDuplicates, ...ofStream, ...ofSize, 'too_many_fields', ...ofMedia, ...ofLoad],
   },
   {
     method: 'GET',
@@ -126,7 +126,15 @@ export const operations: readonly Operation[] = [
         content: { 'image/gif': {} },
       },
     },
-    errors: ['all_events_invalid', 'invalid_request', ...ofDuplicates, ...ofStream, ...ofLoad],
+    errors: [
+      'all_events_invalid',
+      'invalid_request',
+      'invalid_utf8',
+      'too_many_fields',
+      ...ofDuplicates,
+      ...ofStream,
+      ...ofLoad,
+    ],
   },
   {
     method: 'GET',

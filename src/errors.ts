@@ -12,6 +12,7 @@ export const errorTable = {
   invalid_request: { status: 400, title: 'The request cannot be read' },
   all_events_invalid: { status: 400, title: 'No event of the request is valid' },
   strict_rejected: { status: 400, title: 'An event is invalid and handling is strict' },
+  too_many_fields: { status: 413, title: 'The form or query has too many fields' },
   too_many_events: { status: 413, title: 'The request carries too many events' },
   origin_not_allowed: { status: 403, title: 'The origin is not allowed' },
   invalid_idempotency_key: { status: 400, title: 'The Idempotency-Key cannot be read' },
@@ -40,6 +41,7 @@ export const errorTable = {
   event_too_large: { status: 413, title: 'The event is larger than the topic takes' },
   source_missing: { status: 400, title: 'The topic is compacted and the event has no source' },
   too_deep: { status: 400, title: 'The event is nested too deeply' },
+  too_complex: { status: 413, title: 'The event has too many members' },
 } as const
 
 /** See {@link errorTable}. */

@@ -26,6 +26,7 @@ export function goalsOf(results: KeptResults): Goal[] {
     ...durableGoals(results),
     outageGoal(results),
     ...memoryGoals(results),
+    ...hostileGoals(results),
     ...growthGoals(results),
     ...deliveryGoals(results),
   ]
@@ -117,6 +118,19 @@ function memoryGoals({ soak, pauses }: KeptResults): Goal[] {
     goal('no pause of the event loop above 20 ms from our own work', pauses, ({ rows }) => {
       const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
       return [`${worst.toFixed(1)} ms at most`, worst <= 20]
+    }),
+  ]
+}
+
+function hostileGoals({ hostile }: KeptResults): Goal[] {
+  return [
+    goal('no body within the limits holds the event loop for more than 20 ms', hostile, ({ rows }) => {
+      const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
+      return [`${worst.toFixed(1)} ms at most`, worst <= 20]
+    }),
+    goal("another client's p50 beside hostile bodies within 25 ms of calm", hostile, ({ rows }) => {
+      const worst = Math.max(...rows.map(({ p50AboveCalmMs }) => p50AboveCalmMs))
+      return [`${worst.toFixed(1)} ms above at most`, worst <= 25]
     }),
   ]
 }

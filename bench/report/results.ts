@@ -5,6 +5,7 @@ import type { ProducerRow } from '../delivery-at-producer.ts'
 import type { DurableRow } from '../durable-bench.ts'
 import type { BenchEnvironment } from '../environment.ts'
 import type { GrowthRow } from '../growth-bench.ts'
+import type { HostileRow } from '../hostile-bench.ts'
 import type { IngestRow } from '../ingest-bench.ts'
 import type { Landed } from '../landed.ts'
 import type { LatencyRow } from '../latency-bench.ts'
@@ -32,6 +33,7 @@ export interface BenchResults {
   outage: OutageResult
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }
+  hostile: { rows: HostileRow[] }
   profile: { rows: ProfileRow[] }
   sender: { rows: SenderRow[] }
   soak: SoakResult

@@ -18,6 +18,7 @@ export function sections(results: KeptResults): string[] {
     outage(results),
     growth(results),
     pauses(results),
+    hostile(results),
     soak(results),
     profile(results),
     micro(results),
@@ -205,6 +206,22 @@ function pauses({ pauses: result }: KeptResults): string {
       'waits for a core': (row) => percent(row.waitShare),
     }),
     landedText(result.landed),
+  ])
+}
+
+function hostile({ hostile: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Hostile bodies', result.environment, [
+    'One connection sends a body within the limits that is made to take long, over and over, while another client sends 200 single events a second. Status 0: the connection was closed before the whole body was sent.\n',
+    table(result.rows, {
+      body: (row) => row.shape,
+      status: (row) => String(row.status),
+      requests: (row) => String(row.requests),
+      'our own pause, longest ms': (row) => row.ownMaxMs.toFixed(1),
+      "the other's p50 ms": (row) => row.p50Ms.toFixed(1),
+      'above calm ms': (row) => row.p50AboveCalmMs.toFixed(1),
+      p99: (row) => row.p99Ms.toFixed(1),
+    }),
   ])
 }
 

@@ -1,7 +1,9 @@
 import { isAscii, isUtf8 } from 'node:buffer'
 import { GatewayError } from '../errors.ts'
 import { scanArrayElements, skipWhitespace, trimWhitespaceEnd } from './array-elements.ts'
+import { describeBadJson, JsonCheck } from './check-json.ts'
 import type { BodyKind } from './content-type.ts'
+import { closeArray, comma, openArray, openObject } from './scan-json.ts'
 
 /**
  * Bytes to events. Read this file of the folder first.
@@ -28,6 +30,8 @@ export interface EventSink {
   restart(): void
   /** An event: its value as parsed, and where its bytes are. */
   event(value: unknown, start: number, end: number): void
+  /** An event that is too large to be parsed in one go: it is known to be JSON, and `check` has just read it. */
+  largeEvent(check: JsonCheck, start: number, end: number): void
   /** An event, a line of NDJSON, that is not JSON. The others are not harmed. */
   invalidJson(detail: string): void
 }
@@ -77,12 +81,22 @@ function parseJson(
   sink: EventSink,
   sliceBytes: number,
 ): DecodingLeft | undefined {
+  const isArray = body[start] === openArray
+  if (end - start > parsedWholeBytes) {
+    if (isArray) return parseElements(body, start, 0, end, encoding, sink, sliceBytes)
+    if (check.read(body, start, end) && check.at === end) {
+      sink.largeEvent(check, start, end)
+      return undefined
+    }
+    if (!mustBeJson && startsWithEventLine(body, start, end))
+      return decodeLines(body, start, end, encoding, sink, sliceBytes)
+    throw malformedJson(body, start, end)
+  }
   let value: unknown
   try {
     value = JSON.parse(body.toString(encoding, start, end))
-  } catch (error) {
-    if (mustBeJson || !startsWithEventLine(body, start, end, encoding))
-      throw malformedJson(error, body, start, end)
+  } catch {
+    if (isArray || mustBeJson || !startsWithEventLine(body, start, end)) throw malformedJson(body, start, end)
     return decodeLines(body, start, end, encoding, sink, sliceBytes)
   }
   if (!Array.isArray(value)) {
@@ -90,10 +104,54 @@ function parseJson(
     return undefined
   }
   const values: readonly unknown[] = value
-  if (values.length === 0) throw new GatewayError('empty_body', 'the array has no event in it')
+  if (values.length === 0) throw emptyArray()
   let index = 0
   scanArrayElements(body, start, end, (from, to) => sink.event(values[index++], from, to))
   return undefined
+}
+
+/**
+ * Parses a large array element by element, so that others get a turn in between.
+ * @param from the bracket or comma before the next element, which has the given index.
+ */
+function parseElements(
+  body: Buffer,
+  from: number,
+  firstIndex: number,
+  end: number,
+  encoding: TextEncoding,
+  sink: EventSink,
+  sliceBytes: number,
+): DecodingLeft | undefined {
+  let at = from
+  let index = firstIndex
+  do {
+    if (at - from >= sliceBytes) {
+      const [next, nextIndex] = [at, index]
+      return () => parseElements(body, next, nextIndex, end, encoding, sink, sliceBytes)
+    }
+    const start = skipWhitespace(body, at + 1, end)
+    if (index === 0 && body[start] === closeArray && start === end - 1) throw emptyArray()
+    if (!check.read(body, start, end)) throw badElement(body, check.at, end, index)
+    const to = check.at
+    takeChecked(body, start, to, encoding, sink)
+    at = skipWhitespace(body, to, end)
+    index++
+  } while (body[at] === comma && at < end)
+  if (at !== end - 1 || body[at] !== closeArray) throw badElement(body, at, end, index - 1)
+  return undefined
+}
+
+/** Takes an event that `check` has just read. */
+function takeChecked(
+  body: Buffer,
+  start: number,
+  end: number,
+  encoding: TextEncoding,
+  sink: EventSink,
+): void {
+  if (end - start > parsedWholeBytes) sink.largeEvent(check, start, end)
+  else sink.event(JSON.parse(body.toString(encoding, start, end)), start, end)
 }
 
 function scanWhole(start: number, end: number, sink: EventSink): boolean {
@@ -140,13 +198,15 @@ function decodeLines(
   sink: EventSink,
   sliceBytes: number,
   textOfAll: string | null = null,
+  hadBadLines = false,
 ): DecodingLeft | undefined {
   let text = textOfAll
+  let hasBadLines = hadBadLines
   let lineStart = start
   while (lineStart < end) {
     if (lineStart - start >= sliceBytes) {
-      const [next, textSoFar] = [lineStart, text]
-      return () => decodeLines(body, next, end, encoding, sink, sliceBytes, textSoFar)
+      const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
+      return () => decodeLines(body, next, end, encoding, sink, sliceBytes, textSoFar, badSoFar)
     }
     const eventStart = skipWhitespace(body, lineStart, end)
     const eventEnd = sink.scan(eventStart)
@@ -160,20 +220,38 @@ function decodeLines(
     if (lineEnd === -1 || lineEnd > end) lineEnd = end
     const from = skipWhitespace(body, lineStart, lineEnd)
     const to = trimWhitespaceEnd(body, from, lineEnd)
+    const origin = lineStart
     lineStart = lineEnd + 1
     if (from === to) continue
+    if (to - from > parsedWholeBytes) {
+      if (isJson(body, from, to)) sink.largeEvent(check, from, to)
+      else sink.invalidJson(describeBadJson(body, check.at, to, origin))
+      continue
+    }
+    // A line that fails to parse costs an exception, which is dear: of many bad lines only the first throws.
+    if (hasBadLines && !isJson(body, from, to)) {
+      sink.invalidJson(describeBadJson(body, check.at, to, origin))
+      continue
+    }
     // Slices of one string share its memory, and positions in ASCII text are positions in the body.
     if (encoding === 'latin1') text ??= body.toString('latin1', 0, end)
     let value: unknown
     try {
       value = JSON.parse(text === null ? body.toString('utf8', from, to) : text.slice(from, to))
-    } catch (error) {
-      sink.invalidJson(messageOf(error))
+    } catch {
+      hasBadLines = true
+      isJson(body, from, to)
+      sink.invalidJson(describeBadJson(body, check.at, to, origin))
       continue
     }
     sink.event(value, from, to)
   }
   return undefined
+}
+
+/** Whether [start, end) is one JSON value; if not, `check.at` says where it stops to be. */
+function isJson(body: Buffer, start: number, end: number): boolean {
+  return check.read(body, start, end) && check.at === end
 }
 
 /** Where the next line starts, if nothing but blanks stands between `at` and the end of this one; else -1. */
@@ -188,26 +266,47 @@ function nextLineAfter(body: Buffer, at: number, end: number): number {
  * the first is a JSON object. That tells `curl --data-binary @events.ndjson` from an object with a syntax error, whose
  * first line is never an object by itself.
  */
-function startsWithEventLine(body: Buffer, start: number, end: number, encoding: TextEncoding): boolean {
+function startsWithEventLine(body: Buffer, start: number, end: number): boolean {
   const lineEnd = body.indexOf(newline, start)
-  if (lineEnd === -1 || lineEnd >= end) return false
-  try {
-    const value: unknown = JSON.parse(body.toString(encoding, start, lineEnd))
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-  } catch {
-    return false
-  }
+  if (lineEnd === -1 || lineEnd >= end || body[start] !== openObject) return false
+  return isJson(body, start, trimWhitespaceEnd(body, start, lineEnd))
 }
 
-function malformedJson(cause: unknown, body: Buffer, start: number, end: number): GatewayError {
+/** The error of a body that is not JSON, with the byte where it stops to be, and in an array the event. */
+function malformedJson(body: Buffer, start: number, end: number): GatewayError {
+  if (body[start] === openArray) {
+    // One element after the other, as far as they are JSON.
+    let at = start
+    let index = -1
+    do {
+      index++
+      if (!check.read(body, skipWhitespace(body, at + 1, end), end))
+        return badElement(body, check.at, end, index)
+      at = skipWhitespace(body, check.at, end)
+    } while (body[at] === comma && at < end)
+    return badElement(body, at, end, index)
+  }
+  isJson(body, start, end)
   const lineEnd = body.indexOf(newline, start)
   const hint =
     lineEnd !== -1 && lineEnd < end ? '; for an event a line, send Content-Type: application/x-ndjson' : ''
-  return new GatewayError('malformed_json', messageOf(cause) + hint, { cause })
+  return new GatewayError('malformed_json', describeBadJson(body, check.at, end, 0) + hint, {
+    extensions: { byte: check.at },
+  })
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+/** In an array the good events cannot be taken without the bad one; in NDJSON they can. */
+function badElement(body: Buffer, at: number, end: number, index: number): GatewayError {
+  const detail =
+    at >= end - 1 && body[end - 1] !== closeArray
+      ? `the array ends in event ${index}, at byte ${end}`
+      : `event ${index}: ${describeBadJson(body, at, end, 0)}`
+  const hint = '; as NDJSON (application/x-ndjson, an event a line) the other events would be taken'
+  return new GatewayError('malformed_json', detail + hint, { extensions: { index, byte: at } })
+}
+
+function emptyArray(): GatewayError {
+  return new GatewayError('empty_body', 'the array has no event in it')
 }
 
 /** A byte order mark is not allowed in JSON text but may be ignored (RFC 8259, section 8.1). Some editors write it. */
@@ -215,7 +314,12 @@ function hasByteOrderMark(body: Buffer): boolean {
   return body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
 }
 
+/** One for all bodies: what it found is asked for at once. */
+const check = new JsonCheck()
+
+/**
+ * What may be parsed in one go. What parsing a megabyte takes depends on what it holds, and can be 150 ms: of this size, 5.
+ */
+const parsedWholeBytes = 32_768
+
 const newline = 0x0a
-const comma = 0x2c
-const openArray = 0x5b
-const closeArray = 0x5d

@@ -1,8 +1,9 @@
 import { GatewayError, type ErrorCode } from '../errors.ts'
+import type { JsonCheck } from './check-json.ts'
 import type { EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
-import { idOf, keyOf, type EventSchema } from './event-schema.ts'
-import { describeFlaw, findFlaw } from './json-flaw.ts'
+import { idOf, keyOf, maxNodes, tooManyNodes, type EventSchema } from './event-schema.ts'
+import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */
 export interface EventError {
@@ -119,13 +120,31 @@ export class EventBatch implements EventSink {
   event(value: unknown, start: number, end: number): void {
     this.#receive()
     const flaw = findFlaw(value, this.#limits.depth)
-    if (flaw !== null) {
-      this.#reject(flaw === 'too_deep' ? flaw : 'invalid_event', describeFlaw(flaw, this.#limits.depth), '')
-      return
+    if (flaw === null) this.#take(value, start, end)
+    else this.#rejectFlawed(flaw)
+  }
+
+  /** @inheritdoc */
+  largeEvent(check: JsonCheck, start: number, end: number): void {
+    this.#receive()
+    const flaw = check.levels > this.#limits.depth ? 'too_deep' : check.flaw
+    if (flaw !== null) this.#rejectFlawed(flaw)
+    else if (end - start > this.#limitBytes(0)) this.#rejectLarge(end - start, this.#limitBytes(0))
+    else {
+      const { valueOf } = this.#schema
+      const value = valueOf(this.body, start, end, check.nodes)
+      if (value === tooManyNodes) {
+        const detail = `has ${check.nodes} members, objects and arrays, and ${maxNodes} is the most`
+        this.#reject('too_complex', detail, '')
+      } else this.#take(value, start, end)
     }
-    const problem = this.#schema.check(value)
-    if (problem !== null) {
-      this.#reject('invalid_event', problem.detail, problem.pointer)
+  }
+
+  #take(value: unknown, start: number, end: number): void {
+    // What is wrong is worked out for the errors that are listed only.
+    const problem = this.errors.length < maxListedErrors ? this.#schema.check(value) : null
+    if (problem !== null || (this.errors.length >= maxListedErrors && !this.#schema.fits(value))) {
+      this.#reject('invalid_event', problem?.detail ?? '', problem?.pointer ?? '')
       return
     }
     const key = keyOf(value)
@@ -136,7 +155,7 @@ export class EventBatch implements EventSink {
     const keyBytes = key === null ? 0 : Buffer.byteLength(key)
     const limitBytes = this.#limitBytes(keyBytes)
     if (end - start > limitBytes) {
-      this.#reject('event_too_large', `has ${end - start} bytes, and ${limitBytes} is the most`, '')
+      this.#rejectLarge(end - start, limitBytes)
       return
     }
     this.#note(this.#collectIds ? idOf(value) : null)
@@ -188,6 +207,14 @@ export class EventBatch implements EventSink {
     if (++this.received <= limit) return
     const detail = `a request may carry ${limit} events`
     throw new GatewayError('too_many_events', detail, { extensions: { limit } })
+  }
+
+  #rejectFlawed(flaw: JsonFlaw): void {
+    this.#reject(flaw === 'too_deep' ? flaw : 'invalid_event', describeFlaw(flaw, this.#limits.depth), '')
+  }
+
+  #rejectLarge(sizeBytes: number, limitBytes: number): void {
+    this.#reject('event_too_large', `has ${sizeBytes} bytes, and ${limitBytes} is the most`, '')
   }
 
   #reject(code: ErrorCode, detail: string, pointer: string): void {

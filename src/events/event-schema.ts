@@ -1,13 +1,22 @@
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
+import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
-import { checkTelemetry, type EventProblem } from './validate-telemetry.ts'
+import { telemetrySchema } from './telemetry-schema.ts'
+import { checkTelemetry, isTelemetry, type EventProblem } from './validate-telemetry.ts'
 
 /** What a stream asks of its events. Compiled once, at start. */
 export interface EventSchema {
-  /** @returns null if the event fits. */
+  /** @returns null if the event fits; else what is wrong, which takes up to a hundred times as long as {@link fits}. */
   readonly check: (value: unknown) => EventProblem | null
+  readonly fits: (value: unknown) => boolean
+  /**
+   * Parses a large event, as far as it is looked at.
+   * @param nodes its members, objects and arrays.
+   * @returns {@link tooManyNodes} if it has to be parsed whole, and that would take too long.
+   */
+  readonly valueOf: (body: Buffer, start: number, end: number, nodes: number) => unknown
   /** Tells good events from their bytes; null where they have to be parsed. */
   readonly scanner: TelemetryScanner | null
 }
@@ -23,8 +32,12 @@ const maxKeyLength = 255
  * @throws Error with the file's name if it is no JSON Schema; the gateway must not start then.
  */
 export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
-  if (setting === 'telemetry') return { check: checkTelemetry, scanner: new TelemetryScanner() }
-  if (setting === 'any') return { check: () => null, scanner: null }
+  if (setting === 'telemetry') {
+    const scanner = new TelemetryScanner()
+    return { check: checkTelemetry, fits: isTelemetry, valueOf: reducedValueOf, scanner }
+  }
+  if (setting === 'any')
+    return { check: () => null, fits: () => true, valueOf: reducedValueOf, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
 
@@ -58,9 +71,24 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
   if ('$async' in validate) throw new Error(`${file}: asynchronous schemas ($async) cannot be used`)
   return {
     check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])),
+    fits: (value) => validate(value),
+    valueOf: (body, start, end, nodes) =>
+      nodes > maxNodes ? tooManyNodes : JSON.parse(body.toString('utf8', start, end)),
     scanner: null,
   }
 }
+
+/** What an event looks like to the built-in checks, and to those who ask for its key and id. */
+function reducedValueOf(body: Buffer, start: number, end: number): unknown {
+  return JSON.parse(reduceEvent(body, start, end, namedFields))
+}
+
+const namedFields = Object.keys(telemetrySchema.shape).map((name) => Buffer.from(name))
+
+/** Members, objects and arrays of a large event that is parsed whole: parsing a million of them takes half a second. */
+export const maxNodes = 20_000
+/** See {@link EventSchema.valueOf}. */
+export const tooManyNodes = Symbol('too many nodes')
 
 /**
  * The dialect that `$schema` names: draft 2020-12, or draft-07, which is also what most schemas without one are written

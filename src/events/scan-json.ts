@@ -98,7 +98,7 @@ function textEnd(body: Buffer, start: number): number {
 }
 
 /** Bytes of an escape; 0 for one that JSON does not have. */
-function escapeBytes(body: Buffer, at: number): number {
+export function escapeBytes(body: Buffer, at: number): number {
   switch (body[at + 1]) {
     case quote:
     case backslash:
@@ -135,7 +135,7 @@ export function numberEnd(body: Buffer, start: number): number {
   return at - start <= 100 ? at : -1
 }
 
-function isDigit(byte: number): boolean {
+export function isDigit(byte: number): boolean {
   return byte >= zero && byte <= 0x39
 }
 
@@ -156,17 +156,19 @@ export function skipBlanks(body: Buffer, start: number): number {
 export const quote = 0x22
 export const comma = 0x2c
 export const minus = 0x2d
-const point = 0x2e
-const zero = 0x30
+export const point = 0x2e
+export const zero = 0x30
 export const colon = 0x3a
 export const openArray = 0x5b
 export const backslash = 0x5c
-const closeArray = 0x5d
+export const closeArray = 0x5d
 export const openObject = 0x7b
 export const closeObject = 0x7d
 
-const texts = {
+/** Words that are looked for. */
+export const texts = {
   proto: Buffer.from('__proto__'),
+  prototype: Buffer.from('prototype'),
   constructor: Buffer.from('constructor'),
   true: Buffer.from('true'),
   false: Buffer.from('false'),

@@ -21,7 +21,8 @@ export function checkTelemetry(value: unknown): EventProblem | null {
   return issue === undefined ? null : describeIssue(issue, value)
 }
 
-/** Whether {@link telemetrySchema} accepts a value that `JSON.parse` made. It must never say yes where the schema says no. */
+/** Whether {@link telemetrySchema} accepts a value that `JSON.parse` made. A property test
+ * holds both together. */
 export function isTelemetry(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const event = value as Readonly<Record<string, unknown>>

@@ -48,7 +48,8 @@ function registerPost(
 function withFields(exchange: IngestExchange): BodyListener {
   return (error, body) => {
     const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', 0, 64))
-    exchange.onBody(error, isFields ? eventFromFields(body.toString()) : body)
+    if (!isFields) exchange.onBody(error, body)
+    else exchange.takeMade(() => eventFromFields(body))
   }
 }
 
@@ -86,7 +87,7 @@ function registerPixel(
     const { url = '' } = request.raw
     const at = url.indexOf('?')
     const exchange = new IngestExchange(route, target, reply, { kind: 'json', preferences: noPreferences })
-    exchange.take(eventFromFields(at === -1 ? '' : url.slice(at + 1)))
+    exchange.takeMade(() => eventFromFields(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1')))
   })
 }
 

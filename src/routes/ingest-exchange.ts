@@ -104,6 +104,18 @@ export class IngestExchange implements CommitListener {
     this.#proceed(batch)
   }
 
+  /** Takes an event that is made of something else than a JSON body. */
+  takeMade(make: () => Buffer): void {
+    let body: Buffer
+    try {
+      body = make()
+    } catch (error) {
+      this.fail(error)
+      return
+    }
+    this.take(body)
+  }
+
   /** As {@link take}, for a body that is large: decodes a slice, and leaves the next one, or what follows, to do. */
   #takeLarge(body: Buffer): Job | undefined {
     const batch = this.#batchFor(body)

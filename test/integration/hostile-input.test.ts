@@ -153,8 +153,18 @@ const kinds: readonly (readonly [name: string, bytes: string | Buffer, code: Err
   ['another origin', post(good, ['Origin: https://evil.example']), 'origin_not_allowed'],
   [
     'a query without an event',
-    'GET /v1/beacon/metrics-realtime.gif?%00=%ff HTTP/1.1\r\nHost: a\r\n\r\n',
+    'GET /v1/beacon/metrics-realtime.gif?%00=%c3%bf HTTP/1.1\r\nHost: a\r\n\r\n',
     'all_events_invalid',
+  ],
+  [
+    'a query that is not UTF-8',
+    'GET /v1/beacon/metrics-realtime.gif?%00=%ff HTTP/1.1\r\nHost: a\r\n\r\n',
+    'invalid_utf8',
+  ],
+  [
+    'a query of a thousand fields',
+    `GET /v1/beacon/metrics-realtime.gif?${'a=1&'.repeat(1_000)} HTTP/1.1\r\nHost: a\r\n\r\n`,
+    'too_many_fields',
   ],
 ]
 

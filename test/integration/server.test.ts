@@ -177,6 +177,7 @@ describe('the contract', () => {
       'event_too_large',
       'source_missing',
       'too_deep',
+      'too_complex',
     ])
     expect(
       Object.keys(errorTable).filter((code) => !used.has(code as never) && !notOfARequest.has(code)),

@@ -22,6 +22,11 @@ function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): 
       decoded.values.push(value)
       decoded.texts.push(bytes.toString('utf8', start, end))
     },
+    largeEvent(_check, start, end) {
+      const text = bytes.toString('utf8', start, end)
+      decoded.values.push(JSON.parse(text))
+      decoded.texts.push(text)
+    },
     invalidJson: (detail) => decoded.errors.push(detail),
   }
   decodeEvents(bytes, kind, sink)
@@ -29,13 +34,17 @@ function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): 
 }
 
 function codeOf(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): string {
+  return errorOf(body, kind)?.code ?? 'none'
+}
+
+function errorOf(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): GatewayError | null {
   try {
     decode(body, kind)
   } catch (error) {
-    if (error instanceof GatewayError) return error.code
+    if (error instanceof GatewayError) return error
     throw error
   }
-  return 'none'
+  return null
 }
 
 /** JSON texts of a value as clients write them: with and without spaces, escapes, and big numbers. */
@@ -113,6 +122,36 @@ describe('an array', () => {
   })
 })
 
+describe('a body that is not JSON', () => {
+  const good = '{"name":"a","value":1}'
+  // Below and above the size from which on an array is parsed element by element.
+  test.each([1, 3_000])('is refused with the event and the byte, behind %d good ones', (count) => {
+    const text = `[${`${good},`.repeat(count)}{"name":"t","value":nan}]`
+    const byte = text.indexOf('nan')
+    const error = errorOf(text, 'json')
+    expect(error).toMatchObject({ code: 'malformed_json', extensions: { index: count, byte } })
+    expect(error?.message).toContain(`event ${count}: "nan" at byte ${byte} is not JSON`)
+    expect(error?.message).toContain('application/x-ndjson')
+  })
+
+  test.each([
+    '[1,2',
+    '[1,]',
+    '[1 2]',
+    '[1]]',
+    '[,1]',
+    '[',
+    '[1,2}',
+    '[1,2'.padEnd(40_000),
+    `[${'1,'.repeat(20_000)}]`,
+  ])('is refused wherever it ends: %.20s', (text) => expect(codeOf(text, 'json')).toBe('malformed_json'))
+
+  test('is refused with the byte where it is one event', () => {
+    expect(errorOf('{"a":1,}', 'json')).toMatchObject({ extensions: { byte: 7 } })
+    expect(errorOf(`{"a":"${'x'.repeat(40_000)}",}`, 'json')).toMatchObject({ extensions: { byte: 40_008 } })
+  })
+})
+
 describe('NDJSON', () => {
   const line = jsonText.map((text) => text.replaceAll('\n', ' '))
   const separator = fc.constantFrom('\n', '\r\n', '\n\n', '\n \t\r\n')
@@ -127,6 +166,13 @@ describe('NDJSON', () => {
         expect(decoded.errors).toEqual([])
       }),
     )
+  })
+
+  test('says of a bad line where it stops to be JSON', () => {
+    expect(decode('{"a":1}\n{"a":NaN}\n{"b"\n', 'ndjson').errors).toEqual([
+      '"NaN" at byte 5 is not JSON; JSON has no NaN and no Infinity',
+      'ends at byte 4, in the midst of a value',
+    ])
   })
 
   test('makes a bad line the error of that line alone', () => {

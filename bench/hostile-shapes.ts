@@ -1,0 +1,82 @@
+import { gzipSync } from 'node:zlib'
+
+/** A body within the limits that is made to take long. */
+export interface HostileShape {
+  readonly name: string
+  readonly path: string
+  readonly contentType: string
+  /** As it is sent: compressed with gzip where `isGzip`. */
+  readonly body: Buffer
+  readonly isGzip: boolean
+}
+
+const bodyBytes = 1_048_576
+const mostEvents = 9_999
+
+/** Bodies that a stranger may send without a key, and that are refused for the most part. */
+export function hostileShapes(): HostileShape[] {
+  const telemetry = '/v1/streams/bench-telemetry'
+  const key = (nth: number): string => `"${nth.toString(36)}":1`
+  const anyKeys = `{${filled(key)}}`
+  const good = '{"name":"a","value":1}'
+  return [
+    shape(`${mostEvents} events without a value, array, gzip`, telemetry, `[${listOf('{"name":1}')}]`, true),
+    shape(`${mostEvents} events without a value, NDJSON`, telemetry, listOf('{"name":1}', '\n')),
+    shape(`${mostEvents} lines that are not JSON`, telemetry, listOf('x', '\n'), true),
+    shape(`${mostEvents} good events, the last one bad`, telemetry, `[${listOf(good)},{"name":"a"}]`, true),
+    shape(`${mostEvents} good events with ids`, '/v1/streams/bench-critical', `[${numbered()}]`, true),
+    shape('1 MiB of [', telemetry, '['.repeat(bodyBytes)),
+    shape('500,000 nested arrays', telemetry, '['.repeat(bodyBytes / 2) + ']'.repeat(bodyBytes / 2)),
+    shape('an event of 150,000 members', telemetry, anyKeys),
+    shape('an event of 100,000 labels', telemetry, `{"name":"a","value":1,"labels":{${filled(key)}}}`),
+    shape(
+      'an event of 350,000 empty objects',
+      telemetry,
+      `{"name":"a","value":1,"x":[${filled(() => '{}')}]}`,
+    ),
+    shape('objects of different shapes', telemetry, `[${listOf(0, ',', (nth) => `{${key(nth)}}`)}]`),
+    shape('a text of escapes', telemetry, `{"name":"${'\\u0041'.repeat(bodyBytes / 6 - 10)}","value":1}`),
+    shape('a number of a million digits', telemetry, `{"name":"a","value":${'1'.repeat(bodyBytes - 40)}}`),
+    shape('1 MiB of blanks', telemetry, `${' '.repeat(bodyBytes - 1)}[`),
+    shape('a bomb of gzip', telemetry, ' '.repeat(64 * bodyBytes), true),
+    shape('members of 1 MiB, schema any', '/v1/streams/bench-any', anyKeys),
+    shape('members of 1 MiB, JSON Schema', '/v1/streams/bench-schema', anyKeys),
+    form('a form of 100,000 fields', 'a=1&'.repeat(100_000)),
+    form('a form of one field of 1 MiB', `name=${'%41'.repeat(bodyBytes / 3 - 10)}`),
+  ]
+}
+
+function shape(name: string, path: string, text: string, isGzip = false): HostileShape {
+  const contentType = text.includes('\n') ? 'application/x-ndjson' : 'application/json'
+  const body = isGzip ? gzipSync(text) : Buffer.from(text)
+  return { name, path, contentType, body, isGzip }
+}
+
+function form(name: string, text: string): HostileShape {
+  const contentType = 'application/x-www-form-urlencoded'
+  return { name, path: '/v1/beacon/bench-telemetry', contentType, body: Buffer.from(text), isGzip: false }
+}
+
+function listOf(
+  item: string | number,
+  separator = ',',
+  each = (_nth: number): string => String(item),
+): string {
+  return Array.from({ length: mostEvents }, (_, nth) => each(nth)).join(separator)
+}
+
+/** Ids that no other body has: those of a body that is sent again are known. */
+function numbered(): string {
+  return listOf(0, ',', (nth) => `{"name":"a","value":1,"source":"s","id":"${nth}"}`)
+}
+
+/** As many items, with commas between, as an event of 1 MiB has room for. */
+function filled(item: (nth: number) => string): string {
+  const items: string[] = []
+  for (let bytes = 0, nth = 0; bytes < bodyBytes - 100; nth++) {
+    const text = item(nth)
+    bytes += text.length + 1
+    items.push(text)
+  }
+  return items.join(',')
+}

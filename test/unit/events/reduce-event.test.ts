@@ -1,0 +1,100 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { decodeEvents } from '../../../src/events/decode.ts'
+import { EventBatch } from '../../../src/events/event-batch.ts'
+import { compileEventSchema, idOf, keyOf, type EventSchemaSetting } from '../../../src/events/event-schema.ts'
+import { reduceEvent } from '../../../src/events/reduce-event.ts'
+import { checkTelemetry } from '../../../src/events/validate-telemetry.ts'
+
+const names = ['name', 'value', 'timestamp', 'unit', 'labels', 'source', 'id']
+const namedFields = names.map((name) => Buffer.from(name))
+
+test('a reduced event is judged as the whole event is', () => {
+  const scalar = fc.oneof(fc.string(), fc.double(), fc.boolean(), fc.constant(null))
+  const anything = fc.oneof(scalar, fc.jsonValue({ maxDepth: 3 }))
+  const name = fc.oneof(fc.constantFrom(...names), fc.string({ maxLength: 4 }))
+  const event = fc
+    .array(fc.tuple(name, fc.oneof(anything, fc.dictionary(fc.string(), anything, { maxKeys: 70 }))))
+    .map((members) => ({ name: 'a', value: 1, ...Object.fromEntries(members) }))
+  const spaces = fc.constantFrom(0, 1, '\t')
+  fc.assert(
+    fc.property(
+      fc.oneof({ weight: 9, arbitrary: event }, anything),
+      spaces,
+      fc.boolean(),
+      (value, space, escaped) => {
+        const json = JSON.stringify(value, null, space)
+        const text = escaped
+          ? json.replaceAll('"name"', '"n\\u0061me"').replaceAll('"id"', '"\\u0069d"')
+          : json
+        const body = Buffer.from(text)
+        const whole: unknown = JSON.parse(text)
+        const reduced: unknown = JSON.parse(reduceEvent(body, 0, body.length, namedFields))
+        expect(checkTelemetry(reduced)).toEqual(checkTelemetry(whole))
+        expect([keyOf(reduced), idOf(reduced)]).toEqual([keyOf(whole), idOf(whole)])
+      },
+    ),
+    { numRuns: 1_000 },
+  )
+})
+
+const filler = 'x'.repeat(40_000)
+const manyKeys = `{${Array.from({ length: 30_000 }, (_, nth) => `"k${nth}":1`).join(',')}}`
+
+/** What becomes of one event, among small ones, that is too large to be parsed in one go. */
+function judge(text: string, setting: EventSchemaSetting = 'telemetry', kind: 'json' | 'ndjson' = 'json') {
+  const small = '{"name":"a","value":1}'
+  const body = Buffer.from(kind === 'json' ? `[${small},${text},${small}]` : `${small}\n${text}\n${small}`)
+  const limits = { eventBytes: 1 << 20, eventsPerRequest: 10, depth: 8 }
+  const schema = compileEventSchema(setting)
+  const batch = new EventBatch(body, { schema, limits, maxRecordBytes: 1 << 20, collectIds: true })
+  for (let left = decodeEvents(body, kind, batch, 65_536); left !== undefined;) left = left()
+  expect(batch.received).toBe(3)
+  return batch
+}
+
+describe('a large event', () => {
+  test.each(['json', 'ndjson'] as const)('keeps its bytes, key and id, as %s', (kind) => {
+    const text = `{"name":"b","x":${manyKeys},"id":"7","source":"d\\u0065","value":1e3,"text":"${filler}"}`
+    const batch = judge(text, 'telemetry', kind)
+    expect(batch.good).toBe(3)
+    expect(batch.body.toString('utf8', batch.ranges.start(1), batch.ranges.end(1))).toBe(text)
+    expect(batch.ids?.[1]).toBe('7')
+    const key = batch.ranges.key(1, batch.body)!
+    expect(key.toString('utf8', batch.ranges.keyStart(1), batch.ranges.keyEnd(1))).toBe('de')
+  })
+
+  test.each([
+    [`{"name":"b","value":"1","text":"${filler}"}`, 'invalid_event', '/value'],
+    [`{"name":"b","value":1,"labels":${manyKeys}}`, 'invalid_event', '/labels'],
+    [`{"name":"b","value":1,"labels":{"a":${manyKeys}}}`, 'invalid_event', '/labels/a'],
+    [`{"name":"b","value":1,"x":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 'too_deep', ''],
+    [`{"name":"b","value":1,"text":"${filler}","x":[{"__proto__":1}]}`, 'invalid_event', ''],
+    [`{"name":"b","value":1,"text":"${'x'.repeat(1 << 20)}"}`, 'event_too_large', ''],
+  ])('%.60s… is refused with %s at %s, and no other is', (text, code, pointer) => {
+    const batch = judge(text)
+    expect(batch.errors).toMatchObject([{ index: 1, code, pointer }])
+    expect(batch.good).toBe(2)
+  })
+
+  test('is taken whole by a JSON Schema, unless it has too many members', () => {
+    const jsonSchema = { type: 'object', required: ['name'] }
+    expect(judge(`{"name":"b","text":"${filler}"}`, { file: 'a.json', jsonSchema }).good).toBe(3)
+    expect(judge(`{"text":"${filler}"}`, { file: 'a.json', jsonSchema }).errors).toMatchObject([
+      { index: 1, code: 'invalid_event' },
+    ])
+    expect(judge(`{"name":"b","x":${manyKeys}}`, { file: 'a.json', jsonSchema }).errors).toMatchObject([
+      {
+        index: 1,
+        code: 'too_complex',
+        detail: 'has 30004 members, objects and arrays, and 20000 is the most',
+      },
+    ])
+  })
+
+  test('that is not JSON harms no other line', () => {
+    const batch = judge(`{"name":"b","value":1,"text":"${filler}"`, 'telemetry', 'ndjson')
+    expect(batch.errors).toMatchObject([{ index: 1, code: 'invalid_json' }])
+    expect(batch.good).toBe(2)
+  })
+})
