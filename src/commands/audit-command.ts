@@ -109,15 +109,20 @@ function reportOf(found: TopicAudit, accounts: Accounts): AuditReport {
     each.map((stream) => ({ gateway, stream })),
   )
   const known = new Set(streams.flatMap(({ stream }) => stream.audit.map(({ instance }) => instance)))
+  const comparisons = streams.flatMap(({ gateway, stream }) => {
+    const comparison = compareAccount(stream, found)
+    return comparison === null ? [] : [{ gateway, ...comparison }]
+  })
   const instances = [...new Set(findings.writers.map(({ instance }) => instance))]
   return {
     ...findings,
     readAtMs: Date.now(),
     totals: totalsOf(findings),
-    comparisons: streams.flatMap(({ gateway, stream }) => {
-      const comparison = compareAccount(stream, found)
-      return comparison === null ? [] : [{ gateway, ...comparison }]
-    }),
+    gateways: accounts.map(({ gateway }) => ({
+      gateway,
+      stamped: comparisons.reduce((sum, each) => sum + (each.gateway === gateway ? each.stamped : 0), 0),
+    })),
+    comparisons,
     unknownWriters: instances.filter((instance) => !known.has(instance)),
   }
 }

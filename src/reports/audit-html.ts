@@ -1,9 +1,9 @@
-import { describeComparison, type AuditReport } from '../kafka/audit/audit-report.ts'
+import { apart, describeComparison, gatewaysApart, type AuditReport } from '../kafka/audit/audit-report.ts'
 import type { TimelineBucket } from '../kafka/audit/timeline.ts'
 
 /** The report as one page that needs nothing else: no script, no font, no picture from anywhere. */
 export function auditHtml(report: AuditReport): string {
-  const { topic, totals, writers, comparisons, unknownWriters, readAtMs } = report
+  const { topic, totals, writers, gateways, comparisons, unknownWriters, readAtMs } = report
   const ratio = totals.lossRatio === null ? 'no marks' : `${(totals.lossRatio * 100).toFixed(4)} %`
   const figures: readonly [string, string | number][] = [
     ['records', totals.records],
@@ -18,8 +18,9 @@ export function auditHtml(report: AuditReport): string {
     (each) =>
       `<li class="${each.verdict === 'agrees' ? 'good' : 'bad'}"><b>${escape(each.stream)}</b> on ${escape(each.gateway)} ${escape(describeComparison(each))}.</li>`,
   )
+  for (const gateway of gatewaysApart(report)) accounts.push(`<li>${escape(gateway)} ${apart}.</li>`)
   const unknown =
-    comparisons.length > 0 && unknownWriters.length > 0
+    gateways.length > 0 && unknownWriters.length > 0
       ? `<p>Writers that they do not know (an earlier run, or another gateway): ${escape(unknownWriters.join(', '))}.</p>`
       : ''
   const rows = writers.map(

@@ -1,9 +1,9 @@
-import { describeComparison, type AuditReport } from '../kafka/audit/audit-report.ts'
+import { apart, describeComparison, gatewaysApart, type AuditReport } from '../kafka/audit/audit-report.ts'
 import { alignTable } from './align-table.ts'
 
 /** The report as text for a terminal. */
 export function auditText(report: AuditReport): string {
-  const { topic, totals, writers, comparisons, unknownWriters } = report
+  const { topic, totals, writers, gateways, comparisons, unknownWriters } = report
   const { records, unmarked, lossRatio } = totals
   const lines = [
     `Topic ${topic}: ${records} records, ${unmarked} of them without a mark.`,
@@ -36,11 +36,12 @@ export function auditText(report: AuditReport): string {
     ])
     lines.push('', ...alignTable([head, ...rows]))
   }
-  if (comparisons.length > 0) lines.push('')
+  if (gateways.length > 0) lines.push('')
   for (const comparison of comparisons) {
     lines.push(`${comparison.gateway}, stream ${comparison.stream}: ${describeComparison(comparison)}.`)
   }
-  if (comparisons.length > 0 && unknownWriters.length > 0) {
+  for (const gateway of gatewaysApart(report)) lines.push(`${gateway} ${apart}.`)
+  if (gateways.length > 0 && unknownWriters.length > 0) {
     lines.push(
       `Writers that it does not know (an earlier run, or another gateway): ${unknownWriters.join(', ')}.`,
     )

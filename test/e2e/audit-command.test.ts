@@ -82,6 +82,24 @@ test('a calm run: nothing is missing, and the account agrees', async () => {
   expect(readFileSync(page, 'utf8')).toContain(report.writers[0]!.instance)
 })
 
+test('a gateway that has numbered nothing is named, with 0, beside one that has', async () => {
+  const broker = inject('kafkaBroker')
+  const [busy, stream] = await startAudited(broker)
+  const idle = await startGatewayWith(testConfig({ brokers: [broker], streams: [stream] }))
+  onTestFinished(async () => void (await idle.stop()))
+  const [elsewhere] = await startAudited(broker)
+  await post(busy, stream, 100)
+  await until(() => statsOf(busy).confirmed === 100)
+  const urls = [busy, idle, elsewhere].map(({ url }) => url)
+  const { code, report } = await auditOf(broker, stream.topic, ...urls.flatMap((url) => ['--gateway', url]))
+  expect(code).toBe(0)
+  expect(report.gateways).toEqual(urls.map((gateway, nth) => ({ gateway, stamped: nth === 0 ? 100 : 0 })))
+  expect(report.comparisons.map(({ gateway, stamped }) => [gateway, stamped])).toEqual([
+    [busy.url, 100],
+    [idle.url, 0],
+  ])
+})
+
 test('what is lost, repeated, out of order or not marked is found, whoever wrote it', async () => {
   const broker = inject('kafkaBroker')
   const topic = `audit-${randomUUID()}`

@@ -5,7 +5,9 @@ import type { AuditFindings } from './topic-audit.ts'
 export interface AuditReport extends AuditFindings {
   readonly readAtMs: number
   readonly totals: AuditTotals
-  /** One for each audited stream of each gateway that was asked. */
+  /** Each gateway that was asked, and how many records it has numbered in this topic. */
+  readonly gateways: readonly { readonly gateway: string; readonly stamped: number }[]
+  /** One for each stream that writes to the topic, of each gateway that was asked. */
   readonly comparisons: readonly (Comparison & { readonly gateway: string })[]
   /** Writers that no gateway knows that was asked: earlier runs, or gateways that were not. */
   readonly unknownWriters: readonly string[]
@@ -40,8 +42,19 @@ export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
   }
 }
 
+/** The gateways that were asked and of which no stream writes to the topic: there is no comparison of them. */
+export function gatewaysApart({ gateways, comparisons }: AuditReport): readonly string[] {
+  const compared = new Set(comparisons.map(({ gateway }) => gateway))
+  return gateways.filter(({ gateway }) => !compared.has(gateway)).map(({ gateway }) => gateway)
+}
+
+/** What is said of each of {@link gatewaysApart}. */
+export const apart = 'has numbered 0 records here: none of its streams writes to this topic'
+
 /** What a comparison says, in words. */
 export function describeComparison(comparison: Comparison): string {
+  if (comparison.stamped === 0)
+    return 'has numbered 0 records since its start, so nothing can be compared: it took no event yet, or its stream is without audit: true'
   const { verdict, difference, missing, dropped, doubtful, suspectedLost, suspectsLanded, recovered } =
     comparison
   const told = `the account says ${dropped} were dropped and ${doubtful} are in doubt`

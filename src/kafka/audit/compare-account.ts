@@ -38,15 +38,28 @@ export interface Comparison {
   readonly difference: number
 }
 
+const nothingNumbered: Omit<Comparison, 'stream' | 'recovered'> = {
+  stamped: 0,
+  missing: 0,
+  dropped: 0,
+  doubtful: 0,
+  suspectedLost: 0,
+  suspectsLanded: null,
+  verdict: 'agrees',
+  difference: 0,
+}
+
 /**
  * Holds a stream's account, taken before the topic was read to its end, against what was found there. What the account
- * says arrived has to be there; what it says was dropped must not be; suspects may be either.
- * @returns null for a stream that does not write marks to this topic.
+ * says arrived has to be there; what it says was dropped must not be; suspects may be either. Of a stream that has
+ * numbered nothing (yet, or at all) there is nothing to compare, and the comparison says so with 0.
+ * @returns null for a stream of another topic.
  */
 export function compareAccount(account: StreamAccount, audit: TopicAudit): Comparison | null {
   const { stream, recovered, suspectedLost, sent, buffered, inFlight } = account
-  if (account.topic !== audit.topic || account.audit.length === 0) return null
+  if (account.topic !== audit.topic) return null
   const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
+  if (stamped === 0) return { ...nothingNumbered, stream, recovered }
   const missing = account.audit.reduce(
     (sum, { instance, partition, stamped: count }) => sum + audit.missingOf(instance, partition, count),
     0,

@@ -13,7 +13,7 @@ function reportOf(changes: Partial<AuditReport> = {}): AuditReport {
     audit.take({ partition: 0, timestampMs, headers })
   }
   const { findings } = audit
-  const none = { comparisons: [], unknownWriters: [] }
+  const none = { gateways: [], comparisons: [], unknownWriters: [] }
   return { ...findings, readAtMs: 1_700_000_009_000, totals: totalsOf(findings), ...none, ...changes }
 }
 
@@ -33,13 +33,38 @@ const differing: AuditReport['comparisons'] = [
   },
 ]
 
+const asked = { gateway: 'http://gateway', stamped: 5 }
+
 test('the text has a row a writer, and says what an account makes of it', () => {
-  const text = auditText(reportOf({ comparisons: differing, unknownWriters: ['0123456789ab'] }))
+  const text = auditText(
+    reportOf({ gateways: [asked], comparisons: differing, unknownWriters: ['0123456789ab'] }),
+  )
   expect(text).toContain('Lost 2 (40.0000 %), duplicated 0, reordered 0.')
   expect(text).toMatch(/^writer +partition +first +last +records +lost/m)
   expect(text).toMatch(/^0123456789ab +0 +0 +4 +3 +2 +0 +0 +0$/m)
   expect(text).toContain('http://gateway, stream s: differs by 1: 2 are missing')
   expect(text).toContain('does not know (an earlier run, or another gateway): 0123456789ab')
+})
+
+test('a gateway that has numbered nothing is named, with 0, whether or not a stream of it writes to the topic', () => {
+  const idle = {
+    ...differing[0]!,
+    gateway: 'http://idle',
+    stamped: 0,
+    missing: 0,
+    verdict: 'agrees' as const,
+    difference: 0,
+  }
+  const gateways = ['http://gateway', 'http://idle', 'http://a<part'].map((gateway) => ({
+    gateway,
+    stamped: 0,
+  }))
+  const report = reportOf({ gateways, comparisons: [...differing, idle] })
+  for (const text of [auditText(report), auditHtml(report)]) {
+    expect(text).toMatch(/http:\/\/idle(, stream s:)? has numbered 0 records/)
+    expect(text).toMatch(/http:\/\/a(<|&lt;)part has numbered 0 records here/)
+    expect(text.match(/has numbered 0/g)).toHaveLength(2)
+  }
 })
 
 test('the text of a topic without marks says that nothing can be said', () => {
@@ -48,7 +73,7 @@ test('the text of a topic without marks says that nothing can be said', () => {
 })
 
 test('the page needs nothing from anywhere, shows the plot, and escapes what is not its own', () => {
-  const html = auditHtml(reportOf({ comparisons: differing }))
+  const html = auditHtml(reportOf({ gateways: [asked], comparisons: differing }))
   expect(html).not.toMatch(/<script|<link|src=|url\(|@import/)
   expect(html).toContain('<title>Audit of a&lt;b</title>')
   expect(html).not.toContain('a<b')

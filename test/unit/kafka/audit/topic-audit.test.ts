@@ -212,8 +212,17 @@ describe('against an account', () => {
     })
   })
 
-  test('streams of other topics, and without marks, are left out', () => {
+  test('streams of other topics are left out', () => {
     expect(compareAccount(accountOf({ topic: 'u' }), auditOf())).toBeNull()
-    expect(compareAccount(accountOf({ audit: [] }), auditOf())).toBeNull()
+  })
+
+  test('a stream that has numbered nothing is compared as 0, whatever else is in the topic and in its account', () => {
+    const numbered = [[], [{ instance: one, partition: 0, stamped: 0 }]]
+    for (const audit of numbered) {
+      const account = accountOf({ audit, confirmed: 10, suspectedLost: 3, buffered: 2 })
+      const comparison = compareAccount(account, auditOf(all))!
+      expect(comparison).toMatchObject({ stamped: 0, missing: 0, dropped: 0, verdict: 'agrees' })
+      expect(describeComparison(comparison)).toContain('numbered 0 records')
+    }
   })
 })
