@@ -1,5 +1,5 @@
 import { crc32c } from '@node-rs/crc32'
-import fs from 'node:fs'
+import { letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 
 /**
  * Which records of one segment are done, in a file beside it: entries of 12 bytes, each a run of records and its own
@@ -7,6 +7,7 @@ import fs from 'node:fs'
  * loses nothing, so nothing waits for this file and it is never synced.
  */
 export class AckFile {
+  readonly #disk: Disk
   readonly #path: string
   readonly #baseSeq: number
   #fd: number | null = null
@@ -16,7 +17,8 @@ export class AckFile {
   #isClosed = false
 
   /** @param sizeBytes what of the file is kept: new entries go behind it. */
-  constructor(path: string, baseSeq: number, sizeBytes = 0) {
+  constructor(disk: Disk, path: string, baseSeq: number, sizeBytes = 0) {
+    this.#disk = disk
     this.#path = path
     this.#baseSeq = baseSeq
     this.#position = sizeBytes
@@ -43,42 +45,46 @@ export class AckFile {
    * Writes what was added since, unless a write is under way: then it is for the next flush.
    * @param done is called when the write has ended. What could not be written is for the next flush.
    */
-  flush(done: (error: NodeJS.ErrnoException | null) => void): void {
+  flush(done: DiskDone): void {
     if (this.#isWriting || this.#isClosed || !this.isDirty) return
     this.#isWriting = true
     const runs = merged(this.#runs)
     this.#runs = []
-    const finish = (error: NodeJS.ErrnoException | null): void => {
+    const finish: DiskDone = (error) => {
       this.#isWriting = false
       if (error !== null) this.#runs.unshift(...runs)
-      if (this.#isClosed) this.#closeNow()
+      if (this.#isClosed) this.#letGo()
       done(error)
     }
     this.#open((error, fd) => {
       if (error !== null) return finish(error)
       const bytes = encodeRuns(runs, this.#baseSeq)
-      fs.write(fd, bytes, 0, bytes.length, this.#position, (failure, written) => {
-        if (failure === null && written === bytes.length) this.#position += written
-        finish(failure ?? (written === bytes.length ? null : new Error('written in part')))
+      writeAll(this.#disk, fd, [bytes], this.#position, (failure) => {
+        if (failure === null) this.#position += bytes.length
+        finish(failure)
       })
     })
   }
 
   close(): void {
     this.#isClosed = true
-    if (!this.#isWriting) this.#closeNow()
+    if (!this.#isWriting) this.#letGo()
   }
 
   #open(done: (error: NodeJS.ErrnoException | null, fd: number) => void): void {
     if (this.#fd !== null) return done(null, this.#fd)
-    fs.open(this.#path, this.#position === 0 ? 'w' : 'r+', 0o600, (error, fd) => {
+    const opened = (error: NodeJS.ErrnoException | null, fd: number): void => {
       if (error === null) this.#fd = fd
       done(error, fd)
+    }
+    this.#disk.open(this.#path, (error, fd) => {
+      if (error?.code === 'ENOENT') this.#disk.create(this.#path, opened)
+      else opened(error, fd)
     })
   }
 
-  #closeNow(): void {
-    if (this.#fd !== null) fs.closeSync(this.#fd)
+  #letGo(): void {
+    if (this.#fd !== null) letGo(this.#disk, this.#fd)
     this.#fd = null
   }
 }
@@ -91,10 +97,9 @@ export interface DoneRecords {
   readonly sizeBytes: number
 }
 
-/** Reads an ack file. What it says of records that the segment does not have is left out. */
-export function readAcks(path: string, baseSeq: number, recordCount: number): DoneRecords {
+/** Reads the bytes of an ack file. What they say of records that the segment does not have is left out. */
+export function readAcks(bytes: Buffer, baseSeq: number, recordCount: number): DoneRecords {
   const bits = new Uint8Array(Math.ceil(recordCount / 8))
-  const bytes = fs.existsSync(path) ? fs.readFileSync(path) : Buffer.alloc(0)
   let count = 0
   const sizeBytes = bytes.length - (bytes.length % entryBytes)
   for (let offset = 0; offset < sizeBytes; offset += entryBytes) {

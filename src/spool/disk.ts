@@ -1,26 +1,85 @@
 import fs from 'node:fs'
 
-/** What the log asks of the disk on its way to a 202, so that a test can make it fail at any step. */
+/** Is called when a call to the disk has ended. */
+export type DiskDone = (error: NodeJS.ErrnoException | null) => void
+
+/**
+ * Everything that the spool asks of the disk, so that a test can make the disk fail, hang or forget at any step. DESIGN.md
+ * has the crash model: what each call promises, and what a power cut may undo.
+ *
+ * A call with a callback never blocks and may never end. The calls whose names end in `Now` wait for the disk: they are
+ * made at start, before anything listens, and never later.
+ */
 export interface Disk {
-  /** Opens a new file for writing, or empties the one that is there. */
+  /** Creates a file for reading and writing. Fails with EEXIST where the name is taken: a name is never used twice. */
   create(path: string, done: (error: NodeJS.ErrnoException | null, fd: number) => void): void
+  /** Opens a file that is there, for reading and writing. */
+  open(path: string, done: (error: NodeJS.ErrnoException | null, fd: number) => void): void
+  /** Reads up to the buffer's length, from a position of the file on. Fewer bytes are no error. */
+  read(
+    fd: number,
+    buffer: Buffer,
+    position: number,
+    done: (error: NodeJS.ErrnoException | null, read: number) => void,
+  ): void
+  /** Writes buffers one after the other. Fewer bytes than were given are no error: see {@link writeAll}. */
   write(
     fd: number,
     buffers: readonly Buffer[],
     position: number,
     done: (error: NodeJS.ErrnoException | null, written: number) => void,
   ): void
-  /** Waits until the bytes of a file, or the names of a folder, are on the disk and not only with the kernel. */
-  sync(fd: number, done: (error: NodeJS.ErrnoException | null) => void): void
-  truncate(fd: number, sizeBytes: number, done: (error: NodeJS.ErrnoException | null) => void): void
+  /** Waits until the bytes and the size of a file, or the names of a folder, are on the disk and not only with the kernel. */
+  sync(fd: number, done: DiskDone): void
+  truncate(fd: number, sizeBytes: number, done: DiskDone): void
+  close(fd: number, done: DiskDone): void
+  rename(from: string, to: string, done: DiskDone): void
+  /** Removes a file. That the file is not there is no error. */
+  remove(path: string, done: DiskDone): void
+
+  /** The names in a folder, and whether each is a file. */
+  listNow(folder: string): FolderEntry[]
+  /** Opens a file for reading, or a folder for {@link sync}. */
+  openNow(path: string): number
+  statNow(fd: number): { readonly sizeBytes: number; readonly modifiedMs: number }
+  readNow(fd: number, buffer: Buffer, position: number): number
+  /** As {@link sync}. */
+  syncNow(fd: number): void
+  closeNow(fd: number): void
+}
+
+/** See {@link Disk.listNow}. */
+export interface FolderEntry {
+  readonly name: string
+  readonly isFile: boolean
 }
 
 /** The real one. */
 export const realDisk: Disk = {
-  create: (path, done) => fs.open(path, 'w+', 0o600, done),
+  create: (path, done) => fs.open(path, 'wx+', 0o600, done),
+  open: (path, done) => fs.open(path, 'r+', done),
+  read: (fd, buffer, position, done) =>
+    fs.read(fd, buffer, 0, buffer.length, position, (error, read) => done(error, read)),
   write: (fd, buffers, position, done) => fs.writev(fd, buffers, position, done),
   sync: (fd, done) => fs.fdatasync(fd, done),
   truncate: (fd, sizeBytes, done) => fs.ftruncate(fd, sizeBytes, done),
+  close: (fd, done) => fs.close(fd, (error) => done(error ?? null)),
+  rename: (from, to, done) => fs.rename(from, to, done),
+  remove: (path, done) => fs.unlink(path, (error) => done(error?.code === 'ENOENT' ? null : error)),
+
+  listNow: (folder) =>
+    fs.readdirSync(folder).map((name) => {
+      const stat = fs.statSync(`${folder}/${name}`, { throwIfNoEntry: false })
+      return { name, isFile: stat?.isFile() ?? false }
+    }),
+  openNow: (path) => fs.openSync(path, 'r'),
+  statNow(fd) {
+    const { size, mtimeMs } = fs.fstatSync(fd)
+    return { sizeBytes: size, modifiedMs: mtimeMs }
+  },
+  readNow: (fd, buffer, position) => fs.readSync(fd, buffer, 0, buffer.length, position),
+  syncNow: (fd) => fs.fdatasyncSync(fd),
+  closeNow: (fd) => fs.closeSync(fd),
 }
 
 /** Writes all of the buffers: a disk that is getting full takes a part first, and says why at the next attempt. */
@@ -29,7 +88,7 @@ export function writeAll(
   fd: number,
   buffers: readonly Buffer[],
   position: number,
-  done: (error: NodeJS.ErrnoException | null) => void,
+  done: DiskDone,
 ): void {
   disk.write(fd, buffers, position, (error, written) => {
     if (error !== null) return done(error)
@@ -39,6 +98,13 @@ export function writeAll(
     writeAll(disk, fd, rest, position + written, done)
   })
 }
+
+/** Closes a file, and does not wait for the end of that: what had to be on disk was synced before. */
+export function letGo(disk: Disk, fd: number): void {
+  disk.close(fd, ignored)
+}
+
+function ignored(): void {}
 
 function behind(buffers: readonly Buffer[], written: number): Buffer[] {
   const rest: Buffer[] = []

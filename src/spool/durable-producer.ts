@@ -60,7 +60,8 @@ export class DurableProducer implements ManagedProducer, Durability {
     const { producer, folder, spool, logger } = options
     this.#producer = producer
     this.#spool = spool
-    this.#notes = new Notes(folder.path, logger)
+    const disk = options.disk ?? realDisk
+    this.#notes = new Notes({ folder: folder.path, folderFd: folder.fd, disk, logger })
     this.#log = new SpoolLog(
       {
         stream: producer.stream.name,
@@ -68,7 +69,7 @@ export class DurableProducer implements ManagedProducer, Durability {
         folderFd: folder.fd,
         fsync: spool.fsync,
         segmentBytes: Math.min(largestSegmentBytes, Math.ceil(spool.maxBytes / 8)),
-        disk: options.disk ?? realDisk,
+        disk,
         logger,
         mayRemove: (segment) => this.#notes.areSafe(segment),
         onRemoved: ({ sizeBytes }) => {
@@ -256,7 +257,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   }
 
   /**
-   * Does not wait for Kafka to take what is on disk: only for what is on its way to the disk, and, for a moment, for what
+   * Ends by the deadline, whatever the disk does. Does not wait for Kafka to take what is on disk: only for what is on its way to the disk, and, for a moment, for what
    * is on its way to a Kafka that answers, so that the next start sends nothing of it again.
    */
   async close(deadlineMs: number): Promise<boolean> {
@@ -264,9 +265,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#disk.close()
     this.#feeder.stop()
     this.#suspectedBefore = this.#producer.stats.suspectedLost
-    while (!this.#commits.isIdle && performance.now() < deadlineMs) {
-      await new Promise((resolve) => setImmediate(resolve))
-    }
+    await by(deadlineMs, (done) => this.#commits.whenIdle(done))
     const isSafe = this.#commits.isIdle
     if (this.#producer.isConnected) {
       await this.#producer.close(Math.min(deadlineMs, performance.now() + inFlightGraceMs))
@@ -275,7 +274,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     // Settlements are told in microtasks.
     await new Promise((resolve) => setImmediate(resolve))
     this.#feeder.leaveWaiters()
-    await new Promise<void>((resolve) => this.#log.whenIdle(resolve))
+    await by(deadlineMs, (done) => this.#log.whenIdle(done))
     this.#log.close()
     return isSafe
   }
@@ -313,6 +312,17 @@ export interface DurableProducerOptions {
   readonly spool: SpoolConfig
   readonly logger: Logger
   readonly disk?: Disk
+}
+
+/** Waits for a call back, and no longer than until a moment by `performance.now()`. */
+async function by(deadlineMs: number, call: (done: () => void) => void): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
+    call(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
 }
 
 interface LaterNote {

@@ -106,7 +106,7 @@ export class Feeder {
   #advance(): boolean {
     if (this.#entries === null) {
       // Files of which all records were done at start go without being read.
-      this.#nextSeq = Math.max(this.#nextSeq, this.#log.firstSeq)
+      this.#nextSeq = this.#log.seqFrom(this.#nextSeq)
       if (this.#nextSeq >= this.#log.nextSeq || this.#source.isReading) return false
       this.#source.read(this.#nextSeq, (result) => {
         if ('failure' in result) {

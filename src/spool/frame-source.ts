@@ -1,6 +1,6 @@
-import fs from 'node:fs'
 import { EntryReader, frameHeaderBytes, isWhole, readFrameHeader } from './frame.ts'
-import { scanFrames } from './scan-frames.ts'
+import { scanFramesLater } from './scan-frames.ts'
+import type { Disk } from './disk.ts'
 import type { Segment } from './segment.ts'
 import type { SpoolLog } from './spool-log.ts'
 
@@ -15,6 +15,7 @@ export type ReadResult =
  */
 export class FrameSource {
   readonly #log: SpoolLog
+  readonly #disk: Disk
   #segment: Segment | null = null
   /** Where in the segment the next frame begins. */
   #position = 0
@@ -26,6 +27,7 @@ export class FrameSource {
 
   constructor(log: SpoolLog) {
     this.#log = log
+    this.#disk = log.disk
   }
 
   /** A group stays on disk; it is the next one if nobody was left before it. */
@@ -66,18 +68,18 @@ export class FrameSource {
         const isProgress = read > this.#held.length
         this.#held = buffer.subarray(0, read)
         if (isProgress) this.#next(segment, seq, wanted, done)
-        else this.#resume(segment, seq, done)
+        else void this.#resume(segment, seq, done)
       })
       return
     }
     const header = readFrameHeader(this.#held, 0)
-    if (header === null) return this.#resume(segment, seq, done)
+    if (header === null) return void this.#resume(segment, seq, done)
     const isComplete = this.#held.length >= header.frameBytes
     if (!isComplete && header.frameBytes <= restBytes) {
       return this.#next(segment, seq, header.frameBytes, done)
     }
     if (!isComplete || !isWhole(this.#held, 0, header) || header.firstSeq > seq) {
-      return this.#resume(segment, seq, done)
+      return void this.#resume(segment, seq, done)
     }
     const frame = this.#held
     this.#position += header.frameBytes
@@ -89,23 +91,23 @@ export class FrameSource {
     setImmediate(done, { entries, firstSeq: seq })
   }
 
-  /** Looks for the next whole frame behind damage. Waits for the disk; it is rare. */
-  #resume(segment: Segment, seq: number, done: (result: ReadResult) => void): void {
+  /** Looks for the next whole frame behind damage. */
+  async #resume(segment: Segment, seq: number, done: (result: ReadResult) => void): Promise<void> {
+    const position = this.#position
     this.#held = nothing
     this.nextTimeMs = null
     try {
-      const fd = fs.openSync(segment.path, 'r')
-      try {
-        for (const { header, bytes, offset, position } of scanFrames(fd, segment.sizeBytes)) {
-          if (header.firstSeq < seq || header.firstSeq + header.recordCount > segment.endSeq) continue
-          this.#position = position + header.frameBytes
-          const frame = Buffer.from(bytes.subarray(offset, offset + header.frameBytes))
-          const entries = new EntryReader(frame, 0, header.frameBytes)
-          setImmediate(done, { entries, firstSeq: header.firstSeq })
-          return
-        }
-      } finally {
-        fs.closeSync(fd)
+      const fd = await new Promise<number>((resolve, reject) => {
+        segment.open((error, opened) => (error === null ? resolve(opened) : reject(error)))
+      })
+      const range = { sizeBytes: segment.sizeBytes, position, seq }
+      for await (const { header, bytes, offset, position: found } of scanFramesLater(this.#disk, fd, range)) {
+        if (header.firstSeq < seq || header.firstSeq + header.recordCount > segment.endSeq) continue
+        this.#position = found + header.frameBytes
+        const frame = Buffer.from(bytes.subarray(offset, offset + header.frameBytes))
+        const entries = new EntryReader(frame, 0, header.frameBytes)
+        setImmediate(done, { entries, firstSeq: header.firstSeq })
+        return
       }
       this.#position = segment.sizeBytes
       setImmediate(done, { entries: null, firstSeq: segment.endSeq })

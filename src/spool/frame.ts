@@ -109,6 +109,21 @@ export function isWhole(bytes: Buffer, offset: number, { frameBytes }: FrameHead
   return end <= bytes.length && crc32c(bytes.subarray(offset + 8, end)) === bytes.readUInt32BE(offset + 4)
 }
 
+/**
+ * Whether a frame's entries end where the frame does, and are as many as its header says. A frame that was sealed here
+ * always is; bytes that somebody made up need not be.
+ */
+export function isWellFormed(bytes: Buffer, offset: number, header: FrameHeader): boolean {
+  const end = offset + header.frameBytes
+  let [at, records] = [offset + frameHeaderBytes, 0]
+  while (at < end) {
+    if (at + entryHeaderBytes > end || bytes[at]! > 1) return false
+    if (bytes[at] === 0) records++
+    at += entryHeaderBytes + Math.max(0, bytes.readUInt32BE(at + 7) - 1) + bytes.readUInt32BE(at + 11)
+  }
+  return at === end && records === header.recordCount
+}
+
 /** Where the next magic is at or behind `offset`, or -1. */
 export function findMagic(bytes: Buffer, offset: number): number {
   return bytes.indexOf(magicBytes, offset)

@@ -14,6 +14,7 @@ export class GroupCommit<Waiter extends RecordWaiter> {
   #open: Group<Waiter> | null = null
   #full: Group<Waiter>[] = []
   #isScheduled = false
+  #onIdle: (() => void) | null = null
 
   /** @param onEnd is called before the listeners are: with where the groups are, or with nothing if they failed. */
   constructor(
@@ -33,6 +34,12 @@ export class GroupCommit<Waiter extends RecordWaiter> {
   /** Nothing waits for the disk. */
   get isIdle(): boolean {
     return this.#open === null && this.#full.length === 0 && !this.#log.isWriting
+  }
+
+  /** Calls back, once, when nothing waits for the disk. */
+  whenIdle(done: () => void): void {
+    if (this.isIdle) done()
+    else this.#onIdle = done
   }
 
   append(
@@ -75,10 +82,15 @@ export class GroupCommit<Waiter extends RecordWaiter> {
       groups.push(this.#open)
       this.#open = null
     }
-    if (groups.length === 0) return
+    if (groups.length === 0) {
+      if (this.isIdle) this.#onIdle?.()
+      return
+    }
     this.#log.write(groups, (failure, placed) => {
       this.#onEnd(groups, placed)
-      for (const { listeners } of groups) for (const listener of listeners) listener.committed(failure)
+      const [code, isUndecided] = [failure?.code ?? null, failure?.isUndecided ?? false]
+      for (const { listeners } of groups)
+        for (const listener of listeners) listener.committed(code, isUndecided)
       this.#write()
     })
   }

@@ -1,30 +1,33 @@
-import fs from 'node:fs'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from '../kafka/producer/producer.ts'
+import { letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 import { earliestNowMs } from './earliest-now.ts'
 import { EntryReader, FrameWriter } from './frame.ts'
-import { scanFrames } from './scan-frames.ts'
-import type { Segment } from './segment.ts'
+import { scanFrames, scanFramesLater } from './scan-frames.ts'
+import { parseName, type Segment } from './segment.ts'
 
 /** Is given a note: what it is kept under, its value (a view that is good for the call), and when it may be forgotten. */
 export type EachNote = (key: string, value: Buffer, untilMs: number) => void
 
 /**
  * Notes that were committed with records and outlive them: before a file of the log goes, those that have time left are
- * written to a file of their own beside it, which goes when the last of them has had its time.
+ * written to a file of their own beside it, which goes when the last of them has had its time. The file has the number of
+ * the log's file, which no later life uses again: so notes of one life are never written over those of another.
  */
 export class Notes {
-  readonly #folder: string
-  readonly #logger: Logger
+  readonly #options: NotesOptions
   /** Files of notes, and when each may go; 0: nobody has asked for it. */
   readonly #files = new Map<string, number>()
+  /** Files that were begun by an earlier life, and count for nothing. */
+  readonly #unfinished: string[] = []
   readonly #rescuing = new Set<Segment>()
 
-  constructor(folder: string, logger: Logger) {
-    this.#folder = folder
-    this.#logger = logger
-    for (const name of fs.readdirSync(folder)) {
-      if (name.endsWith('.notes')) this.#files.set(`${folder}/${name}`, 0)
+  constructor(options: NotesOptions) {
+    this.#options = options
+    const { disk, folder } = options
+    for (const { name, isFile } of disk.listNow(folder)) {
+      const kind = parseName(name)?.kind
+      if (kind === 'notes' && isFile) this.#files.set(`${folder}/${name}`, 0)
+      else if (kind === 'notes.new') this.#unfinished.push(`${folder}/${name}`)
     }
   }
 
@@ -35,10 +38,18 @@ export class Notes {
    */
   read(segments: readonly Segment[], newerThanMs: number, each: EachNote): void {
     for (const path of [...this.#files.keys()].toSorted()) {
-      this.#files.set(path, readNotes(path, fs.statSync(path).size, newerThanMs, each))
+      const seq = parseName(path.slice(path.lastIndexOf('/') + 1))!.seq
+      try {
+        this.#files.set(path, this.#readNotes({ path, sizeBytes: Infinity, seq }, newerThanMs, each))
+      } catch (error) {
+        // What cannot be read now is there for the next start.
+        this.#files.delete(path)
+        this.#options.logger.error({ path, err: error }, 'keys of an earlier run could not be read')
+      }
     }
     for (const segment of segments) {
-      segment.notesUntilMs = readNotes(segment.path, segment.sizeBytes, newerThanMs, each)
+      const { path, sizeBytes, baseSeq } = segment
+      segment.notesUntilMs = this.#readNotes({ path, sizeBytes, seq: baseSeq }, newerThanMs, each)
     }
   }
 
@@ -51,72 +62,82 @@ export class Notes {
 
   /** Removes what has had its time. */
   tend(): void {
+    const { disk } = this.#options
+    for (const path of this.#unfinished.splice(0)) disk.remove(path, ignored)
     for (const [path, untilMs] of this.#files) {
       if (untilMs > earliestNowMs()) continue
-      fs.rmSync(path, { force: true })
       this.#files.delete(path)
+      disk.remove(path, (error) => {
+        if (error !== null) this.#files.set(path, untilMs)
+      })
     }
   }
 
   async #rescue(segment: Segment): Promise<void> {
     this.#rescuing.add(segment)
+    const { disk, folderFd, logger } = this.#options
     const path = segment.path.replace(/\.log$/, '.notes')
+    const { notesUntilMs } = segment
     try {
-      const frame = await copyOfNotes(segment)
-      const file = await fs.promises.open(`${path}.new`, 'w', 0o600)
-      try {
-        await file.writeFile(frame)
-        await file.datasync()
-      } finally {
-        await file.close()
-      }
-      await fs.promises.rename(`${path}.new`, path)
-      const folder = await fs.promises.open(this.#folder, 'r')
-      try {
-        await folder.sync()
-      } finally {
-        await folder.close()
-      }
-      this.#files.set(path, segment.notesUntilMs)
+      const frame = await this.#copyOfNotes(segment)
+      await ended((done) => disk.remove(`${path}.new`, done))
+      await this.#writeFile(`${path}.new`, frame)
+      await ended((done) => disk.rename(`${path}.new`, path, done))
+      await ended((done) => disk.sync(folderFd, done))
+      this.#files.set(path, notesUntilMs)
       segment.notesUntilMs = 0
     } catch (error) {
-      this.#logger.debug({ err: error }, 'notes could not be brought to safety yet; their file stays')
+      logger.debug({ err: error }, 'notes could not be brought to safety yet; their file stays')
     } finally {
       this.#rescuing.delete(segment)
     }
   }
-}
 
-/** @returns when the last of the notes may be forgotten; 0 if there is none. */
-function readNotes(path: string, sizeBytes: number, newerThanMs: number, each: EachNote): number {
-  const fd = fs.openSync(path, 'r')
-  let untilMs = 0
-  try {
-    if (fs.fstatSync(fd).mtimeMs < newerThanMs) return 0
-    for (const { header, bytes, offset } of scanFrames(fd, sizeBytes)) {
-      if (!header.hasNotes) continue
-      const entries = new EntryReader(bytes, offset, header.frameBytes)
-      while (entries.next()) {
-        if (entries.kind !== 'note' || entries.timeMs <= Date.now()) continue
-        untilMs = Math.max(untilMs, entries.timeMs)
-        each(entries.key() ?? '', bytes.subarray(entries.valueStart, entries.valueEnd), entries.timeMs)
-      }
+  async #writeFile(path: string, bytes: Buffer): Promise<void> {
+    const { disk } = this.#options
+    const fd = await new Promise<number>((resolve, reject) => {
+      disk.create(path, (error, created) => (error === null ? resolve(created) : reject(error)))
+    })
+    try {
+      await ended((done) => writeAll(disk, fd, [bytes], 0, done))
+      await ended((done) => disk.sync(fd, done))
+    } finally {
+      letGo(disk, fd)
     }
-    return untilMs
-  } finally {
-    fs.closeSync(fd)
   }
-}
 
-/** One frame with the notes of a segment that have time left. */
-async function copyOfNotes(segment: Segment): Promise<Buffer> {
-  const writer = new FrameWriter(Buffer.allocUnsafe(64 * 1024))
-  const fd = fs.openSync(segment.path, 'r')
-  try {
-    let frames = 0
-    for (const { header, bytes, offset } of scanFrames(fd, segment.sizeBytes)) {
-      // Requests are answered in between.
-      if (++frames % 16 === 0) await nextTurn()
+  /** @returns when the last of the notes may be forgotten; 0 if there is none. */
+  #readNotes(file: NotesOf, newerThanMs: number, each: EachNote): number {
+    const { disk } = this.#options
+    const fd = disk.openNow(file.path)
+    let untilMs = 0
+    try {
+      const stat = disk.statNow(fd)
+      if (stat.modifiedMs < newerThanMs) return 0
+      const range = { sizeBytes: Math.min(stat.sizeBytes, file.sizeBytes), seq: file.seq }
+      for (const { header, bytes, offset } of scanFrames(disk, fd, range)) {
+        if (!header.hasNotes) continue
+        const entries = new EntryReader(bytes, offset, header.frameBytes)
+        while (entries.next()) {
+          if (entries.kind !== 'note' || entries.timeMs <= Date.now()) continue
+          untilMs = Math.max(untilMs, entries.timeMs)
+          each(entries.key() ?? '', bytes.subarray(entries.valueStart, entries.valueEnd), entries.timeMs)
+        }
+      }
+      return untilMs
+    } finally {
+      disk.closeNow(fd)
+    }
+  }
+
+  /** One frame with the notes of a segment that have time left. */
+  async #copyOfNotes(segment: Segment): Promise<Buffer> {
+    const writer = new FrameWriter(Buffer.allocUnsafe(64 * 1024))
+    const fd = await new Promise<number>((resolve, reject) => {
+      segment.open((error, opened) => (error === null ? resolve(opened) : reject(error)))
+    })
+    const range = { sizeBytes: segment.sizeBytes, seq: segment.baseSeq }
+    for await (const { header, bytes, offset } of scanFramesLater(this.#options.disk, fd, range)) {
       if (!header.hasNotes) continue
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       while (entries.next()) {
@@ -126,7 +147,30 @@ async function copyOfNotes(segment: Segment): Promise<Buffer> {
       }
     }
     return writer.seal(segment.baseSeq)
-  } finally {
-    fs.closeSync(fd)
   }
 }
+
+/** See {@link Notes}. */
+export interface NotesOptions {
+  readonly folder: string
+  /** Open for syncing its names. */
+  readonly folderFd: number
+  readonly disk: Disk
+  readonly logger: Logger
+}
+
+/** Where notes are. */
+interface NotesOf {
+  readonly path: string
+  readonly sizeBytes: number
+  /** Number that its first frame has. */
+  readonly seq: number
+}
+
+async function ended(call: (done: DiskDone) => void): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    call((error) => (error === null ? resolve() : reject(error)))
+  })
+}
+
+function ignored(): void {}

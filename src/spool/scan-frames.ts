@@ -1,5 +1,13 @@
-import fs from 'node:fs'
-import { findMagic, frameHeaderBytes, isWhole, readFrameHeader, type FrameHeader } from './frame.ts'
+import type { Disk } from './disk.ts'
+import {
+  entryHeaderBytes,
+  findMagic,
+  frameHeaderBytes,
+  isWellFormed,
+  isWhole,
+  readFrameHeader,
+  type FrameHeader,
+} from './frame.ts'
 
 /** A frame that was found in a file. */
 export interface FoundFrame {
@@ -11,32 +19,112 @@ export interface FoundFrame {
   readonly position: number
 }
 
+/** What of a file is looked through. */
+export interface ScanRange {
+  /** Where the scan ends. */
+  readonly sizeBytes: number
+  /** Where the scan begins; 0 unless given. */
+  readonly position?: number
+  /** Number of the record that is expected at the position. */
+  readonly seq: number
+}
+
 /**
  * Finds the whole frames of a file in order, and steps over what is none: damage, and the torn end that a crash leaves.
- * Reads step by step, so that a file of any size takes little memory.
+ * Reads step by step, so that a file of any size takes little memory. Waits for the disk.
  */
-export function* scanFrames(fd: number, sizeBytes: number): Generator<FoundFrame, void> {
-  let buffer = Buffer.allocUnsafe(Math.min(stepBytes, sizeBytes))
-  let held = buffer.subarray(0, 0)
-  let position = 0
-  // Fetches more of the file behind what is held, until that is `wanted` bytes or the file ends.
-  const hold = (wanted: number): boolean => {
-    if (held.length >= wanted) return true
-    const size = Math.min(sizeBytes - position, Math.max(wanted, stepBytes))
-    if (size < wanted) return false
-    if (buffer.length < size) buffer = Buffer.allocUnsafe(size)
-    const read = fs.readSync(fd, buffer, 0, size, position)
-    held = buffer.subarray(0, read)
-    return read >= wanted
+export function* scanFrames(disk: Disk, fd: number, range: ScanRange): Generator<FoundFrame, void> {
+  const steps = scan(range)
+  for (let step = steps.next(); step.done !== true;) {
+    if ('header' in step.value) {
+      yield step.value
+      step = steps.next(0)
+    } else step = steps.next(disk.readNow(fd, step.value.buffer, step.value.from))
   }
-  while (hold(frameHeaderBytes)) {
+}
+
+/** As {@link scanFrames}, and does not block. */
+export async function* scanFramesLater(
+  disk: Disk,
+  fd: number,
+  range: ScanRange,
+): AsyncGenerator<FoundFrame, void> {
+  const steps = scan(range)
+  for (let step = steps.next(); step.done !== true;) {
+    if ('header' in step.value) {
+      yield step.value
+      step = steps.next(0)
+      continue
+    }
+    const { buffer, from } = step.value
+    const read = await new Promise<number>((resolve, reject) => {
+      disk.read(fd, buffer, from, (error, count) => (error === null ? resolve(count) : reject(error)))
+    })
+    step = steps.next(read)
+  }
+}
+
+/** Asks for a read; the answer is how many bytes there were. */
+interface ReadStep {
+  readonly buffer: Buffer
+  readonly from: number
+}
+
+/**
+ * A record can hold the bytes of a frame that somebody else made up. So behind damage a frame counts only where a frame of
+ * the log can be. Inside the bytes that the damaged frame's header claims, the frame must have the number that follows the
+ * damaged frame's records: then the header's length is what is damaged. Behind these bytes, or where the header is gone
+ * too, the frame must have a number that the damaged bytes have room for. Numbers begin at random (`find-segments.ts`), so
+ * nobody outside can know which numbers these are.
+ */
+function* scan(range: ScanRange): Generator<ReadStep | FoundFrame, void, number> {
+  const { sizeBytes } = range
+  let held = Buffer.alloc(0)
+  let position = range.position ?? 0
+  let seq = range.seq
+  /** Where damage began, and what its own header says; null: nothing is damaged here. */
+  let damage: { from: number; header: FrameHeader | null } | null = null
+
+  // Fetches more of the file behind what is held, until that is `wanted` bytes or the file ends.
+  function* hold(wanted: number): Generator<ReadStep, boolean, number> {
+    while (held.length < wanted) {
+      const size = Math.min(sizeBytes - position, Math.max(wanted, stepBytes))
+      if (size < wanted) return false
+      const buffer = Buffer.allocUnsafe(size)
+      held.copy(buffer)
+      const read = yield { buffer: buffer.subarray(held.length), from: position + held.length }
+      if (read === 0) return false
+      held = buffer.subarray(0, held.length + read)
+    }
+    return true
+  }
+
+  const isInPlace = (header: FrameHeader): boolean => {
+    if (damage === null) return header.firstSeq <= seq
+    if (header.firstSeq < seq) return false
+    const lost = damage.header
+    if (lost !== null && position < damage.from + lost.frameBytes)
+      return header.firstSeq === lost.firstSeq + lost.recordCount
+    return header.firstSeq - seq <= (position - damage.from) / entryHeaderBytes
+  }
+
+  while (yield* hold(frameHeaderBytes)) {
     const header = readFrameHeader(held, 0)
-    if (header !== null && hold(header.frameBytes) && isWhole(held, 0, header)) {
+    if (
+      header !== null &&
+      isInPlace(header) &&
+      (yield* hold(header.frameBytes)) &&
+      isWhole(held, 0, header) &&
+      isWellFormed(held, 0, header)
+    ) {
+      damage = null
+      seq = Math.max(seq, header.firstSeq + header.recordCount)
       yield { header, bytes: held, offset: 0, position }
       position += header.frameBytes
       held = held.subarray(header.frameBytes)
       continue
     }
+    damage ??= { from: position, header: header?.firstSeq === seq ? header : null }
     const next = findMagic(held, 1)
     // The magic may begin in the last bytes that are held.
     const skip = next === -1 ? Math.max(1, held.length - 3) : next

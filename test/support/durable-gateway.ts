@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
+import { realDisk } from '../../src/spool/disk.ts'
 import { EntryReader } from '../../src/spool/frame.ts'
 import { findSegments } from '../../src/spool/find-segments.ts'
 import { scanFrames } from '../../src/spool/scan-frames.ts'
@@ -119,7 +120,8 @@ export function pendingIn(dataDir: string): string[] {
   const pending: string[] = []
   for (const segment of findSegments(folder, 'critical', new LogKeeper())) {
     const fd = openSync(segment.path, 'r')
-    for (const { header, bytes, offset } of scanFrames(fd, segment.sizeBytes)) {
+    const range = { sizeBytes: segment.sizeBytes, seq: segment.baseSeq }
+    for (const { header, bytes, offset } of scanFrames(realDisk, fd, range)) {
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       for (let seq = header.firstSeq; entries.next(); seq++) {
         if (segment.wasDone(seq)) continue

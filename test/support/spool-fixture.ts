@@ -41,14 +41,15 @@ export class SpoolFixture {
   ) {
     this.folder = options.folder ?? temporaryFolder()
     this.inner = options.inner ?? new FakeInnerProducer()
+    const disk = { ...realDisk, ...options.disk }
     const fd = openSync(this.folder, 'r')
-    const segments = findSegments(this.folder, 'critical', this.logs)
+    const segments = findSegments(this.folder, 'critical', this.logs, disk)
     this.producer = new DurableProducer({
       producer: this.inner,
       folder: { path: this.folder, fd, segments },
       spool: { fsync: options.fsync ?? true, maxBytes: options.maxBytes ?? 1 << 30 },
       logger: this.logs,
-      disk: { ...realDisk, ...options.disk },
+      disk,
     })
     onTestFinished(() => this.producer.abort())
   }

@@ -95,8 +95,11 @@ export interface Durability {
 
 /** Who waits for a commit. */
 export interface CommitListener {
-  /** @param failure null, or the code of the error that kept it from the disk: then nothing of it was accepted. */
-  committed(failure: string | null): void
+  /**
+   * @param failure null, or the code of the error that kept it from the disk: then nothing of it was accepted.
+   * @param isUndecided the disk took neither the records nor their removal: a later start may find and send them.
+   */
+  committed(failure: string | null, isUndecided?: boolean): void
 }
 
 /** A producer, as who starts and stops it sees it. */

@@ -153,6 +153,7 @@ test('the disk has a limit; room comes with what Kafka has acknowledged', async 
     inner.settleAll()
     await new Promise((resolve) => setImmediate(resolve))
   }
+  await spool.until(() => spool.producer.stats.spool!.bytes < 15_000)
   expect(await spool.request(numbered(10, accepted))).toBeNull()
   expect(spool.producer.isFullAndStuck).toBe(false)
 })

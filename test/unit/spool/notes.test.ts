@@ -61,6 +61,21 @@ test('notes go when their time is over, and when nobody asks for them at start',
   await spool.until(() => readdirSync(spool.folder).length === 0)
 }, 30_000)
 
+test('notes are known in each later life, however often the process starts', async () => {
+  const kept: string[] = []
+  let spool = new SpoolFixture()
+  for (const key of ['a', 'b']) {
+    expect(notesOf(spool).map(([name]) => name)).toEqual(kept)
+    await noted(spool, key, Date.now() + 60_000)
+    kept.push(key)
+    spool.inner.settleAll()
+    await spool.until(() => spool.producer.stats.spool!.bytes === 0)
+    await spool.producer.close(performance.now() + 5_000)
+    spool = new SpoolFixture({ folder: spool.folder })
+  }
+  expect(notesOf(spool).map(([name]) => name)).toEqual(kept)
+}, 30_000)
+
 test('a note for later goes with the next records, before their own', async () => {
   const before = new SpoolFixture()
   await noted(before, 'a', Date.now() + 60_000)
