@@ -1,4 +1,6 @@
 import type { TopicState } from './kafka/producer/cluster-metadata.ts'
+import { configuredMode } from './kafka/producer/confirmation-mode.ts'
+import type { ManagedProducer } from './kafka/producer/producer.ts'
 import type { Producers } from './kafka/producer/producers.ts'
 import type { Readiness } from './routes/health.ts'
 
@@ -7,7 +9,10 @@ import type { Readiness } from './routes/health.ts'
  * while a buffer is full and its Kafka is away. An outage alone does not flip it: there is room, and a fleet that leaves
  * its load balancer together loses more than one that answers.
  */
-export function readinessOf(state: { producers: Producers; draining: boolean }): Readiness {
+export function readinessOf(state: {
+  producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'topicStatus'>
+  draining: boolean
+}): Readiness {
   const { producers, draining } = state
   const streams = [...producers.byStream.values()]
   const unknown = streams
@@ -18,6 +23,7 @@ export function readinessOf(state: { producers: Producers; draining: boolean }):
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
     check('topics', unknown.length === 0, 'every topic was seen', unknown.join('; ')),
+    check('confirmation', true, saidOfConfirmation(streams), ''),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
   ]
   return { ready: checks.every(({ ok }) => ok), checks }
@@ -28,6 +34,16 @@ const saidOf: Record<TopicState['status'], string> = {
   known: 'has no partitions yet',
   unknown_topic: 'does not exist',
   not_authorized: 'may not be seen with these credentials',
+}
+
+/** Does not make unready: it costs answers, and everything is as true as before. */
+function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
+  const answered = streams.filter(
+    ({ stream, stats }) => stats.confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
+  )
+  return answered.length === 0
+    ? 'every stream confirms as it is configured to'
+    : `a broker has not shown where its log ends, so each write is answered (acks=1): ${answered.map(nameOf).join(', ')}`
 }
 
 function notReached(cause: string | null): string {

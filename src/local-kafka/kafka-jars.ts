@@ -7,31 +7,34 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { LocalKafkaError } from './local-kafka-error.ts'
 
-/** The Apache Kafka that is run locally. */
+/** The Apache Kafka that is run locally, unless another version is asked for. */
 export const kafkaVersion = '4.1.0'
 
 /**
  * The class path of Kafka's own jars, fetched by Maven from its central repository on the first call and kept in a cache
  * folder (`CHUTE_CACHE_DIR`, or the user's). A download that is interrupted leaves nothing behind.
+ * @param version of Apache Kafka: 3.7 or newer.
  * @throws LocalKafkaError if Java or Maven is missing, or if there is no way to download.
  */
 export async function kafkaClasspath(
+  version: string,
   env: NodeJS.ProcessEnv,
   onProgress: (text: string) => void,
 ): Promise<string> {
   await requireJava()
   const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
   // By what is in it, so that a folder of an older Chute is not taken for this one.
-  const contents = createHash('sha256').update(pomXml).digest('hex').slice(0, 8)
-  const jars = join(cache, `kafka-${kafkaVersion}-${contents}`)
+  const pom = pomXml(version)
+  const contents = createHash('sha256').update(pom).digest('hex').slice(0, 8)
+  const jars = join(cache, `kafka-${version}-${contents}`)
   if (!existsSync(jars)) {
-    onProgress(`fetching Apache Kafka ${kafkaVersion} (about 60 MB, once)`)
-    await download(cache, jars)
+    onProgress(`fetching Apache Kafka ${version} (about 60 MB, once)`)
+    await download(cache, pom, jars)
   }
   return join(jars, '*')
 }
 
-async function download(cache: string, jars: string): Promise<void> {
+async function download(cache: string, pomXml: string, jars: string): Promise<void> {
   await mkdir(cache, { recursive: true })
   const folder = await mkdtemp(join(cache, 'download-'))
   try {
@@ -77,14 +80,14 @@ async function requireJava(): Promise<void> {
 
 const run = promisify(execFile)
 
-const pomXml = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+const pomXml = (version: string): string => `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>chute</groupId>
   <artifactId>local-kafka</artifactId>
   <version>1</version>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${kafkaVersion}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${kafkaVersion}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${version}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>${version}</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
   </dependencies>
 </project>

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randomBytes } from 'node:crypto'
-import { kafkaClasspath } from './kafka-jars.ts'
+import { kafkaClasspath, kafkaVersion } from './kafka-jars.ts'
 import { KafkaNode } from './kafka-node.ts'
 import { LocalKafkaError } from './local-kafka-error.ts'
 
@@ -25,6 +25,8 @@ export interface LocalKafka {
 
 /** See {@link startKafka}. */
 export interface StartKafkaOptions {
+  /** Version of Apache Kafka; `CHUTE_TEST_KAFKA_VERSION`, or else {@link kafkaVersion}, unless set. */
+  readonly version?: string
   /** 1 unless set. */
   readonly nodes?: number
   /** Port of the first node, the others follow; free ports unless set. */
@@ -43,7 +45,9 @@ export interface StartKafkaOptions {
  */
 export async function startKafka(options: StartKafkaOptions = {}): Promise<LocalKafka> {
   const { nodes: nodeCount = 1, onProgress = () => {} } = options
-  const classpath = await kafkaClasspath(options.env ?? process.env, onProgress)
+  const env = options.env ?? process.env
+  const version = options.version ?? env['CHUTE_TEST_KAFKA_VERSION'] ?? kafkaVersion
+  const classpath = await kafkaClasspath(version, env, onProgress)
   const ports = await choosePorts(nodeCount, options.port)
   const controllerPorts = await choosePorts(nodeCount)
   const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))

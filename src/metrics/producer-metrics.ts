@@ -1,3 +1,4 @@
+import { confirmationModes } from '../kafka/producer/confirmation-mode.ts'
 import { dropReasons } from '../kafka/producer/outcome.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { CollectedFamily } from './exposition.ts'
@@ -126,6 +127,13 @@ const producerFamilies: readonly StreamFamily[] = [
     help: '1 if a connection to a broker of the stream is open, else 0.',
     type: 'gauge',
     read: (stats) => [[{}, Number(stats.connected)]],
+  },
+  {
+    name: 'chute_confirmation',
+    help: 'How the stream learns what became of its writes: 1 for the mode in use, 0 for the others. acks_1 without acks: 1 in the configuration: a broker does not tell where its log ends.',
+    type: 'gauge',
+    read: (stats) =>
+      confirmationModes.map((mode): Reading => [{ mode }, Number(mode === stats.confirmation)]),
   },
   {
     name: 'chute_circuit_open',

@@ -2,6 +2,7 @@ import type { ProducerConfig } from '../../src/config/config.ts'
 import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
 import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
+import type { StoredRecord } from './model-topic.ts'
 import { append, ProducerFixture, streamConfig } from './producer-fixture.ts'
 import { pass } from './virtual-clock.ts'
 
@@ -15,6 +16,10 @@ export interface Scenario {
   readonly responseMs: number
   /** How far replicas are behind. */
   readonly replicationMs: number
+  /** False: brokers answer a debugging replica with the high watermark. True unless set. */
+  readonly tellsLogEnd?: boolean
+  /** Records that others write to each partition with each burst; 0 unless set. */
+  readonly others?: number
   /** Milliseconds between two bursts of records, and how many records a burst has. */
   readonly everyMs: number
   readonly burst: number
@@ -62,6 +67,7 @@ class FaultRun {
     this.#cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
     this.#cluster.responseMs = scenario.responseMs
     this.#cluster.replicationMs = scenario.replicationMs
+    this.#cluster.tellsLogEnd = scenario.tellsLogEnd ?? true
     this.#cluster.createTopic(topic, scenario.partitions)
     this.#fixture = new ProducerFixture(this.#cluster, [
       streamConfig(topic, scenario.delivery, scenario.producer),
@@ -77,6 +83,8 @@ class FaultRun {
       while (waiting.length > 0 && waiting[0]!.atMs <= performance.now() - startMs)
         inflict(waiting.shift()!, this.#cluster, topic, this.#scenario.partitions)
       this.#appendBurst()
+      for (const partition of this.#cluster.topics.get(topic)?.partitions ?? [])
+        partition.appendOf(othersValue, this.#scenario.others ?? 0)
       await pass(everyMs)
       this.#scrape()
     }
@@ -203,22 +211,28 @@ class FaultRun {
       this.#problem(`${what} and is ${storedCount} times in the log`)
   }
 
+  /** What this gateway wrote, a list a partition log. */
+  #stored(): StoredRecord[][] {
+    return this.#cluster.stored(topic).map((log) => log.filter(({ value }) => value !== othersValue))
+  }
+
   #countStored(): Map<number, number> {
     const counts = new Map<number, number>()
-    for (const log of this.#cluster.stored(topic))
+    for (const log of this.#stored())
       for (const { value } of log) counts.set(Number(value), (counts.get(Number(value)) ?? 0) + 1)
     return counts
   }
 
   #countDuplicates(): number {
-    return this.#cluster
-      .stored(topic)
-      .reduce((sum, log) => sum + log.length - new Set(log.map(({ value }) => value)).size, 0)
+    return this.#stored().reduce(
+      (sum, log) => sum + log.length - new Set(log.map(({ value }) => value)).size,
+      0,
+    )
   }
 
   /** Within a partition, records are in the order of acceptance; with duplicates, each run of them is. */
   #checkLogs(): void {
-    for (const log of this.#cluster.stored(topic)) {
+    for (const log of this.#stored()) {
       const last = new Map<string | null, number>()
       const seen = new Set<number>()
       for (const { key, value } of log) {
@@ -263,5 +277,6 @@ export function seededRandom(seed: number): () => number {
 }
 
 const topic = 'events'
+const othersValue = 'others'
 /** Back-off, circuit breaker, request timeout and metadata age, one behind the other, with room. */
 const drainLimitMs = 30_000

@@ -25,6 +25,8 @@ export class ModelCluster implements Transport {
   kernelBytes = 65_536
   /** How far the replicas are behind the leader. What they do not have is lost when another becomes the leader. */
   replicationMs = 0
+  /** False: a debugging replica is answered the high watermark, as everybody is (Redpanda's `list_offsets.cc`). */
+  tellsLogEnd = true
   /** After a leader has moved, until metadata says so. */
   metadataLagMs = 0
   /** After a node went down, until metadata leaves it out (`broker.session.timeout.ms`). */

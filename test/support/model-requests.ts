@@ -112,11 +112,12 @@ function logEnd(
   end: 'log_end' | 'high_watermark',
 ): { errorCode: number; offset: number; leaderEpoch: number } {
   const { errorCode, partition } = leaderHere(cluster, nodeId, name, index)
-  const follows = end === 'log_end' && errorCode === 6
+  const follows = end === 'log_end' && errorCode === 6 && cluster.tellsLogEnd
   const replica = follows ? cluster.topics.get(name)!.partitions[index]! : partition
   if (replica === null) return { errorCode, offset: -1, leaderEpoch: -1 }
   const { leaderEpoch, log } = replica
-  const offset = end === 'log_end' ? log.length : replica.highWatermark(cluster.replicationMs)
+  const tellsLogEnd = end === 'log_end' && cluster.tellsLogEnd
+  const offset = tellsLogEnd ? log.length : replica.highWatermark(cluster.replicationMs)
   if (offset === null) return { errorCode: 5, offset: -1, leaderEpoch: -1 }
   return { errorCode: 0, offset, leaderEpoch }
 }
@@ -140,7 +141,8 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
       const isThere = cluster.nodes.get(publishedLeader)?.isRegistered === true
       writer.int16(isThere ? 0 : 5).int32(index)
       writer.int32(isThere ? publishedLeader : -1)
-      for (let i = 0; i < 3; i++) writer.array([publishedLeader], (node) => writer.int32(node))
+      writer.array([...cluster.nodes.keys()], (node) => writer.int32(node))
+      for (let i = 0; i < 2; i++) writer.array([publishedLeader], (node) => writer.int32(node))
     })
   })
   remember(cluster, nodeId, 'Metadata', {})

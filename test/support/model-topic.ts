@@ -46,6 +46,8 @@ export class ModelPartition {
   /** Values that a batch is refused for, as a compacted topic refuses records without a key (INVALID_RECORD). */
   refuses: (value: string) => boolean = () => false
   readonly #producers = new Map<bigint, ProducerState>()
+  /** The replicas fetch nothing; what the leader says of them stays as it is. */
+  isFrozen = false
 
   constructor(leader: number) {
     this.leader = this.publishedLeader = leader
@@ -56,7 +58,11 @@ export class ModelPartition {
    * @param lagMs what they are behind.
    */
   highWatermark(lagMs: number): number | null {
-    while (this.#unreplicated.length > 0 && this.#unreplicated[0]!.sinceMs + lagMs <= performance.now())
+    while (
+      !this.isFrozen &&
+      this.#unreplicated.length > 0 &&
+      this.#unreplicated[0]!.sinceMs + lagMs <= performance.now()
+    )
       this.#highWatermark = this.#unreplicated.shift()!.end
     return this.#highWatermark < this.#epochStart ? null : this.#highWatermark
   }
@@ -94,6 +100,12 @@ export class ModelPartition {
     if (acks === -1) this.highWatermark(-Infinity)
     this.#remember(batch, baseOffset)
     return { errorCode: refusal, baseOffset: refusal === 0 ? baseOffset : -1 }
+  }
+
+  /** Another writer appends records of this value. */
+  appendOf(value: string, count: number): void {
+    for (let i = 0; i < count; i++) this.log.push({ key: null, value, offset: this.log.length, headers: {} })
+    this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
   }
 
   /** `ProducerStateManager` and `ProducerAppendInfo.checkSequence`: null if the batch is to be appended. */

@@ -30,6 +30,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     connected: true,
     circuitOpen: false,
     topicKnown: true,
+    confirmation: 'log_end',
     lossRatio: { producer: 0, barrier: 0, broker: null },
     logEndOffsets: [],
     audit: [],

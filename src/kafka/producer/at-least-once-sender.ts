@@ -1,5 +1,6 @@
 import type { PartitionQueue } from './accumulator.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
+import { configuredMode, type ConfirmationMode } from './confirmation-mode.ts'
 import { Flight } from './flight.ts'
 import {
   dropReasonOf,
@@ -50,6 +51,11 @@ export class AtLeastOnceSender implements Sender {
   /** @inheritdoc */
   get isConnected(): boolean {
     return this.#sessions.isConnected
+  }
+
+  /** @inheritdoc */
+  get confirmationMode(): ConfirmationMode {
+    return configuredMode(this.#options.stream.producer)
   }
 
   /** @inheritdoc */

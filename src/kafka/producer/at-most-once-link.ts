@@ -1,6 +1,7 @@
 import type { Account } from './account.ts'
 import { BrokerSession } from './broker-session.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
+import { configuredMode, type ConfirmationMode } from './confirmation-mode.ts'
 import { Confirmation } from './confirmation.ts'
 import {
   dropReasonOf,
@@ -24,7 +25,8 @@ import type { ProducerConfig } from '../../config/config.ts'
  *
  * After each connect, and before anything is risked: `online-partitions.ts` asks which partitions are online here (the broker
  * closes an acks=0 connection on any error, and everything behind the error is lost), and the first batches go with acks=1,
- * one request at a time, until one is stored. From then on they go with acks=0, and `confirmation.ts` finds out what arrived.
+ * one request at a time, until one is stored. From then on they go with acks=0, and `confirmation.ts` finds out what arrived;
+ * where it cannot, they go on with acks=1, many at a time.
  */
 export class AtMostOnceLink {
   readonly nodeId: number
@@ -35,8 +37,11 @@ export class AtMostOnceLink {
   readonly #confirmation: Confirmation | null
   /** Unconfirmed acks=0 writes that the kernel has not taken whole, in the order of writing. */
   #unflushed: RecordBatch[][] = []
-  /** Writes that will be answered. */
-  readonly #unanswered = new Set<RecordBatch[]>()
+  /** Writes that will be answered, and when they were written, the oldest first. */
+  readonly #unanswered = new Map<RecordBatch[], number>()
+  /** Smoothed time that the answer to a write takes, in milliseconds. */
+  #answerMs = 0
+  #isStandstillTold = false
   /** A write was stored since the connection was made. */
   #trusted = false
   /** Nothing is written before: the broker said that it takes nothing from us. */
@@ -60,6 +65,9 @@ export class AtMostOnceLink {
             account,
             onProgress: onWritable,
             onStale: (partition) => this.#online.lost(partition),
+            isReplicated: options.isReplicated,
+            onNoLogEnd: () => this.#logNoLogEnd(),
+            onStandstill: options.onStale,
           })
     this.#session = new BrokerSession({
       transport: options.transport,
@@ -104,7 +112,18 @@ export class AtMostOnceLink {
     if (nowMs < this.#pausedUntilMs) return false
     const { acks, maxInFlight } = this.#options.config
     if (acks === 0 && !this.#trusted) return this.#unanswered.size === 0
-    return this.#inFlight < maxInFlight && this.#confirmation?.isLate(nowMs) !== true
+    return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
+  }
+
+  /** The partition's replicas stand still, and what could be written to it waits in the buffer. */
+  isHeldBack(partition: number): boolean {
+    return this.#confirmation?.isHeldBack(partition) === true
+  }
+
+  /** How outcomes are found out here. */
+  get confirmationMode(): ConfirmationMode {
+    const mode = configuredMode(this.#options.config)
+    return mode === 'log_end' && this.#trusted && this.#confirmation!.needsAnswers ? 'acks_1' : mode
   }
 
   /**
@@ -117,7 +136,7 @@ export class AtMostOnceLink {
 
   /** The broker is away, or takes longer to answer than it should. */
   isSilent(nowMs: number): boolean {
-    return this.#session.connection === null || this.#confirmation?.isLate(nowMs) === true
+    return this.#session.connection === null || this.#isLate(nowMs)
   }
 
   /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
@@ -125,7 +144,7 @@ export class AtMostOnceLink {
     const connection = this.#session.connection!
     const { topic, config, account, offsets, telemetry } = this.#options
     const nowMs = performance.now()
-    const acks = config.acks === 0 && !this.#trusted ? 1 : config.acks
+    const acks = config.acks === 0 && this.#needsAnswers ? 1 : config.acks
     const request = encodeProduce(topic, acks, config.requestTimeoutMs, batches)
     for (const batch of batches) {
       account.written(batch)
@@ -142,11 +161,17 @@ export class AtMostOnceLink {
    */
   tend(nowMs: number): void {
     this.#confirmation?.tend(nowMs)
+    this.#tellStandstill(nowMs)
     this.#session.tend(nowMs)
     const { connection } = this.#session
     if (connection === null) return
-    if (!connection.isExpiring) this.#online.look()
-    else if (!this.hasPending) this.#session.fail(new Error('the SASL session expires'))
+    // Where the broker answers the high watermark in place of the log's end, replicas that are behind would look like loss.
+    const isLookTrue = this.#confirmation?.needsAnswers !== true || !this.hasPending
+    if (!connection.isExpiring) {
+      if (isLookTrue) this.#online.look()
+    } else if (!this.hasPending) {
+      this.#session.fail(new Error('the SASL session expires'))
+    }
   }
 
   /** From now on a barrier follows each write at once: the stream is shutting down. */
@@ -162,6 +187,22 @@ export class AtMostOnceLink {
   /** Requests that were written and are neither answered nor covered by an answer. */
   get #inFlight(): number {
     return (this.#confirmation?.uncoveredWrites ?? this.#unflushed.length) + this.#unanswered.size
+  }
+
+  /** Before it is trusted, and where nothing else would tell what became of a write. */
+  get #needsAnswers(): boolean {
+    return !this.#trusted || this.#confirmation?.needsAnswers === true
+  }
+
+  /** A barrier is overdue, or the answer to a write that has one in the place of a barrier. */
+  #isLate(nowMs: number): boolean {
+    const confirmation = this.#confirmation
+    if (confirmation === null) return false
+    if (confirmation.isLate(nowMs)) return true
+    const { acks, confirmIntervalMs } = this.#options.config
+    if (acks !== 0 || this.#unanswered.size === 0) return false
+    const [oldestMs] = this.#unanswered.values()
+    return nowMs - oldestMs! > confirmIntervalMs! + 2 * Math.max(this.#answerMs, confirmation.roundTripMs)
   }
 
   #writeUnanswered(
@@ -196,12 +237,14 @@ export class AtMostOnceLink {
     batches: RecordBatch[],
     nowMs: number,
   ): void {
-    this.#unanswered.add(batches)
+    this.#unanswered.set(batches, nowMs)
     connection.call(
       request,
       (payload) => {
-        this.#options.telemetry.requestCompleted(performance.now() - nowMs)
+        const tookMs = performance.now() - nowMs
+        this.#options.telemetry.requestCompleted(tookMs)
         if (!this.#unanswered.delete(batches)) return
+        this.#answerMs = this.#answerMs === 0 ? tookMs : this.#answerMs * 0.8 + tookMs * 0.2
         const { results, throttleTimeMs } = decodeProduce(payload)
         connection.throttle(throttleTimeMs)
         this.#settleAnswered(batches, results)
@@ -209,6 +252,7 @@ export class AtMostOnceLink {
       },
       (error) => connection.destroy(error),
     )
+    if (this.#options.config.acks === 0) this.#confirmation?.writtenForAnswer(batches)
   }
 
   #settleAnswered(batches: readonly RecordBatch[], results: readonly ProduceResult[]): void {
@@ -251,6 +295,30 @@ export class AtMostOnceLink {
     onStale()
   }
 
+  /** Is called once. */
+  #logNoLogEnd(): void {
+    const { logger, topic, address } = this.#options
+    const { host, port } = address() ?? { host: `broker ${this.nodeId}`, port: '' }
+    const broker = port === '' ? host : `${host}:${port}`
+    logger.warn(
+      { topic, broker, confirmation: 'acks_1' },
+      'the broker does not tell where its log ends; from now on each write is answered by it (acks=1)',
+    )
+  }
+
+  /** Once for each time that replicas stand still for long: with too few of them in sync they may do so for hours. */
+  #tellStandstill(nowMs: number): void {
+    const partitions = this.#confirmation?.standingFor(standstillToldAfterMs, nowMs) ?? []
+    if (partitions.length === 0) {
+      this.#isStandstillTold = false
+    } else if (!this.#isStandstillTold) {
+      this.#isStandstillTold = true
+      const { logger, topic } = this.#options
+      const fields = { topic, broker: this.nodeId, partitions: partitions.slice(0, 20) }
+      logger.warn(fields, 'replicas do not fetch what was written; records wait in the buffer')
+    }
+  }
+
   #trust(): void {
     if (this.#trusted) return
     this.#trusted = true
@@ -270,7 +338,7 @@ export class AtMostOnceLink {
     const unknown = [
       ...(this.#confirmation?.detach() ?? []),
       ...this.#unflushed.flat(),
-      ...[...this.#unanswered].flat(),
+      ...[...this.#unanswered.keys()].flat(),
     ]
     this.#unflushed = []
     this.#unanswered.clear()
@@ -295,7 +363,9 @@ export interface AtMostOnceLinkOptions {
   readonly address: () => BrokerAddress | null
   /** Something that kept batches from being written is gone. */
   readonly onWritable: () => void
-  /** The broker does not lead what it was thought to lead. */
+  /** Partitions of the topic have more than one replica. */
+  readonly isReplicated: () => boolean
+  /** The broker may not lead what it was thought to lead. */
   readonly onStale: () => void
   /** The topic takes less than was thought, or is compacted by now. */
   readonly onBadContent: () => void
@@ -311,3 +381,4 @@ export interface AtMostOnceLinkOptions {
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
 const refusedPauseMs = 1_000
+const standstillToldAfterMs = 5_000

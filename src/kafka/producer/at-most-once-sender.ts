@@ -3,6 +3,7 @@ import type { Account } from './account.ts'
 import type { Accumulator, PartitionQueue } from './accumulator.ts'
 import { AtMostOnceLink } from './at-most-once-link.ts'
 import type { ClusterMetadata } from './cluster-metadata.ts'
+import { commonMode, configuredMode, type ConfirmationMode } from './confirmation-mode.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
 import type { DropReason } from './outcome.ts'
 import { OutageLog } from './outage-log.ts'
@@ -37,6 +38,13 @@ export class AtMostOnceSender implements Sender {
   /** @inheritdoc */
   get isCircuitOpen(): boolean {
     return [...this.#links.values()].some((link) => link.isCircuitOpen)
+  }
+
+  /** @inheritdoc */
+  get confirmationMode(): ConfirmationMode {
+    let mode = configuredMode(this.#options.stream.producer)
+    for (const link of this.#links.values()) mode = commonMode(mode, link.confirmationMode)
+    return mode
   }
 
   /** @inheritdoc */
@@ -85,6 +93,7 @@ export class AtMostOnceSender implements Sender {
         isStale ||= link.isSilent(nowMs)
         continue
       }
+      if (link.isHeldBack(queue.partition)) continue
       this.#take(queue, link, groups, nowMs)
     }
     this.#firstQueue++
@@ -149,6 +158,7 @@ export class AtMostOnceSender implements Sender {
       topic: stream.topic,
       config: stream.producer,
       address: () => metadata.broker(nodeId),
+      isReplicated: () => metadata.topic(stream.topic).isReplicated,
       onWritable,
       onForbidden,
       onRejected,

@@ -243,14 +243,22 @@ export interface TopicState {
   readonly maxMessageBytes: number | null
   /** The topic is compacted: it takes no record without a key. Null until its `cleanup.policy` was read. */
   readonly isCompacted: boolean | null
+  /** Some partition has more than one replica. */
+  readonly isReplicated: boolean
 }
 
-const unknownTopic: TopicState = { status: 'unseen', leaders: [], maxMessageBytes: null, isCompacted: null }
+const unknownTopic: TopicState = {
+  status: 'unseen',
+  leaders: [],
+  maxMessageBytes: null,
+  isCompacted: null,
+  isReplicated: false,
+}
 
 function nextState(
   before: TopicState,
   errorCode: number,
-  partitions: readonly { partition: number; leader: number }[],
+  partitions: ClusterView['topics'][number]['partitions'],
   settings: TopicSettings,
 ): TopicState {
   if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
@@ -262,7 +270,8 @@ function nextState(
   for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
   // A broker that knows of the topic and not yet of its partitions: that is no news.
   if (leaders.length === 0) return before
-  return { status: 'known', leaders, ...settings }
+  const isReplicated = partitions.some(({ replicas }) => replicas > 1)
+  return { status: 'known', leaders, isReplicated, ...settings }
 }
 
 const stopCause = new Error('the gateway stopped')

@@ -1,3 +1,4 @@
+import { commonMode } from './confirmation-mode.ts'
 import type { PartitionProgress, ProducerStats, SpoolStats } from './producer.ts'
 import { withRatios, type ProducerSums } from './stats-ratios.ts'
 
@@ -31,6 +32,7 @@ const rules: Rules = {
   connected: both,
   circuitOpen: either,
   topicKnown: both,
+  confirmation: commonMode,
   logEndOffsets: mergePartitions,
   // Each producer numbers by itself, under its own name.
   audit: (one, other) => [...one, ...other],
@@ -75,6 +77,7 @@ export function retireStats(stats: ProducerStats): ProducerStats {
     connected: true,
     circuitOpen: false,
     topicKnown: true,
+    confirmation: 'log_end',
   })
 }
 

@@ -1,5 +1,6 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
 import type { AuditInstance } from '../audit-header.ts'
+import type { ConfirmationMode } from './confirmation-mode.ts'
 import type { DropReason, Outcome } from './outcome.ts'
 
 /**
@@ -195,6 +196,7 @@ export interface ProducerStats {
   readonly circuitOpen: boolean
   /** Every partition of the topic has been seen, at least once since start. */
   readonly topicKnown: boolean
+  readonly confirmation: ConfirmationMode
   /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
   readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
   /**

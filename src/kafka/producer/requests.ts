@@ -109,8 +109,12 @@ export interface ClusterView {
   readonly topics: readonly {
     readonly name: string
     readonly errorCode: number
-    /** `leader` is -1 while there is none. */
-    readonly partitions: readonly { readonly partition: number; readonly leader: number }[]
+    /** `leader` is -1 while there is none; `replicas` counts them. */
+    readonly partitions: readonly {
+      readonly partition: number
+      readonly leader: number
+      readonly replicas: number
+    }[]
   }[]
 }
 
@@ -140,9 +144,11 @@ export function decodeMetadata(payload: Buffer): ClusterView {
     reader.int8() // is internal
     const partitions = reader.array(() => {
       reader.int16() // error code: with one, the leader is -1
-      const partition = { partition: reader.int32(), leader: reader.int32() }
-      for (let i = 0; i < 3; i++) reader.array(() => reader.int32()) // replicas, in sync, offline
-      return partition
+      const partition = reader.int32()
+      const leader = reader.int32()
+      const replicas = reader.array(() => reader.int32()).length
+      for (let i = 0; i < 2; i++) reader.array(() => reader.int32()) // in sync, offline
+      return { partition, leader, replicas }
     })
     return { name, errorCode, partitions }
   })

@@ -1,3 +1,5 @@
+import type { ConfirmationMode } from './confirmation-mode.ts'
+
 /** What a stream's producer asks of its sender, whatever the delivery: take due batches from the accumulator and give each an outcome. */
 export interface Sender {
   /** Writes what is due and can be written. Cheap when there is nothing; never throws. */
@@ -6,6 +8,8 @@ export interface Sender {
   readonly isConnected: boolean
   /** A circuit breaker holds a connection back for the moment. */
   readonly isCircuitOpen: boolean
+  /** How outcomes are found out at the moment. */
+  readonly confirmationMode: ConfirmationMode
   /** Is called every second: gives up what waited too long, and renews connections that would have to authenticate again. */
   tend(nowMs: number): void
   /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */

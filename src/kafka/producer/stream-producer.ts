@@ -190,6 +190,7 @@ export class StreamProducer implements ManagedProducer {
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
       topicKnown: this.#everKnown,
+      confirmation: this.#sender.confirmationMode,
       logEndOffsets: [...this.#offsets],
       audit: this.#stamp?.counts ?? [],
       spool: null,

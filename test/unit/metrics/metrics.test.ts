@@ -90,6 +90,8 @@ describe('Metrics', () => {
     expect(valueOf(families, 'chute_loss_ratio', { source: 'broker' })).toBe(0.3)
     expect(valueOf(families, 'chute_kafka_connected')).toBe(0)
     expect(valueOf(families, 'chute_circuit_open')).toBe(1)
+    expect(valueOf(families, 'chute_confirmation', { mode: 'log_end' })).toBe(1)
+    expect(sumOf(families, 'chute_confirmation')).toBe(1)
     expect(valueOf(families, 'chute_partition_log_end_offset', { partition: '3' })).toBe(1000)
     expect(valueOf(families, 'chute_partition_records_written_total', { partition: '3' })).toBe(16)
   })

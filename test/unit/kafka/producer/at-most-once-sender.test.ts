@@ -32,6 +32,8 @@ async function start(
     seededRandom(1),
   )
   cluster.createTopic('events', partitions)
+  // Followers are never level with their leader: that is how it shows that it tells where its log ends.
+  if (nodes > 1) cluster.replicationMs = 3
   fixture = new ProducerFixture(cluster, [streamConfig('events', 'at-most-once', overrides)])
   await fixture.start()
   producer = fixture.producer
@@ -92,7 +94,7 @@ describe('a connection', () => {
     await passUntil(() => producer.stats.confirmed === 1)
     append(producer, 'b')
     await pass(150)
-    expect(wire()).toEqual(['high_watermark', 'Produce 1', 'high_watermark', 'Produce 0', ...barrier])
+    expect(wire()).toEqual(['high_watermark', 'Produce 1', ...barrier, 'Produce 0', ...barrier])
     expect(producer.stats.confirmed).toBe(2)
   })
 
@@ -207,7 +209,7 @@ describe('the barrier', () => {
     expect(values()).toHaveLength(2)
     append(producer, 'b')
     await passUntil(() => producer.stats.confirmed === 2, 1_500)
-    expect(wire().slice(-3)).toEqual(['high_watermark', 'Produce 1', 'high_watermark'])
+    expect(wire().slice(-4)).toEqual(['high_watermark', 'Produce 1', ...barrier])
   })
 
   test('goes at once when it can and max.in.flight is reached, which is never passed', async () => {
@@ -406,6 +408,158 @@ describe.each([1, -1] as const)('acks=%i', (acks) => {
     await pass(2_000)
     expect(producer.stats.suspectedLost).toBe(1)
     expect(values().filter((value) => value === 'a')).toHaveLength(1)
+  })
+})
+
+describe('a broker that answers the high watermark for the end of its log', () => {
+  /** Records that others write to the partition, as fast as this gateway does. */
+  function othersWrite(): void {
+    cluster.topics.get('events')!.partitions[0]!.appendOf('others', 1)
+  }
+
+  test.each([
+    ['alone', () => {}],
+    ['beside others', othersWrite],
+  ])('confirms nothing that its replicas do not have: %s', async (_, meanwhile) => {
+    await start({ nodes: 2 })
+    cluster.tellsLogEnd = false
+    cluster.replicationMs = 30
+    const settlements = new Map<string, Settlement>()
+    for (let i = 0; i < 200; i++) {
+      const value = `${i}`
+      append(producer, value)!.onSettled((settlement) => void settlements.set(value, settlement))
+      meanwhile()
+      await pass(5)
+    }
+    expect(producer.stats.confirmed).toBeGreaterThan(100)
+    cluster.kill(1)
+    cluster.moveLeader('events', 0, 2)
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+    await settlePromises()
+    const stored = new Set(values())
+    const lost = [...settlements].filter(([value]) => !stored.has(value))
+    expect(lost.length).toBeGreaterThan(0)
+    for (const [, { outcome }] of lost) expect(outcome).toBe('suspected_lost')
+  })
+
+  test('is said once, and from then on each write is answered', async () => {
+    await start({ nodes: 2 })
+    expect(producer.stats.confirmation).toBe('log_end')
+    cluster.tellsLogEnd = false
+    cluster.replicationMs = 30
+    const count = await flow(1_000)
+    expect(producer.stats.confirmation).toBe('acks_1')
+    expect(produces().every(({ acks }) => acks === 1)).toBe(true)
+    cluster.cutConnections(1)
+    const more = await flow(1_000)
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+    const { confirmed, suspectedLost } = producer.stats
+    expect(confirmed + suspectedLost).toBe(count + more)
+    expect(suspectedLost).toBeLessThan(40)
+    const told = fixture.logs.lines.filter(({ message }) => message.includes('where its log ends'))
+    expect(told).toMatchObject([{ level: 'warn', fields: { broker: 'node-1:9092' } }])
+  })
+
+  test('is found out without replicas, too, where it lags behind itself, and nothing is lost by it', async () => {
+    await startTrusted()
+    cluster.tellsLogEnd = false
+    cluster.replicationMs = 15
+    const count = await flow(1_000)
+    await pass(500)
+    expect(producer.stats).toMatchObject({
+      confirmed: count + 1,
+      suspectedLost: 0,
+      confirmation: 'acks_1',
+    })
+  })
+})
+
+describe('replicas that stand still', () => {
+  /** What of the records that were written no replica has. */
+  function ahead(): number {
+    return producer.stats.inFlight
+  }
+
+  test('hold writing to their partition back, and to no other; then it goes on at once', async () => {
+    await startTrusted({ nodes: 2, partitions: 2, confirmIntervalMs: 20 })
+    const [still] = cluster.topics.get('events')!.partitions
+    const both = async (forMs: number): Promise<void> => {
+      for (let ms = 0; ms < forMs; ms += 5) {
+        append(producer, 'still', keyFor(0, 2))
+        append(producer, 'moves', keyFor(1, 2))
+        await pass(5)
+      }
+    }
+    await both(500)
+    still!.isFrozen = true
+    const before = producer.stats.confirmed
+    await both(5_000)
+    // What five intervals carry, at a record every 5 ms.
+    expect(ahead()).toBeLessThanOrEqual(20 + 8)
+    expect(producer.stats.confirmed - before).toBeGreaterThan(990)
+    expect(producer.stats.buffered).toBeGreaterThan(900)
+    still!.isFrozen = false
+    const thawedAtMs = performance.now()
+    await passUntil(() => producer.stats.buffered === 0)
+    expect(performance.now() - thawedAtMs).toBeLessThan(25)
+    await passUntil(() => producer.stats.inFlight === 0)
+    expect(producer.stats.suspectedLost).toBe(0)
+  })
+
+  test('and a leader that is killed then cost what a few intervals carry', async () => {
+    await startTrusted({ nodes: 2, confirmIntervalMs: 20 })
+    await flow(500)
+    cluster.topics.get('events')!.partitions[0]!.isFrozen = true
+    await flow(5_000)
+    cluster.kill(1)
+    cluster.moveLeader('events', 0, 2)
+    cluster.topics.get('events')!.partitions[0]!.isFrozen = false
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+    const { accepted, suspectedLost, confirmed } = producer.stats
+    expect(suspectedLost).toBeLessThanOrEqual(25)
+    expect(confirmed + suspectedLost).toBe(accepted)
+  })
+
+  test.each([5, 50, 200])('that are always %i ms behind hold nothing back', async (lagMs) => {
+    await startTrusted({ nodes: 2, confirmIntervalMs: 20 })
+    cluster.replicationMs = lagMs
+    await flow(1_000, 2)
+    let mostWaiting = 0
+    for (let i = 0; i < 500; i++) {
+      append(producer, 'x')
+      await pass(2)
+      mostWaiting = Math.max(mostWaiting, producer.stats.buffered)
+    }
+    // What lingers for 5 ms.
+    expect(mostWaiting).toBeLessThanOrEqual(6)
+  })
+
+  test('as with too few in sync: the buffer fills, an operator is told once, and all of it arrives afterwards', async () => {
+    await startTrusted({ nodes: 2, confirmIntervalMs: 20, bufferMemoryBytes: 40_000 })
+    const [partition] = cluster.topics.get('events')!.partitions
+    partition!.isFrozen = true
+    let isRefused = false
+    for (let i = 0; i < 4_000; i++) {
+      isRefused ||= append(producer, 'x'.repeat(50)) === null
+      await pass(5)
+    }
+    expect(isRefused).toBe(true)
+    const told = fixture.logs.lines.filter(({ message }) => message.startsWith('replicas do not fetch'))
+    expect(told).toMatchObject([{ level: 'warn', fields: { topic: 'events', broker: 1, partitions: [0] } }])
+    partition!.isFrozen = false
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 2_000)
+    expect(producer.stats.confirmed).toBe(producer.stats.accepted)
+  })
+
+  test('at shutdown what waits is written: there is no later moment', async () => {
+    await startTrusted({ nodes: 2, confirmIntervalMs: 20 })
+    cluster.topics.get('events')!.partitions[0]!.isFrozen = true
+    await flow(2_000)
+    const closing = producer.close(performance.now() + 1_000)
+    await pass(1_100)
+    await closing
+    expect(producer.stats.dropped.shutdown).toBe(0)
+    expect(values()).toHaveLength(producer.stats.accepted)
   })
 })
 

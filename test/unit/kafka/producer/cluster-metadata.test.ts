@@ -40,6 +40,7 @@ test('a topic is unseen, then known with its leaders and its limit', async () =>
     leaders: [1, 2, 1],
     maxMessageBytes: 2_000,
     isCompacted: false,
+    isReplicated: true,
   })
   expect(metadata.broker(2)).toEqual({ host: 'node-2', port: 9092 })
   expect(metadata.broker(3)).toBeNull()
@@ -73,6 +74,7 @@ test('a topic whose limit may not be read is taken as it is, and told of once', 
     leaders: [1],
     maxMessageBytes: null,
     isCompacted: null,
+    isReplicated: false,
   })
   expect(logs.lines.filter(({ level }) => level === 'warn')).toHaveLength(1)
   expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(1)

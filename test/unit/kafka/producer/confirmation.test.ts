@@ -56,6 +56,7 @@ class ScriptedConnection implements BrokerConnection {
 const topic = 'events'
 const onProgress = vi.fn()
 const onStale = vi.fn()
+const more = { isReplicated: () => true, onNoLogEnd: vi.fn(), onStandstill: vi.fn() }
 let memory: BufferMemory
 let account: Account
 let connection: ScriptedConnection
@@ -67,7 +68,7 @@ beforeEach(() => {
   memory = new BufferMemory(10_000)
   account = new Account(memory)
   connection = new ScriptedConnection()
-  const options = { topic, intervalMs: 20, deliveryTimeoutMs: 5_000, account, onProgress, onStale }
+  const options = { topic, intervalMs: 20, deliveryTimeoutMs: 5_000, account, onProgress, onStale, ...more }
   confirmation = new Confirmation(options)
   confirmation.attach(connection)
 })
@@ -288,12 +289,92 @@ describe('doubt', () => {
     expect(account.confirmed).toBe(1)
   })
 
-  test('a log end that is not told confirms nothing', async () => {
+  test('a log end that is not told confirms nothing, and is asked for again', async () => {
     write(0, 1)
     await pass(25)
     connection.answer([0, -1, -1, -1])
     connection.answer([0, 200, 4])
-    expect(account).toMatchObject({ confirmed: 0, suspectedLost: 1 })
+    expect(account).toMatchObject({ confirmed: 0, inFlight: 1 })
+    await barrier(202, 202, 4)
+    expect(account).toMatchObject({ confirmed: 1, inFlight: 0 })
+  })
+})
+
+describe('a log end', () => {
+  beforeEach(() => {
+    confirmation.observe({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
+  })
+
+  test('that has not grown by what was written confirms nothing, and is asked for again', async () => {
+    write(0, 3)
+    await barrier(102, 102, 4)
+    expect(account).toMatchObject({ confirmed: 0, inFlight: 3 })
+    expect(confirmation.uncoveredWrites).toBe(0)
+    await pass(25)
+    expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
+    connection.answer([0, 103, 4])
+    connection.answer([0, 103, 4])
+    expect(account).toMatchObject({ confirmed: 3, inFlight: 0 })
+  })
+
+  test('is held against all that no answer has shown yet', async () => {
+    write(0, 3)
+    await barrier(100, 100, 4)
+    write(0, 2)
+    await barrier(103, 103, 4)
+    expect(account.confirmed).toBe(0)
+    await barrier(105, 105, 4)
+    expect(account.confirmed).toBe(5)
+  })
+
+  test('that is short again and again decides: what was written is confirmed by the answer to a later write', async () => {
+    for (let i = 0; i < 3; i++) {
+      expect(more.onNoLogEnd).not.toHaveBeenCalled()
+      write(0, 1)
+      await barrier(100, 100, 4)
+    }
+    expect(more.onNoLogEnd).toHaveBeenCalledTimes(1)
+    expect(confirmation.needsAnswers).toBe(true)
+    // Nothing that it could tell is of use.
+    await pass(100)
+    expect(connection.asked).toEqual([])
+    confirmation.appended(writtenBatch(0, 2), 103n)
+    await pass(25)
+    expect(connection.asked).toEqual(['high_watermark 0'])
+    connection.answer([0, 104, 4])
+    expect(account).toMatchObject({ confirmed: 3, inFlight: 2 })
+  })
+
+  test('and a write whose place leaves no room for those before it: they are not there', async () => {
+    for (let i = 0; i < 3; i++) {
+      write(0, 1)
+      await barrier(100, 100, 4)
+    }
+    confirmation.appended(writtenBatch(0, 2), 102n)
+    expect(account).toMatchObject({ suspectedLost: 3, inFlight: 2 })
+  })
+
+  test('that is beyond the high watermark told after it is one, however often another was short', async () => {
+    for (let i = 0; i < 5; i++) {
+      write(0, 1)
+      await barrier(100 + i, 100 + i, 4)
+      await barrier(101 + i, 100 + i, 4)
+      await pass(25)
+      connection.answer([0, 101 + i, 4])
+    }
+    expect(account.confirmed).toBe(5)
+    expect(more.onNoLogEnd).not.toHaveBeenCalled()
+    expect(confirmation.needsAnswers).toBe(false)
+  })
+
+  test('of a topic that was made anew is no sign of anything', async () => {
+    for (let i = 0; i < 5; i++) {
+      confirmation.observe({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
+      write(0, 1)
+      await barrier(1, 1, 0)
+    }
+    expect(account).toMatchObject({ confirmed: 0, suspectedLost: 5 })
+    expect(more.onNoLogEnd).not.toHaveBeenCalled()
   })
 })
 
@@ -348,8 +429,8 @@ describe('while a client waits for the outcome', () => {
   test('one is out at a time: all that are written meanwhile share the next', () => {
     for (let i = 0; i < 50; i++) writeAwaited(0)
     expect(connection.asked).toHaveLength(2)
-    connection.answer([0, 50])
-    connection.answer([0, 50])
+    connection.answer([0, 1])
+    connection.answer([0, 1])
     expect(account.confirmed).toBe(1)
     expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
     connection.answer([0, 50])
@@ -375,7 +456,7 @@ describe('while a client waits for the outcome', () => {
     expect(connection.asked).toEqual(['high_watermark 0'])
   })
 
-  test('replicas that lag are asked about soon, then ever less often, down to the interval', async () => {
+  test('replicas that lag are asked about soon, then ever less often; more often again once they stand still', async () => {
     writeAwaited(0)
     connection.answer([0, 1])
     connection.answer([0, 0])
@@ -386,7 +467,7 @@ describe('while a client waits for the outcome', () => {
       askedAtMs = performance.now()
       connection.answer([0, 0])
     }
-    expect(pauses).toEqual([1, 2, 4, 8, 16, 20, 20])
+    expect(pauses).toEqual([1, 2, 4, 8, 16, 5, 5])
     // Other traffic does not hurry it again.
     write(0, 1)
     expect(connection.asked).toEqual([])

@@ -76,6 +76,8 @@ describe('at most once', () => {
     partitions: fc.integer({ min: 1, max: 2 }),
     responseMs: fc.constant(1),
     replicationMs: fc.constantFrom(30, 150, 500),
+    tellsLogEnd: fc.boolean(),
+    others: fc.constantFrom(0, 1, 10),
     everyMs: fc.constantFrom(5, 10),
     lengthMs: fc.constant(2_000),
     faults: fc.array(

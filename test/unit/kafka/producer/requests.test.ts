@@ -147,8 +147,8 @@ describe('Metadata', () => {
           name: 'events',
           errorCode: 0,
           partitions: [
-            { partition: 1, leader: 1 },
-            { partition: 0, leader: -1 },
+            { partition: 1, leader: 1, replicas: 2 },
+            { partition: 0, leader: -1, replicas: 0 },
           ],
         },
         { name: 'missing', errorCode: 3, partitions: [] },
