@@ -193,7 +193,8 @@ const idempotencyKeyParameter = {
   description:
     'A key that the client makes up for this request, and sends again with it when it does not know whether it arrived ' +
     '(draft-ietf-httpapi-idempotency-key-header). On a stream with `dedupe: on` the request is accepted once: sent again ' +
-    'within the window, it is answered as the first was, and nothing is written again. Other streams leave it alone.',
+    'within the window, it is answered as the first was, and nothing is written again. Other streams leave it alone, and ' +
+    'their Chute-Delivery says `no-dedupe`.',
   schema: { type: 'string', maxLength: 512, examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
 }
 
@@ -208,10 +209,19 @@ const encodingParameter = {
 const headerComponents = {
   'Chute-Delivery': {
     description:
-      'What the stream promises. `durable`: the events of a 202 are on disk, and survive a crash of the gateway.',
+      'What the stream promises. `durable`: the events of a 202 are on disk, and survive a crash of the gateway. ' +
+      '`no-dedupe`: an Idempotency-Key and ids have no effect, and a request that is sent again makes second records.',
     schema: {
       type: 'string',
-      enum: ['at-most-once', 'at-least-once', 'at-least-once; durable', 'exactly-once; durable'],
+      enum: [
+        'at-most-once',
+        'at-most-once; no-dedupe',
+        'at-least-once',
+        'at-least-once; no-dedupe',
+        'at-least-once; durable',
+        'at-least-once; durable; no-dedupe',
+        'exactly-once; durable',
+      ],
     },
   },
   'Idempotency-Replayed': {

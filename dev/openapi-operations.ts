@@ -27,6 +27,7 @@ const ofBody: readonly ErrorCode[] = [
 const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream']
 const ofSize: readonly ErrorCode[] = ['body_timeout', 'body_too_large', 'too_many_events']
 const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
+const ofKey: readonly ErrorCode[] = ['invalid_idempotency_key', 'idempotency_key_reused']
 const ofDuplicates: readonly ErrorCode[] = [
   'idempotency_key_missing',
   'request_in_progress',
@@ -46,6 +47,10 @@ const prefer = { $ref: '#/components/parameters/prefer' }
 const idempotencyKey = { $ref: '#/components/parameters/idempotencyKey' }
 const encoding = { $ref: '#/components/parameters/encoding' }
 const deliveryHeaders = { 'Chute-Delivery': { $ref: '#/components/headers/Chute-Delivery' } }
+const replayHeaders = {
+  ...deliveryHeaders,
+  'Idempotency-Replayed': { $ref: '#/components/headers/Idempotency-Replayed' },
+}
 const preferHeaders = {
   ...deliveryHeaders,
   'Preference-Applied': { $ref: '#/components/headers/Preference-Applied' },
@@ -72,19 +77,15 @@ export const operations: readonly Operation[] = [
       },
       202: {
         description: 'Accepted. With `Prefer: wait`: the time ran out before the outcome was known',
-        headers: {
-          ...preferHeaders,
-          'Idempotency-Replayed': { $ref: '#/components/headers/Idempotency-Replayed' },
-        },
+        headers: { ...preferHeaders, ...replayHeaders },
         content: json('Accepted'),
       },
     },
     errors: [
       ...ofBody,
       'strict_rejected',
-      'invalid_idempotency_key',
+      ...ofKey,
       ...ofDuplicates,
-      'idempotency_key_reused',
       ...ofStream,
       ...ofSize,
       ...ofMedia,
@@ -100,10 +101,19 @@ export const operations: readonly Operation[] = [
     summary: 'Send events by navigator.sendBeacon or fetch with keepalive',
     description:
       'Success has no body. Unless the stream is set otherwise, a full buffer drops events and counts them.',
-    parameters: [stream, encoding],
+    parameters: [stream, idempotencyKey, encoding],
     requestBody: 'beacon',
-    replies: { 202: { description: 'Accepted', headers: deliveryHeaders } },
-    errors: [...ofBody, ...ofDuplicates, ...ofStream, ...ofSize, 'too_many_fields', ...ofMedia, ...ofLoad],
+    replies: { 202: { description: 'Accepted', headers: replayHeaders } },
+    errors: [
+      ...ofBody,
+      ...ofKey,
+      ...ofDuplicates,
+      ...ofStream,
+      ...ofSize,
+      'too_many_fields',
+      ...ofMedia,
+      ...ofLoad,
+    ],
   },
   {
     method: 'GET',
@@ -114,6 +124,7 @@ export const operations: readonly Operation[] = [
     description: 'For pages and mails that can do nothing else. `labels.x` becomes the label x.',
     parameters: [
       stream,
+      idempotencyKey,
       query('name', { type: 'string' }, 'What was measured or what happened'),
       query('value', { type: 'number' }, 'The measurement'),
       query('source', { type: 'string' }, "The record's key"),
@@ -122,7 +133,7 @@ export const operations: readonly Operation[] = [
     replies: {
       200: {
         description: 'Accepted: a transparent GIF of 1×1, never cached',
-        headers: deliveryHeaders,
+        headers: replayHeaders,
         content: { 'image/gif': {} },
       },
     },
@@ -131,6 +142,7 @@ export const operations: readonly Operation[] = [
       'invalid_request',
       'invalid_utf8',
       'too_many_fields',
+      ...ofKey,
       ...ofDuplicates,
       ...ofStream,
       ...ofLoad,

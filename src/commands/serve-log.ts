@@ -1,6 +1,5 @@
-import type { Logger } from 'pino'
-import type { Config } from '../config/config.ts'
-import type { ProducerStats } from '../kafka/producer/producer.ts'
+import type { Config, StreamConfig } from '../config/config.ts'
+import type { Logger, ProducerStats } from '../kafka/producer/producer.ts'
 import { version } from '../version.ts'
 import { accountOf, spooledOf } from './account-log.ts'
 
@@ -17,6 +16,7 @@ export function logStart(
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))
   logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
+  logDedupe(config, logger)
   const { dataDir } = config
   for (const { name, delivery, spool } of config.streams) {
     if (delivery !== 'at-least-once') continue
@@ -34,6 +34,24 @@ export function logStart(
       `a 202 of this stream is answered from disk: it survives ${end}`,
     )
   }
+}
+
+/** A gateway cannot know whether it is alone, so it says what follows where it is not. */
+function logDedupe({ streams, workers, dedupeStore }: Config, logger: Logger): void {
+  if (dedupeStore !== null) return
+  const names = (some: readonly StreamConfig[]): string[] => some.map(({ name }) => name)
+  const alone = names(streams.filter(({ dedupe }) => dedupe !== null))
+  if (alone.length > 0)
+    logger.warn(
+      { streams: alone },
+      'duplicates of these streams are told by this gateway alone: where several gateways take their events, a retry at another one is written again; CHUTE_DEDUPE_REDIS_URL makes them share what they know',
+    )
+  const untold = names(streams.filter((each) => each.dedupe === null && each.delivery === 'at-least-once'))
+  if (workers > 1 && untold.length > 0)
+    logger.warn(
+      { streams: untold, workers },
+      'duplicates of these streams are not told: each worker would know only what it accepted itself; CHUTE_DEDUPE_REDIS_URL, a store for all of them, lets dedupe be on',
+    )
 }
 
 /**

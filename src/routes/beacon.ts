@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import type { BodyListener } from '../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../events/content-type.ts'
-import { unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
+import { idempotencyKeyOf } from './idempotency-key.ts'
+import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { readPreferences, type Preferences } from './prefer.ts'
 import { eventFromFields } from './query-event.ts'
@@ -13,7 +14,8 @@ const pixelPath = '/v1/beacon/:stream.gif'
 /**
  * `POST /v1/beacon/{stream}` for `navigator.sendBeacon` and `fetch(keepalive)`, and `GET /v1/beacon/{stream}.gif` for an
  * image. Nobody reads their replies, so success has no body and, unless the stream is set otherwise, a full buffer
- * drops and counts what came instead of refusing it.
+ * drops and counts what came instead of refusing it. A client that can set headers (`fetch`) tells its repetitions by an
+ * `Idempotency-Key`; `sendBeacon` and images cannot, and tell them by ids.
  */
 export function registerBeacon(app: FastifyInstance, options: IngestRoutesOptions): void {
   registerPost(app, options)
@@ -31,15 +33,17 @@ function registerPost(
     limits,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
-    succeed({ reply, target }) {
-      replyRaw(reply, 202, ['chute-delivery', target.delivery], '')
+    succeed(exchange) {
+      replyRaw(exchange.reply, 202, deliveryHeaders(exchange), '')
       return 202
     },
   }
   app.post<{ Params: { stream: string } }>(postPath, (request, reply) => {
     const target = targets.get(request.params.stream)
-    const kind = beaconKindOf(request.raw.headers['content-type'])
-    const exchange = new IngestExchange(route, target, reply, { kind, preferences: noPreferences })
+    const { headers } = request.raw
+    const kind = beaconKindOf(headers['content-type'])
+    const key = idempotencyKeyOf(target, headers)
+    const exchange = new IngestExchange(route, target, reply, { kind, preferences: noPreferences, key })
     exchange.read(request.raw, kind === 'form' ? withFields(exchange) : exchange.onBody)
   })
 }
@@ -75,18 +79,21 @@ function registerPixel(
     limits,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
-    succeed({ reply, target }) {
+    succeed(exchange) {
+      const { reply } = exchange
       reply.hijack()
-      reply.raw.writeHead(200, [...pixelHeaders, 'chute-delivery', target.delivery]).end(pixel)
+      reply.raw.writeHead(200, [...pixelHeaders, ...deliveryHeaders(exchange)]).end(pixel)
       return 200
     },
   }
   // No HEAD: it would take an event and show nothing.
   app.get<{ Params: { stream: string } }>(pixelPath, { exposeHeadRoute: false }, (request, reply) => {
     const target = targets.get(request.params.stream)
-    const { url = '' } = request.raw
+    const { url = '', headers } = request.raw
     const at = url.indexOf('?')
-    const exchange = new IngestExchange(route, target, reply, { kind: 'json', preferences: noPreferences })
+    const key = idempotencyKeyOf(target, headers)
+    const options = { kind: 'json', preferences: noPreferences, key } as const
+    const exchange = new IngestExchange(route, target, reply, options)
     exchange.takeMade(() => eventFromFields(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1')))
   })
 }

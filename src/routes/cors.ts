@@ -3,7 +3,8 @@ import { GatewayError } from '../errors.ts'
 import { replyRaw } from './raw-reply.ts'
 
 /** Headers of ours that a page may read. */
-const exposedHeaders = 'chute-delivery, preference-applied, retry-after, ratelimit, ratelimit-policy'
+const exposedHeaders =
+  'chute-delivery, idempotency-replayed, preference-applied, retry-after, ratelimit, ratelimit-policy'
 
 const preflightHeaders = [
   'access-control-allow-methods',

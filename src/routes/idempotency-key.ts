@@ -1,7 +1,18 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { GatewayError } from '../errors.ts'
+import type { StreamTarget } from './stream-target.ts'
 
 /** Longest key, in characters. */
 const maxCharacters = 255
+
+/**
+ * The key of a request to a stream.
+ * @returns null if there is none, or the stream tells no duplicates: its `Chute-Delivery` says so then.
+ * @throws GatewayError as {@link readIdempotencyKey}.
+ */
+export function idempotencyKeyOf({ dedupe }: StreamTarget, headers: IncomingHttpHeaders): string | null {
+  return dedupe === null ? null : readIdempotencyKey(headers['idempotency-key'])
+}
 
 /**
  * Reads an `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header): a string of structured fields (RFC 9651),

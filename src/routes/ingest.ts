@@ -7,7 +7,7 @@ import type { Logger } from '../kafka/producer/producer.ts'
 import { isDelivered, withDuplicates, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
-import { readIdempotencyKey } from './idempotency-key.ts'
+import { idempotencyKeyOf } from './idempotency-key.ts'
 import { readPreferences } from './prefer.ts'
 import { replyRaw } from './raw-reply.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
@@ -43,10 +43,17 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
     const kind = bodyKindOf(headers['content-type'])
     if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])
     const preferences = readPreferences(headers['prefer'])
-    const key = target.dedupe === null ? null : readIdempotencyKey(headers['idempotency-key'])
+    const key = idempotencyKeyOf(target, headers)
     const exchange = new IngestExchange(route, target, reply, { kind, preferences, key })
     exchange.read(request.raw)
   })
+}
+
+/** What every success says of the stream, and of a request that was accepted before. */
+export function deliveryHeaders({ target, isReplay }: IngestExchange): string[] {
+  const headers = ['chute-delivery', target.delivery]
+  if (isReplay) headers.push('idempotency-replayed', 'true')
+  return headers
 }
 
 /** The error for a media type that is not read. */
@@ -59,8 +66,7 @@ function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOut
   const { preferences, reply, target } = exchange
   if (outcomes !== null) refuseUndelivered(batch, outcomes)
   const statusCode = outcomes === null ? 202 : 200
-  const headers = ['chute-delivery', target.delivery]
-  if (exchange.isReplay) headers.push('idempotency-replayed', 'true')
+  const headers = deliveryHeaders(exchange)
   if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
   if (preferences.minimal) {
     replyRaw(reply, statusCode, headers, '')

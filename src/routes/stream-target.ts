@@ -7,7 +7,10 @@ import type { Producer } from '../kafka/producer/producer.ts'
 export interface StreamTarget {
   readonly producer: Producer
   readonly schema: EventSchema
-  /** What `Chute-Delivery` says: the delivery, and `durable` where a 202 survives a crash of the gateway. */
+  /**
+   * What `Chute-Delivery` says: the delivery; `durable` where a 202 survives a crash of the gateway; `no-dedupe` where an
+   * `Idempotency-Key` and ids have no effect, so that a request that is sent again makes second records.
+   */
   readonly delivery: string
   /** Tells what was accepted before; null: nothing does. */
   readonly dedupe: Deduplicator | null
@@ -21,12 +24,17 @@ export class StreamTargets {
   constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
       const { name, schema, delivery, exactlyOnce } = producer.stream
-      const promised = exactlyOnce ? 'exactly-once' : delivery
+      const deduplicator = dedupe.get(name) ?? null
+      const promises = [
+        exactlyOnce ? 'exactly-once' : delivery,
+        ...(producer.durability === null ? [] : ['durable']),
+        ...(deduplicator === null ? ['no-dedupe'] : []),
+      ]
       this.#byName.set(name, {
         producer,
         schema: compileEventSchema(schema),
-        delivery: producer.durability === null ? promised : `${promised}; durable`,
-        dedupe: dedupe.get(name) ?? null,
+        delivery: promises.join('; '),
+        dedupe: deduplicator,
       })
     }
   }

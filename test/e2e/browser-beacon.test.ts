@@ -101,7 +101,7 @@ describe('a page of another origin, in Chromium', () => {
       const response = await fetch(`${url}/v1/streams/web`, { method: 'POST', headers, body })
       return { status: response.status, delivery: response.headers.get('chute-delivery') }
     }, gateway.url)
-    expect(reply).toEqual({ status: 200, delivery: 'at-most-once' })
+    expect(reply).toEqual({ status: 200, delivery: 'at-most-once; no-dedupe' })
   })
 
   test('is refused when its origin is not allowed, and its beacon does not land', async () => {

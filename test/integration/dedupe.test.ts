@@ -20,13 +20,23 @@ function start(options: { producer?: FakeProducer; store?: DedupeStore; isOn?: b
   return producer
 }
 
+const routes = {
+  streams: '/v1/streams/metrics-realtime',
+  beacon: '/v1/beacon/metrics-realtime',
+  pixel: '/v1/beacon/metrics-realtime.gif',
+}
+
 type Reply = Awaited<ReturnType<FastifyInstance['inject']>>
 
 async function send(
   body: unknown,
   headers: Record<string, string> = {},
-  path = '/v1/streams/metrics-realtime',
+  path = routes.streams,
 ): Promise<Reply> {
+  if (path === routes.pixel) {
+    const url = `${path}?${new URLSearchParams(body as Record<string, string>).toString()}`
+    return await edge.app.inject({ url, headers })
+  }
   const payload = typeof body === 'string' ? body : JSON.stringify(body)
   return await edge.app.inject({
     method: 'POST',
@@ -108,12 +118,34 @@ describe('an Idempotency-Key', () => {
     expect(producer.records).toHaveLength(1)
   })
 
-  test('is left alone where the stream tells no duplicates', async () => {
-    const producer = start({ isOn: false })
-    await send(event(1, 'id'), key)
-    await send(event(1, 'id'), key)
-    await send(event(1), { 'idempotency-key': 'a, b' })
-    expect(producer.records).toHaveLength(3)
+  test.each(Object.entries(routes))(
+    'has no effect where the stream tells no duplicates, and each reply says so: %s',
+    async (_, path) => {
+      const producer = start({ isOn: false })
+      const replies = [
+        await send(event(1, 'id'), key, path),
+        await send(event(1, 'id'), key, path),
+        await send(event(1), { 'idempotency-key': 'a, b' }, path),
+      ]
+      expect(producer.records).toHaveLength(3)
+      expect(new Set(replies.map(({ headers }) => headers['chute-delivery']))).toEqual(
+        new Set(['at-most-once; no-dedupe']),
+      )
+    },
+  )
+
+  test.each(Object.entries(routes))('is taken on each route that takes events: %s', async (_, path) => {
+    const producer = start()
+    const ok = path.endsWith('.gif') ? 200 : 202
+    const first = await send(event(1), key, path)
+    const second = await send(event(1), key, path)
+    expect([first.statusCode, second.statusCode]).toEqual([ok, ok])
+    expect([first, second].map(({ headers }) => headers['idempotency-replayed'])).toEqual([undefined, 'true'])
+    expect(first.headers['chute-delivery']).toBe('at-most-once')
+    expect(producer.records).toHaveLength(1)
+    expect((await send(event(2), key, path)).statusCode).toBe(422)
+    expect((await send(event(1), { 'idempotency-key': 'a, b' }, path)).statusCode).toBe(400)
+    expect(producer.records).toHaveLength(1)
   })
 })
 
@@ -251,6 +283,9 @@ test('an exactly-once stream takes nothing that could not be told from its repet
   expect((await send([event(1, 'a'), event(2)], key)).statusCode).toBe(202)
   expect((await send([event(1, 'b'), event(2, 'c')])).statusCode).toBe(202)
   expect(producer.records).toHaveLength(4)
+  expect((await send(event(3), {}, routes.beacon)).statusCode).toBe(400)
+  expect((await send(event(3), { 'idempotency-key': '"k-2"' }, routes.beacon)).statusCode).toBe(202)
+  expect(producer.records).toHaveLength(5)
 })
 
 async function until(condition: () => boolean): Promise<void> {

@@ -39,7 +39,7 @@ describe('a request', () => {
     expect(response.json()).toEqual({ accepted: 1, rejected: 0, errors: [] })
     expect(response.headers).toMatchObject({
       'content-type': 'application/json',
-      'chute-delivery': 'at-most-once',
+      'chute-delivery': 'at-most-once; no-dedupe',
     })
     expect(producer.records).toEqual([
       { key: 'device-1', value: event, timestampMs: expect.any(Number) as number },
@@ -324,7 +324,7 @@ test('streams have their own schema, delivery and producer', async () => {
   const anything = new FakeProducer({ name: 'any', schema: 'any' })
   const { app, producer } = build({}, [new FakeProducer(), orders, anything])
   const taken = await app.inject({ method: 'POST', url: '/v1/streams/orders', payload: '{"order":1}' })
-  expect(taken.headers['chute-delivery']).toBe('at-least-once')
+  expect(taken.headers['chute-delivery']).toBe('at-least-once; no-dedupe')
   expect((await app.inject({ method: 'POST', url: '/v1/streams/orders', payload: event })).statusCode).toBe(
     400,
   )

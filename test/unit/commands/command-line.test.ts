@@ -104,6 +104,9 @@ describe('chute serve', limit, () => {
       const { lines } = gateway
       expect(lines).toContainEqual(expect.objectContaining({ version, streams: expect.any(Array) }))
       expect(lines).toContainEqual(expect.objectContaining({ stream: 'metrics-critical', level: 'warn' }))
+      const alone = { streams: ['metrics-critical'], level: 'warn' }
+      const msg = expect.stringMatching(/told by this gateway alone.*CHUTE_DEDUPE_REDIS_URL/) as string
+      expect(lines).toContainEqual(expect.objectContaining({ ...alone, msg }))
       expect(lines.at(-2)).toMatchObject({ msg: 'draining', signal })
       const nothing = { accepted: 0, confirmed: 0, suspectedLost: 0, dropped: {}, buffered: 0, inFlight: 0 }
       expect(lines.at(-1)).toMatchObject({
