@@ -19,10 +19,12 @@ export function readinessOf(state: {
     .filter((producer) => producer.admission === 'not_known_yet')
     .map(({ stream: { topic } }) => `${topic} ${saidOf[producers.topicStatus(topic)]}`)
   const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
+  const lacking = [...new Set(streams.flatMap(({ stats }) => stats.lacking))]
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
     check('topics', unknown.length === 0, 'every topic was seen', unknown.join('; ')),
+    check('versions', lacking.length === 0, 'brokers serve what Chute sends', lacking.join('; ')),
     check('confirmation', true, saidOfConfirmation(streams), ''),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
   ]

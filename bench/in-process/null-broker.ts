@@ -21,6 +21,7 @@ export class NullBroker implements Transport {
       isOpen: true,
       pendingBytes: 0,
       isExpiring: false,
+      lacks: () => null,
       send: (_request: WireRequest, onFlushed: () => void) => process.nextTick(onFlushed),
       call: (request: WireRequest, onResponse: (payload: Buffer) => void) => {
         setImmediate(() => onResponse(this.#answer(request)))

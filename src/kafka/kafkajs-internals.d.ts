@@ -67,6 +67,10 @@ declare module 'kafkajs/src/broker/index.js' {
       allowAutoTopicCreation: boolean
     })
     connect(): Promise<void>
+    /** By API key; null before {@link connect}. */
+    readonly versions: Readonly<
+      Record<string, { readonly minVersion: number; readonly maxVersion: number }>
+    > | null
   }
 }
 

@@ -158,6 +158,14 @@ export class ModelNode implements ModelServer {
   /** On top of the cluster's {@link ModelCluster.responseMs}. */
   extraResponseMs = 0
   readonly connections = new Set<ModelConnection>()
+  /** What Kafka 4.1 serves of what Chute sends. A request of another version is an error of the test. */
+  readonly served = new Map([
+    [0, { min: 3, max: 13 }],
+    [2, { min: 1, max: 11 }],
+    [3, { min: 0, max: 13 }],
+    [22, { min: 0, max: 6 }],
+    [32, { min: 1, max: 4 }],
+  ])
   readonly #cluster: ModelCluster
 
   constructor(nodeId: number, cluster: ModelCluster) {
@@ -172,6 +180,10 @@ export class ModelNode implements ModelServer {
 
   get isStopped(): boolean {
     return this.state === 'stopped'
+  }
+
+  get address(): string {
+    return `node-${this.nodeId}:9092`
   }
 
   get serviceMs(): number {
@@ -198,6 +210,9 @@ export class ModelNode implements ModelServer {
 
   /** @inheritdoc */
   serve(request: ReceivedRequest): Served {
+    const range = this.served.get(request.apiKey)
+    if (range === undefined || request.apiVersion < range.min || request.apiVersion > range.max)
+      throw new Error(`node ${this.nodeId} serves no request ${request.apiKey} at ${request.apiVersion}`)
     return serve(this.#cluster, this.nodeId, request)
   }
 }

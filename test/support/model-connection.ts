@@ -1,3 +1,5 @@
+import type { RequestName } from '../../src/kafka/producer/requests.ts'
+import { lackingOf, type ServedVersions } from '../../src/kafka/producer/served-versions.ts'
 import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
 import type { WireRequest } from '../../src/kafka/producer/wire.ts'
 
@@ -9,6 +11,10 @@ export interface Served {
 
 /** The broker behind a {@link ModelConnection}. */
 export interface ModelServer {
+  /** `host:port`. */
+  readonly address: string
+  /** Its answer to ApiVersions. */
+  readonly served: ServedVersions
   readonly isStopped: boolean
   /** Milliseconds for each request, and until a response arrives. */
   readonly serviceMs: number
@@ -56,6 +62,11 @@ export class ModelConnection implements BrokerConnection {
   constructor(server: ModelServer, requestTimeoutMs: number) {
     this.#server = server
     this.#requestTimeoutMs = requestTimeoutMs
+  }
+
+  /** @inheritdoc */
+  lacks(needed: readonly RequestName[]): string | null {
+    return lackingOf(this.#server.address, this.#server.served, needed)
   }
 
   /** @inheritdoc */

@@ -31,6 +31,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     circuitOpen: false,
     topicKnown: true,
     confirmation: 'log_end',
+    lacking: [],
     lossRatio: { producer: 0, barrier: 0, broker: null },
     logEndOffsets: [],
     audit: [],

@@ -1,9 +1,9 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Producers } from '../../src/kafka/producer/producers.ts'
 import { readinessOf } from '../../src/readiness.ts'
 import { ModelCluster } from '../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig } from '../support/producer-fixture.ts'
-import { pass, useVirtualClock } from '../support/virtual-clock.ts'
+import { pass, passUntil, useVirtualClock } from '../support/virtual-clock.ts'
 
 let cluster: ModelCluster
 let fixture: ProducerFixture
@@ -49,6 +49,45 @@ test('a broker that does not tell where its log ends is named by what it costs, 
   expect(said('confirmation')).toEqual({
     ok: true,
     detail: 'a broker has not shown where its log ends, so each write is answered (acks=1): events',
+  })
+})
+
+describe('a broker that serves too old a ListOffsets', () => {
+  const lacking = 'node-1:9092 serves ListOffsets 0 to 2, Chute needs 4'
+
+  beforeEach(() => void cluster.nodes.get(1)!.served.set(2, { min: 0, max: 2 }))
+
+  test('is named with what is missing, in the log once, and is sent nothing by an at-most-once stream', async () => {
+    await fixture.start()
+    await writeSome()
+    await pass(60_000)
+    expect(said('versions')).toEqual({ ok: false, detail: lacking })
+    const told = fixture.logs.lines.filter(({ level }) => level === 'warn')
+    expect(told).toMatchObject([
+      {
+        fields: { cause: lacking },
+        message: 'broker does not serve what is needed; records wait in the buffer',
+      },
+    ])
+    expect(cluster.requests.filter(({ api }) => api === 'Produce' || api === 'ListOffsets')).toEqual([])
+    expect(fixture.producer.stats).toMatchObject({ buffered: 100, inFlight: 0 })
+  })
+
+  test('gets what waits once it serves what is needed', async () => {
+    await fixture.start()
+    await writeSome()
+    cluster.nodes.get(1)!.served.set(2, { min: 0, max: 5 })
+    await passUntil(() => fixture.producer.stats.confirmed === 100, 5_000)
+    expect(said('versions')).toEqual({ ok: true, detail: 'brokers serve what Chute sends' })
+  })
+
+  test('is good enough for an at-least-once stream, which sends none', async () => {
+    fixture.stop()
+    fixture = new ProducerFixture(cluster, [streamConfig('events', 'at-least-once')])
+    await fixture.start()
+    await writeSome()
+    await passUntil(() => fixture.producer.stats.acked === 100, 5_000)
+    expect(said('versions').ok).toBe(true)
   })
 })
 

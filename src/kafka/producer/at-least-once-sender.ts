@@ -54,6 +54,11 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** @inheritdoc */
+  get lacking(): string[] {
+    return this.#sessions.lacking
+  }
+
+  /** @inheritdoc */
   get confirmationMode(): ConfirmationMode {
     return configuredMode(this.#options.stream.producer)
   }

@@ -72,6 +72,7 @@ export class AtMostOnceLink {
     this.#session = new BrokerSession({
       transport: options.transport,
       requestTimeoutMs: config.requestTimeoutMs,
+      needs: ['Produce', 'ListOffsets', 'Metadata'],
       address: options.address,
       onUp: (connection) => this.#up(connection),
       onDown: (cause) => this.#down(cause),
@@ -86,6 +87,11 @@ export class AtMostOnceLink {
   /** The circuit breaker holds the next try to connect back. */
   get isCircuitOpen(): boolean {
     return this.#session.isCircuitOpen
+  }
+
+  /** See {@link BrokerSession.lacking}. */
+  get lacking(): string | null {
+    return this.#session.lacking
   }
 
   /** Something was written here and has no outcome yet. */

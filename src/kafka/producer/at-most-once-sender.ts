@@ -41,6 +41,11 @@ export class AtMostOnceSender implements Sender {
   }
 
   /** @inheritdoc */
+  get lacking(): string[] {
+    return [...this.#links.values()].flatMap(({ lacking }) => lacking ?? [])
+  }
+
+  /** @inheritdoc */
   get confirmationMode(): ConfirmationMode {
     let mode = configuredMode(this.#options.stream.producer)
     for (const link of this.#links.values()) mode = commonMode(mode, link.confirmationMode)

@@ -1,6 +1,7 @@
 import { CircuitBreaker } from './circuit-breaker.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
-import { encodeMetadata } from './requests.ts'
+import { encodeMetadata, type RequestName } from './requests.ts'
+import { UnservedError } from './served-versions.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 
 /**
@@ -18,6 +19,7 @@ export class BrokerSession {
   #timer: NodeJS.Timeout | null = null
   #connecting = false
   #stopped = false
+  #lacking: string | null = null
 
   constructor(options: BrokerSessionOptions) {
     this.#options = options
@@ -27,6 +29,11 @@ export class BrokerSession {
   /** The open connection, or null. */
   get connection(): BrokerConnection | null {
     return this.#connection
+  }
+
+  /** What the broker does not serve of what is needed; null: it serves all, or was not reached yet. */
+  get lacking(): string | null {
+    return this.#lacking
   }
 
   /** The breaker holds the next try back. */
@@ -83,6 +90,11 @@ export class BrokerSession {
         connection.destroy(new Error('not needed any more'))
         return
       }
+      this.#lacking = connection.lacks(this.#options.needs)
+      if (this.#lacking !== null) {
+        connection.destroy(new Error(this.#lacking))
+        throw new UnservedError(this.#lacking)
+      }
       this.#connection = connection
       this.#address = address
       this.#spokeAtMs = performance.now()
@@ -111,6 +123,8 @@ export class BrokerSession {
 export interface BrokerSessionOptions {
   readonly transport: Transport
   readonly requestTimeoutMs: number
+  /** What is sent over the connection. A broker that does not serve all of it is not used, and asked again later. */
+  readonly needs: readonly RequestName[]
   /** Where the broker is now; null while it is not in the cluster. */
   readonly address: () => BrokerAddress | null
   readonly onUp: (connection: BrokerConnection) => void

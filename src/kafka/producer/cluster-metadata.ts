@@ -9,6 +9,7 @@ import {
   type ClusterView,
   type TopicSettings,
 } from './requests.ts'
+import { UnservedError } from './served-versions.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from './wire.ts'
 
@@ -159,6 +160,11 @@ export class ClusterMetadata {
       connection.destroy(stopCause)
       throw stopCause
     }
+    const lacking = connection.lacks(['Metadata'])
+    if (lacking !== null) {
+      connection.destroy(new Error(lacking))
+      throw new UnservedError(lacking)
+    }
     this.#connection = connection
     return connection
   }
@@ -181,6 +187,11 @@ export class ClusterMetadata {
     if (known.length === 0 || (!isNew && performance.now() - this.#settingsAtMs < settingsMaxAgeMs))
       return new Map()
     this.#settingsAtMs = performance.now()
+    const lacking = connection.lacks(['DescribeConfigs'])
+    if (lacking !== null) {
+      for (const topic of known) this.#logUnknownLimit(topic, lacking)
+      return new Map()
+    }
     const settings = decodeDescribeTopics(await this.#call(connection, encodeDescribeTopics(known)))
     for (const topic of known)
       if ((settings.get(topic)?.maxMessageBytes ?? null) === null) this.#logUnknownLimit(topic)
@@ -203,11 +214,15 @@ export class ClusterMetadata {
   }
 
   /** Once a topic: without the right to DESCRIBE_CONFIGS, nothing here can tell what the broker would refuse. */
-  #logUnknownLimit(topic: string): void {
+  #logUnknownLimit(topic: string, lacking: string | null = null): void {
     if (this.#withoutLimit.has(topic)) return
     this.#withoutLimit.add(topic)
-    const remedy = 'permit DESCRIBE_CONFIGS, or set max.request.size to no more than the topic takes'
-    this.#options.logger.warn({ topic, remedy }, 'max.message.bytes of the topic cannot be read')
+    const size = 'set max.request.size to no more than the topic takes'
+    const fields =
+      lacking === null
+        ? { topic, remedy: `permit DESCRIBE_CONFIGS, or ${size}` }
+        : { topic, cause: lacking, remedy: size }
+    this.#options.logger.warn(fields, 'max.message.bytes of the topic cannot be read')
   }
 
   #logStatus(topic: string, status: TopicState['status'], errorCode: number): void {

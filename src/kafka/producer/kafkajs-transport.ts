@@ -4,6 +4,7 @@ import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
 import type { Logger } from './producer.ts'
+import type { ServedVersions } from './served-versions.ts'
 import { resetSocket, SocketConnection } from './socket-connection.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 
@@ -52,7 +53,7 @@ export class KafkajsTransport implements Transport {
     }, connectionTimeoutMs)
     try {
       await broker.connect()
-      return takeOver(connection, `${host}:${port}`, requestTimeoutMs)
+      return takeOver(connection, servedBy(broker), `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
       giveUp(connection, socket)
       throw error
@@ -63,17 +64,32 @@ export class KafkajsTransport implements Transport {
 }
 
 /** What kafkajs has connected is ours from here on: nothing of it reads, writes or keeps time any more. */
-function takeOver(connection: Connection, address: string, requestTimeoutMs: number): BrokerConnection {
+function takeOver(
+  connection: Connection,
+  served: ServedVersions,
+  address: string,
+  requestTimeoutMs: number,
+): BrokerConnection {
   const { socket, clientId, requestQueue } = connection
   requestQueue.destroy()
   // It hears of the end of the connection as well, and finds nothing to do.
   socket.removeAllListeners('data')
   const firstCorrelationId = connection.nextCorrelationId()
   const isExpiring = (): boolean => connection.sasl !== null && !connection.isAuthenticated()
-  const options = { socket, address, clientId, requestTimeoutMs, firstCorrelationId, isExpiring }
+  const options = { socket, address, clientId, requestTimeoutMs, firstCorrelationId, served, isExpiring }
   const ours = new SocketConnection(options)
   ours.throttle(requestQueue.throttledUntil - Date.now())
   return ours
+}
+
+/** What kafkajs learned of the broker before it authenticated. */
+function servedBy({ versions }: Broker): ServedVersions {
+  return new Map(
+    Object.entries(versions ?? {}).map(([apiKey, { minVersion, maxVersion }]) => [
+      Number(apiKey),
+      { min: minVersion, max: maxVersion },
+    ]),
+  )
 }
 
 /** Ends a connection that was not made. kafkajs's own `disconnect` waits for what is pending. */

@@ -17,6 +17,11 @@ export class LeaderSessions {
     this.#follow()
   }
 
+  /** What brokers do not serve of what is needed, a sentence a broker. */
+  get lacking(): string[] {
+    return [...this.#byNode.values()].flatMap(({ lacking }) => lacking ?? [])
+  }
+
   /** A connection is open. */
   get isConnected(): boolean {
     return [...this.#byNode.values()].some(({ connection }) => connection !== null)
@@ -73,6 +78,7 @@ export class LeaderSessions {
     return new BrokerSession({
       transport,
       requestTimeoutMs: stream.producer.requestTimeoutMs,
+      needs: ['Produce', 'Metadata', ...(stream.producer.enableIdempotence ? identityRequests : [])],
       address: () => metadata.broker(nodeId),
       onUp: () => {
         this.#outageLog.up(nodeId)
@@ -86,3 +92,5 @@ export class LeaderSessions {
     })
   }
 }
+
+const identityRequests = ['InitProducerId'] as const

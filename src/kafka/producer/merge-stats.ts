@@ -33,6 +33,7 @@ const rules: Rules = {
   circuitOpen: either,
   topicKnown: both,
   confirmation: commonMode,
+  lacking: (one, other) => [...new Set([...one, ...other])],
   logEndOffsets: mergePartitions,
   // Each producer numbers by itself, under its own name.
   audit: (one, other) => [...one, ...other],
@@ -78,6 +79,7 @@ export function retireStats(stats: ProducerStats): ProducerStats {
     circuitOpen: false,
     topicKnown: true,
     confirmation: 'log_end',
+    lacking: [],
   })
 }
 

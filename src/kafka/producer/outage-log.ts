@@ -1,4 +1,5 @@
 import type { Account } from './account.ts'
+import { UnservedError } from './served-versions.ts'
 import type { Logger } from './producer.ts'
 
 /**
@@ -34,7 +35,8 @@ export class OutageLog {
       cause: cause.message,
       suspectedLost: outage.suspectedRecords,
     }
-    this.#logger.warn(fields, 'broker is away; records wait in the buffer')
+    const what = cause instanceof UnservedError ? 'broker does not serve what is needed' : 'broker is away'
+    this.#logger.warn(fields, `${what}; records wait in the buffer`)
   }
 
   /** A connection is open again. */

@@ -197,6 +197,8 @@ export interface ProducerStats {
   /** Every partition of the topic has been seen, at least once since start. */
   readonly topicKnown: boolean
   readonly confirmation: ConfirmationMode
+  /** What brokers do not serve of what the stream needs: `host:9093 serves ListOffsets 0 to 2, Chute needs 4`. */
+  readonly lacking: readonly string[]
   /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
   readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
   /**

@@ -6,6 +6,23 @@ import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wi
  * The versions are the newest non-flexible ones that Kafka 2.1 to 4.1 serve (KIP-896 removed older ones).
  */
 
+/** The requests that Chute makes itself, and the one version of each that it uses. A broker that serves others is not asked. */
+export const requestVersions = {
+  Produce: { apiKey: 0, apiVersion: 7 },
+  ListOffsets: { apiKey: 2, apiVersion: 4 },
+  Metadata: { apiKey: 3, apiVersion: 5 },
+  InitProducerId: { apiKey: 22, apiVersion: 1 },
+  DescribeConfigs: { apiKey: 32, apiVersion: 1 },
+} as const
+
+/** See {@link requestVersions}. */
+export type RequestName = keyof typeof requestVersions
+
+function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest {
+  const { apiKey, apiVersion } = requestVersions[apiName]
+  return { apiKey, apiVersion, apiName, chunks }
+}
+
 /** What a broker says of one partition of a produce request. */
 export interface ProduceResult {
   readonly partition: number
@@ -37,7 +54,7 @@ export function encodeProduce(
   }
   const rest = writer.take()
   if (rest.length > 0) chunks.push(rest)
-  return { apiKey: 0, apiVersion: 7, apiName: 'Produce', chunks }
+  return requestOf('Produce', chunks)
 }
 
 /** The answer to a produce request of one topic, and how long the broker asks to be left alone (KIP-219). */
@@ -83,7 +100,7 @@ export function encodeListOffsets(
   writer.int8(0).int32(1).string(topic).int32(partitions.length)
   // -1: whichever epoch the leader has, and the end of the log in place of a time.
   for (const partition of partitions) writer.int32(partition).int32(-1).int64(-1n)
-  return { apiKey: 2, apiVersion: 4, apiName: 'ListOffsets', chunks: [writer.take()] }
+  return requestOf('ListOffsets', [writer.take()])
 }
 
 /** The answer to {@link encodeListOffsets}. */
@@ -124,7 +141,7 @@ export function encodeMetadata(topics: readonly string[]): WireRequest {
   writer.int32(topics.length)
   for (const topic of topics) writer.string(topic)
   writer.int8(0)
-  return { apiKey: 3, apiVersion: 5, apiName: 'Metadata', chunks: [writer.take()] }
+  return requestOf('Metadata', [writer.take()])
 }
 
 /** The answer to {@link encodeMetadata}. */
@@ -170,7 +187,7 @@ export function encodeDescribeTopics(topics: readonly string[]): WireRequest {
   for (const topic of topics)
     writer.int8(2).string(topic).int32(2).string('max.message.bytes').string('cleanup.policy')
   writer.int8(0)
-  return { apiKey: 32, apiVersion: 1, apiName: 'DescribeConfigs', chunks: [writer.take()] }
+  return requestOf('DescribeConfigs', [writer.take()])
 }
 
 /** The answer to {@link encodeDescribeTopics}, by topic. A topic whose settings may not be read is missing. */
@@ -225,7 +242,7 @@ export interface ProducerIdentity {
 /** InitProducerId, version 1, without a transaction. Any broker answers it. */
 export function encodeInitProducerId(): WireRequest {
   const body = new WireWriter().string(null).int32(60_000).take()
-  return { apiKey: 22, apiVersion: 1, apiName: 'InitProducerId', chunks: [body] }
+  return requestOf('InitProducerId', [body])
 }
 
 /** The answer to {@link encodeInitProducerId}. */

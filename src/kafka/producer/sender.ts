@@ -10,6 +10,8 @@ export interface Sender {
   readonly isCircuitOpen: boolean
   /** How outcomes are found out at the moment. */
   readonly confirmationMode: ConfirmationMode
+  /** What brokers do not serve of what is needed, a sentence a broker. */
+  readonly lacking: readonly string[]
   /** Is called every second: gives up what waited too long, and renews connections that would have to authenticate again. */
   tend(nowMs: number): void
   /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */

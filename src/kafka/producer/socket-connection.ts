@@ -2,6 +2,8 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { FrameReader } from './frame-reader.ts'
 import { FrameWriter, type Frame } from './frame-writer.ts'
+import type { RequestName } from './requests.ts'
+import { lackingOf, type ServedVersions } from './served-versions.ts'
 import type { BrokerConnection } from './transport.ts'
 import type { WireRequest } from './wire.ts'
 
@@ -56,6 +58,10 @@ export class SocketConnection implements BrokerConnection {
 
   get isExpiring(): boolean {
     return this.#options.isExpiring()
+  }
+
+  lacks(needed: readonly RequestName[]): string | null {
+    return lackingOf(this.#options.address, this.#options.served, needed)
   }
 
   send(request: WireRequest, onFlushed: () => void): void {
@@ -232,6 +238,7 @@ export interface SocketConnectionOptions {
   readonly clientId: string
   readonly requestTimeoutMs: number
   readonly firstCorrelationId: number
+  readonly served: ServedVersions
   /** See {@link BrokerConnection.isExpiring}. */
   readonly isExpiring: () => boolean
 }

@@ -191,6 +191,7 @@ export class StreamProducer implements ManagedProducer {
       circuitOpen: this.#sender.isCircuitOpen,
       topicKnown: this.#everKnown,
       confirmation: this.#sender.confirmationMode,
+      lacking: this.#sender.lacking,
       logEndOffsets: [...this.#offsets],
       audit: this.#stamp?.counts ?? [],
       spool: null,

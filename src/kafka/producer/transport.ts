@@ -1,3 +1,4 @@
+import type { RequestName } from './requests.ts'
 import type { WireRequest } from './wire.ts'
 
 /**
@@ -16,6 +17,8 @@ export interface BrokerConnection {
   readonly pendingBytes: number
   /** The broker wants to authenticate this connection again soon (KIP-368): finish with it and open another. */
   readonly isExpiring: boolean
+  /** What the broker does not serve of these requests, for an operator; null: it serves all. No other may be sent to it. */
+  lacks(needed: readonly RequestName[]): string | null
   /** Writes a request that has no response. `onFlushed` is called when the kernel has all its bytes, and never if it has not. */
   send(request: WireRequest, onFlushed: () => void): void
   /** Writes a request; one of the two is called, once. An error says nothing about whether the broker acted on it. */

@@ -18,6 +18,7 @@ beforeEach(async () => {
   session = new BrokerSession({
     transport: cluster,
     requestTimeoutMs: 5_000,
+    needs: ['Produce', 'ListOffsets', 'Metadata'],
     address: () => address,
     onUp,
     onDown,

@@ -80,6 +80,34 @@ test('a topic whose limit may not be read is taken as it is, and told of once', 
   expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(1)
 })
 
+test('a broker that does not serve DescribeConfigs is not asked; the limit is not known, and why is told once', async () => {
+  const cluster = new ModelCluster([1])
+  cluster.createTopic('events', 1)
+  cluster.nodes.get(1)!.served.delete(32)
+  follow(cluster, ['events']).start()
+  await pass(70_000)
+  expect(metadata.topic('events')).toMatchObject({ status: 'known', maxMessageBytes: null })
+  expect(logs.lines.filter(({ level }) => level === 'warn')).toMatchObject([
+    { fields: { topic: 'events', cause: 'node-1:9092 does not serve DescribeConfigs, Chute needs 1' } },
+  ])
+})
+
+test('a broker whose Metadata is too old is not asked: why is told, and another one is tried', async () => {
+  const cluster = new ModelCluster([1, 2])
+  cluster.createTopic('events', 1)
+  cluster.nodes.get(1)!.served.set(3, { min: 0, max: 4 })
+  follow(cluster, ['events'], [1]).start()
+  await pass(50)
+  const cause = 'node-1:9092 serves Metadata 0 to 4, Chute needs 5'
+  expect(metadata.failure).toBe(cause)
+  await pass(20_000)
+  expect(logs.lines).toMatchObject([{ level: 'warn', fields: { cause } }])
+  metadata.stop()
+  follow(cluster, ['events'], [1, 2]).start()
+  await passUntil(() => metadata.everConnected, 5_000)
+  expect(metadata.failure).toBeNull()
+})
+
 test('a broker that knows a topic and none of its partitions changes nothing', async () => {
   const cluster = new ModelCluster([1])
   const topic = cluster.createTopic('events', 2)

@@ -44,6 +44,10 @@ class ScriptedConnection implements BrokerConnection {
     this.#calls.shift()!.onResponse(writer.done())
   }
 
+  lacks(): null {
+    return null
+  }
+
   throttle(): void {}
   onClose(): void {}
   onDrain(): void {}

@@ -26,6 +26,7 @@ function connectionOver(socket: Socket, firstCorrelationId = 7): SocketConnectio
     clientId: 'chüte',
     requestTimeoutMs,
     firstCorrelationId,
+    served: new Map(),
     isExpiring: () => false,
   })
 }
