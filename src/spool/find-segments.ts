@@ -89,12 +89,11 @@ function measure(
     if (nextSeq !== null && nextSeq - baseSeq <= mostRecords)
       return { recordCount: fileBytes === 0 ? 0 : nextSeq - baseSeq, sizeBytes: fileBytes, fileBytes }
     let [recordCount, sizeBytes] = [0, 0]
-    for (const { header, position } of scanFrames(disk, fd, { sizeBytes: fileBytes, seq: baseSeq })) {
+    const range = { sizeBytes: fileBytes, seq: baseSeq, endSeq: nextSeq ?? Infinity }
+    for (const { header, position } of scanFrames(disk, fd, range)) {
       // Numbers only grow; what is left of a write that failed has numbers that were given again.
       if (header.firstSeq < baseSeq + recordCount) continue
-      const endSeq = header.firstSeq + header.recordCount
-      if (nextSeq !== null && endSeq > nextSeq) break
-      recordCount = endSeq - baseSeq
+      recordCount = header.firstSeq + header.recordCount - baseSeq
       sizeBytes = position + header.frameBytes
     }
     return { recordCount, sizeBytes, fileBytes }

@@ -100,9 +100,9 @@ export class FrameSource {
       const fd = await new Promise<number>((resolve, reject) => {
         segment.open((error, opened) => (error === null ? resolve(opened) : reject(error)))
       })
-      const range = { sizeBytes: segment.sizeBytes, position, seq }
+      const range = { sizeBytes: segment.sizeBytes, position, seq, endSeq: segment.endSeq }
       for await (const { header, bytes, offset, position: found } of scanFramesLater(this.#disk, fd, range)) {
-        if (header.firstSeq < seq || header.firstSeq + header.recordCount > segment.endSeq) continue
+        if (header.firstSeq < seq) continue
         this.#position = found + header.frameBytes
         const frame = Buffer.from(bytes.subarray(offset, offset + header.frameBytes))
         const entries = new EntryReader(frame, 0, header.frameBytes)

@@ -38,19 +38,19 @@ export class Notes {
    */
   read(segments: readonly Segment[], newerThanMs: number, each: EachNote): void {
     for (const path of [...this.#files.keys()].toSorted()) {
-      const seq = parseName(path.slice(path.lastIndexOf('/') + 1))!.seq
+      const baseSeq = parseName(path.slice(path.lastIndexOf('/') + 1))!.seq
       try {
-        this.#files.set(path, this.#readNotes({ path, sizeBytes: Infinity, seq }, newerThanMs, each))
+        this.#files.set(
+          path,
+          this.#readNotes({ path, baseSeq, sizeBytes: Infinity, endSeq: Infinity }, newerThanMs, each),
+        )
       } catch (error) {
         // What cannot be read now is there for the next start.
         this.#files.delete(path)
         this.#options.logger.error({ path, err: error }, 'keys of an earlier run could not be read')
       }
     }
-    for (const segment of segments) {
-      const { path, sizeBytes, baseSeq } = segment
-      segment.notesUntilMs = this.#readNotes({ path, sizeBytes, seq: baseSeq }, newerThanMs, each)
-    }
+    for (const segment of segments) segment.notesUntilMs = this.#readNotes(segment, newerThanMs, each)
   }
 
   /** Whether a file of the log can go without taking notes along. If not, they are being brought to safety. */
@@ -114,7 +114,8 @@ export class Notes {
     try {
       const stat = disk.statNow(fd)
       if (stat.modifiedMs < newerThanMs) return 0
-      const range = { sizeBytes: Math.min(stat.sizeBytes, file.sizeBytes), seq: file.seq }
+      const { baseSeq: seq, endSeq } = file
+      const range = { sizeBytes: Math.min(stat.sizeBytes, file.sizeBytes), seq, endSeq }
       for (const { header, bytes, offset } of scanFrames(disk, fd, range)) {
         if (!header.hasNotes) continue
         const entries = new EntryReader(bytes, offset, header.frameBytes)
@@ -136,7 +137,8 @@ export class Notes {
     const fd = await new Promise<number>((resolve, reject) => {
       segment.open((error, opened) => (error === null ? resolve(opened) : reject(error)))
     })
-    const range = { sizeBytes: segment.sizeBytes, seq: segment.baseSeq }
+    const { sizeBytes, baseSeq: seq, endSeq } = segment
+    const range = { sizeBytes, seq, endSeq }
     for await (const { header, bytes, offset } of scanFramesLater(this.#options.disk, fd, range)) {
       if (!header.hasNotes) continue
       const entries = new EntryReader(bytes, offset, header.frameBytes)
@@ -164,7 +166,8 @@ interface NotesOf {
   readonly path: string
   readonly sizeBytes: number
   /** Number that its first frame has. */
-  readonly seq: number
+  readonly baseSeq: number
+  readonly endSeq: number
 }
 
 async function ended(call: (done: DiskDone) => void): Promise<void> {

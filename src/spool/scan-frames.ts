@@ -27,6 +27,8 @@ export interface ScanRange {
   readonly position?: number
   /** Number of the record that is expected at the position. */
   readonly seq: number
+  /** Number of the first record that is not the file's: a frame that goes beyond was refused. None unless given. */
+  readonly endSeq?: number
 }
 
 /**
@@ -78,7 +80,7 @@ interface ReadStep {
  * nobody outside can know which numbers these are.
  */
 function* scan(range: ScanRange): Generator<ReadStep | FoundFrame, void, number> {
-  const { sizeBytes } = range
+  const { sizeBytes, endSeq = Infinity } = range
   let held = Buffer.alloc(0)
   let position = range.position ?? 0
   let seq = range.seq
@@ -100,6 +102,7 @@ function* scan(range: ScanRange): Generator<ReadStep | FoundFrame, void, number>
   }
 
   const isInPlace = (header: FrameHeader): boolean => {
+    if (header.firstSeq >= endSeq || header.firstSeq + header.recordCount > endSeq) return false
     if (damage === null) return header.firstSeq <= seq
     if (header.firstSeq < seq) return false
     const lost = damage.header

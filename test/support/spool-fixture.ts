@@ -7,6 +7,7 @@ import { recordSizeUpperBound, type PendingBatch } from '../../src/kafka/produce
 import { realDisk, type Disk } from '../../src/spool/disk.ts'
 import { DurableProducer } from '../../src/spool/durable-producer.ts'
 import { findSegments } from '../../src/spool/find-segments.ts'
+import { FaultyDisk, faultyFolder } from './faulty-disk.ts'
 import { FakeInnerProducer } from './fake-inner-producer.ts'
 import { LogKeeper } from './producer-fixture.ts'
 
@@ -39,10 +40,11 @@ export class SpoolFixture {
       fsync?: boolean
     } = {},
   ) {
-    this.folder = options.folder ?? temporaryFolder()
+    const isInMemory = options.disk instanceof FaultyDisk
+    this.folder = isInMemory ? faultyFolder : (options.folder ?? temporaryFolder())
     this.inner = options.inner ?? new FakeInnerProducer()
-    const disk = { ...realDisk, ...options.disk }
-    const fd = openSync(this.folder, 'r')
+    const disk = options.disk instanceof FaultyDisk ? options.disk : { ...realDisk, ...options.disk }
+    const fd = options.disk instanceof FaultyDisk ? disk.openNow(this.folder) : openSync(this.folder, 'r')
     const segments = findSegments(this.folder, 'critical', this.logs, disk)
     this.producer = new DurableProducer({
       producer: this.inner,
@@ -60,7 +62,11 @@ export class SpoolFixture {
   }
 
   /** As {@link request}, in this turn. */
-  submit(records: readonly TestRecord[], committed: (failure: string | null) => void): PendingBatch[] {
+  submit(
+    records: readonly TestRecord[],
+    committed: (failure: string | null, isUndecided?: boolean) => void,
+    noteKey: string | null = null,
+  ): PendingBatch[] {
     const { producer } = this
     if (producer.admission !== 'open') {
       committed(producer.admission)
@@ -80,6 +86,7 @@ export class SpoolFixture {
       const keyBuffer = key === null ? null : Buffer.from(key)
       return producer.append(body, 0, body.length, keyBuffer, 0, keyBuffer?.length ?? 0, Date.now())
     })
+    if (noteKey !== null && records.length > 0) producer.note(noteKey, Buffer.alloc(0), Date.now() + 1e9)
     producer.commit({ committed })
     return pending
   }
