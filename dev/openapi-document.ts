@@ -22,7 +22,8 @@ export function buildOpenapiDocument(version: string): object {
       description:
         'Each stream has a delivery: at-most-once (never twice), at-least-once or exactly-once. ' +
         'A reply from 401 to 503 means that nothing of the request was accepted, so that it can be sent again; ' +
-        'the one exception, delivery_failed, says itself whether that may duplicate events.',
+        'the one exception, delivery_failed, says itself whether that may duplicate events. ' +
+        '504 (spool_undecided) means that the disk failed and it is not known whether the events will be sent.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/', description: 'This gateway' }],

@@ -39,6 +39,7 @@ const ofLoad: readonly ErrorCode[] = [
   'buffer_full',
   'stream_unavailable',
   'spool_unavailable',
+  'spool_undecided',
   'shutting_down',
 ]
 

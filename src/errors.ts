@@ -31,6 +31,7 @@ export const errorTable = {
   buffer_full: { status: 503, title: 'The buffer of the stream is full' },
   stream_unavailable: { status: 503, title: 'Kafka does not take records of this stream' },
   spool_unavailable: { status: 503, title: 'The disk does not take events of this stream' },
+  spool_undecided: { status: 504, title: 'It is not known whether the events are on disk' },
   dedupe_unavailable: { status: 503, title: 'Nobody knows now what was sent before' },
   shutting_down: { status: 503, title: 'The gateway is shutting down' },
   delivery_failed: { status: 503, title: 'The records were accepted and then lost' },

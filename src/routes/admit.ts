@@ -101,6 +101,14 @@ export function spoolUnavailable(producer: Producer): GatewayError {
   return new GatewayError('spool_unavailable', detail, { retryAfterSeconds: producer.retryAfterSeconds() })
 }
 
+/** The error for a request of which the disk took neither the events nor their removal. */
+export function spoolUndecided(): GatewayError {
+  const detail =
+    'the disk failed, and it is not known whether the events of the request will be sent; ' +
+    'send the request again with the same Idempotency-Key'
+  return new GatewayError('spool_undecided', detail)
+}
+
 function unavailable(producer: Producer): GatewayError {
   const retryAfterSeconds = producer.retryAfterSeconds()
   switch (producer.admission) {

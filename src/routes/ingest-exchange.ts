@@ -8,7 +8,7 @@ import type { BodyKind } from '../events/content-type.ts'
 import { decodeEvents, type DecodingLeft } from '../events/decode.ts'
 import { EventBatch } from '../events/event-batch.ts'
 import type { CommitListener, Logger } from '../kafka/producer/producer.ts'
-import { admit, refuseInvalid, spoolUnavailable, type Admission } from './admit.ts'
+import { admit, refuseInvalid, spoolUnavailable, spoolUndecided, type Admission } from './admit.ts'
 import { appendEvent } from './append-event.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
@@ -229,12 +229,12 @@ export class IngestExchange implements CommitListener {
   }
 
   /** @inheritdoc */
-  committed(failure: string | null): void {
+  committed(failure: string | null, isUndecided = false): void {
     const batch = this.#uncommitted!
     this.#uncommitted = null
     if (failure !== null) {
       this.#isRefused = true
-      this.fail(spoolUnavailable(this.target.producer))
+      this.fail(isUndecided ? spoolUndecided() : spoolUnavailable(this.target.producer))
       return
     }
     this.#claim?.keep()

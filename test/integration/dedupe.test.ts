@@ -245,6 +245,16 @@ describe('on a durable stream', () => {
     expect(notes).toEqual(['kk-1', 'ia', 'later kk-1', 'later ia'])
   })
 
+  test('where the disk takes neither the events nor the cut, the reply says that the end is not known', async () => {
+    const { producer, listeners } = durable()
+    start({ producer })
+    const reply = send(event(1, 'a'), key)
+    await until(() => listeners.length === 1)
+    listeners[0]!.committed('EIO', true)
+    expect((await reply).statusCode).toBe(504)
+    expect((await reply).json()).toMatchObject({ code: 'spool_undecided' })
+  })
+
   test('a disk that refuses leaves no key behind', async () => {
     const { producer, listeners } = durable()
     start({ producer })
