@@ -1,6 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../errors.ts'
+import { clientNetwork } from './client-address.ts'
 
 /** `RATE_LIMIT_MAX` requests in `RATE_LIMIT_WINDOW`. */
 export interface RateLimit {
@@ -29,7 +30,13 @@ export async function registerRateLimit(
   countRequest: CountRequest | null,
 ): Promise<void> {
   const store = countRequest === null ? {} : { store: storeOf(countRequest) }
-  await app.register(rateLimit, { global: false, max, timeWindow: windowMs, ...store })
+  await app.register(rateLimit, {
+    global: false,
+    max,
+    timeWindow: windowMs,
+    keyGenerator: (request) => clientNetwork(request.ip),
+    ...store,
+  })
   const count = app.createRateLimit()
   const policy = `"default";q=${max};w=${Math.ceil(windowMs / 1000)}`
 

@@ -55,6 +55,14 @@ test('an address is what the last trusted proxy saw, and a header of a client is
   expect((await edge.app.inject(from('198.51.100.2'))).statusCode).toBe(202)
 })
 
+test('a port that a proxy writes behind an address is no part of it', async () => {
+  edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 }, trustProxyHops: 1 })
+  expect((await edge.app.inject(from('203.0.113.9:50001'))).statusCode).toBe(202)
+  expect((await edge.app.inject(from('203.0.113.9:50002'))).statusCode).toBe(429)
+  expect((await edge.app.inject(from('[2001:db8::1]:50001'))).statusCode).toBe(202)
+  expect((await edge.app.inject(from('[2001:db8::2]:50002'))).statusCode).toBe(429)
+})
+
 test('without proxies X-Forwarded-For says nothing', async () => {
   edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 } })
   expect(
