@@ -43,7 +43,10 @@ function isRedisUrl(text: string): boolean {
   return /^(\/\d{0,5})?$/.test(pathname)
 }
 
-/** Origins as a browser sends them (RFC 6454, section 7): scheme and host, no path, no default port; or `*` alone. */
+/**
+ * Origins as a browser sends them (RFC 6454, section 7): scheme and host, in lower case, no path, no default port; `https://*.example.com` for all
+ * subdomains; or `*` alone.
+ */
 export function originList() {
   return setting<readonly string[]>((value) => {
     const origins = listOf(value)
@@ -54,12 +57,11 @@ export function originList() {
       )
     }
     for (const origin of origins) {
-      if (origin === '*') continue
-      const right = originOf(origin)
+      const right = origin === '*' ? origin : originOf(origin)
       if (right === origin) continue
       const remedy =
         right === null
-          ? 'Give scheme://host or scheme://host:port, such as https://app.example.com.'
+          ? 'Give scheme://host or scheme://host:port, such as https://app.example.com, or https://*.example.com for all its subdomains.'
           : `Write ${right}.`
       return new Refusal(`has ${quote(origin)}, which is not an origin`, remedy)
     }
@@ -67,10 +69,13 @@ export function originList() {
   })
 }
 
+/** `*` stands for one or more labels at the front of a host, and nowhere else. @returns null for what is no origin. */
 function originOf(text: string): string | null {
-  if (!URL.canParse(text)) return null
-  const { origin } = new URL(text)
-  return origin === 'null' ? null : origin
+  const host = text.replace('://*.', '://')
+  if (host.includes('*') || !URL.canParse(host)) return null
+  const { origin } = new URL(host)
+  if (origin === 'null') return null
+  return host === text ? origin : origin.replace('://', '://*.')
 }
 
 function listOf(value: unknown): string[] {

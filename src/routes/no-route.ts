@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../errors.ts'
+import type { Cors } from './cors.ts'
 
 /**
  * Answers what no route takes: 405 with `Allow` where the path exists for other methods (RFC 9110, section 15.5.6), else
  * 404. To be registered before the routes, which it takes note of.
+ * @param cors lets pages read the answer.
  */
-export function registerNoRoute(app: FastifyInstance): void {
+export function registerNoRoute(app: FastifyInstance, cors: Cors | null): void {
   const resources: { readonly pattern: RegExp; readonly url: string; readonly methods: Set<string> }[] = []
 
   app.addHook('onRoute', ({ url, method }) => {
@@ -18,6 +20,7 @@ export function registerNoRoute(app: FastifyInstance): void {
   })
 
   app.setNotFoundHandler((request, reply) => {
+    cors?.letRead(request, reply)
     const [path = ''] = request.url.split('?')
     const methods = resources
       .filter(({ pattern }) => pattern.test(path))

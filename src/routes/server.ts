@@ -5,7 +5,7 @@ import type { HttpConfig } from '../config/config.ts'
 import type { Logger, Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './beacon.ts'
 import { answerClientError } from './client-error.ts'
-import { registerCors, registerPreflight } from './cors.ts'
+import { Cors, registerPreflight } from './cors.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { registerHealth, type Health } from './health.ts'
 import { registerIngest } from './ingest.ts'
@@ -44,14 +44,17 @@ export interface ServerOptions extends Health {
 export function buildServer(options: ServerOptions): FastifyInstance {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe)
-  const app = createApp(options)
+  const cors = new Cors(http.corsOrigins)
+  const app = createApp(options, cors)
   app.register(async (events) => {
-    registerCors(events, http.corsOrigins)
+    cors.guard(events)
     if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit, options.countRequest ?? null)
     registerIngest(events, { targets, telemetry, limits: http.limits, logger })
     registerBeacon(events, { targets, telemetry, limits: http.limits, logger })
     registerPreflight(events, '/v1/streams/:stream')
     registerPreflight(events, '/v1/beacon/:stream')
+    // So that a page can read the 404 of a path that is not there.
+    registerPreflight(events, '/v1/*')
   })
   if (http.adminPort === null) registerAdmin(app, options)
   return app
@@ -60,7 +63,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
 /** Builds the server of `adminPort`; null if the admin routes are on the other one. */
 export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
   if (options.http.adminPort === null) return null
-  const app = createApp(options)
+  const app = createApp(options, null)
   registerAdmin(app, options)
   return app
 }
@@ -70,7 +73,8 @@ function registerAdmin(app: FastifyInstance, options: ServerOptions): void {
   options.admin?.(app)
 }
 
-function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance {
+/** @param cors null: no page has business there. */
+function createApp({ http, logger, telemetry }: ServerOptions, cors: Cors | null): FastifyInstance {
   const { bodyTimeoutMs } = http.limits
   const app = Fastify({
     logger: false,
@@ -90,7 +94,8 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, _request, reply) => {
+    frameworkErrors: (error, request, reply) => {
+      cors?.letRead(request, reply)
       replyProblem(reply, toGatewayError(error, logger))
     },
     exposeHeadRoutes: true,
@@ -117,7 +122,7 @@ function createApp({ http, logger, telemetry }: ServerOptions): FastifyInstance 
     }
     replyProblem(reply, problem)
   })
-  registerNoRoute(app)
+  registerNoRoute(app, cors)
   return app
 }
 

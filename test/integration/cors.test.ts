@@ -74,10 +74,97 @@ describe.each(routes)('%s', (url) => {
     expect((await edge.app.inject({ method: 'POST', url, payload: event })).statusCode).toBe(202)
   })
 
+  test.each([
+    'traceparent,tracestate,baggage',
+    'content-type, sentry-trace, x-requested-with',
+    'x-datadog-trace-id',
+  ])('allows the headers that tracing adds: %s', async (asked) => {
+    edge = buildEdge({ corsOrigins: [origin] })
+    const headers = {
+      origin,
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': asked,
+    }
+    const response = await edge.app.inject({ method: 'OPTIONS', url, headers })
+    expect(response.statusCode).toBe(204)
+    expect(response.headers).toMatchObject({ 'access-control-allow-headers': asked })
+  })
+
+  test('echoes no headers that are too many', async () => {
+    edge = buildEdge({ corsOrigins: [origin] })
+    const headers = { origin, 'access-control-request-headers': 'x-a,'.repeat(1_000) }
+    const response = await edge.app.inject({ method: 'OPTIONS', url, headers })
+    expect(response.headers['access-control-allow-headers']).toMatch(/^content-type/)
+  })
+
+  test.each([
+    ['https://*.example.com', 'https://app.example.com', true],
+    ['https://*.example.com', 'https://a.b.example.com', true],
+    ['https://*.example.com', 'https://APP.example.com:443', true],
+    ['https://*.example.com', 'https://example.com', false],
+    ['https://*.example.com', 'https://.example.com', false],
+    ['https://*.example.com', 'https://evilexample.com', false],
+    ['https://*.example.com', 'http://app.example.com', false],
+    ['https://*.example.com', 'https://app.example.com:8443', false],
+    ['https://*.example.com', 'https://app.example.com.evil.org', false],
+    ['http://*.example.com:8080', 'http://app.example.com:8080', true],
+    ['https://shop.example', 'https://Shop.example:443', true],
+    ['http://shop.example', 'http://shop.example:80', true],
+    ['http://shop.example', 'http://shop.example:443', false],
+  ])('CORS_ORIGINS=%s and the origin %s: %j', async (configured, other, isAllowed) => {
+    edge = buildEdge({ corsOrigins: [configured] })
+    const response = await edge.app.inject({
+      method: 'POST',
+      url,
+      payload: event,
+      headers: { origin: other },
+    })
+    expect(response.statusCode).toBe(isAllowed ? 202 : 403)
+    if (!isAllowed) expect(response.json<{ detail: string }>().detail).toContain(`"${other}"`)
+  })
+
+  test.each([
+    ['chute.example', 'https://chute.example'],
+    ['chute.example:443', 'https://chute.example'],
+    ['Chute.Example:80', 'http://chute.example'],
+    ['chute.example', 'https://chute.example:443'],
+  ])('Host %s is the own origin %s', async (host, own) => {
+    edge = buildEdge()
+    const response = await edge.app.inject({
+      method: 'POST',
+      url,
+      payload: event,
+      headers: { host, origin: own },
+    })
+    expect(response.statusCode).toBe(202)
+  })
+
   test('lets a page read a problem too', async () => {
     edge = buildEdge({ corsOrigins: [origin] })
     const response = await edge.app.inject({ method: 'POST', url, payload: '{', headers: { origin } })
     expect(response.statusCode).toBe(400)
     expect(response.headers['access-control-allow-origin']).toBe(origin)
   })
+})
+
+test('a page can read that a path or a stream is not there, after its preflight', async () => {
+  edge = buildEdge({ corsOrigins: [origin] })
+  for (const url of [
+    '/v1/streams/none',
+    '/v1/strems/metrics-realtime',
+    '/v1/streams/a/b',
+    '/nowhere',
+    '/v1/%zz',
+  ]) {
+    const response = await edge.app.inject({ method: 'POST', url, payload: event, headers: { origin } })
+    expect([url, response.headers['access-control-allow-origin']]).toEqual([url, origin])
+    expect(response.headers['access-control-expose-headers']).toContain('idempotency-replayed')
+  }
+  const asked = {
+    origin,
+    'access-control-request-method': 'POST',
+    'access-control-request-headers': 'content-type',
+  }
+  const preflight = await edge.app.inject({ method: 'OPTIONS', url: '/v1/strems/a', headers: asked })
+  expect(preflight.statusCode).toBe(204)
 })
