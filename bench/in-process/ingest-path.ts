@@ -6,6 +6,7 @@ import type { Logger } from '../../src/kafka/producer/producer.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest.ts'
+import { Refusals } from '../../src/routes/refusals.ts'
 import { StreamTargets } from '../../src/routes/stream-target.ts'
 import type { LoadRequest } from '../load.ts'
 import { NullBroker } from './null-broker.ts'
@@ -96,6 +97,7 @@ function handlerOf(producer: StreamProducer, telemetry: Metrics): Handler {
   registerIngest(app as unknown as FastifyInstance, {
     targets: new StreamTargets([producer]),
     telemetry,
+    refusals: new Refusals({ edge: telemetry.edge, logger, allowedOrigins: [] }),
     limits: http.limits,
     logger,
   })

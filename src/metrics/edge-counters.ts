@@ -16,6 +16,17 @@ export interface EdgeTotals {
   readonly duplicates: Readonly<Record<Transport, number>>
   /** The same rejections by the code that the client was told. */
   readonly rejectedByCode: Readonly<Record<string, number>>
+  /** Requests of which nothing was accepted. Each code and transport without a stream is there from the start. */
+  readonly refused: readonly RefusedRequests[]
+}
+
+/** See {@link EdgeTotals.refused}. */
+export interface RefusedRequests {
+  readonly code: string
+  readonly transport: Transport
+  /** Empty: no stream of the name in the path, or none was named. */
+  readonly stream: string
+  readonly requests: number
 }
 
 /**
@@ -30,6 +41,13 @@ export class EdgeCounters {
     ErrorCode,
     number
   >
+
+  readonly #refused = new Map<string, { -readonly [K in keyof RefusedRequests]: RefusedRequests[K] }>()
+
+  constructor() {
+    for (const transport of transports)
+      for (const code of Object.keys(errorTable)) this.#refusedOf(code, transport, '')
+  }
 
   /** Counts events that were taken, in the turn in which they were appended. */
   accepted(transport: Transport, events: number): void {
@@ -47,12 +65,25 @@ export class EdgeCounters {
     this.#rejectedByCode[code] += events
   }
 
+  /** Counts a request of which nothing was accepted. */
+  refused(code: ErrorCode, transport: Transport, stream: string): void {
+    this.#refusedOf(code, transport, stream).requests++
+  }
+
+  #refusedOf(code: string, transport: Transport, stream: string) {
+    const key = keyOf({ code, transport, stream })
+    let counted = this.#refused.get(key)
+    if (counted === undefined) this.#refused.set(key, (counted = { code, transport, stream, requests: 0 }))
+    return counted
+  }
+
   totals(): EdgeTotals {
     return {
       accepted: { ...this.#accepted },
       rejected: { ...this.#rejected },
       duplicates: { ...this.#duplicates },
       rejectedByCode: { ...this.#rejectedByCode },
+      refused: Array.from(this.#refused.values(), (counted) => ({ ...counted })),
     }
   }
 }
@@ -63,6 +94,7 @@ export function collectEdgeMetrics({
   rejected,
   duplicates,
   rejectedByCode,
+  refused,
 }: EdgeTotals): MergeableFamily[] {
   return [
     {
@@ -94,5 +126,28 @@ export function collectEdgeMetrics({
         value,
       })),
     },
+    {
+      name: 'chute_requests_refused_total',
+      help: 'Requests of which nothing was accepted, by the code that the client was told. The stream is empty where the path names none that there is; a series of a stream begins with its first refusal.',
+      type: 'counter',
+      samples: refused.map(({ requests, ...labels }) => ({ suffix: '', labels, value: requests })),
+    },
   ]
+}
+
+/** Adds up what several processes refused. */
+export function mergeRefused(
+  one: readonly RefusedRequests[],
+  other: readonly RefusedRequests[],
+): RefusedRequests[] {
+  const merged = new Map(one.map((counted) => [keyOf(counted), counted]))
+  for (const counted of other) {
+    const known = merged.get(keyOf(counted))
+    merged.set(keyOf(counted), { ...counted, requests: counted.requests + (known?.requests ?? 0) })
+  }
+  return [...merged.values()]
+}
+
+function keyOf({ code, transport, stream }: Omit<RefusedRequests, 'requests'>): string {
+  return `${code} ${transport} ${stream}`
 }

@@ -1,6 +1,6 @@
 import { mergeStats, retireStats } from '../kafka/producer/merge-stats.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
-import { collectEdgeMetrics, type EdgeTotals } from './edge-counters.ts'
+import { collectEdgeMetrics, mergeRefused, type EdgeTotals } from './edge-counters.ts'
 import { contentTypes, writeExposition, type MergeableFamily } from './exposition.ts'
 import { mergeFamilies } from './merge-families.ts'
 import { negotiateFormat } from './negotiate-format.ts'
@@ -51,6 +51,7 @@ function mergeEdge(one: EdgeTotals, other: EdgeTotals): EdgeTotals {
     rejected: addEach(one.rejected, other.rejected),
     duplicates: addEach(one.duplicates, other.duplicates),
     rejectedByCode: addEach(one.rejectedByCode, other.rejectedByCode),
+    refused: mergeRefused(one.refused, other.refused),
   }
 }
 

@@ -7,6 +7,7 @@ import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { readPreferences, type Preferences } from './prefer.ts'
 import { eventFromFields } from './query-event.ts'
 import { replyRaw } from './raw-reply.ts'
+import { tellRejected } from './refusals.ts'
 
 const postPath = '/v1/beacon/:stream'
 const pixelPath = '/v1/beacon/:stream.gif'
@@ -24,16 +25,18 @@ export function registerBeacon(app: FastifyInstance, options: IngestRoutesOption
 
 function registerPost(
   app: FastifyInstance,
-  { targets, telemetry, limits, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'beacon',
     telemetry,
+    refusals,
     timer: telemetry.httpTimer('POST', postPath),
     limits,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
-    succeed(exchange) {
+    succeed(exchange, batch) {
+      tellRejected(exchange.reply, batch)
       replyRaw(exchange.reply, 202, deliveryHeaders(exchange), '')
       return 202
     },
@@ -70,17 +73,19 @@ function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsup
 
 function registerPixel(
   app: FastifyInstance,
-  { targets, telemetry, limits, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'pixel',
     telemetry,
+    refusals,
     timer: telemetry.httpTimer('GET', pixelPath),
     limits,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
-    succeed(exchange) {
+    succeed(exchange, batch) {
       const { reply } = exchange
+      tellRejected(reply, batch)
       reply.hijack()
       reply.raw.writeHead(200, [...pixelHeaders, ...deliveryHeaders(exchange)]).end(pixel)
       return 200

@@ -22,3 +22,14 @@ function withoutPort(address: string): string {
   if (isIPv4(text) || isIPv6(text)) return text
   return /^([^:]+):[^:]*$/.exec(text)?.[1] ?? text
 }
+
+/** The network of an address, as it may be logged: an IPv4 address is cut to 24 bits, an IPv6 address to 48. */
+export function clientPrefix(address: string): string {
+  const bare = withoutPort(address)
+  if (!ipaddr.isValid(bare)) return bare.slice(0, 64)
+  const parsed = ipaddr.process(bare)
+  const text = parsed.toNormalizedString()
+  return parsed.kind() === 'ipv4'
+    ? `${ipaddr.IPv4.networkAddressFromCIDR(`${text}/24`).toString()}/24`
+    : `${ipaddr.IPv6.networkAddressFromCIDR(`${text}/48`).toString()}/48`
+}

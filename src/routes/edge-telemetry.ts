@@ -8,7 +8,7 @@ export type Transport = 'http' | 'beacon' | 'pixel'
  *
  * The account of the edge is one of events: received = accepted + rejected. Events are received once their request was
  * decoded. A request that is refused before that (unknown stream, body too large, rate limit, not JSON at all…) has no
- * events that anybody could count; it shows in the durations, by route and status.
+ * events that anybody could count. Requests that are refused as a whole are counted as requests, whether or not they have events.
  */
 export interface EdgeTelemetry {
   readonly edge: {
@@ -18,6 +18,8 @@ export interface EdgeTelemetry {
     duplicates(transport: Transport, events: number): void
     /** Events that were refused, each under the code that the client was told. */
     rejected(transport: Transport, code: ErrorCode, events: number): void
+    /** One request of which nothing was accepted. `stream` is the name of a stream that there is, or empty. */
+    refused(code: ErrorCode, transport: Transport, stream: string): void
   }
   /** The timer of a route, asked for once at start. `route` is a pattern, never a path. */
   httpTimer(method: string, route: string): HttpTimer

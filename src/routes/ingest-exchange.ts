@@ -15,6 +15,7 @@ import type { EdgeTelemetry, HttpTimer, Transport } from './edge-telemetry.ts'
 import { inTurns, whenFewWait, type Job } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
+import { tellProblem, type Refusals } from './refusals.ts'
 import { leaveOutSeen, refuseUntold } from './tell-duplicates.ts'
 import type { StreamTarget } from './stream-target.ts'
 
@@ -22,6 +23,7 @@ import type { StreamTarget } from './stream-target.ts'
 export interface IngestRoute {
   readonly transport: Transport
   readonly telemetry: EdgeTelemetry
+  readonly refusals: Refusals
   readonly timer: HttpTimer
   readonly limits: HttpLimits
   readonly logger: Logger
@@ -277,6 +279,13 @@ export class IngestExchange implements CommitListener {
   }
 
   #replyProblem(problem: GatewayError): void {
+    const { refusals, transport } = this.#route
+    refusals.refused(problem, {
+      transport,
+      stream: this.target.producer.stream.name,
+      request: this.reply.request,
+    })
+    if (transport !== 'http') tellProblem(this.reply, problem)
     this.#observe(problem.status)
     replyProblem(this.reply, problem)
   }

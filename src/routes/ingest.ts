@@ -10,12 +10,14 @@ import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './idempotency-key.ts'
 import { readPreferences } from './prefer.ts'
 import { replyRaw } from './raw-reply.ts'
+import type { Refusals } from './refusals.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
 /** What the routes that take events need. */
 export interface IngestRoutesOptions {
   readonly targets: StreamTargets
   readonly telemetry: EdgeTelemetry
+  readonly refusals: Refusals
   readonly limits: HttpLimits
   readonly logger: Logger
 }
@@ -27,10 +29,11 @@ const path = '/v1/streams/:stream'
  * bytes can be passed on as they came.
  */
 export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
-  const { targets, telemetry, limits, logger } = options
+  const { targets, telemetry, refusals, limits, logger } = options
   const route: IngestRoute = {
     transport: 'http',
     telemetry,
+    refusals,
     timer: telemetry.httpTimer('POST', path),
     limits,
     logger,

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Deduplicator } from '../dedupe/deduplicator.ts'
 import type { HttpConfig } from '../config/config.ts'
+import type { GatewayError } from '../errors.ts'
 import type { Logger, Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './beacon.ts'
 import { answerClientError } from './client-error.ts'
@@ -12,6 +13,7 @@ import { registerIngest } from './ingest.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { registerRateLimit, type CountRequest } from './rate-limit.ts'
+import { Refusals, tellProblem, transportOf } from './refusals.ts'
 import { SilentConnections } from './silent-connections.ts'
 import { StreamTargets } from './stream-target.ts'
 
@@ -31,7 +33,7 @@ export interface ServerOptions extends Health {
   readonly telemetry: EdgeTelemetry
   /** Left out: requests are counted in this process. */
   readonly countRequest?: CountRequest
-  /** Only faults of the gateway are logged, never requests. */
+  /** Faults of the gateway are logged, and requests that are refused: at most a line a second and code. */
   readonly logger: Logger
   /** Registers what operators look at (`/metrics`, the live page), on whichever server has the admin routes. */
   readonly admin?: (app: FastifyInstance) => void
@@ -45,12 +47,14 @@ export function buildServer(options: ServerOptions): FastifyInstance {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe)
   const cors = new Cors(http.corsOrigins)
-  const app = createApp(options, cors)
+  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: http.corsOrigins })
+  const app = createApp(options, { cors, targets, refusals })
   app.register(async (events) => {
     cors.guard(events)
     if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit, options.countRequest ?? null)
-    registerIngest(events, { targets, telemetry, limits: http.limits, logger })
-    registerBeacon(events, { targets, telemetry, limits: http.limits, logger })
+    const routes = { targets, telemetry, refusals, limits: http.limits, logger }
+    registerIngest(events, routes)
+    registerBeacon(events, routes)
     registerPreflight(events, '/v1/streams/:stream')
     registerPreflight(events, '/v1/beacon/:stream')
     // So that a page can read the 404 of a path that is not there.
@@ -63,7 +67,15 @@ export function buildServer(options: ServerOptions): FastifyInstance {
 /** Builds the server of `adminPort`; null if the admin routes are on the other one. */
 export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
   if (options.http.adminPort === null) return null
-  const app = createApp(options, null)
+  const app = createApp(options, {
+    cors: null,
+    targets: null,
+    refusals: new Refusals({
+      edge: options.telemetry.edge,
+      logger: options.logger,
+      allowedOrigins: [],
+    }),
+  })
   registerAdmin(app, options)
   return app
 }
@@ -73,9 +85,26 @@ function registerAdmin(app: FastifyInstance, options: ServerOptions): void {
   options.admin?.(app)
 }
 
-/** @param cors null: no page has business there. */
-function createApp({ http, logger, telemetry }: ServerOptions, cors: Cors | null): FastifyInstance {
+/** What the two servers do not have in common: pages and events come to one of them only. */
+interface ServerParts {
+  readonly cors: Cors | null
+  readonly targets: StreamTargets | null
+  readonly refusals: Refusals
+}
+
+function createApp(
+  { http, logger, telemetry }: ServerOptions,
+  { cors, targets, refusals }: ServerParts,
+): FastifyInstance {
   const { bodyTimeoutMs } = http.limits
+  const refuse = (request: FastifyRequest, reply: FastifyReply, problem: GatewayError): void => {
+    const transport = transportOf(request.raw.url ?? '')
+    const { stream } = (request.params ?? {}) as { readonly stream?: string }
+    const isKnown = stream !== undefined && targets?.has(stream) === true
+    refusals.refused(problem, { transport, stream: isKnown ? stream : null, request })
+    if (transport !== 'http') tellProblem(reply, problem)
+    replyProblem(reply, problem)
+  }
   const app = Fastify({
     logger: false,
     // The address nearest to us has hop 0.
@@ -96,7 +125,7 @@ function createApp({ http, logger, telemetry }: ServerOptions, cors: Cors | null
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => {
       cors?.letRead(request, reply)
-      replyProblem(reply, toGatewayError(error, logger))
+      refuse(request, reply, toGatewayError(error, logger))
     },
     exposeHeadRoutes: true,
     routerOptions: { maxParamLength: 255 },
@@ -120,7 +149,7 @@ function createApp({ http, logger, telemetry }: ServerOptions, cors: Cors | null
     if (url?.startsWith('/v1/') === true && request.method !== 'OPTIONS') {
       telemetry.httpTimer(request.method, url).observe(problem.status, 0)
     }
-    replyProblem(reply, problem)
+    refuse(request, reply, problem)
   })
   registerNoRoute(app, cors)
   return app

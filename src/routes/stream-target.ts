@@ -39,6 +39,11 @@ export class StreamTargets {
     }
   }
 
+  /** Whether there is a stream of this name. */
+  has(name: string): boolean {
+    return this.#byName.has(name)
+  }
+
   /** @throws GatewayError `unknown_stream`, which names the known ones. */
   get(name: string): StreamTarget {
     const target = this.#byName.get(name)

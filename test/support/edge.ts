@@ -34,7 +34,11 @@ export class FakeTelemetry implements EdgeTelemetry {
   readonly acceptedBy: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly rejectedBy: Record<string, number> = {}
   readonly replies: { readonly route: string; readonly statusCode: number }[] = []
+  readonly refusals: { code: string; transport: Transport; stream: string }[] = []
   readonly edge = {
+    refused: (code: string, transport: Transport, stream: string): void => {
+      this.refusals.push({ code, transport, stream })
+    },
     accepted: (transport: Transport, events: number): void => {
       this.accepted += events
       this.acceptedBy[transport] += events

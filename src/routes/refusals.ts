@@ -1,0 +1,126 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { GatewayError } from '../errors.ts'
+import type { EventBatch, EventError } from '../events/event-batch.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
+import { clientPrefix } from './client-address.ts'
+import type { EdgeTelemetry, Transport } from './edge-telemetry.ts'
+
+/** Where a request that was refused was to go. */
+export interface RefusedRequest {
+  readonly transport: Transport
+  /** Null: no stream of that name, or none was named. */
+  readonly stream: string | null
+  /** Null: it never became a request of Fastify. */
+  readonly request: FastifyRequest | null
+}
+
+/**
+ * Counts and logs the requests that are refused as a whole, under the code that the client is told. A code has one log line a
+ * second at most, with the number of requests and what one of them looked like; at `debug` each request has a line. An
+ * address is cut to its network.
+ */
+export class Refusals {
+  readonly #edge: EdgeTelemetry['edge']
+  readonly #logger: Logger
+  readonly #allowedOrigins: readonly string[]
+  /** By code: how many were refused since the last line. */
+  readonly #unsaid = new Map<string, { requests: number; fields: object }>()
+
+  constructor(options: { edge: EdgeTelemetry['edge']; logger: Logger; allowedOrigins: readonly string[] }) {
+    this.#edge = options.edge
+    this.#logger = options.logger
+    this.#allowedOrigins = options.allowedOrigins
+  }
+
+  /** To be called once for each reply that says that nothing of its request was accepted. */
+  refused(problem: GatewayError, { transport, stream, request }: RefusedRequest): void {
+    const { code } = problem
+    // Its events were accepted, and then lost.
+    if (code === 'delivery_failed') return
+    this.#edge.refused(code, transport, stream ?? '')
+    // A socket that is closed has no address any more.
+    const client = (request?.ip as string | undefined) ?? null
+    const fields = {
+      code,
+      transport,
+      ...(stream !== null && { stream }),
+      ...(request?.raw.headers.origin !== undefined && { origin: request.raw.headers.origin.slice(0, 256) }),
+      ...(client !== null && { client: clientPrefix(client) }),
+      ...(code === 'origin_not_allowed' && { allowedOrigins: this.#allowedOrigins }),
+      detail: problem.message,
+    }
+    this.#logger.debug(fields, 'a request was refused')
+    const unsaid = this.#unsaid.get(code)
+    if (unsaid !== undefined) {
+      unsaid.requests++
+      unsaid.fields = fields
+      return
+    }
+    this.#logger.info({ ...fields, requests: 1 }, refusedMessage)
+    this.#unsaid.set(code, { requests: 0, fields })
+    setTimeout(() => this.#say(code), logIntervalMs).unref()
+  }
+
+  /** Says what came since the last line. Where something did, the next line is a second away again. */
+  #say(code: string): void {
+    const { requests, fields } = this.#unsaid.get(code)!
+    if (requests === 0) {
+      this.#unsaid.delete(code)
+      return
+    }
+    this.#logger.info({ ...fields, requests }, refusedMessage)
+    this.#unsaid.set(code, { requests: 0, fields })
+    setTimeout(() => this.#say(code), logIntervalMs).unref()
+  }
+}
+
+/** How a request came, by its path: also one that no route takes. */
+export function transportOf(url: string): Transport {
+  if (!url.startsWith('/v1/beacon/')) return 'http'
+  const [path = ''] = url.split('?', 1)
+  return path.endsWith('.gif') ? 'pixel' : 'beacon'
+}
+
+/**
+ * Says in the response header `Chute-Error` why a beacon was refused, whole or in part: browsers show no body of a beacon or
+ * an image, but they show its headers. To be called before the reply is written.
+ */
+export function tellProblem(reply: FastifyReply, { code, message, extensions }: GatewayError): void {
+  const { errors, accepted = 0, rejected = 0 } = extensions as Partial<Refused>
+  const header =
+    errors?.[0] === undefined
+      ? errorHeader(code, message)
+      : headerOf(errors[0], rejected, accepted + rejected)
+  reply.raw.setHeader('chute-error', header)
+}
+
+/** As {@link tellProblem}, for a request of which some events were accepted. */
+export function tellRejected(reply: FastifyReply, { errors, rejected, received }: EventBatch): void {
+  if (errors[0] !== undefined) reply.raw.setHeader('chute-error', headerOf(errors[0], rejected, received))
+}
+
+interface Refused {
+  readonly errors: readonly EventError[]
+  readonly accepted: number
+  readonly rejected: number
+}
+
+/** The first of the rejected events stands for all. */
+function headerOf({ code, pointer, detail, index }: EventError, rejected: number, received: number): string {
+  const where = pointer === '' ? detail : `${pointer} ${detail}`
+  const others = received === 1 ? '' : `; event ${index}, ${rejected} of ${received} refused`
+  return errorHeader(code, `${where}${others}`)
+}
+
+/** The value of `Chute-Error`: visible ASCII, 300 characters at most. Everything else is escaped as in JSON. */
+export function errorHeader(code: string, reason: string): string {
+  const escaped = `${code}; ${reason}`.replaceAll(
+    /[^\x20-\x7e]/g,
+    (character) => String.raw`\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  return escaped.length <= maxHeaderLength ? escaped : `${escaped.slice(0, maxHeaderLength - 3)}...`
+}
+
+const refusedMessage = 'requests were refused'
+const logIntervalMs = 1_000
+const maxHeaderLength = 300
