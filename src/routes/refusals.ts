@@ -39,7 +39,7 @@ export class Refusals {
     if (code === 'delivery_failed') return
     this.#edge.refused(code, transport, stream ?? '')
     // A socket that is closed has no address any more.
-    const client = (request?.ip as string | undefined) ?? null
+    const client = request?.ip ?? null
     const fields = {
       code,
       transport,
