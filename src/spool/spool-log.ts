@@ -179,6 +179,9 @@ export class SpoolLog {
 
   /** Closes its files. */
   close(): void {
+    // What the disk has not answered keeps its files until the process ends: an answer that comes later must not find them
+    // closed, nor their numbers given to other files.
+    if (this.#isWriting || this.#isCutting) return
     for (const segment of this.#segments) segment.close()
   }
 

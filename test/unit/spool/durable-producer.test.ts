@@ -320,6 +320,39 @@ test.each([
   expect(new SpoolFixture({ folder: spool.folder }).producer.stats.recovered).toBe(1)
 })
 
+test('an end amid a group that the disk neither takes nor removes leaves the rest of the disk alone', async () => {
+  const refused = Object.assign(new Error('no'), { code: 'EIO' })
+  const used: (number | null)[] = []
+  let isFailing = false
+  const disk: Partial<Disk> = {
+    write(fd, buffers, position, done) {
+      used.push(fd)
+      if (isFailing) setImmediate(done, refused, 0)
+      else realDisk.write(fd, buffers, position, done)
+    },
+    truncate(fd, sizeBytes, done) {
+      used.push(fd)
+      if (isFailing) setImmediate(done, refused)
+      else realDisk.truncate(fd, sizeBytes, done)
+    },
+    create(path, done) {
+      if (isFailing) setImmediate(done, refused, -1)
+      else realDisk.create(path, done)
+    },
+  }
+  const spool = new SpoolFixture({ disk })
+  expect(await spool.request(numbered(1))).toBeNull()
+  const [fd] = used
+  isFailing = true
+  void spool.request(numbered(1, 1))
+  await spool.until(() => used.length > 2)
+  await spool.producer.close(performance.now() + 10)
+  // The next attempt to remove what was written in part comes after the end.
+  const before = used.length
+  await spool.until(() => used.length > before + 1)
+  expect(new Set(used)).toEqual(new Set([fd]))
+})
+
 test('a spool that is done takes no room', async () => {
   const spool = new SpoolFixture()
   await spool.request(numbered(10))
