@@ -1,29 +1,40 @@
-import type { TopicState } from './kafka/producer/cluster-metadata.ts'
 import { configuredMode } from './kafka/producer/confirmation-mode.ts'
-import type { ManagedProducer } from './kafka/producer/producer.ts'
-import type { Producers } from './kafka/producer/producers.ts'
+import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
+import type { ObstructedTopic, Producers } from './kafka/producer/producers.ts'
 import type { Readiness } from './routes/health.ts'
 
 /**
- * Ready means: give me requests. Not before Kafka was reached once and every topic is known; not while draining; not
- * while a buffer is full and its Kafka is away. An outage alone does not flip it: there is room, and a fleet that leaves
- * its load balancer together loses more than one that answers.
+ * Ready means: give me requests. Not before Kafka was reached once, and every topic is known, may be written to, and has a
+ * leader that was reached; not while draining; not while a buffer is full and its Kafka is away. An outage alone does not flip
+ * it: there is room, and a fleet that leaves its load balancer together loses more than one that answers. For the same reason
+ * one stream that is refused later (its topic is gone, a right was taken away) is named and flips nothing while another takes
+ * events.
  */
 export function readinessOf(state: {
-  producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'topicStatus'>
+  producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'obstructed'>
   draining: boolean
 }): Readiness {
   const { producers, draining } = state
   const streams = [...producers.byStream.values()]
-  const unknown = streams
-    .filter((producer) => producer.admission === 'not_known_yet')
-    .map(({ stream: { topic } }) => `${topic} ${saidOf[producers.topicStatus(topic)]}`)
   const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
+  const { obstructed } = producers
+  const someTakeEvents = streams.some(({ obstacle }) => obstacle === null)
+  const about = (
+    name: string,
+    good: string,
+    ...admissions: readonly Producer['admission'][]
+  ): Readiness['checks'][number] => {
+    const found = obstructed.filter(({ admission }) => admissions.includes(admission))
+    const ok = found.every(({ wasOpen }) => wasOpen && someTakeEvents)
+    return check(name, ok, [good, ...textsOf(found)].join('; but '), textsOf(found).join('; '))
+  }
   const lacking = [...new Set(streams.flatMap(({ stats }) => stats.lacking))]
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
-    check('topics', unknown.length === 0, 'every topic was seen', unknown.join('; ')),
+    about('topics', 'every topic was seen', 'not_known_yet', 'unknown_topic'),
+    about('rights', 'every topic may be written to', 'not_authorized'),
+    about('leaders', 'a leader of every topic was reached', 'no_leader_yet'),
     check('versions', lacking.length === 0, 'brokers serve what Chute sends', lacking.join('; ')),
     check('confirmation', true, saidOfConfirmation(streams), ''),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
@@ -31,11 +42,12 @@ export function readinessOf(state: {
   return { ready: checks.every(({ ok }) => ok), checks }
 }
 
-const saidOf: Record<TopicState['status'], string> = {
-  unseen: 'was not seen yet',
-  known: 'has no partitions yet',
-  unknown_topic: 'does not exist',
-  not_authorized: 'may not be seen with these credentials',
+function textsOf(found: readonly ObstructedTopic[]): string[] {
+  return [...new Set(found.map(({ obstacle }) => describe(obstacle)))]
+}
+
+function describe({ summary, cause }: Obstacle): string {
+  return cause === null ? summary : `${summary} (${cause})`
 }
 
 /** Does not make unready: it costs answers, and everything is as true as before. */

@@ -5,7 +5,8 @@ import type { Logger } from './producer/producer.ts'
 
 /**
  * Creates the topics that are missing at start (`KAFKA_CREATE_TOPICS`), once each: a topic that is deleted later was
- * deleted by somebody, and a produce never creates one.
+ * deleted by somebody, and a produce never creates one. Why a topic is still missing is told to the metadata, which `/readyz`
+ * goes by, and logged once a cause.
  */
 export class TopicCreator {
   readonly #config: KafkaConfig
@@ -13,6 +14,8 @@ export class TopicCreator {
   readonly #logger: Logger
   /** Topics that were neither seen nor created yet. */
   readonly #pending: Set<string>
+  readonly #toldCauses = new Set<string>()
+  #failures = 0
   #creating = false
   #retryTimer: NodeJS.Timeout | null = null
   #stopped = false
@@ -27,6 +30,8 @@ export class TopicCreator {
     this.#metadata = options.metadata
     this.#logger = options.logger
     this.#pending = new Set(options.config.topics.create ? options.topics : [])
+    if (!options.config.topics.create)
+      for (const topic of options.topics) this.#metadata.tellNotCreated(topic, adviceToCreate)
     if (this.#pending.size > 0) this.#metadata.onChange(() => void this.#createMissing())
   }
 
@@ -38,7 +43,13 @@ export class TopicCreator {
 
   async #createMissing(): Promise<void> {
     for (const topic of this.#pending)
-      if (this.#metadata.topic(topic).status === 'known') this.#pending.delete(topic)
+      if (this.#metadata.topic(topic).status === 'known') {
+        this.#pending.delete(topic)
+        this.#metadata.tellNotCreated(
+          topic,
+          'it was there, and a topic is created at the start only: create it again',
+        )
+      }
     const missing = [...this.#pending].filter(
       (topic) => this.#metadata.topic(topic).status === 'unknown_topic',
     )
@@ -54,25 +65,50 @@ export class TopicCreator {
       this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
       this.#metadata.refresh()
     } catch (error) {
-      this.#logger.warn(
-        { topics: missing, cause: describe(error) },
-        'topics could not be created; trying again',
-      )
-      this.#retryTimer = setTimeout(() => {
-        this.#retryTimer = null
-        void this.#createMissing()
-      }, retryMs)
+      this.#failed(missing, causesOf(error))
     } finally {
       this.#creating = false
       await admin.disconnect()
     }
   }
+
+  /** @param causes by topic; what is under the empty name goes for all. */
+  #failed(missing: readonly string[], causes: ReadonlyMap<string, string>): void {
+    for (const topic of missing) {
+      const cause = causes.get(topic) ?? causes.get('')
+      if (cause === undefined) continue
+      this.#metadata.tellNotCreated(topic, `it could not be created: ${cause}`)
+      const isTold = this.#toldCauses.has(`${topic} ${cause}`)
+      this.#toldCauses.add(`${topic} ${cause}`)
+      if (isTold) this.#logger.debug({ topic, cause }, 'the topic could still not be created')
+      else this.#logger.warn({ topic, cause }, 'the topic could not be created; trying again')
+    }
+    const pauseMs = Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs)
+    this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = null
+      void this.#createMissing()
+    }, pauseMs)
+  }
 }
 
-/** kafkajs wraps the reasons of several topics in one error. */
-function describe(error: unknown): string {
-  const { errors } = error as { errors?: Error[] }
-  return errors === undefined ? (error as Error).message : errors.map((inner) => inner.message).join('; ')
+/** Why topics were not created, by topic, in words that say what to do; under the empty name: why none was. */
+function causesOf(error: unknown): Map<string, string> {
+  const { errors } = error as { errors?: (Error & { type?: string; topic?: string })[] }
+  if (errors === undefined) return new Map([['', (error as Error).message]])
+  return new Map(
+    errors.map((inner) => {
+      const { type, topic = '', message } = inner
+      if (type === 'TOPIC_AUTHORIZATION_FAILED' || type === 'CLUSTER_AUTHORIZATION_FAILED')
+        return [
+          topic,
+          `CREATE on topic ${topic}, or on the cluster, is not permitted (${type}); permit it, or create the topic and set KAFKA_CREATE_TOPICS=false`,
+        ]
+      return [topic, type === undefined ? message : `${message} (${type})`]
+    }),
+  )
 }
 
-const retryMs = 2_000
+const adviceToCreate = 'create it, or set KAFKA_CREATE_TOPICS=true'
+const firstRetryMs = 2_000
+/** An operator who has given the right does not wait for longer. */
+const maxRetryMs = 10_000

@@ -122,13 +122,10 @@ function unavailable(producer: Producer): GatewayError {
       )
     case 'spool_unavailable':
       return spoolUnavailable(producer)
-    case 'unknown_topic':
-      return new GatewayError('stream_unavailable', 'its topic does not exist', { retryAfterSeconds })
-    case 'not_authorized':
-      return new GatewayError('stream_unavailable', 'the gateway may not write to its topic', {
-        retryAfterSeconds,
-      })
-    default:
-      return new GatewayError('stream_unavailable', 'Kafka was not reached yet', { retryAfterSeconds })
+    default: {
+      const summary = producer.obstacle?.summary ?? 'Kafka does not take records now'
+      const detail = `nothing of the request was accepted: ${summary}`
+      return new GatewayError('stream_unavailable', detail, { retryAfterSeconds })
+    }
   }
 }

@@ -130,7 +130,11 @@ export class DurableProducer implements ManagedProducer, Durability {
     if (this.#closing) return 'closing'
     if (this.#log.isFailing) return 'spool_unavailable'
     const { admission } = this.#producer
-    return admission === 'not_known_yet' ? 'open' : admission
+    return admission === 'not_known_yet' || admission === 'no_leader_yet' ? 'open' : admission
+  }
+
+  get obstacle(): Producer['obstacle'] {
+    return this.#producer.obstacle
   }
 
   get isConnected(): boolean {

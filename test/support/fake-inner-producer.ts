@@ -35,6 +35,7 @@ export class FakeInnerProducer implements InnerProducer {
   #suspectedLost = 0
   #usedBytes = 0
   admission: InnerProducer['admission'] = 'open'
+  obstacle: InnerProducer['obstacle'] = null
   maxRecordBytes = 1_000_000
   needsKey = false
   isConnected = true

@@ -61,6 +61,7 @@ export class FakeProducer implements Producer {
   headerBytes = 0
   isConnected = true
   admission: Producer['admission'] = 'open'
+  obstacle: Producer['obstacle'] = null
   readonly records: TakenRecord[] = []
   dropped = 0
   reservedBytes = 0

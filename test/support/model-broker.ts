@@ -35,6 +35,10 @@ export class ModelCluster implements Transport {
   throttleTimeMs = 0
   /** Responses that get lost on their way, from now on. */
   responsesToLose = 0
+  /** Metadata tells what the credentials may do (KIP-430). */
+  tellsRights = true
+  /** Gives out producer ids (IDEMPOTENT_WRITE on the cluster, before Kafka 2.8). */
+  givesProducerIds = true
   #nextProducerId = 1000n
   readonly random: () => number
 

@@ -6,7 +6,7 @@ import { readBatch } from './record-batch-reader.ts'
 
 /** A request as the model cluster remembers it. */
 export interface ServedRequest {
-  readonly api: 'Produce' | 'ListOffsets' | 'Metadata' | 'DescribeConfigs' | 'InitProducerId'
+  readonly api: 'Produce' | 'EmptyProduce' | 'ListOffsets' | 'Metadata' | 'DescribeConfigs' | 'InitProducerId'
   readonly nodeId: number
   readonly atMs: number
   readonly topic: string | null
@@ -29,7 +29,7 @@ export function serve(cluster: ModelCluster, nodeId: number, request: ReceivedRe
       return produce(cluster, nodeId, reader)
     case '2/4':
       return answer(listOffsets(cluster, nodeId, reader))
-    case '3/5':
+    case '3/8':
       return answer(metadata(cluster, nodeId, reader))
     case '32/1':
       return answer(describeConfigs(cluster, nodeId, reader))
@@ -50,12 +50,15 @@ function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Se
   reader.int32() // timeout
   const topics = reader.array(() => ({
     name: reader.string()!,
-    batches: reader.array(() => ({ partition: reader.int32(), batch: readBatch(reader.bytes()) })),
+    batches: reader.array(() => ({ partition: reader.int32(), bytes: reader.bytes() })),
   }))
   reader.end()
-  const { name, batches } = topics[0]!
+  const { name, batches: sent } = topics[0]!
+  if (sent.some(({ bytes }) => bytes.length === 0))
+    return emptyProduce(cluster, nodeId, name, sent[0]!.partition)
+  const batches = sent.map(({ partition, bytes }) => ({ partition, batch: readBatch(bytes) }))
   const results = batches.map(({ partition, batch }) => {
-    const found = leaderHere(cluster, nodeId, name, partition)
+    const found = writableHere(cluster, nodeId, name, partition)
     const result = found.partition?.append(batch, found.topic!.maxMessageBytes, acks)
     return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
   })
@@ -74,6 +77,16 @@ function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Se
     writer.int32(partition).int16(errorCode).int64(baseOffset).int64(-1).int64(0)
   })
   return answer(writer.int32(cluster.throttleTimeMs).done())
+}
+
+/** Whether it is permitted is looked at first; then that there is nothing in it (`ProduceRequest.validateRecords`). */
+function emptyProduce(cluster: ModelCluster, nodeId: number, name: string, partition: number): Served {
+  const { errorCode } = writableHere(cluster, nodeId, name, partition)
+  const told = errorCode === 29 || errorCode === 3 ? errorCode : 87
+  remember(cluster, nodeId, 'EmptyProduce', { topic: name, partitions: [partition], errorCodes: [told] })
+  const writer = new ModelWriter().int32(1).string(name).int32(1)
+  writer.int32(partition).int16(told).int64(-1).int64(-1).int64(-1)
+  return answer(writer.int32(0).done())
 }
 
 function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
@@ -125,6 +138,8 @@ function logEnd(
 function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
   const names = reader.array(() => reader.string()!)
   if (reader.int8() !== 0) throw new Error('topics would be created')
+  reader.int8() // what may be done to the cluster
+  const tellsRights = reader.int8() === 1 && cluster.tellsRights
   reader.end()
   const nodes = [...cluster.nodes.values()].filter(({ isRegistered }) => isRegistered)
   const writer = new ModelWriter().int32(0)
@@ -140,11 +155,15 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
     writer.array(partitions, ([index, { publishedLeader }]) => {
       const isThere = cluster.nodes.get(publishedLeader)?.isRegistered === true
       writer.int16(isThere ? 0 : 5).int32(index)
-      writer.int32(isThere ? publishedLeader : -1)
+      writer.int32(isThere ? publishedLeader : -1).int32(0)
       writer.array([...cluster.nodes.keys()], (node) => writer.int32(node))
       for (let i = 0; i < 2; i++) writer.array([publishedLeader], (node) => writer.int32(node))
     })
+    // READ and DESCRIBE, and WRITE.
+    const operations = (1 << 3) | (1 << 8) | (topic?.isReadOnly === true ? 0 : 1 << 4)
+    writer.int32(tellsRights && errorCode === 0 ? operations : -(2 ** 31))
   })
+  writer.int32(-(2 ** 31))
   remember(cluster, nodeId, 'Metadata', {})
   return writer.done()
 }
@@ -183,6 +202,7 @@ function initProducerId(cluster: ModelCluster, nodeId: number, reader: ModelRead
   reader.int32() // transaction timeout
   reader.end()
   remember(cluster, nodeId, 'InitProducerId', {})
+  if (!cluster.givesProducerIds) return new ModelWriter().int32(0).int16(31).int64(-1).int16(-1).done()
   return new ModelWriter().int32(0).int16(0).int64(cluster.newProducerId()).int16(0).done()
 }
 
@@ -205,6 +225,11 @@ function leaderHere(
   if (partition.leader !== nodeId) return refused(6)
   if (performance.now() < partition.onlineAtMs) return refused(5)
   return { errorCode: 0, topic, partition }
+}
+
+function writableHere(...where: Parameters<typeof leaderHere>): ReturnType<typeof leaderHere> {
+  const found = leaderHere(...where)
+  return found.topic?.isReadOnly === true ? { ...found, errorCode: 29, partition: null } : found
 }
 
 function remember(

@@ -16,6 +16,8 @@ export class ModelTopic {
   /** As text, since a broker can tell anything. */
   cleanupPolicy = 'delete'
   isForbidden = false
+  /** The credentials may see it, and not write to it. */
+  isReadOnly = false
   /** Its settings may be read (DESCRIBE_CONFIGS). */
   isDescribable = true
 

@@ -22,11 +22,11 @@ afterEach(() => {
 /** What `/readyz` says of one check. */
 function said(name: string): { ok: boolean; detail: string } {
   const { metadata, producer } = fixture
-  const producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'topicStatus'> = {
+  const producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'obstructed'> = {
     byStream: new Map([['events', producer]]),
     everConnected: metadata.everConnected,
     failure: metadata.failure,
-    topicStatus: (topic) => metadata.topic(topic).status,
+    obstructed: [],
   }
   const { ok, detail } = readinessOf({ producers, draining: false }).checks.find(
     (check) => check.name === name,

@@ -8,6 +8,7 @@ import {
   isLostIdentity,
   isRetriable,
   isStaleMetadata,
+  isUnauthorized,
   kafkaErrorName,
   kafkaErrors,
   mayBeStored,
@@ -36,15 +37,21 @@ export class AtLeastOnceSender implements Sender {
   #stopped = false
 
   constructor(options: SenderOptions) {
-    const { stream, logger, onForbidden, onWritable } = options
+    const { stream, logger, rights, onWritable } = options
     this.#options = options
     this.#sessions = new LeaderSessions(options)
     this.#identity = new IdentitySource({
       stream: stream.name,
       logger,
-      onForbidden,
-      onReady: onWritable,
-      onRefused: () => this.#wakeUpAt(performance.now() + stream.producer.retryBackoffMs),
+      retryBackoffMs: stream.producer.retryBackoffMs,
+      onReady: () => {
+        rights.identified()
+        onWritable()
+      },
+      onRefused: (errorCode, againAtMs) => {
+        if (isUnauthorized(errorCode)) rights.answered(errorCode)
+        this.#wakeUpAt(againAtMs)
+      },
     })
   }
 
@@ -84,7 +91,9 @@ export class AtLeastOnceSender implements Sender {
   /** @inheritdoc */
   pump(): void {
     if (this.#stopped) return
-    const { accumulator, metadata, stream } = this.#options
+    const { accumulator, metadata, rights, stream } = this.#options
+    this.#identify()
+    if (rights.missing !== null) return
     const { leaders } = metadata.topic(stream.topic)
     const nowMs = performance.now()
     const groups = new Map<BrokerConnection, Flight[]>()
@@ -98,7 +107,7 @@ export class AtLeastOnceSender implements Sender {
       }
       const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
       if (connection === null) isStale = true
-      else if (!connection.isExpiring && this.#load(flight, queue, connection, nowMs))
+      else if (!connection.isExpiring && this.#load(flight, queue, nowMs))
         this.#group(groups, connection, flight)
     }
     if (isStale) metadata.refresh()
@@ -112,21 +121,29 @@ export class AtLeastOnceSender implements Sender {
       if (flight.connection !== null || flight.isEmpty) continue
       const { createdAtMs } = flight.batch ?? flight.parts[0]!
       if (flight.partition >= accumulator.partitionCount) this.#refuse(flight, 'unknown_topic', null)
-      else if (nowMs - createdAtMs >= stream.producer.deliveryTimeoutMs) this.#giveUpAll(flight, 'expired')
+      else if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
+      else if (flight.heldFor !== null) this.#refused(flight, flight.heldFor)
+      else this.#giveUpAll(flight, 'expired')
     }
+    const any = this.#sessions.any
+    if (any !== null) this.#options.rights.ask(any.connection, any.partition)
     this.#sessions.tend(nowMs, (connection) =>
       this.#flights.some((flight) => flight.connection === connection),
     )
   }
 
+  /** Asks for a producer id where there is none, over any connection, and before there is a batch that needs one. */
+  #identify(): void {
+    if (!this.#options.stream.producer.enableIdempotence || this.#identity.current !== null) return
+    const connection = this.#sessions.any?.connection
+    if (connection !== undefined) this.#identity.ask(connection)
+  }
+
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
-  #load(flight: Flight, queue: PartitionQueue, connection: BrokerConnection, nowMs: number): boolean {
+  #load(flight: Flight, queue: PartitionQueue, nowMs: number): boolean {
     const { stream, accumulator } = this.#options
     const identity = this.#identity.current
-    if (stream.producer.enableIdempotence && identity === null) {
-      this.#identity.ask(connection)
-      return false
-    }
+    if (stream.producer.enableIdempotence && identity === null) return false
     flight.batch ??= flight.parts.shift() ?? null
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
@@ -197,6 +214,7 @@ export class AtLeastOnceSender implements Sender {
 
   #landed(flight: Flight, result: ProduceResult | null, errorCode: number): void {
     flight.connection = null
+    flight.heldFor = null
     const { batch } = flight
     if (batch === null) return
     if (errorCode === kafkaErrors.none || errorCode === kafkaErrors.duplicateSequenceNumber) {
@@ -210,10 +228,29 @@ export class AtLeastOnceSender implements Sender {
     if (isStaleMetadata(errorCode)) metadata.refresh()
     // The topic takes less than it did, or is compacted by now.
     if (isBadContent(errorCode)) metadata.refreshSettings()
-    if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
+    if (isUnauthorized(errorCode)) this.#hold(flight, errorCode)
+    else if (errorCode === kafkaErrors.unknownTopicOrPartition) this.#hold(flight, errorCode)
+    else if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
     else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
     else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)
     else this.#refused(flight, errorCode)
+  }
+
+  /**
+   * What an operator can take back is no end, and costs no try: the batch waits until the broker takes it, or
+   * `delivery.timeout.ms` is used up, as in an outage.
+   */
+  #hold(flight: Flight, errorCode: number): void {
+    const { rights, stream } = this.#options
+    const batch = flight.batch!
+    batch.attempts = Math.max(1, batch.attempts - 1)
+    flight.heldFor = errorCode
+    flight.retryAtMs = performance.now() + stream.producer.retryBackoffMs
+    this.#wakeUpAt(flight.retryAtMs)
+    if (!isUnauthorized(errorCode)) return
+    // Whether the broker takes a producer id is only told with another one.
+    if (errorCode !== kafkaErrors.topicAuthorizationFailed) this.#renewIdentity(flight)
+    rights.answered(errorCode)
   }
 
   /**
@@ -242,10 +279,9 @@ export class AtLeastOnceSender implements Sender {
   }
 
   #refused(flight: Flight, errorCode: number): void {
-    const { logger, stream, onForbidden, onRejected } = this.#options
+    const { logger, stream, onRejected } = this.#options
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
     logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
-    if (errorCode === kafkaErrors.topicAuthorizationFailed) onForbidden()
     onRejected(flight.batch!, errorCode)
     this.#refuse(flight, dropReasonOf(errorCode), errorCode)
   }

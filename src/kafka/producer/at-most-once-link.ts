@@ -7,6 +7,7 @@ import {
   dropReasonOf,
   isBadContent,
   isStaleMetadata,
+  isUnauthorized,
   kafkaErrorName,
   kafkaErrors,
   mayBeStored,
@@ -17,6 +18,7 @@ import type { Logger, ProducerTelemetry } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
+import { askToWrite, type WriteRights } from './write-rights.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
 /**
@@ -44,8 +46,10 @@ export class AtMostOnceLink {
   #isStandstillTold = false
   /** A write was stored since the connection was made. */
   #trusted = false
-  /** Nothing is written before: the broker said that it takes nothing from us. */
-  #pausedUntilMs = 0
+  /** The last connection took along what was not confirmed: an acks=0 write that is not permitted ends so, too. */
+  #wasCut = false
+  /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
+  #isAsking = false
 
   constructor(nodeId: number, options: AtMostOnceLinkOptions) {
     this.nodeId = nodeId
@@ -115,7 +119,7 @@ export class AtMostOnceLink {
     const { connection } = this.#session
     if (connection === null || connection.pendingBytes > socketHighWaterBytes || connection.isExpiring)
       return false
-    if (nowMs < this.#pausedUntilMs) return false
+    if (this.#isAsking) return false
     const { acks, maxInFlight } = this.#options.config
     if (acks === 0 && !this.#trusted) return this.#unanswered.size === 0
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
@@ -173,6 +177,7 @@ export class AtMostOnceLink {
     if (connection === null) return
     // Where the broker answers the high watermark in place of the log's end, replicas that are behind would look like loss.
     const isLookTrue = this.#confirmation?.needsAnswers !== true || !this.hasPending
+    this.#ask(connection)
     if (!connection.isExpiring) {
       if (isLookTrue) this.#online.look()
     } else if (!this.hasPending) {
@@ -280,7 +285,7 @@ export class AtMostOnceLink {
 
   /** The broker said no; at most once, the batch is not sent again all the same. */
   #rejected(batch: RecordBatch, errorCode: number): void {
-    const { account, logger, topic, onStale, onBadContent, onForbidden, onRejected } = this.#options
+    const { account, logger, topic, rights, onStale, onBadContent, onRejected } = this.#options
     const reason = dropReasonOf(errorCode)
     onRejected(batch, errorCode)
     if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
@@ -294,10 +299,7 @@ export class AtMostOnceLink {
     }
     logger.debug(fields, 'the broker refused a batch')
     if (isStaleMetadata(errorCode)) this.#online.lost(batch.partition)
-    if (errorCode === kafkaErrors.topicAuthorizationFailed) {
-      this.#pausedUntilMs = performance.now() + refusedPauseMs
-      onForbidden()
-    }
+    if (isUnauthorized(errorCode)) rights.answered(errorCode)
     onStale()
   }
 
@@ -335,7 +337,30 @@ export class AtMostOnceLink {
     connection.onDrain(this.#options.onWritable)
     this.#confirmation?.attach(connection)
     this.#online.attach(connection)
+    if (this.#wasCut) this.#askFirst(connection)
+    else this.#ask(connection)
     this.#options.onUp(this)
+  }
+
+  /** Asks the broker about the right to write where only it can tell. */
+  #ask(connection: BrokerConnection): void {
+    const partition = this.#online.anyAssigned
+    if (partition !== null) this.#options.rights.ask(connection, partition)
+  }
+
+  /** As {@link #ask}, whatever is known: the right may have been taken away, and a record is not the one to find out. */
+  #askFirst(connection: BrokerConnection): void {
+    const { topic, rights, onWritable } = this.#options
+    const partition = this.#online.anyAssigned
+    if (partition === null) return
+    this.#isAsking = true
+    askToWrite(connection, topic, partition, (errorCode) => {
+      // Where the connection ended, it was not the one to answer.
+      if (errorCode === null) return
+      this.#isAsking = false
+      rights.answered(errorCode)
+      onWritable()
+    })
   }
 
   #down(cause: Error): void {
@@ -348,6 +373,9 @@ export class AtMostOnceLink {
     ]
     this.#unflushed = []
     this.#unanswered.clear()
+    // A broker that ends the connection for the question is not asked again.
+    this.#wasCut = unknown.length > 0 && !this.#isAsking
+    this.#isAsking = false
     let records = 0
     for (const batch of unknown) {
       records += batch.recordCount
@@ -375,8 +403,7 @@ export interface AtMostOnceLinkOptions {
   readonly onStale: () => void
   /** The topic takes less than was thought, or is compacted by now. */
   readonly onBadContent: () => void
-  /** The credentials may not write to the topic. */
-  readonly onForbidden: () => void
+  readonly rights: WriteRights
   /** The broker refused a batch by name. */
   readonly onRejected: (batch: RecordBatch, errorCode: number) => void
   readonly onUp: (link: AtMostOnceLink) => void
@@ -386,5 +413,4 @@ export interface AtMostOnceLinkOptions {
 
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
-const refusedPauseMs = 1_000
 const standstillToldAfterMs = 5_000

@@ -11,6 +11,7 @@ import type { Logger, ProducerTelemetry } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
 import type { Sender } from './sender.ts'
 import type { Transport } from './transport.ts'
+import type { WriteRights } from './write-rights.ts'
 
 /**
  * Brings the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in
@@ -79,7 +80,8 @@ export class AtMostOnceSender implements Sender {
 
   /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */
   #round(): boolean {
-    const { accumulator, metadata, stream } = this.#options
+    const { accumulator, metadata, rights, stream } = this.#options
+    if (rights.missing !== null) return false
     const { leaders } = metadata.topic(stream.topic)
     const { queues } = accumulator
     const nowMs = performance.now()
@@ -157,7 +159,7 @@ export class AtMostOnceSender implements Sender {
   }
 
   #link(nodeId: number): AtMostOnceLink {
-    const { metadata, stream, onWritable, onForbidden, onRejected } = this.#options
+    const { metadata, stream, rights, onWritable, onRejected, onConnection } = this.#options
     return new AtMostOnceLink(nodeId, {
       ...this.#options,
       topic: stream.topic,
@@ -165,14 +167,18 @@ export class AtMostOnceSender implements Sender {
       address: () => metadata.broker(nodeId),
       isReplicated: () => metadata.topic(stream.topic).isReplicated,
       onWritable,
-      onForbidden,
+      rights,
       onRejected,
       onStale: () => metadata.refresh(),
       onBadContent: () => metadata.refreshSettings(),
-      onUp: () => this.#outageLog.up(nodeId),
+      onUp: () => {
+        this.#outageLog.up(nodeId)
+        onConnection(null)
+      },
       onDown: (_link, cause, suspectedRecords) => {
         if (this.#stopped) return
         this.#outageLog.down(nodeId, cause, suspectedRecords)
+        if (!this.isConnected) onConnection(cause)
         // What ended it may have been a batch that the topic takes no more.
         metadata.refreshSettings()
         onWritable()
@@ -198,8 +204,10 @@ export interface SenderOptions {
   readonly logger: Logger
   /** Something that kept batches from being written is gone: pump soon. */
   readonly onWritable: () => void
-  /** The broker said that the credentials may not write to the topic. */
-  readonly onForbidden: () => void
+  /** What the credentials may do: while a right is missing, nothing is written. */
+  readonly rights: WriteRights
+  /** A connection to a leader is open (null), or the last one is gone or could not be made. */
+  readonly onConnection: (failure: Error | null) => void
   /** A broker refused a batch for good; what becomes of the batch is told besides. */
   readonly onRejected: (batch: RecordBatch, errorCode: number) => void
   /** An at-least-once batch was refused for good, and is to get its outcome. */

@@ -21,6 +21,7 @@ export class ClusterMetadata {
   readonly #options: ClusterMetadataOptions
   readonly #brokers = new Map<number, BrokerAddress>()
   readonly #topics = new Map<string, TopicState>()
+  readonly #notCreated = new Map<string, string>()
   readonly #listeners: (() => void)[] = []
   readonly #breaker = new CircuitBreaker()
   #connection: BrokerConnection | null = null
@@ -32,6 +33,10 @@ export class ClusterMetadata {
   readonly #withoutLimit = new Set<string>()
   #looking = false
   #again = false
+  /** Somebody asked for a look, other than the clock. */
+  #isAsked = false
+  /** Looks in a row that were asked for, or had to be, and found what the last one had found. */
+  #fruitless = 0
   #stopped = false
   /** A broker was reached at least once. */
   everConnected = false
@@ -55,6 +60,16 @@ export class ClusterMetadata {
     return this.#topics.get(name) ?? unknownTopic
   }
 
+  /** Why a topic that is missing was not created; null where nobody tried. */
+  notCreated(name: string): string | null {
+    return this.#notCreated.get(name) ?? null
+  }
+
+  /** A topic that is missing could not be created. */
+  tellNotCreated(name: string, cause: string): void {
+    this.#notCreated.set(name, cause)
+  }
+
   /** Where a broker is, or null if it is not in the cluster. */
   broker(nodeId: number): BrokerAddress | null {
     return this.#brokers.get(nodeId) ?? null
@@ -70,14 +85,15 @@ export class ClusterMetadata {
     this.#listeners.push(listener)
   }
 
-  /** Looks again soon: many calls make one look, and looks are at least 100 ms apart. */
+  /** Looks again soon: many calls make one look. Looks that find nothing new are ever further apart (KIP-580). */
   refresh(): void {
     if (this.#stopped) return
+    this.#isAsked = true
     if (this.#looking) {
       this.#again = true
       return
     }
-    this.#schedule(Math.max(0, this.#lookedAtMs + minIntervalMs - performance.now(), this.#breaker.waitMs))
+    this.#schedule(Math.max(0, this.#lookedAtMs + this.#pauseMs() - performance.now(), this.#breaker.waitMs))
   }
 
   /** As {@link refresh}, and the topics' settings are read anew: a broker refuses what they were thought to allow. */
@@ -101,13 +117,17 @@ export class ClusterMetadata {
   async #look(): Promise<void> {
     this.#looking = true
     this.#again = false
+    const isAsked = this.#isAsked
+    this.#isAsked = false
     try {
       const connection = await this.#connect()
       const view = decodeMetadata(await this.#call(connection, encodeMetadata([...this.#topics.keys()])))
       const settings = await this.#lookAtSettings(connection, view)
       this.#breaker.succeeded()
       this.#reached()
-      this.#apply(view, settings)
+      const isNews = this.#apply(view, settings)
+      this.#fruitless = isNews || !(isAsked || this.#isIncomplete()) ? 0 : this.#fruitless + 1
+      this.#tellChange()
     } catch (error) {
       this.#breaker.failed()
       this.#connection?.destroy(error as Error)
@@ -119,7 +139,14 @@ export class ClusterMetadata {
     }
     if (this.#stopped) return
     const incomplete = this.#breaker.failures > 0 || this.#again || this.#isIncomplete()
-    this.#schedule(incomplete ? Math.max(minIntervalMs, this.#breaker.waitMs) : this.#options.maxAgeMs)
+    const pauseMs = incomplete ? Math.max(this.#pauseMs(), this.#breaker.waitMs) : this.#options.maxAgeMs
+    this.#schedule(Math.min(pauseMs, this.#options.maxAgeMs))
+  }
+
+  /** From one look to the next, where one is wanted: `retry.backoff.ms`, doubled with each look in vain, with jitter (KIP-580). */
+  #pauseMs(): number {
+    const pauseMs = Math.min(minIntervalMs * 2 ** this.#fruitless, maxIntervalMs)
+    return this.#fruitless === 0 ? pauseMs : pauseMs * (0.8 + 0.4 * Math.random())
   }
 
   #reached(): void {
@@ -140,9 +167,12 @@ export class ClusterMetadata {
     }
   }
 
-  /** A topic without a leader somewhere is looked at again at once, one that is missing with the usual patience. */
+  /** A topic without a leader somewhere, or without a right, is looked at again soon; one that is missing with the usual patience. */
   #isIncomplete(): boolean {
-    return [...this.#topics.values()].some((topic) => topic.leaders.includes(-1))
+    return [...this.#topics.values()].some(
+      ({ leaders, mayWrite, status }) =>
+        leaders.includes(-1) || mayWrite === false || status === 'not_authorized',
+    )
   }
 
   async #connect(): Promise<BrokerConnection> {
@@ -198,18 +228,30 @@ export class ClusterMetadata {
     return settings
   }
 
-  #apply(view: ClusterView, settings: Map<string, TopicSettings>): void {
+  /** @returns whether a topic is not as it was. */
+  #apply(view: ClusterView, settings: Map<string, TopicSettings>): boolean {
+    let isNews = false
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
-    for (const { name, errorCode, partitions } of view.topics) {
+    for (const { name, errorCode, partitions, mayWrite } of view.topics) {
       const before = this.topic(name)
       // What a broker does not tell this time stays as it was.
       const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? before.maxMessageBytes
       const isCompacted = settings.get(name)?.isCompacted ?? before.isCompacted
-      this.#topics.set(name, nextState(before, errorCode, partitions, { maxMessageBytes, isCompacted }))
-      const { status } = this.topic(name)
-      if (status !== before.status) this.#logStatus(name, status, errorCode)
+      const next = nextState(before, errorCode, partitions, { maxMessageBytes, isCompacted })
+      const now = { ...next, mayWrite }
+      this.#topics.set(name, now)
+      if (now.status !== before.status) this.#logStatus(name, now.status, errorCode)
+      isNews ||=
+        now.status !== before.status ||
+        now.mayWrite !== before.mayWrite ||
+        now.leaders.length !== before.leaders.length ||
+        now.leaders.some((leader, partition) => leader !== before.leaders[partition])
     }
+    return isNews
+  }
+
+  #tellChange(): void {
     for (const listener of this.#listeners) listener()
   }
 
@@ -260,6 +302,8 @@ export interface TopicState {
   readonly isCompacted: boolean | null
   /** Some partition has more than one replica. */
   readonly isReplicated: boolean
+  /** The credentials may write to the topic, as the cluster last said; null: it does not tell. */
+  readonly mayWrite: boolean | null
 }
 
 const unknownTopic: TopicState = {
@@ -268,6 +312,7 @@ const unknownTopic: TopicState = {
   maxMessageBytes: null,
   isCompacted: null,
   isReplicated: false,
+  mayWrite: null,
 }
 
 function nextState(
@@ -286,11 +331,13 @@ function nextState(
   // A broker that knows of the topic and not yet of its partitions: that is no news.
   if (leaders.length === 0) return before
   const isReplicated = partitions.some(({ replicas }) => replicas > 1)
-  return { status: 'known', leaders, isReplicated, ...settings }
+  return { ...before, status: 'known', leaders, isReplicated, ...settings }
 }
 
 const stopCause = new Error('the gateway stopped')
+/** `retry.backoff.ms` and `retry.backoff.max.ms` of Kafka's clients. */
 const minIntervalMs = 100
+const maxIntervalMs = 1_000
 const settingsMaxAgeMs = 30_000
 const maxToldCauses = 20
 /** A broker that does not answer so small a question in this time is not the one to ask. */

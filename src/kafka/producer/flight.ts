@@ -16,6 +16,8 @@ export class Flight {
   /** A broker may have the batch, though it did not say so. */
   mayBeStored = false
   retryAtMs = 0
+  /** The error for which the batch is kept until an operator has mended it; null: there was none. */
+  heldFor: number | null = null
   /** What {@link #nextSequence} counts under. */
   identity: ProducerIdentity | null = null
   #nextSequence = 0
@@ -35,6 +37,7 @@ export class Flight {
   take(): RecordBatch | null {
     const batch = this.batch ?? this.parts.shift() ?? null
     this.batch = null
+    this.heldFor = null
     return batch
   }
 

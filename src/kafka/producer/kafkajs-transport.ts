@@ -6,7 +6,7 @@ import type { KafkaConfig } from '../../config/config.ts'
 import type { Logger } from './producer.ts'
 import type { ServedVersions } from './served-versions.ts'
 import { resetSocket, SocketConnection } from './socket-connection.ts'
-import type { BrokerConnection, Transport } from './transport.ts'
+import { AuthenticationError, type BrokerConnection, type Transport } from './transport.ts'
 
 /**
  * Connects through kafkajs: the only file that knows its producing side. kafkajs opens the socket, does TLS, SASL and the
@@ -56,7 +56,7 @@ export class KafkajsTransport implements Transport {
       return takeOver(connection, servedBy(broker), `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
       giveUp(connection, socket)
-      throw error
+      throw describeFailure(error as Error)
     } finally {
       clearTimeout(timer)
     }
@@ -90,6 +90,12 @@ function servedBy({ versions }: Broker): ServedVersions {
       { min: minVersion, max: maxVersion },
     ]),
   )
+}
+
+/** kafkajs's errors of SASL go by their name. */
+function describeFailure(error: Error): Error {
+  const isRefused = error.name === 'KafkaJSSASLAuthenticationError'
+  return isRefused ? new AuthenticationError(error.message, { cause: error }) : error
 }
 
 /** Ends a connection that was not made. kafkajs's own `disconnect` waits for what is pending. */

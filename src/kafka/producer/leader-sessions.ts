@@ -32,6 +32,17 @@ export class LeaderSessions {
     return [...this.#byNode.values()].some(({ isCircuitOpen }) => isCircuitOpen)
   }
 
+  /** An open connection, and a partition that its broker leads; null if there is none. */
+  get any(): { connection: BrokerConnection; partition: number } | null {
+    const { metadata, stream } = this.#options
+    const { leaders } = metadata.topic(stream.topic)
+    for (const [partition, leader] of leaders.entries()) {
+      const connection = this.connectionTo(leader)
+      if (connection !== null) return { connection, partition }
+    }
+    return null
+  }
+
   /** The open connection to a broker, or null. */
   connectionTo(nodeId: number): BrokerConnection | null {
     return this.#byNode.get(nodeId)?.connection ?? null
@@ -74,7 +85,7 @@ export class LeaderSessions {
   }
 
   #session(nodeId: number): BrokerSession {
-    const { metadata, stream, transport, onWritable } = this.#options
+    const { metadata, stream, transport, onConnection, onWritable } = this.#options
     return new BrokerSession({
       transport,
       requestTimeoutMs: stream.producer.requestTimeoutMs,
@@ -82,11 +93,13 @@ export class LeaderSessions {
       address: () => metadata.broker(nodeId),
       onUp: () => {
         this.#outageLog.up(nodeId)
+        onConnection(null)
         onWritable()
       },
       onDown: (cause) => {
         if (this.#stopped) return
         this.#outageLog.down(nodeId, cause, 0)
+        if (!this.isConnected) onConnection(cause)
         metadata.refresh()
       },
     })

@@ -25,6 +25,12 @@ export class OnlinePartitions {
     return this.#online.has(partition)
   }
 
+  /** A partition that the broker is thought to lead; null if it leads none. */
+  get anyAssigned(): number | null {
+    for (const partition of this.#assigned) return partition
+    return null
+  }
+
   /** Sets which partitions the broker leads; those that are new here are asked for. */
   assign(partitions: readonly number[]): void {
     this.#assigned = new Set(partitions)

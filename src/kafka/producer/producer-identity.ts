@@ -11,7 +11,8 @@ import type { BrokerConnection } from './transport.ts'
 export class IdentitySource {
   readonly #options: IdentitySourceOptions
   #asking = false
-  #refusalLoggedAtMs = -Infinity
+  #refusals = 0
+  #nextAskAtMs = 0
   /** Null while there is none. */
   current: ProducerIdentity | null = null
 
@@ -26,7 +27,7 @@ export class IdentitySource {
 
   /** Asks over a connection for the next identity. Any number of calls make one request at a time. */
   ask(connection: BrokerConnection): void {
-    if (this.#asking) return
+    if (this.#asking || performance.now() < this.#nextAskAtMs) return
     this.#asking = true
     connection.call(
       encodeInitProducerId(),
@@ -35,6 +36,7 @@ export class IdentitySource {
         const identity = decodeInitProducerId(payload)
         if (identity.errorCode === kafkaErrors.none) {
           this.current = identity
+          this.#refusals = 0
           this.#options.onReady()
         } else {
           this.#refused(identity.errorCode)
@@ -47,21 +49,16 @@ export class IdentitySource {
     )
   }
 
-  /** A broker that has just started says so for a while. That the credentials may not write is for an operator to mend. */
+  /**
+   * A broker that has just started says so for a while. That the credentials may not write is for an operator to mend: the
+   * broker is asked again and again, ever less often.
+   */
   #refused(errorCode: number): void {
-    const { logger, stream, onForbidden, onRefused } = this.#options
-    const fields = { stream, kafkaError: kafkaErrorName(errorCode) }
-    if (errorCode === kafkaErrors.clusterAuthorizationFailed) {
-      onForbidden()
-      const nowMs = performance.now()
-      if (nowMs - this.#refusalLoggedAtMs >= logIntervalMs) {
-        this.#refusalLoggedAtMs = nowMs
-        logger.warn(fields, 'the broker gives no producer id; enable.idempotence needs one')
-      }
-    } else {
-      logger.debug(fields, 'no producer id yet')
-    }
-    onRefused()
+    const { logger, retryBackoffMs, stream, onRefused } = this.#options
+    const pauseMs = Math.min(retryBackoffMs * 2 ** this.#refusals++, Math.max(retryBackoffMs, maxPauseMs))
+    this.#nextAskAtMs = performance.now() + pauseMs
+    logger.debug({ stream, kafkaError: kafkaErrorName(errorCode) }, 'no producer id yet')
+    onRefused(errorCode, this.#nextAskAtMs)
   }
 }
 
@@ -71,10 +68,11 @@ export interface IdentitySourceOptions {
   readonly logger: Logger
   /** There is an identity now. */
   readonly onReady: () => void
-  /** There is none yet: ask again after a pause. */
-  readonly onRefused: () => void
-  /** The credentials may not write idempotently. */
-  readonly onForbidden: () => void
+  /** There is none yet: ask again then (by `performance.now()`). */
+  readonly onRefused: (errorCode: number, againAtMs: number) => void
+  /** `retry.backoff.ms`. */
+  readonly retryBackoffMs: number
 }
 
-const logIntervalMs = 10_000
+/** `retry.backoff.max.ms` of Kafka's clients. */
+const maxPauseMs = 1_000

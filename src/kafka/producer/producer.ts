@@ -21,18 +21,21 @@ export interface Producer {
   /** Bytes of the headers that each record gets; 0 without `audit: true`. */
   readonly headerBytes: number
   /**
-   * Whether records can be appended at all; if not, the request must be refused with 503. `not_known_yet`: Kafka was
-   * not reached since the start, so that a key's partition is not known. `unknown_topic` and `not_authorized`: Kafka
-   * said so at the last look. `spool_unavailable`: the disk did not take the last write. `closing`: the gateway is
-   * shutting down.
+   * Whether records can be appended at all; if not, the request must be refused with 503, and {@link obstacle} says why.
+   * `not_known_yet`: Kafka was not reached since the start, so that a key's partition is not known. `no_leader_yet`: the
+   * topic is known, and no leader of it was reached since the start. `unknown_topic` and `not_authorized`: Kafka said so.
+   * `spool_unavailable`: the disk did not take the last write. `closing`: the gateway is shutting down.
    */
   readonly admission:
     | 'open'
     | 'not_known_yet'
+    | 'no_leader_yet'
     | 'unknown_topic'
     | 'not_authorized'
     | 'spool_unavailable'
     | 'closing'
+  /** Why Kafka does not take records; null while it does. The same words are in the reply, in `/readyz` and in the log. */
+  readonly obstacle: Obstacle | null
   /** A connection to a broker of the stream is open. */
   readonly isConnected: boolean
   /** Null: an append counts at once, in memory. Otherwise nothing that is appended counts before it is committed. */
@@ -72,6 +75,14 @@ export interface Producer {
   /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */
   retryAfterSeconds(): number
   readonly stats: ProducerStats
+}
+
+/** Why Kafka does not take records of a topic. */
+export interface Obstacle {
+  /** What stands in the way, for whoever sends events. */
+  readonly summary: string
+  /** What an operator has to know besides: addresses, errors, and what to do. */
+  readonly cause: string | null
 }
 
 /** What a stream offers whose records are on disk before they count as accepted. */

@@ -1,8 +1,15 @@
 import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
 import { TopicCreator } from '../topic-creator.ts'
 import { BufferPool } from '../../buffer-pool.ts'
-import { ClusterMetadata, type TopicState } from './cluster-metadata.ts'
-import type { Logger, ManagedProducer, ProducerStats, ProducerTelemetry } from './producer.ts'
+import { ClusterMetadata } from './cluster-metadata.ts'
+import type {
+  Logger,
+  ManagedProducer,
+  Obstacle,
+  Producer,
+  ProducerStats,
+  ProducerTelemetry,
+} from './producer.ts'
 import { openDeadLetters } from './open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
 import { KafkajsTransport } from './kafkajs-transport.ts'
@@ -15,6 +22,8 @@ export class Producers {
   readonly byStream: ReadonlyMap<string, ManagedProducer>
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
+  /** Every topic that is written to, those of dead letters among them. */
+  readonly #writers: StreamProducer[] = []
 
   constructor(options: ProducersOptions) {
     const { kafka, streams, dataDir, logger, telemetry } = options
@@ -41,6 +50,8 @@ export class Producers {
       const deadLetters = openDeadLetters(stream, dataDir, shared)
       const parts = { ...shared, stream, deadLetters, telemetry: telemetry(stream) }
       const producer = new StreamProducer(parts)
+      this.#writers.push(producer)
+      if (deadLetters.producer !== null) this.#writers.push(deadLetters.producer)
       return [stream.name, options.durable?.(producer) ?? producer] as const
     })
     this.byStream = new Map(producers)
@@ -61,9 +72,12 @@ export class Producers {
     return this.#metadata.failure
   }
 
-  /** What the cluster last said of a topic. */
-  topicStatus(topic: string): TopicState['status'] {
-    return this.#metadata.topic(topic).status
+  /** The topics that cannot be written to at this moment, for another reason than that Kafka is away, and why. */
+  get obstructed(): ObstructedTopic[] {
+    return this.#writers.flatMap((writer) => {
+      const { admission, obstacle, wasOpen } = writer
+      return obstacle === null ? [] : [{ admission, obstacle, wasOpen }]
+    })
   }
 
   /** Every stream's account, at this moment. */
@@ -90,6 +104,14 @@ export class Producers {
     this.#metadata.stop()
     for (const producer of this.byStream.values()) producer.abort()
   }
+}
+
+/** See {@link Producers.obstructed}. */
+export interface ObstructedTopic {
+  readonly admission: Producer['admission']
+  readonly obstacle: Obstacle
+  /** It could be written to at some time since the start. */
+  readonly wasOpen: boolean
 }
 
 /** See {@link Producers}. */

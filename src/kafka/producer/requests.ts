@@ -3,14 +3,14 @@ import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wi
 
 /**
  * The requests that Chute makes itself, each an `encode…` and its `decode…` (https://kafka.apache.org/protocol#protocol_messages).
- * The versions are the newest non-flexible ones that Kafka 2.1 to 4.1 serve (KIP-896 removed older ones).
+ * The versions are the newest non-flexible ones that Kafka 2.3 to 4.4 serve (KIP-896 removed older ones).
  */
 
 /** The requests that Chute makes itself, and the one version of each that it uses. A broker that serves others is not asked. */
 export const requestVersions = {
   Produce: { apiKey: 0, apiVersion: 7 },
   ListOffsets: { apiKey: 2, apiVersion: 4 },
-  Metadata: { apiKey: 3, apiVersion: 5 },
+  Metadata: { apiKey: 3, apiVersion: 8 },
   InitProducerId: { apiKey: 22, apiVersion: 1 },
   DescribeConfigs: { apiKey: 32, apiVersion: 1 },
 } as const
@@ -21,6 +21,17 @@ export type RequestName = keyof typeof requestVersions
 function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest {
   const { apiKey, apiVersion } = requestVersions[apiName]
   return { apiKey, apiVersion, apiName, chunks }
+}
+
+/**
+ * A produce without a record, which stores nothing. A broker answers with TOPIC_AUTHORIZATION_FAILED if the credentials may not
+ * write to the topic, and with another error (INVALID_RECORD) if they may (`KafkaApis.handleProduceRequest`).
+ */
+export function encodeEmptyProduce(topic: string, partition: number): WireRequest {
+  const writer = new WireWriter()
+  writer.string(null).int16(1).int32(emptyProduceTimeoutMs).int32(1).string(topic).int32(1)
+  writer.int32(partition).int32(0)
+  return requestOf('Produce', [writer.take()])
 }
 
 /** What a broker says of one partition of a produce request. */
@@ -126,6 +137,8 @@ export interface ClusterView {
   readonly topics: readonly {
     readonly name: string
     readonly errorCode: number
+    /** The credentials may WRITE to the topic (KIP-430); null: the broker does not tell. */
+    readonly mayWrite: boolean | null
     /** `leader` is -1 while there is none; `replicas` counts them. */
     readonly partitions: readonly {
       readonly partition: number
@@ -135,12 +148,13 @@ export interface ClusterView {
   }[]
 }
 
-/** Metadata, version 5, of the given topics. Topics are never created by it. */
+/** Metadata, version 8, of the given topics, with what the credentials may do to them (KIP-430). Topics are never created by it. */
 export function encodeMetadata(topics: readonly string[]): WireRequest {
   const writer = new WireWriter()
   writer.int32(topics.length)
   for (const topic of topics) writer.string(topic)
-  writer.int8(0)
+  // No topic is created; not what may be done to the cluster, but what may be done to topics.
+  writer.int8(0).int8(0).int8(1)
   return requestOf('Metadata', [writer.take()])
 }
 
@@ -163,12 +177,14 @@ export function decodeMetadata(payload: Buffer): ClusterView {
       reader.int16() // error code: with one, the leader is -1
       const partition = reader.int32()
       const leader = reader.int32()
+      reader.int32() // leader epoch
       const replicas = reader.array(() => reader.int32()).length
       for (let i = 0; i < 2; i++) reader.array(() => reader.int32()) // in sync, offline
       return { partition, leader, replicas }
     })
-    return { name, errorCode, partitions }
+    return { name, errorCode, partitions, mayWrite: mayWrite(reader.int32()) }
   })
+  reader.int32() // what may be done to the cluster: it was not asked for
   return { brokers, topics }
 }
 
@@ -251,3 +267,14 @@ export function decodeInitProducerId(payload: Buffer): ProducerIdentity {
   reader.int32() // throttle time
   return { errorCode: reader.int16(), producerId: reader.int64(), epoch: reader.int16() }
 }
+
+/** Authorized operations are one bit each, by the code of the operation (`AclOperation`). */
+function mayWrite(operations: number): boolean | null {
+  return operations === operationsNotTold ? null : (operations & (1 << writeOperation)) !== 0
+}
+
+/** `AclOperation.WRITE`. */
+const writeOperation = 4
+/** `MetadataResponse.AUTHORIZED_OPERATIONS_OMITTED`. */
+const operationsNotTold = -(2 ** 31)
+const emptyProduceTimeoutMs = 1_000

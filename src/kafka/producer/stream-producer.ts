@@ -14,6 +14,7 @@ import { LossLog } from './loss-log.ts'
 import {
   recordSizeUpperBound,
   type Logger,
+  type Obstacle,
   type ManagedProducer,
   type PendingBatch,
   type Producer,
@@ -24,7 +25,8 @@ import { recordBatchHeaderBytes, type RecordBatch } from './record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 import type { Sender } from './sender.ts'
 import { withRatios } from './stats-ratios.ts'
-import type { Transport } from './transport.ts'
+import { AuthenticationError, type Transport } from './transport.ts'
+import { WriteRights } from './write-rights.ts'
 
 /**
  * The producer of one stream: its own memory, account, accumulator, connections and sender, so that nothing that happens
@@ -40,6 +42,7 @@ export class StreamProducer implements ManagedProducer {
   readonly #offsets = new LogEndOffsets()
   readonly #sender: Sender
   readonly #metadata: ClusterMetadata
+  readonly #logger: Logger
   readonly #telemetry: ProducerTelemetry
   readonly #recentBatches = new RollingSum(30)
   readonly #recentBatchBytes = new RollingSum(30)
@@ -49,7 +52,14 @@ export class StreamProducer implements ManagedProducer {
   #everKnown = false
   #closing = false
   #pumpScheduled = false
-  #forbiddenUntilMs = 0
+  readonly #rights: WriteRights
+  /** A leader of the topic was reached since the start. */
+  #everReached = false
+  /** Why no leader is connected; null while one is, or nothing was tried. */
+  #failure: Error | null = null
+  #everOpen = false
+  /** The obstacle that was told. */
+  #toldObstacle: string | null = null
   #fewerPartitionsSinceMs: number | null = null
   maxRecordBytes: number
   needsKey = false
@@ -62,6 +72,7 @@ export class StreamProducer implements ManagedProducer {
     const config = stream.producer
     this.stream = stream
     this.#metadata = metadata
+    this.#logger = logger
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
@@ -75,6 +86,7 @@ export class StreamProducer implements ManagedProducer {
       onReady: this.#schedulePump,
       awaitedLingerMs: awaitedLingerMs[stream.delivery],
     })
+    this.#rights = new WriteRights(stream.topic, this.#schedulePump)
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
     metadata.onChange(() => this.#followTopic())
@@ -93,8 +105,10 @@ export class StreamProducer implements ManagedProducer {
       },
       logger,
       onWritable: this.#schedulePump,
-      onForbidden: () => {
-        this.#forbiddenUntilMs = performance.now() + forbiddenForMs
+      rights: this.#rights,
+      onConnection: (failure) => {
+        this.#everReached ||= failure === null
+        this.#failure = failure
       },
       onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
       onRefused: (batch, refusal) => this.#deadLetters?.take(batch, refusal),
@@ -111,10 +125,46 @@ export class StreamProducer implements ManagedProducer {
   /** @inheritdoc */
   get admission(): Producer['admission'] {
     if (this.#closing) return 'closing'
-    if (!this.#everKnown) return 'not_known_yet'
     if (this.#topic.status === 'unknown_topic') return 'unknown_topic'
-    const isForbidden = this.#topic.status === 'not_authorized' || performance.now() < this.#forbiddenUntilMs
-    return isForbidden ? 'not_authorized' : 'open'
+    if (this.#rights.missing !== null) return 'not_authorized'
+    if (!this.#everKnown) return 'not_known_yet'
+    if (this.#failure instanceof AuthenticationError) return 'not_authorized'
+    if (!this.#everReached) return 'no_leader_yet'
+    if (!this.#rights.isKnown) return 'not_known_yet'
+    return 'open'
+  }
+
+  /** Records could be appended at some time since the start. */
+  get wasOpen(): boolean {
+    return this.#everOpen || this.admission === 'open'
+  }
+
+  /** @inheritdoc */
+  get obstacle(): Obstacle | null {
+    const { topic } = this.stream
+    const { missing } = this.#rights
+    switch (this.admission) {
+      case 'unknown_topic':
+        return { summary: `topic ${topic} does not exist`, cause: this.#metadata.notCreated(topic) }
+      case 'not_authorized':
+        if (missing === null)
+          return { summary: 'Kafka does not accept the credentials', cause: this.#failure?.message ?? null }
+        return {
+          summary: `${missing.right} is not permitted${this.#topic.status === 'known' ? '' : ', or there is no such topic'}`,
+          cause: `${missing.kafkaError}; ${adviceOnRights}`,
+        }
+      case 'no_leader_yet':
+        return {
+          summary: `no leader of topic ${topic} was reached yet`,
+          cause: this.#failure === null ? null : `${this.#failure.message}; ${adviceOnListeners}`,
+        }
+      case 'not_known_yet':
+        if (!this.#metadata.everConnected)
+          return { summary: 'Kafka was not reached yet', cause: this.#metadata.failure }
+        return { summary: `topic ${topic} ${saidOf[this.#topic.status]}`, cause: null }
+      default:
+        return null
+    }
   }
 
   /** @inheritdoc */
@@ -280,6 +330,9 @@ export class StreamProducer implements ManagedProducer {
     const { producer, topic } = this.stream
     this.#topic = this.#metadata.topic(topic)
     const { leaders, maxMessageBytes, isCompacted, status } = this.#topic
+    if (status === 'known') this.#rights.told(this.#topic.mayWrite)
+    // Who may write to a topic may also see it.
+    else if (status === 'not_authorized') this.#rights.told(false)
     if (status === 'known' && leaders.length > 0) {
       this.#everKnown = true
       this.#followPartitions(leaders.length)
@@ -313,6 +366,22 @@ export class StreamProducer implements ManagedProducer {
     this.#schedulePump()
   }
 
+  /** One line when a right or a leader is missing, and one when it no longer is. What metadata tells is told there. */
+  #tellObstacle(): void {
+    const { admission, obstacle } = this
+    this.#everOpen ||= admission === 'open'
+    const isToldHere =
+      admission === 'no_leader_yet' || (admission === 'not_authorized' && this.#topic.status === 'known')
+    const told = isToldHere ? obstacle!.summary : null
+    if (told === this.#toldObstacle || (told !== null && obstacle!.cause === null)) return
+    if (told === null && admission !== 'open') return
+    this.#toldObstacle = told
+    const { name: stream, topic } = this.stream
+    const fields = { stream, topic, obstacle: told, cause: obstacle?.cause ?? null }
+    if (told === null) this.#logger.info({ stream, topic }, 'events of the stream are taken again')
+    else this.#logger.warn(fields, `events of the stream are refused: ${told}`)
+  }
+
   #openDeadLetters({ stream, logger, deadLetters }: StreamProducerOptions): DeadLetters {
     return new DeadLetters({
       stream: stream.name,
@@ -332,6 +401,7 @@ export class StreamProducer implements ManagedProducer {
       this.#account.settle(batch, 'dropped', 'expired')
     }
     this.#sender.tend(nowMs)
+    this.#tellObstacle()
     this.#lossLog?.tend(nowMs)
     this.#deadLetters?.tend(nowMs)
     this.#schedulePump()
@@ -361,8 +431,18 @@ export interface StreamProducerOptions {
  */
 const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } as const
 
+const saidOf: Record<TopicState['status'], string> = {
+  unseen: 'was not seen yet',
+  known: 'has no partition whose leader told yet what may be written',
+  unknown_topic: 'does not exist',
+  not_authorized: 'may not be seen with these credentials',
+}
+
+const adviceOnRights = "permit it to the gateway's principal with an ACL (or a role of your provider)"
+
+const adviceOnListeners =
+  'that is where the brokers say that they listen: see their advertised.listeners, and what is between'
+
 const tendIntervalMs = 1_000
 /** A broker that is in the cluster learns of a new partition well within this. */
 const lagOfMetadataMs = 10_000
-/** How long a refusal by the broker closes the stream, before a next record is risked on it. */
-const forbiddenForMs = 5_000

@@ -10,6 +10,11 @@ export interface Transport {
   connect(host: string, port: number, requestTimeoutMs: number): Promise<BrokerConnection>
 }
 
+/** The broker was reached and does not accept the credentials (SASL). Only an operator can mend that. */
+export class AuthenticationError extends Error {
+  override readonly name = 'AuthenticationError'
+}
+
 /** One connection to one broker. */
 export interface BrokerConnection {
   readonly isOpen: boolean

@@ -368,3 +368,92 @@ test('at the end, what may be stored is suspected lost and what was never writte
   expect(producer.stats).toMatchObject({ suspectedLost: 1, buffered: 0, inFlight: 0 })
   expect(producer.stats.dropped.shutdown).toBe(1)
 })
+
+describe('a refusal that an operator can take back', () => {
+  test.each([
+    ['TOPIC_AUTHORIZATION_FAILED', 29],
+    ['CLUSTER_AUTHORIZATION_FAILED', 31],
+    ['TRANSACTIONAL_ID_AUTHORIZATION_FAILED', 53],
+    ['UNKNOWN_TOPIC_OR_PARTITION', 3],
+  ])('%s holds the batch back, costs none of its tries, and it lands in its order', async (_, errorCode) => {
+    await start({ retries: 0 })
+    await warmUpOne()
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(...Array.from({ length: 5 }, () => errorCode))
+    append(producer, 'a')
+    await pass(50)
+    append(producer, 'b')
+    await passUntil(() => producer.stats.acked === 3, 20_000)
+    expect(values()).toEqual(['warm-up', 'a', 'b'])
+    expect(producer.stats).toMatchObject({ recordErrorTotal: 0, refused: {} })
+  })
+
+  test('while a right is missing nothing is sent, and events are refused at the door', async () => {
+    await start()
+    await warmUpOne()
+    cluster.topics.get('events')!.isReadOnly = true
+    append(producer, 'a')
+    await passUntil(() => producer.admission === 'not_authorized', 1_000)
+    const begun = produces().length
+    await pass(30_000)
+    expect(produces()).toHaveLength(begun)
+    expect(producer.obstacle?.summary).toBe('WRITE on topic events is not permitted')
+    cluster.topics.get('events')!.isReadOnly = false
+    await passUntil(() => producer.stats.acked === 2, 2_500)
+    expect(producer.admission).toBe('open')
+  })
+
+  test('it ends with delivery.timeout.ms, and what was refused has its reason', async () => {
+    await start({ deliveryTimeoutMs: 3_000 })
+    await warmUpOne()
+    cluster.topics.get('events')!.isReadOnly = true
+    append(producer, 'a')
+    await pass(100)
+    append(producer, 'behind')
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 10_000)
+    expect(producer.stats.dropped).toMatchObject({ not_authorized: 1, expired: 1 })
+    expect(producer.stats.refused).toEqual({ TOPIC_AUTHORIZATION_FAILED: 1 })
+  })
+
+  test('a producer id that is not given: named before there is an event, and asked for ever less often', async () => {
+    cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    cluster.givesProducerIds = false
+    fixture = new ProducerFixture(cluster, [streamConfig('events', 'at-least-once')])
+    producer = fixture.producer
+    fixture.metadata.start()
+    await passUntil(() => producer.admission === 'not_authorized', 2_000)
+    expect(producer.obstacle?.summary).toContain('IDEMPOTENT_WRITE on the cluster')
+    await pass(20_000)
+    const asked = cluster.requests.filter(({ api }) => api === 'InitProducerId').length
+    expect(asked).toBeGreaterThan(15)
+    expect(asked).toBeLessThan(27)
+    cluster.givesProducerIds = true
+    await passUntil(() => producer.admission === 'open', 1_500)
+    append(producer, 'a')
+    await passUntil(() => producer.stats.acked === 1)
+  })
+
+  test.each(['at-most-once', 'at-least-once'] as const)(
+    'where metadata tells no rights, the leader is asked without a record (%s)',
+    async (delivery) => {
+      cluster = new ModelCluster([1])
+      cluster.createTopic('events', 1).isReadOnly = true
+      cluster.tellsRights = false
+      fixture = new ProducerFixture(cluster, [streamConfig('events', delivery)])
+      producer = fixture.producer
+      fixture.metadata.start()
+      await passUntil(() => producer.admission === 'not_authorized', 2_000)
+      await pass(10_000)
+      expect(cluster.requests.filter(({ api }) => api === 'Produce')).toEqual([])
+      expect(producer.admission).toBe('not_authorized')
+      cluster.topics.get('events')!.isReadOnly = false
+      await passUntil(() => producer.admission === 'open', 1_500)
+      const questions = cluster.requests.filter(({ api }) => api === 'EmptyProduce').length
+      append(producer, 'a')
+      await pass(10_000)
+      expect(producer.stats.acked + producer.stats.confirmed).toBe(1)
+      // Once it is known, nobody asks.
+      expect(cluster.requests.filter(({ api }) => api === 'EmptyProduce')).toHaveLength(questions)
+    },
+  )
+})

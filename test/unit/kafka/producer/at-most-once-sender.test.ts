@@ -349,17 +349,28 @@ describe('the broker refuses an acks=1 write', () => {
     expect(produces()).toHaveLength(1)
   })
 
-  test('because it is forbidden: records are refused at the door for a while, and one is tried again', async () => {
+  test('because it is forbidden: no other record is risked, and the broker is asked without one', async () => {
     await start()
-    cluster.topics.get('events')!.partitions[0]!.refusals.push(29)
-    append(producer, 'a')
-    await pass(50)
-    expect(producer.admission).toBe('not_authorized')
-    expect(producer.stats.dropped.not_authorized).toBe(1)
-    await pass(5_000)
+    append(producer, 'before')
+    await passUntil(() => producer.stats.confirmed === 1)
+    // Metadata is as it was: the leader alone knows.
+    vi.spyOn(fixture.metadata, 'topic').mockReturnValue(fixture.metadata.topic('events'))
+    cluster.topics.get('events')!.isReadOnly = true
+    append(producer, 'on its way')
+    await passUntil(() => producer.admission === 'not_authorized', 1_000)
+    for (const value of ['a', 'b']) append(producer, value)
+    const begun = produces().length
+    await pass(3_000)
+    expect(produces()).toHaveLength(begun)
+    expect(producer.obstacle).toEqual({
+      summary: 'WRITE on topic events is not permitted',
+      cause: expect.stringContaining('TOPIC_AUTHORIZATION_FAILED') as unknown,
+    })
+    cluster.topics.get('events')!.isReadOnly = false
+    await passUntil(() => producer.stats.confirmed === 3, 2_000)
     expect(producer.admission).toBe('open')
-    append(producer, 'b')
-    await passUntil(() => producer.stats.confirmed === 1, 2_000)
+    expect(values()).toEqual(['before', 'a', 'b'])
+    expect(producer.stats).toMatchObject({ suspectedLost: 1, recordErrorTotal: 1 })
   })
 })
 
@@ -601,7 +612,7 @@ describe('leaders', () => {
     }
     expect(producer.stats.buffered).toBeGreaterThan(0)
     cluster.moveLeader('events', 1, 1)
-    await passUntil(() => producer.stats.buffered === 0, 500)
+    await passUntil(() => producer.stats.buffered === 0, 1_500)
   })
 
   test('that die take along what the replicas did not have, and none of that was confirmed', async () => {

@@ -31,7 +31,7 @@ async function brokerThatServes(ranges: Ranges): Promise<number> {
 }
 
 test('a connection knows what its broker said that it serves', async () => {
-  const port = await brokerThatServes({ Produce: [3, 7], ListOffsets: [0, 2], Metadata: [6, 12] })
+  const port = await brokerThatServes({ Produce: [3, 7], ListOffsets: [0, 2], Metadata: [9, 12] })
   const transport = new KafkajsTransport(
     {
       brokers: [`127.0.0.1:${port}`],
@@ -52,6 +52,6 @@ test('a connection knows what its broker said that it serves', async () => {
     `${broker} serves ListOffsets 0 to 2, Chute needs 4`,
   )
   expect(connection.lacks(['Metadata', 'InitProducerId'])).toBe(
-    `${broker} serves Metadata 6 to 12, Chute needs 5; ${broker} does not serve InitProducerId, Chute needs 1`,
+    `${broker} serves Metadata 9 to 12, Chute needs 8; ${broker} does not serve InitProducerId, Chute needs 1`,
   )
 })

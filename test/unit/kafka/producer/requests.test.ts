@@ -128,30 +128,55 @@ describe('ListOffsets', () => {
 })
 
 describe('Metadata', () => {
-  test('is what kafkajs sends without creating topics', async () => {
+  test('is what kafkajs sends without creating topics, and asks what may be done to topics (KIP-430)', async () => {
     const theirs = await kafkajsBody('metadata/v5', { topics: ['a', 'ü'], allowAutoTopicCreation: false })
-    expect(body(encodeMetadata(['a', 'ü']))).toEqual(theirs)
+    const request = encodeMetadata(['a', 'ü'])
+    expect(request).toMatchObject({ apiKey: 3, apiVersion: 8 })
+    // MetadataRequest.json: IncludeClusterAuthorizedOperations, IncludeTopicAuthorizedOperations.
+    expect(body(request)).toEqual(Buffer.concat([theirs, Buffer.from([0, 1])]))
   })
 
   test('the response, with a topic that is missing and a partition without a leader', () => {
     const payload = new ModelWriter().int32(0).int32(1).int32(1).string('host').int32(9092).string('rack')
-    payload.string('cluster').int32(1).int32(2)
+    payload.string('cluster').int32(1).int32(4)
     payload.int16(0).string('events').int8(0).int32(2)
-    payload.int16(0).int32(1).int32(1).int32(2).int32(1).int32(2).int32(1).int32(1).int32(0)
-    payload.int16(5).int32(0).int32(-1).int32(0).int32(0).int32(1).int32(2)
-    payload.int16(3).string('missing').int8(0).int32(0)
+    payload.int16(0).int32(1).int32(1).int32(7).int32(2).int32(1).int32(2).int32(1).int32(1).int32(0)
+    payload.int16(5).int32(0).int32(-1).int32(7).int32(0).int32(0).int32(1).int32(2)
+    payload.int32(-(2 ** 31))
+    payload
+      .int16(3)
+      .string('missing')
+      .int8(0)
+      .int32(0)
+      .int32(-(2 ** 31))
+    payload
+      .int16(0)
+      .string('mine')
+      .int8(0)
+      .int32(0)
+      .int32((1 << 3) | (1 << 4) | (1 << 8))
+    payload
+      .int16(0)
+      .string('theirs')
+      .int8(0)
+      .int32(0)
+      .int32((1 << 3) | (1 << 8) | (1 << 10))
+    payload.int32(-(2 ** 31))
     expect(decodeMetadata(payload.done())).toEqual({
       brokers: [{ nodeId: 1, host: 'host', port: 9092 }],
       topics: [
         {
           name: 'events',
           errorCode: 0,
+          mayWrite: null,
           partitions: [
             { partition: 1, leader: 1, replicas: 2 },
             { partition: 0, leader: -1, replicas: 0 },
           ],
         },
-        { name: 'missing', errorCode: 3, partitions: [] },
+        { name: 'missing', errorCode: 3, mayWrite: null, partitions: [] },
+        { name: 'mine', errorCode: 0, mayWrite: true, partitions: [] },
+        { name: 'theirs', errorCode: 0, mayWrite: false, partitions: [] },
       ],
     })
   })

@@ -1,0 +1,313 @@
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Kafka, logLevel, type Admin } from 'kafkajs'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type { Delivery, KafkaConfig, StreamConfig } from '../../src/config/config.ts'
+import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { freePorts } from '../support/free-ports.ts'
+import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
+import { createTopic, readTopic } from '../support/independent-reader.ts'
+import { streamConfig } from '../support/producer-fixture.ts'
+
+/** Codes of `AclOperation`. */
+const [write, create, describeTopic] = [4, 5, 8]
+
+/** A broker with ACLs: the plain listener is the operator's, the SASL listener that of `gateway`, who may do nothing at first. */
+describe('a broker with ACLs', () => {
+  let kafka: LocalKafka
+  let saslPort: number
+  /** Of a listener whose advertised address nobody listens at. */
+  let lostPort: number
+  let admin: Admin
+
+  beforeAll(async () => {
+    const [sasl, lost, nobody] = await freePorts(3)
+    saslPort = sasl!
+    lostPort = lost!
+    kafka = await startKafka({ properties: listeners(saslPort, lostPort, nobody!) })
+    admin = new Kafka({ brokers: [...kafka.brokers], logLevel: logLevel.NOTHING }).admin()
+    await admin.connect()
+  })
+  afterAll(async () => {
+    await admin?.disconnect()
+    await kafka?.stop()
+  })
+
+  /** Whether `gateway` may do something to a topic. */
+  async function permit(operation: number, topic: string): Promise<void> {
+    await admin.createAcls({ acl: [acl(operation, topic)] })
+  }
+  async function forbid(operation: number, topic: string): Promise<void> {
+    await admin.deleteAcls({ filters: [acl(operation, topic)] })
+  }
+
+  async function start(
+    streams: readonly StreamConfig[],
+    options: { kafka?: Partial<KafkaConfig>; dataDir?: string } = {},
+  ): Promise<TestGateway> {
+    const config = testConfig({
+      brokers: [`127.0.0.1:${saslPort}`],
+      streams,
+      kafka: {
+        sasl: { mechanism: 'plain', username: 'gateway', password: 'secret' },
+        topics: { create: false, partitions: null, replicationFactor: null },
+        ...options.kafka,
+      },
+    })
+    const gateway = await startGatewayWith(
+      { ...config, dataDir: options.dataDir ?? null },
+      { awaitReady: false },
+    )
+    onTestFinished(async () => void (await gateway.stop()))
+    return gateway
+  }
+
+  /** What `/readyz` says of a check. */
+  async function checkOf({ url }: TestGateway, name: string): Promise<[number, boolean, string]> {
+    const reply = await fetch(`${url}/readyz`)
+    const { checks } = (await reply.json()) as { checks: { name: string; ok: boolean; detail: string }[] }
+    const { ok, detail } = checks.find((check) => check.name === name)!
+    return [reply.status, ok, detail]
+  }
+
+  async function ready({ url }: TestGateway): Promise<void> {
+    await expect
+      .poll(async () => (await fetch(`${url}/readyz`)).status, { timeout: 30_000, interval: 20 })
+      .toBe(200)
+  }
+
+  async function send({ url }: TestGateway, stream: string, body: string, prefer = ''): Promise<Response> {
+    return await fetch(`${url}/v1/streams/${stream}`, { method: 'POST', headers: { prefer }, body })
+  }
+
+  const values = async (topic: string): Promise<string[]> =>
+    (await readTopic(kafka.brokers[0]!, topic)).map(({ value }) => value.toString())
+
+  async function newTopic(): Promise<string> {
+    const topic = `rights-${randomUUID()}`
+    await createTopic(kafka.brokers[0]!, topic, { partitions: 2 })
+    return topic
+  }
+
+  test.each<[Delivery]>([['at-most-once'], ['at-least-once']])(
+    '%s, without WRITE: not ready, no event is taken, and all say what is missing until it is there',
+    async (delivery) => {
+      const topic = await newTopic()
+      await permit(describeTopic, topic)
+      const gateway = await start([{ ...streamConfig(topic, delivery), name: 's' }])
+      await gateway.logged('topic is known')
+      const missing = `WRITE on topic ${topic} is not permitted`
+      await expect
+        .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+        .toEqual([503, false, expect.stringContaining(missing)])
+      for (let i = 0; i < 30; i++) {
+        const reply = await send(gateway, 's', '{"probe":1}')
+        expect([reply.status, await reply.text()]).toEqual([503, expect.stringContaining(missing)])
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+      const told = gateway.log.filter(({ message }) => message.includes(missing))
+      expect(told.map(({ level }) => level)).toEqual(['warn'])
+      await permit(write, topic)
+      await ready(gateway)
+      expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
+      expect(await values(topic)).toEqual(['{"a":1}'])
+      expect(gateway.gateway.stats[0]).toMatchObject({ accepted: 1, recordErrorTotal: 0 })
+    },
+  )
+
+  test('a topic that may not even be seen is named with the operation', async () => {
+    const topic = await newTopic()
+    const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }])
+    await expect
+      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+      .toEqual([503, false, expect.stringContaining(`WRITE on topic ${topic} is not permitted`)])
+    await permit(write, topic)
+    await ready(gateway)
+  })
+
+  test('a dead-letter topic that may not be written to is named, and the gateway is not ready until it may', async () => {
+    const [topic, letters] = [await newTopic(), await newTopic()]
+    await permit(write, topic)
+    const gateway = await start([
+      { ...streamConfig(topic, 'at-least-once'), name: 's', deadLetterTopic: letters },
+    ])
+    await gateway.logged('topic is known')
+    await expect
+      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+      .toEqual([503, false, expect.stringContaining(`WRITE on topic ${letters} is not permitted`)])
+    await permit(write, letters)
+    await ready(gateway)
+  })
+
+  test.each([
+    ['without a data folder', false],
+    ['with one', true],
+  ])(
+    'WRITE that is denied for a moment costs an at-least-once stream nothing, %s',
+    async (_, hasFolder) => {
+      const topic = await newTopic()
+      await permit(write, topic)
+      const dataDir = mkdtempSync(join(tmpdir(), 'chute-rights-'))
+      onTestFinished(() => rmSync(dataDir, { recursive: true }))
+      const stream: StreamConfig = {
+        ...streamConfig(topic, 'at-least-once', { retries: 3 }),
+        name: 's',
+        ...(hasFolder && { spool: { fsync: true, maxBytes: 1 << 26 } }),
+      }
+      const gateway = await start([stream], hasFolder ? { dataDir } : {})
+      await ready(gateway)
+      const accepted: string[] = []
+      const statuses = new Set<number>()
+      const sendOne = async (i: number): Promise<void> => {
+        const body = `{"i":${i}}`
+        const { status } = await send(gateway, 's', body)
+        statuses.add(status)
+        if (status === 202) accepted.push(body)
+      }
+      let i = 0
+      const flood = async (untilMs: number): Promise<void> => {
+        while (performance.now() < untilMs) await Promise.all([sendOne(i++), sendOne(i++), sendOne(i++)])
+      }
+      await flood(performance.now() + 300)
+      await forbid(write, topic)
+      await flood(performance.now() + 1_500)
+      expect([...statuses].toSorted((a, b) => a - b)).toEqual([202, 503])
+      await permit(write, topic)
+      await expect
+        .poll(async () => (await send(gateway, 's', '{"last":1}', 'wait=10')).status, { timeout: 20_000 })
+        .toBe(200)
+      accepted.push('{"last":1}')
+      await expect.poll(() => gateway.gateway.stats[0]!.acked, { timeout: 20_000 }).toBe(accepted.length)
+      expect((await values(topic)).toSorted()).toEqual(accepted.toSorted())
+      expect(gateway.gateway.stats[0]).toMatchObject({ recordErrorTotal: 0, refused: {} })
+    },
+    60_000,
+  )
+
+  test('WRITE that is denied under load costs an at-most-once stream what was on its way, and nothing later', async () => {
+    const topic = await newTopic()
+    await permit(write, topic)
+    const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }])
+    await ready(gateway)
+    expect((await send(gateway, 's', '{"first":1}', 'wait=10')).status).toBe(200)
+    await forbid(write, topic)
+    await expect
+      .poll(async () => (await send(gateway, 's', '{"on":"its way"}')).status, {
+        timeout: 10_000,
+        interval: 20,
+      })
+      .toBe(503)
+    await expect.poll(() => gateway.gateway.stats[0]!.inFlight, { timeout: 10_000 }).toBe(0)
+    const { suspectedLost, accepted, dropped } = gateway.gateway.stats[0]!
+    for (let n = 0; n < 40; n++) {
+      expect((await send(gateway, 's', '{"refused":1}')).status).toBe(503)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    expect(gateway.gateway.stats[0]).toMatchObject({ suspectedLost, accepted, dropped })
+    await permit(write, topic)
+    await expect
+      .poll(async () => (await send(gateway, 's', '{"last":1}', 'wait=10')).status, { timeout: 20_000 })
+      .toBe(200)
+  }, 60_000)
+
+  test('topics that may not be created: CREATE is named by /readyz, the reply and one line of the log', async () => {
+    const topic = `missing-${randomUUID()}`
+    await permit(write, topic)
+    const topics = { create: true, partitions: 1, replicationFactor: 1 }
+    const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }], {
+      kafka: { topics },
+    })
+    const warning = await gateway.logged('the topic could not be created; trying again')
+    expect(warning.fields['cause']).toMatch(/CREATE on topic .* is not permitted.*KAFKA_CREATE_TOPICS=false/)
+    expect(await checkOf(gateway, 'topics')).toEqual([
+      503,
+      false,
+      expect.stringMatching(new RegExp(`topic ${topic} does not exist .*CREATE on topic ${topic}`)),
+    ])
+    const reply = await send(gateway, 's', '{"a":1}')
+    expect([reply.status, await reply.text()]).toEqual([
+      503,
+      expect.stringContaining(`topic ${topic} does not exist`),
+    ])
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    expect(gateway.log.filter(({ level }) => level === 'warn')).toHaveLength(2)
+    await permit(create, topic)
+    await ready(gateway)
+    expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
+  }, 60_000)
+
+  test.each<[Delivery]>([['at-most-once'], ['at-least-once']])(
+    'leaders that nobody listens for at their advertised address: not ready, and no %s event fills the buffer',
+    async (delivery) => {
+      const topic = await newTopic()
+      const gateway = await start([{ ...streamConfig(topic, delivery), name: 's' }], {
+        kafka: { brokers: [`127.0.0.1:${lostPort}`], sasl: null },
+      })
+      await gateway.logged('topic is known')
+      const obstacle = `no leader of topic ${topic} was reached yet`
+      const warning = await gateway.logged(`events of the stream are refused: ${obstacle}`)
+      expect(warning.fields['cause']).toMatch(/ECONNREFUSED.*advertised\.listeners/)
+      const [status, ok, detail] = await checkOf(gateway, 'leaders')
+      expect([status, ok]).toEqual([503, false])
+      expect(detail).toContain(obstacle)
+      expect(detail).toMatch(/ECONNREFUSED.*advertised\.listeners/)
+      const reply = await send(gateway, 's', '{"a":1}')
+      expect([reply.status, await reply.text()]).toEqual([503, expect.stringContaining(obstacle)])
+      expect(gateway.gateway.stats[0]).toMatchObject({ accepted: 0, buffered: 0 })
+    },
+  )
+
+  test('one stream that is refused later is named, and the other goes on', async () => {
+    const [one, other] = [await newTopic(), await newTopic()]
+    for (const topic of [one, other]) await permit(write, topic)
+    const gateway = await start(
+      [one, other].map((topic) => ({ ...streamConfig(topic, 'at-most-once'), name: topic })),
+    )
+    await ready(gateway)
+    // Both were open for long enough to count.
+    await new Promise((resolve) => setTimeout(resolve, 1_100))
+    await forbid(write, one)
+    const missing = `WRITE on topic ${one} is not permitted`
+    await expect
+      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+      .toEqual([200, true, expect.stringContaining(missing)])
+    expect((await send(gateway, one, '{"a":1}')).status).toBe(503)
+    expect((await send(gateway, other, '{"a":1}', 'wait=10')).status).toBe(200)
+    await forbid(write, other)
+    await expect
+      .poll(async () => (await checkOf(gateway, 'rights')).slice(0, 2), { timeout: 10_000 })
+      .toEqual([503, false])
+  }, 60_000)
+})
+
+function listeners(saslPort: number, lostPort: number, nobody: number): Record<string, string> {
+  const all = (lost: number): string =>
+    `PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:${saslPort},LOST://127.0.0.1:${lost}`
+  return {
+    listeners: `${all(lostPort)},CONTROLLER://127.0.0.1:{controllerPort}`,
+    'advertised.listeners': all(nobody),
+    'listener.security.protocol.map':
+      'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,LOST:PLAINTEXT',
+    'inter.broker.listener.name': 'PLAINTEXT',
+    'sasl.enabled.mechanisms': 'PLAIN',
+    'listener.name.sasl.plain.sasl.jaas.config':
+      'org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret";',
+    'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+    'super.users': 'User:ANONYMOUS',
+  }
+}
+
+/** Codes of kafkajs's enumerations: a topic, by its literal name, allowed. */
+function acl(operation: number, topic: string) {
+  return {
+    resourceType: 2,
+    resourceName: topic,
+    resourcePatternType: 3,
+    principal: 'User:gateway',
+    host: '*',
+    operation,
+    permissionType: 3,
+  }
+}
