@@ -24,6 +24,7 @@ import {
 import { recordBatchHeaderBytes, type RecordBatch } from './record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 import type { Sender } from './sender.ts'
+import { UnservedError } from './served-versions.ts'
 import { withRatios } from './stats-ratios.ts'
 import { AuthenticationError, type Transport } from './transport.ts'
 import { WriteRights } from './write-rights.ts'
@@ -156,7 +157,7 @@ export class StreamProducer implements ManagedProducer {
       case 'no_leader_yet':
         return {
           summary: `no leader of topic ${topic} was reached yet`,
-          cause: this.#failure === null ? null : `${this.#failure.message}; ${adviceOnListeners}`,
+          cause: describeFailure(this.#failure),
         }
       case 'not_known_yet':
         if (!this.#metadata.everConnected)
@@ -371,7 +372,8 @@ export class StreamProducer implements ManagedProducer {
     const { admission, obstacle } = this
     this.#everOpen ||= admission === 'open'
     const isToldHere =
-      admission === 'no_leader_yet' || (admission === 'not_authorized' && this.#topic.status === 'known')
+      (admission === 'no_leader_yet' && !(this.#failure instanceof UnservedError)) ||
+      (admission === 'not_authorized' && this.#topic.status === 'known')
     const told = isToldHere ? obstacle!.summary : null
     if (told === this.#toldObstacle || (told !== null && obstacle!.cause === null)) return
     if (told === null && admission !== 'open') return
@@ -436,6 +438,12 @@ const saidOf: Record<TopicState['status'], string> = {
   known: 'has no partition whose leader told yet what may be written',
   unknown_topic: 'does not exist',
   not_authorized: 'may not be seen with these credentials',
+}
+
+/** Why a broker is not connected, and where to look. Brokers that are too old are no matter of addresses. */
+function describeFailure(failure: Error | null): string | null {
+  if (failure === null) return null
+  return failure instanceof UnservedError ? failure.message : `${failure.message}; ${adviceOnListeners}`
 }
 
 const adviceOnRights = "permit it to the gateway's principal with an ACL (or a role of your provider)"
