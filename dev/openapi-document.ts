@@ -243,7 +243,15 @@ const eventErrorSchema = {
     index: { type: 'integer', minimum: 0, description: 'Place of the event in the request' },
     code: {
       type: 'string',
-      enum: ['invalid_json', 'invalid_event', 'event_too_large', 'source_missing', 'too_deep', 'too_complex'],
+      enum: [
+        'invalid_json',
+        'invalid_event',
+        'event_too_large',
+        'source_missing',
+        'too_deep',
+        'too_complex',
+        'id_conflict',
+      ],
     },
     detail: { type: 'string' },
     pointer: { type: 'string', description: 'Where in the event (RFC 6901)' },

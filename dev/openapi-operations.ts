@@ -29,6 +29,7 @@ const ofSize: readonly ErrorCode[] = ['body_timeout', 'body_too_large', 'too_man
 const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
 const ofKey: readonly ErrorCode[] = ['invalid_idempotency_key', 'idempotency_key_reused']
 const ofDuplicates: readonly ErrorCode[] = [
+  'id_conflict',
   'idempotency_key_missing',
   'request_in_progress',
   'dedupe_unavailable',
@@ -129,7 +130,7 @@ export const operations: readonly Operation[] = [
       query('name', { type: 'string' }, 'What was measured or what happened'),
       query('value', { type: 'number' }, 'The measurement'),
       query('source', { type: 'string' }, "The record's key"),
-      query('id', { type: 'string' }, 'To tell duplicates by'),
+      query('id', { type: 'string' }, 'Together with the source: to tell duplicates by'),
     ],
     replies: {
       200: {

@@ -59,5 +59,5 @@ export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], proble
 /** 10 minutes: longer than clients go on to retry. */
 const defaultWindowMs = 600_000
 
-/** Some 200 bytes each at most: 100 MB, when they are all in use. */
+/** Some 200 bytes each, with a UUID as id: 100 MB, when they are all in use. */
 const defaultMaxEntries = 500_000

@@ -9,10 +9,12 @@
 export interface DedupeStore {
   /**
    * Claims all keys that are new, or none. Nobody else gets them until they are kept or released.
-   * @param done is called once, at once where the store is in this process. Where a key is `busy` or `reused`, nothing
-   * was claimed.
+   * @param done is called once, at once where the store is in this process. Where a key is `busy`, `contested` or
+   * `reused`, nothing was claimed.
+   * @param asked keys that are looked up in the same step and never claimed; what they are comes behind the others. Where
+   * one of them is `busy` or `contested`, nothing was claimed.
    */
-  claim(keys: readonly DedupeKey[], done: ClaimListener): void
+  claim(keys: readonly DedupeKey[], done: ClaimListener, asked?: readonly DedupeKey[]): void
   /**
    * The records of keys that claim number `claim` got are accepted: the keys are known from now on, until `untilMs` by
    * the monotonic clock (`performance.now()`), so that no step of the wall clock makes the time shorter or longer.
@@ -48,10 +50,15 @@ export interface DedupeKey {
 }
 
 /**
- * What a key is: `new` and claimed by this; `seen`, accepted before; `busy`, claimed by a request that has no answer yet;
- * `reused`, seen or busy with another fingerprint.
+ * What a key is: `new`, and claimed by this; `seen`, accepted before; `reused`, accepted before with another fingerprint;
+ * `busy`, claimed by a request that has no answer yet; `contested`, the same with another fingerprint.
  */
-export type Found = 'new' | 'seen' | 'busy' | 'reused'
+export type Found = 'new' | 'seen' | 'reused' | 'busy' | 'contested'
+
+/** Whether a store claims what is new of a request. `count`: how many of the keys it claims; the others are asked for. */
+export function mayClaim(found: readonly Found[], count: number): boolean {
+  return found.every((each, nth) => each === 'new' || each === 'seen' || (each === 'reused' && nth >= count))
+}
 
 /** Longer names are to be hashed: the room that an entry takes is bounded. */
 export const maxKeyLength = 64

@@ -27,7 +27,10 @@ export class Deduplicators {
       if (stream.dedupe === null) continue
       const { windowMs, maxEntries } = stream.dedupe
       const keys = this.#openStore(stream.name, maxEntries, store)
-      this.byStream.set(stream.name, new Deduplicator({ store: keys, windowMs, journal: durability }))
+      this.byStream.set(
+        stream.name,
+        new Deduplicator({ store: keys, windowMs, journal: durability, isShared: store !== null }),
+      )
     }
   }
 

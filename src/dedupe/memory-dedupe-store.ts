@@ -1,4 +1,4 @@
-import type { ClaimListener, DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
+import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
 
 /**
  * The keys of one stream in the memory of this process: at most `maxEntries` of them. When there is no room, the oldest
@@ -22,11 +22,11 @@ export class MemoryDedupeStore implements DedupeStore {
   }
 
   /** @inheritdoc */
-  claim(keys: readonly DedupeKey[], done: ClaimListener): void {
+  claim(keys: readonly DedupeKey[], done: ClaimListener, asked: readonly DedupeKey[] = []): void {
     this.#forgetOld()
     const claim = this.#claims++
-    const found = keys.map((key) => this.#find(key))
-    if (!found.some((each) => each === 'busy' || each === 'reused')) {
+    const found = keys.concat(asked).map((key) => this.#find(key))
+    if (mayClaim(found, keys.length)) {
       keys.forEach(({ name, fingerprint }, nth) => {
         if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, claim })
       })
@@ -69,7 +69,7 @@ export class MemoryDedupeStore implements DedupeStore {
 
   #find({ name, fingerprint }: DedupeKey): Found {
     const claimed = this.#claimed.get(name)
-    if (claimed !== undefined) return claimed.fingerprint === fingerprint ? 'busy' : 'reused'
+    if (claimed !== undefined) return claimed.fingerprint === fingerprint ? 'busy' : 'contested'
     const kept = this.#kept.get(name)
     // One that was learned can run out before others that stand in front of it.
     if (kept === undefined || kept.untilMs <= performance.now()) return 'new'

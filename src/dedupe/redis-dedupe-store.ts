@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { ClaimListener, DedupeKey, DedupeStore, Found } from './dedupe-store.ts'
+import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
 import type { RedisLink, RedisLinkUser } from './redis-link.ts'
 
 /**
@@ -40,10 +40,10 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   }
 
   /** @inheritdoc */
-  claim(keys: readonly DedupeKey[], done: ClaimListener): void {
+  claim(keys: readonly DedupeKey[], done: ClaimListener, asked: readonly DedupeKey[] = []): void {
     const claim = this.#claims++
-    if (keys.length === 0) done(null, [], claim)
-    else if (this.#options.link.isUp) void this.#ask(claim, keys, done)
+    if (keys.length + asked.length === 0) done(null, [], claim)
+    else if (this.#options.link.isUp) void this.#ask({ claim, keys, asked }, done)
     else {
       this.failures.claim += keys.length
       done(new Error('Redis is away'), [], claim)
@@ -95,23 +95,28 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     clearInterval(this.#renewTimer)
   }
 
-  async #ask(claim: number, keys: readonly DedupeKey[], done: ClaimListener): Promise<void> {
+  async #ask(
+    { claim, keys, asked }: { claim: number; keys: readonly DedupeKey[]; asked: readonly DedupeKey[] },
+    done: ClaimListener,
+  ): Promise<void> {
     const { link, leaseMs } = this.#options
     // Whatever Redis says of these: it may have lost them, or was away for longer than the lease.
-    const isOurs = keys.some(({ name }) => this.#claimed.has(name))
+    const all = keys.concat(asked)
+    const isOurs = all.some(({ name }) => this.#claimed.has(name))
     const mark = this.#markOf(claim)
-    const args = [isOurs ? '' : `c${mark}`, String(leaseMs), ...keys.map(({ fingerprint }) => fingerprint)]
+    const args = [isOurs ? '' : `c${mark}`, String(leaseMs), String(keys.length)]
+    for (const { fingerprint } of all) args.push(fingerprint)
     let reply: readonly Found[]
     try {
-      reply = (await link.run('claim', this.#redisKeys(keys), args)) as Found[]
+      reply = (await link.run('claim', this.#redisKeys(all), args)) as Found[]
     } catch (error) {
       this.failures.claim += keys.length
       // It may have been claimed all the same.
       if (!isOurs) this.#release(mark, keys)
       return done(error as Error, [], claim)
     }
-    const found = keys.map((key, nth) => this.#findOurs(key) ?? reply[nth]!)
-    if (!isOurs && !found.includes('busy') && !found.includes('reused')) {
+    const found = all.map((key, nth) => this.#findOurs(key) ?? reply[nth]!)
+    if (!isOurs && mayClaim(found, keys.length)) {
       keys.forEach(({ name, fingerprint }, nth) => {
         if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, claim })
       })
@@ -184,7 +189,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   #findOurs({ name, fingerprint }: DedupeKey): Found | null {
     const claimed = this.#claimed.get(name)
     if (claimed === undefined) return null
-    return claimed.fingerprint === fingerprint ? 'busy' : 'reused'
+    return claimed.fingerprint === fingerprint ? 'busy' : 'contested'
   }
 
   /** The braces keep a stream's keys in one slot, for what stands in front of a Redis Cluster. */

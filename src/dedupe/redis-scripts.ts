@@ -8,25 +8,28 @@
  */
 export const redisScripts = {
   /**
-   * Says of each key what it is, and claims those that are new unless one is busy or reused. Arguments: what a claim's value
-   * begins with, empty to claim nothing; the lease in milliseconds; each key's fingerprint.
+   * Says of each key what it is, and claims those that are new as `claim` of a store does (`dedupe-store.ts`). Arguments: what a claim's
+   * value begins with, empty to claim nothing; the lease in milliseconds; how many keys are to be claimed, of which the
+   * others are asked for; each key's fingerprint.
    */
   claim: `${unlessLate()}
-local found, free = {}, ARGV[2] ~= ''
+local found, free, count = {}, ARGV[2] ~= '', tonumber(ARGV[4])
 for i, key in ipairs(KEYS) do
   local value = redis.call('GET', key)
   if not value then
     found[i] = 'new'
   else
     local state, fingerprint = string.match(value, '^(.):[^:]*:[^:]*:(.*)$')
-    if fingerprint ~= ARGV[i + 3] then found[i] = 'reused'
-    elseif state == 'k' then found[i] = 'seen'
-    else found[i] = 'busy' end
-    free = free and found[i] == 'seen'
+    local same = fingerprint == ARGV[i + 4]
+    if state == 'k' then found[i] = same and 'seen' or 'reused'
+    else found[i] = same and 'busy' or 'contested' end
+    free = free and (found[i] == 'seen' or (found[i] == 'reused' and i > count))
   end
 end
 for i, key in ipairs(KEYS) do
-  if free and found[i] == 'new' then redis.call('SET', key, ARGV[2] .. ARGV[i + 3], 'PX', ARGV[3]) end
+  if free and i <= count and found[i] == 'new' then
+    redis.call('SET', key, ARGV[2] .. ARGV[i + 4], 'PX', ARGV[3])
+  end
 end
 return found`,
   /**

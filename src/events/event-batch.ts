@@ -1,8 +1,16 @@
+import { hash } from 'node:crypto'
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { JsonCheck } from './check-json.ts'
 import type { EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
-import { idOf, keyOf, maxNodes, tooManyNodes, type EventSchema } from './event-schema.ts'
+import {
+  identityOf,
+  keyOf,
+  maxNodes,
+  tooManyNodes,
+  type EventIdentity,
+  type EventSchema,
+} from './event-schema.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */
@@ -14,6 +22,14 @@ export interface EventError {
   /** Where in the event (RFC 6901); the empty pointer is the event itself. */
   readonly pointer: string
 }
+
+/** What a good event with an id is told by: its identity, and a digest of its bytes. */
+export interface ToldEvent extends EventIdentity {
+  readonly digest: string
+}
+
+/** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. */
+export type EventFate = 'new' | 'seen' | 'conflict'
 
 /** What one event, and one request, may be at most. */
 export interface EventLimits {
@@ -37,8 +53,8 @@ export class EventBatch implements EventSink {
   readonly ranges = new EventRanges()
   /** Places of the good events in the request; null as long as none was rejected, for then they are 0, 1, 2… */
   indexes: number[] | null = null
-  /** The ids of the good events; null as long as none has one, or nobody asks for them. */
-  ids: (string | null)[] | null = null
+  /** What the good events are told by, null for one without an id; null as long as none has one, or nobody asks. */
+  told: (ToldEvent | null)[] | null = null
   received = 0
   rejected = 0
   /** Places in the request of good events that were accepted before, and are not to be written again. */
@@ -113,7 +129,7 @@ export class EventBatch implements EventSink {
   restart(): void {
     this.received = 0
     this.ranges.clear()
-    this.ids = null
+    this.told = null
   }
 
   /** @inheritdoc */
@@ -158,7 +174,8 @@ export class EventBatch implements EventSink {
       this.#rejectLarge(end - start, limitBytes)
       return
     }
-    this.#note(this.#collectIds ? idOf(value) : null)
+    const identity = this.#collectIds ? identityOf(value) : null
+    this.#note(identity === null ? null : { ...identity, digest: this.#digest(start, end) })
     this.ranges.addParsed(start, end, key, keyBytes)
   }
 
@@ -174,15 +191,22 @@ export class EventBatch implements EventSink {
   }
 
   /**
-   * Takes out the good events that were accepted before.
-   * @param seen for each good event, whether it was.
+   * Takes out the good events that were accepted before, and rejects those whose id was accepted with other content.
+   * @param fates of each good event.
    */
-  leaveOut(seen: readonly boolean[]): void {
+  leaveOut(fates: readonly EventFate[]): void {
     const indexes = this.indexes ?? this.#firstIndexes()
-    this.indexes = indexes.filter((_, good) => seen[good] !== true)
-    this.duplicates = indexes.filter((_, good) => seen[good] === true)
-    this.ranges.remove(seen)
-    this.ids = null
+    this.indexes = indexes.filter((_, good) => fates[good] === 'new')
+    this.duplicates = indexes.filter((_, good) => fates[good] === 'seen')
+    this.ranges.remove(fates.map((fate) => fate !== 'new'))
+    const told = this.told
+    this.told = null
+    if (!fates.includes('conflict')) return
+    fates.forEach((fate, good) => {
+      if (fate === 'conflict') this.#rejectConflict(indexes[good]!, told?.[good] ?? null)
+    })
+    this.errors.sort((one, other) => one.index - other.index)
+    this.errors.length = Math.min(this.errors.length, maxListedErrors)
   }
 
   /** Most bytes that an event may have whose key has `keyBytes`. */
@@ -191,9 +215,9 @@ export class EventBatch implements EventSink {
   }
 
   /** Keeps the id and the place of the event just received, which is good and about to be added to {@link ranges}. */
-  #note(id: string | null): void {
-    if (id !== null) this.ids ??= Array.from({ length: this.good }, () => null)
-    this.ids?.push(id)
+  #note(told: ToldEvent | null): void {
+    if (told !== null) this.told ??= Array.from({ length: this.good }, () => null)
+    this.told?.push(told)
     this.indexes?.push(this.received - 1)
   }
 
@@ -217,11 +241,27 @@ export class EventBatch implements EventSink {
     this.#reject('event_too_large', `has ${sizeBytes} bytes, and ${limitBytes} is the most`, '')
   }
 
-  #reject(code: ErrorCode, detail: string, pointer: string): void {
-    this.indexes ??= this.#firstIndexes()
+  /** 96 bits of SHA-256 of an event's bytes: enough to tell other content that comes under the same id. */
+  #digest(start: number, end: number): string {
+    return hash('sha256', this.body.subarray(start, end), 'base64url').slice(0, 16)
+  }
+
+  #rejectConflict(index: number, told: ToldEvent | null): void {
+    this.#countRejected('id_conflict')
+    const source = told === null || told.source === '' ? '' : ` of source ${JSON.stringify(told.source)}`
+    const detail = `the id ${JSON.stringify(told?.id)}${source} stands for an event with other content, which was accepted; give each event an id of its own, and send the same content with it each time`
+    this.errors.push({ index, code: 'id_conflict', detail, pointer: '/id' })
+  }
+
+  #countRejected(code: ErrorCode): void {
     this.rejected++
     const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
     byCode.set(code, (byCode.get(code) ?? 0) + 1)
+  }
+
+  #reject(code: ErrorCode, detail: string, pointer: string): void {
+    this.indexes ??= this.#firstIndexes()
+    this.#countRejected(code)
     if (this.errors.length < maxListedErrors)
       this.errors.push({ index: this.received - 1, code, detail, pointer })
   }

@@ -50,11 +50,21 @@ export function keyOf(event: unknown): string | null {
   return typeof source === 'string' && source.length > 0 && source.length <= maxKeyLength ? source : null
 }
 
-/** What an event is told from others by: its own `id`, if it is a text of 1 to 255 characters. */
-export function idOf(event: unknown): string | null {
+/** What an event is told from others by. */
+export interface EventIdentity {
+  /** Its own `id`, a text of 1 to 255 characters. */
+  readonly id: string
+  /** Its own `source`, text or number, also one that is too long for a record's key; empty where it has none. */
+  readonly source: string
+}
+
+/** The identity of an event; null for one without an `id`. */
+export function identityOf(event: unknown): EventIdentity | null {
   if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'id')) return null
   const { id } = event as { readonly id: unknown }
-  return typeof id === 'string' && id.length > 0 && id.length <= maxKeyLength ? id : null
+  if (typeof id !== 'string' || id.length === 0 || id.length > maxKeyLength) return null
+  const source = Object.hasOwn(event, 'source') ? (event as { readonly source?: unknown }).source : ''
+  return { id, source: typeof source === 'string' || typeof source === 'number' ? String(source) : '' }
 }
 
 function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {

@@ -46,6 +46,6 @@ export const telemetrySchema = z
     source: shortTextSchema
       .optional()
       .describe("The device or session: it becomes the record's key, so that one source keeps its order"),
-    id: shortTextSchema.optional().describe('To tell duplicates by'),
+    id: shortTextSchema.optional().describe('Together with the source: to tell duplicates by'),
   })
   .describe('A telemetry event. Other fields pass through')

@@ -67,9 +67,11 @@ async function waitForRoom(producer: Producer, sizeBytes: number, client: Client
   return 'reserved'
 }
 
-/** @throws GatewayError `all_events_invalid` or `strict_rejected`. */
+/** @throws GatewayError `all_events_invalid`, `id_conflict` (where nothing else is wrong) or `strict_rejected`. */
 export function refuseInvalid(batch: EventBatch, strict: boolean): void {
-  if (batch.accepted === 0) throw withErrors('all_events_invalid', batch)
+  const conflicts = batch.rejectedByCode.get('id_conflict') ?? 0
+  if (batch.accepted === 0)
+    throw withErrors(conflicts === batch.rejected ? 'id_conflict' : 'all_events_invalid', batch)
   if (strict) throw withErrors('strict_rejected', batch)
 }
 
@@ -81,7 +83,7 @@ function withErrors(code: ErrorCode, batch: EventBatch): GatewayError {
       ? ''
       : `; the first, at index ${first.index}${atPointer(first.pointer)}, ${first.detail}`
   const listed = rejected > errors.length ? ` (${maxListedErrors} are listed)` : ''
-  const detail = `${rejected} of ${received} events ${rejected === 1 ? 'is' : 'are'} invalid${listed}${where}`
+  const detail = `${rejected} of ${received} events ${rejected === 1 ? 'is' : 'are'} ${code === 'id_conflict' ? 'refused' : 'invalid'}${listed}${where}`
   return new GatewayError(code, detail, { extensions: { accepted: 0, rejected: received, errors } })
 }
 

@@ -169,9 +169,9 @@ export class IngestExchange implements CommitListener {
   #tell(batch: EventBatch, dedupe: Deduplicator): void {
     if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
     if (this.target.producer.stream.exactlyOnce) refuseUntold(batch, this.#key)
-    if (this.#key === null && batch.ids === null) this.#admit(batch)
+    if (this.#key === null && batch.told === null) this.#admit(batch)
     else {
-      const request = { key: this.#key, body: batch.body, ids: batch.ids }
+      const request = { key: this.#key, body: batch.body, events: batch.told }
       dedupe.claim(request, (error, verdict) => this.#told(batch, error, verdict))
     }
   }
@@ -180,6 +180,7 @@ export class IngestExchange implements CommitListener {
     try {
       this.#claim = leaveOutSeen(batch, error, verdict)
       this.isReplay = this.#claim === null
+      if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
       if (batch.good > 0) this.#admit(batch)
       else this.#acceptNothingNew(batch)
     } catch (problem) {

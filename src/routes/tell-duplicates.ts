@@ -3,7 +3,8 @@ import { GatewayError } from '../errors.ts'
 import type { EventBatch } from '../events/event-batch.ts'
 
 /**
- * Goes by what a stream knows of a request: takes out of it what was accepted before.
+ * Goes by what a stream knows of a request: takes out of it what was accepted before, and rejects events whose id was
+ * accepted with other content.
  * @returns the keys that the request has for itself; null where it is a repetition as a whole.
  * @throws GatewayError `idempotency_key_reused`, `request_in_progress` or `dedupe_unavailable`.
  */
@@ -26,10 +27,10 @@ export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Ve
         { retryAfterSeconds: 1 },
       )
     case 'replay':
-      batch.leaveOut(Array.from({ length: batch.good }, () => true))
+      batch.leaveOut(verdict.fates ?? Array.from({ length: batch.good }, () => 'seen' as const))
       return null
     case 'claimed':
-      if (verdict.seen !== null) batch.leaveOut(verdict.seen)
+      if (verdict.fates !== null) batch.leaveOut(verdict.fates)
       return verdict.claim
   }
 }
@@ -39,7 +40,7 @@ export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Ve
  * @throws GatewayError `idempotency_key_missing`.
  */
 export function refuseUntold(batch: EventBatch, key: string | null): void {
-  if (key !== null || (batch.ids !== null && !batch.ids.includes(null))) return
+  if (key !== null || (batch.told !== null && !batch.told.includes(null))) return
   const detail = 'the stream is exactly-once: send an Idempotency-Key, or an id in each event'
   throw new GatewayError('idempotency_key_missing', detail)
 }

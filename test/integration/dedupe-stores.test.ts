@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { Deduplicator, type DedupeJournal } from '../../src/dedupe/deduplicator.ts'
+import { Deduplicator, type DedupeJournal, type Verdict } from '../../src/dedupe/deduplicator.ts'
 import type { DedupeStore, Found } from '../../src/dedupe/dedupe-store.ts'
 import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
 import { RedisDedupeStore } from '../../src/dedupe/redis-dedupe-store.ts'
 import { RedisLink } from '../../src/dedupe/redis-link.ts'
-import { claimOf, dedupeKey, findKeys, type TestClaim } from '../support/dedupe-claim.ts'
+import { claimBeside, claimOf, dedupeKey, findKeys, type TestClaim } from '../support/dedupe-claim.ts'
 import { LogKeeper } from '../support/producer-fixture.ts'
 import { startRedisProxy } from '../support/redis-proxy.ts'
 import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
@@ -79,6 +79,7 @@ const step = fc.oneof(
       what: fc.constant('claim' as const),
       by: fc.constantFrom(0 as const, 1 as const),
       names: fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'é '), { minLength: 1, maxLength: 3 }),
+      asked: fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'é '), { maxLength: 2 }),
       fingerprint: fc.constantFrom('', '', 'x-_'),
       lost: fc.constantFrom(null, null, null, 'time-out' as const, 'cut' as const),
     }),
@@ -117,13 +118,15 @@ async function live(pair: Pair, steps: readonly Step[], prefix: string): Promise
     switch (each.what) {
       case 'claim': {
         const keys = each.names.map((name) => dedupeKey(prefix + name, each.fingerprint))
-        const expected = keys.map(({ name, fingerprint }): Found => {
+        const asked = each.asked.map((name) => dedupeKey(prefix + name))
+        const expected = keys.concat(asked).map(({ name, fingerprint }): Found => {
           const entry = known.get(name)
           if (entry === undefined) return 'new'
-          return entry.fingerprint === fingerprint ? entry.state : 'reused'
+          if (entry.fingerprint === fingerprint) return entry.state
+          return entry.state === 'seen' ? 'reused' : 'contested'
         })
         if (each.lost !== null) faults?.loseNextAnswer(each.by, each.lost)
-        const made = await claimOf(sides[each.by], ...keys).catch(() => null)
+        const made = await claimBeside(sides[each.by], keys, asked).catch(() => null)
         await pair.settled()
         // What had no answer has claimed nothing, and has taken nothing away from what is kept or claimed.
         if (made === null) {
@@ -131,7 +134,8 @@ async function live(pair: Pair, steps: readonly Step[], prefix: string): Promise
           continue
         }
         expect(made.found).toEqual(expected)
-        if (expected.some((found) => found === 'busy' || found === 'reused')) continue
+        if (expected.some((found) => found === 'busy' || found === 'contested')) continue
+        if (expected.slice(0, keys.length).includes('reused')) continue
         const claim: ModelClaim = { ...made, by: each.by, state: 'open' }
         keys.forEach(({ name, fingerprint }, nth) => {
           if (expected[nth] === 'new') known.set(name, { state: 'busy', fingerprint, claim })
@@ -327,7 +331,7 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     await findKeys(side.store, dedupeKey('k', '1'))
     await redis.ask('DEL chute:{lost}:k')
     expect(await findKeys(side.store, dedupeKey('k', '1'), dedupeKey('other', ''))).toEqual(['busy', 'new'])
-    expect(await findKeys(side.store, dedupeKey('k', '2'))).toEqual(['reused'])
+    expect(await findKeys(side.store, dedupeKey('k', '2'))).toEqual(['contested'])
     expect(await redis.ask('EXISTS chute:{lost}:other')).toBe(':0\r\n')
   })
 
@@ -389,6 +393,26 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     await redis.ask('SET chute:{older}:kold k:some-owner::1')
     expect(await findKeys(side.store, dedupeKey('kold', '1'))).toEqual(['seen'])
     expect(await findKeys(side.store, dedupeKey('kold', '2'))).toEqual(['reused'])
+  })
+
+  test('an id that a version before this one keeps is seen, whatever comes with it, and is not claimed', async () => {
+    const side = new Side(redis, 'ids')
+    const options = { store: side.store, windowMs: 60_000, journal: null, isShared: true }
+    const deduplicator = new Deduplicator(options)
+    await side.start()
+    await redis.ask('SET chute:{ids}:ia k:some-owner::')
+    await redis.ask('SET chute:{ids}:ib c:some-owner:7:')
+    const judge = async (...ids: string[]): Promise<Verdict> =>
+      await new Promise((resolve, reject) => {
+        const events = ids.map((id) => ({ id, source: 'device', digest: 'd' }))
+        deduplicator.claim({ key: null, body: Buffer.alloc(0), events }, (error, verdict) =>
+          verdict === null ? reject(error ?? new Error()) : resolve(verdict),
+        )
+      })
+    expect(await judge('a', 'c')).toMatchObject({ kind: 'claimed', fates: ['seen', 'new'] })
+    expect(await judge('b')).toEqual({ kind: 'busy' })
+    expect(await redis.ask('EXISTS chute:{ids}:ic chute:{ids}:e1:adevice')).toBe(':0\r\n')
+    expect(await redis.ask('EXISTS chute:{ids}:e1:cdevice')).toBe(':1\r\n')
   })
 
   test('a command that it comes to after its time does nothing', async () => {
@@ -464,7 +488,7 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
       },
     }
     const side = new Side(redis, 'journal')
-    const deduplicator = new Deduplicator({ store: side.store, windowMs: 60_000, journal })
+    const deduplicator = new Deduplicator({ store: side.store, windowMs: 60_000, journal, isShared: true })
     expect(deduplicator.stats.entries).toBeNull()
     await side.start()
     expect(await findKeys(other.store, old, lost, again)).toEqual(['seen', 'new', 'seen'])

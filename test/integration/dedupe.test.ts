@@ -15,7 +15,12 @@ const dedupe = { windowMs: 600_000, maxEntries: 1_000 }
 function start(options: { producer?: FakeProducer; store?: DedupeStore; isOn?: boolean } = {}): FakeProducer {
   const { producer = new FakeProducer({ dedupe }), isOn = true } = options
   const store = options.store ?? new MemoryDedupeStore(1_000)
-  const deduplicator = new Deduplicator({ store, windowMs: 600_000, journal: producer.durability })
+  const deduplicator = new Deduplicator({
+    store,
+    windowMs: 600_000,
+    journal: producer.durability,
+    isShared: false,
+  })
   edge = buildEdge({}, [producer], { dedupe: new Map(isOn ? [['metrics-realtime', deduplicator]] : []) })
   return producer
 }
@@ -153,7 +158,7 @@ describe('an event with an id', () => {
   test('is written once, whatever request it comes in, and the rest of the request as well', async () => {
     const producer = start()
     await send([event(1, 'a'), event(2, 'b')])
-    const reply = await send([event(2, 'b'), event(3), event(4, 'c'), event(5, 'c')])
+    const reply = await send([event(2, 'b'), event(3), event(4, 'c'), event(4, 'c')])
     expect(reply.statusCode).toBe(202)
     expect(reply.json()).toEqual({ accepted: 4, rejected: 0, duplicates: 2, errors: [] })
     expect(producer.values.map((value) => (JSON.parse(value) as { value: number }).value)).toEqual([
@@ -205,6 +210,90 @@ describe('an event with an id', () => {
   })
 })
 
+describe('an id that comes again', () => {
+  const from = (source: string, value: number, id = '1') => ({ name: 'a', value, id, source })
+
+  test('from another source is another event', async () => {
+    const producer = start()
+    for (const source of ['a', 'b'])
+      expect((await send(from(source, 1))).json()).toEqual({ accepted: 1, rejected: 0, errors: [] })
+    expect((await send(from('b', 1))).json()).toMatchObject({ accepted: 1, duplicates: 1 })
+    expect(producer.records).toHaveLength(2)
+  })
+
+  test('with other content is refused, named, and counted; the others of its request are written', async () => {
+    const producer = start()
+    await send(from('a', 1))
+    const body = [from('a', 2), { name: 'bad' }, from('a', 1), from('a', 3, '2'), from('a', 4, '2')]
+    const reply = await send(body)
+    expect(reply.statusCode).toBe(202)
+    expect(reply.json()).toMatchObject({
+      accepted: 2,
+      rejected: 3,
+      duplicates: 1,
+      errors: [
+        {
+          index: 0,
+          code: 'id_conflict',
+          pointer: '/id',
+          detail: expect.stringContaining('"1" of source "a"'),
+        },
+        { index: 1, code: 'invalid_event' },
+        { index: 4, code: 'id_conflict' },
+      ],
+    })
+    expect(producer.values).toEqual([from('a', 1), from('a', 3, '2')].map((each) => JSON.stringify(each)))
+    expect(edge.telemetry).toMatchObject({ accepted: 3, rejected: 3, duplicates: 1 })
+    expect(edge.telemetry.rejectedBy).toEqual({ id_conflict: 2, invalid_event: 1 })
+  })
+
+  test.each(Object.entries(routes))('with other content, alone, is 422 id_conflict: %s', async (_, path) => {
+    const producer = start()
+    await send(from('a', 1), {}, path)
+    const reply = await send(from('a', 2), key, path)
+    expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([422, 'id_conflict'])
+    expect(reply.json()).toMatchObject({ accepted: 0, rejected: 1, errors: [{ code: 'id_conflict' }] })
+    // Nothing was accepted, so the key stands for nothing yet.
+    expect((await send(from('a', 3, '2'), key, path)).headers['idempotency-replayed']).toBeUndefined()
+    expect(producer.records).toHaveLength(2)
+    expect(edge.telemetry.rejectedBy).toEqual({ id_conflict: 1 })
+  })
+
+  test('with other content beside a repetition is told, and so again when the request is repeated', async () => {
+    const producer = start()
+    await send([from('a', 1), from('a', 1, '2')])
+    const body = [from('a', 2), from('a', 1, '2')]
+    const first = await send(body, key)
+    const second = await send(body, key)
+    expect(first.json()).toMatchObject({ accepted: 1, rejected: 1, duplicates: 1 })
+    expect(second.json()).toEqual(first.json())
+    expect(second.headers['idempotency-replayed']).toBe('true')
+    expect(producer.records).toHaveLength(2)
+  })
+
+  test('with other content refuses the whole request where handling is strict, and claims nothing of it', async () => {
+    const producer = start()
+    await send(from('a', 1))
+    const body = [from('a', 2), from('a', 3, '2')]
+    const reply = await send(body, { prefer: 'handling=strict' })
+    expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([400, 'strict_rejected'])
+    expect((await send([from('a', 1), from('a', 2)], { prefer: 'handling=strict' })).statusCode).toBe(400)
+    expect((await send(from('a', 3, '2'))).json()).toEqual({ accepted: 1, rejected: 0, errors: [] })
+    expect(producer.records).toHaveLength(2)
+  })
+
+  test('of more conflicts than are listed lists the first, and counts all', async () => {
+    start()
+    const events = (value: number) => Array.from({ length: 150 }, (_, nth) => from('a', value, `${nth}`))
+    await send(events(1))
+    const mixed = events(2)
+    mixed[149] = from('a', 2, 'new')
+    const reply = (await send(mixed)).json<{ rejected: number; errors: { index: number }[] }>()
+    expect(reply.rejected).toBe(149)
+    expect(reply.errors.map(({ index }) => index)).toEqual(Array.from({ length: 100 }, (_, nth) => nth))
+  })
+})
+
 describe('on a durable stream', () => {
   /** A disk that answers when the test says so. */
   function durable(): { producer: FakeProducer; listeners: CommitListener[]; notes: string[] } {
@@ -225,7 +314,7 @@ describe('on a durable stream', () => {
     start({ producer })
     const first = send(event(1, 'a'), key)
     await until(() => listeners.length === 1)
-    expect(notes).toEqual(['kk-1', 'ia'])
+    expect(notes).toEqual(['kk-1', 'e1:a'])
     expect((await send(event(1, 'a'), key)).statusCode).toBe(409)
     expect((await send(event(1, 'a'))).statusCode).toBe(409)
     listeners[0]!.committed(null)
@@ -242,7 +331,7 @@ describe('on a durable stream', () => {
     listeners[0]!.committed(null)
     producer.batch.settle({ outcome: 'dropped', reason: 'expired' })
     expect((await waiting).statusCode).toBe(503)
-    expect(notes).toEqual(['kk-1', 'ia', 'later kk-1', 'later ia'])
+    expect(notes).toEqual(['kk-1', 'e1:a', 'later kk-1', 'later e1:a'])
   })
 
   test('where the disk takes neither the events nor the cut, the reply says that the end is not known', async () => {

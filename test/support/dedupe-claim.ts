@@ -1,4 +1,4 @@
-import type { DedupeKey, DedupeStore, Found } from '../../src/dedupe/dedupe-store.ts'
+import type { ClaimListener, DedupeKey, DedupeStore, Found } from '../../src/dedupe/dedupe-store.ts'
 
 /** A claim that a test made, and its end. */
 export interface TestClaim {
@@ -10,8 +10,17 @@ export interface TestClaim {
 
 /** Claims keys of a store. It fails as the claim does. */
 export async function claimOf(store: DedupeStore, ...keys: DedupeKey[]): Promise<TestClaim> {
+  return await claimBeside(store, keys, [])
+}
+
+/** Claims keys of a store, and asks for others. */
+export async function claimBeside(
+  store: DedupeStore,
+  keys: readonly DedupeKey[],
+  asked: readonly DedupeKey[],
+): Promise<TestClaim> {
   return await new Promise((resolve, reject) => {
-    store.claim(keys, (error, found, claim) => {
+    const done: ClaimListener = (error, found, claim) => {
       if (error !== null) return reject(error)
       const ours = keys.filter((_, nth) => found[nth] === 'new')
       resolve({
@@ -19,7 +28,8 @@ export async function claimOf(store: DedupeStore, ...keys: DedupeKey[]): Promise
         keep: (forMs = 60_000, some = ours) => store.keep(claim, some, performance.now() + forMs),
         release: (some = ours) => store.release(claim, some),
       })
-    })
+    }
+    store.claim(keys, done, asked)
   })
 }
 

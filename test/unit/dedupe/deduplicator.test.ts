@@ -1,5 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { Deduplicator, type DedupeJournal, type Verdict } from '../../../src/dedupe/deduplicator.ts'
+import {
+  Deduplicator,
+  type DedupeEvent,
+  type DedupeJournal,
+  type Fate,
+  type Verdict,
+} from '../../../src/dedupe/deduplicator.ts'
 import { MemoryDedupeStore } from '../../../src/dedupe/memory-dedupe-store.ts'
 
 beforeEach(() => void vi.useFakeTimers({ now: 1_700_000_000_000 }))
@@ -26,27 +32,32 @@ class Journal implements DedupeJournal {
 }
 
 function dedupe(journal: DedupeJournal | null = null): Deduplicator {
-  return new Deduplicator({ store: new MemoryDedupeStore(1_000), windowMs, journal })
+  return new Deduplicator({ store: new MemoryDedupeStore(1_000), windowMs, journal, isShared: false })
+}
+
+function event(id: string, digest = 'd', source = ''): DedupeEvent {
+  return { id, source, digest }
 }
 
 function judge(
   deduplicator: Deduplicator,
-  request: { key?: string; body?: string; ids?: (string | null)[] },
+  request: { key?: string; body?: string; ids?: (string | null)[]; events?: (DedupeEvent | null)[] },
 ): Verdict {
   const { key = null, body = 'body', ids = null } = request
+  const events = request.events ?? ids?.map((id) => (id === null ? null : event(id))) ?? null
   let answer: Verdict | null = null
-  deduplicator.claim({ key, body: Buffer.from(body), ids }, (_, verdict) => (answer = verdict))
+  deduplicator.claim({ key, body: Buffer.from(body), events }, (_, verdict) => (answer = verdict))
   if (answer === null) throw new Error('no answer at once')
   return answer
 }
 
-/** Judges a request and accepts it. @returns which events were seen. */
-function accept(deduplicator: Deduplicator, request: Parameters<typeof judge>[1]): readonly boolean[] | null {
+/** Judges a request and accepts it. @returns what becomes of its events; null: all are new. */
+function accept(deduplicator: Deduplicator, request: Parameters<typeof judge>[1]): readonly Fate[] | null {
   const verdict = judge(deduplicator, request)
   if (verdict.kind !== 'claimed') throw new Error(verdict.kind)
   verdict.claim.note()
   verdict.claim.keep()
-  return verdict.seen
+  return verdict.fates
 }
 
 describe('a request with a key', () => {
@@ -96,11 +107,11 @@ describe('events with ids', () => {
   test('are seen one by one; those without an id never', () => {
     const known = dedupe()
     expect(accept(known, { ids: ['a', null, 'b'] })).toBeNull()
-    expect(accept(known, { ids: ['b', null, 'c', 'a'] })).toEqual([true, false, false, true])
+    expect(accept(known, { ids: ['b', null, 'c', 'a'] })).toEqual(['seen', 'new', 'new', 'seen'])
   })
 
   test('are seen within a request, from the second on', () => {
-    expect(accept(dedupe(), { ids: ['a', 'a', null, 'a'] })).toEqual([false, true, false, true])
+    expect(accept(dedupe(), { ids: ['a', 'a', null, 'a'] })).toEqual(['new', 'seen', 'new', 'seen'])
   })
 
   test('of a request that is under way keep another from going on, in part too', () => {
@@ -114,9 +125,110 @@ describe('events with ids', () => {
     const known = dedupe()
     accept(known, { ids: ['a'] })
     vi.advanceTimersByTime(windowMs - 1)
-    expect(judge(known, { ids: ['a'] })).toMatchObject({ seen: [true] })
+    expect(judge(known, { ids: ['a'] })).toMatchObject({ fates: ['seen'] })
     vi.advanceTimersByTime(1)
     expect(accept(known, { ids: ['a'] })).toBeNull()
+  })
+})
+
+describe('an id that comes again', () => {
+  test('from another source is another event', () => {
+    const known = dedupe()
+    accept(known, { events: [event('1', 'd', 'a')] })
+    expect(
+      accept(known, { events: [event('1', 'd', 'b'), event('1', 'e', ''), event('1', 'd', 'a')] }),
+    ).toEqual(['new', 'new', 'seen'])
+  })
+
+  test('never stands for another pair of source and id, however they are put together', () => {
+    const known = dedupe()
+    const pairs = [
+      ['1:a', 'b'],
+      ['1', ':ab'],
+      ['1:', 'ab'],
+      ['1:ab', ''],
+      ['', '1:ab'],
+      [long, 'a'],
+      [`${long}a`, ''],
+      [long.slice(1), `x${long}`],
+    ] as const
+    for (const [id, source] of pairs) expect(accept(known, { events: [event(id, 'd', source)] })).toBeNull()
+  })
+
+  test('with other content is a conflict, and the first content goes on being known', () => {
+    const known = dedupe()
+    accept(known, { events: [event('1', 'first')] })
+    expect(accept(known, { events: [event('1', 'other'), event('2')] })).toEqual(['conflict', 'new'])
+    expect(accept(known, { events: [event('1', 'first'), event('1', 'other'), event('2')] })).toEqual([
+      'seen',
+      'conflict',
+      'seen',
+    ])
+  })
+
+  test('is compared with what was accepted, wherever that stands in the request', () => {
+    const known = dedupe()
+    accept(known, { events: [event('1', 'c')] })
+    const contents = ['a', 'b', 'c', 'a', 'c'].map((digest) => event('1', digest))
+    expect(accept(known, { events: [...contents, event('2')] })).toEqual([
+      'conflict',
+      'conflict',
+      'seen',
+      'conflict',
+      'seen',
+      'new',
+    ])
+  })
+
+  test('with other content in one request is a conflict with the first of them', () => {
+    const events = [event('1', 'a'), event('1', 'b'), event('1', 'a')]
+    expect(accept(dedupe(), { events })).toEqual(['new', 'conflict', 'seen'])
+  })
+
+  test('with other content, while the first has no answer yet, has to wait for it', () => {
+    const known = dedupe()
+    const first = judge(known, { events: [event('1', 'a')] })
+    expect(judge(known, { events: [event('1', 'b')] }).kind).toBe('busy')
+    if (first.kind === 'claimed') first.claim.release()
+    expect(accept(known, { events: [event('1', 'b')] })).toBeNull()
+  })
+
+  test('with other content in a request with a key: its repetition has the same conflict', () => {
+    const known = dedupe()
+    accept(known, { events: [event('1', 'a')] })
+    const request = { key: 'k', events: [event('1', 'b'), event('2'), null] }
+    expect(accept(known, request)).toEqual(['conflict', 'new', 'new'])
+    expect(judge(known, request)).toEqual({ kind: 'replay', fates: ['conflict', 'seen', 'seen'] })
+  })
+
+  test('with other content leaves nothing claimed when the request is refused', () => {
+    const known = dedupe()
+    accept(known, { events: [event('1', 'a')] })
+    const refused = judge(known, { key: 'k', events: [event('1', 'b'), event('2')] })
+    if (refused.kind === 'claimed') refused.claim.release()
+    expect(accept(known, { key: 'k', events: [event('2')] })).toBeNull()
+  })
+})
+
+describe('with a journal of a version that knew the id alone', () => {
+  test('its ids are seen, whatever source and content they come with, until their time is over', () => {
+    const journal = new Journal()
+    journal.note('ia', Buffer.alloc(0), Date.now() + windowMs - 1)
+    journal.note('kk', Buffer.from('x'.repeat(16)), Date.now() + windowMs)
+    const known = dedupe(journal)
+    const events = [event('a', 'd', 'source'), event('b')]
+    expect(accept(known, { events })).toEqual(['seen', 'new'])
+    expect(judge(known, { key: 'k' }).kind).toBe('reused')
+    expect(judge(known, { events: [event('a', 'e', 'other')] })).toMatchObject({ fates: ['seen'] })
+    vi.advanceTimersByTime(windowMs - 1)
+    expect(accept(known, { events: [event('a', 'd', 'source')] })).toBeNull()
+  })
+
+  test('an id that it released after all is new', () => {
+    const journal = new Journal()
+    journal.note('ia', Buffer.alloc(0), Date.now() + windowMs)
+    journal.note('ia', Buffer.from('-'), Date.now() + windowMs)
+    expect(accept(dedupe(journal), { events: [event('a')] })).toBeNull()
   })
 })
 
@@ -129,7 +241,7 @@ describe('with a journal', () => {
     const second = dedupe(journal)
     expect(judge(second, { key: 'k', body: 'one' }).kind).toBe('replay')
     expect(judge(second, { key: 'k', body: 'two' }).kind).toBe('reused')
-    expect(accept(second, { ids: ['a', long, 'new'] })).toEqual([true, true, false])
+    expect(accept(second, { ids: ['a', long, 'new'] })).toEqual(['seen', 'seen', 'new'])
     vi.advanceTimersByTime(1)
     const third = dedupe(journal)
     expect(judge(third, { key: 'k', body: 'two' }).kind).toBe('claimed')

@@ -67,10 +67,10 @@ describe('a key', () => {
     expect(claim(store, key('a'))).toEqual(['new'])
   })
 
-  test('with another fingerprint is reused, whether it is claimed or kept', () => {
+  test('with another fingerprint is contested while it is claimed, and reused once it is kept', () => {
     const store = new MemoryDedupeStore(10)
     const first = claimed(store, key('a', '1'))
-    expect(claim(store, key('a', '2'))).toEqual(['reused'])
+    expect(claim(store, key('a', '2'))).toEqual(['contested'])
     first.keep()
     expect(claim(store, key('a', '2'))).toEqual(['reused'])
     expect(claim(store, key('a', '1'))).toEqual(['seen'])

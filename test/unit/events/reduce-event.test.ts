@@ -2,7 +2,12 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { decodeEvents } from '../../../src/events/decode.ts'
 import { EventBatch } from '../../../src/events/event-batch.ts'
-import { compileEventSchema, idOf, keyOf, type EventSchemaSetting } from '../../../src/events/event-schema.ts'
+import {
+  compileEventSchema,
+  identityOf,
+  keyOf,
+  type EventSchemaSetting,
+} from '../../../src/events/event-schema.ts'
 import { reduceEvent } from '../../../src/events/reduce-event.ts'
 import { checkTelemetry } from '../../../src/events/validate-telemetry.ts'
 
@@ -31,7 +36,7 @@ test('a reduced event is judged as the whole event is', () => {
         const whole: unknown = JSON.parse(text)
         const reduced: unknown = JSON.parse(reduceEvent(body, 0, body.length, namedFields))
         expect(checkTelemetry(reduced)).toEqual(checkTelemetry(whole))
-        expect([keyOf(reduced), idOf(reduced)]).toEqual([keyOf(whole), idOf(whole)])
+        expect([keyOf(reduced), identityOf(reduced)]).toEqual([keyOf(whole), identityOf(whole)])
       },
     ),
     { numRuns: 1_000 },
@@ -59,7 +64,7 @@ describe('a large event', () => {
     const batch = judge(text, 'telemetry', kind)
     expect(batch.good).toBe(3)
     expect(batch.body.toString('utf8', batch.ranges.start(1), batch.ranges.end(1))).toBe(text)
-    expect(batch.ids?.[1]).toBe('7')
+    expect(batch.told?.[1]).toMatchObject({ id: '7', source: 'de' })
     const key = batch.ranges.key(1, batch.body)!
     expect(key.toString('utf8', batch.ranges.keyStart(1), batch.ranges.keyEnd(1))).toBe('de')
   })
