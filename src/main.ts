@@ -8,24 +8,25 @@ const help = `usage: chute <command>
   check            prints the effective configuration with secrets masked, or all that is wrong with it
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
-  --help, -h       this page
+  --help, -h       this page; behind a command, its options
   --version, -v    the version
 
-Exit codes: 0 done; 1 failed, or accepted records were lost at shutdown; 2 no such command.
+Exit codes: 0 done; 1 failed, or accepted records were lost at shutdown; 2 a command or an option that
+there is not.
 `
 
 async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   switch (command) {
     case 'serve':
-      return await (await import('./commands/serve-command.ts')).runServeCommand(env)
+      return await (await import('./commands/serve-command.ts')).runServeCommand(argv, env)
     case 'consume':
       return await (await import('./commands/consume-command.ts')).runConsumeCommand(argv, env)
     case 'audit':
       return await (await import('./commands/audit-command.ts')).runAuditCommand(argv, env)
     case 'check':
-      return (await import('./commands/check-command.ts')).runCheckCommand(env)
+      return (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
     case 'kafka':
-      return await (await import('./local-kafka/kafka-command.ts')).runKafkaCommand(argv, env)
+      return await (await import('./commands/kafka-command.ts')).runKafkaCommand(argv, env)
     case '--version':
     case '-v':
       process.stdout.write(`${(await import('./version.ts')).version}\n`)

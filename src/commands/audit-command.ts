@@ -13,6 +13,7 @@ import { auditText } from '../reports/audit-text.ts'
 import { serveMetrics } from '../routes/metrics-server.ts'
 import { auditUsage, readAuditArguments, type AuditCommandLine } from './audit-arguments.ts'
 import { fetchAccount } from './gateway-account.ts'
+import { readCommandLine } from './command-line.ts'
 import { createLogger } from './process-log.ts'
 import { stopSignals } from './stop-signals.ts'
 
@@ -23,13 +24,8 @@ import { stopSignals } from './stop-signals.ts'
  * topic could not be read; 2 for a command line that is wrong.
  */
 export async function runAuditCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  let commandLine: AuditCommandLine
-  try {
-    commandLine = readAuditArguments(argv)
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${auditUsage}`)
-    return 2
-  }
+  const commandLine = readCommandLine(argv, auditUsage, readAuditArguments)
+  if (typeof commandLine === 'number') return commandLine
   let config: ReaderProcessConfig
   try {
     config = loadReaderConfig(env)

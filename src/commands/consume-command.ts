@@ -14,12 +14,8 @@ import { httpSink } from '../sinks/http-sink.ts'
 import type { Sink } from '../sinks/sink.ts'
 import { streamSink } from '../sinks/stream-sink.ts'
 import { version } from '../version.ts'
-import {
-  consumeUsage,
-  readConsumeArguments,
-  type ConsumeCommandLine,
-  type SinkChoice,
-} from './consume-arguments.ts'
+import { readCommandLine } from './command-line.ts'
+import { consumeUsage, readConsumeArguments, type SinkChoice } from './consume-arguments.ts'
 import { createLogger } from './process-log.ts'
 import { stopSignals } from './stop-signals.ts'
 
@@ -30,13 +26,8 @@ import { stopSignals } from './stop-signals.ts'
  * or if stopping lost records; 2 for a command line that is wrong.
  */
 export async function runConsumeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  let commandLine: ConsumeCommandLine
-  try {
-    commandLine = readConsumeArguments(argv)
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${consumeUsage}`)
-    return 2
-  }
+  const commandLine = readCommandLine(argv, consumeUsage, readConsumeArguments)
+  if (typeof commandLine === 'number') return commandLine
   let config: ReturnType<typeof loadConsumerConfig>
   try {
     config = loadConsumerConfig(commandLine.consumer, env)

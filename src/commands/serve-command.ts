@@ -5,9 +5,16 @@ import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder-error.ts'
 import { lossesOf } from './account-log.ts'
 import { createLogger } from './process-log.ts'
+import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './read-config.ts'
 import { describeListenError, logEnd, logStart } from './serve-log.ts'
 import { stopSignals } from './stop-signals.ts'
+
+const serveUsage = `usage: chute serve
+
+The gateway, until SIGTERM or Ctrl-C. It takes no options: PORT, KAFKA_BROKERS and the other settings come from the
+environment, streams from the file in CHUTE_CONFIG. docs/configuration.md has all of them; chute check says what is in force.
+`
 
 /**
  * `chute serve`: the gateway, until SIGTERM or SIGINT, which drains it. The last line of the log is the account of every
@@ -15,7 +22,9 @@ import { stopSignals } from './stop-signals.ts'
  * @returns the process's exit code: 0 after a clean drain; 1 if it could not start, or if the shutdown cost records that
  * had been accepted.
  */
-export async function runServeCommand(env: NodeJS.ProcessEnv): Promise<number> {
+export async function runServeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const commandLine = readCommandLine(argv, serveUsage, readNoWords)
+  if (typeof commandLine === 'number') return commandLine
   if (cluster.isWorker) return await (await import('./serve-worker.ts')).serveAsWorker()
   const config = readConfig(env)
   if (config === null) return 1

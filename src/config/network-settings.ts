@@ -5,10 +5,11 @@ export function brokerList() {
   return setting<readonly string[]>((value) => {
     if (value === undefined) return new Refusal('is not set', waysToABroker)
     const addresses = listOf(value)
-    const wrong = addresses.find((address) => !isHostAndPort(address))
-    if (wrong === undefined && addresses.length > 0) return addresses
+    const wrong = addresses.filter((address) => !isHostAndPort(address))
+    if (wrong.length === 0 && addresses.length > 0) return addresses
+    const quoted = wrong.length === 0 ? quote(value) : wrong.map((address) => quote(address)).join(' and ')
     return new Refusal(
-      `has ${quote(wrong ?? value)}, which is not host:port`,
+      `has ${quoted}, which ${wrong.length > 1 ? 'are' : 'is'} not host:port`,
       'Give host:port,host:port with ports from 1 to 65535 and nothing else, such as kafka-1:9092,kafka-2:9092.',
     )
   })

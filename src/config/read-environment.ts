@@ -1,5 +1,6 @@
 import type { ConfigProblem } from './config-error.ts'
 import { environmentShape, fileVariables, type EnvironmentValues } from './environment-schema.ts'
+import { belongsToOthers, oursFor } from './foreign-names.ts'
 import { nearestName } from './near-miss.ts'
 import { readFields } from './read-fields.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
@@ -17,7 +18,7 @@ export function readEnvironment(
     input[name] ??= fromFile
   }
   const values = readFields(environmentShape, input, (name) => name, problems)
-  refuseNearMisses(env, problems)
+  refuseUnknown(env, problems)
   refuseContradictions(values, env, problems)
   return values
 }
@@ -52,14 +53,27 @@ function readVariableFile(
   }
 }
 
-/** `KAFKA_BROKER` is ours, misspelt; `KAFKA_HOME` and what Kubernetes sets for a service called kafka are not. */
-function refuseNearMisses(env: NodeJS.ProcessEnv, problems: ConfigProblem[]): void {
+/**
+ * Refuses what looks like a setting and is none: names of other clients, ours misspelt, and whatever else begins like ours.
+ * `KAFKA_HOME` and what Kubernetes sets for a service called kafka are somebody else's.
+ */
+function refuseUnknown(env: NodeJS.ProcessEnv, problems: ConfigProblem[]): void {
   const known = [...Object.keys(environmentShape), ...fileVariables.map((name) => `${name}_FILE`)]
   for (const name of Object.keys(env)) {
-    if (!/^(KAFKA|CHUTE)_/.test(name) || known.includes(name)) continue
+    if ((env[name] ?? '') === '' || known.includes(name) || belongsToOthers(name)) continue
+    const ours = oursFor(name)
+    if (ours === null && !/^(KAFKA|CHUTE|CORS|RATE_LIMIT|TLS)_/.test(name)) continue
     const meant = nearestName(name, known)
-    if (meant === null) continue
-    problems.push({ path: name, problem: 'is not a setting', remedy: `Did you mean ${meant}?` })
+    problems.push({
+      path: name,
+      problem: 'is not a setting',
+      remedy:
+        meant !== null
+          ? `Did you mean ${meant}?`
+          : ours === null
+            ? 'docs/configuration.md has all settings. Leave this one out.'
+            : `Set ${ours}.`,
+    })
   }
 }
 

@@ -25,11 +25,18 @@ export function registerNoRoute(app: FastifyInstance, cors: Cors | null): void {
     const methods = resources
       .filter(({ pattern }) => pattern.test(path))
       .flatMap((found) => [...found.methods])
-    if (methods.length === 0) throw new GatewayError('not_found', 'GET /docs lists what there is')
+    if (methods.length === 0)
+      throw new GatewayError('not_found', whereToLook(resources.map(({ url }) => url)))
     const allow = [...new Set(methods)].join(', ')
     reply.raw.setHeader('allow', allow)
     throw new GatewayError('method_not_allowed', `this resource takes ${allow}`)
   })
+}
+
+/** Names what is there: with `ADMIN_PORT` the server that takes events has no docs. */
+function whereToLook(urls: readonly string[]): string {
+  if (urls.includes('/docs')) return 'GET /docs lists what there is'
+  return `there is ${urls.filter((url) => !url.includes('*')).join(', ')}`
 }
 
 /** A path pattern of Fastify as a regular expression; a parameter is a part of the path. */

@@ -111,7 +111,10 @@ describe('ADMIN_PORT', () => {
       admin,
     })
     for (const url of ['/metrics', '/readyz', '/livez', '/docs', '/openapi.yaml']) {
-      expect((await edge.app.inject({ url })).statusCode).toBe(404)
+      const none = await edge.app.inject({ url })
+      expect(none.statusCode).toBe(404)
+      expect(none.json()).toMatchObject({ detail: expect.stringContaining('/v1/streams/:stream') })
+      expect(none.json<{ detail: string }>().detail).not.toContain('/docs')
       expect((await second?.inject({ url }))?.statusCode).toBe(200)
     }
     expect((await second?.inject({ method: 'POST', url: '/v1/streams/metrics-realtime' }))?.statusCode).toBe(

@@ -337,12 +337,64 @@ describe('variables that belong together', () => {
     ],
     ['a misspelt KAFKA_ name', { KAFKA_BROKER: 'a:1' }, 'KAFKA_BROKER', /Did you mean KAFKA_BROKERS\?/],
     ['a misspelt CHUTE_ name', { CHUTE_CONFIGS: 'x' }, 'CHUTE_CONFIGS', /Did you mean CHUTE_CONFIG\?/],
+    [
+      'a security protocol',
+      { KAFKA_SECURITY_PROTOCOL: 'SASL_SSL' },
+      'KAFKA_SECURITY_PROTOCOL',
+      /KAFKA_SSL=true/,
+    ],
+    [
+      'brokers by Java’s name',
+      { KAFKA_BOOTSTRAP_SERVERS: 'a:1' },
+      'KAFKA_BOOTSTRAP_SERVERS',
+      /KAFKA_BROKERS/,
+    ],
+    ['brokers by librdkafka’s name', { BOOTSTRAP_SERVERS: 'a:1' }, 'BOOTSTRAP_SERVERS', /KAFKA_BROKERS/],
+    ['TLS by another name', { KAFKA_SSL_ENABLED: 'true' }, 'KAFKA_SSL_ENABLED', /KAFKA_SSL=true/],
+    [
+      'an authority by another name',
+      { KAFKA_SSL_CA_LOCATION: '/a' },
+      'KAFKA_SSL_CA_LOCATION',
+      /KAFKA_SSL_CA_FILE/,
+    ],
+    [
+      'a trust store',
+      { KAFKA_SSL_TRUSTSTORE_LOCATION: '/a' },
+      'KAFKA_SSL_TRUSTSTORE_LOCATION',
+      /KAFKA_SSL_CA_FILE/,
+    ],
+    ['a user by another name', { KAFKA_SASL_USER: 'a' }, 'KAFKA_SASL_USER', /KAFKA_SASL_USERNAME/],
+    ['an API key', { KAFKA_API_KEY: 'a' }, 'KAFKA_API_KEY', /KAFKA_SASL_USERNAME/],
+    ['JAAS', { KAFKA_SASL_JAAS_CONFIG: 'a' }, 'KAFKA_SASL_JAAS_CONFIG', /KAFKA_SASL_PASSWORD/],
+    ['Spring', { SPRING_KAFKA_BOOTSTRAP_SERVERS: 'a' }, 'SPRING_KAFKA_BOOTSTRAP_SERVERS', /KAFKA_BROKERS/],
+    ['a setting of the producer', { KAFKA_LINGER_MS: '5' }, 'KAFKA_LINGER_MS', /linger\.ms/],
+    ['one origin', { CORS_ORIGIN: 'https://a.example' }, 'CORS_ORIGIN', /CORS_ORIGINS/],
+    ['origins by another name', { CORS_ALLOWED_ORIGINS: '*' }, 'CORS_ALLOWED_ORIGINS', /CORS_ORIGINS/],
+    ['a limit by another name', { RATE_LIMIT_REQUESTS: '1' }, 'RATE_LIMIT_REQUESTS', /RATE_LIMIT_MAX/],
+    ['an unknown TLS_ name', { TLS_VERSION: '1' }, 'TLS_VERSION', /docs\/configuration\.md/],
+    [
+      'an unknown KAFKA_ name',
+      { KAFKA_WHATEVER_ELSE: '1' },
+      'KAFKA_WHATEVER_ELSE',
+      /docs\/configuration\.md/,
+    ],
+    [
+      'an unknown CHUTE_ name',
+      { CHUTE_WHATEVER_ELSE: '1' },
+      'CHUTE_WHATEVER_ELSE',
+      /docs\/configuration\.md/,
+    ],
     ['a misspelt _FILE', { KAFKA_SSL_CAFILE: 'x' }, 'KAFKA_SSL_CAFILE', /Did you mean KAFKA_SSL_CA_FILE\?/],
   ]
 
   test.each(contradictions)('%s is refused', (_, env, path, remedy) => {
     const problems = problemsOf(() => load(env))
     expect(problems).toEqual([{ path, problem: expect.any(String), remedy: expect.stringMatching(remedy) }])
+  })
+
+  test('each broker that is wrong is named', () => {
+    const problems = problemsOf(() => load({ KAFKA_BROKERS: 'a,b:1,c:x,d:70000' }))
+    expect(problems).toMatchObject([{ problem: 'has "a" and "c:x" and "d:70000", which are not host:port' }])
   })
 
   test('two random ports are no contradiction', () => {
@@ -357,6 +409,10 @@ describe('variables that belong together', () => {
     'CHUTE_CACHE_DIR',
     'CHUTE_PORT',
     'CHUTE_SERVICE_HOST',
+    'CHUTE_REDIS_SERVICE_PORT_HTTP',
+    'KAFKA_PORT_9092_TCP_ADDR',
+    'KAFKA_JVM_PERFORMANCE_OPTS',
+    'BOOTSTRAP_DIR',
   ])('%s belongs to others and is left alone', (name) => {
     expect(problemsOf(() => load({ [name]: 'x' }))).toEqual([])
   })

@@ -1,25 +1,34 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
-import { kafkaVersion } from './kafka-jars.ts'
-import { LocalKafkaError } from './local-kafka-error.ts'
-import { startKafka, type LocalKafka } from './local-kafka.ts'
+import { readCommandLine } from './command-line.ts'
+import { kafkaVersion } from '../local-kafka/kafka-jars.ts'
+import { LocalKafkaError } from '../local-kafka/local-kafka-error.ts'
+import { startKafka, type LocalKafka } from '../local-kafka/local-kafka.ts'
+
+const kafkaUsage = `usage: chute kafka [--nodes N]
+
+A local Apache Kafka in the foreground, until Ctrl-C, which removes its data. It needs Java 17 and Maven, or Docker.
+
+  --nodes N             a cluster of N nodes, 1 to 9 (1)
+
+KAFKA_PORT is the port of the first node (9092); CHUTE_CACHE_DIR keeps what was downloaded (~/.cache/chute).
+`
 
 /**
  * `chute kafka [--nodes N]`: a local Apache Kafka in the foreground, until Ctrl-C. With Java and Maven, else with Docker.
  * @returns the process's exit code.
  */
 export async function runKafkaCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  let nodes: number
-  let port: number
-  try {
-    const { values } = parseArgs({ args: [...argv], options: { nodes: { type: 'string', default: '1' } } })
-    nodes = wholeNumber('--nodes', values.nodes, 9)
-    port = wholeNumber('KAFKA_PORT', env['KAFKA_PORT'] ?? '9092', 65_535)
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\nusage: chute kafka [--nodes N]\n`)
-    return 2
-  }
+  const commandLine = readCommandLine(argv, kafkaUsage, (words) => {
+    const { values } = parseArgs({ args: [...words], options: { nodes: { type: 'string', default: '1' } } })
+    return {
+      nodes: wholeNumber('--nodes', values.nodes, 9),
+      port: wholeNumber('KAFKA_PORT', env['KAFKA_PORT'] ?? '9092', 65_535),
+    }
+  })
+  if (typeof commandLine === 'number') return commandLine
+  const { nodes, port } = commandLine
   const stopped = stopSignal()
   let kafka: LocalKafka
   try {

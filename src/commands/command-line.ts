@@ -1,0 +1,28 @@
+import { parseArgs } from 'node:util'
+
+/**
+ * Reads the words behind a command: `--help` and `-h` print its usage; what the command does not know is an error.
+ * @param read reads them, and throws an Error that says what is wrong.
+ * @returns what was read, or the exit code with which the process ends: 0 after the usage, 2 after an error.
+ */
+export function readCommandLine<T extends object>(
+  argv: readonly string[],
+  usage: string,
+  read: (argv: readonly string[]) => T,
+): T | number {
+  if (argv.includes('--help') || argv.includes('-h')) {
+    process.stdout.write(usage)
+    return 0
+  }
+  try {
+    return read(argv)
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${usage}`)
+    return 2
+  }
+}
+
+/** Reads the command line of a command that takes no words. @throws Error that names the first one. */
+export function readNoWords(argv: readonly string[]): object {
+  return parseArgs({ args: [...argv], options: {} }).values
+}
