@@ -18,7 +18,7 @@ export interface GroupState {
 
 /**
  * Ready means that every worker is: they share the port, so a request can meet any of them. A check that fails names the
- * workers that it fails in.
+ * workers that it fails in; one that is well in all says what each worker says, once.
  */
 export function groupReadiness({ workers, readiness, draining }: GroupState): Readiness {
   const checks = mergeChecks(readiness).map((check) =>
@@ -44,6 +44,8 @@ function mergeChecks(readiness: ReadonlyMap<number, Readiness>): Readiness['chec
     for (const { name, ok, detail } of checks) {
       const known = merged.get(name)
       if (ok && known === undefined) merged.set(name, { name, ok, detail })
+      else if (ok && known!.ok && !known!.detail.includes(detail))
+        merged.set(name, { name, ok, detail: `${known!.detail}; worker ${worker}: ${detail}` })
       if (ok) continue
       const found = `worker ${worker}: ${detail}`
       merged.set(name, { name, ok, detail: known?.ok === false ? `${known.detail}; ${found}` : found })

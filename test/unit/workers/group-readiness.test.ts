@@ -43,6 +43,24 @@ test('a check that fails names the workers that it fails in', () => {
   })
 })
 
+test('a check that is well in all says what each worker has to say, once', () => {
+  const says = (detail: string): Readiness => ({
+    ready: true,
+    checks: [{ name: 'confirmation', ok: true, detail }],
+  })
+  const readiness = new Map([
+    [1, says('as configured')],
+    [2, says('each write is answered')],
+    [3, says('each write is answered')],
+  ])
+  const merged = groupReadiness({ workers: running, readiness, draining: false })
+  expect(merged.checks[0]).toEqual({
+    name: 'confirmation',
+    ok: true,
+    detail: 'as configured; worker 2: each write is answered',
+  })
+})
+
 test('draining counts from the moment the primary knows of it', () => {
   const merged = groupReadiness({ workers: running, readiness: new Map([[1, well]]), draining: true })
   expect(merged).toMatchObject({ ready: false, checks: [{ name: 'draining', ok: false }, {}] })
