@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } from 'kafkajs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { KafkaConfig } from '../../src/config/config.ts'
 import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
 import {
@@ -22,6 +23,8 @@ import {
   topicStates,
   write,
 } from '../support/broker-contract.ts'
+import { append } from '../support/producer-fixture.ts'
+import { startProducer } from '../support/real-producer.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { readTopic, testClient } from '../support/independent-reader.ts'
 
@@ -143,11 +146,55 @@ describe('three nodes', () => {
     expect(await logEnd(aside, topic, 'log_end')).toMatchObject({ errorCode: 0, offset: 12n })
   })
 
+  test.each([
+    { hidesLogEnd: false, mode: 'log_end' },
+    { hidesLogEnd: true, mode: 'acks_1' },
+  ])(
+    'a stream confirms only what all replicas have, and keeps back the rest (told the high watermark for the end of the log: $hidesLogEnd)',
+    async ({ hidesLogEnd, mode }) => {
+      const topic = await topicOn(kafka.brokers[0]!, { replicationFactor: 2 })
+      const { follower } = await replicasOf(kafka, topic)
+      const overrides = { confirmIntervalMs: 20 }
+      const { producer, transport, settled } = await startProducer(
+        kafka.brokers,
+        topic,
+        overrides,
+        'at-most-once',
+      )
+      transport.hidesLogEnd = hidesLogEnd
+      let count = 0
+      const writeFor = async (ms: number): Promise<void> => {
+        for (const startMs = performance.now(); performance.now() - startMs < ms; await pause(5))
+          append(producer, `${count++}`)
+      }
+      await writeFor(200)
+      while (producer.stats.confirmation !== mode) await writeFor(20)
+      await settled()
+      const before = count
+      const stopped = kafka.nodes[follower - 1]!
+      await stopped.kill('SIGSTOP')
+      try {
+        await writeFor(1_000)
+        // What the follower had asked for before it was stopped may have been on its way to it.
+        expect(producer.stats.confirmed - before).toBeLessThan(20)
+        expect(producer.stats.buffered).toBeGreaterThan((count - before) / 2)
+        expect(producer.stats.suspectedLost).toBe(0)
+      } finally {
+        await stopped.kill('SIGCONT')
+      }
+      await settled()
+      expect(producer.stats).toMatchObject({ confirmed: count, suspectedLost: 0, confirmation: mode })
+      expect(await readTopic(kafka.brokers[0]!, topic)).toHaveLength(count)
+    },
+  )
+
   test('another leader has another epoch, one higher, and the old one answers for it no more', async () => {
     const broker = kafka.brokers[0]!
     const topic = await topicOn(broker, { replicationFactor: 3 })
     const observer = await connect(broker)
     const view = async (): Promise<number> => (await topicStates(observer, [topic]))[topic]!.leader
+    // The broker that created the topic may not be the one that is asked.
+    await expect.poll(view, { timeout: 20_000 }).toBeGreaterThan(0)
     const before = await view()
     const connection = await connect(kafka.brokers[before - 1]!)
     await expect.poll(async () => (await logEnd(connection, topic)).errorCode).toBe(kafkaErrors.none)
@@ -255,8 +302,10 @@ async function probe(connection: BrokerConnection, topic: string, partition: num
 async function replicasOf(kafka: LocalKafka, topic: string): Promise<{ leader: number; follower: number }> {
   const admin = testClient(kafka.brokers[0]!).admin()
   await admin.connect()
-  const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+  const { leader, replicas } = await vi.waitFor(async () => {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+    return topics[0]!.partitions[0]!
+  }, 20_000)
   await admin.disconnect()
-  const { leader, replicas } = topics[0]!.partitions[0]!
   return { leader, follower: replicas.find((id) => id !== leader)! }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost, type Bar } from './harness/bar.ts'
@@ -66,6 +67,45 @@ test('a leader stands still, is replaced, and wakes up', { timeout: limitMs() },
   ])
 })
 
+test('a follower stands still, and then its leader is killed', { timeout: limitMs() }, async () => {
+  const fault = new LeaderFault()
+  onTestFinished(async () => await mend(fault.topics))
+  // Shorter than `broker.session.timeout.ms`: the follower stays in the in-sync replicas, and the high watermark where it is.
+  const standsMs = 2_000
+  const pending = { inFlight: 0, buffered: 0 }
+  const report = await liveThrough({
+    name: 'follower stopped, then its leader killed, 3 nodes',
+    kafka,
+    async inflict(gateways) {
+      const leader = await fault.leaderOf(gateways)
+      await fault.follower.kill('SIGSTOP')
+      await pause(standsMs)
+      const { inFlight, buffered } = gateways[0].scraper.scrapes.at(-1)!.streams[0]!
+      Object.assign(pending, { inFlight, buffered })
+      await leader.kill('SIGKILL')
+      await fault.follower.kill('SIGCONT')
+    },
+    lastsMs: 0,
+    heal: async () => await fault.untilLedByOthers(),
+    subject: subject(),
+  })
+  const { flagged, lost } = report.streams[0]!
+  const carried = (report.acceptedPerSecond * 10 * 20) / 1_000
+  const figures = {
+    ...figuresOf(report),
+    ...fault.silences(report),
+    'waits at the kill': pending.buffered,
+    'in flight at the kill': pending.inFlight,
+  }
+  judge(report.name, figures, [
+    ...countBars(report),
+    ...replyBars(report),
+    // Without a pause, all that came while the follower stood still would be in flight.
+    atMost('in flight at the kill', pending.inFlight, pending.buffered / 2),
+    ...(isFull ? [atMost('flagged − lost', flagged - lost, carried)] : []),
+  ])
+})
+
 /** The short form restarts one node of the three. */
 test('a rolling restart', { timeout: limitMs(2) }, async () => {
   const report = await liveThrough({
@@ -113,6 +153,11 @@ class LeaderFault {
 
   get node(): LocalKafka['nodes'][number] {
     return kafka.nodes[this.#nodeId - 1]!
+  }
+
+  /** One that follows it in every partition that it leads. */
+  get follower(): LocalKafka['nodes'][number] {
+    return kafka.nodes[(this.#nodeId + 1) % 3]!
   }
 
   async leaderOf(gateways: readonly Subject[]): Promise<LocalKafka['nodes'][number]> {

@@ -18,6 +18,8 @@ export class FaultyTransport implements Transport {
   readonly #inner: Transport
   /** For the produce requests to come; empty: all is well. */
   readonly faults: ProduceFault[] = []
+  /** A debugging replica asks as everybody does, so that it is told the high watermark and not the end of the log. */
+  hidesLogEnd = false
   /** Of the produce requests so far, as the client made them: the same bytes have the same one. */
   readonly checksums: number[] = []
   /** Answers to InitProducerId. */
@@ -34,6 +36,10 @@ export class FaultyTransport implements Transport {
     connection.call = (request, onResponse, onError) => {
       if (request.apiName === 'InitProducerId') {
         call(request, (payload) => this.#identity(payload, onResponse), onError)
+      } else if (request.apiName === 'ListOffsets' && this.hidesLogEnd) {
+        const body = Buffer.concat(request.chunks)
+        body.writeInt32BE(-1, 0)
+        call({ ...request, chunks: [body] }, onResponse, onError)
       } else if (request.apiName === 'Produce') {
         this.checksums.push(crc32c(Buffer.concat(request.chunks)))
         this.#produce(this.faults.shift() ?? null, connection, call, { request, onResponse, onError })

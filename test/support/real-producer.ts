@@ -1,5 +1,5 @@
 import { onTestFinished } from 'vitest'
-import type { ProducerConfig } from '../../src/config/config.ts'
+import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
@@ -8,7 +8,7 @@ import { FaultyTransport } from './faulty-transport.ts'
 import { testConfig } from './gateway.ts'
 import { LogKeeper, noTelemetry, streamConfig } from './producer-fixture.ts'
 
-/** The producer of one at-least-once stream on a real broker, through a transport that a test can spoil. */
+/** The producer of one stream on a real broker, through a transport that a test can spoil. */
 export interface RealProducer {
   readonly producer: StreamProducer
   readonly transport: FaultyTransport
@@ -22,6 +22,7 @@ export async function startProducer(
   brokers: readonly string[],
   topic: string,
   overrides: Partial<ProducerConfig> = {},
+  delivery: StreamConfig['delivery'] = 'at-least-once',
 ): Promise<RealProducer> {
   const logs = new LogKeeper()
   const { kafka } = testConfig({ brokers, streams: [] })
@@ -38,7 +39,7 @@ export async function startProducer(
     logger: logs,
   })
   const producer = new StreamProducer({
-    stream: streamConfig(topic, 'at-least-once', overrides),
+    stream: streamConfig(topic, delivery, overrides),
     metadata,
     transport,
     telemetry: noTelemetry,
