@@ -46,6 +46,6 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.ADMIN_PORT || process.env.PORT}/livez`).then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
 
 # The exec form makes node process 1, so that SIGTERM reaches it and the buffers drain. Give the container longer to stop
-# than SHUTDOWN_TIMEOUT_MS.
+# than DRAIN_DELAY_MS and SHUTDOWN_TIMEOUT_MS together.
 STOPSIGNAL SIGTERM
 CMD ["node", "dist/main.js", "serve"]

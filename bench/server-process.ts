@@ -77,7 +77,14 @@ async function startServer(
   const nodeFlags = probe ? [...flags, '--import', new URL('bench/probe.mjs', root).href] : flags
   const child = spawn(process.execPath, [...nodeFlags, ...args], {
     cwd: fileURLToPath(root),
-    env: { ...process.env, NODE_ENV: 'production', HOST: '127.0.0.1', PORT: String(port), ...env },
+    env: {
+      ...process.env,
+      NODE_ENV: 'production',
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      DRAIN_DELAY_MS: '0',
+      ...env,
+    },
     stdio: probe ? ['ignore', 'ignore', 'inherit', 'ipc'] : ['ignore', 'ignore', 'inherit'],
   })
   running.add(child)

@@ -37,6 +37,8 @@ export function startGatewayProcess(options: {
       KAFKA_CREATE_TOPICS: 'true',
       KAFKA_TOPIC_PARTITIONS: '3',
       LOG_LEVEL: 'info',
+      // Who sends is told before it is stopped.
+      DRAIN_DELAY_MS: '0',
       ...env,
     },
     // Ctrl-C does not reach it: it is told by us, once.

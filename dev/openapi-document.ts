@@ -182,7 +182,7 @@ const preferParameter = {
   in: 'header',
   required: false,
   description:
-    '`handling=strict`: all events or none. `return=minimal`: no body. ' +
+    '`handling=strict`: all events or none. `return=minimal`: success is answered with the status and nothing else, 73 bytes. ' +
     `\`wait=N\`: answer when the outcomes are known, after N seconds (at most ${maxWaitSeconds}) at the latest. RFC 7240.`,
   schema: { type: 'string', examples: ['handling=strict', 'return=minimal', 'wait=5'] },
 }
@@ -230,7 +230,7 @@ const headerComponents = {
     schema: { type: 'string', enum: ['true'] },
   },
   'Preference-Applied': {
-    description: 'The preferences that were followed (RFC 7240)',
+    description: 'The preferences that were followed (RFC 7240); not sent with `return=minimal`',
     schema: { type: 'string' },
   },
   'Retry-After': { description: 'Seconds after which to try again', schema: { type: 'integer', minimum: 1 } },

@@ -74,7 +74,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       registerApiDocs(app)
     },
   }
-  const server = buildServer(options)
+  const { app: server, connections } = buildServer(options)
   const adminServer = buildAdminServer(options)
   const servers = adminServer === null ? [server] : [server, adminServer]
 
@@ -95,11 +95,15 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await server.listen({ host: config.http.host, port: config.http.port })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
-    async stop() {
+    async stop(delay = null) {
       draining = true
+      const leave = delay === null ? null : connections.beginToLeave()
+      const isLeaving = await delay
       const deadlineMs = performance.now() + config.shutdownTimeoutMs
       // Who still sends a body gets half of the time; what is in the buffers then gets the rest.
-      await withinMs(config.shutdownTimeoutMs / 2, server.close())
+      const limitMs = config.shutdownTimeoutMs / 2
+      if (leave !== null && isLeaving === true) await withinMs(limitMs, leave())
+      await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
       // Scraped to the last moment, so that the account can be seen to close.
@@ -131,9 +135,12 @@ export interface Gateway {
   start(findKafkaMs?: number): Promise<void>
   /**
    * Is not ready from now on, answers what is under way, and drains, all within `shutdownTimeoutMs`.
+   * @param delay while it lasts, requests are taken as before, so that those who send can learn that the gateway leaves; then
+   * connections are let go with care. If it resolves to false, there is no time for that. `shutdownTimeoutMs` counts from its
+   * end. null: no delay.
    * @returns whether every accepted record was sent and confirmed.
    */
-  stop(): Promise<boolean>
+  stop(delay?: Promise<boolean> | null): Promise<boolean>
   /** Ends the producers at once; the accounts say what that cost. */
   abort(): void
 }

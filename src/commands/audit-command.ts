@@ -15,7 +15,7 @@ import { auditUsage, readAuditArguments, type AuditCommandLine } from './audit-a
 import { fetchAccount } from './gateway-account.ts'
 import { readCommandLine } from './command-line.ts'
 import { createLogger } from './process-log.ts'
-import { stopSignals } from './stop-signals.ts'
+import { StopSignals } from './stop-signals.ts'
 
 /**
  * `chute audit`: reads a topic to its end, and says of each writer what is lost, duplicated or reordered, from the topic
@@ -95,7 +95,7 @@ async function followUntilSignal(found: TopicAudit, logger: Logger): Promise<voi
     if (text !== told) logger.info(totals, 'read so far')
     told = text
   }, tellEveryMs)
-  await stopSignals().first
+  await new StopSignals().next()
   clearInterval(timer)
 }
 

@@ -17,7 +17,7 @@ import { version } from '../version.ts'
 import { readCommandLine } from './command-line.ts'
 import { consumeUsage, readConsumeArguments, type SinkChoice } from './consume-arguments.ts'
 import { createLogger } from './process-log.ts'
-import { stopSignals } from './stop-signals.ts'
+import { StopSignals, surviveHangUp } from './stop-signals.ts'
 
 /**
  * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT, which ends what is polled as the delivery
@@ -37,7 +37,8 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
     return 1
   }
   const logger = createLogger(config, null, 'stderr')
-  const signals = stopSignals()
+  surviveHangUp().logTo(logger)
+  const signals = new StopSignals()
   const { topic, groupId: group, delivery } = config.consumer
   const metrics = new ConsumerMetrics({ group, topic })
   const sink = openSink(commandLine.sink, config.consumer)
@@ -61,7 +62,7 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
   warnOf(config.consumer, logger)
   consumer.start()
 
-  const signalled = signals.first.then((signal) => ({ signal, reason: null }))
+  const signalled = signals.next().then((signal) => ({ signal, reason: null }))
   const ended = sink.ended.then((reason) => ({ signal: null, reason }))
   const failed = consumer.failed.then(({ message }) => ({ signal: null, reason: message }))
   const end = await Promise.race([signalled, ended, failed])
@@ -70,7 +71,7 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
   else logger.error({ reason: end.reason }, 'cannot go on')
   return await stop(
     { consumer, sink, server, logger, end, timeoutMs: config.shutdownTimeoutMs },
-    signals.second,
+    signals.next(),
   )
 }
 

@@ -80,6 +80,8 @@ async function stopSignal(): Promise<void> {
   await new Promise<void>((resolve) => {
     process.once('SIGINT', resolve)
     process.once('SIGTERM', resolve)
+    // Its terminal is gone.
+    process.once('SIGHUP', resolve)
   })
 }
 

@@ -8,7 +8,7 @@ import { createLogger } from './process-log.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './read-config.ts'
 import { describeListenError, logEnd, logStart } from './serve-log.ts'
-import { stopSignals } from './stop-signals.ts'
+import { drainDelayMs, StopSignals, surviveHangUp, type HangUps } from './stop-signals.ts'
 
 const serveUsage = `usage: chute serve
 
@@ -17,26 +17,29 @@ environment, streams from the file in CHUTE_CONFIG. docs/configuration.md has al
 `
 
 /**
- * `chute serve`: the gateway, until SIGTERM or SIGINT, which drains it. The last line of the log is the account of every
- * stream. A second signal ends at once. With `WORKERS` above 1 this process starts the workers, which run the same command.
+ * `chute serve`: the gateway, until SIGTERM or SIGINT. It takes requests for `DRAIN_DELAY_MS` more, which a second signal
+ * ends, and then drains, which a signal ends at once. The last line of the log is the account of every stream. With
+ * `WORKERS` above 1 this process starts the workers, which run the same command.
  * @returns the process's exit code: 0 after a clean drain; 1 if it could not start, or if the shutdown cost records that
  * had been accepted.
  */
 export async function runServeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, serveUsage, readNoWords)
   if (typeof commandLine === 'number') return commandLine
+  const hangUps = surviveHangUp()
   if (cluster.isWorker) return await (await import('./serve-worker.ts')).serveAsWorker()
   const config = readConfig(env)
   if (config === null) return 1
-  if (config.workers > 1) return await (await import('./serve-primary.ts')).serveAsPrimary(config)
-  return await serveAlone(config)
+  if (config.workers > 1) return await (await import('./serve-primary.ts')).serveAsPrimary(config, hangUps)
+  return await serveAlone(config, hangUps)
 }
 
-async function serveAlone(config: Config): Promise<number> {
+async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
   const logger = createLogger(config)
+  hangUps.logTo(logger)
   const gateway = await build(config, logger)
   if (gateway === null) return 1
-  const signals = stopSignals()
+  const signals = new StopSignals()
   try {
     await gateway.start()
   } catch (error) {
@@ -47,9 +50,11 @@ async function serveAlone(config: Config): Promise<number> {
   const { server, adminServer } = gateway
   const where = { url: server.listeningOrigin, adminUrl: adminServer?.listeningOrigin ?? null }
   logStart(config, where, logger)
-  const signal = await signals.first
-  logger.info({ signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
-  return await drain(gateway, logger, signals.second)
+  const signal = await signals.next()
+  const delayMs = drainDelayMs(signal, config)
+  logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
+  const delay = delayMs === 0 ? null : signals.pauseUnlessNext(delayMs)
+  return await drain(gateway, logger, { delay, signals })
 }
 
 /** @returns null if the data folder cannot be used, which stderr then says. */
@@ -64,10 +69,16 @@ async function build(config: Config, logger: Logger): Promise<Gateway | null> {
   }
 }
 
-async function drain(gateway: Gateway, logger: Logger, secondSignal: Promise<unknown>): Promise<number> {
+async function drain(
+  gateway: Gateway,
+  logger: Logger,
+  { delay, signals }: { delay: Promise<boolean> | null; signals: StopSignals },
+): Promise<number> {
   const lostBefore = lossesOf(gateway.stats)
-  const interrupted = secondSignal.then(() => 'interrupted' as const)
-  const end = await Promise.race([gateway.stop(), interrupted])
+  const stopped = gateway.stop(delay)
+  await delay
+  const interrupted = signals.next().then(() => 'interrupted' as const)
+  const end = await Promise.race([stopped, interrupted])
   if (end === 'interrupted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
   return logEnd({ stats: gateway.stats, lost, interrupted: end === 'interrupted' }, logger)

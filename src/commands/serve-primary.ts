@@ -2,19 +2,20 @@ import type { Config } from '../config/config.ts'
 import { WorkerGroup } from '../workers/worker-group.ts'
 import { createLogger } from './process-log.ts'
 import { logEnd, logStart } from './serve-log.ts'
-import { stopSignals } from './stop-signals.ts'
+import { drainDelayMs, StopSignals, type HangUps } from './stop-signals.ts'
 
 /**
  * `chute serve` with `WORKERS` above 1, in the process that was started: the gateway's log, its signals and its exit code.
  * The workers do the work.
  * @returns the exit code, as with one process.
  */
-export async function serveAsPrimary(config: Config): Promise<number> {
+export async function serveAsPrimary(config: Config, hangUps: HangUps): Promise<number> {
   const logger = createLogger(config)
+  hangUps.logTo(logger)
   const group = new WorkerGroup(config, logger)
-  const signals = stopSignals()
+  const signals = new StopSignals()
   let signal: NodeJS.Signals | null = null
-  const first = signals.first.then((name) => (signal = name))
+  const first = signals.next().then((name) => (signal = name))
   try {
     const listening = await group.start()
     logStart(config, { ...listening, workers: group.workers }, logger)
@@ -25,10 +26,12 @@ export async function serveAsPrimary(config: Config): Promise<number> {
     process.stderr.write(`${(error as Error).message}\n`)
     return 1
   }
-  await first
-  logger.info({ signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
-  const drained = group.drain()
-  const interrupted = signals.second.then(() => 'interrupted' as const)
+  const delayMs = drainDelayMs(await first, config)
+  logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
+  const delay = delayMs === 0 ? null : signals.pauseUnlessNext(delayMs)
+  const drained = group.drain(delay)
+  await delay
+  const interrupted = signals.next().then(() => 'interrupted' as const)
   const end = await Promise.race([drained, interrupted])
   if (end === 'interrupted') await group.abort()
   const { lost } = await drained

@@ -43,17 +43,19 @@ export async function serveAsWorker(): Promise<number> {
   const reporting = setInterval(() => void report(), reportEveryMs)
   const why = await Promise.race([link.drain, link.abort.then(() => 'aborted' as const)])
   clearInterval(reporting)
-  return await drain(gateway, link, { logger, orphaned: why === 'orphaned' })
+  // Who is told to leave hears when the delay is over. A worker without a primary has lost the port already.
+  const delay = why === 'delayed' ? link.delayOver : null
+  return await drain(gateway, link, { logger, orphaned: why === 'orphaned', delay })
 }
 
 async function drain(
   gateway: Gateway,
   link: PrimaryLink,
-  { logger, orphaned }: { logger: Logger; orphaned: boolean },
+  { logger, orphaned, delay }: { logger: Logger; orphaned: boolean; delay: Promise<boolean> | null },
 ): Promise<number> {
   if (orphaned) logger.warn({}, 'the primary process is gone: draining')
   const lostBefore = lossesOf(gateway.stats)
-  const end = await Promise.race([gateway.stop(), link.abort.then(() => 'aborted' as const)])
+  const end = await Promise.race([gateway.stop(delay), link.abort.then(() => 'aborted' as const)])
   if (end === 'aborted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
   await link.send({ type: 'ended', report: gateway.report(), lost })

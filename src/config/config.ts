@@ -185,8 +185,12 @@ export interface HttpLimits {
   readonly eventsPerRequest: number
   /** Nesting of one event's JSON. */
   readonly depth: number
-  /** From the first byte of a request to its last, in milliseconds; then 408. */
+  /** From the first byte of a request to the end of its header, and for a body the time before its pace counts, in milliseconds. */
   readonly bodyTimeoutMs: number
+  /** From the first byte of a request to its last in any case, in milliseconds; not below `bodyTimeoutMs`. */
+  readonly bodyTimeoutMaxMs: number
+  /** What has to come of a body after `bodyTimeoutMs`, over each further `bodyTimeoutMs`. */
+  readonly bodyMinBytesPerSecond: number
 }
 
 /** The HTTP side. */
@@ -213,6 +217,8 @@ export interface Config {
   /** null: the file has no `consumer:`. The gateway only reads it, to tell what is wrong in it and to print it. */
   readonly consumer: ConsumerSection | null
   readonly shutdownTimeoutMs: number
+  /** For how long requests are taken after a signal to stop; null: 5 s after SIGTERM, and 0 after SIGINT. */
+  readonly drainDelayMs: number | null
   /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null
   readonly workers: number

@@ -26,6 +26,7 @@ export function describeConfig(config: Config): string {
         ...describeKafka(config.kafka),
         CHUTE_DATA_DIR: config.dataDir,
         ...describeDedupeStore(config.dedupeStore),
+        DRAIN_DELAY_MS: config.drainDelayMs,
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
         WORKERS: config.workers,
         LOG_LEVEL: config.logLevel,
@@ -86,6 +87,8 @@ function describeHttp(http: HttpConfig): object {
     MAX_EVENTS_PER_REQUEST: http.limits.eventsPerRequest,
     MAX_DEPTH: http.limits.depth,
     BODY_TIMEOUT_MS: http.limits.bodyTimeoutMs,
+    BODY_TIMEOUT_MAX_MS: http.limits.bodyTimeoutMaxMs,
+    BODY_MIN_BYTES_PER_SECOND: http.limits.bodyMinBytesPerSecond,
   }
 }
 

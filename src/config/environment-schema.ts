@@ -20,6 +20,8 @@ export const environmentShape = {
   MAX_EVENTS_PER_REQUEST: wholeNumber(null, 1).default(10_000),
   MAX_DEPTH: wholeNumber(null, 1, 1_000).default(32),
   BODY_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
+  BODY_TIMEOUT_MAX_MS: wholeNumber('milliseconds', 1).nullable().default(null),
+  BODY_MIN_BYTES_PER_SECOND: wholeNumber('bytes', 0).default(50),
 
   KAFKA_BROKERS: brokerList(),
   KAFKA_CLIENT_ID: nonEmptyText().default('chute'),
@@ -45,6 +47,7 @@ export const environmentShape = {
   CHUTE_DEDUPE_REDIS_LEASE_MS: wholeNumber('milliseconds', 1_000).default(30_000),
   CHUTE_DEDUPE_REDIS_TIMEOUT_MS: wholeNumber('milliseconds', 10).default(1_000),
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
+  DRAIN_DELAY_MS: wholeNumber('milliseconds', 0).nullable().default(null),
   WORKERS: wholeNumber(null, 1, 256).default(1),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 } satisfies z.ZodRawShape

@@ -44,18 +44,25 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
         eventsPerRequest: environment.MAX_EVENTS_PER_REQUEST,
         depth: environment.MAX_DEPTH,
         bodyTimeoutMs: environment.BODY_TIMEOUT_MS,
+        bodyTimeoutMaxMs:
+          environment.BODY_TIMEOUT_MAX_MS ?? Math.max(bodyTimeoutMaxMs, environment.BODY_TIMEOUT_MS),
+        bodyMinBytesPerSecond: environment.BODY_MIN_BYTES_PER_SECOND,
       },
     },
     kafka: kafkaConfig(environment),
     streams,
     consumer,
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
+    drainDelayMs: environment.DRAIN_DELAY_MS,
     dataDir: environment.CHUTE_DATA_DIR,
     workers: environment.WORKERS,
     dedupeStore: dedupeStoreConfig(environment),
     logLevel: environment.LOG_LEVEL,
   }
 }
+
+/** The hard end of a request, unless `BODY_TIMEOUT_MAX_MS` says another or `BODY_TIMEOUT_MS` is longer. */
+const bodyTimeoutMaxMs = 300_000
 
 /** How to reach Kafka, for whichever command. */
 export function kafkaConfig(environment: Environment): KafkaConfig {

@@ -98,6 +98,14 @@ function refuseContradictions(
       remedy: 'Leave WORKERS out, and run more gateways, each with a folder of its own.',
     })
   }
+  const { BODY_TIMEOUT_MS: bodyTimeoutMs, BODY_TIMEOUT_MAX_MS: bodyTimeoutMaxMs } = values
+  if (bodyTimeoutMs !== undefined && bodyTimeoutMaxMs != null && bodyTimeoutMaxMs < bodyTimeoutMs) {
+    problems.push({
+      path: 'BODY_TIMEOUT_MAX_MS',
+      problem: `is ${bodyTimeoutMaxMs}, below BODY_TIMEOUT_MS (${bodyTimeoutMs})`,
+      remedy: `Set it to ${bodyTimeoutMs} or more, or leave it out.`,
+    })
+  }
   if (isSet('RATE_LIMIT_WINDOW') && !isSet('RATE_LIMIT_MAX')) {
     problems.push({
       path: 'RATE_LIMIT_WINDOW',

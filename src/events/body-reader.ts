@@ -62,7 +62,7 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
   }
   request.on('data', onData)
   request.on('end', () => finish(null))
-  request.on('error', () => finish('aborted'))
+  request.on('error', (error) => finish(asFlaw(error)))
 }
 
 function readInflated(
@@ -119,7 +119,12 @@ function readInflated(
 
   request.on('data', onData)
   request.on('end', onEnd)
-  request.on('error', () => finish('aborted'))
+  request.on('error', (error) => finish(asFlaw(error)))
+}
+
+/** The server may have found a flaw in how the body is sent. Whatever else ends a request: its client is gone. */
+function asFlaw(error: unknown): GatewayError | 'aborted' {
+  return error instanceof GatewayError ? error : 'aborted'
 }
 
 function tooLarge(limitBytes: number): GatewayError {

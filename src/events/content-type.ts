@@ -43,12 +43,18 @@ export function bodyKindOf(contentType: string | undefined): BodyKind {
 }
 
 function readKind(contentType: string): BodyKind {
-  const [mediaType = '', ...parameters] = contentType.split(';').map((part) => part.trim())
-  for (const parameter of parameters) {
-    const charset = /^charset\s*=\s*"?([^"]*)"?$/.exec(parameter)?.[1]
-    if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8' && charset !== 'us-ascii')
-      return 'unsupported'
+  const mediaType = (/^[^;]*/.exec(contentType)?.[0] ?? '').trim()
+  for (const [, name, quoted, token] of contentType.slice(contentType.indexOf(';')).matchAll(parameters)) {
+    if (name !== 'charset') continue
+    const charset = quoted?.replaceAll(/\\(.)/g, '$1') ?? token?.replaceAll('"', '').trim()
+    if (charset !== 'utf-8' && charset !== 'utf8' && charset !== 'us-ascii') return 'unsupported'
   }
   if (Object.hasOwn(kinds, mediaType)) return kinds[mediaType] ?? 'unsupported'
   return /^application\/[^/]+\+json$/.test(mediaType) ? 'json' : 'unsupported'
 }
+
+/**
+ * The parameters of a media type (RFC 9110, sections 5.6.4 and 5.6.6): a semicolon in a quoted value is part of the value.
+ * Blanks around the equals sign are taken too, though nobody should send them.
+ */
+const parameters = /;\s*([^\s;="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/g

@@ -10,6 +10,7 @@ export type Admission = 'reserved' | 'dropped'
 export interface Client {
   /** The connection is closed. */
   readonly destroyed: boolean
+  readonly req: { readonly socket: { readonly readableEnded: boolean } }
 }
 
 /**
@@ -53,8 +54,9 @@ export function reservationBytes(batch: EventBatch, headerBytes: number): number
 
 async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {
   const granted = await producer.reserveOrWait(sizeBytes)
-  if (granted && client.destroyed) {
-    // Nobody would learn that the events were taken, and a client that sends them again would make duplicates.
+  if (granted && (client.destroyed || client.req.socket.readableEnded)) {
+    // Nobody may be left to learn that the events were taken, and a client that sends them again would make duplicates. One
+    // that has only ended its side is told that they were not.
     producer.unreserve(sizeBytes)
     throw bufferFull(producer)
   }

@@ -1,41 +1,76 @@
-import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { GatewayError, errorTable } from '../errors.ts'
-import { toProblem } from './problem.ts'
+import type { HttpLimits } from '../config/config.ts'
+import { errorTable, GatewayError } from '../errors.ts'
+import { problemHeaders, toProblem } from './problem.ts'
 
-/** What node:http tells of a request that never became one. */
-export interface ClientError extends Error {
+/** What node:http tells of a connection on which something came that is no request, or did not come in time. */
+export interface ClientError {
   readonly code?: string
+  /** For people. */
+  readonly message: string
 }
 
-/** node:http keeps the reply that a socket is busy with here, and its own handler looks at it too. */
-interface HttpSocket extends Socket {
-  readonly _httpMessage?: ServerResponse | null
+/** A body that came more slowly than it may. */
+export const tooSlow = 'CHUTE_TOO_SLOW'
+
+/** CONNECT, which is no request for a resource. node:http tells of it by an event of its own. */
+export const notAProxy: ClientError = { code: 'CHUTE_CONNECT', message: 'CONNECT' }
+
+/** Whether there is a client to answer: anything else is an error of its socket. */
+export function isOfParser({ code = '' }: ClientError): boolean {
+  return code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT'
+}
+
+/** Whether the client ended its side, or went away, in the middle of a request. */
+export function isEndOfInput({ code }: ClientError): boolean {
+  return code === 'HPE_INVALID_EOF_STATE'
 }
 
 /**
- * Answers what node:http's parser refuses (too large a header, malformed HTTP) and bodies that took too long
- * (`requestTimeout`), as a problem on the bare socket, and closes it. An earlier request on the socket that still waits
- * for its reply must not get this one, for it may have been accepted: then nothing is said.
+ * The problem to answer with.
+ * @param isBody the header of the request was read, and the body is at fault.
  */
-export function answerClientError(error: ClientError, socket: Socket): void {
-  const pending = (socket as HttpSocket)._httpMessage ?? null
-  const isOthersReply = pending !== null && (pending.headersSent || pending.req.complete)
-  if (error.code === 'ECONNRESET' || !socket.writable || isOthersReply) {
-    socket.destroy()
-    return
+export function toClientProblem(error: ClientError, limits: HttpLimits, isBody: boolean): GatewayError {
+  const { bodyTimeoutMs, bodyTimeoutMaxMs, bodyMinBytesPerSecond } = limits
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return isBody
+        ? timeout(`the request was not complete after ${bodyTimeoutMaxMs} ms (BODY_TIMEOUT_MAX_MS)`)
+        : timeout(`the header of the request was not complete after ${bodyTimeoutMs} ms (BODY_TIMEOUT_MS)`)
+    case tooSlow:
+      return timeout(
+        `the body was not complete after ${bodyTimeoutMs} ms (BODY_TIMEOUT_MS), and ${error.message}; from then on it has to come at ${bodyMinBytesPerSecond} bytes a second or faster (BODY_MIN_BYTES_PER_SECOND)`,
+      )
+    case 'HPE_HEADER_OVERFLOW':
+      return isBody
+        ? new GatewayError('headers_too_large', 'trailer fields may have 16 KiB together')
+        : new GatewayError('headers_too_large', 'header fields may have 16 KiB together')
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new GatewayError('body_too_large', 'chunk extensions may have 16 KiB')
+    case 'HPE_INVALID_EOF_STATE':
+      return new GatewayError('invalid_request', 'the client ended its side before the request was complete')
+    case notAProxy.code:
+      return new GatewayError('invalid_request', 'CONNECT is for proxies, and this is none')
+    default:
+      return new GatewayError(
+        'invalid_request',
+        `malformed HTTP (${error.code ?? errorTable.invalid_request.title})`,
+      )
   }
-  const problem = toProblem(toGatewayError(error))
-  const body = JSON.stringify(problem)
-  const head = [
-    `HTTP/1.1 ${problem.status} ${reasons[problem.status] ?? 'Error'}`,
-    'content-type: application/problem+json',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-  // Whatever the client still sends is thrown away; without this the socket would stay half open as long as it likes.
-  socket.destroySoon()
+}
+
+function timeout(detail: string): GatewayError {
+  return new GatewayError('body_timeout', detail)
+}
+
+/** Writes a problem to a connection that has no reply of node:http to write it to. */
+export function writeProblem(socket: Socket, error: GatewayError): void {
+  const body = JSON.stringify(toProblem(error))
+  const fields = problemHeaders(error)
+  const head = [`HTTP/1.1 ${error.status} ${reasons[error.status] ?? 'Error'}`]
+  for (let at = 0; at < fields.length; at += 2) head.push(`${fields[at]}: ${fields[at + 1]}`)
+  head.push(`content-length: ${Buffer.byteLength(body)}`, 'connection: close')
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
 const reasons: Readonly<Record<number, string>> = {
@@ -43,20 +78,4 @@ const reasons: Readonly<Record<number, string>> = {
   408: 'Request Timeout',
   413: 'Content Too Large',
   431: 'Request Header Fields Too Large',
-}
-
-function toGatewayError(error: ClientError): GatewayError {
-  switch (error.code) {
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return new GatewayError('body_timeout', 'the request was not complete in time')
-    case 'HPE_HEADER_OVERFLOW':
-      return new GatewayError('headers_too_large', 'header fields may have 16 KiB together')
-    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return new GatewayError('body_too_large', 'chunk extensions may have 16 KiB')
-    default:
-      return new GatewayError(
-        'invalid_request',
-        `malformed HTTP (${error.code ?? errorTable.invalid_request.title})`,
-      )
-  }
 }

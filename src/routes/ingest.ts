@@ -9,7 +9,7 @@ import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './idempotency-key.ts'
 import { readPreferences } from './prefer.ts'
-import { replyRaw } from './raw-reply.ts'
+import { replyRaw, replySmallest } from './raw-reply.ts'
 import type { Refusals } from './refusals.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
@@ -69,15 +69,15 @@ function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOut
   const { preferences, reply, target } = exchange
   if (outcomes !== null) refuseUndelivered(batch, outcomes)
   const statusCode = outcomes === null ? 202 : 200
+  if (preferences.minimal) {
+    replySmallest(reply, statusCode, exchange.isReplay ? ['idempotency-replayed', 'true'] : [])
+    return statusCode
+  }
   const headers = deliveryHeaders(exchange)
   if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
-  if (preferences.minimal) {
-    replyRaw(reply, statusCode, headers, '')
-  } else {
-    headers.push('content-type', 'application/json')
-    const pending = preferences.waitSeconds === null || outcomes !== null ? null : pendingOf(exchange, batch)
-    replyRaw(reply, statusCode, headers, successBody(target, batch, outcomes, pending))
-  }
+  headers.push('content-type', 'application/json')
+  const pending = preferences.waitSeconds === null || outcomes !== null ? null : pendingOf(exchange, batch)
+  replyRaw(reply, statusCode, headers, successBody(target, batch, outcomes, pending))
   return statusCode
 }
 

@@ -33,7 +33,8 @@ export function replyProblem(reply: FastifyReply, error: GatewayError): void {
   replyRawAndClose(reply, error.status, problemHeaders(error), JSON.stringify(toProblem(error)))
 }
 
-function problemHeaders(error: GatewayError): string[] {
+/** The header fields of a problem, names and values in turn; its length is not among them. */
+export function problemHeaders(error: GatewayError): string[] {
   const headers = ['content-type', 'application/problem+json', 'cache-control', 'no-store']
   if (error.retryAfterSeconds !== null) headers.push('retry-after', String(error.retryAfterSeconds))
   // RFC 9110, section 12.5.3: so the client learns what would have been taken.

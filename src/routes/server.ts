@@ -1,11 +1,10 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Deduplicator } from '../dedupe/deduplicator.ts'
 import type { HttpConfig } from '../config/config.ts'
 import type { GatewayError } from '../errors.ts'
 import type { Logger, Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './beacon.ts'
-import { answerClientError } from './client-error.ts'
+import { Connections } from './connections.ts'
 import { Cors, registerPreflight } from './cors.ts'
 import type { EdgeTelemetry } from './edge-telemetry.ts'
 import { registerHealth, type Health } from './health.ts'
@@ -14,7 +13,6 @@ import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './problem.ts'
 import { registerRateLimit, type CountRequest } from './rate-limit.ts'
 import { Refusals, tellProblem, transportOf } from './refusals.ts'
-import { SilentConnections } from './silent-connections.ts'
 import { StreamTargets } from './stream-target.ts'
 
 /**
@@ -39,16 +37,22 @@ export interface ServerOptions extends Health {
   readonly admin?: (app: FastifyInstance) => void
 }
 
+/** A server that was built and is not necessarily listening. */
+export interface HttpServer {
+  readonly app: FastifyInstance
+  readonly connections: Connections
+}
+
 /**
  * Builds the server that takes events. It has the admin routes too unless `adminPort` is set.
  * @throws Error if a stream's JSON Schema cannot be used.
  */
-export function buildServer(options: ServerOptions): FastifyInstance {
+export function buildServer(options: ServerOptions): HttpServer {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe)
   const cors = new Cors(http.corsOrigins)
   const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: http.corsOrigins })
-  const app = createApp(options, { cors, targets, refusals })
+  const { app, connections } = createApp(options, { cors, targets, refusals })
   app.register(async (events) => {
     cors.guard(events)
     if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit, options.countRequest ?? null)
@@ -61,13 +65,13 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     registerPreflight(events, '/v1/*')
   })
   if (http.adminPort === null) registerAdmin(app, options)
-  return app
+  return { app, connections }
 }
 
 /** Builds the server of `adminPort`; null if the admin routes are on the other one. */
 export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
   if (options.http.adminPort === null) return null
-  const app = createApp(options, {
+  const { app } = createApp(options, {
     cors: null,
     targets: null,
     refusals: new Refusals({
@@ -95,8 +99,8 @@ interface ServerParts {
 function createApp(
   { http, logger, telemetry }: ServerOptions,
   { cors, targets, refusals }: ServerParts,
-): FastifyInstance {
-  const { bodyTimeoutMs } = http.limits
+): HttpServer {
+  const { bodyTimeoutMs, bodyTimeoutMaxMs } = http.limits
   const refuse = (request: FastifyRequest, reply: FastifyReply, problem: GatewayError): void => {
     const transport = transportOf(request.raw.url ?? '')
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
@@ -109,20 +113,22 @@ function createApp(
     logger: false,
     // The address nearest to us has hop 0.
     trustProxy: http.trustProxyHops === 0 ? false : (_address, hop) => hop < http.trustProxyHops,
-    // From the first byte of a request to its last. node:http looks after all connections with one timer, and
-    // answerClientError makes a 408 of what it finds. Of the two limits it takes the smaller for the header, whichever
-    // is which.
-    requestTimeout: bodyTimeoutMs,
+    // From the first byte of a request to its last. node:http looks after all connections with one timer; `Connections`
+    // makes a 408 of what it finds, and looks after bodies that come too slowly itself.
+    requestTimeout: bodyTimeoutMaxMs,
     http: {
+      requestTimeout: bodyTimeoutMaxMs,
       headersTimeout: bodyTimeoutMs,
       connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)),
+      // `Connections` judges the whole of it, and tells what is wrong.
+      requireHostHeader: false,
     },
     // Longer than the 60 s of most load balancers, so that it is not us who closes a connection that they reuse.
     keepAliveTimeout: 72_000,
     // While closing, what arrives on open connections is still answered: with 503 shutting_down, by the producers.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: (error, socket) => connections.onClientError(error, socket),
     frameworkErrors: (error, request, reply) => {
       cors?.letRead(request, reply)
       refuse(request, reply, toGatewayError(error, logger))
@@ -134,14 +140,19 @@ function createApp(
   for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
-  const silent = new SilentConnections(app.server)
+  const connections: Connections = new Connections(app.server, {
+    limits: http.limits,
+    timer: telemetry.httpTimer('other', 'none'),
+    refusals,
+    logger,
+  })
   // Connections that are busy now are to close once they are answered, and not when their keep-alive time is over.
   app.addHook('preClose', (done) => {
     app.server.keepAliveTimeout = 1
-    silent.close()
+    connections.setEnding(true)
+    connections.closeSilent()
     done()
   })
-  app.server.on('checkContinue', continueUnlessTooLarge(http.limits.bodyBytes, app))
   app.setErrorHandler((error, request, reply) => {
     const problem = toGatewayError(error, logger)
     // What is refused before a route's handler shows in its durations, as taking no time.
@@ -152,16 +163,5 @@ function createApp(
     refuse(request, reply, problem)
   })
   registerNoRoute(app, cors)
-  return app
-}
-
-/**
- * A client that asks before it sends a body (`Expect: 100-continue`, as curl does) is not told to go on if the body is
- * going to be refused for its size (RFC 9110, section 10.1.1).
- */
-function continueUnlessTooLarge(limitBytes: number, app: FastifyInstance) {
-  return (request: IncomingMessage, response: ServerResponse): void => {
-    if (!(Number(request.headers['content-length']) > limitBytes)) response.writeContinue()
-    app.server.emit('request', request, response)
-  }
+  return { app, connections }
 }

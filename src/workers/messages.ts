@@ -18,7 +18,10 @@ export type ToWorker =
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   | { readonly type: 'view'; readonly request: number; readonly view: GroupView }
   | { readonly type: 'counted'; readonly request: number; readonly counts: readonly RequestCount[] }
-  | { readonly type: 'drain' }
+  /** `delayed`: requests are taken as before until the end of the delay is told. */
+  | { readonly type: 'drain'; readonly delayed: boolean }
+  /** `whole`: it was not cut short. */
+  | { readonly type: 'delay-over'; readonly whole: boolean }
   | { readonly type: 'abort' }
 
 /** See {@link ToWorker}. */

@@ -8,8 +8,10 @@ import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from '.
 export class PrimaryLink {
   /** What this worker is. */
   readonly started: Promise<{ worker: number; again: boolean; config: Config }>
-  /** Why to drain: it was told to, or the primary is gone. */
-  readonly drain: Promise<'told' | 'orphaned'>
+  /** Why to drain: it was told to, at once or when a delay is over, or the primary is gone. */
+  readonly drain: Promise<'told' | 'delayed' | 'orphaned'>
+  /** Whether the delay went by, or was cut short: by a signal, or by the end of the primary. */
+  readonly delayOver: Promise<boolean>
   readonly abort: Promise<void>
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
   readonly #views = new Map<number, Waiter<GroupView>>()
@@ -24,6 +26,7 @@ export class PrimaryLink {
     const on: Partial<Listeners> = {}
     this.started = new Promise((resolve) => (on.start = resolve))
     this.drain = new Promise((resolve) => (on.drain = resolve))
+    this.delayOver = new Promise((resolve) => (on.delayOver = resolve))
     this.abort = new Promise((resolve) => (on.abort = resolve))
     this.#on = on as Listeners
     process.on('message', (message: ToWorker) => this.#take(message))
@@ -91,7 +94,10 @@ export class PrimaryLink {
         this.#on?.start(message)
         return
       case 'drain':
-        this.#on?.drain('told')
+        this.#on?.drain(message.delayed ? 'delayed' : 'told')
+        return
+      case 'delay-over':
+        this.#on?.delayOver(message.whole)
         return
       case 'abort':
         this.#on?.abort()
@@ -123,12 +129,14 @@ export class PrimaryLink {
     this.#views.clear()
     for (const request of this.#counts.keys()) this.#counted(request, [])
     this.#on?.drain('orphaned')
+    this.#on?.delayOver(false)
   }
 }
 
 interface Listeners {
   start: (start: { worker: number; again: boolean; config: Config }) => void
-  drain: (why: 'told' | 'orphaned') => void
+  drain: (why: 'told' | 'delayed' | 'orphaned') => void
+  delayOver: (whole: boolean) => void
   abort: () => void
 }
 

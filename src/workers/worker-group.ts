@@ -7,7 +7,7 @@ import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { GroupAccount } from './group-account.ts'
 import { collectWorkerMetrics, groupReadiness, type WorkerState } from './group-readiness.ts'
 import { Member, type MemberEnd } from './member.ts'
-import type { FromWorker, GroupView, ViewScope } from './messages.ts'
+import type { FromWorker, GroupView, ToWorker, ViewScope } from './messages.ts'
 import { RequestCounts } from './request-counts.ts'
 import { shareOf } from './worker-share.ts'
 
@@ -67,13 +67,19 @@ export class WorkerGroup {
   /**
    * Lets every worker answer what is under way and drain, side by side, each within `shutdownTimeoutMs`. One that is not
    * gone a while after that is killed.
+   * @param delay while it lasts, they take requests as before and nobody is ready; null: there is none. It resolves to whether
+   * it was not cut short.
    * @returns how many accepted records this cost: dropped, suspected lost, or gone with a worker that was killed.
    */
-  async drain(): Promise<{ lost: number }> {
+  async drain(delay: Promise<boolean> | null): Promise<{ lost: number }> {
     this.#phase = 'ending'
     this.#lost = 0
     for (const { timer } of this.#backOff.values()) clearTimeout(timer)
-    for (const member of this.#members.values()) member.send({ type: 'drain' })
+    const tell = (message: ToWorker): void => {
+      for (const member of this.#members.values()) member.send(message)
+    }
+    tell({ type: 'drain', delayed: delay !== null })
+    if (delay !== null) tell({ type: 'delay-over', whole: await delay })
     await this.#allEnded(this.#config.shutdownTimeoutMs + overtimeMs)
     return { lost: this.#lost }
   }

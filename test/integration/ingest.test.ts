@@ -160,7 +160,7 @@ describe('Prefer', () => {
     const response = await post(event, { prefer: 'return=minimal' })
     expect(response.statusCode).toBe(202)
     expect(response.body).toBe('')
-    expect(response.headers).toMatchObject({ 'preference-applied': 'return=minimal', 'content-length': '0' })
+    expect(Object.keys(response.headers).toSorted()).toEqual(['content-length', 'date'])
   })
 
   test('wait answers with partition and offset when the outcome is known', async () => {

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
 import type { EdgeTelemetry, Transport } from '../../src/routes/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
+import type { Connections } from '../../src/routes/connections.ts'
 import { FakeProducer } from './fake-producer.ts'
 
 export const fakeLimits: HttpLimits = {
@@ -10,6 +11,8 @@ export const fakeLimits: HttpLimits = {
   eventsPerRequest: 10_000,
   depth: 32,
   bodyTimeoutMs: 10_000,
+  bodyTimeoutMaxMs: 300_000,
+  bodyMinBytesPerSecond: 50,
 }
 
 /** The HTTP settings of a gateway on its own. */
@@ -60,6 +63,7 @@ export class FakeTelemetry implements EdgeTelemetry {
 /** A gateway's HTTP side over fake producers. Close `app` after the test. */
 export interface Edge {
   readonly app: FastifyInstance
+  readonly connections: Connections
   readonly producer: FakeProducer
   readonly telemetry: FakeTelemetry
   /** What was logged as an error: nothing, unless the gateway has a fault. */
@@ -76,7 +80,7 @@ export function buildEdge(
 ): Edge {
   const telemetry = new FakeTelemetry()
   const faults: object[] = []
-  const app = buildServer({
+  const { app, connections } = buildServer({
     http: fakeHttp(http),
     producers,
     telemetry,
@@ -86,5 +90,5 @@ export function buildEdge(
   })
   const [producer] = producers
   if (producer === undefined) throw new Error('a gateway has a stream')
-  return { app, producer, telemetry, faults }
+  return { app, connections, producer, telemetry, faults }
 }

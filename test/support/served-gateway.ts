@@ -38,7 +38,8 @@ export async function serveGateway(
   chute: readonly string[] = chuteArguments,
 ): Promise<ServedGateway> {
   const child = spawn(process.execPath, [...chute, 'serve'], {
-    env: chuteEnvironment({ PORT: '0', ...env }),
+    // No balancer has to learn that it leaves, unless a test says so.
+    env: chuteEnvironment({ PORT: '0', DRAIN_DELAY_MS: '0', ...env }),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const closed = once(child, 'close')

@@ -76,6 +76,20 @@ const cases: readonly Case[] = [
     byDefault: 10_000,
   },
   {
+    name: 'BODY_TIMEOUT_MAX_MS',
+    value: '20000',
+    read: (c) => c.http.limits.bodyTimeoutMaxMs,
+    expected: 20_000,
+    byDefault: 300_000,
+  },
+  {
+    name: 'BODY_MIN_BYTES_PER_SECOND',
+    value: '0',
+    read: (c) => c.http.limits.bodyMinBytesPerSecond,
+    expected: 0,
+    byDefault: 50,
+  },
+  {
     name: 'KAFKA_BROKERS',
     value: 'a.example:9092, [::1]:19092',
     read: (c) => c.kafka.brokers,
@@ -234,6 +248,13 @@ const cases: readonly Case[] = [
     expected: 1,
     byDefault: 10_000,
   },
+  {
+    name: 'DRAIN_DELAY_MS',
+    value: '0',
+    read: (c) => c.drainDelayMs,
+    expected: 0,
+    byDefault: null,
+  },
   { name: 'WORKERS', value: '4', read: (c) => c.workers, expected: 4, byDefault: 1 },
   { name: 'LOG_LEVEL', value: 'Debug', read: (c) => c.logLevel, expected: 'debug', byDefault: 'info' },
 ]
@@ -322,6 +343,12 @@ describe('variables that belong together', () => {
     ['SASL without a mechanism', { ...sasl, KAFKA_SASL_MECHANISM: '' }, 'KAFKA_SASL_MECHANISM', /all three/],
     ['a certificate without its key', { ...tls, KAFKA_SSL_CERT: pem }, 'KAFKA_SSL_KEY', /both/],
     ['a CA without TLS', { KAFKA_SSL_CA: pem }, 'KAFKA_SSL_CA', /KAFKA_SSL=true/],
+    [
+      'an end of bodies before their grace is over',
+      { BODY_TIMEOUT_MS: '1000', BODY_TIMEOUT_MAX_MS: '999' },
+      'BODY_TIMEOUT_MAX_MS',
+      /1000 or more/,
+    ],
     ['a window without a limit', { RATE_LIMIT_WINDOW: '1m' }, 'RATE_LIMIT_WINDOW', /RATE_LIMIT_MAX/],
     [
       'workers that share a folder',
@@ -395,6 +422,11 @@ describe('variables that belong together', () => {
   test('each broker that is wrong is named', () => {
     const problems = problemsOf(() => load({ KAFKA_BROKERS: 'a,b:1,c:x,d:70000' }))
     expect(problems).toMatchObject([{ problem: 'has "a" and "c:x" and "d:70000", which are not host:port' }])
+  })
+
+  test('a grace of bodies that is longer than their default end moves that end', () => {
+    const { limits } = load({ BODY_TIMEOUT_MS: '600000' }).http
+    expect(limits).toMatchObject({ bodyTimeoutMs: 600_000, bodyTimeoutMaxMs: 600_000 })
   })
 
   test('two random ports are no contradiction', () => {

@@ -1,0 +1,351 @@
+import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { buildEdge, fakeLimits, type Edge } from '../support/edge.ts'
+import { FakeProducer } from '../support/fake-producer.ts'
+import { SocketClient } from '../support/socket-client.ts'
+
+const good = '{"name":"room.temp","value":21.5}'
+const stream = '/v1/streams/metrics-realtime'
+let edge: Edge
+
+async function listen(...parameters: Parameters<typeof buildEdge>): Promise<SocketClient> {
+  edge = buildEdge(...parameters)
+  await edge.app.listen({ port: 0, host: '127.0.0.1' })
+  return open()
+}
+
+function open(): SocketClient {
+  return new SocketClient((edge.app.server.address() as AddressInfo).port, stream)
+}
+
+afterEach(async () => {
+  expect(edge.faults).toEqual([])
+  await edge.app.close()
+})
+
+const chunked = ['Transfer-Encoding: chunked']
+const post = (headers: readonly string[], body = '') =>
+  [`POST ${stream} HTTP/1.1`, 'Host: a', ...headers, '', body].join('\r\n')
+
+/** What ends a connection on which requests were taken, and the status that is the last word. */
+const ends: readonly (readonly [name: string, bytes: string, status: number])[] = [
+  ['garbage', 'GARBAGE\r\n\r\n', 400],
+  ['one byte more than the length says', '}', 400],
+  ['a line feed alone, and garbage', '\n}', 400],
+  ['a length that is no number', post(['Content-Length: ten'], '{}'), 400],
+  ['two lengths', post(['Content-Length: 2', 'Content-Length: 3'], '{}'), 400],
+  ['a length and chunks', post(['Content-Length: 2', ...chunked], '{}'), 400],
+  ['a chunk size that is no number', post(chunked, 'zz\r\n'), 400],
+  ['a second chunk that is not framed', post(chunked, '2\r\n{}garbage'), 400],
+  ['headers of 20 KB', post([`X-Large: ${'x'.repeat(20_000)}`]), 431],
+  ['trailers of 20 KB', post(chunked, `0\r\nX-Large: ${'x'.repeat(20_000)}\r\n\r\n`), 431],
+  ['chunk extensions of 20 KB', post(chunked, `2;${'x'.repeat(20_000)}\r\n{}\r\n`), 413],
+  ['a header with a line break', post(['X-A: b\rc']), 400],
+  ['CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n', 400],
+  ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
+  ['the preface of TLS', '\u0016\u0003\u0001\u0000\u00a5\u0001\u0000', 400],
+  ['HTTP of another major version', 'GET / HTTP/3.0\r\n\r\n', 400],
+]
+
+describe('a request that was taken gets its reply', () => {
+  test.each(ends)('in one segment with %s behind it', async (_name, bytes, status) => {
+    const client = await listen()
+    client.socket.write(client.request(good) + client.request(good) + bytes, 'latin1')
+    await client.closes()
+    expect(client.statuses).toEqual([202, 202, status])
+    expect(client.received).toMatch(/application\/problem\+json[^]*connection: close/i)
+    expect(edge.producer.values).toEqual([good, good])
+    const refused = edge.telemetry.replies.filter(({ statusCode }) => statusCode === status)
+    expect(refused, 'what was refused is counted').toHaveLength(1)
+  })
+
+  test.each(ends)('which comes later, with %s behind it', async (_name, bytes, status) => {
+    const client = await listen()
+    client.post(good, ['Prefer: wait=20'])
+    await vi.waitUntil(() => edge.producer.records.length === 1)
+    client.post('{')
+    client.socket.write(bytes, 'latin1')
+    await pause(50)
+    expect(client.received, 'no reply overtakes that of an earlier request').toBe('')
+    edge.producer.batch.settle()
+    await client.closes()
+    expect(client.statuses).toEqual([200, 400, status])
+    expect(edge.producer.values).toEqual([good])
+  })
+
+  test('in the middle of its bodies, where a later request comes too slowly', async () => {
+    const client = await listen({ limits: { ...fakeLimits, bodyTimeoutMs: 200 } })
+    client.post(good, ['Prefer: wait=20'])
+    await vi.waitUntil(() => edge.producer.records.length === 1)
+    client.socket.write(post(['Content-Length: 1000'], '{'))
+    const timedOut = vi.waitUntil(() => edge.telemetry.replies.some(({ statusCode }) => statusCode === 408))
+    await timedOut
+    expect(client.received).toBe('')
+    edge.producer.batch.settle()
+    await client.closes()
+    expect(client.statuses).toEqual([200, 408])
+  })
+
+  test('where a later header comes too slowly', async () => {
+    const client = await listen({ limits: { ...fakeLimits, bodyTimeoutMs: 200 } })
+    client.post(good)
+    await client.receives(/"accepted":1/)
+    client.socket.write('POST / HTTP/1.1\r\nHo')
+    await client.closes()
+    expect(client.statuses).toEqual([202, 408])
+    expect(client.received).toContain('BODY_TIMEOUT_MS')
+  })
+
+  test.each([['at once', []] as const, ['later', ['Prefer: wait=20']] as const])(
+    'which comes %s, though the client has ended its side',
+    async (_when, headers) => {
+      const client = await listen()
+      client.socket.end(client.request(good, headers))
+      await vi.waitUntil(() => edge.producer.records.length === 1)
+      await pause(50)
+      edge.producer.batch.settle()
+      await client.closes()
+      expect(client.statuses).toEqual([headers.length === 0 ? 202 : 200])
+    },
+  )
+
+  test('though the client has ended its side in the middle of the next one', async () => {
+    const client = await listen()
+    client.post(good, ['Prefer: wait=20'])
+    await vi.waitUntil(() => edge.producer.records.length === 1)
+    client.socket.end(post(['Content-Length: 100'], '{'))
+    await pause(50)
+    edge.producer.batch.settle()
+    await client.closes()
+    expect(client.statuses).toEqual([200, 400])
+  })
+
+  test('and one that waits for room is told that it was not taken, if the client has ended its side', async () => {
+    const client = await listen({}, [new FakeProducer({ onBufferFull: 'block' })])
+    edge.producer.hasRoom = false
+    client.socket.end(client.request(good))
+    const grant = await vi.waitUntil(() => edge.producer.waiters[0])
+    await pause(50)
+    grant(true)
+    await client.closes()
+    expect(client.statuses).toEqual([503])
+    expect(edge.producer).toMatchObject({ records: [], openBytes: 0 })
+  })
+})
+
+describe('behind a reply that says Connection: close', () => {
+  test.each([
+    [
+      'since the request asked for it',
+      202,
+      post(['Connection: close', `Content-Length: ${good.length}`], good),
+    ],
+    [
+      'since the request is HTTP/1.0',
+      202,
+      post([`Content-Length: ${good.length}`], good).replace('1.1', '1.0'),
+    ],
+    ['since it has two hosts', 400, post(['Host: b', `Content-Length: ${good.length}`], good)],
+    [
+      'since its body is not read',
+      404,
+      post(['Content-Length: 70000'], 'x'.repeat(70_000)).replace(stream, '/v1/streams/nope'),
+    ],
+    [
+      'since its body is in chunks, and too large',
+      413,
+      post(chunked, `${(2 << 20).toString(16)}\r\n${'x'.repeat(2 << 20)}\r\n0\r\n\r\n`),
+    ],
+    [
+      'since it was not told to send its body',
+      413,
+      post(['Expect: 100-continue', 'Content-Length: 1048577']),
+    ],
+  ])('no request is read, %s', async (_why, status, bytes) => {
+    const client = await listen()
+    client.socket.write(bytes + client.request(good) + client.request(good))
+    await client.closes()
+    expect(client.statuses).toEqual([status])
+    expect(client.received).toMatch(/connection: close/i)
+    expect(edge.producer.values).toEqual(status === 202 ? [good] : [])
+  })
+
+  test('no request is read while the gateway leaves, and those that were taken are answered', async () => {
+    const client = await listen()
+    const other = open()
+    client.post(good, ['Prefer: wait=20'])
+    client.post(good, ['Prefer: wait=20'])
+    await vi.waitUntil(() => edge.producer.records.length === 2)
+    const leave = edge.connections.beginToLeave()
+    client.post(good)
+    other.post(good)
+    other.post(good)
+    await other.closes()
+    expect(other.statuses).toEqual([202])
+    expect(other.received).toMatch(/connection: close/i)
+    edge.producer.batch.settle()
+    await client.closes()
+    expect(client.statuses).toEqual([200, 200])
+    expect(client.received).toMatch(/keep-alive[^]*HTTP[^]*connection: close/i)
+    expect(edge.producer.values).toHaveLength(3)
+    await leave()
+  })
+
+  test('the reply arrives, though the client sends on and on', async () => {
+    const client = await listen({ limits: { ...fakeLimits, bodyBytes: 1_000 } })
+    client.socket.write(post(['Content-Length: 100000000'], 'x'.repeat(1_000_000)))
+    for (let sent = 0; sent < 8 && !client.closed; sent++) {
+      client.socket.write('x'.repeat(1_000_000))
+      await new Promise(setImmediate)
+    }
+    await client.closes()
+    expect(client.received).toMatch(/^HTTP\/1\.1 413[^]*"body_too_large"[^]*}$/)
+  })
+})
+
+describe('leaving', () => {
+  test('closes idle connections once they were idle for a while, and then no listener is left', async () => {
+    const client = await listen()
+    client.post(good)
+    await client.receives(/"accepted":1/)
+    const leave = edge.connections.beginToLeave()
+    const left = leave()
+    await left
+    await client.closes()
+    expect(edge.app.server.listening).toBe(false)
+    expect(client.statuses).toEqual([202])
+  })
+
+  test('takes requests of new connections until the listener has gone', async () => {
+    await listen()
+    const leave = edge.connections.beginToLeave()
+    for (let nth = 0; nth < 3; nth++) {
+      const client = open()
+      client.post(good)
+      await client.closes()
+      expect(client.statuses).toEqual([202])
+    }
+    await leave()
+  })
+})
+
+describe('a request that takes its time', () => {
+  const limits = { ...fakeLimits, bodyTimeoutMs: 400, bodyMinBytesPerSecond: 100 }
+
+  test('is taken as long as enough of it comes', async () => {
+    const client = await listen({ limits })
+    client.socket.setNoDelay()
+    const body = `{"name":"room.temp","value":21.5,"labels":{"a":"${'x'.repeat(200)}"}}`
+    client.socket.write(post([`Content-Length: ${body.length}`]))
+    for (let at = 0; at < body.length; at += 20) {
+      client.socket.write(body.slice(at, at + 20))
+      await pause(100)
+    }
+    await client.receives(/"accepted":1/)
+    expect(edge.producer.values).toEqual([body])
+  })
+
+  test('gets 408 that names the limits, when too little of it comes', async () => {
+    const client = await listen({ limits })
+    client.socket.setNoDelay()
+    client.socket.write(post(['Content-Length: 1000']))
+    const drip = setInterval(() => client.socket.write('x'), 50)
+    await client.closes()
+    clearInterval(drip)
+    expect(client.statuses).toEqual([408])
+    expect(client.received).toMatch(
+      /400 ms \(BODY_TIMEOUT_MS\).*100 bytes a second.*\(BODY_MIN_BYTES_PER_SECOND\)/,
+    )
+  })
+
+  test('gets 408 in the end, however fast it comes', async () => {
+    const client = await listen({ limits: { ...limits, bodyTimeoutMaxMs: 900 } })
+    client.socket.setNoDelay()
+    client.socket.write(post(['Content-Length: 100000']))
+    const drip = setInterval(() => client.socket.write('x'.repeat(100)), 50)
+    await client.closes()
+    clearInterval(drip)
+    expect(client.statuses).toEqual([408])
+    expect(client.received).toMatch(/900 ms \(BODY_TIMEOUT_MAX_MS\)/)
+  })
+
+  test('is not one that the gateway does not read yet', async () => {
+    const client = await listen({ limits })
+    const requested = once(edge.app.server, 'request')
+    client.socket.write(post(['Content-Length: 200000'], 'x'))
+    const [request] = (await requested) as [IncomingMessage]
+    request.pause()
+    await pause(1_000)
+    expect(client.received).toBe('')
+    request.resume()
+    await client.closes()
+    expect(client.statuses).toEqual([408])
+  })
+
+  test.each([
+    ['nothing', ''],
+    ['an empty line', '\r\n'],
+  ])('is not one of which %s has come: the connection is closed without a word', async (_what, bytes) => {
+    const client = await listen({ limits })
+    client.socket.write(bytes)
+    await client.closes()
+    expect(client.received).toBe('')
+  })
+})
+
+describe('Host', () => {
+  const get = (...lines: string[]) => ['GET /livez HTTP/1.1', ...lines, '', ''].join('\r\n')
+
+  test.each([
+    ['none', []],
+    ['two lines', ['Host: a', 'Host: a']],
+    ['two lines in another case', ['Host: a', 'HOST: b']],
+    ['a blank', ['Host: a b']],
+    ['two values', ['Host: a, b']],
+    ['a path', ['Host: a/b']],
+    ['user information', ['Host: user@a']],
+    ['a port that is no number', ['Host: a:b']],
+    ['two ports', ['Host: a:1:2']],
+    ['an open bracket', ['Host: [::1']],
+    ['a percent sign alone', ['Host: a%zz']],
+  ])('with %s is 400', async (_what, lines) => {
+    const client = await listen()
+    client.socket.write(get(...lines))
+    await client.closes()
+    expect(client.received).toMatch(/^HTTP\/1\.1 400[^]*"invalid_request"/)
+  })
+
+  test.each([
+    'a',
+    'a:8080',
+    'a:',
+    'A.example.com.',
+    '127.0.0.1:80',
+    '[::1]:80',
+    '[v1.a]',
+    'a_b',
+    'xn--bcher-kva',
+    'a%20b',
+    '',
+  ])('%j is taken', async (host) => {
+    const client = await listen()
+    client.socket.write(get(`Host: ${host}`))
+    await client.receives(/^HTTP\/1\.1 200/)
+    client.socket.destroy()
+  })
+})
+
+test('return=minimal is answered with 73 bytes', async () => {
+  const client = await listen()
+  client.post(good, ['Prefer: return=minimal'])
+  await client.receives(/\r\n\r\n$/)
+  expect(client.received).toMatch(/^HTTP\/1\.1 202 \r\ncontent-length: 0\r\nDate: [^\r]{29}\r\n\r\n$/)
+  expect(client.received).toHaveLength(73)
+  client.post(good, ['Prefer: return=minimal'])
+  await client.receives(/^(HTTP[^]*){2}\r\n\r\n$/)
+  expect(client.received, 'the connection is kept').toHaveLength(146)
+  client.socket.destroy()
+})
