@@ -39,6 +39,7 @@ const allAlerts = [
   'ChuteSpoolFilling',
   'ChuteWorkersMissing',
   'ChuteWorkersCrashing',
+  'ChuteClientsRefused',
   'ChuteDown',
   'ChuteConsumerDown',
   'ChuteConsumedLow',
@@ -92,6 +93,7 @@ test.skipIf(!hasPrometheus)(
       killWorker(workers, async () => await prometheus.fired('ChuteWorkersMissing')),
       prometheus.fired('ChuteWorkersCrashing'),
       sendWhile(gateway.url, 'small', async () => await prometheus.fired('ChuteBatchesSmall')),
+      refuseClients(workers.url, async () => await prometheus.fired('ChuteClientsRefused')),
     ])
 
     // The broker dies under load, and the load goes on.
@@ -198,6 +200,21 @@ async function killWorker(workers: ServedGateway, until: () => Promise<void>): P
   process.kill(pid, 'SIGSTOP')
   await until()
   process.kill(pid, 'SIGKILL')
+}
+
+/** A client sends what is no JSON, until `until` resolves. */
+async function refuseClients(url: string, until: () => Promise<void>): Promise<void> {
+  const stopped = new AbortController()
+  const sending = (async () => {
+    while (!stopped.signal.aborted) {
+      const reply = await fetch(`${url}/v1/streams/idle`, { method: 'POST', body: '{' })
+      await reply.text()
+      await pause(100)
+    }
+  })()
+  await until()
+  stopped.abort()
+  await sending
 }
 
 /** Sends until `until` resolves. */

@@ -117,7 +117,7 @@ interface PrometheusConfig {
 
 const { services } = readYaml('compose.yaml') as Stack
 
-test('the stack scrapes the services that it has, under the jobs that alerts go by, and mounts what is there', () => {
+test('the stack scrapes the services that it has, no alert goes by the name of a job, and what is mounted is there', () => {
   const { scrape_configs: jobs } = readYaml('deploy/prometheus/prometheus.yml') as PrometheusConfig
   const targets = jobs.map(({ job_name: job, static_configs: configs }) => [
     job,
@@ -129,8 +129,7 @@ test('the stack scrapes the services that it has, under the jobs that alerts go 
   ])
   expect(Object.keys(services)).toEqual(expect.arrayContaining(['chute', 'consumer']))
   const rules = readers.slice(0, 2).map((path) => readFileSync(path, 'utf8'))
-  const named = [...rules.join('').matchAll(/job="(\w+)"/g)].map(([, job]) => job)
-  expect(new Set(named)).toEqual(new Set(jobs.map(({ job_name: job }) => job)))
+  expect(rules.join('')).not.toMatch(/job\s*(=|!)/)
   const mounted = Object.values(services).flatMap(({ volumes = [] }) => volumes)
   const paths = mounted.filter((each) => each.startsWith('./')).map((each) => each.split(':')[0]!)
   expect(paths.length).toBeGreaterThan(2)
