@@ -1,10 +1,10 @@
 /**
  * The header of a record that is written under `audit: true`: who wrote it, and its number among the records that this
- * writer appended to this partition. Whoever reads the topic can tell from these what is missing, repeated or out of
+ * writer had for this partition. Whoever reads the topic can tell from these what is missing, repeated or out of
  * order, without asking the writer.
  *
  * `chute-audit`, 13 bytes: version (1), instance (6 bytes, drawn at random at each start of a stream's producer), and
- * sequence (6 bytes, big-endian, from 0 and without gaps, as appended).
+ * sequence (6 bytes, big-endian, from 0 and without gaps, in the order of sending).
  */
 export const auditHeaderKey = 'chute-audit'
 

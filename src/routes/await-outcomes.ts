@@ -114,5 +114,7 @@ function outcomeOf(
 ): EventOutcome {
   const { outcome, reason, partition, baseOffset } = settlement
   const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
-  return { index, outcome, reason, topic: producer.stream.topic, partition, offset }
+  const { topic } = producer.stream
+  // A record without a key that was never written has no partition.
+  return { index, outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
 }

@@ -16,6 +16,7 @@ export class Feeder {
   readonly #producer: InnerProducer
   readonly #source: FrameSource
   readonly #events: FeederEvents
+  /** The newest of each partition at its number and one more; the first one's records have no key. */
   readonly #flights: (Flight | undefined)[] = []
   readonly #open = new Set<Flight>()
   readonly #waiters = new Map<number, SpooledRecord>()
@@ -160,7 +161,7 @@ export class Feeder {
     const seq = this.#nextSeq++
     const key = entries.hasKey ? bytes : null
     const batch = this.#producer.append(bytes, valueStart, valueEnd, key, keyStart, keyEnd, timeMs)
-    let flight = this.#flights[batch.partition]
+    let flight = this.#flights[batch.partition + 1]
     if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, timeMs)
     flight.runs.add(seq)
     flight.openRecords++
@@ -172,18 +173,19 @@ export class Feeder {
   }
 
   #fly(batch: PendingBatch, firstTimeMs: number): Flight {
-    const flight: Flight = { batch, firstTimeMs, runs: new Runs(), openRecords: 0 }
-    this.#flights[batch.partition] = flight
+    const slot = batch.partition + 1
+    const flight: Flight = { batch, slot, firstTimeMs, runs: new Runs(), openRecords: 0 }
+    this.#flights[slot] = flight
     this.#open.add(flight)
     batch.onSettled((settlement) => this.#settled(flight, settlement))
     return flight
   }
 
   #settled(flight: Flight, settlement: Settlement): void {
-    const { partition, firstPlace, recordCount } = settlement
+    const { firstPlace, recordCount } = settlement
     flight.openRecords -= recordCount
     if (flight.openRecords === 0) this.#open.delete(flight)
-    if (this.#flights[partition] === flight) this.#flights[partition] = undefined
+    if (this.#flights[flight.slot] === flight) this.#flights[flight.slot] = undefined
     if (this.#isLeft(settlement)) return
     flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
     this.#events.drained(recordCount)
@@ -240,6 +242,8 @@ export interface FeederEvents {
 /** The records of a log that are in one batch of the producer, in their order. */
 interface Flight {
   readonly batch: PendingBatch
+  /** Where the feeder keeps it. */
+  readonly slot: number
   readonly firstTimeMs: number
   readonly runs: Runs
   /** Records of it without an outcome. */

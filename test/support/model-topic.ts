@@ -46,7 +46,7 @@ export class ModelPartition {
   /** Error codes that the next produces get, in order. */
   readonly refusals: number[] = []
   /** Values that a batch is refused for, as a compacted topic refuses records without a key (INVALID_RECORD). */
-  refuses: (value: string) => boolean = () => false
+  refuses: (value: string, key: string | null) => boolean = () => false
   readonly #producers = new Map<bigint, ProducerState>()
   /** The replicas fetch nothing; what the leader says of them stays as it is. */
   isFrozen = false
@@ -91,7 +91,7 @@ export class ModelPartition {
     if (refusal !== 0 && !errorsAfterAppend.has(refusal)) return { errorCode: refusal, baseOffset: -1 }
     if (!batch.isCrcRight) return { errorCode: 2, baseOffset: -1 }
     if (batch.sizeBytes > maxMessageBytes) return { errorCode: 10, baseOffset: -1 }
-    if (batch.records?.some(({ value }) => this.refuses(value)) === true)
+    if (batch.records?.some(({ key, value }) => this.refuses(value, key)) === true)
       return { errorCode: 87, baseOffset: -1 }
     const known = this.#checkSequence(batch)
     if (known !== null) return known

@@ -8,8 +8,12 @@ import type { ProducerConfig } from '../../config/config.ts'
 
 /**
  * Collects records into one open batch a partition and says which batches are due: full, lingered, or wanted by a flush
- * (as Kafka's `RecordAccumulator`). It never sends and never settles; batches of a partition leave it in the order in
+ * (as Kafka's `RecordAccumulator`). It never sends and never settles; batches of a partition's keys leave it in the order in
  * which they were opened.
+ *
+ * Records without a key belong to no partition while they wait: they have a queue of their own, and a partition that can be
+ * written to takes a batch of it when it takes one of its own. So a partition that cannot be written to holds up none of
+ * them, and one that is slow gets fewer (what KIP-794 does by choosing a partition at append, where it can turn out wrong).
  */
 export class Accumulator {
   readonly #config: ProducerConfig
@@ -20,8 +24,8 @@ export class Accumulator {
   readonly #codec: Codec | null
   readonly #stamp: RecordStamp | null
   #queues: PartitionQueue[] = []
-  /** Partition that records without a key go to until its batch is full (KIP-480). */
-  #stickyPartition = 0
+  /** Records without a key. */
+  readonly #unkeyed = new PartitionQueue(noPartition)
   #lingerTimer: NodeJS.Timeout | null = null
   #flushing = false
   /** No batch may be larger than the topic's `max.message.bytes`. */
@@ -62,7 +66,6 @@ export class Accumulator {
 
   /** Forgets the partitions from `count` on and takes away their batches: the topic was made anew, with fewer. */
   shrink(count: number): RecordBatch[] {
-    if (this.#stickyPartition >= count) this.#stickyPartition = 0
     return this.#queues.splice(count).flatMap((queue) => queue.takeAll())
   }
 
@@ -81,24 +84,18 @@ export class Accumulator {
     chargedBytes: number,
   ): RecordBatch {
     const queues = this.#queues
-    let queue =
-      key === null
-        ? queues[this.#stickyPartition]!
-        : queues[partitionForKey(key, keyStart, keyEnd, queues.length)]!
+    const queue =
+      key === null ? this.#unkeyed : queues[partitionForKey(key, keyStart, keyEnd, queues.length)]!
     const limit = this.batchSizeLimitBytes
     const stamp = this.#stamp
-    let headers = stamp === null ? null : stamp.headersFor(queue.partition)
+    const headers = stamp === null ? null : stamp.headers
     const recordBytes = end - start + keyEnd - keyStart + (headers === null ? 0 : headers.length)
     let batch = queue.open ?? this.#open(queue, recordBytes)
     while (!batch.append(body, start, end, key, keyStart, keyEnd, timestampMs, limit, headers)) {
       this.#close(queue)
       this.#onReady()
-      // Closing it may have moved the sticky partition on, to one that has an open batch of keyed records.
-      if (key === null) queue = queues[this.#stickyPartition]!
-      batch = queue.open ?? this.#open(queue, recordBytes)
-      if (stamp !== null) headers = stamp.headersFor(queue.partition)
+      batch = this.#open(queue, recordBytes)
     }
-    if (stamp !== null) stamp.advance(queue.partition)
     batch.chargedBytes += chargedBytes
     return batch
   }
@@ -134,7 +131,8 @@ export class Accumulator {
     if (this.#lingerTimer !== null) return
     const now = performance.now()
     let nextMs = Infinity
-    for (const { open } of this.#queues) {
+    for (let partition = noPartition; partition < this.#queues.length; partition++) {
+      const { open } = this.#queues[partition] ?? this.#unkeyed
       if (open === null) continue
       const dueInMs = open.createdAtMs + this.#config.lingerMs - now
       if (dueInMs > 0 && dueInMs < nextMs) nextMs = dueInMs
@@ -147,34 +145,68 @@ export class Accumulator {
     return this.#queues
   }
 
+  /** Records without a key wait. */
+  get hasUnkeyed(): boolean {
+    return !this.#unkeyed.isEmpty || this.#unkeyed.open !== null
+  }
+
   /**
-   * The batch of a partition that can be sent now, without taking it; null if none is due or a codec still works on it.
-   * An open batch that is due is closed by this.
+   * The batch that can be sent to a partition now, without taking it: the older one of the partition's own and of those
+   * without keys. Null if none is due or a codec still works on it. An open batch that is due is closed by this.
    * @param hurriesAwaited false: one that a client waits for lingers as long as others.
+   * @param takesUnkeyed false: only the partition's own.
    */
-  peek(queue: PartitionQueue, nowMs: number, hurriesAwaited = true): RecordBatch | null {
-    if (queue.isEmpty) {
-      const { open } = queue
-      if (open === null) return null
-      const lingerMs = hurriesAwaited && open.isAwaited ? this.#awaitedLingerMs : this.#config.lingerMs
-      if (!this.#flushing && nowMs - open.createdAtMs < lingerMs - 0.5) return null
+  peek(queue: PartitionQueue, nowMs: number, hurriesAwaited = true, takesUnkeyed = true): RecordBatch | null {
+    const own = this.#due(queue, nowMs, hurriesAwaited)
+    const unkeyed = takesUnkeyed ? this.#due(this.#unkeyed, nowMs, hurriesAwaited) : null
+    if (unkeyed !== null && (own === null || unkeyed.createdAtMs < own.createdAtMs)) {
+      if (unkeyed.state === 'open') this.#close(this.#unkeyed)
+      if (this.#stamp === null) return unkeyed.compressing ? null : unkeyed
+      // Its numbers have to follow those of what is closed already, so it goes behind that.
+      this.take(queue, unkeyed)
+      queue.push(unkeyed)
+      this.#finish(unkeyed)
+    } else if (own?.state === 'open') {
       this.#close(queue)
     }
-    const head = queue.head
+    const { head } = queue
     return head === null || head.compressing ? null : head
+  }
+
+  /** Takes the batch that {@link peek} gave for the partition. */
+  take(queue: PartitionQueue, batch: RecordBatch): void {
+    if (batch.partition !== noPartition) {
+      queue.take()
+      return
+    }
+    this.#unkeyed.take()
+    batch.partition = queue.partition
+  }
+
+  /** The next batch of a queue if it is due, closed or open still. */
+  #due(queue: PartitionQueue, nowMs: number, hurriesAwaited: boolean): RecordBatch | null {
+    const { head, open } = queue
+    if (head !== null || open === null) return head
+    const lingerMs = hurriesAwaited && open.isAwaited ? this.#awaitedLingerMs : this.#config.lingerMs
+    return this.#flushing || nowMs - open.createdAtMs >= lingerMs - 0.5 ? open : null
   }
 
   /** Takes away the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
   takeExpired(nowMs: number, timeoutMs: number): RecordBatch[] {
     const expired: RecordBatch[] = []
-    for (const queue of this.#queues) {
+    for (const queue of [...this.#queues, this.#unkeyed]) {
       while (queue.head !== null && nowMs - queue.head.createdAtMs > timeoutMs) expired.push(queue.take()!)
       const { open } = queue
       if (open === null || nowMs - open.createdAtMs <= timeoutMs) continue
       queue.open = null
       expired.push(open)
     }
-    return expired
+    return this.#withNumbers(expired)
+  }
+
+  /** Takes away what has no key, the open batch too. */
+  takeUnkeyed(): RecordBatch[] {
+    return this.#withNumbers(this.#unkeyed.takeAll())
   }
 
   /** From now on every batch is due at once: the gateway is shutting down, or somebody waits. */
@@ -187,7 +219,19 @@ export class Accumulator {
   takeAll(): RecordBatch[] {
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
     this.#lingerTimer = null
-    return this.#queues.flatMap((queue) => queue.takeAll())
+    return this.#withNumbers([...this.#queues, this.#unkeyed].flatMap((queue) => queue.takeAll()))
+  }
+
+  /** Batches that are never sent use up numbers all the same, or a reader could not tell that they are missing. */
+  #withNumbers(batches: RecordBatch[]): RecordBatch[] {
+    const stamp = this.#stamp
+    if (stamp === null) return batches
+    for (const batch of batches) {
+      if (batch.partition !== noPartition && batch.state !== 'open') continue
+      batch.partition = Math.max(0, batch.partition)
+      stamp.number(batch)
+    }
+    return batches
   }
 
   #close(queue: PartitionQueue): void {
@@ -197,7 +241,12 @@ export class Accumulator {
     queue.usualBatchBytes = Math.min(batch.uncompressedBytes, this.batchSizeLimitBytes)
     queue.push(batch)
     this.#recharge(batch)
-    if (queue.partition === this.#stickyPartition) this.#switchStickyPartition()
+    if (this.#stamp === null || queue !== this.#unkeyed) this.#finish(batch)
+  }
+
+  /** Numbers and compresses a closed batch. With numbers, not before its place among those of its partition is certain. */
+  #finish(batch: RecordBatch): void {
+    this.#stamp?.number(batch)
     if (this.#codec !== null) void this.#compress(batch, this.#codec)
   }
 
@@ -225,22 +274,19 @@ export class Accumulator {
     batch.chargedBytes -= surplus
     this.#memory.unreserve(surplus)
   }
-
-  #switchStickyPartition(): void {
-    const count = this.#queues.length
-    if (count > 1)
-      this.#stickyPartition = (this.#stickyPartition + 1 + Math.floor(Math.random() * (count - 1))) % count
-  }
 }
 
 /** Gives each record headers of its own, as `encodeHeaders` writes them. */
 export interface RecordStamp {
   /** The most that a record gets more by it. */
   readonly headerBytes: number
-  /** The headers of the next record of a partition, valid until the next call. */
-  headersFor(partition: number): Buffer
-  /** The record with these headers was appended. */
-  advance(partition: number): void
+  /** The headers of the next record, without its number. */
+  readonly headers: Buffer
+  /**
+   * Numbers the records of a batch in its partition: of each batch once, in the order in which a partition's batches are
+   * sent, and before it is compressed.
+   */
+  number(batch: RecordBatch): void
   /** How many records of each partition have a number; empty where the stamp gives none. */
   readonly counts: readonly AuditCount[]
 }
@@ -294,6 +340,9 @@ export class PartitionQueue {
     return batches
   }
 }
+
+/** Of a batch of records without a key, as long as no partition has taken it. */
+const noPartition = -1
 
 /** A queue is moved together once this many of its batches were taken: an array's `shift` would move it every time. */
 const compactAt = 1024

@@ -34,6 +34,8 @@ export class AtLeastOnceSender implements Sender {
   readonly #identity: IdentitySource
   readonly #flights: Flight[] = []
   #retryTimer: NodeJS.Timeout | null = null
+  /** Where the next pump begins, so that batches without keys go to each partition in turn. */
+  #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
   constructor(options: SenderOptions) {
@@ -98,19 +100,31 @@ export class AtLeastOnceSender implements Sender {
     const nowMs = performance.now()
     const groups = new Map<BrokerConnection, Flight[]>()
     let isStale = false
-    for (const queue of accumulator.queues) {
+    let isWritable = false
+    const { queues } = accumulator
+    const firstQueue = this.#firstQueue
+    for (let i = 0; i < queues.length; i++) {
+      const queue = queues[(firstQueue + i) % queues.length]!
       const flight = (this.#flights[queue.partition] ??= new Flight(queue.partition))
-      if (flight.connection !== null || (flight.isEmpty && queue.isEmpty && queue.open === null)) continue
+      if (flight.connection !== null) {
+        isWritable = true
+        continue
+      }
+      const hasOwn = !flight.isEmpty || !queue.isEmpty || queue.open !== null
+      if (!hasOwn && !accumulator.hasUnkeyed) continue
       if (nowMs < flight.retryAtMs) {
         this.#wakeUpAt(flight.retryAtMs)
         continue
       }
       const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
-      if (connection === null) isStale = true
-      else if (!connection.isExpiring && this.#load(flight, queue, nowMs))
+      isWritable ||= connection !== null
+      if (connection === null) isStale ||= hasOwn
+      else if (!connection.isExpiring && this.#load(flight, queue, nowMs)) {
         this.#group(groups, connection, flight)
+        this.#firstQueue = firstQueue + i + 1
+      }
     }
-    if (isStale) metadata.refresh()
+    if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
     for (const [connection, flights] of groups) this.#write(connection, flights)
   }
 
@@ -149,7 +163,7 @@ export class AtLeastOnceSender implements Sender {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
       flight.mayBeStored = false
-      queue.take()
+      accumulator.take(queue, flight.batch)
     }
     if (identity !== null) flight.sequence(identity)
     return true

@@ -149,6 +149,22 @@ export class AtMostOnceLink {
     return this.#session.connection === null || this.#isLate(nowMs)
   }
 
+  /** How long the broker usually takes to answer, in milliseconds; 0: it never did. */
+  get usualAnswerMs(): number {
+    return this.#confirmation?.usualAnswerMs ?? this.#answerMs
+  }
+
+  /**
+   * The broker has owed an answer for longer than a good one takes. What can go to another broker goes there.
+   * @param usualAnswerMs of the quickest broker that can be written to.
+   */
+  isBehind(nowMs: number, usualAnswerMs: number): boolean {
+    const [oldestMs = nowMs] = this.#unanswered.values()
+    const owedSinceMs = Math.min(oldestMs, this.#confirmation?.owedSinceMs ?? nowMs)
+    const graceMs = this.#options.config.confirmIntervalMs ?? answerGraceMs
+    return nowMs - owedSinceMs > graceMs + 2 * usualAnswerMs
+  }
+
   /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
   write(batches: RecordBatch[]): void {
     const connection = this.#session.connection!
@@ -414,3 +430,5 @@ export interface AtMostOnceLinkOptions {
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
 const standstillToldAfterMs = 5_000
+/** Beside twice the usual time, with `confirm: off`: the default of `confirm.interval.ms`. */
+const answerGraceMs = 20

@@ -21,7 +21,8 @@ export class AtMostOnceSender implements Sender {
   readonly #options: SenderOptions
   readonly #links = new Map<number, AtMostOnceLink>()
   readonly #outageLog: OutageLog
-  #firstQueue = 0
+  /** Where the next round begins: gateways do not begin all at the same partition. */
+  #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
   constructor(options: SenderOptions) {
@@ -86,47 +87,69 @@ export class AtMostOnceSender implements Sender {
     const { queues } = accumulator
     const nowMs = performance.now()
     const groups = new Map<AtMostOnceLink, RequestInMaking>()
+    const firstQueue = this.#firstQueue
+    const usualAnswerMs = accumulator.hasUnkeyed ? this.#usualAnswerMs(nowMs) : 0
     let isStale = false
+    let isWritable = false
     for (let i = 0; i < queues.length; i++) {
-      const queue = queues[(this.#firstQueue + i) % queues.length]!
-      if (queue.isEmpty && queue.open === null) continue
+      const queue = queues[(firstQueue + i) % queues.length]!
+      const hasOwn = !queue.isEmpty || queue.open !== null
+      if (!hasOwn && !accumulator.hasUnkeyed) continue
       const link = this.#links.get(leaders[queue.partition] ?? -1)
       if (link === undefined) {
-        isStale = true
+        isStale ||= hasOwn
         continue
       }
       if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) {
         // Another may lead by now; that this one is gone for good, nobody tells.
-        isStale ||= link.isSilent(nowMs)
+        isStale ||= hasOwn && link.isSilent(nowMs)
         continue
       }
+      isWritable = true
       if (link.isHeldBack(queue.partition)) continue
-      this.#take(queue, link, groups, nowMs)
+      // The next batch without keys goes to the partition behind this one.
+      const takesUnkeyed = accumulator.hasUnkeyed && !link.isBehind(nowMs, usualAnswerMs)
+      if (this.#take(queue, link, groups, nowMs, takesUnkeyed)) this.#firstQueue = firstQueue + i + 1
     }
-    this.#firstQueue++
-    if (isStale) metadata.refresh()
+    if (groups.size > 0 && this.#firstQueue === firstQueue) this.#firstQueue++
+    if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
     for (const [link, { batches }] of groups) link.write(batches)
     return groups.size > 0
   }
 
+  /** Of the quickest broker that can be written to. */
+  #usualAnswerMs(nowMs: number): number {
+    let usualMs = Infinity
+    for (const link of this.#links.values()) {
+      const { usualAnswerMs } = link
+      if (usualAnswerMs > 0 && usualAnswerMs < usualMs && link.canWrite(nowMs)) usualMs = usualAnswerMs
+    }
+    return usualMs
+  }
+
+  /** @returns whether the partition got a batch without keys. */
   #take(
     queue: PartitionQueue,
     link: AtMostOnceLink,
     groups: Map<AtMostOnceLink, RequestInMaking>,
     nowMs: number,
-  ): void {
-    const batch = this.#options.accumulator.peek(queue, nowMs, link.hurriesAwaited)
-    if (batch === null) return
+    takesUnkeyed: boolean,
+  ): boolean {
+    const { accumulator, stream } = this.#options
+    const batch = accumulator.peek(queue, nowMs, link.hurriesAwaited, takesUnkeyed)
+    if (batch === null) return false
     const group = groups.get(link)
     if (group === undefined) {
       groups.set(link, { batches: [batch], sizeBytes: batch.sizeBytes })
     } else {
       // What does not fit goes with the next round's request.
-      if (group.sizeBytes + batch.sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) return
+      if (group.sizeBytes + batch.sizeBytes > stream.producer.maxRequestSizeBytes) return false
       group.batches.push(batch)
       group.sizeBytes += batch.sizeBytes
     }
-    queue.take()
+    const isUnkeyed = queue.head !== batch
+    accumulator.take(queue, batch)
+    return isUnkeyed
   }
 
   /** Follows the metadata: a link to each broker that leads a partition, and none to others once they have settled. */

@@ -69,6 +69,16 @@ export class Confirmation {
     return this.#sentAtMs !== null
   }
 
+  /** When the barrier was sent that is out; null: none is. */
+  get owedSinceMs(): number | null {
+    return this.#sentAtMs
+  }
+
+  /** Smoothed time of a barrier's round trip, in milliseconds; 0 before the first. */
+  get usualAnswerMs(): number {
+    return this.#roundTripMs
+  }
+
   /** Something has no outcome yet. */
   get hasPending(): boolean {
     return this.#written.length > 0 || this.#waiting > 0 || this.#unproved > 0

@@ -175,11 +175,8 @@ export class DeadLetterStamp implements RecordStamp {
     return 1_024
   }
 
-  headersFor(): Buffer {
-    return this.headers
-  }
-
-  advance(): void {}
+  /** Dead letters have no numbers. */
+  number(): void {}
 
   get counts(): [] {
     return []

@@ -57,7 +57,7 @@ export interface Producer {
    * Accepts one record, for which room was reserved: the bytes are copied before this returns.
    * @param body holds the value at [start, end).
    * @param key holds the record's key at [keyStart, keyEnd), and may be the body; null: the record has none, and goes to
-   * the partition in use (KIP-480).
+   * a partition that can be written to.
    * @param timestampMs the record's timestamp: the gateway's clock, never the event's.
    * @returns the batch that took it; the record is the last in it.
    */
@@ -130,6 +130,7 @@ export interface ManagedProducer extends Producer {
 
 /** A batch on its way, as somebody sees it who waits for a record in it. */
 export interface PendingBatch {
+  /** -1: its records have no key, and no partition has taken it yet. */
   readonly partition: number
   readonly recordCount: number
   /**

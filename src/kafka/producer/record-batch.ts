@@ -1,6 +1,6 @@
 import { crc32c } from '@node-rs/crc32'
 import type { PendingBatch, Settlement } from './producer.ts'
-import { sizeOfVarint, writeVarint } from './varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
 
 /**
  * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`), written as
@@ -10,7 +10,8 @@ import { sizeOfVarint, writeVarint } from './varint.ts'
  * moves it along the last two steps and is the only one that does.
  */
 export class RecordBatch implements PendingBatch {
-  readonly partition: number
+  /** -1: its records have no key, and no partition has taken it yet. */
+  partition: number
   /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
   readonly createdAtMs: number
   state: 'open' | 'closed' | 'written' | 'settled' = 'open'
@@ -117,6 +118,20 @@ export class RecordBatch implements PendingBatch {
     this.recordCount = offsetDelta + 1
     if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
     return true
+  }
+
+  /**
+   * Writes a number of 48 bits into each record, counting from `first`: `fromEnd` bytes before the record's end. Before
+   * the records are compressed.
+   */
+  numberRecords(first: number, fromEnd: number): void {
+    const buffer = this.#buffer
+    let at = recordBatchHeaderBytes
+    for (let i = 0; i < this.recordCount; i++) {
+      const sizeBytes = readVarint(buffer, at)
+      at += sizeOfVarint(sizeBytes) + sizeBytes
+      buffer.writeUIntBE(first + i, at - fromEnd, 6)
+    }
   }
 
   /** Bytes on the wire: the whole batch, compressed where it is. */

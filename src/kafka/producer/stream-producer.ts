@@ -8,7 +8,7 @@ import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
 import { DeadLetters, type DeadLettersOptions } from './dead-letters.ts'
-import { kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import { dropReasonOf, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import {
@@ -296,6 +296,7 @@ export class StreamProducer implements ManagedProducer {
 
   readonly #pump = (): void => {
     this.#pumpScheduled = false
+    if (this.needsKey && this.#accumulator.hasUnkeyed) this.#refuseUnkeyed()
     this.#sender.pump()
     if (this.#onSettledAll !== null && this.#account.buffered + this.#account.inFlight === 0)
       this.#onSettledAll()
@@ -382,6 +383,19 @@ export class StreamProducer implements ManagedProducer {
     const fields = { stream, topic, obstacle: told, cause: obstacle?.cause ?? null }
     if (told === null) this.#logger.info({ stream, topic }, 'events of the stream are taken again')
     else this.#logger.warn(fields, `events of the stream are refused: ${told}`)
+  }
+
+  /**
+   * The topic was compacted while records without a key waited: Kafka would refuse them, and at most once that costs the
+   * connection and what else is on it.
+   */
+  #refuseUnkeyed(): void {
+    const errorCode = kafkaErrors.invalidRecord
+    const refusal = { reason: dropReasonOf(errorCode), errorCode, mayBeStored: false }
+    for (const batch of this.#accumulator.takeUnkeyed()) {
+      if (this.#deadLetters === null) this.#account.settle(batch, 'dropped', refusal.reason)
+      else this.#deadLetters.take(batch, refusal)
+    }
   }
 
   #openDeadLetters({ stream, logger, deadLetters }: StreamProducerOptions): DeadLetters {

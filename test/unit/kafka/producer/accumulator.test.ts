@@ -38,11 +38,18 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
     memory.reserve(sizeBytes)
     return accumulator.append(body, 0, body.length, keyBuffer, 0, keyBytes, Date.now(), sizeBytes)
   }
-  /** Takes every batch that is due, partition by partition. */
-  const drain = (): RecordBatch[] => {
+  /** Takes every batch that is due, one of each partition in turn. @param partitions null: all can be written to. */
+  const drain = (partitions: readonly number[] | null = null): RecordBatch[] => {
     const batches: RecordBatch[] = []
-    for (const queue of accumulator.queues) {
-      while (accumulator.peek(queue, performance.now()) !== null) batches.push(queue.take()!)
+    for (let before = -1; batches.length > before;) {
+      before = batches.length
+      for (const queue of accumulator.queues) {
+        if (partitions?.includes(queue.partition) === false) continue
+        const batch = accumulator.peek(queue, performance.now())
+        if (batch === null) continue
+        accumulator.take(queue, batch)
+        batches.push(batch)
+      }
     }
     return batches
   }
@@ -133,33 +140,62 @@ describe('a batch becomes due', () => {
 })
 
 describe('records without a key', () => {
-  test('stick to one partition until its batch is closed, then go to another (KIP-480)', async () => {
-    const { append, drain } = setUp({ lingerMs: 5, batchSizeBytes: 1_000 }, 4)
-    const partitions: number[] = []
-    for (let i = 0; i < 200; i++) partitions.push(append('x'.repeat(50)).partition)
-    const runs = partitions.filter((partition, index) => partition !== partitions[index - 1])
-    expect(runs.length).toBeGreaterThan(10)
-    expect(runs.length).toBeLessThan(25)
-    expect(new Set(runs)).toEqual(new Set([0, 1, 2, 3]))
-    const before = append('x').partition
+  test('fill one batch after the other, and belong to no partition before one takes them', async () => {
+    const { append, drain, accumulator } = setUp({ lingerMs: 5, batchSizeBytes: 1_000 }, 4)
+    const batches = new Set<RecordBatch>()
+    for (let i = 0; i < 200; i++) batches.add(append('x'.repeat(50)))
+    expect(batches.size).toBeGreaterThan(10)
+    expect(batches.size).toBeLessThan(25)
+    expect(new Set([...batches].map(({ partition }) => partition))).toEqual(new Set([-1]))
     await pass(10)
-    drain()
-    expect(append('x').partition).not.toBe(before)
+    expect(drain()).toEqual([...batches])
+    expect(new Set([...batches].map(({ partition }) => partition))).toEqual(new Set([0, 1, 2, 3]))
+    expect(accumulator.hasUnkeyed).toBe(false)
   })
 
-  test('stay where they are while batches of other partitions are closed', () => {
-    const { append, drain, accumulator } = setUp({ lingerMs: 60_000, batchSizeBytes: 300 }, 3)
-    const { partition } = append('x')
-    for (let i = 0; i < 60; i++) {
-      const key = `${i}`
-      if (partitionOf(key, 3) !== partition) append('x'.repeat(80), key)
-      drain()
+  test('go to the partitions that can be written to, all of them', async () => {
+    const { append, drain } = setUp({ batchSizeBytes: 300 }, 3)
+    for (let i = 0; i < 60; i++) append('x'.repeat(50))
+    for (let i = 0; i < 60; i++) append('x'.repeat(50), `${i}`)
+    await pass(10)
+    const taken = drain([0, 2])
+    const unkeyed = taken.flatMap(recordsOf).filter(({ key }) => key === null)
+    expect(unkeyed).toHaveLength(60)
+    expect(new Set(taken.map(({ partition }) => partition))).toEqual(new Set([0, 2]))
+    const left = drain().flatMap(recordsOf)
+    expect(left.length).toBeGreaterThan(10)
+    for (const { key } of left) expect(partitionOf(key!, 3)).toBe(1)
+  })
+
+  test('take their turn by age, so that neither they nor keys wait for ever', async () => {
+    const { append, accumulator } = setUp({ batchSizeBytes: 150 }, 1)
+    for (let i = 0; i < 10; i++) {
+      append(`keyed ${i}`.padEnd(60), 'k')
+      await pass(1)
+      append(`unkeyed ${i}`.padEnd(60))
+      await pass(1)
     }
-    expect(accumulator.queues[partition]!.open!.recordCount).toBe(1)
-    expect(append('x').partition).toBe(partition)
+    accumulator.flush()
+    const order: string[] = []
+    const [queue] = accumulator.queues
+    for (let batch = accumulator.peek(queue!, 100); batch !== null; batch = accumulator.peek(queue!, 100)) {
+      accumulator.take(queue!, batch)
+      order.push(...recordsOf(batch).map(({ value }) => value.trim()))
+    }
+    expect(order).toEqual(Array.from({ length: 10 }, (_, i) => [`keyed ${i}`, `unkeyed ${i}`]).flat())
   })
 
-  test('never overwrite or lose an open batch of records that have one', () => {
+  test('a batch of them that is due stays open as long as no partition takes it', async () => {
+    const { append, drain } = setUp({ lingerMs: 5 }, 2)
+    const batch = append('a')
+    await pass(100)
+    expect(drain([])).toEqual([])
+    expect(append('b')).toBe(batch)
+    expect(drain([1])).toEqual([batch])
+    expect(batch).toMatchObject({ recordCount: 2, partition: 1 })
+  })
+
+  test('and those with one are all taken once, each kind in its order', () => {
     const record = fc.record({
       key: fc.option(fc.constantFrom('a', 'b', 'c', 'd', 'e')),
       padding: fc.nat(400),
@@ -187,8 +223,11 @@ describe('records without a key', () => {
         const found = [...byPartition.values()].flat().map(({ value }) => Number.parseInt(value, 10))
         expect(found.toSorted((a, b) => a - b)).toEqual(records.map((_, index) => index))
         for (const [partition, seen] of byPartition) {
-          const ids = seen.map(({ value }) => Number.parseInt(value, 10))
-          expect(ids).toEqual(ids.toSorted((a, b) => a - b))
+          for (const hasKey of [true, false]) {
+            const some = seen.filter(({ key }) => (key !== null) === hasKey)
+            const ids = some.map(({ value }) => Number.parseInt(value, 10))
+            expect(ids).toEqual(ids.toSorted((a, b) => a - b))
+          }
           for (const { key } of seen) if (key !== null) expect(partitionOf(key, count)).toBe(partition)
         }
         // What is not given back is what the batches weigh.
@@ -258,13 +297,12 @@ test('shrink takes what waits for the partitions that are gone and no more goes 
   const gone = accumulator.shrink(1)
   expect(gone.map(({ partition }) => partition)).toEqual([1, 2, 3])
   for (let i = 0; i < 40; i++) expect(append('x', `${i}`).partition).toBe(0)
-  expect(append('no key').partition).toBe(0)
 })
 
 describe('a queue', () => {
   test('of many batches is taken in order', () => {
     const { append, accumulator } = setUp({ lingerMs: 5_000, batchSizeBytes: 100 })
-    for (let i = 0; i < 3_000; i++) append(`${i}`.padEnd(60))
+    for (let i = 0; i < 3_000; i++) append(`${i}`.padEnd(60), 'k')
     const taken: RecordBatch[] = []
     const queue = accumulator.queues[0]!
     for (let batch = queue.take(); batch !== null; batch = queue.take()) taken.push(batch)
@@ -360,7 +398,8 @@ describe('a codec that fails', () => {
     accumulator.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, recordSizeUpperBound(0, 5))
     const queue = accumulator.queues[0]!
     await vi.waitFor(() => expect(accumulator.peek(queue, performance.now() + 1)).not.toBeNull())
-    expect(readBatch(queue.take()!.seal())).toMatchObject({ attributes: 0, records: [{ value: 'value' }] })
+    const batch = accumulator.peek(queue, performance.now() + 1)!
+    expect(readBatch(batch.seal())).toMatchObject({ attributes: 0, records: [{ value: 'value' }] })
   })
 })
 

@@ -64,9 +64,9 @@ describe('with a dead-letter topic', () => {
   test('a refused record goes there with the reason in its headers, and what is behind it to its own topic', async () => {
     await start({ topic: true, folder: false })
     const settlements: Settlement[] = []
-    append(producer, 'a')!.onSettled((settlement) => settlements.push(settlement))
+    append(producer, 'a', 'key')!.onSettled((settlement) => settlements.push(settlement))
     append(producer, 'bad 1', 'key')
-    append(producer, 'b')
+    append(producer, 'b', 'key')
     await passUntil(() => producer.stats.deadLettered === 1 && producer.stats.acked === 3)
     expect(stored('letters')).toEqual([{ key: 'key', value: 'bad 1' }])
     expect(stored('events').map(({ value }) => value)).toEqual(['warm-up', 'a', 'b'])
