@@ -151,12 +151,17 @@ export class AtMostOnceLink {
 
   /** How long the broker usually takes to answer, in milliseconds; 0: it never did. */
   get usualAnswerMs(): number {
-    return this.#confirmation?.usualAnswerMs ?? this.#answerMs
+    return this.#confirmation?.roundTripMs ?? this.#answerMs
+  }
+
+  /** Another request may be written now, to some partition. */
+  isUsable(nowMs: number): boolean {
+    return this.#online.hasAny && this.canWrite(nowMs)
   }
 
   /**
    * The broker has owed an answer for longer than a good one takes. What can go to another broker goes there.
-   * @param usualAnswerMs of the quickest broker that can be written to.
+   * @param usualAnswerMs of the quickest broker.
    */
   isBehind(nowMs: number, usualAnswerMs: number): boolean {
     const [oldestMs = nowMs] = this.#unanswered.values()

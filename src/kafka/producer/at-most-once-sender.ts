@@ -88,7 +88,7 @@ export class AtMostOnceSender implements Sender {
     const nowMs = performance.now()
     const groups = new Map<AtMostOnceLink, RequestInMaking>()
     const firstQueue = this.#firstQueue
-    const usualAnswerMs = accumulator.hasUnkeyed ? this.#usualAnswerMs(nowMs) : 0
+    const usualAnswerMs = accumulator.hasUnkeyed ? this.#usualAnswerMs(nowMs) : Infinity
     let isStale = false
     let isWritable = false
     for (let i = 0; i < queues.length; i++) {
@@ -108,7 +108,7 @@ export class AtMostOnceSender implements Sender {
       isWritable = true
       if (link.isHeldBack(queue.partition)) continue
       // The next batch without keys goes to the partition behind this one.
-      const takesUnkeyed = accumulator.hasUnkeyed && !link.isBehind(nowMs, usualAnswerMs)
+      const takesUnkeyed = !link.isBehind(nowMs, usualAnswerMs)
       if (this.#take(queue, link, groups, nowMs, takesUnkeyed)) this.#firstQueue = firstQueue + i + 1
     }
     if (groups.size > 0 && this.#firstQueue === firstQueue) this.#firstQueue++
@@ -117,14 +117,19 @@ export class AtMostOnceSender implements Sender {
     return groups.size > 0
   }
 
-  /** Of the quickest broker that can be written to. */
+  /**
+   * How long the quickest broker takes to answer: those that take longer are left out while records without a key can go to
+   * another one. Infinite where they cannot.
+   */
   #usualAnswerMs(nowMs: number): number {
     let usualMs = Infinity
     for (const link of this.#links.values()) {
       const { usualAnswerMs } = link
-      if (usualAnswerMs > 0 && usualAnswerMs < usualMs && link.canWrite(nowMs)) usualMs = usualAnswerMs
+      if (usualAnswerMs > 0 && usualAnswerMs < usualMs && link.isUsable(nowMs)) usualMs = usualAnswerMs
     }
-    return usualMs
+    for (const link of this.#links.values())
+      if (link.isUsable(nowMs) && !link.isBehind(nowMs, usualMs)) return usualMs
+    return Infinity
   }
 
   /** @returns whether the partition got a batch without keys. */

@@ -74,11 +74,6 @@ export class Confirmation {
     return this.#sentAtMs
   }
 
-  /** Smoothed time of a barrier's round trip, in milliseconds; 0 before the first. */
-  get usualAnswerMs(): number {
-    return this.#roundTripMs
-  }
-
   /** Something has no outcome yet. */
   get hasPending(): boolean {
     return this.#written.length > 0 || this.#waiting > 0 || this.#unproved > 0

@@ -31,6 +31,11 @@ export class OnlinePartitions {
     return null
   }
 
+  /** Some partition is online here. */
+  get hasAny(): boolean {
+    return this.#online.size > 0
+  }
+
   /** Sets which partitions the broker leads; those that are new here are asked for. */
   assign(partitions: readonly number[]): void {
     this.#assigned = new Set(partitions)
