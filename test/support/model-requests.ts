@@ -31,6 +31,8 @@ export function serve(cluster: ModelCluster, nodeId: number, request: ReceivedRe
       return answer(listOffsets(cluster, nodeId, reader))
     case '3/8':
       return answer(metadata(cluster, nodeId, reader))
+    case '3/10':
+      return answer(topicIds(cluster, nodeId, reader))
     case '32/1':
       return answer(describeConfigs(cluster, nodeId, reader))
     case '22/1':
@@ -159,13 +161,63 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
       writer.array([...cluster.nodes.keys()], (node) => writer.int32(node))
       for (let i = 0; i < 2; i++) writer.array([publishedLeader], (node) => writer.int32(node))
     })
-    // READ and DESCRIBE, and WRITE.
-    const operations = (1 << 3) | (1 << 8) | (topic?.isReadOnly === true ? 0 : 1 << 4)
-    writer.int32(tellsRights && errorCode === 0 ? operations : -(2 ** 31))
+    writer.int32(tellsRights && errorCode === 0 ? operationsOn(topic!) : -(2 ** 31))
   })
   writer.int32(-(2 ** 31))
   remember(cluster, nodeId, 'Metadata', {})
   return writer.done()
+}
+
+/** READ and DESCRIBE, and WRITE, one bit each. */
+function operationsOn({ isReadOnly }: ModelTopic): number {
+  return (1 << 3) | (1 << 8) | (isReadOnly ? 0 : 1 << 4)
+}
+
+/** Metadata at version 10, which is a flexible one, and tells the topics' ids. */
+function topicIds(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+  const noTags = (): void => {
+    if (reader.int8() !== 0) throw new Error('a tagged field')
+  }
+  noTags() // of the header
+  const names = reader.compactArray(() => {
+    if (reader.int64() !== 0n || reader.int64() !== 0n) throw new Error('a topic by its id')
+    const name = reader.compactString()
+    noTags()
+    return name
+  })
+  if (reader.int8() !== 0) throw new Error('topics would be created')
+  reader.int8() // what may be done to the cluster
+  const tellsRights = reader.int8() === 1 && cluster.tellsRights
+  noTags()
+  reader.end()
+  const nodes = [...cluster.nodes.values()].filter(({ isRegistered }) => isRegistered)
+  const writer = new ModelWriter().int8(0).int32(0)
+  writer.compactArray(nodes, (node) => {
+    writer.int32(node.nodeId).compactString(`node-${node.nodeId}`).int32(9092).compactString(null).int8(0)
+  })
+  writer.compactString('model').int32(nodeId)
+  writer.compactArray(names, (name) => {
+    const topic = cluster.topics.get(name)
+    const errorCode = topic === undefined ? 3 : topic.isForbidden ? 29 : 0
+    const id = errorCode === 0 ? topic!.id : '0'.repeat(32)
+    writer.int16(errorCode).compactString(name).hex(id).int8(0)
+    const partitions = errorCode === 0 ? [...topic!.partitions.entries()] : []
+    writer.compactArray(partitions, ([index, { publishedLeader, leaderEpoch }]) => {
+      const isThere = cluster.nodes.get(publishedLeader)?.isRegistered === true
+      writer.int16(isThere ? 0 : 5).int32(index)
+      writer.int32(isThere ? publishedLeader : -1).int32(leaderEpoch)
+      writer.compactArray([...cluster.nodes.keys()], (node) => writer.int32(node))
+      for (let i = 0; i < 2; i++) writer.compactArray([publishedLeader], (node) => writer.int32(node))
+      // A tagged field: a client that does not know it skips it.
+      writer.int8(1).int8(9).int8(2).int16(7)
+    })
+    writer.int32(tellsRights && errorCode === 0 ? operationsOn(topic!) : -(2 ** 31)).int8(0)
+  })
+  remember(cluster, nodeId, 'Metadata', {})
+  return writer
+    .int32(-(2 ** 31))
+    .int8(0)
+    .done()
 }
 
 function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { ReadBatch } from './record-batch-reader.ts'
 
 /** A record in the log of a model partition. */
@@ -11,6 +12,8 @@ export interface StoredRecord {
 /** A topic of the model cluster. Its logs outlive it, so that a test can count what was ever stored. */
 export class ModelTopic {
   readonly name: string
+  /** 16 bytes in hexadecimal digits; no other topic has it. */
+  readonly id = randomBytes(16).toString('hex')
   readonly partitions: ModelPartition[] = []
   maxMessageBytes = 1_048_588
   /** As text, since a broker can tell anything. */

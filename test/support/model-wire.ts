@@ -41,6 +41,22 @@ export class ModelReader {
     return this.#slice(this.int32())
   }
 
+  /** An unsigned number of a flexible version. */
+  uvarint(): number {
+    const byte = this.#bytes[this.#at++]!
+    return byte < 0x80 ? byte : (byte & 0x7f) + 0x80 * this.uvarint()
+  }
+
+  /** A string of a flexible version. */
+  compactString(): string {
+    return this.#slice(this.uvarint() - 1).toString('utf8')
+  }
+
+  /** An array of a flexible version. */
+  compactArray<T>(element: () => T): T[] {
+    return Array.from({ length: this.uvarint() - 1 }, element)
+  }
+
   /** An array. */
   array<T>(element: () => T): T[] {
     return Array.from({ length: Math.max(0, this.int32()) }, element)
@@ -87,6 +103,33 @@ export class ModelWriter {
     if (value === null) return this.int16(-1)
     const bytes = Buffer.from(value)
     this.int16(bytes.length).#parts.push(bytes)
+    return this
+  }
+
+  /** An unsigned number of a flexible version. */
+  uvarint(value: number): this {
+    if (value < 0x80) return this.#add(1, (part) => part.writeUInt8(value))
+    return this.#add(1, (part) => part.writeUInt8((value % 0x80) + 0x80)).uvarint(Math.floor(value / 0x80))
+  }
+
+  /** A nullable string of a flexible version. */
+  compactString(value: string | null): this {
+    if (value === null) return this.uvarint(0)
+    const bytes = Buffer.from(value)
+    this.uvarint(bytes.length + 1).#parts.push(bytes)
+    return this
+  }
+
+  /** An array of a flexible version. */
+  compactArray<T>(elements: readonly T[], write: (element: T) => void): this {
+    this.uvarint(elements.length + 1)
+    for (const element of elements) write(element)
+    return this
+  }
+
+  /** Bytes from hexadecimal digits. */
+  hex(digits: string): this {
+    this.#parts.push(Buffer.from(digits, 'hex'))
     return this
   }
 

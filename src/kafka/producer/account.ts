@@ -72,6 +72,17 @@ export class Account {
     for (const part of parts) part.state = 'written'
   }
 
+  /** The records of a batch go on in others, which are not written yet: they wait in the buffer, and have no outcome. */
+  movedOn(batch: RecordBatch): void {
+    if (batch.state === 'settled') throw new Error('a batch that has an outcome cannot go on')
+    if (batch.state === 'written') {
+      this.inFlight -= batch.recordCount
+      this.buffered += batch.recordCount
+    }
+    batch.state = 'settled'
+    batch.release()
+  }
+
   /**
    * Gives every record of a batch its outcome, lets go of its bytes and of its room in the buffer, and tells those who wait.
    * @param reason why, if it was dropped or dead-lettered; else null.

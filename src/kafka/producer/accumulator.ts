@@ -4,6 +4,7 @@ import { codecFor, type Codec } from './compression.ts'
 import { partitionForKey } from './murmur2.ts'
 import type { AuditCount } from './producer.ts'
 import { RecordBatch } from './record-batch.ts'
+import { plainRecords, readRecords } from './split-batch.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
 /**
@@ -52,21 +53,53 @@ export class Accumulator {
     this.#codec = codecFor(options.config.compressionType)
     this.#stamp = options.stamp ?? null
     this.batchSizeLimitBytes = options.config.batchSizeBytes
-    this.partitionCount = 1
+    this.#queues.push(new PartitionQueue(0))
   }
 
-  /** Partitions that records are spread over. Setting it can only add some; see {@link shrink}. */
+  /** Partitions that records are spread over: 1 before {@link repartition}. */
   get partitionCount(): number {
     return this.#queues.length
   }
 
-  set partitionCount(count: number) {
-    while (this.#queues.length < count) this.#queues.push(new PartitionQueue(this.#queues.length))
+  /**
+   * The topic has another number of partitions: what waits with a key is appended again, in the order of each key, to the
+   * partition that the key has now.
+   * @param first batches that go before all that waits: they were on their way to a partition that is gone.
+   * @returns the batches whose records are in others now. Nobody may use them any more, and they get no outcome.
+   */
+  repartition(count: number, first: readonly RecordBatch[] = []): RecordBatch[] {
+    const waiting = this.#queues.flatMap((queue) => queue.takeAll())
+    for (const batch of waiting) if (batch.state === 'closed') this.#stamp?.takeBack(batch)
+    this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
+    const batches = [...first, ...waiting]
+    for (const batch of batches) this.#appendAgain(batch)
+    // What comes later gets batches of its own: who appends counts places from the first record of a batch.
+    for (const queue of [...this.#queues, this.#unkeyed]) if (queue.open !== null) this.#close(queue)
+    if (batches.length > 0) this.#onReady()
+    return batches
   }
 
-  /** Forgets the partitions from `count` on and takes away their batches: the topic was made anew, with fewer. */
-  shrink(count: number): RecordBatch[] {
-    return this.#queues.splice(count).flatMap((queue) => queue.takeAll())
+  #appendAgain(batch: RecordBatch): void {
+    if (batch.state === 'open') batch.close()
+    const records = plainRecords(batch)
+    let place = 0
+    for (const { key, valueStart, valueEnd, timestampDelta, headers } of readRecords(
+      records,
+      batch.recordCount,
+    )) {
+      const keyEnd = key?.length ?? 0
+      const queue = this.#queueFor(key, 0, keyEnd)
+      const timestampMs = batch.baseTimestampMs + timestampDelta
+      const target = this.#append(queue, records, valueStart, valueEnd, key, 0, keyEnd, timestampMs, headers)
+      target.createdAtMs = Math.min(target.createdAtMs, batch.createdAtMs)
+      const weighs = target.uncompressedBytes - target.chargedBytes
+      if (weighs > 0) {
+        this.#memory.take(weighs)
+        target.chargedBytes += weighs
+      }
+      batch.goesOnIn(target, place++)
+    }
+    this.#memory.unreserve(batch.chargedBytes)
   }
 
   /**
@@ -83,12 +116,30 @@ export class Accumulator {
     timestampMs: number,
     chargedBytes: number,
   ): RecordBatch {
-    const queues = this.#queues
-    const queue =
-      key === null ? this.#unkeyed : queues[partitionForKey(key, keyStart, keyEnd, queues.length)]!
+    const queue = this.#queueFor(key, keyStart, keyEnd)
+    const headers = this.#stamp === null ? null : this.#stamp.headers
+    const batch = this.#append(queue, body, start, end, key, keyStart, keyEnd, timestampMs, headers)
+    batch.chargedBytes += chargedBytes
+    return batch
+  }
+
+  #queueFor(key: Buffer | null, keyStart: number, keyEnd: number): PartitionQueue {
+    if (key === null) return this.#unkeyed
+    return this.#queues[partitionForKey(key, keyStart, keyEnd, this.#queues.length)]!
+  }
+
+  #append(
+    queue: PartitionQueue,
+    body: Buffer,
+    start: number,
+    end: number,
+    key: Buffer | null,
+    keyStart: number,
+    keyEnd: number,
+    timestampMs: number,
+    headers: Buffer | null,
+  ): RecordBatch {
     const limit = this.batchSizeLimitBytes
-    const stamp = this.#stamp
-    const headers = stamp === null ? null : stamp.headers
     const recordBytes = end - start + keyEnd - keyStart + (headers === null ? 0 : headers.length)
     let batch = queue.open ?? this.#open(queue, recordBytes)
     while (!batch.append(body, start, end, key, keyStart, keyEnd, timestampMs, limit, headers)) {
@@ -96,7 +147,6 @@ export class Accumulator {
       this.#onReady()
       batch = this.#open(queue, recordBytes)
     }
-    batch.chargedBytes += chargedBytes
     return batch
   }
 
@@ -287,6 +337,8 @@ export interface RecordStamp {
    * sent, and before it is compressed.
    */
   number(batch: RecordBatch): void
+  /** Takes back the numbers of a batch that was not sent: of all such batches of its partition, or of none. */
+  takeBack(batch: RecordBatch): void
   /** How many records of each partition have a number; empty where the stamp gives none. */
   readonly counts: readonly AuditCount[]
 }

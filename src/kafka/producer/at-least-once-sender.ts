@@ -16,6 +16,7 @@ import {
 import { LeaderSessions } from './leader-sessions.ts'
 import type { DropReason } from './outcome.ts'
 import { IdentitySource } from './producer-identity.ts'
+import type { RecordBatch } from './record-batch.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
 import type { Sender } from './sender.ts'
 import { splitBatch } from './split-batch.ts'
@@ -77,6 +78,14 @@ export class AtLeastOnceSender implements Sender {
     return this.#sessions.isCircuitOpen
   }
 
+  /** What is on its way, and what was refused for now. An answer that still comes finds nothing to settle. */
+  leave(count: number): RecordBatch[] {
+    const batches: RecordBatch[] = []
+    for (const flight of this.#flights.splice(count))
+      for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
+    return batches
+  }
+
   /** @inheritdoc */
   hurry(): void {
     this.pump()
@@ -134,8 +143,7 @@ export class AtLeastOnceSender implements Sender {
     for (const flight of this.#flights) {
       if (flight.connection !== null || flight.isEmpty) continue
       const { createdAtMs } = flight.batch ?? flight.parts[0]!
-      if (flight.partition >= accumulator.partitionCount) this.#refuse(flight, 'unknown_topic', null)
-      else if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
+      if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
       else if (flight.heldFor !== null) this.#refused(flight, flight.heldFor)
       else this.#giveUpAll(flight, 'expired')
     }

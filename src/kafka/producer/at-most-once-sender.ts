@@ -62,6 +62,11 @@ export class AtMostOnceSender implements Sender {
     }
   }
 
+  /** Nothing: what was written is never written again. */
+  leave(): RecordBatch[] {
+    return []
+  }
+
   /** @inheritdoc */
   hurry(): void {
     for (const link of this.#links.values()) link.hurry()

@@ -35,6 +35,11 @@ export class AuditStamp {
     this.#next[partition] = first + recordCount
   }
 
+  /** @inheritdoc */
+  takeBack({ partition, recordCount }: RecordBatch): void {
+    this.#next[partition] = (this.#next[partition] ?? 0) - recordCount
+  }
+
   /** How many records of each partition have a number. */
   get counts(): AuditCount[] {
     // By index: a partition that got no record yet has a hole in the list.

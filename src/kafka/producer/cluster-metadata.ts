@@ -4,8 +4,10 @@ import type { Logger } from './producer.ts'
 import {
   decodeDescribeTopics,
   decodeMetadata,
+  decodeTopicIds,
   encodeDescribeTopics,
   encodeMetadata,
+  encodeTopicIds,
   type ClusterView,
   type TopicSettings,
 } from './requests.ts'
@@ -29,6 +31,8 @@ export class ClusterMetadata {
   #timer: NodeJS.Timeout | null = null
   #lookedAtMs = -Infinity
   #settingsAtMs = -Infinity
+  /** Of topics that were deleted and made anew. */
+  readonly #formerIds = new Set<string>()
   /** Topics whose limit may not be read, as was logged. */
   readonly #withoutLimit = new Set<string>()
   #looking = false
@@ -121,7 +125,7 @@ export class ClusterMetadata {
     this.#isAsked = false
     try {
       const connection = await this.#connect()
-      const view = decodeMetadata(await this.#call(connection, encodeMetadata([...this.#topics.keys()])))
+      const view = await this.#lookAtTopics(connection)
       const settings = await this.#lookAtSettings(connection, view)
       this.#breaker.succeeded()
       this.#reached()
@@ -203,16 +207,24 @@ export class ClusterMetadata {
     return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
   }
 
+  async #lookAtTopics(connection: BrokerConnection): Promise<ClusterView> {
+    const topics = [...this.#topics.keys()]
+    return connection.lacks(['TopicIds']) === null
+      ? decodeTopicIds(await this.#call(connection, encodeTopicIds(topics)))
+      : decodeMetadata(await this.#call(connection, encodeMetadata(topics)))
+  }
+
   /** Settings of topics change rarely: they are read for topics that are new, and every half minute. */
   async #lookAtSettings(
     connection: BrokerConnection,
     view: ClusterView,
   ): Promise<Map<string, TopicSettings>> {
-    const known = view.topics
-      .filter((topic) => topic.errorCode === kafkaErrors.none)
-      .map((topic) => topic.name)
-    const isNew = known.some(
-      (name) => this.topic(name).maxMessageBytes === null && !this.#withoutLimit.has(name),
+    const found = view.topics.filter((topic) => topic.errorCode === kafkaErrors.none)
+    const known = found.map((topic) => topic.name)
+    const isNew = found.some(
+      ({ name, id }) =>
+        isAnother(this.topic(name), id) ||
+        (this.topic(name).maxMessageBytes === null && !this.#withoutLimit.has(name)),
     )
     if (known.length === 0 || (!isNew && performance.now() - this.#settingsAtMs < settingsMaxAgeMs))
       return new Map()
@@ -233,17 +245,22 @@ export class ClusterMetadata {
     let isNews = false
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
-    for (const { name, errorCode, partitions, mayWrite } of view.topics) {
+    for (const topic of view.topics) {
+      const { name, errorCode, id, mayWrite } = topic
+      // A broker that has not heard that the topic was made anew.
+      if (id !== null && this.#formerIds.has(id)) continue
       const before = this.topic(name)
+      if (before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
       // What a broker does not tell this time stays as it was.
-      const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? before.maxMessageBytes
-      const isCompacted = settings.get(name)?.isCompacted ?? before.isCompacted
-      const next = nextState(before, errorCode, partitions, { maxMessageBytes, isCompacted })
-      const now = { ...next, mayWrite }
+      const known = isAnother(before, id) ? unknownTopic : before
+      const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? known.maxMessageBytes
+      const isCompacted = settings.get(name)?.isCompacted ?? known.isCompacted
+      const now = { ...nextState(before, topic, { maxMessageBytes, isCompacted }), mayWrite }
       this.#topics.set(name, now)
       if (now.status !== before.status) this.#logStatus(name, now.status, errorCode)
       isNews ||=
         now.status !== before.status ||
+        now.incarnation !== before.incarnation ||
         now.mayWrite !== before.mayWrite ||
         now.leaders.length !== before.leaders.length ||
         now.leaders.some((leader, partition) => leader !== before.leaders[partition])
@@ -304,6 +321,13 @@ export interface TopicState {
   readonly isReplicated: boolean
   /** The credentials may write to the topic, as the cluster last said; null: it does not tell. */
   readonly mayWrite: boolean | null
+  /** Tells it from another topic of the same name; null where brokers do not tell it. */
+  readonly id: string | null
+  /**
+   * How many topics of this name there were, as far as is certain: the id is another, or, without ids, there was no such
+   * topic in between.
+   */
+  readonly incarnation: number
 }
 
 const unknownTopic: TopicState = {
@@ -313,17 +337,25 @@ const unknownTopic: TopicState = {
   isCompacted: null,
   isReplicated: false,
   mayWrite: null,
+  id: null,
+  incarnation: 0,
+}
+
+/** Whether a topic that is there is certainly another one than what was known. @param id what its broker tells. */
+function isAnother(before: TopicState, id: string | null): boolean {
+  if (before.id !== null && id !== null) return id !== before.id
+  return before.status === 'unknown_topic'
 }
 
 function nextState(
   before: TopicState,
-  errorCode: number,
-  partitions: ClusterView['topics'][number]['partitions'],
+  { errorCode, partitions, id }: ClusterView['topics'][number],
   settings: TopicSettings,
 ): TopicState {
   if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
   if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopicException) {
-    return { ...unknownTopic, status: 'unknown_topic' }
+    const { id: lastId, incarnation } = before
+    return { ...unknownTopic, status: 'unknown_topic', id: lastId, incarnation }
   }
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
   const leaders = Array.from({ length: partitions.length }, () => -1)
@@ -331,7 +363,17 @@ function nextState(
   // A broker that knows of the topic and not yet of its partitions: that is no news.
   if (leaders.length === 0) return before
   const isReplicated = partitions.some(({ replicas }) => replicas > 1)
-  return { ...before, status: 'known', leaders, isReplicated, ...settings }
+  const isNew = before.incarnation === 0 || isAnother(before, id)
+  const incarnation = before.incarnation + (isNew ? 1 : 0)
+  return {
+    ...before,
+    status: 'known',
+    leaders,
+    isReplicated,
+    id: id ?? (isNew ? null : before.id),
+    incarnation,
+    ...settings,
+  }
 }
 
 const stopCause = new Error('the gateway stopped')

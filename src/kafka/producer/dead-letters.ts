@@ -178,6 +178,8 @@ export class DeadLetterStamp implements RecordStamp {
   /** Dead letters have no numbers. */
   number(): void {}
 
+  takeBack(): void {}
+
   get counts(): [] {
     return []
   }

@@ -13,7 +13,7 @@ export class RecordBatch implements PendingBatch {
   /** -1: its records have no key, and no partition has taken it yet. */
   partition: number
   /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
-  readonly createdAtMs: number
+  createdAtMs: number
   state: 'open' | 'closed' | 'written' | 'settled' = 'open'
   recordCount = 0
   /** What the batch holds of its stream's buffer memory. Set back to its real size when it is closed. */
@@ -34,6 +34,8 @@ export class RecordBatch implements PendingBatch {
   #baseTimestampMs = 0
   #maxTimestampMs = 0
   #listeners: ((settlement: Settlement) => void)[] | null = null
+  /** The records that went to another batch last. */
+  #goesOn: Run | null = null
   readonly #onAwaited: (() => void) | null
 
   /**
@@ -241,6 +243,42 @@ export class RecordBatch implements PendingBatch {
     this.#listeners = null
   }
 
+  /**
+   * The record at `place` goes on as the last one of another batch: who waits for it hears from that one. To be called for
+   * each record in order.
+   */
+  goesOnIn(target: RecordBatch, place: number): void {
+    if (this.isAwaited) target.hurry()
+    const listeners = this.#listeners
+    if (listeners === null) return
+    const targetPlace = target.recordCount - 1
+    const before = this.#goesOn
+    const isNext =
+      before !== null &&
+      before.target === target &&
+      before.place + before.count === place &&
+      before.targetPlace + before.count === targetPlace
+    if (isNext) {
+      before.count++
+      return
+    }
+    const run: Run = { target, place, targetPlace, count: 1 }
+    this.#goesOn = run
+    target.onSettled((settlement) => {
+      const from = Math.max(run.targetPlace, settlement.firstPlace)
+      const to = Math.min(run.targetPlace + run.count, settlement.firstPlace + settlement.recordCount)
+      if (from >= to) return
+      const { baseOffset } = settlement
+      const own: Settlement = {
+        ...settlement,
+        baseOffset: baseOffset === null ? null : baseOffset + BigInt(from - settlement.firstPlace),
+        firstPlace: this.firstPlace + run.place + from - run.targetPlace,
+        recordCount: to - from,
+      }
+      for (const listener of listeners) listener(own)
+    })
+  }
+
   /** Tells those who wait. Called by the account, once. */
   notifySettled(settlement: Settlement): void {
     const listeners = this.#listeners
@@ -265,6 +303,14 @@ export class RecordBatch implements PendingBatch {
     this.release()
     this.#buffer = exact
   }
+}
+
+/** Records that follow each other in one batch and, from another place on, in the next. */
+interface Run {
+  readonly target: RecordBatch
+  readonly place: number
+  readonly targetPlace: number
+  count: number
 }
 
 /** Size of a record batch's header (version 2). */

@@ -11,6 +11,8 @@ export const requestVersions = {
   Produce: { apiKey: 0, apiVersion: 7 },
   ListOffsets: { apiKey: 2, apiVersion: 4 },
   Metadata: { apiKey: 3, apiVersion: 8 },
+  /** Metadata with the topics' ids (KIP-516), in place of the former where a broker serves it: Kafka does since 2.8. */
+  TopicIds: { apiKey: 3, apiVersion: 10 },
   InitProducerId: { apiKey: 22, apiVersion: 1 },
   DescribeConfigs: { apiKey: 32, apiVersion: 1 },
 } as const
@@ -136,6 +138,8 @@ export interface ClusterView {
   readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
   readonly topics: readonly {
     readonly name: string
+    /** Tells a topic from another of the same name; null where the broker does not tell it. */
+    readonly id: string | null
     readonly errorCode: number
     /** The credentials may WRITE to the topic (KIP-430); null: the broker does not tell. */
     readonly mayWrite: boolean | null
@@ -182,7 +186,54 @@ export function decodeMetadata(payload: Buffer): ClusterView {
       for (let i = 0; i < 2; i++) reader.array(() => reader.int32()) // in sync, offline
       return { partition, leader, replicas }
     })
-    return { name, errorCode, partitions, mayWrite: mayWrite(reader.int32()) }
+    return { name, id: null, errorCode, partitions, mayWrite: mayWrite(reader.int32()) }
+  })
+  reader.int32() // what may be done to the cluster: it was not asked for
+  return { brokers, topics }
+}
+
+/** Metadata, version 10, of the given topics, as {@link encodeMetadata}. */
+export function encodeTopicIds(topics: readonly string[]): WireRequest {
+  const writer = new WireWriter()
+  // The tagged fields of the header: a flexible version has none of its own beside them.
+  writer.int8(0).uvarint(topics.length + 1)
+  for (const topic of topics) writer.int64(0n).int64(0n).compactString(topic).int8(0)
+  // No topic is created; not what may be done to the cluster, but what may be done to topics.
+  writer.int8(0).int8(0).int8(1).int8(0)
+  return requestOf('TopicIds', [writer.take()])
+}
+
+/** The answer to {@link encodeTopicIds}. */
+export function decodeTopicIds(payload: Buffer): ClusterView {
+  const reader = new WireReader(payload)
+  reader.tags() // of the header
+  reader.int32() // throttle time
+  const brokers = reader.compactArray(() => {
+    const broker = { nodeId: reader.int32(), host: reader.compactString() ?? '', port: reader.int32() }
+    reader.compactString() // rack
+    reader.tags()
+    return broker
+  })
+  reader.compactString() // cluster id
+  reader.int32() // controller id
+  const topics = reader.compactArray(() => {
+    const errorCode = reader.int16()
+    const name = reader.compactString() ?? ''
+    const id = reader.uuid()
+    reader.int8() // is internal
+    const partitions = reader.compactArray(() => {
+      reader.int16() // error code: with one, the leader is -1
+      const partition = reader.int32()
+      const leader = reader.int32()
+      reader.int32() // leader epoch
+      const replicas = reader.compactArray(() => reader.int32()).length
+      for (let i = 0; i < 2; i++) reader.compactArray(() => reader.int32()) // in sync, offline
+      reader.tags()
+      return { partition, leader, replicas }
+    })
+    const isPermitted = mayWrite(reader.int32())
+    reader.tags()
+    return { name, id: /^0+$/.test(id) ? null : id, errorCode, partitions, mayWrite: isPermitted }
   })
   reader.int32() // what may be done to the cluster: it was not asked for
   return { brokers, topics }

@@ -1,9 +1,15 @@
+import type { RecordBatch } from './record-batch.ts'
 import type { ConfirmationMode } from './confirmation-mode.ts'
 
 /** What a stream's producer asks of its sender, whatever the delivery: take due batches from the accumulator and give each an outcome. */
 export interface Sender {
   /** Writes what is due and can be written. Cheap when there is nothing; never throws. */
   pump(): void
+  /**
+   * Gives up the partitions from `count` on, which are gone: the topic was made anew.
+   * @returns what was on its way there and may be sent again, in order; of an at-most-once stream nothing.
+   */
+  leave(count: number): RecordBatch[]
   /** A connection to a broker is open. */
   readonly isConnected: boolean
   /** A circuit breaker holds a connection back for the moment. */

@@ -62,6 +62,8 @@ export class StreamProducer implements ManagedProducer {
   /** The obstacle that was told. */
   #toldObstacle: string | null = null
   #fewerPartitionsSinceMs: number | null = null
+  /** Of the topic that partitions are counted for. */
+  #incarnation = 0
   maxRecordBytes: number
   needsKey = false
   readonly headerBytes: number
@@ -91,7 +93,6 @@ export class StreamProducer implements ManagedProducer {
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
     metadata.onChange(() => this.#followTopic())
-    this.#followTopic()
     const senderOptions: SenderOptions = {
       stream,
       accumulator: this.#accumulator,
@@ -119,6 +120,7 @@ export class StreamProducer implements ManagedProducer {
       stream.delivery === 'at-most-once'
         ? new AtMostOnceSender(senderOptions)
         : new AtLeastOnceSender(senderOptions)
+    this.#followTopic()
     this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
     this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
   }
@@ -331,14 +333,10 @@ export class StreamProducer implements ManagedProducer {
   #followTopic(): void {
     const { producer, topic } = this.stream
     this.#topic = this.#metadata.topic(topic)
-    const { leaders, maxMessageBytes, isCompacted, status } = this.#topic
+    const { leaders, maxMessageBytes, isCompacted, status, incarnation } = this.#topic
     if (status === 'known') this.#rights.told(this.#topic.mayWrite)
     // Who may write to a topic may also see it.
     else if (status === 'not_authorized') this.#rights.told(false)
-    if (status === 'known' && leaders.length > 0) {
-      this.#everKnown = true
-      this.#followPartitions(leaders.length)
-    }
     this.needsKey = isCompacted === true
     // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
@@ -347,24 +345,28 @@ export class StreamProducer implements ManagedProducer {
       recordBatchHeaderBytes,
       Math.min(producer.batchSizeBytes, limitBytes),
     )
+    if (status !== 'known' || leaders.length === 0) return
+    this.#everKnown = true
+    this.#followPartitions(leaders.length, incarnation)
   }
 
   /**
-   * Kafka adds partitions and never takes one away. Fewer than before is the view of a broker that lags or, if it stays so,
-   * a topic that was deleted and made anew: then what waits for a partition that is gone can't be sent.
+   * Kafka adds partitions and never takes one away. Fewer than before is a topic that was made anew, where that is certain;
+   * or else the view of a broker that lags, unless it stays so.
    */
-  #followPartitions(count: number): void {
-    if (count >= this.#accumulator.partitionCount) {
-      this.#accumulator.partitionCount = count
-      this.#fewerPartitionsSinceMs = null
-      return
+  #followPartitions(count: number, incarnation: number): void {
+    const isAnother = incarnation !== this.#incarnation
+    this.#incarnation = incarnation
+    const before = this.#accumulator.partitionCount
+    if (count < before && !isAnother) {
+      this.#fewerPartitionsSinceMs ??= performance.now()
+      if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
     }
-    this.#fewerPartitionsSinceMs ??= performance.now()
-    if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
-    for (const batch of this.#accumulator.shrink(count)) {
-      if (this.#deadLetters === null) this.#account.settle(batch, 'dropped', 'unknown_topic')
-      else this.#deadLetters.take(batch, { reason: 'unknown_topic', errorCode: null, mayBeStored: false })
-    }
+    this.#fewerPartitionsSinceMs = null
+    if (count === before) return
+    // What was not sent goes to the partitions that its keys have now.
+    for (const batch of this.#accumulator.repartition(count, this.#sender.leave(count)))
+      this.#account.movedOn(batch)
     this.#schedulePump()
   }
 

@@ -1,6 +1,6 @@
 /**
  * Reading and writing Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), for the few requests
- * that Chute makes itself. The classic encodings only: none of these requests is at a flexible version.
+ * that Chute makes itself: the classic encodings, and those of flexible versions (KIP-482).
  */
 
 /** A request as bytes, but for its frame: size, header and correlation id are the connection's. */
@@ -68,6 +68,18 @@ export class WireWriter {
     return this
   }
 
+  /** Appends an unsigned number as flexible versions have it (KIP-482): 7 bits a byte, the low ones first. */
+  uvarint(value: number): this {
+    let rest = value
+    for (; rest > 0x7f; rest >>>= 7) this.int8((((rest & 0x7f) | 0x80) << 24) >> 24)
+    return this.int8(rest)
+  }
+
+  /** Appends a string of a flexible version. */
+  compactString(value: string): this {
+    return this.uvarint(Buffer.byteLength(value) + 1).bytes(Buffer.from(value))
+  }
+
   /** Appends bytes as they are. */
   bytes(value: Buffer): this {
     this.#room(value.length)
@@ -129,6 +141,47 @@ export class WireReader {
     if (length < 0) return null
     const start = this.#advance(length)
     return this.#buffer.toString('utf8', start, start + length)
+  }
+
+  /** Reads an unsigned number of a flexible version (KIP-482). */
+  uvarint(): number {
+    let value = 0
+    for (let shift = 0; ; shift += 7) {
+      const byte = this.#buffer.readUInt8(this.#advance(1))
+      value += (byte & 0x7f) * 2 ** shift
+      if (byte < 0x80) return value
+      if (shift > 28) throw new RangeError('a number is too long')
+    }
+  }
+
+  /** Reads a nullable string of a flexible version. */
+  compactString(): string | null {
+    const length = this.uvarint() - 1
+    if (length < 0) return null
+    const start = this.#advance(length)
+    return this.#buffer.toString('utf8', start, start + length)
+  }
+
+  /** Reads an array of a flexible version; a null array is an empty one. */
+  compactArray<T>(element: (reader: this) => T): T[] {
+    const length = this.uvarint() - 1
+    const elements: T[] = []
+    for (let i = 0; i < length; i++) elements.push(element(this))
+    return elements
+  }
+
+  /** Reads 16 bytes, as hexadecimal digits. */
+  uuid(): string {
+    const start = this.#advance(16)
+    return this.#buffer.toString('hex', start, start + 16)
+  }
+
+  /** Skips the tagged fields that end each part of a flexible version. */
+  tags(): void {
+    for (let left = this.uvarint(); left > 0; left--) {
+      this.uvarint()
+      this.#advance(this.uvarint())
+    }
   }
 
   /** Reads an array; a null array is an empty one. */

@@ -29,7 +29,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   const config = producerConfig(overrides)
   const buffers = new BufferPool(1 << 20)
   const accumulator = new Accumulator({ config, memory, buffers, onReady, awaitedLingerMs: 2 })
-  accumulator.partitionCount = partitionCount
+  accumulator.repartition(partitionCount)
   const append = (value: string, key: string | null = null): RecordBatch => {
     const body = Buffer.from(value)
     const keyBuffer = key === null ? null : Buffer.from(key)
@@ -290,13 +290,101 @@ test('takeAll takes everything, and leaves no timer', () => {
   expect(vi.getTimerCount()).toBe(0)
 })
 
-test('shrink takes what waits for the partitions that are gone and no more goes there', () => {
-  const { append, accumulator } = setUp({ lingerMs: 50 }, 4)
-  for (let i = 0; i < 40; i++) append('x', `${i}`)
-  append('no key')
-  const gone = accumulator.shrink(1)
-  expect(gone.map(({ partition }) => partition)).toEqual([1, 2, 3])
-  for (let i = 0; i < 40; i++) expect(append('x', `${i}`).partition).toBe(0)
+describe('repartition', () => {
+  const compressions = ['none', 'gzip'] as const
+
+  test.each([
+    [4, 1],
+    [4, 3],
+    [1, 4],
+    [3, 3],
+  ])('what waits goes to the partition that its key has now, in order (%d to %d)', async (before, after) => {
+    for (const compressionType of compressions) {
+      const { append, drain, accumulator, memory } = setUp({ batchSizeBytes: 400, compressionType }, before)
+      for (let i = 0; i < 200; i++) append(`${i}`.padEnd(40), i % 5 === 0 ? null : `key-${i % 13}`)
+      const left = accumulator.repartition(after)
+      // As the account does.
+      for (const batch of left) batch.state = 'settled'
+      expect(left.length).toBeGreaterThan(10)
+      expect(accumulator.partitionCount).toBe(after)
+      for (let i = 200; i < 230; i++) append(`${i}`.padEnd(40), `key-${i % 13}`)
+      accumulator.flush()
+      vi.useRealTimers()
+      const batches: RecordBatch[] = []
+      await vi.waitFor(() => {
+        batches.push(...drain())
+        expect(batches.reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(230)
+      })
+      useVirtualClock()
+      const found = batches.flatMap((batch) => {
+        const { recordsBytes, recordCount, attributes } = readBatch(batch.seal())
+        const plain = attributes === 1 ? gunzipSync(recordsBytes) : recordsBytes
+        return readRecords(plain, recordCount, 0).map(({ key, value }) => ({
+          key,
+          id: Number(value),
+          partition: batch.partition,
+        }))
+      })
+      expect(found.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: 230 }, (_, id) => id),
+      )
+      for (let key = 0; key < 13; key++) {
+        const own = found.filter((record) => record.key === `key-${key}`)
+        expect(new Set(own.map(({ partition }) => partition))).toEqual(
+          new Set([partitionOf(`key-${key}`, after)]),
+        )
+        expect(own.map(({ id }) => id)).toEqual(own.map(({ id }) => id).toSorted((a, b) => a - b))
+      }
+      const weight = batches.reduce((sum, batch) => sum + batch.sizeBytes, 0)
+      expect(memory.totalBytes - memory.availableBytes).toBe(weight)
+    }
+  })
+
+  test('who waits hears what became of each record, once, with its place and its offset', async () => {
+    const { append, drain, accumulator } = setUp({ batchSizeBytes: 600 }, 3)
+    const heard = new Map<number, { offset: bigint; partition: number }[]>()
+    const idsOf = new Map<RecordBatch, number[]>()
+    for (let i = 0; i < 100; i++) {
+      const batch = append(`${i}`.padEnd(30), `key-${i % 7}`)
+      const ids = idsOf.get(batch) ?? []
+      idsOf.set(batch, ids)
+      if (ids.push(i) === 1)
+        batch.onSettled(({ firstPlace, recordCount, baseOffset, partition }) => {
+          for (let nth = 0; nth < recordCount; nth++) {
+            const id = ids[firstPlace + nth]!
+            heard.set(id, [...(heard.get(id) ?? []), { offset: baseOffset! + BigInt(nth), partition }])
+          }
+        })
+    }
+    accumulator.repartition(2)
+    accumulator.repartition(5)
+    accumulator.flush()
+    const places = new Map<number, { offset: bigint; partition: number }>()
+    let offset = 0n
+    for (const batch of drain()) {
+      const baseOffset = offset
+      for (const { value } of recordsOf(batch))
+        places.set(Number(value), { offset: offset++, partition: batch.partition })
+      const { partition, recordCount } = batch
+      const end = { outcome: 'acked', reason: null, partition } as const
+      batch.notifySettled({ ...end, baseOffset, firstPlace: 0, recordCount })
+    }
+    await pass(1)
+    for (const [id, [first, ...more]] of heard) {
+      expect(more).toEqual([])
+      expect(first).toEqual(places.get(id))
+    }
+    expect(heard.size).toBe(100)
+  })
+
+  test('keeps what counts from the acceptance of a record', async () => {
+    const { append, accumulator } = setUp({ lingerMs: 60_000 }, 2)
+    append('old', 'a')
+    await pass(500)
+    append('new', 'b')
+    accumulator.repartition(1)
+    expect(accumulator.takeExpired(performance.now(), 400).map(({ recordCount }) => recordCount)).toEqual([2])
+  })
 })
 
 describe('a queue', () => {

@@ -24,7 +24,7 @@ function setUp(partitionCount: number) {
   const config = producerConfig({ batchSizeBytes: 400 })
   const buffers = new BufferPool(1 << 20)
   const accumulator = new Accumulator({ config, memory, buffers, stamp, onReady: () => {} })
-  accumulator.partitionCount = partitionCount
+  accumulator.repartition(partitionCount)
   const append = (value: string, key: string | null): void => {
     const body = Buffer.from(value)
     const keyBuffer = key === null ? null : Buffer.from(key)

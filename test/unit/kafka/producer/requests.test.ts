@@ -167,6 +167,7 @@ describe('Metadata', () => {
       topics: [
         {
           name: 'events',
+          id: null,
           errorCode: 0,
           mayWrite: null,
           partitions: [
@@ -174,9 +175,9 @@ describe('Metadata', () => {
             { partition: 0, leader: -1, replicas: 0 },
           ],
         },
-        { name: 'missing', errorCode: 3, mayWrite: null, partitions: [] },
-        { name: 'mine', errorCode: 0, mayWrite: true, partitions: [] },
-        { name: 'theirs', errorCode: 0, mayWrite: false, partitions: [] },
+        { id: null, name: 'missing', errorCode: 3, mayWrite: null, partitions: [] },
+        { id: null, name: 'mine', errorCode: 0, mayWrite: true, partitions: [] },
+        { id: null, name: 'theirs', errorCode: 0, mayWrite: false, partitions: [] },
       ],
     })
   })

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
 import { sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
@@ -25,6 +26,12 @@ function clusterOf(nodes: number, partitions: number): ModelCluster {
   const cluster = new ModelCluster(Array.from({ length: nodes }, (_, index) => index + 1))
   cluster.createTopic('events', partitions)
   return cluster
+}
+
+/** The second node only tells of the topic. */
+function leadByFirst(cluster: ModelCluster): void {
+  for (const partition of cluster.topics.get('events')!.partitions)
+    partition.leader = partition.publishedLeader = 1
 }
 
 describe('admission', () => {
@@ -124,27 +131,127 @@ describe('partitions', () => {
     expect(producer.stats.confirmed).toBe(200)
   })
 
-  test.each(['at-most-once', 'at-least-once'] as const)(
-    'a topic made anew with fewer partitions: what waits for the others is dropped (%s)',
-    async (delivery) => {
-      const cluster = clusterOf(1, 4)
-      const { producer } = await fixtureOf(cluster, ['events', delivery]).start()
-      cluster.kill(1)
-      for (let i = 0; i < 100; i++) append(producer, `${i}`, `key-${i}`)
-      await pass(50)
-      cluster.deleteTopic('events')
-      cluster.createTopic('events', 1)
-      cluster.restart(1)
-      await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 20_000)
-      const { stats } = producer
-      expect(stats.dropped.unknown_topic).toBeGreaterThan(0)
-      expect(stats.confirmed + stats.acked + stats.suspectedLost + stats.dropped.unknown_topic).toBe(100)
-      for (let i = 0; i < 20; i++) append(producer, `${i}`, `key-${i}`)
-      append(producer, 'without a key')
-      await pass(300)
-      expect(producer.stats.confirmed + producer.stats.acked).toBe(stats.confirmed + stats.acked + 21)
-    },
-  )
+  describe.each(['at-most-once', 'at-least-once'] as const)('a topic made anew (%s)', (delivery) => {
+    /** What is stored in the topic that is there now. */
+    const storedNow = (cluster: ModelCluster) =>
+      cluster.topics
+        .get('events')!
+        .partitions.flatMap(({ log }, partition) =>
+          log.map(({ key, value }) => ({ key, id: Number(value), partition })),
+        )
+
+    test.each([
+      [4, 1],
+      [4, 2],
+      [2, 5],
+      [3, 3],
+    ])(
+      'with other partitions (%d, then %d): what waits is sent to where its key belongs',
+      async (before, after) => {
+        const cluster = clusterOf(2, before)
+        leadByFirst(cluster)
+        const { producer, metadata } = await fixtureOf(cluster, ['events', delivery]).start()
+        cluster.kill(1)
+        for (let i = 0; i < 100; i++) append(producer, `${i}`, i % 10 === 0 ? null : `key-${i % 17}`)
+        await pass(50)
+        cluster.deleteTopic('events')
+        cluster.createTopic('events', after)
+        leadByFirst(cluster)
+        metadata.refresh()
+        await passUntil(() => metadata.topic('events').leaders.length === after || after === before, 6_000)
+        await pass(200)
+        cluster.restart(1)
+        await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+        const { stats } = producer
+        expect(stats.confirmed + stats.acked).toBe(100)
+        const stored = storedNow(cluster)
+        expect(new Set(stored.map(({ id }) => id)).size).toBe(100)
+        for (const { key, partition } of stored)
+          if (key !== null) expect(partition).toBe(partitionForKey(Buffer.from(key), 0, key.length, after))
+        for (let nth = 0; nth < 17; nth++) {
+          const ids = stored.filter(({ key }) => key === `key-${nth}`).map(({ id }) => id)
+          expect(ids).toEqual(ids.toSorted((a, b) => a - b))
+        }
+      },
+    )
+
+    test.each([true, false])(
+      'under load, at once (ids are told: %s): new records use the new count',
+      async (tellsIds) => {
+        const cluster = clusterOf(1, 4)
+        if (!tellsIds) cluster.nodes.get(1)!.served.set(3, { min: 0, max: 8 })
+        const { producer } = await fixtureOf(cluster, ['events', delivery]).start()
+        let id = 0
+        const flow = async (ms: number): Promise<void> => {
+          for (let passed = 0; passed < ms; passed += 5) {
+            if (producer.admission === 'open') append(producer, `${id}`, `key-${id++ % 17}`)
+            await pass(5)
+          }
+        }
+        await flow(500)
+        cluster.deleteTopic('events')
+        // Without ids, nobody can know before the topic was missed.
+        await flow(tellsIds ? 20 : 300)
+        const firstOfNew = id
+        cluster.createTopic('events', 2)
+        await flow(tellsIds ? 1_000 : 6_000)
+        const late = id
+        await flow(500)
+        await pass(1_000)
+        const found = new Set(storedNow(cluster).map((record) => record.id))
+        const missing = Array.from({ length: id }, (_, n) => n).filter((n) => n >= late && !found.has(n))
+        expect(missing).toEqual([])
+        expect(producer.stats.dropped.unknown_topic).toBe(0)
+        expect(late).toBeGreaterThan(firstOfNew)
+        if (delivery === 'at-least-once')
+          for (let n = firstOfNew; n < id; n++) expect(found.has(n)).toBe(true)
+      },
+    )
+  })
+
+  test('what a broker that lags tells of the former topic is left out', async () => {
+    const cluster = clusterOf(1, 4)
+    const { producer, metadata } = await fixtureOf(cluster, ['events', 'at-least-once']).start()
+    const former = cluster.topics.get('events')!
+    cluster.deleteTopic('events')
+    const current = cluster.createTopic('events', 2)
+    metadata.refresh()
+    await passUntil(() => metadata.topic('events').leaders.length === 2)
+    cluster.topics.set('events', former)
+    metadata.refresh()
+    await pass(500)
+    expect(metadata.topic('events')).toMatchObject({ leaders: [1, 1], incarnation: 2 })
+    cluster.topics.set('events', current)
+    for (let i = 0; i < 20; i++) append(producer, `${i}`, `key-${i}`)
+    await passUntil(() => producer.stats.acked === 20)
+  })
+
+  test('a topic made anew has its own settings', async () => {
+    const cluster = clusterOf(1, 2)
+    cluster.topics.get('events')!.cleanupPolicy = 'compact'
+    const { producer, metadata } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
+    expect(producer.needsKey).toBe(true)
+    cluster.deleteTopic('events')
+    cluster.createTopic('events', 2).maxMessageBytes = 5_000
+    metadata.refresh()
+    await passUntil(() => !producer.needsKey, 1_000)
+    expect(producer.maxRecordBytes).toBe(4_904)
+  })
+
+  test('what waits for a partition when others are added goes to where its key belongs', async () => {
+    const cluster = clusterOf(2, 1)
+    const { producer, metadata } = await fixtureOf(cluster, ['events', 'at-least-once']).start()
+    cluster.kill(1)
+    for (let i = 0; i < 60; i++) append(producer, `${i}`, `key-${i}`)
+    await pass(20)
+    cluster.addPartitions('events', 2)
+    metadata.refresh()
+    await passUntil(() => metadata.topic('events').leaders.length === 3)
+    cluster.restart(1)
+    await passUntil(() => producer.stats.acked === 60)
+    for (const [partition, log] of cluster.stored('events').entries())
+      for (const { key } of log) expect(partitionForKey(Buffer.from(key!), 0, key!.length, 3)).toBe(partition)
+  })
 
   test('a broker that still tells of fewer partitions changes nothing', async () => {
     const cluster = clusterOf(1, 4)

@@ -100,7 +100,7 @@ describe('of three brokers, one', () => {
     const keys = kind === 'no key' ? [null] : kind === 'keys' ? keyed : [null, ...keyed]
     faults[fault]()
     const early = await flow(100, keys)
-    const fates = await flow(4_000, keys)
+    const fates = await flow(2_000, keys)
     await pass(1_000)
     const waiting = (fate: Fate): boolean => fate.tookMs > 1_000
     const its = fates.filter(({ key }) => key === keyOf(failedPartition))
