@@ -139,7 +139,7 @@ export class AtLeastOnceSender implements Sender {
 
   /** @inheritdoc */
   tend(nowMs: number): void {
-    const { stream, accumulator } = this.#options
+    const { stream } = this.#options
     for (const flight of this.#flights) {
       if (flight.connection !== null || flight.isEmpty) continue
       const { createdAtMs } = flight.batch ?? flight.parts[0]!
