@@ -2,6 +2,7 @@ import type { BrokerConnection, Transport } from '../../src/kafka/producer/trans
 import type { WireRequest } from '../../src/kafka/producer/wire.ts'
 import { ModelCluster } from '../../test/support/model-broker.ts'
 import { serve } from '../../test/support/model-requests.ts'
+import type { ModelPartition } from '../../test/support/model-topic.ts'
 
 /**
  * A broker that takes acks=0 writes without looking at them, and answers everything else as the tests' model does, in the
@@ -9,10 +10,11 @@ import { serve } from '../../test/support/model-requests.ts'
  */
 export class NullBroker implements Transport {
   readonly #cluster = new ModelCluster([nodeId])
+  readonly #partitions: readonly ModelPartition[]
 
   /** @param topic its one topic. */
   constructor(topic: string, partitionCount: number) {
-    this.#cluster.createTopic(topic, partitionCount)
+    this.#partitions = this.#cluster.createTopic(topic, partitionCount).partitions
   }
 
   /** @inheritdoc */
@@ -34,6 +36,8 @@ export class NullBroker implements Transport {
   }
 
   #answer({ apiKey, apiVersion, chunks }: WireRequest): Buffer {
+    // What was written is not looked at: its log ends further on at each look than that could be.
+    if (apiKey === listOffsets) for (const partition of this.#partitions) partition.skip(100_000)
     const { response } = serve(this.#cluster, nodeId, { apiKey, apiVersion, body: Buffer.concat(chunks) })
     if (response === null) throw new Error('a request that is not answered was made with call')
     return response
@@ -41,3 +45,5 @@ export class NullBroker implements Transport {
 }
 
 const nodeId = 1
+/** Its number in Kafka's protocol. */
+const listOffsets = 2

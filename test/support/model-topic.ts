@@ -113,6 +113,12 @@ export class ModelPartition {
     this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
   }
 
+  /** The log grows by records that nobody is going to read, and that take no memory. */
+  skip(count: number): void {
+    this.log.length += count
+    this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
+  }
+
   /** `ProducerStateManager` and `ProducerAppendInfo.checkSequence`: null if the batch is to be appended. */
   #checkSequence(batch: ReadBatch): { errorCode: number; baseOffset: number } | null {
     const state = this.#producers.get(batch.producerId)
