@@ -1,11 +1,12 @@
 import fs from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type * as fileLocks from 'fs-native-extensions'
 import type { Logger } from '../kafka/producer/producer.ts'
 import { DataFolderError } from './data-folder-error.ts'
-import { findSegments } from './find-segments.ts'
-import type { Segment } from './segment.ts'
+import { realDisk } from './disk.ts'
+import { findSegments, tellStray } from './find-segments.ts'
+import { parseName, type Segment } from './segment.ts'
 
 /**
  * `CHUTE_DATA_DIR`: one process at a time has it, by a lock of the kernel's that ends with the process, and its format has
@@ -25,13 +26,13 @@ export class DataFolder {
     this.#path = path
     this.#logger = logger
     try {
-      fs.mkdirSync(join(path, 'spool'), { recursive: true, mode: 0o700 })
+      makeFolder(join(path, 'spool'))
       this.#lockFd = takeLock(path)
     } catch (error) {
       throw toDataFolderError(error, path)
     }
     try {
-      checkVersion(path)
+      checkVersion(path, streams)
       this.#refuseOrphans(streams)
     } catch (error) {
       fs.closeSync(this.#lockFd)
@@ -46,7 +47,7 @@ export class DataFolder {
   stream(name: string): StreamFolder {
     const path = join(this.#path, 'spool', name)
     try {
-      fs.mkdirSync(path, { recursive: true, mode: 0o700 })
+      makeFolder(path)
       const fd = fs.openSync(path, 'r')
       this.#streamFds.push(fd)
       return { path, fd, segments: findSegments(path, name, this.#logger) }
@@ -63,6 +64,10 @@ export class DataFolder {
     for (const name of fs.readdirSync(join(this.#path, 'spool'))) {
       if (streams.includes(name)) continue
       const path = join(this.#path, 'spool', name)
+      if (!holdsLog(path)) {
+        tellStray(path, null, this.#logger)
+        continue
+      }
       const records = findSegments(path, name, this.#logger).reduce(
         (sum, { recordCount, doneCount }) => sum + recordCount - doneCount,
         0,
@@ -89,6 +94,44 @@ export interface StreamFolder {
   readonly fd: number
   /** What was found, oldest first. */
   readonly segments: Segment[]
+}
+
+/**
+ * Makes a folder, and waits until the names of all folders that were made are on the disk: a file that is synced is lost
+ * all the same where the name of a folder above it is not on the disk.
+ */
+function makeFolder(path: string): void {
+  const first = fs.mkdirSync(path, { recursive: true, mode: 0o700 })
+  if (first === undefined) return
+  const highest = dirname(resolve(first))
+  for (let above = dirname(resolve(path)); above.startsWith(highest); above = dirname(above)) {
+    try {
+      syncFolder(above)
+    } catch (error) {
+      // A folder that may be written to need not be one that may be read. Then the kernel decides when the name is on disk.
+      if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
+    }
+    if (above === highest) return
+  }
+}
+
+function syncFolder(path: string): void {
+  const fd = fs.openSync(path, 'r')
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** A folder that the spool has put files in. Whatever else is there, a start has nothing to do with. */
+function holdsLog(path: string): boolean {
+  try {
+    return realDisk.listNow(path).some(({ name }) => parseName(name)?.kind === 'log')
+  } catch {
+    // No folder, or none that this user may look into: the spool's own are made by this user.
+    return false
+  }
 }
 
 /** Loaded when a folder is opened: its native part is built for the usual platforms, and who keeps nothing needs none. */
@@ -124,20 +167,18 @@ function takeLock(folder: string): number {
 }
 
 /** The version is the first thing that is written to a folder. */
-function checkVersion(folder: string): void {
+function checkVersion(folder: string, streams: readonly string[]): void {
   const path = join(folder, 'version')
   if (!fs.existsSync(path)) {
-    const isUsed = fs.readdirSync(join(folder, 'spool')).length > 0
-    if (isUsed) {
+    const spool = join(folder, 'spool')
+    if (fs.readdirSync(spool).some((name) => streams.includes(name) || holdsLog(join(spool, name)))) {
       throw new DataFolderError(
         `${folder} holds a spool, but no file that says its version. Put the file back, or move the folder away.`,
       )
     }
-    const fd = fs.openSync(`${path}.new`, 'w', 0o600)
-    fs.writeSync(fd, `${versionPrefix}${formatVersion}\n`)
-    fs.fsyncSync(fd)
-    fs.closeSync(fd)
+    fs.writeFileSync(`${path}.new`, `${versionPrefix}${formatVersion}\n`, { mode: 0o600, flush: true })
     fs.renameSync(`${path}.new`, path)
+    syncFolder(folder)
     return
   }
   const text = fs.readFileSync(path, 'utf8').trim()

@@ -61,9 +61,12 @@ function bringToDisk(disk: Disk, ...paths: readonly string[]): void {
   }
 }
 
-/** Says of a name that the spool did not give that it is left alone. */
+/** Says of a file or a folder that the spool does not use that it is left alone. */
 export function tellStray(path: string, stream: string | null, logger: Logger): void {
-  logger.warn({ ...(stream !== null && { stream }), path }, 'this is not of the spool, and is left alone')
+  logger.warn(
+    { ...(stream !== null && { stream }), path },
+    'the spool does not use this, and leaves it alone',
+  )
 }
 
 interface Size {

@@ -103,6 +103,12 @@ export function readFrameHeader(bytes: Buffer, offset: number): FrameHeader | nu
   }
 }
 
+/** Gives a frame the length in its header that it has. */
+export function withLength(frame: Buffer): Buffer {
+  frame.writeUInt32BE(frame.length - frameHeaderBytes, 8)
+  return frame
+}
+
 /** Whether the frame's bytes are all there and as they were written. */
 export function isWhole(bytes: Buffer, offset: number, { frameBytes }: FrameHeader): boolean {
   const end = offset + frameBytes

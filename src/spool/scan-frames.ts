@@ -6,6 +6,7 @@ import {
   isWellFormed,
   isWhole,
   readFrameHeader,
+  withLength,
   type FrameHeader,
 } from './frame.ts'
 
@@ -74,8 +75,8 @@ interface ReadStep {
 
 /**
  * A record can hold the bytes of a frame that somebody else made up. So behind damage a frame counts only where a frame of
- * the log can be. Inside the bytes that the damaged frame's header claims, the frame must have the number that follows the
- * damaged frame's records: then the header's length is what is damaged. Behind these bytes, or where the header is gone
+ * the log can be. Inside the bytes that the damaged frame's header claims, a frame counts only if the checksum of the damaged
+ * frame is right for a length that ends there: then that length is all that is damaged. Behind these bytes, or where the header is gone
  * too, the frame must have a number that the damaged bytes have room for. Numbers begin at random (`find-segments.ts`), so
  * nobody outside can know which numbers these are.
  */
@@ -101,21 +102,26 @@ function* scan(range: ScanRange): Generator<ReadStep | FoundFrame, void, number>
     return true
   }
 
-  const isInPlace = (header: FrameHeader): boolean => {
+  // Whether a frame of the log can be here.
+  function* isInPlace(header: FrameHeader): Generator<ReadStep, boolean, number> {
     if (header.firstSeq >= endSeq || header.firstSeq + header.recordCount > endSeq) return false
     if (damage === null) return header.firstSeq <= seq
     if (header.firstSeq < seq) return false
-    const lost = damage.header
-    if (lost !== null && position < damage.from + lost.frameBytes)
-      return header.firstSeq === lost.firstSeq + lost.recordCount
-    return header.firstSeq - seq <= (position - damage.from) / entryHeaderBytes
+    const { from, header: lost } = damage
+    if (lost === null || position >= from + lost.frameBytes)
+      return header.firstSeq - seq <= (position - from) / entryHeaderBytes
+    if (header.firstSeq !== lost.firstSeq + lost.recordCount) return false
+    const frameBytes = position - from
+    const frame = Buffer.alloc(frameBytes)
+    if ((yield { buffer: frame, from }) < frameBytes) return false
+    return isWhole(withLength(frame), 0, { ...lost, frameBytes })
   }
 
   while (yield* hold(frameHeaderBytes)) {
     const header = readFrameHeader(held, 0)
     if (
       header !== null &&
-      isInPlace(header) &&
+      (yield* isInPlace(header)) &&
       (yield* hold(header.frameBytes)) &&
       isWhole(held, 0, header) &&
       isWellFormed(held, 0, header)

@@ -58,6 +58,28 @@ test('a spool without a version is refused', () => {
   expect(() => open(path)).toThrow('no file that says its version')
 })
 
+test('what else is in the folder is named and left alone', () => {
+  const path = temporaryFolder()
+  mkdirSync(join(path, 'spool', 'lost+found'), { recursive: true })
+  mkdirSync(join(path, 'lost+found'))
+  writeFileSync(join(path, 'spool', '.DS_Store'), 'mine')
+  writeFileSync(join(path, 'notes.txt'), 'mine')
+  const logs = new LogKeeper()
+  const folder = new DataFolder(path, ['critical'], logs)
+  onTestFinished(() => folder.close())
+  const named = JSON.stringify(logs.lines)
+  expect(named).toContain('lost+found')
+  expect(named).toContain('.DS_Store')
+  expect(readFileSync(join(path, 'spool', '.DS_Store'), 'utf8')).toBe('mine')
+})
+
+test('a file in the place of a stream is named', () => {
+  const path = temporaryFolder()
+  const folder = open(path)
+  writeFileSync(join(path, 'spool', 'critical'), 'mine')
+  expect(() => folder.stream('critical')).toThrow(`${join(path, 'spool', 'critical')}: it is not a folder`)
+})
+
 test('a path that is no folder is refused', () => {
   const path = join(temporaryFolder(), 'file')
   writeFileSync(path, '')
