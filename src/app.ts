@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from './config/config.ts'
+import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
 import type { Logger, ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producer/producers.ts'
@@ -107,8 +108,10 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
       // Scraped to the last moment, so that the account can be seen to close.
-      await withinMs(1_000, Promise.all(servers.map(async (each) => await each.close())))
-      folder?.close()
+      const lastScrapeMs = Math.min(1_000, Math.max(100, deadlineMs - performance.now()))
+      await withinMs(lastScrapeMs, Promise.all(servers.map(async (each) => await each.close())))
+      // A close waits for the disk on some file systems; the lock ends with the process in any case.
+      if (!areDiskCallsUnderWay()) folder?.close()
       return drained
     },
     abort() {

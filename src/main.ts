@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { leave } from './disk-calls.ts'
+
 /** The command line. Each command is loaded when it is asked for, so that `chute kafka` needs no gateway. */
 const help = `usage: chute <command>
 
@@ -43,4 +45,4 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
 }
 
 // What is left open (keep-alive connections, reconnects to Kafka) must not hold up a process that has said its last line.
-process.exit(await run(process.argv.slice(2), process.env))
+await leave(await run(process.argv.slice(2), process.env))

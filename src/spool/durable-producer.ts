@@ -271,9 +271,8 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#suspectedBefore = this.#producer.stats.suspectedLost
     await by(deadlineMs, (done) => this.#commits.whenIdle(done))
     const isSafe = this.#commits.isIdle
-    if (this.#producer.isConnected) {
-      await this.#producer.close(Math.min(deadlineMs, performance.now() + inFlightGraceMs))
-    }
+    const graceMs = this.#producer.isConnected ? inFlightGraceMs : lettersGraceMs
+    await this.#producer.close(Math.min(deadlineMs, performance.now() + graceMs))
     this.abort()
     // Settlements are told in microtasks.
     await new Promise((resolve) => setImmediate(resolve))
@@ -341,3 +340,5 @@ const freedWindowSeconds = 5
 const maxRetryAfterSeconds = 60
 /** How long SIGTERM waits for the acknowledgments of what is sent already. */
 const inFlightGraceMs = 1_000
+/** The same without Kafka: what Kafka had refused before goes to the dead-letter file meanwhile. */
+const lettersGraceMs = 250

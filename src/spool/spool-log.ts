@@ -19,6 +19,7 @@ export class SpoolLog {
   /** Bytes of a group that failed are in a file still; nothing is written before they are cut out. */
   #uncut: Uncut | null = null
   #isCutting = false
+  #isClosed = false
   #isRemoving = false
   #isAckScheduled = false
   #failingUntilMs = 0
@@ -104,7 +105,7 @@ export class SpoolLog {
    * @param done is called with where each group is, or with the failure of all of them.
    */
   write(groups: readonly Group[], done: WriteDone): void {
-    if (this.#uncut !== null) return done({ code: this.failure, isUndecided: false }, [])
+    if (this.#uncut !== null || this.#isClosed) return done({ code: this.failure, isUndecided: false }, [])
     this.#isWriting = true
     let seq = this.#nextSeq
     let sizeBytes = 0
@@ -177,8 +178,9 @@ export class SpoolLog {
     this.#noticeIdle()
   }
 
-  /** Closes its files. */
+  /** Closes its files. What is still being written to, on a disk that hangs, is left to the end of the process. */
   close(): void {
+    this.#isClosed = true
     // What the disk has not answered keeps its files until the process ends: an answer that comes later must not find them
     // closed, nor their numbers given to other files.
     if (this.#isWriting || this.#isCutting) return

@@ -3,9 +3,17 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import { DurableSetup, imbalanceOf, pendingIn, scrape, untilDrained } from '../support/durable-gateway.ts'
+import {
+  DurableSetup,
+  imbalanceOf,
+  isFull,
+  pendingIn,
+  scrape,
+  untilDrained,
+} from '../support/durable-gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
@@ -81,6 +89,102 @@ test('a disk that is full: 503, a metric, the other stream untouched, and nothin
     duplicates: [],
     reordered: [],
   })
+})
+
+/** A disk of 6 MB as a file system of its own. @returns false where this user may not mount one. */
+function mountSmallDisk(kind: 'tmpfs' | 'ext4', folder: string): boolean {
+  if (kind === 'tmpfs') return mounts('-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', folder)
+  const image = join(temporaryFolder(), 'disk')
+  execFileSync('truncate', ['-s', '6M', image])
+  execFileSync('mkfs.ext4', ['-q', '-O', '^has_journal', '-m', '0', image], { stdio: 'ignore' })
+  return mounts('-o', 'loop', image, folder)
+}
+
+const fullRounds = isFull ? 20 : 2
+
+test.each(['tmpfs', 'ext4'] as const)(
+  `${fullRounds} times a full disk (%s) and kill -9, under large and small requests: no durable 202 is lost, nothing refused is sent`,
+  { timeout: 120_000 + fullRounds * 30_000 },
+  async (kind) => {
+    const disk = temporaryFolder()
+    if (!mountSmallDisk(kind, disk)) {
+      process.stderr.write(`a full disk: this user may not mount ${kind}\n`)
+      return
+    }
+    const setup = new DurableSetup({
+      broker,
+      name: `d1-${kind}-${randomUUID()}`,
+      dataDir: join(disk, 'data'),
+    })
+    const stream = 'critical'
+    const loads = [
+      new KeyedLoad({ stream, keys: 3, prefix: 'large', eventsPerRequest: 60, eventBytes: 6_000 }),
+      new KeyedLoad({ stream, keys: 5, prefix: 'small', eventsPerRequest: 1 }),
+    ]
+    const refusals = () => loads.map(({ refusals: each }) => each.get('spool_unavailable') ?? 0)
+    for (let round = 0; round < fullRounds; round++) {
+      const gateway = await setup.start(away)
+      const before = refusals()
+      for (const load of loads) load.start(gateway.url, 2)
+      const untilMs = performance.now() + 20_000
+      while (refusals().some((count, nth) => count < before[nth]! + 20) && performance.now() < untilMs)
+        await pause(5)
+      gateway.signal('SIGKILL')
+      await gateway.ended()
+      for (const load of loads) await load.stop()
+      // What Kafka takes makes room for the next round.
+      const next = await setup.start()
+      await untilDrained(next)
+      next.signal('SIGKILL')
+      await next.ended()
+    }
+    const records = await readTopic(broker, setup.critical)
+    for (const load of loads) {
+      const own = records.filter(({ key }) => key!.startsWith(load.prefix))
+      const { lost, ghosts, landed } = landingOf(load, own)
+      const [accepted, refused] = [load.as('accepted').length, load.as('refused').length]
+      const sums = { kind, load: load.prefix, rounds: fullRounds, accepted, refused, landed }
+      process.stderr.write(
+        `a full disk: ${JSON.stringify({ ...sums, lost: lost.length, refusedAndSent: ghosts.length })}\n`,
+      )
+      expect(accepted).toBeGreaterThan(fullRounds)
+      expect(refused).toBeGreaterThan(fullRounds)
+      expect({ lost, ghosts }).toEqual({ lost: [], ghosts: [] })
+    }
+  },
+)
+
+test('a disk that stands still holds up no shutdown: the account is told in time', async (context) => {
+  const disk = temporaryFolder()
+  if (!mountSmallDisk('ext4', disk)) context.skip('this user may not mount a disk')
+  const setup = new DurableSetup({ broker, name: `frozen-${randomUUID()}`, dataDir: join(disk, 'data') })
+  const gateway = await setup.start({ SHUTDOWN_TIMEOUT_MS: '2000' })
+  await gateway.ready()
+  const load = new KeyedLoad({ stream: 'critical', keys: 1 })
+  await load.send(gateway.url, 'key-0')
+  execFileSync('fsfreeze', ['-f', disk])
+  let isFrozen = true
+  const thaw = (): void => {
+    if (isFrozen) execFileSync('fsfreeze', ['-u', disk])
+    isFrozen = false
+  }
+  onTestFinished(thaw)
+  const unanswered = load.send(gateway.url, 'key-0')
+  await pause(300)
+  const startedMs = performance.now()
+  gateway.signal('SIGTERM')
+  while (!gateway.lines.some(({ account }) => account !== undefined)) await pause(20)
+  expect(performance.now() - startedMs).toBeLessThan(4_000)
+  expect(gateway.lines.at(-1)).toMatchObject({ account: { critical: { accepted: 3 } } })
+  thaw()
+  await gateway.ended()
+  await unanswered
+  // What got no answer may have been kept.
+  const next = await setup.start()
+  await untilDrained(next)
+  next.signal('SIGTERM')
+  expect(await next.ended()).toBe(0)
+  expect(landingOf(load, await readTopic(broker, setup.critical)).lost).toEqual([])
 })
 
 test('spool.max.bytes: 503 with Retry-After beyond it, and room again when Kafka takes records', async () => {

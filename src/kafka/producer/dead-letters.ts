@@ -34,6 +34,7 @@ export class DeadLetters {
       open: batch.recordCount,
       failed: 0,
       isSent: false,
+      isFiled: false,
     }
     this.#open.add(burial)
     this.#send(burial)
@@ -42,15 +43,29 @@ export class DeadLetters {
   /** Is called every second: tries again what found no room, until that took too long. */
   tend(nowMs: number): void {
     for (const burial of this.#open) {
-      if (burial.isSent) continue
+      if (burial.isSent || burial.isFiled) continue
       if (nowMs - burial.sinceMs < patienceMs) this.#send(burial)
       else this.#keepInFile(burial)
     }
   }
 
-  /** What is on its way goes to the file, or is given up. */
-  stop(): void {
+  /** The end is near: what has not reached the topic goes to the file. */
+  hurry(): void {
     for (const burial of this.#open) this.#keepInFile(burial)
+  }
+
+  /** Ends at once: what was not given to the file before goes there, or is given up. */
+  stop(): void {
+    for (const burial of this.#open) {
+      try {
+        if (burial.isFiled) throw new Error('the disk has not taken it in time')
+        this.#options.file?.appendNow(this.#letters(burial))
+        this.#end(burial, this.#options.file !== null)
+      } catch (error) {
+        this.#failed(error)
+        this.#end(burial, false)
+      }
+    }
     this.#options.producer?.abort()
   }
 
@@ -85,6 +100,7 @@ export class DeadLetters {
 
   #settled(burial: Burial, place: number, { outcome, firstPlace, recordCount }: Settlement): void {
     if (place < firstPlace || place >= firstPlace + recordCount || !this.#open.has(burial)) return
+    if (burial.isFiled) return
     burial.open--
     if (outcome !== 'acked') burial.failed++
     if (burial.open > 0) return
@@ -92,25 +108,31 @@ export class DeadLetters {
     else this.#end(burial, true)
   }
 
+  /** Does not wait for the disk: until the letters are there, the batch keeps its place. */
   #keepInFile(burial: Burial): void {
-    const { file, logger, stream } = this.#options
+    if (burial.isFiled) return
+    const { file } = this.#options
     if (file === null) return this.#end(burial, false)
-    try {
-      file.append(this.#letters(burial))
-      this.#end(burial, true)
-    } catch (error) {
-      logger.error(
-        { stream, cause: (error as Error).message },
-        'dead letters could not be written to the file',
-      )
-      this.#end(burial, false)
-    }
+    burial.isFiled = true
+    file.append(this.#letters(burial)).then(
+      () => this.#end(burial, true),
+      (error: unknown) => {
+        this.#failed(error)
+        this.#end(burial, false)
+      },
+    )
+  }
+
+  #failed(error: unknown): void {
+    const { logger, stream } = this.#options
+    const cause = (error as Error).message
+    logger.error({ stream, cause }, 'dead letters could not be written to the file')
   }
 
   #end(burial: Burial, isKept: boolean): void {
     const { account, onEnd } = this.#options
     const { batch, refusal } = burial
-    this.#open.delete(burial)
+    if (!this.#open.delete(burial)) return
     if (isKept) account.settle(batch, 'dead_lettered', refusal.reason)
     else if (refusal.mayBeStored) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', refusal.reason)
@@ -195,6 +217,8 @@ interface Burial {
   failed: number
   /** They were handed to the producer of the dead-letter topic. */
   isSent: boolean
+  /** They were handed to the file, and what becomes of them in the topic does not count any more. */
+  isFiled: boolean
 }
 
 function sizeOf({ key, valueStart, valueEnd }: RecordView): number {

@@ -276,7 +276,12 @@ export class StreamProducer implements ManagedProducer {
     this.#memory.close()
     this.#accumulator.flush()
     this.#sender.hurry()
-    const drained = await this.#settledBy(deadlineMs)
+    const leftMs = deadlineMs - performance.now()
+    let drained = await this.#settledBy(deadlineMs - Math.min(lettersMs, leftMs / 2))
+    if (!drained) {
+      this.#deadLetters?.hurry()
+      drained = await this.#settledBy(deadlineMs)
+    }
     this.abort()
     return drained
   }
@@ -468,5 +473,7 @@ const adviceOnListeners =
   'that is where the brokers say that they listen: see their advertised.listeners, and what is between'
 
 const tendIntervalMs = 1_000
+/** What of the time to drain is kept for dead letters that have not reached their topic: they go to the file. */
+const lettersMs = 1_000
 /** A broker that is in the cluster learns of a new partition well within this. */
 const lagOfMetadataMs = 10_000

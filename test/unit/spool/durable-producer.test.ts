@@ -361,3 +361,36 @@ test('a spool that is done takes no room', async () => {
   expect(readdirSync(spool.folder)).toEqual([])
   expect(await spool.request(numbered(1))).toBeNull()
 })
+
+test.each(['create', 'write', 'sync', 'open', 'remove', 'close'] as const)(
+  'the end comes in time where a %s of the disk does not end before it',
+  async (step) => {
+    const isHanging = { now: false }
+    const held: ((error: Error, result: number) => void)[] = []
+    const hang: Partial<Disk> = {
+      [step]: (...args: unknown[]) => {
+        if (isHanging.now) held.push(args.at(-1) as (typeof held)[number])
+        else (realDisk[step] as (...of: unknown[]) => void)(...args)
+      },
+    }
+    const spool = new SpoolFixture({ disk: hang })
+    expect(await spool.request(numbered(3))).toBeNull()
+    isHanging.now = true
+    let answer: string | null | undefined
+    spool.submit(numbered(3, 10), (failure) => {
+      answer = failure
+    })
+    spool.inner.settleAll()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    const startedMs = performance.now()
+    await spool.producer.close(startedMs + 300)
+    expect(performance.now() - startedMs).toBeLessThan(2_000)
+    expect(spool.imbalance).toBe(0)
+    if (step === 'write' || step === 'sync') expect(answer).toBeUndefined()
+    // A call that ends after the end harms nothing.
+    isHanging.now = false
+    for (const done of held.splice(0)) done(Object.assign(new Error('late'), { code: 'EIO' }), 0)
+    await spool.until(() => answer !== undefined)
+    if (step === 'write' || step === 'sync') expect(answer).toBe('EIO')
+  },
+)
