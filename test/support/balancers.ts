@@ -40,23 +40,29 @@ ${servers.join('\n')}
 
 /**
  * Starts nginx on `port` before gateways on `gateways`, with the test's end as its own. It knows nothing of `/readyz`: it
- * tries, and takes the other gateway when a connection is refused.
+ * tries, and takes the other gateway when a connection is refused, for the second of `fail_timeout`. Where both have refused
+ * within that time, it answers 502 by itself.
  * @param keepalive connections to the gateways that it keeps; 0: a connection a request, as by default.
+ * @returns what it has logged.
  */
-export async function startNginx(port: number, gateways: readonly number[], keepalive = 32): Promise<void> {
+export async function startNginx(
+  port: number,
+  gateways: readonly number[],
+  keepalive = 32,
+): Promise<() => string> {
   const folder = folderOfTest()
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const config = `
 daemon off;
 worker_processes 1;
 pid ${folder}/nginx.pid;
-error_log ${folder}/error.log;
+error_log stderr warn;
 events { worker_connections 512; }
 http {
   access_log off;
 ${temporary.map((kind) => `  ${kind}_temp_path ${folder}/${kind};`).join('\n')}
   upstream chute {
-${gateways.map((gateway) => `    server 127.0.0.1:${gateway};`).join('\n')}
+${gateways.map((gateway) => `    server 127.0.0.1:${gateway} fail_timeout=1s;`).join('\n')}
 ${keepalive === 0 ? '' : `    keepalive ${keepalive};`}
   }
   server {
@@ -70,7 +76,13 @@ ${keepalive === 0 ? '' : `      proxy_http_version 1.1;\n      proxy_set_header 
 `
   const file = join(folder, 'nginx.conf')
   writeFileSync(file, config)
-  await untilListening(spawn('nginx', ['-p', folder, '-c', file], { stdio: 'ignore' }), port)
+  const nginx = spawn('nginx', ['-p', folder, '-c', file], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let errors = ''
+  nginx.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text
+  })
+  await untilListening(nginx, port)
+  return () => errors
 }
 
 function folderOfTest(): string {
