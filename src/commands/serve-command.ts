@@ -7,7 +7,7 @@ import { lossesOf } from './account-log.ts'
 import { createLogger } from './process-log.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './read-config.ts'
-import { describeListenError, logEnd, logStart } from './serve-log.ts'
+import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
 import { drainDelayMs, StopSignals, surviveHangUp, type HangUps } from './stop-signals.ts'
 
 const serveUsage = `usage: chute serve
@@ -41,7 +41,7 @@ async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
   if (gateway === null) return 1
   const signals = new StopSignals()
   try {
-    await gateway.start()
+    await gateway.start(findKafkaMs)
   } catch (error) {
     gateway.abort()
     process.stderr.write(`${describeListenError(error, config)}\n`)

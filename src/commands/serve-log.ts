@@ -79,6 +79,13 @@ export function logEnd(
   return 1
 }
 
+/**
+ * How long a gateway looks for Kafka before it listens, in milliseconds. Until it has found Kafka it would answer 503, and
+ * a proxy that does not ask `/readyz` sends requests as soon as a port is open; a closed one it passes by. So do the other
+ * workers take the connections of one that starts again. If Kafka is away for longer, the gateway listens all the same.
+ */
+export const findKafkaMs = 2_000
+
 /** Why a gateway cannot listen, and what would be right. */
 export function describeListenError(error: unknown, { http }: Config): string {
   const { code, port } = error as NodeJS.ErrnoException & { readonly port?: number }

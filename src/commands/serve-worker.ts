@@ -4,7 +4,7 @@ import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { lossesOf } from './account-log.ts'
 import { createLogger } from './process-log.ts'
-import { describeListenError, logEnd } from './serve-log.ts'
+import { describeListenError, findKafkaMs, logEnd } from './serve-log.ts'
 
 /**
  * `chute serve` in a worker: a whole gateway that is told by its primary when to begin and when to end. Signals are the
@@ -16,7 +16,7 @@ export async function serveAsWorker(): Promise<number> {
   const link: PrimaryLink = new PrimaryLink(async (scope) =>
     gateway.report(scope === 'all' ? await collectProcessMetrics() : null),
   )
-  const { worker, again, config } = await link.started
+  const { worker, config } = await link.started
   const logger = createLogger(config, worker)
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
@@ -26,7 +26,7 @@ export async function serveAsWorker(): Promise<number> {
   // Of a worker that throws, unlike one that is killed, nothing remains unknown.
   process.on('uncaughtExceptionMonitor', () => void report())
   try {
-    await gateway.start(again ? findKafkaMs : 0)
+    await gateway.start(findKafkaMs)
   } catch (error) {
     gateway.abort()
     await link.send({ type: 'failed', message: describeListenError(error, config) })
@@ -67,5 +67,3 @@ async function drain(
 function ignore(): void {}
 
 const reportEveryMs = 1_000
-/** Until a worker that was started again has found Kafka, the others take the connections. */
-const findKafkaMs = 2_000

@@ -24,7 +24,7 @@ export class Member {
   #isConnected = true
 
   constructor(
-    { number, again, config }: { number: number; again: boolean; config: Config },
+    { number, config }: { number: number; config: Config },
     onMessage: (message: Exclude<FromWorker, { type: 'hello' }>) => void,
   ) {
     this.number = number
@@ -35,7 +35,7 @@ export class Member {
       this.#heardAtMs = performance.now()
       this.#isSilent = false
       // What is sent before the worker has said something, nobody reads.
-      if (message.type === 'hello') this.send({ type: 'start', worker: number, again, config })
+      if (message.type === 'hello') this.send({ type: 'start', worker: number, config })
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
     })

@@ -13,8 +13,7 @@ import type { RequestCount } from '../routes/rate-limit.ts'
  * Messages are cloned (`serialization: 'advanced'`), since JSON has neither NaN nor infinity.
  */
 export type ToWorker =
-  /** `again`: others serve already, so there is time to find Kafka before the first request. */
-  | { readonly type: 'start'; readonly worker: number; readonly again: boolean; readonly config: Config }
+  | { readonly type: 'start'; readonly worker: number; readonly config: Config }
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   | { readonly type: 'view'; readonly request: number; readonly view: GroupView }
   | { readonly type: 'counted'; readonly request: number; readonly counts: readonly RequestCount[] }

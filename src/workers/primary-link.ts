@@ -7,7 +7,7 @@ import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from '.
 /** A worker's end of the channel to its primary. */
 export class PrimaryLink {
   /** What this worker is. */
-  readonly started: Promise<{ worker: number; again: boolean; config: Config }>
+  readonly started: Promise<{ worker: number; config: Config }>
   /** Why to drain: it was told to, at once or when a delay is over, or the primary is gone. */
   readonly drain: Promise<'told' | 'delayed' | 'orphaned'>
   /** Whether the delay went by, or was cut short: by a signal, or by the end of the primary. */
@@ -134,7 +134,7 @@ export class PrimaryLink {
 }
 
 interface Listeners {
-  start: (start: { worker: number; again: boolean; config: Config }) => void
+  start: (start: { worker: number; config: Config }) => void
   drain: (why: 'told' | 'delayed' | 'orphaned') => void
   delayOver: (whole: boolean) => void
   abort: () => void

@@ -104,8 +104,7 @@ export class WorkerGroup {
   #fork(worker: number): void {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
     const config = shareOf(this.#config, { createTopics })
-    const again = this.#phase === 'running'
-    const member = new Member({ number: worker, again, config }, (message) => this.#take(member, message))
+    const member = new Member({ number: worker, config }, (message) => this.#take(member, message))
     this.#members.set(worker, member)
     void member.ended.then((end) => this.#ended(member, end))
   }
