@@ -65,6 +65,12 @@ const producerFamilies: readonly StreamFamily[] = [
     read: (stats) => [[{}, stats.recovered]],
   },
   {
+    name: 'chute_records_possibly_repeated_total',
+    help: 'Records of at-least-once streams that were sent again though Kafka may have them and no longer knew their producer: the most that can be in the topic twice.',
+    type: 'counter',
+    read: (stats) => [[{}, stats.possiblyRepeated]],
+  },
+  {
     name: 'chute_records_total',
     help: 'Accepted records by what became of them; each has one outcome. The reason is empty unless dropped.',
     type: 'counter',

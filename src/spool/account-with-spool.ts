@@ -11,6 +11,8 @@ export interface SpoolAccount {
   readonly dropped: Readonly<Partial<Record<DropReason, number>>>
   /** Suspected lost before the end began: these are outcomes. What comes later is on disk. Null: it has not begun. */
   readonly suspectedBefore: number | null
+  /** Records that go again though Kafka may have them, beside those that the producer knows of. */
+  readonly possiblyRepeated: number
   readonly spool: SpoolStats
 }
 
@@ -35,6 +37,7 @@ export function accountWithSpool(inner: ProducerStats, own: SpoolAccount): Produ
     recovered: own.recovered,
     spooled: own.accepted + own.recovered - inner.accepted - droppedHere + left,
     suspectedLost,
+    possiblyRepeated: inner.possiblyRepeated + own.possiblyRepeated,
     dropped,
     recordSendTotal: inner.recordSendTotal + droppedHere,
     recordErrorTotal: inner.recordErrorTotal + droppedHere - left,

@@ -15,11 +15,14 @@ import type { SpoolConfig } from '../config/config.ts'
 import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
-import { Feeder } from './feeder.ts'
+import { Feeder, type ResumableBatch } from './feeder.ts'
 import { GroupCommit } from './group-commit.ts'
 import type { Group } from './group.ts'
 import type { InnerProducer } from './inner-producer.ts'
 import { Notes } from './notes.ts'
+import { findJournal, resolveNotes, type SentBefore } from './find-sent.ts'
+import { Runs } from './runs.ts'
+import { SentJournal } from './sent-journal.ts'
 import { SpoolLog, type PlacedGroup } from './spool-log.ts'
 import { SpooledRecord } from './spooled-record.ts'
 
@@ -42,6 +45,8 @@ export class DurableProducer implements ManagedProducer, Durability {
   readonly #log: SpoolLog
   readonly #commits: GroupCommit<SpooledRecord>
   readonly #feeder: Feeder
+  readonly #journal: SentJournal
+  readonly #logger: Logger
   readonly #notes: Notes
   readonly #recentlyFreed = new RollingSum(freedWindowSeconds)
   readonly #tendTimer: NodeJS.Timeout
@@ -55,12 +60,14 @@ export class DurableProducer implements ManagedProducer, Durability {
   #closing = false
   #isFull = false
   #suspectedBefore: number | null = null
+  /** Records that were in a batch of an earlier process which cannot be sent again as it was. */
+  #possiblyRepeated = 0
 
   constructor(options: DurableProducerOptions) {
-    const { producer, folder, spool, logger } = options
+    const { producer, folder, spool, logger, disk = realDisk } = options
     this.#producer = producer
+    this.#logger = logger
     this.#spool = spool
-    const disk = options.disk ?? realDisk
     this.#notes = new Notes({ folder: folder.path, folderFd: folder.fd, disk, logger })
     this.#log = new SpoolLog(
       {
@@ -81,15 +88,34 @@ export class DurableProducer implements ManagedProducer, Durability {
     )
     this.#disk = new BufferMemory(spool.maxBytes)
     this.#disk.take(this.#log.sizeBytes)
-    this.#recovered = this.#log.pendingRecords
+    const journal = findJournal(folder.path, disk, logger)
+    const before = resolveNotes(journal.notes, this.#log, disk)
+    this.#recovered = this.#log.pendingRecords - before.doneSeqs.length
     if (this.#recovered > 0) {
       const found = { stream: producer.stream.name, records: this.#recovered, bytes: this.#log.sizeBytes }
       logger.info(found, 'records of an earlier run are on disk and go first')
     }
+    const resumable = this.#reserveResumed(before)
+    this.#journal = new SentJournal({
+      stream: producer.stream.name,
+      folder: folder.path,
+      folderFd: folder.fd,
+      fsync: spool.fsync,
+      disk,
+      logger,
+      areAcksWritten: () => this.#log.areAcksWritten,
+    })
     this.#feeder = new Feeder({
       log: this.#log,
       producer,
+      resumable,
+      done: before.doneSeqs,
       events: {
+        resumed: (noted, batch) => {
+          if (batch !== null) return this.#journal.resumed(noted.partition, batch)
+          this.#journal.forget(noted.partition)
+          this.#tellUnsure(noted.recordCount, 'its topic or its partition is not the same')
+        },
         drained: (count) => {
           this.#drained += count
         },
@@ -110,7 +136,25 @@ export class DurableProducer implements ManagedProducer, Durability {
       this.#log.tend()
       this.#notes.tend()
     }, tendIntervalMs).unref()
-    this.#feeder.start()
+    producer.keepJournal({
+      note: (scope, batches, done) =>
+        this.#journal.note(scope, batches, {
+          runsOf: ({ whole, firstPlace, recordCount }) => {
+            const runs = new Runs()
+            this.#feeder.seqsOf(whole, firstPlace, recordCount, (first, count) => runs.addRun(first, count))
+            return runs
+          },
+          done,
+        }),
+    })
+    const open = before.inDoubt
+      .map(({ note }) => note)
+      .filter(({ partition }) => resumable.some(({ batch }) => batch.partition === partition))
+    const { paths, nextNumber } = journal
+    this.#journal.start({ paths, nextNumber, open, done: before.done }, () => {
+      for (const seq of before.doneSeqs) this.#log.done(seq, 1)
+      this.#feeder.start()
+    })
   }
 
   get stream(): Producer['stream'] {
@@ -247,6 +291,7 @@ export class DurableProducer implements ManagedProducer, Durability {
       recovered: this.#recovered,
       dropped: this.#dropped,
       suspectedBefore: this.#suspectedBefore,
+      possiblyRepeated: this.#possiblyRepeated,
       spool: {
         records: this.#log.pendingRecords,
         bytes: this.#log.sizeBytes,
@@ -279,6 +324,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#feeder.leaveWaiters()
     await by(deadlineMs, (done) => this.#log.whenIdle(done))
     this.#log.close()
+    this.#journal.close()
     return isSafe
   }
 
@@ -287,6 +333,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#closing = true
     clearInterval(this.#tendTimer)
     this.#feeder.stop()
+    this.#journal.stop()
     this.#suspectedBefore ??= this.#producer.stats.suspectedLost
     this.#producer.abort()
   }
@@ -304,6 +351,35 @@ export class DurableProducer implements ManagedProducer, Durability {
       this.#disk.take(group.sizeBytes)
       this.#feeder.offer(each)
     }
+    if (this.#spool.fsync) this.#journal.sync()
+  }
+
+  /** Takes room for the batches that are sent again. */
+  #reserveResumed({ inDoubt, lost }: SentBefore): ResumableBatch[] {
+    for (const { recordCount } of lost) this.#tellUnsure(recordCount, 'its records cannot be read back')
+    return inDoubt.flatMap(({ note, records }) => {
+      const headerBytes = note.firstHeaders?.length ?? 0
+      const chargedBytes = records.reduce(
+        (sum, { key, value }) => sum + recordSizeUpperBound(key?.length ?? 0, value.length, headerBytes),
+        0,
+      )
+      if (!this.#producer.reserve(chargedBytes)) {
+        this.#tellUnsure(note.recordCount, 'buffer.memory has no room for it')
+        return []
+      }
+      const runs = new Runs()
+      for (const [first, count] of note.runs) for (let seq = first; seq < first + count; seq++) runs.add(seq)
+      return [{ batch: { ...note, chargedBytes, records }, runs }]
+    })
+  }
+
+  /** A batch of an earlier process cannot be sent again as it was. */
+  #tellUnsure(records: number, reason: string): void {
+    this.#possiblyRepeated += records
+    this.#logger.warn(
+      { stream: this.stream.name, records, reason },
+      'a batch of an earlier run cannot be sent again as it was: its records go, and can be in Kafka twice',
+    )
   }
 }
 

@@ -1,3 +1,4 @@
+import type { ResumedBatch } from '../kafka/producer/batch-journal.ts'
 import { recordSizeUpperBound, type PendingBatch, type Settlement } from '../kafka/producer/producer.ts'
 import { EntryReader } from './frame.ts'
 import { FrameSource } from './frame-source.ts'
@@ -9,7 +10,8 @@ import type { SpooledRecord } from './spooled-record.ts'
 /**
  * Takes the records of a log to the producer, strictly in their order, and books them as done when Kafka has them. While
  * it keeps up, records go on from memory as they are committed; behind a backlog they are read back from disk, as many as
- * half of the producer's buffer takes: the other half is for what is on its way to the disk.
+ * half of the producer's buffer takes: the other half is for what is on its way to the disk. What an earlier process had
+ * sent, and had no answer for, goes before everything else, as the batches that it was.
  */
 export class Feeder {
   readonly #log: SpoolLog
@@ -18,17 +20,31 @@ export class Feeder {
   readonly #events: FeederEvents
   /** The newest of each partition at its number and one more; the first one's records have no key. */
   readonly #flights: (Flight | undefined)[] = []
-  readonly #open = new Set<Flight>()
+  readonly #open = new Map<PendingBatch, Flight>()
+  /** Batches of an earlier process, until they are with the producer. */
+  #resumable: ResumableBatch[]
+  /** Records that are not to be fed: they are done, or in a batch of an earlier process. */
+  readonly #taken: Set<number>
   readonly #waiters = new Map<number, SpooledRecord>()
   /** The frame that is being taken from, and the record in it that is next. */
   #entries: EntryReader | null = null
   #hasEntry = false
   #nextSeq: number
+  #isStarted = false
   #isStopped = false
   #isPumpScheduled = false
   #retryTimer: NodeJS.Timeout | null = null
 
-  constructor(options: { log: SpoolLog; producer: InnerProducer; events: FeederEvents }) {
+  /** @param options.done numbers of records that are done, though the log does not know it from its files. */
+  constructor(options: {
+    log: SpoolLog
+    producer: InnerProducer
+    events: FeederEvents
+    resumable?: readonly ResumableBatch[]
+    done?: readonly number[]
+  }) {
+    this.#resumable = [...(options.resumable ?? [])]
+    this.#taken = new Set(options.done)
     this.#log = options.log
     this.#producer = options.producer
     this.#events = options.events
@@ -36,8 +52,9 @@ export class Feeder {
     this.#source = new FrameSource(options.log)
   }
 
-  /** Starts with what was found on disk. */
+  /** Starts with what was found on disk. Nothing goes to the producer before. */
   start(): void {
+    this.#isStarted = true
     this.#schedule()
   }
 
@@ -56,7 +73,7 @@ export class Feeder {
   /** When the oldest record that is not done was accepted; null if there is none. */
   get oldestMs(): number | null {
     let oldest = this.#nextSeq < this.#log.nextSeq ? this.#source.nextTimeMs : null
-    for (const { firstTimeMs } of this.#open)
+    for (const { firstTimeMs } of this.#open.values())
       if (oldest === null || firstTimeMs < oldest) oldest = firstTimeMs
     return oldest
   }
@@ -69,7 +86,7 @@ export class Feeder {
     for (const waiter of group.waiters)
       this.#waiters.set(group.firstSeq + waiter.place, waiter as SpooledRecord)
     const isNext = this.#entries === null && !this.#source.isReading && group.firstSeq === this.#nextSeq
-    if (!isNext || !this.#hasRoom || this.#isStopped) {
+    if (!isNext || !this.#hasRoom || this.#isStopped || !this.#isStarted) {
       this.#producer.unreserve(group.reservedBytes)
       this.#source.left(group.firstTimeMs)
       this.#schedule()
@@ -80,6 +97,23 @@ export class Feeder {
     this.#source.skipTo(segment, position + group.sizeBytes)
   }
 
+  /** Numbers of records of a batch that is on its way, in their order: `length` of them from a place on. */
+  seqsOf(
+    batch: PendingBatch,
+    from: number,
+    length: number,
+    add: (first: number, count: number) => void,
+  ): void {
+    const flight = this.#open.get(batch)
+    if (flight !== undefined) return flight.runs.each(add, from, length)
+    // A batch that the producer made of others, since the topic has another number of partitions.
+    for (const source of batch.sources ?? []) {
+      const first = Math.max(from, source.targetPlace)
+      const end = Math.min(from + length, source.targetPlace + source.count)
+      if (first < end) this.seqsOf(source.batch, source.place + first - source.targetPlace, end - first, add)
+    }
+  }
+
   /** Kafka takes records of the stream, and half of the buffer is free. */
   get #hasRoom(): boolean {
     const { admission, bufferAvailableBytes, stream } = this.#producer
@@ -87,7 +121,7 @@ export class Feeder {
   }
 
   #schedule(): void {
-    if (this.#isPumpScheduled || this.#isStopped) return
+    if (this.#isPumpScheduled || this.#isStopped || !this.#isStarted) return
     this.#isPumpScheduled = true
     setImmediate(this.#pump)
   }
@@ -105,12 +139,16 @@ export class Feeder {
 
   /** One step. @returns false if there is nothing to do for now; whoever changes that pumps again. */
   #advance(): boolean {
+    if (this.#resumable.length > 0) return this.#resume()
     if (this.#entries === null) {
-      // Files of which all records were done at start go without being read.
+      // While a frame is being read, its first record stays the next one, whatever becomes of its file.
+      if (this.#source.isReading) return false
+      // Files of which all records are done go without being read.
       this.#nextSeq = this.#log.seqFrom(this.#nextSeq)
-      if (this.#nextSeq >= this.#log.nextSeq || this.#source.isReading) return false
+      if (this.#nextSeq >= this.#log.nextSeq) return false
       this.#source.read(this.#nextSeq, (result) => {
         if ('failure' in result) {
+          if (this.#log.seqFrom(this.#nextSeq) > this.#nextSeq) return this.#schedule()
           this.#events.readFailed(result.failure)
           return this.#retryLater()
         }
@@ -134,10 +172,35 @@ export class Feeder {
     return true
   }
 
+  /** Hands over the batches of an earlier process, once their partitions are known. */
+  #resume(): boolean {
+    if (this.#producer.admission !== 'open') {
+      this.#retryLater()
+      return false
+    }
+    for (const { batch: noted, runs } of this.#resumable.splice(0)) {
+      const batch = this.#producer.resume(noted)
+      this.#events.resumed(noted, batch)
+      if (batch === null) {
+        this.#producer.unreserve(noted.chargedBytes)
+        continue
+      }
+      runs.each(
+        (first, count) => {
+          for (let seq = first; seq < first + count; seq++) this.#taken.add(seq)
+        },
+        0,
+        runs.count,
+      )
+      this.#track(batch, { slot: -1, firstTimeMs: noted.baseTimestampMs, runs })
+    }
+    return true
+  }
+
   /** Takes one record that was read back. @returns false if there is no room for it now. */
   #take(entries: EntryReader): boolean {
     const segment = this.#log.segmentOf(this.#nextSeq)
-    if (segment === null || segment.wasDone(this.#nextSeq)) {
+    if (segment === null || segment.wasDone(this.#nextSeq) || this.#isTaken(this.#nextSeq)) {
       this.#nextSeq++
       return true
     }
@@ -172,11 +235,20 @@ export class Feeder {
     waiter.follow(batch, batch.recordCount - 1, this.#isLeft)
   }
 
+  #isTaken(seq: number): boolean {
+    return this.#taken.size > 0 && this.#taken.delete(seq)
+  }
+
   #fly(batch: PendingBatch, firstTimeMs: number): Flight {
     const slot = batch.partition + 1
-    const flight: Flight = { batch, slot, firstTimeMs, runs: new Runs(), openRecords: 0 }
+    const flight = this.#track(batch, { slot, firstTimeMs, runs: new Runs() })
     this.#flights[slot] = flight
-    this.#open.add(flight)
+    return flight
+  }
+
+  #track(batch: PendingBatch, of: Pick<Flight, 'slot' | 'firstTimeMs' | 'runs'>): Flight {
+    const flight: Flight = { batch, ...of, openRecords: of.runs.count }
+    this.#open.set(batch, flight)
     batch.onSettled((settlement) => this.#settled(flight, settlement))
     return flight
   }
@@ -184,7 +256,7 @@ export class Feeder {
   #settled(flight: Flight, settlement: Settlement): void {
     const { firstPlace, recordCount } = settlement
     flight.openRecords -= recordCount
-    if (flight.openRecords === 0) this.#open.delete(flight)
+    if (flight.openRecords === 0) this.#open.delete(flight.batch)
     if (this.#flights[flight.slot] === flight) this.#flights[flight.slot] = undefined
     if (this.#isLeft(settlement)) return
     flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
@@ -211,7 +283,7 @@ export class Feeder {
     for (let left = count; left > 0; left--) {
       const seq = this.#nextSeq++
       const segment = this.#log.segmentOf(seq)
-      if (segment === null || segment.wasDone(seq)) continue
+      if (segment === null || segment.wasDone(seq) || this.#isTaken(seq)) continue
       segment.isDamaged = true
       this.#log.done(seq, 1)
       lost++
@@ -233,10 +305,18 @@ export class Feeder {
 export interface FeederEvents {
   /** Records got an outcome, and are done. */
   drained(count: number): void
+  /** A batch of an earlier process is with the producer; null: it cannot be the same batch any more, and its records go as others do. */
+  resumed(noted: ResumedBatch, batch: PendingBatch | null): void
   /** Records will never go to Kafka. */
   dropped(reason: 'message_too_large' | 'spool_damaged', count: number): void
   /** The disk could not be read; it is tried again. */
   readFailed(code: string): void
+}
+
+/** A batch of an earlier process, and the numbers of its records. Its room in the producer's buffer is reserved. */
+export interface ResumableBatch {
+  readonly batch: ResumedBatch
+  readonly runs: Runs
 }
 
 /** The records of a log that are in one batch of the producer, in their order. */

@@ -5,14 +5,18 @@ export class Runs {
   count = 0
 
   add(seq: number): void {
+    this.addRun(seq, 1)
+  }
+
+  addRun(first: number, count: number): void {
     const last = this.#firsts.length - 1
-    if (last >= 0 && seq === this.#firsts[last]! + this.#counts[last]!) {
-      this.#counts[last]!++
+    if (last >= 0 && first === this.#firsts[last]! + this.#counts[last]!) {
+      this.#counts[last]! += count
     } else {
-      this.#firsts.push(seq)
-      this.#counts.push(1)
+      this.#firsts.push(first)
+      this.#counts.push(count)
     }
-    this.count++
+    this.count += count
   }
 
   /** Calls back with each run of the records at places [from, from + length). */

@@ -113,14 +113,14 @@ export function segmentName(baseSeq: number): string {
 
 /** What a file of a stream's folder is, by its name. */
 export interface SpoolFileName {
-  /** Number that the name begins with. */
+  /** Number that the name begins with: of a record, but for `sent`, whose files are counted by themselves. */
   readonly seq: number
-  readonly kind: 'log' | 'ack' | 'notes' | 'notes.new' | 'log.damaged'
+  readonly kind: 'log' | 'ack' | 'notes' | 'notes.new' | 'log.damaged' | 'sent'
 }
 
 /** @returns null if the name is none that the spool gives. */
 export function parseName(name: string): SpoolFileName | null {
-  const [, digits, kind] = /^(\d{15})\.(log|ack|notes|notes\.new|log\.damaged)$/.exec(name) ?? []
+  const [, digits, kind] = /^(\d{15})\.(log|ack|notes|notes\.new|log\.damaged|sent)$/.exec(name) ?? []
   const seq = Number(digits)
   if (digits === undefined || seq > highestSeq) return null
   return { seq, kind: kind as SpoolFileName['kind'] }
@@ -132,7 +132,10 @@ export function parseName(name: string): SpoolFileName | null {
  * and a file that a crash brings back belongs to nothing that is written later.
  */
 export function nextFreeSeq(names: readonly string[], endSeq: number): number {
-  const taken = names.flatMap((name) => parseName(name)?.seq ?? [])
+  const taken = names.flatMap((name) => {
+    const parsed = parseName(name)
+    return parsed === null || parsed.kind === 'sent' ? [] : parsed.seq
+  })
   const next = Math.max(endSeq, ...taken.map((seq) => seq + 1))
   return next === 0 ? randomInt(lowestFirstSeq, highestFirstSeq) : next
 }

@@ -171,6 +171,11 @@ export class SpoolLog {
     this.#flushAcks()
   }
 
+  /** What is done is noted in the files, as far as it was booked. */
+  get areAcksWritten(): boolean {
+    return this.#segments.every(({ acks }) => !acks.isDirty && !acks.isWriting)
+  }
+
   /** Calls back when nothing is being written, and what is done is noted, as far as the disk lets it. */
   whenIdle(done: () => void): void {
     this.#onIdle = done

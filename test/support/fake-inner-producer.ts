@@ -112,6 +112,12 @@ export class FakeInnerProducer implements InnerProducer {
     for (const batch of this.batches.slice()) this.settle(batch)
   }
 
+  keepJournal(): void {}
+
+  resume(): null {
+    return null
+  }
+
   drop(count: number): void {
     this.#dropped.buffer_full += count
   }

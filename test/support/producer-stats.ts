@@ -19,6 +19,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     deadLettered: 0,
     dropped: droppedRecords(),
     refused: {},
+    possiblyRepeated: 0,
     recordSendTotal: 0,
     recordErrorTotal: 0,
     localErrorTotal: 0,

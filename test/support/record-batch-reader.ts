@@ -27,6 +27,7 @@ export interface ReadRecord {
   readonly timestamp: number
   readonly key: string | null
   readonly value: string
+  /** Values are bytes, a character each. */
   readonly headers: readonly (readonly [key: string, value: string])[]
 }
 
@@ -70,10 +71,10 @@ export function readRecords(bytes: Buffer, count: number, baseTimestamp: number)
     }
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2
   }
-  const text = (length: number): string => {
+  const text = (length: number, encoding: BufferEncoding = 'utf8'): string => {
     if (at + length > bytes.length) throw new Error('a record ends behind its batch')
     at += length
-    return bytes.toString('utf8', at - length, at)
+    return bytes.toString(encoding, at - length, at)
   }
   const records: ReadRecord[] = []
   for (let i = 0; i < count; i++) {
@@ -85,7 +86,10 @@ export function readRecords(bytes: Buffer, count: number, baseTimestamp: number)
     const keyBytes = varint()
     const key = keyBytes < 0 ? null : text(keyBytes)
     const value = text(varint())
-    const headers = Array.from({ length: varint() }, () => [text(varint()), text(varint())] as const)
+    const headers = Array.from(
+      { length: varint() },
+      () => [text(varint()), text(varint(), 'latin1')] as const,
+    )
     if (at !== end) throw new Error(`record ${i} is ${at - end} bytes off its length`)
     records.push({ offsetDelta, timestamp, key, value, headers })
   }

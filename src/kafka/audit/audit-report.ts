@@ -64,11 +64,8 @@ export function describeComparison(comparison: Comparison): string {
         suspectsLanded === null || suspectedLost === 0
           ? ''
           : `; ${suspectsLanded} of ${suspectedLost} suspects are there after all`
-      const twice =
-        recovered === 0
-          ? ''
-          : `; of ${recovered} that its start found on disk, those that had been in flight can be there twice, under two numbers`
-      return `agrees: ${missing} are missing, ${told}${landed}${twice}`
+      const found = recovered === 0 ? '' : `; its start found ${recovered} on disk`
+      return `agrees: ${missing} are missing, ${told}${landed}${found}`
     }
     case 'more_missing_than_told':
       return `differs by ${difference}: ${missing} are missing, ${told}. Compaction, retention and deleted records look like this too`

@@ -21,7 +21,7 @@ export interface Comparison {
   readonly stream: string
   /** Records that have a number: accepted, less those that were dropped as the buffer was full, and what a spool still has. */
   readonly stamped: number
-  /** Found on disk at start. What of it was in flight when the run before ended can be in the topic twice, under two numbers. */
+  /** Found on disk at start. What of it was in flight when the run before ended keeps its numbers of then. */
   readonly recovered: number
   /** Of the numbered, what is not in the topic. */
   readonly missing: number
@@ -61,7 +61,8 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
   const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
   if (stamped === 0) return { ...nothingNumbered, stream, recovered }
   const missing = account.audit.reduce(
-    (sum, { instance, partition, stamped: count }) => sum + audit.missingOf(instance, partition, count),
+    (sum, { instance, partition, first = 0, stamped: count }) =>
+      sum + audit.missingOf(instance, partition, count, first),
     0,
   )
   const doubtful = suspectedLost + sent + buffered + inFlight

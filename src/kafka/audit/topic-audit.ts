@@ -98,11 +98,15 @@ export class TopicAudit {
     }
   }
 
-  /** How many of a writer's first `stamped` records of a partition are not in the topic; those that nobody can judge are left out. */
-  missingOf(instance: AuditInstance, partition: number, stamped: number): number {
+  /**
+   * How many of `stamped` records of a writer in a partition are not in the topic; those that nobody can judge are left out.
+   * @param first sequence of the first of them.
+   */
+  missingOf(instance: AuditInstance, partition: number, stamped: number, first = 0): number {
     const track = this.#tracks.get(`${instance}/${partition}`)?.track
     if (track === undefined) return this.#partition(partition).low === 0 ? stamped : 0
-    return track.missingBelow(stamped) - this.#unseenOf(track, partition)
+    const before = first === 0 ? this.#unseenOf(track, partition) : track.missingBelow(first)
+    return track.missingBelow(first + stamped) - before
   }
 
   #findingsOf({ instance, partition, track }: Track): WriterFindings {

@@ -23,6 +23,8 @@ export class Account {
   >
   /** Records that a broker refused for good, by Kafka's name of the error. No term of the sum: each has its outcome besides. */
   readonly refused: Record<string, number> = {}
+  /** Records that were sent again although Kafka may have them and could no longer tell. */
+  possiblyRepeated = 0
   /** Records that were handed to a socket, or dropped before they could be: Kafka's `record-send-total`, the attempts. */
   recordSendTotal = 0
   /** Records that ended as an error. */

@@ -1,4 +1,5 @@
 import type { PartitionQueue } from './accumulator.ts'
+import type { BatchIdentity } from './batch-journal.ts'
 import type { SenderOptions } from './at-most-once-sender.ts'
 import { configuredMode, type ConfirmationMode } from './confirmation-mode.ts'
 import { Flight } from './flight.ts'
@@ -16,8 +17,8 @@ import {
 import { LeaderSessions } from './leader-sessions.ts'
 import type { DropReason } from './outcome.ts'
 import { IdentitySource } from './producer-identity.ts'
-import type { RecordBatch } from './record-batch.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
+import type { RecordBatch } from './record-batch.ts'
 import type { Sender } from './sender.ts'
 import { splitBatch } from './split-batch.ts'
 import type { BrokerConnection } from './transport.ts'
@@ -28,6 +29,9 @@ import type { BrokerConnection } from './transport.ts'
  * for good. With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
  * once however often it comes. What a broker's error leads to is what Kafka's own producer does (`Sender.completeBatch`,
  * `TransactionManager.canRetry`).
+ *
+ * Where the stream has a journal, a batch is noted with its identity before it is first written, and what an earlier process
+ * noted goes before everything else.
  */
 export class AtLeastOnceSender implements Sender {
   readonly #options: SenderOptions
@@ -99,6 +103,16 @@ export class AtLeastOnceSender implements Sender {
     for (const flight of this.#flights) this.#giveUpAll(flight, 'shutdown')
   }
 
+  /**
+   * Sends a batch under the identity that an earlier process had noted: a broker that has the batch says so, and one that has
+   * not takes it. To be called before anything else of its partition is there.
+   */
+  resume(batch: RecordBatch, { producerId, epoch, baseSequence }: BatchIdentity): void {
+    const flight = (this.#flights[batch.partition] ??= new Flight(batch.partition))
+    if (!flight.isEmpty) throw new Error('what is resumed goes first')
+    flight.resume(batch, { errorCode: kafkaErrors.none, producerId, epoch }, baseSequence)
+  }
+
   /** @inheritdoc */
   pump(): void {
     if (this.#stopped) return
@@ -164,6 +178,7 @@ export class AtLeastOnceSender implements Sender {
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
   #load(flight: Flight, queue: PartitionQueue, nowMs: number): boolean {
     const { stream, accumulator } = this.#options
+    if (flight.isSequenced) return true
     const identity = this.#identity.current
     if (stream.producer.enableIdempotence && identity === null) return false
     flight.batch ??= flight.parts.shift() ?? null
@@ -171,6 +186,7 @@ export class AtLeastOnceSender implements Sender {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
       flight.mayBeStored = false
+      flight.isTold = false
       accumulator.take(queue, flight.batch)
     }
     if (identity !== null) flight.sequence(identity)
@@ -189,20 +205,35 @@ export class AtLeastOnceSender implements Sender {
     else group.push(flight)
   }
 
+  /** Notes what has to be noted, and writes. */
   #write(connection: BrokerConnection, flights: Flight[]): void {
+    const { journal, scope } = this.#options
+    for (const flight of flights) flight.connection = connection
+    const target = journal()
+    const unnoted =
+      target === null ? [] : flights.filter(({ isSequenced, isNoted }) => isSequenced && !isNoted)
+    if (unnoted.length === 0) return this.#send(connection, flights)
+    const batches = unnoted.map((flight) => flight.batch!)
+    target!.note(scope(), batches, () => {
+      // What went to another partition meanwhile is no longer here.
+      const here = flights.filter(({ batch }) => batch !== null)
+      for (const flight of here) flight.isNoted = true
+      if (!this.#stopped && here.length > 0) this.#send(connection, here)
+    })
+  }
+
+  #send(connection: BrokerConnection, flights: readonly Flight[]): void {
     const { stream, account, offsets, telemetry } = this.#options
     const { acks, requestTimeoutMs } = stream.producer
     const nowMs = performance.now()
     const batches = flights.map((flight) => flight.batch!)
     const request = encodeProduce(stream.topic, acks, requestTimeoutMs, batches)
-    for (const flight of flights) {
-      const batch = flight.batch!
+    for (const batch of batches) {
       if (batch.attempts++ === 0) {
         account.written(batch)
         offsets.written(batch.partition, batch.recordCount)
         telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
       }
-      flight.connection = connection
     }
     connection.call(
       request,
@@ -282,10 +313,27 @@ export class AtLeastOnceSender implements Sender {
    */
   #retry(flight: Flight, errorCode: number, isIdentityLost: boolean): void {
     const { retries, retryBackoffMs } = this.#options.stream.producer
-    if (isIdentityLost) this.#renewIdentity(flight)
+    if (isIdentityLost) {
+      this.#renewIdentity(flight)
+      this.#tellUnsure(flight, errorCode)
+    }
     if (flight.batch!.attempts > retries) return this.#refused(flight, errorCode)
     flight.retryAtMs = performance.now() + retryBackoffMs
     this.#wakeUpAt(flight.retryAtMs)
+  }
+
+  /** The batch goes again under another identity. If the broker had stored it, nobody can tell any more. */
+  #tellUnsure(flight: Flight, errorCode: number): void {
+    if (!flight.mayBeStored || flight.isTold) return
+    flight.isTold = true
+    const { account, stream, logger } = this.#options
+    const { recordCount } = flight.batch!
+    account.possiblyRepeated += recordCount
+    const fields = { topic: stream.topic, partition: flight.partition, records: recordCount }
+    logger.warn(
+      { ...fields, kafkaError: kafkaErrorName(errorCode) },
+      'the broker no longer knows the producer of a batch that it may have: its records go again, and can be there twice',
+    )
   }
 
   /**

@@ -2,6 +2,7 @@ import type { StreamConfig } from '../../config/config.ts'
 import type { Account } from './account.ts'
 import type { Accumulator, PartitionQueue } from './accumulator.ts'
 import { AtMostOnceLink } from './at-most-once-link.ts'
+import type { BatchJournal } from './batch-journal.ts'
 import type { ClusterMetadata } from './cluster-metadata.ts'
 import { commonMode, configuredMode, type ConfirmationMode } from './confirmation-mode.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
@@ -243,6 +244,10 @@ export interface SenderOptions {
   readonly onConnection: (failure: Error | null) => void
   /** A broker refused a batch for good; what becomes of the batch is told besides. */
   readonly onRejected: (batch: RecordBatch, errorCode: number) => void
+  /** Where an at-least-once stream notes the batches that it is about to write; null: nowhere. */
+  readonly journal: () => BatchJournal | null
+  /** What the identities of batches are good for: this topic, of this cluster. */
+  readonly scope: () => number
   /** An at-least-once batch was refused for good, and is to get its outcome. */
   readonly onRefused: (batch: RecordBatch, refusal: Refusal) => void
 }

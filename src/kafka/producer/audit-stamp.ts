@@ -1,5 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { auditHeaderKey, auditValueBytes, sequenceOffset, writeAuditMark } from '../audit-header.ts'
+import {
+  auditHeaderKey,
+  auditValueBytes,
+  readAuditMark,
+  sequenceOffset,
+  writeAuditMark,
+} from '../audit-header.ts'
 import type { AuditCount } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
 import { encodeHeaders } from './record-headers.ts'
@@ -15,6 +21,8 @@ export class AuditStamp {
   readonly headers: Buffer
   /** The next sequence, by partition. */
   readonly #next: number[] = []
+  /** Numbers that an earlier process gave, of records that this one sends again. */
+  readonly #resumed: AuditCount[] = []
 
   constructor() {
     const value = writeAuditMark({ instance: this.instance, sequence: 0 })
@@ -40,13 +48,30 @@ export class AuditStamp {
     this.#next[partition] = (this.#next[partition] ?? 0) - recordCount
   }
 
+  /** Records of a partition keep the numbers of an earlier process. @param headers of the first of them. */
+  resume(partition: number, headers: Buffer, stamped: number): void {
+    const mark = readAuditMark(headers.subarray(-auditValueBytes))
+    if (mark !== null)
+      this.#resumed.push({ instance: mark.instance, partition, first: mark.sequence, stamped })
+  }
+
   /** How many records of each partition have a number. */
   get counts(): AuditCount[] {
     // By index: a partition that got no record yet has a hole in the list.
-    return Array.from({ length: this.#next.length }, (_, partition) => ({
+    const own = Array.from({ length: this.#next.length }, (_, partition) => ({
       instance: this.instance,
       partition,
       stamped: this.#next[partition] ?? 0,
     }))
+    return [...own, ...this.#resumed]
   }
+}
+
+/** The headers of the record that is `nth` places behind another one in its partition, as the same writer numbers it. */
+export function headersBehind(headers: Buffer, nth: number): Buffer {
+  const mark = readAuditMark(headers.subarray(-auditValueBytes))
+  if (mark === null) return headers
+  const behind = Buffer.from(headers)
+  behind.writeUIntBE(mark.sequence + nth, headers.length - auditValueBytes + sequenceOffset, 6)
+  return behind
 }

@@ -49,6 +49,9 @@ export class ClusterMetadata {
   /** Causes that were told since the start, until a broker was reached: each once, since brokers are tried twice a second. */
   readonly #toldCauses = new Set<string>()
 
+  /** The name that the cluster has given itself; empty until it is known. */
+  clusterId = ''
+
   constructor(options: ClusterMetadataOptions) {
     this.#options = options
     for (const topic of options.topics) this.#topics.set(topic, unknownTopic)
@@ -243,6 +246,7 @@ export class ClusterMetadata {
   /** @returns whether a topic is not as it was. */
   #apply(view: ClusterView, settings: Map<string, TopicSettings>): boolean {
     let isNews = false
+    this.clusterId = view.clusterId
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
     for (const topic of view.topics) {

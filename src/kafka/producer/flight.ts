@@ -18,6 +18,10 @@ export class Flight {
   retryAtMs = 0
   /** The error for which the batch is kept until an operator has mended it; null: there was none. */
   heldFor: number | null = null
+  /** It was told that the batch can be stored twice. */
+  isTold = false
+  /** A journal has the batch with its sequence. */
+  isNoted = false
   /** What {@link #nextSequence} counts under. */
   identity: ProducerIdentity | null = null
   #nextSequence = 0
@@ -53,6 +57,25 @@ export class Flight {
     batch.setProducer(identity.producerId, identity.epoch, this.#nextSequence)
     this.#nextSequence = nextSequence(this.#nextSequence, batch.recordCount)
     this.#sequenced = batch
+    this.isNoted = false
+  }
+
+  /** The batch has its sequence. */
+  get isSequenced(): boolean {
+    return this.batch !== null && this.#sequenced === this.batch
+  }
+
+  /**
+   * Takes a batch that an earlier process noted, with the identity that the process noted. A batch behind it counts from 0 under
+   * an identity of this process.
+   */
+  resume(batch: RecordBatch, identity: ProducerIdentity, baseSequence: number): void {
+    batch.setProducer(identity.producerId, identity.epoch, baseSequence)
+    this.batch = this.#sequenced = batch
+    this.identity = identity
+    this.#nextSequence = nextSequence(baseSequence, batch.recordCount)
+    this.isNoted = true
+    this.mayBeStored = true
   }
 
   /** The batch is to get another sequence when it goes next: the broker does not go by this one. */

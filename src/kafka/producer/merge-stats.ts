@@ -22,6 +22,7 @@ const rules: Rules = {
   deadLettered: sum,
   dropped: sumEach,
   refused: sumEach,
+  possiblyRepeated: sum,
   recordSendTotal: sum,
   recordErrorTotal: sum,
   localErrorTotal: sum,

@@ -138,8 +138,19 @@ export interface PendingBatch {
    * told of once, and never before this returns.
    */
   onSettled(listener: (settlement: Settlement) => void): void
+  /** Where its records were before, if they were in other batches. */
+  readonly sources?: readonly RecordSource[]
   /** A client waits for the outcome: the batch need not linger, and is asked about as soon as it is written. */
   hurry(): void
+}
+
+/** Records that follow each other in one batch and, from another place on, in a batch that took them over. */
+export interface RecordSource {
+  readonly batch: PendingBatch
+  /** Of the first of them, in the batch that they were appended to. */
+  readonly place: number
+  readonly targetPlace: number
+  readonly count: number
 }
 
 /** How a batch ended, or a part of it. */
@@ -183,6 +194,11 @@ export interface ProducerStats {
   readonly dropped: Readonly<Record<DropReason, number>>
   /** Records that a broker refused for good, by Kafka's name of the error, whatever became of them: no term of the account. */
   readonly refused: Readonly<Record<string, number>>
+  /**
+   * Records that were sent again although Kafka may have had them and could no longer tell: the most that can be twice.
+   * 0 as long as Kafka knows the producer of each batch.
+   */
+  readonly possiblyRepeated: number
   /** `record-send-total` of Kafka: records handed to the sender's socket. */
   readonly recordSendTotal: number
   /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */
@@ -245,10 +261,12 @@ export interface SpoolStats {
   readonly available: boolean
 }
 
-/** How many records of a partition one producer has numbered: their sequences are 0 to `stamped` - 1. */
+/** How many records of a partition one producer has numbered: their sequences are `first` to `first + stamped` - 1. */
 export interface AuditCount {
   readonly instance: AuditInstance
   readonly partition: number
+  /** Left out: 0. Records that an earlier process had numbered, and this one sends again, begin further on. */
+  readonly first?: number
   readonly stamped: number
 }
 

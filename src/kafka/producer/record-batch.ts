@@ -1,5 +1,6 @@
 import { crc32c } from '@node-rs/crc32'
-import type { PendingBatch, Settlement } from './producer.ts'
+import type { IdentifiedBatch } from './batch-journal.ts'
+import type { PendingBatch, RecordSource, Settlement } from './producer.ts'
 import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
 
 /**
@@ -9,7 +10,7 @@ import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
  * open → closed (its header is filled in and nothing can be appended) → written → settled, where it ends. `account.ts`
  * moves it along the last two steps and is the only one that does.
  */
-export class RecordBatch implements PendingBatch {
+export class RecordBatch implements PendingBatch, IdentifiedBatch {
   /** -1: its records have no key, and no partition has taken it yet. */
   partition: number
   /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
@@ -28,6 +29,12 @@ export class RecordBatch implements PendingBatch {
   attempts = 0
   /** Of a part of a batch that was split: the place that its first record had in the whole; else 0. */
   firstPlace = 0
+  /** @inheritdoc */
+  whole: PendingBatch = this
+  /** @inheritdoc */
+  firstHeaders: Buffer | null = null
+  /** @inheritdoc */
+  readonly sources: RecordSource[] = []
 
   #buffer: Buffer
   #recycle: ((buffer: Buffer) => void) | null
@@ -78,7 +85,10 @@ export class RecordBatch implements PendingBatch {
     const valueBytes = end - start
     const keyBytes = keyEnd - keyStart
     const offsetDelta = this.recordCount
-    if (offsetDelta === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
+    if (offsetDelta === 0) {
+      this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
+      if (headers !== null) this.firstHeaders = Buffer.from(headers)
+    }
     const timestampDelta = timestampMs - this.#baseTimestampMs
     const headerBytes = headers === null ? 1 : headers.length
     // attributes are one byte
@@ -134,6 +144,8 @@ export class RecordBatch implements PendingBatch {
       at += sizeOfVarint(sizeBytes) + sizeBytes
       buffer.writeUIntBE(first + i, at - fromEnd, 6)
     }
+    const headers = this.firstHeaders
+    headers?.writeUIntBE(first, headers.length - fromEnd, 6)
   }
 
   /** Bytes on the wire: the whole batch, compressed where it is. */
@@ -171,6 +183,11 @@ export class RecordBatch implements PendingBatch {
     return this.#baseTimestampMs
   }
 
+  /** The latest record timestamp. */
+  get maxTimestampMs(): number {
+    return this.#maxTimestampMs
+  }
+
   /**
    * Puts compressed records in the place of the plain ones.
    * @param attribute the codec's number (bits 0–2 of the attributes).
@@ -191,6 +208,21 @@ export class RecordBatch implements PendingBatch {
     this.#buffer.writeBigInt64BE(producerId, 43)
     this.#buffer.writeInt16BE(epoch, 51)
     this.#buffer.writeInt32BE(baseSequence, 53)
+  }
+
+  /** -1 before {@link setProducer}. */
+  get producerId(): bigint {
+    return this.#buffer.readBigInt64BE(43)
+  }
+
+  /** -1 before {@link setProducer}. */
+  get epoch(): number {
+    return this.#buffer.readInt16BE(51)
+  }
+
+  /** -1 before {@link setProducer}. */
+  get baseSequence(): number {
+    return this.#buffer.readInt32BE(53)
   }
 
   /** Fills in length and CRC-32C and gives the batch's bytes, valid until {@link release}. */
@@ -234,6 +266,7 @@ export class RecordBatch implements PendingBatch {
       // Its records were written once; that they are in parts uses up no retry.
       part.attempts = 1
       part.firstPlace = firstPlace
+      part.whole = this.whole
       part.#listeners = this.#listeners
       // Decompressed, the parts can be larger than their room: one batch a partition at most, as in Kafka's own producer.
       part.chargedBytes = index === parts.length - 1 ? chargedBytes : Math.min(chargedBytes, part.sizeBytes)
@@ -260,9 +293,12 @@ export class RecordBatch implements PendingBatch {
       before.targetPlace + before.count === targetPlace
     if (isNext) {
       before.count++
+      before.source.count++
       return
     }
-    const run: Run = { target, place, targetPlace, count: 1 }
+    const source = { batch: this.whole, place: this.firstPlace + place, targetPlace, count: 1 }
+    target.sources.push(source)
+    const run: Run = { target, place, targetPlace, count: 1, source }
     this.#goesOn = run
     target.onSettled((settlement) => {
       const from = Math.max(run.targetPlace, settlement.firstPlace)
@@ -311,6 +347,8 @@ interface Run {
   readonly place: number
   readonly targetPlace: number
   count: number
+  /** The same, as the target knows it. */
+  readonly source: { count: number }
 }
 
 /** Size of a record batch's header (version 2). */

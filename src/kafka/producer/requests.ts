@@ -135,6 +135,8 @@ export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
 
 /** The cluster as one broker sees it. */
 export interface ClusterView {
+  /** Given when the cluster's storage was formatted; empty where a broker does not tell it. */
+  readonly clusterId: string
   readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
   readonly topics: readonly {
     readonly name: string
@@ -171,7 +173,7 @@ export function decodeMetadata(payload: Buffer): ClusterView {
     reader.string() // rack
     return broker
   })
-  reader.string() // cluster id
+  const clusterId = reader.string() ?? ''
   reader.int32() // controller id
   const topics = reader.array(() => {
     const errorCode = reader.int16()
@@ -189,7 +191,7 @@ export function decodeMetadata(payload: Buffer): ClusterView {
     return { name, id: null, errorCode, partitions, mayWrite: mayWrite(reader.int32()) }
   })
   reader.int32() // what may be done to the cluster: it was not asked for
-  return { brokers, topics }
+  return { clusterId, brokers, topics }
 }
 
 /** Metadata, version 10, of the given topics, as {@link encodeMetadata}. */
@@ -214,7 +216,7 @@ export function decodeTopicIds(payload: Buffer): ClusterView {
     reader.tags()
     return broker
   })
-  reader.compactString() // cluster id
+  const clusterId = reader.compactString() ?? ''
   reader.int32() // controller id
   const topics = reader.compactArray(() => {
     const errorCode = reader.int16()
@@ -236,7 +238,7 @@ export function decodeTopicIds(payload: Buffer): ClusterView {
     return { name, id: /^0+$/.test(id) ? null : id, errorCode, partitions, mayWrite: isPermitted }
   })
   reader.int32() // what may be done to the cluster: it was not asked for
-  return { brokers, topics }
+  return { clusterId, brokers, topics }
 }
 
 /** The settings of a topic that decide which records it takes. */

@@ -1,9 +1,11 @@
+import { crc32c } from '@node-rs/crc32'
 import type { StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
 import { Accumulator, type RecordStamp } from './accumulator.ts'
 import { AtLeastOnceSender } from './at-least-once-sender.ts'
 import { AtMostOnceSender, type SenderOptions } from './at-most-once-sender.ts'
-import { AuditStamp } from './audit-stamp.ts'
+import { AuditStamp, headersBehind } from './audit-stamp.ts'
+import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
@@ -21,7 +23,7 @@ import {
   type ProducerStats,
   type ProducerTelemetry,
 } from './producer.ts'
-import { recordBatchHeaderBytes, type RecordBatch } from './record-batch.ts'
+import { RecordBatch, recordBatchHeaderBytes } from './record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 import type { Sender } from './sender.ts'
 import { UnservedError } from './served-versions.ts'
@@ -68,7 +70,9 @@ export class StreamProducer implements ManagedProducer {
   needsKey = false
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
+  readonly #audit: AuditStamp | null
   readonly #deadLetters: DeadLetters | null
+  #journal: BatchJournal | null = null
 
   constructor(options: StreamProducerOptions) {
     const { stream, metadata, transport, logger, buffers } = options
@@ -79,7 +83,8 @@ export class StreamProducer implements ManagedProducer {
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
-    this.#stamp = options.stamp ?? (stream.audit ? new AuditStamp() : null)
+    this.#audit = stream.audit ? new AuditStamp() : null
+    this.#stamp = options.stamp ?? this.#audit
     this.headerBytes = this.#stamp?.headerBytes ?? 0
     this.#accumulator = new Accumulator({
       config,
@@ -113,6 +118,8 @@ export class StreamProducer implements ManagedProducer {
         this.#failure = failure
       },
       onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
+      journal: () => this.#journal,
+      scope: () => this.#scope,
       onRefused: (batch, refusal) => this.#deadLetters?.take(batch, refusal),
     }
     this.#deadLetters = stream.delivery === 'at-least-once' ? this.#openDeadLetters(options) : null
@@ -201,6 +208,43 @@ export class StreamProducer implements ManagedProducer {
     return batch
   }
 
+  /** From now on `journal` is told of each batch before it is first written. Without idempotent writes there is nothing to tell. */
+  keepJournal(journal: BatchJournal): void {
+    if (this.stream.producer.enableIdempotence) this.#journal = journal
+  }
+
+  /**
+   * Sends a batch of an earlier process again, as it was: same records, same partition, same identity. To be called while the
+   * stream is open and before anything is appended.
+   * @returns null if it cannot be the same batch any more, or is of another topic: nothing was taken, its room neither.
+   */
+  resume(noted: ResumedBatch): PendingBatch | null {
+    const { partition, records, firstHeaders } = noted
+    const sender = this.#sender
+    if (!(sender instanceof AtLeastOnceSender) || noted.scope !== this.#scope) return null
+    if (partition >= this.#accumulator.partitionCount || !this.stream.producer.enableIdempotence) return null
+    const buffer = Buffer.allocUnsafeSlow(noted.uncompressedBytes)
+    const batch = new RecordBatch(partition, performance.now(), buffer, () => {})
+    for (const [nth, { key, value, timestampMs }] of records.entries()) {
+      const headers = firstHeaders === null ? null : headersBehind(firstHeaders, nth)
+      batch.append(value, 0, value.length, key, 0, key?.length ?? 0, timestampMs, Infinity, headers)
+    }
+    if (!isSameBatch(batch, noted)) return null
+    if (firstHeaders !== null) this.#audit?.resume(partition, firstHeaders, records.length)
+    for (let count = records.length; count > 0; count--) this.#account.accept()
+    batch.close()
+    batch.chargedBytes = Math.min(noted.chargedBytes, batch.sizeBytes)
+    this.#memory.unreserve(noted.chargedBytes - batch.chargedBytes)
+    sender.resume(batch, noted)
+    this.#schedulePump()
+    return batch
+  }
+
+  /** What an identity of the stream is good for. */
+  get #scope(): number {
+    return crc32c(`${this.#metadata.clusterId}\n${this.stream.topic}`)
+  }
+
   /** @inheritdoc */
   drop(count: number): void {
     this.#account.acceptAndDrop(count)
@@ -230,6 +274,7 @@ export class StreamProducer implements ManagedProducer {
       deadLettered: account.deadLettered,
       dropped: { ...account.dropped },
       refused: { ...account.refused },
+      possiblyRepeated: account.possiblyRepeated,
       recordSendTotal: account.recordSendTotal,
       recordErrorTotal: account.recordErrorTotal,
       localErrorTotal: account.localErrorTotal,
@@ -429,6 +474,16 @@ export class StreamProducer implements ManagedProducer {
     this.#deadLetters?.tend(nowMs)
     this.#schedulePump()
   }
+}
+
+/** Whether records that were read back make the batch that was noted. */
+function isSameBatch(batch: RecordBatch, noted: ResumedBatch): boolean {
+  return (
+    batch.recordCount === noted.recordCount &&
+    batch.uncompressedBytes === noted.uncompressedBytes &&
+    batch.baseTimestampMs === noted.baseTimestampMs &&
+    batch.maxTimestampMs === noted.maxTimestampMs
+  )
 }
 
 /** See {@link StreamProducer}. */

@@ -191,10 +191,24 @@ describe('against an account', () => {
     expect(compareAccount(accountOf(account), auditOf(sequences))).toMatchObject({ stamped: 10, ...expected })
   })
 
-  test('what a start found on disk is told, since of that no number says what is there twice', () => {
+  test('what a start found on disk is told', () => {
     const comparison = compareAccount(accountOf({ acked: 10, recovered: 4 }), auditOf(all))!
     expect(comparison).toMatchObject({ verdict: 'agrees', recovered: 4, missing: 0 })
-    expect(describeComparison(comparison)).toContain('; of 4 that its start found on disk')
+    expect(describeComparison(comparison)).toContain('; its start found 4 on disk')
+  })
+
+  test('records that keep the numbers of an earlier process are held against these numbers', () => {
+    const { instance, partition } = accountOf({}).audit[0]!
+    const audit = [{ instance, partition, first: 3, stamped: 4 }]
+    expect(compareAccount({ ...accountOf({ acked: 4 }), audit }, auditOf([0, 3, 4, 5, 6]))).toMatchObject({
+      stamped: 4,
+      missing: 0,
+      verdict: 'agrees',
+    })
+    expect(compareAccount({ ...accountOf({ acked: 4 }), audit }, auditOf([0, 3, 5, 6]))).toMatchObject({
+      missing: 1,
+      verdict: 'more_missing_than_told',
+    })
   })
 
   test('records that came behind the account do not count', () => {

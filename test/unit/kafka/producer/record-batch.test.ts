@@ -83,7 +83,7 @@ test('any records can be read back by an independent reader, with the right chec
           value: wellFormed(value),
           timestamp: timestampMs,
           offsetDelta,
-          headers: headers.map((header) => header.map(wellFormed)),
+          headers: headers.map(([name, text]) => [wellFormed(name), Buffer.from(text).toString('latin1')]),
         })),
       )
     }),

@@ -163,6 +163,7 @@ describe('Metadata', () => {
       .int32((1 << 3) | (1 << 8) | (1 << 10))
     payload.int32(-(2 ** 31))
     expect(decodeMetadata(payload.done())).toEqual({
+      clusterId: 'cluster',
       brokers: [{ nodeId: 1, host: 'host', port: 9092 }],
       topics: [
         {
