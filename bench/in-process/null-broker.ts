@@ -22,7 +22,7 @@ export class NullBroker implements Transport {
     return await Promise.resolve({
       isOpen: true,
       pendingBytes: 0,
-      isExpiring: false,
+      renewAtMs: Infinity,
       lacks: () => null,
       send: (_request: WireRequest, onFlushed: () => void) => process.nextTick(onFlushed),
       call: (request: WireRequest, onResponse: (payload: Buffer) => void) => {

@@ -28,7 +28,8 @@ declare module 'kafkajs/src/network/connectionPool.js' {
     readonly requestQueue: RequestQueue
     connectionStatus: 'connected' | 'disconnecting' | 'disconnected'
     nextCorrelationId(): number
-    isAuthenticated(): boolean
+    /** Milliseconds (a Long), as the broker told them (KIP-368); 0: the session has no end. */
+    readonly sessionLifetime: { toString(): string }
   }
 
   export default class ConnectionPool {

@@ -64,8 +64,7 @@ describe('kafkajs', () => {
     const queue = connection.requestQueue
     expect(connection).toMatchObject({ clientId: 'shape', sasl: null, connectionStatus: 'disconnected' })
     expect(queue.pending).toEqual([])
-    for (const name of ['nextCorrelationId', 'isAuthenticated'] as const)
-      expect(connection[name]).toBeTypeOf('function')
+    expect(String(connection.sessionLifetime)).toBe('0')
     for (const name of ['scheduleCheckPendingRequests', 'destroy'] as const)
       expect(queue[name]).toBeTypeOf('function')
     const ids = [connection.nextCorrelationId(), connection.nextCorrelationId()]

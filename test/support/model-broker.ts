@@ -35,6 +35,8 @@ export class ModelCluster implements Transport {
   throttleTimeMs = 0
   /** Responses that get lost on their way, from now on. */
   responsesToLose = 0
+  /** How long a session lasts (`connections.max.reauth.ms`): what is read after it ends the connection. */
+  sessionMs = Infinity
   /** Metadata tells what the credentials may do (KIP-430). */
   tellsRights = true
   /** Gives out producer ids (IDEMPOTENT_WRITE on the cluster, before Kafka 2.8). */
@@ -58,6 +60,8 @@ export class ModelCluster implements Transport {
     while (node.isStopped && performance.now() < giveUpAtMs) await delay(10)
     if (node.state !== 'up') throw new Error(`no connection to ${host}`)
     const connection = new ModelConnection(node, requestTimeoutMs)
+    connection.renewAtMs = performance.now() + this.sessionMs / 2
+    connection.sessionEndMs = performance.now() + this.sessionMs
     this.connections.add(connection)
     node.connections.add(connection)
     return connection
@@ -138,7 +142,7 @@ export class ModelCluster implements Transport {
 
   /** All sessions near their end (KIP-368). */
   expireSessions(): void {
-    for (const connection of this.connections) connection.isExpiring = true
+    for (const connection of this.connections) connection.renewAtMs = performance.now()
   }
 
   /** Everything that was ever stored in a topic of this name, a list a partition log, former topics first. */

@@ -41,7 +41,8 @@ export interface ReceivedRequest {
 export class ModelConnection implements BrokerConnection {
   isOpen = true
   pendingBytes = 0
-  isExpiring = false
+  renewAtMs = Infinity
+  sessionEndMs = Infinity
   readonly throttledMs: number[] = []
   readonly #server: ModelServer
   readonly #requestTimeoutMs: number
@@ -183,6 +184,10 @@ export class ModelConnection implements BrokerConnection {
   #serveFirst(): boolean {
     const { request, onResponse } = this.#received.shift()!
     this.#receivedBytes -= request.body.length
+    if (performance.now() > this.sessionEndMs) {
+      this.cut(1, false)
+      return false
+    }
     const { response, closes } = this.#server.serve(request)
     if (closes) {
       this.cut(1, false)

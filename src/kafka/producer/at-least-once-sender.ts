@@ -142,7 +142,7 @@ export class AtLeastOnceSender implements Sender {
       const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
       isWritable ||= connection !== null
       if (connection === null) isStale ||= hasOwn
-      else if (!connection.isExpiring && this.#load(flight, queue, nowMs)) {
+      else if (this.#load(flight, queue, nowMs)) {
         this.#group(groups, connection, flight)
         this.#firstQueue = firstQueue + i + 1
       }
@@ -163,9 +163,8 @@ export class AtLeastOnceSender implements Sender {
     }
     const any = this.#sessions.any
     if (any !== null) this.#options.rights.ask(any.connection, any.partition)
-    this.#sessions.tend(nowMs, (connection) =>
-      this.#flights.some((flight) => flight.connection === connection),
-    )
+    this.#sessions.tend(nowMs)
+    this.#endReplaced()
   }
 
   /** Asks for a producer id where there is none, over any connection, and before there is a batch that needs one. */
@@ -173,6 +172,12 @@ export class AtLeastOnceSender implements Sender {
     if (!this.#options.stream.producer.enableIdempotence || this.#identity.current !== null) return
     const connection = this.#sessions.any?.connection
     if (connection !== undefined) this.#identity.ask(connection)
+  }
+
+  #endReplaced(): void {
+    this.#sessions.endReplaced((connection) =>
+      this.#flights.some((flight) => flight.connection === connection),
+    )
   }
 
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
@@ -262,6 +267,7 @@ export class AtLeastOnceSender implements Sender {
       this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
     this.#sessions.succeeded(connection)
+    this.#endReplaced()
     this.#options.onWritable()
   }
 
@@ -301,8 +307,8 @@ export class AtLeastOnceSender implements Sender {
     flight.retryAtMs = performance.now() + stream.producer.retryBackoffMs
     this.#wakeUpAt(flight.retryAtMs)
     if (!isUnauthorized(errorCode)) return
-    // Whether the broker takes a producer id is only told with another one.
-    if (errorCode !== kafkaErrors.topicAuthorizationFailed) this.#renewIdentity(flight)
+    // Whether the broker takes a producer id is told with another one; the batch keeps its own, since it may be stored under it.
+    if (errorCode !== kafkaErrors.topicAuthorizationFailed) this.#identity.discard(this.#identity.current)
     rights.answered(errorCode)
   }
 

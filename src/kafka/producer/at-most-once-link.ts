@@ -16,7 +16,7 @@ import type { LogEndOffsets } from './log-end-offsets.ts'
 import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger, ProducerTelemetry } from './producer.ts'
 import type { RecordBatch } from './record-batch.ts'
-import { decodeProduce, encodeProduce, type ProduceResult } from './requests.ts'
+import { decodeProduce, encodeMetadata, encodeProduce, type ProduceResult } from './requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import { askToWrite, type WriteRights } from './write-rights.ts'
 import type { ProducerConfig } from '../../config/config.ts'
@@ -46,6 +46,14 @@ export class AtMostOnceLink {
   #isStandstillTold = false
   /** A write was stored since the connection was made. */
   #trusted = false
+  /** The broker asks to be left alone until then (KIP-219). What waits for that stays in the buffer, from where any connection can take it. */
+  #throttledUntilMs = 0
+  /** Until then each write is answered, one at a time: see {@link AtMostOnceLink.#isCareful}. */
+  #carefulUntilMs = 0
+  /** The session of the connection is so short that a quota can make the broker stop reading until it is over. */
+  #isShortSession = false
+  /** What is on the old connection was asked after: its answer says that the broker has handled all of it. */
+  #isDraining = false
   /** The last connection took along what was not confirmed: an acks=0 write that is not permitted ends so, too. */
   #wasCut = false
   /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
@@ -67,7 +75,11 @@ export class AtMostOnceLink {
             intervalMs: config.confirmIntervalMs,
             deliveryTimeoutMs: config.deliveryTimeoutMs,
             account,
-            onProgress: onWritable,
+            onProgress: (tookMs) => {
+              if (tookMs > throttleSuspicionMs) this.#suspectThrottle()
+              this.#handOver()
+              onWritable()
+            },
             onStale: (partition) => this.#online.lost(partition),
             isReplicated: options.isReplicated,
             onNoLogEnd: () => this.#logNoLogEnd(),
@@ -79,6 +91,7 @@ export class AtMostOnceLink {
       needs: ['Produce', 'ListOffsets', 'Metadata'],
       address: options.address,
       onUp: (connection) => this.#up(connection),
+      onNext: () => this.#handOver(),
       onDown: (cause) => this.#down(cause),
     })
   }
@@ -117,11 +130,10 @@ export class AtMostOnceLink {
   /** Another request may be written now. */
   canWrite(nowMs: number): boolean {
     const { connection } = this.#session
-    if (connection === null || connection.pendingBytes > socketHighWaterBytes || connection.isExpiring)
-      return false
-    if (this.#isAsking) return false
+    if (connection === null || connection.pendingBytes > socketHighWaterBytes) return false
+    if (this.#isAsking || this.#session.isHandingOver || nowMs < this.#throttledUntilMs) return false
     const { acks, maxInFlight } = this.#options.config
-    if (acks === 0 && !this.#trusted) return this.#unanswered.size === 0
+    if (acks === 0 && (!this.#trusted || this.#isCareful(nowMs))) return this.#inFlight === 0
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
   }
 
@@ -175,7 +187,7 @@ export class AtMostOnceLink {
     const connection = this.#session.connection!
     const { topic, config, account, offsets, telemetry } = this.#options
     const nowMs = performance.now()
-    const acks = config.acks === 0 && this.#needsAnswers ? 1 : config.acks
+    const acks = config.acks === 0 && (this.#needsAnswers || this.#isCareful(nowMs)) ? 1 : config.acks
     const request = encodeProduce(topic, acks, config.requestTimeoutMs, batches)
     for (const batch of batches) {
       account.written(batch)
@@ -186,10 +198,7 @@ export class AtMostOnceLink {
     else this.#writeAnswered(connection, request, batches, nowMs)
   }
 
-  /**
-   * Is called every second. Looks at the log end offsets where something was written, and opens a new connection in the
-   * place of one that would have to authenticate again, once nothing is pending on it.
-   */
+  /** Is called every second. Looks at the log end offsets where something was written. */
   tend(nowMs: number): void {
     this.#confirmation?.tend(nowMs)
     this.#tellStandstill(nowMs)
@@ -199,11 +208,8 @@ export class AtMostOnceLink {
     // Where the broker answers the high watermark in place of the log's end, replicas that are behind would look like loss.
     const isLookTrue = this.#confirmation?.needsAnswers !== true || !this.hasPending
     this.#ask(connection)
-    if (!connection.isExpiring) {
-      if (isLookTrue) this.#online.look()
-    } else if (!this.hasPending) {
-      this.#session.fail(new Error('the SASL session expires'))
-    }
+    this.#handOver()
+    if (isLookTrue) this.#online.look()
   }
 
   /** From now on a barrier follows each write at once: the stream is shutting down. */
@@ -219,6 +225,21 @@ export class AtMostOnceLink {
   /** Requests that were written and are neither answered nor covered by an answer. */
   get #inFlight(): number {
     return (this.#confirmation?.uncoveredWrites ?? this.#unflushed.length) + this.#unanswered.size
+  }
+
+  /**
+   * A broker that throttles (KIP-219) stops reading, for seconds, and with acks=0 does not say so. What is behind the first write is
+   * lost if the session ends meanwhile. So where a session ends, and the broker throttles or the session is short, nothing is
+   * written before the last write is answered; the answer tells for how long the broker wants to be left alone.
+   */
+  #isCareful(nowMs: number): boolean {
+    return this.#isShortSession || nowMs < this.#carefulUntilMs
+  }
+
+  /** A barrier took long. The next write is answered, and tells whether it was a quota. */
+  #suspectThrottle(): void {
+    const endsSession = (this.#session.connection?.renewAtMs ?? Infinity) < Infinity
+    if (endsSession) this.#carefulUntilMs = Math.max(this.#carefulUntilMs, performance.now() + carefulForMs)
   }
 
   /** Before it is trusted, and where nothing else would tell what became of a write. */
@@ -260,6 +281,7 @@ export class AtMostOnceLink {
     if (this.#unflushed[0] !== batches) return
     this.#unflushed.shift()
     for (const batch of batches) this.#options.account.settle(batch, 'sent')
+    this.#handOver()
     this.#options.onWritable()
   }
 
@@ -278,8 +300,9 @@ export class AtMostOnceLink {
         if (!this.#unanswered.delete(batches)) return
         this.#answerMs = this.#answerMs === 0 ? tookMs : this.#answerMs * 0.8 + tookMs * 0.2
         const { results, throttleTimeMs } = decodeProduce(payload)
-        connection.throttle(throttleTimeMs)
+        this.#throttle(connection, throttleTimeMs)
         this.#settleAnswered(batches, results)
+        this.#handOver()
         this.#options.onWritable()
       },
       (error) => connection.destroy(error),
@@ -354,10 +377,53 @@ export class AtMostOnceLink {
     this.#session.succeeded()
   }
 
-  #up(connection: BrokerConnection): void {
+  #throttle(connection: BrokerConnection, throttleTimeMs: number): void {
+    if (throttleTimeMs <= 0) return
+    connection.throttle(throttleTimeMs)
+    this.#throttledUntilMs = performance.now() + throttleTimeMs
+    if (connection.renewAtMs < Infinity) this.#carefulUntilMs = this.#throttledUntilMs + carefulForMs
+    setTimeout(this.#options.onWritable, throttleTimeMs)
+  }
+
+  /**
+   * One step towards the next connection, if there is one. Nothing is written meanwhile, and nothing is written to the next
+   * one before the broker has handled all that is on the old one: the order holds, and nothing is in doubt. What waits for replicas
+   * goes on to wait, by barriers of the next connection.
+   */
+  #handOver(): void {
+    const session = this.#session
+    if (!session.isHandingOver || this.#isDraining) return
+    const confirmation = this.#confirmation
+    if (this.#isAsking || this.#unanswered.size > 0 || this.#unflushed.length > 0) return
+    if (confirmation !== null && confirmation.uncoveredWrites > 0) return confirmation.sendBarrier()
+    // Where every write has been answered, or covered by a barrier, the broker has nothing left to handle.
+    if (confirmation !== null || this.#options.config.acks !== 0) return this.#swap()
+    const old = session.connection!
+    this.#isDraining = true
+    const drained = (): void => {
+      if (session.connection === old && session.isHandingOver) this.#swap()
+    }
+    old.call(encodeMetadata([]), drained, (error) => old.destroy(error))
+  }
+
+  #swap(): void {
+    this.#isDraining = false
+    const { old, connection } = this.#session.handOver()
+    this.#online.detach()
+    this.#attach(connection)
+    old.destroy(new Error('another connection took its place'))
+    this.#options.onWritable()
+  }
+
+  #attach(connection: BrokerConnection): void {
+    this.#isShortSession = connection.renewAtMs - performance.now() < shortSessionMs
     connection.onDrain(this.#options.onWritable)
     this.#confirmation?.attach(connection)
     this.#online.attach(connection)
+  }
+
+  #up(connection: BrokerConnection): void {
+    this.#attach(connection)
     if (this.#wasCut) this.#askFirst(connection)
     else this.#ask(connection)
     this.#options.onUp(this)
@@ -386,6 +452,7 @@ export class AtMostOnceLink {
 
   #down(cause: Error): void {
     this.#trusted = false
+    this.#isDraining = false
     this.#online.detach()
     const unknown = [
       ...(this.#confirmation?.detach() ?? []),
@@ -434,6 +501,12 @@ export interface AtMostOnceLinkOptions {
 
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
+/** A barrier that took longer may have been behind a quota. */
+const throttleSuspicionMs = 200
+/** Longer than the window in which a broker adds up what a quota is about (`quota.window.num` and `quota.window.size.seconds`). */
+const carefulForMs = 15_000
+/** To the time of renewal. The rest of a longer session is enough for what a broker can be behind. */
+const shortSessionMs = 50_000
 const standstillToldAfterMs = 5_000
 /** Beside twice the usual time, with `confirm: off`: the default of `confirm.interval.ms`. */
 const answerGraceMs = 20

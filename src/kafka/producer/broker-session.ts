@@ -8,6 +8,9 @@ import type { BrokerConnection, Transport } from './transport.ts'
  * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
  * is up and when it is down, and tries again with growing pauses until it is stopped. A connection with nothing to do is kept
  * alive: brokers end idle ones after ten minutes, what is between them and us often sooner, and that would look like an outage.
+ *
+ * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside it. The owner finishes what is
+ * on the old one and then calls {@link handOver}, so that a session's end is no outage.
  */
 export class BrokerSession {
   readonly #options: BrokerSessionOptions
@@ -15,6 +18,11 @@ export class BrokerSession {
   #connection: BrokerConnection | null = null
   /** Where the connection leads. */
   #address: BrokerAddress | null = null
+  /** Takes the place of {@link #connection} as soon as the owner says so. */
+  #next: BrokerConnection | null = null
+  #isRenewing = false
+  #renewTimer: NodeJS.Timeout | null = null
+  #renewFailures = 0
   #spokeAtMs = 0
   #timer: NodeJS.Timeout | null = null
   #connecting = false
@@ -46,9 +54,27 @@ export class BrokerSession {
     this.#breaker.succeeded()
   }
 
+  /** The next connection is open: nothing more is to be begun on the old one. */
+  get isHandingOver(): boolean {
+    return this.#next !== null
+  }
+
+  /**
+   * The next connection takes the place of the old one. Only while {@link isHandingOver}.
+   * @returns the old one, which is for the owner to end.
+   */
+  handOver(): { old: BrokerConnection; connection: BrokerConnection } {
+    const old = this.#connection!
+    const connection = this.#next!
+    this.#next = null
+    this.#use(connection)
+    return { old, connection }
+  }
+
   /** Is called now and then: asks for something small, once a minute. */
   tend(nowMs: number): void {
     const connection = this.#connection
+    this.#renewIfDue()
     if (connection === null || nowMs - this.#spokeAtMs < keepAliveMs) return
     this.#spokeAtMs = nowMs
     connection.call(encodeMetadata([]), ignore, (error) => connection.destroy(error))
@@ -71,6 +97,8 @@ export class BrokerSession {
   stop(cause: Error): void {
     this.#stopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
+    if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
+    this.#next?.destroy(cause)
     this.#connection?.destroy(cause)
   }
 
@@ -83,34 +111,98 @@ export class BrokerSession {
     }
     this.#connecting = true
     try {
-      const { transport, requestTimeoutMs } = this.#options
-      const connection = await transport.connect(address.host, address.port, requestTimeoutMs)
+      const connection = await this.#open(address)
       this.#connecting = false
-      if (this.#stopped) {
-        connection.destroy(new Error('not needed any more'))
-        return
-      }
-      this.#lacking = connection.lacks(this.#options.needs)
-      if (this.#lacking !== null) {
-        connection.destroy(new Error(this.#lacking))
-        throw new UnservedError(this.#lacking)
-      }
-      this.#connection = connection
+      if (connection === null) return
       this.#address = address
-      this.#spokeAtMs = performance.now()
-      connection.onClose((cause) => this.#down(cause))
-      if (connection.isOpen) this.#options.onUp(connection)
+      connection.onClose((cause) => this.#closed(connection, cause))
+      if (!connection.isOpen) return this.#down(new Error('the connection was closed at once'))
+      this.#use(connection)
+      this.#options.onUp(connection)
     } catch (error) {
       this.#connecting = false
       this.#down(error as Error)
     }
   }
 
-  #down(cause: Error): void {
+  /** @returns null: it is not needed any more. */
+  async #open({ host, port }: BrokerAddress): Promise<BrokerConnection | null> {
+    const { transport, requestTimeoutMs, needs } = this.#options
+    const connection = await transport.connect(host, port, requestTimeoutMs)
+    if (this.#stopped) {
+      connection.destroy(new Error('not needed any more'))
+      return null
+    }
+    this.#lacking = connection.lacks(needs)
+    if (this.#lacking === null) return connection
+    connection.destroy(new Error(this.#lacking))
+    throw new UnservedError(this.#lacking)
+  }
+
+  #use(connection: BrokerConnection): void {
+    this.#connection = connection
+    this.#spokeAtMs = performance.now()
+    this.#renewFailures = 0
+    this.#renewLater(connection.renewAtMs - performance.now())
+  }
+
+  #renewLater(inMs: number): void {
+    if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
+    this.#renewTimer = null
+    if (inMs === Infinity || this.#stopped) return
+    this.#renewTimer = setTimeout(
+      () => this.#renewIfDue(),
+      Math.min(Math.max(0, Math.ceil(inMs)), maxTimerMs),
+    )
+  }
+
+  #renewIfDue(): void {
+    const connection = this.#connection
+    const address = this.#options.address()
+    if (this.#stopped || connection === null || address === null) return
+    if (this.#next !== null || this.#isRenewing) return
+    const inMs = connection.renewAtMs - performance.now()
+    if (inMs <= 0) void this.#renew(address)
+    else this.#renewLater(inMs)
+  }
+
+  /** Where it fails, it is tried again until the broker ends the session: only that is an outage. */
+  async #renew(address: BrokerAddress): Promise<void> {
+    this.#isRenewing = true
+    try {
+      const next = await this.#open(address)
+      this.#isRenewing = false
+      if (next === null) return
+      // The old one was lost meanwhile, and is looked after as usual.
+      if (this.#connection === null) return next.destroy(new Error('not needed any more'))
+      this.#next = next
+      next.onClose((cause) => this.#closed(next, cause))
+      if (this.#next !== null) this.#options.onNext()
+    } catch {
+      this.#isRenewing = false
+      this.#renewLater(Math.min(100 * 2 ** this.#renewFailures++, 1_000))
+    }
+  }
+
+  #closed(connection: BrokerConnection, cause: Error): void {
+    if (connection === this.#next) {
+      this.#next = null
+      this.#renewLater(Math.min(100 * 2 ** this.#renewFailures++, 1_000))
+    } else if (connection === this.#connection) {
+      const next = this.#next
+      this.#next = null
+      this.#down(cause, next)
+    }
+  }
+
+  /** @param next is there already, and is used at once. */
+  #down(cause: Error, next: BrokerConnection | null = null): void {
     this.#connection = null
     this.#breaker.failed()
     this.#options.onDown(cause)
-    this.#retryLater()
+    if (next === null || this.#stopped) return this.#retryLater()
+    this.#use(next)
+    this.#options.onUp(next)
   }
 
   #retryLater(): void {
@@ -128,6 +220,8 @@ export interface BrokerSessionOptions {
   /** Where the broker is now; null while it is not in the cluster. */
   readonly address: () => BrokerAddress | null
   readonly onUp: (connection: BrokerConnection) => void
+  /** The next connection is open beside the old one: see {@link BrokerSession.handOver}. */
+  readonly onNext: () => void
   /** The connection is gone, or could not be made. */
   readonly onDown: (cause: Error) => void
 }
@@ -136,3 +230,5 @@ function ignore(): void {}
 
 /** Half of what the shortest-lived load balancers give an idle connection. */
 const keepAliveMs = 60_000
+/** The longest that a timer of Node can wait for. */
+const maxTimerMs = 2 ** 31 - 1

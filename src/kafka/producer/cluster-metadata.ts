@@ -183,7 +183,8 @@ export class ClusterMetadata {
   }
 
   async #connect(): Promise<BrokerConnection> {
-    if (this.#connection?.isOpen === true && !this.#connection.isExpiring) return this.#connection
+    if (this.#connection?.isOpen === true && performance.now() < this.#connection.renewAtMs)
+      return this.#connection
     this.#connection?.destroy(new Error('the SASL session expires'))
     this.#connection = null
     const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]

@@ -96,6 +96,9 @@ export class Confirmation {
   /** Barriers go over this connection from now on. */
   attach(connection: BrokerConnection): void {
     this.#connection = connection
+    // A barrier that is out on the connection before this one covers no write, and is asked again here.
+    this.#sentAtMs = null
+    this.#schedule()
   }
 
   /** The connection is gone. Gives back what has no outcome: nobody will ever know. */
@@ -222,11 +225,14 @@ export class Confirmation {
       for (const [partition, { unproved }] of this.#partitions)
         if (unproved.length > 0) partitions.add(partition)
     if (partitions.size > 0) {
-      const onLogEnds = (payload: Buffer): void => this.#cover(covered, decodeListOffsets(payload))
+      const onLogEnds = (payload: Buffer): void => {
+        if (connection === this.#connection) this.#cover(covered, decodeListOffsets(payload))
+      }
       connection.call(this.#requests.about([...partitions]).logEnd, onLogEnds, onError)
     }
     for (const [partition, { waiting }] of this.#partitions) if (waiting.length > 0) partitions.add(partition)
     const onAnswer = (payload: Buffer): void => {
+      if (connection !== this.#connection) return
       this.#sentAtMs = null
       const tookMs = performance.now() - sentAtMs
       this.#roundTripMs = this.#roundTripMs === 0 ? tookMs : this.#roundTripMs * 0.8 + tookMs * 0.2
@@ -235,7 +241,7 @@ export class Confirmation {
       if (isShort) this.#short()
       this.#pauseMs = this.#pauseAfter(isFirstOfAwaited)
       this.#schedule()
-      this.#options.onProgress()
+      this.#options.onProgress(tookMs)
     }
     connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
   }
@@ -437,8 +443,8 @@ export interface ConfirmationOptions {
   /** `delivery.timeout.ms`. */
   readonly deliveryTimeoutMs: number
   readonly account: Account
-  /** A barrier was answered: what it held up can go on. */
-  readonly onProgress: () => void
+  /** A barrier was answered, after so long: what it held up can go on. */
+  readonly onProgress: (tookMs: number) => void
   /** The broker does not lead the partition any more. */
   readonly onStale: (partition: number) => void
   /** Partitions of the topic have more than one replica, as far as is known. */

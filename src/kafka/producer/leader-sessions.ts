@@ -8,6 +8,8 @@ export class LeaderSessions {
   readonly #options: SenderOptions
   readonly #byNode = new Map<number, BrokerSession>()
   readonly #outageLog: OutageLog
+  /** Their sessions end soon (KIP-368). What is out on them is waited for; nothing more is sent there. */
+  readonly #replaced = new Set<BrokerConnection>()
   #stopped = false
 
   constructor(options: SenderOptions) {
@@ -53,20 +55,25 @@ export class LeaderSessions {
     for (const session of this.#byNode.values()) if (session.connection === connection) session.succeeded()
   }
 
-  /** Is called every second. Ends connections that would have to authenticate again (KIP-368) and carry nothing. */
-  tend(nowMs: number, isBusy: (connection: BrokerConnection) => boolean): void {
-    for (const session of this.#byNode.values()) {
-      session.tend(nowMs)
-      const { connection } = session
-      if (connection?.isExpiring === true && !isBusy(connection))
-        session.fail(new Error('the SASL session expires'))
+  /** Is called every second, and after each answer on a connection. Ends those that were replaced and carry nothing any more. */
+  endReplaced(isBusy: (connection: BrokerConnection) => boolean): void {
+    for (const old of this.#replaced) {
+      if (old.isOpen && isBusy(old)) continue
+      this.#replaced.delete(old)
+      old.destroy(new Error('another connection took its place'))
     }
+  }
+
+  /** Is called every second. */
+  tend(nowMs: number): void {
+    for (const session of this.#byNode.values()) session.tend(nowMs)
   }
 
   /** Ends all connections and opens no others. */
   stop(): void {
     this.#stopped = true
     for (const session of this.#byNode.values()) session.stop(new Error('the gateway stopped'))
+    for (const old of this.#replaced) old.destroy(new Error('the gateway stopped'))
   }
 
   #follow(): void {
@@ -86,7 +93,7 @@ export class LeaderSessions {
 
   #session(nodeId: number): BrokerSession {
     const { metadata, stream, transport, onConnection, onWritable } = this.#options
-    return new BrokerSession({
+    const session = new BrokerSession({
       transport,
       requestTimeoutMs: stream.producer.requestTimeoutMs,
       needs: ['Produce', 'Metadata', ...(stream.producer.enableIdempotence ? identityRequests : [])],
@@ -96,6 +103,11 @@ export class LeaderSessions {
         onConnection(null)
         onWritable()
       },
+      // What waits for a partition whose batch is out on the old one waits for its answer: the order holds.
+      onNext: () => {
+        this.#replaced.add(session.handOver().old)
+        onWritable()
+      },
       onDown: (cause) => {
         if (this.#stopped) return
         this.#outageLog.down(nodeId, cause, 0)
@@ -103,6 +115,7 @@ export class LeaderSessions {
         metadata.refresh()
       },
     })
+    return session
   }
 }
 

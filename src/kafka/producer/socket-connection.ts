@@ -56,8 +56,8 @@ export class SocketConnection implements BrokerConnection {
     return this.#unwrittenBytes + this.#socket.writableLength
   }
 
-  get isExpiring(): boolean {
-    return this.#options.isExpiring()
+  get renewAtMs(): number {
+    return this.#options.renewAtMs
   }
 
   lacks(needed: readonly RequestName[]): string | null {
@@ -239,8 +239,8 @@ export interface SocketConnectionOptions {
   readonly requestTimeoutMs: number
   readonly firstCorrelationId: number
   readonly served: ServedVersions
-  /** See {@link BrokerConnection.isExpiring}. */
-  readonly isExpiring: () => boolean
+  /** See {@link BrokerConnection.renewAtMs}. */
+  readonly renewAtMs: number
 }
 
 /** A request from its call on until it is written, or, if it has an answer, until that is there. */

@@ -20,8 +20,11 @@ export interface BrokerConnection {
   readonly isOpen: boolean
   /** Bytes that wait in this process for the kernel to take them, or for the broker to want them. */
   readonly pendingBytes: number
-  /** The broker wants to authenticate this connection again soon (KIP-368): finish with it and open another. */
-  readonly isExpiring: boolean
+  /**
+   * From then on (by `performance.now()`) another connection should take the place of this one: the broker ends the authenticated
+   * session some time later (KIP-368), with all that it has not read by then. Infinity: it does not.
+   */
+  readonly renewAtMs: number
   /** What the broker does not serve of these requests, for an operator; null: it serves all. No other may be sent to it. */
   lacks(needed: readonly RequestName[]): string | null
   /** Writes a request that has no response. `onFlushed` is called when the kernel has all its bytes, and never if it has not. */

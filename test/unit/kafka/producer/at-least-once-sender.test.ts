@@ -333,6 +333,35 @@ test('the answers of one broker do not shorten the pause before another is tried
   expect(tries.length).toBeLessThan(60)
 })
 
+test('the end of a session costs neither a record nor the order nor a pause, and alarms nobody', async () => {
+  await start({ partitions: 2, lingerMs: 1 })
+  await warmUp()
+  cluster.sessionMs = 1_000
+  cluster.cutConnections(1)
+  await passUntil(() => !producer.stats.connected)
+  await passUntil(() => producer.stats.connected)
+  const begun = fixture.logs.lines.length
+  const begunProduces = produces().length
+  for (let i = 0; i < 5_000; i++) {
+    append(producer, `${i}`, i % 2 === 0 ? key0 : key1)
+    await pass(1)
+  }
+  await passUntil(() => producer.stats.acked === 5_002, 1_000)
+  for (const log of cluster.stored('events')) {
+    const numbers = log.slice(1).map(({ value }) => Number(value))
+    expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
+    expect(numbers).toHaveLength(2_500)
+  }
+  const times = produces()
+    .slice(begunProduces)
+    .map(({ atMs }) => atMs)
+  const pauses = times.slice(1).map((time, index) => time - times[index]!)
+  expect(Math.max(...pauses)).toBeLessThan(40)
+  expect(fixture.logs.lines.slice(begun).filter(({ level }) => level === 'warn')).toEqual([])
+  // No more connections than there have to be, and none that is left open.
+  expect([...cluster.connections].filter(({ isOpen }) => isOpen).length).toBeLessThanOrEqual(3)
+})
+
 test('a session that is about to expire is replaced once nothing is in flight', async () => {
   await start()
   append(producer, 'a')

@@ -3,6 +3,7 @@ import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
 import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
+import { AuthenticationError } from '../../../../src/kafka/producer/transport.ts'
 import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import type { ServedRequest } from '../../../support/model-requests.ts'
@@ -665,7 +666,62 @@ test('a session that is about to expire is replaced once, when nothing is pendin
   await pass(10_000)
   // The stream's own connection and the one for metadata.
   expect(cluster.connects.length - connects).toBe(2)
-  expect([...cluster.connections].filter(({ isOpen, isExpiring }) => isOpen && isExpiring)).toEqual([])
+  expect([...cluster.connections].filter(({ isOpen, renewAtMs }) => isOpen && renewAtMs < Infinity)).toEqual(
+    [],
+  )
+})
+
+describe('the end of a session', () => {
+  test.each<Partial<ProducerConfig>>([{}, { confirmIntervalMs: null }, { acks: 1 }, { acks: -1 }])(
+    'costs neither a record nor the order nor a pause, and alarms nobody (%o)',
+    async (config) => {
+      await start({ ...config, partitions: 2, lingerMs: 1 })
+      cluster.cutConnections(1)
+      cluster.sessionMs = 1_000
+      await passUntil(() => !producer.stats.connected)
+      await passUntil(() => producer.stats.connected)
+      const begun = fixture.logs.lines.length
+      const count = 6_000
+      for (let i = 0; i < count; i++) {
+        append(producer, `${i}`, keyFor(i % 2, 2))
+        await pass(1)
+      }
+      await pass(500)
+      const { confirmed, sent, recordErrorTotal } = producer.stats
+      expect({ ended: confirmed + sent, recordErrorTotal }).toEqual({ ended: count, recordErrorTotal: 0 })
+      for (const log of cluster.stored('events')) {
+        const numbers = log.map(({ value }) => Number(value))
+        expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
+        expect(numbers).toHaveLength(count / 2)
+      }
+      const times = produces().map(({ atMs }) => atMs)
+      const pauses = times.slice(1).map((time, index) => time - times[index]!)
+      expect(Math.max(...pauses.slice(10))).toBeLessThan(40)
+      expect(cluster.connects.length).toBeGreaterThan(10)
+      expect(fixture.logs.lines.slice(begun).filter(({ level }) => level === 'warn')).toEqual([])
+    },
+  )
+
+  test('comes all the same where no next connection can be made, and is an outage then', async () => {
+    await startTrusted()
+    cluster.cutConnections(1)
+    cluster.sessionMs = 1_000
+    await passUntil(() => !producer.stats.connected)
+    await passUntil(() => producer.stats.connected)
+    const connect = vi.spyOn(cluster, 'connect').mockRejectedValue(new AuthenticationError('no such user'))
+    for (let i = 0; i < 20; i++) {
+      append(producer, `${i}`)
+      await pass(100)
+    }
+    expect(producer.admission).toBe('not_authorized')
+    expect(producer.obstacle).toEqual({
+      summary: 'Kafka does not accept the credentials',
+      cause: 'no such user',
+    })
+    connect.mockRestore()
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 3_000)
+    expect(producer.admission).toBe('open')
+  })
 })
 
 test('the broker is left alone for as long as it asks', async () => {

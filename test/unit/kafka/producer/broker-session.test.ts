@@ -8,6 +8,7 @@ let cluster: ModelCluster
 let address: BrokerAddress | null
 let session: BrokerSession
 const onUp = vi.fn()
+const onNext = vi.fn()
 const onDown = vi.fn()
 
 beforeEach(async () => {
@@ -21,6 +22,7 @@ beforeEach(async () => {
     needs: ['Produce', 'ListOffsets', 'Metadata'],
     address: () => address,
     onUp,
+    onNext,
     onDown,
   })
   await passUntil(() => session.connection !== null)

@@ -12,7 +12,7 @@ import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
 class ScriptedConnection implements BrokerConnection {
   readonly isOpen = true
   readonly pendingBytes = 0
-  readonly isExpiring = false
+  readonly renewAtMs = Infinity
   destroyedBy: Error | null = null
   readonly #calls: { end: string; partitions: number[]; onResponse: (payload: Buffer) => void }[] = []
 

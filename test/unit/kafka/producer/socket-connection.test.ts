@@ -27,7 +27,7 @@ function connectionOver(socket: Socket, firstCorrelationId = 7): SocketConnectio
     requestTimeoutMs,
     firstCorrelationId,
     served: new Map(),
-    isExpiring: () => false,
+    renewAtMs: Infinity,
   })
 }
 
