@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import type { FastifyInstance } from 'fastify'
+import { describeFailure } from '../kafka/describe-failure.ts'
 import { ConfigError } from '../config/config-error.ts'
 import { loadReaderConfig, type ReaderProcessConfig } from '../config/load-consumer-config.ts'
 import { totalsOf, type AuditReport } from '../kafka/audit/audit-report.ts'
@@ -39,7 +40,9 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
     await write(report, commandLine)
     return report.comparisons.every(({ verdict }) => verdict === 'agrees') ? 0 : 1
   } catch (error) {
-    process.stderr.write(`The topic ${commandLine.topic} cannot be audited: ${(error as Error).message}\n`)
+    const { topic } = commandLine
+    const cause = describeFailure(error, { kafka: config.kafka, topic, group: 'chute-audit-*' })
+    process.stderr.write(`The topic ${topic} cannot be audited: ${cause}\n`)
     return 1
   }
 }

@@ -1,4 +1,5 @@
 import type { KafkaConfig } from '../config/config.ts'
+import { describeFailure } from './describe-failure.ts'
 import { kafkajsClient } from './kafkajs-client.ts'
 import type { ClusterMetadata } from './producer/cluster-metadata.ts'
 import type { Logger } from './producer/producer.ts'
@@ -65,7 +66,7 @@ export class TopicCreator {
       this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
       this.#metadata.refresh()
     } catch (error) {
-      this.#failed(missing, causesOf(error))
+      this.#failed(missing, causesOf(error, this.#config))
     } finally {
       this.#creating = false
       await admin.disconnect()
@@ -92,9 +93,9 @@ export class TopicCreator {
 }
 
 /** Why topics were not created, by topic, in words that say what to do; under the empty name: why none was. */
-function causesOf(error: unknown): Map<string, string> {
+function causesOf(error: unknown, kafka: KafkaConfig): Map<string, string> {
   const { errors } = error as { errors?: (Error & { type?: string; topic?: string })[] }
-  if (errors === undefined) return new Map([['', (error as Error).message]])
+  if (errors === undefined) return new Map([['', describeFailure(error, { kafka })]])
   return new Map(
     errors.map((inner) => {
       const { type, topic = '', message } = inner

@@ -5,14 +5,15 @@ import { join } from 'node:path'
 import { Kafka, logLevel, type Admin } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { Delivery, KafkaConfig, StreamConfig } from '../../src/config/config.ts'
+import { consume } from '../../src/kafka/consumer/consume.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
-import { streamConfig } from '../support/producer-fixture.ts'
+import { LogKeeper, streamConfig } from '../support/producer-fixture.ts'
 
 /** Codes of `AclOperation`. */
-const [write, create, describeTopic] = [4, 5, 8]
+const [read, write, create, describeTopic] = [3, 4, 5, 8]
 
 /** A broker with ACLs: the plain listener is the operator's, the SASL listener that of `gateway`, who may do nothing at first. */
 describe('a broker with ACLs', () => {
@@ -257,6 +258,32 @@ describe('a broker with ACLs', () => {
       expect([reply.status, await reply.text()]).toEqual([503, expect.stringContaining(obstacle)])
       expect(gateway.gateway.stats[0]).toMatchObject({ accepted: 0, buffered: 0 })
     },
+  )
+
+  test.each([
+    ['READ on the group', true, /READ on group readers is not permitted.*ACL/],
+    ['READ on the topic', false, /READ on topic .* is not permitted.*ACL/],
+  ])(
+    'a consumer without %s says so, and what to do',
+    async (_, mayReadTopic, expected) => {
+      const topic = await newTopic()
+      if (mayReadTopic) await permit(read, topic)
+      const logs = new LogKeeper()
+      const consumer = consume({
+        brokers: [`127.0.0.1:${saslPort}`],
+        sasl: { mechanism: 'plain', username: 'gateway', password: 'secret' },
+        topic,
+        group: 'readers',
+        process: async () => {},
+        logger: logs,
+      })
+      onTestFinished(async () => await consumer.stop(1_000))
+      const told: string[] = []
+      void consumer.failed.then(({ message }) => told.push(message))
+      const causes = (): string => JSON.stringify([...told, ...logs.lines])
+      await expect.poll(causes, { timeout: 40_000 }).toMatch(expected)
+    },
+    60_000,
   )
 
   test('one stream that is refused later is named, and the other goes on', async () => {

@@ -95,7 +95,21 @@ describe('a broker with TLS and SASL', () => {
       { ...wrong, KAFKA_SASL_MECHANISM: 'scram-sha-256' },
       /SCRAM.*failed/,
     ],
-    ['no TLS where it is needed', 'TLS', {}, /closed|did not answer/i],
+    ['no TLS where it is needed', 'TLS', {}, /KAFKA_SSL=true/],
+    ['no TLS where SASL wants it', 'SASL_TLS', { ...user, KAFKA_SASL_MECHANISM: 'plain' }, /KAFKA_SSL=true/],
+    [
+      'TLS where it is not spoken',
+      'SASL',
+      { ...tls, ...user, KAFKA_SASL_MECHANISM: 'plain' },
+      /KAFKA_SSL=false/,
+    ],
+    ['no credentials where they are needed', 'SASL', {}, /KAFKA_SASL_USERNAME/],
+    [
+      'credentials where none are taken',
+      'TLS',
+      { ...tls, ...user, KAFKA_SASL_MECHANISM: 'plain' },
+      /unset KAFKA_SASL_MECHANISM/,
+    ],
     ['an authority that is not known', 'TLS', { KAFKA_SSL: 'true' }, /certificate/],
     [
       'a certificate of another name',

@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Consumer as KafkajsConsumer, EachBatchPayload } from 'kafkajs'
 import type { ConsumerConfig, KafkaConfig } from '../../config/config.ts'
 import { kafkajsClient } from '../kafkajs-client.ts'
+import { describeFailure } from '../describe-failure.ts'
 import type { Logger } from '../producer/producer.ts'
 import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
@@ -25,6 +26,7 @@ import { consumedRecord, type ConsumedRecord } from './record.ts'
  */
 export class GroupConsumer implements Consumer {
   readonly #config: ConsumerConfig
+  readonly #kafka: KafkaConfig
   readonly #process: Process
   readonly #logger: Logger
   readonly #telemetry: ConsumerTelemetry
@@ -46,6 +48,7 @@ export class GroupConsumer implements Consumer {
     const { kafka, consumer: config, logger } = options
     registerReadCodecs()
     this.#config = config
+    this.#kafka = kafka
     this.#process = options.process
     this.#logger = logger
     this.#telemetry = options.telemetry
@@ -81,7 +84,7 @@ export class GroupConsumer implements Consumer {
         break
       } catch (error) {
         if (this.#stopping) return
-        const { message: cause } = error as Error
+        const cause = this.#describe(error)
         if (cause !== told) this.#logger.warn({ topic, cause }, 'the topic cannot be read yet; trying again')
         told = cause
         await pause(startPauseMs, null, { signal: this.#deadline.signal }).catch(() => {})
@@ -151,9 +154,9 @@ export class GroupConsumer implements Consumer {
     consumer.on(crashed, ({ payload }) => {
       this.#assignment.leave()
       if (this.#stopping) return
-      const { message: cause } = payload.error
+      const cause = this.#describe(payload.error)
       if (payload.restart) this.#logger.warn({ cause }, 'the group was left on an error; joining it anew')
-      else this.#fail(payload.error)
+      else this.#fail(new Error(cause, { cause: payload.error }))
     })
   }
 
@@ -267,7 +270,12 @@ export class GroupConsumer implements Consumer {
 
   #commitFailed(error: unknown): void {
     this.#account.commitErrors++
-    this.#logger.warn({ cause: (error as Error).message }, 'offsets could not be committed')
+    this.#logger.warn({ cause: this.#describe(error) }, 'offsets could not be committed')
+  }
+
+  #describe(error: unknown): string {
+    const { groupId: group, topic } = this.#config
+    return describeFailure(error, { kafka: this.#kafka, topic, group })
   }
 
   #committedIn(latencyMs: number, count: number): void {

@@ -3,6 +3,7 @@ import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
+import { describeFailure } from '../describe-failure.ts'
 import type { Logger } from './producer.ts'
 import type { ServedVersions } from './served-versions.ts'
 import { resetSocket, SocketConnection } from './socket-connection.ts'
@@ -57,7 +58,7 @@ export class KafkajsTransport implements Transport {
       return takeOver(connection, servedBy(broker), `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
       giveUp(connection, socket)
-      throw describeFailure(error as Error)
+      throw failureOf(error as Error, this.#config)
     } finally {
       clearTimeout(timer)
     }
@@ -77,7 +78,19 @@ function takeOver(
   socket.removeAllListeners('data')
   const firstCorrelationId = connection.nextCorrelationId()
   const renewAtMs = performance.now() + renewAfterMs(Number(connection.sessionLifetime.toString()))
-  const options = { socket, address, clientId, requestTimeoutMs, firstCorrelationId, served, renewAtMs }
+  const options = {
+    socket,
+    address,
+    clientId,
+    requestTimeoutMs,
+    firstCorrelationId,
+    served,
+    renewAtMs,
+    // A broker that wants credentials tells its versions, and nothing else, to a client that has none.
+    ...(connection.sasl === null && {
+      adviceIfSilent: 'the listener may want credentials (KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME)',
+    }),
+  }
   const ours = new SocketConnection(options)
   ours.throttle(requestQueue.throttledUntil - Date.now())
   return ours
@@ -94,9 +107,11 @@ function servedBy({ versions }: Broker): ServedVersions {
 }
 
 /** kafkajs's errors of SASL go by their name. */
-function describeFailure(error: Error): Error {
-  const isRefused = error.name === 'KafkaJSSASLAuthenticationError'
-  return isRefused ? new AuthenticationError(error.message, { cause: error }) : error
+function failureOf(error: Error, kafka: KafkaConfig): Error {
+  if (error.name === 'KafkaJSSASLAuthenticationError')
+    return new AuthenticationError(error.message, { cause: error })
+  const message = describeFailure(error, { kafka })
+  return message === error.message ? error : new Error(message, { cause: error })
 }
 
 /**
@@ -128,6 +143,11 @@ function openSocket(options: {
     ssl === null
       ? net.connect({ host, port, noDelay: true }, onConnect)
       : tls.connect({ host, port, ...(net.isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
+  // Bytes of a TLS alert (RFC 8446, 5.1), which kafkajs would take for the length of an answer.
+  if (ssl === null)
+    socket.once('data', (data) => {
+      if (data[0] === 0x15 && data[1] === 0x03) socket.destroy(new Error(`${host}:${port} speaks TLS`))
+    })
   // Batches are written whole; waiting for more (Nagle) would only delay them.
   socket.setNoDelay(true)
   socket.setKeepAlive(true, 10_000)

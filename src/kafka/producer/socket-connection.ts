@@ -19,6 +19,7 @@ export class SocketConnection implements BrokerConnection {
   readonly #reader = new FrameReader()
   #nextCorrelationId: number
   #closeCause: Error | null = null
+  #hasAnswered = false
   #closeListeners: ((cause: Error) => void)[] = []
   /** Is written at the end of this turn. */
   #turn: Pushed[] = []
@@ -40,7 +41,11 @@ export class SocketConnection implements BrokerConnection {
     this.#writer = new FrameWriter(options.clientId)
     this.#nextCorrelationId = options.firstCorrelationId
     this.#socket = options.socket
-    const closed = (): void => this.#close(new Error(`the connection to ${options.address} was closed`))
+    const closed = (): void => {
+      const advice = this.#hasAnswered ? undefined : options.adviceIfSilent
+      const rest = advice === undefined ? '' : ` before anything was answered: ${advice}`
+      this.#close(new Error(`the connection to ${options.address} was closed${rest}`))
+    }
     // On 'end' the broker reads no more: what would be written now is lost.
     this.#socket.on('end', closed).on('close', closed)
     this.#socket.on('error', (error) => this.#close(error))
@@ -200,6 +205,7 @@ export class SocketConnection implements BrokerConnection {
       return
     }
     this.#unanswered.shift()
+    this.#hasAnswered = true
     if (this.#unanswered.length === 0) this.#stopAnswerTimer()
     try {
       oldest.onResponse!(frame.subarray(4))
@@ -238,6 +244,8 @@ export interface SocketConnectionOptions {
   readonly clientId: string
   readonly requestTimeoutMs: number
   readonly firstCorrelationId: number
+  /** What may be wrong where the broker ends the connection without an answer. */
+  readonly adviceIfSilent?: string
   readonly served: ServedVersions
   /** See {@link BrokerConnection.renewAtMs}. */
   readonly renewAtMs: number
