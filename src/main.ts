@@ -7,7 +7,8 @@ const help = `usage: chute <command>
   serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
   consume          reads a topic as a member of a group: --topic T --group G [--exec CMD | --http URL | --stdout]
   audit            reads a topic and says what is lost, duplicated or out of order: --topic T [--gateway URL]
-  check            prints the effective configuration with secrets masked, or all that is wrong with it
+  check            prints the effective configuration with secrets masked, or all that is wrong with it; --connect looks
+                   at Kafka too
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
   --help, -h       this page; behind a command, its options
@@ -26,7 +27,7 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
     case 'audit':
       return await (await import('./commands/audit-command.ts')).runAuditCommand(argv, env)
     case 'check':
-      return (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
+      return await (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
     case 'kafka':
       return await (await import('./commands/kafka-command.ts')).runKafkaCommand(argv, env)
     case '--version':

@@ -1,21 +1,53 @@
+import { parseArgs } from 'node:util'
 import { describeConfig } from '../config/describe-config.ts'
-import { readCommandLine, readNoWords } from './command-line.ts'
+import { readCommandLine, wholeNumber } from './command-line.ts'
 import { readConfig } from './read-config.ts'
 
-const checkUsage = `usage: chute check
+const checkUsage = `usage: chute check [--connect [--timeout-ms N]]
 
 Prints the effective configuration with secrets masked, or all that is wrong with it. Exit code 1: it cannot be used.
+
+  --connect             reaches Kafka as the gateway would, and says what it found: brokers, credentials, versions, topics,
+                        rights, leaders. Nothing is created and no record is written. Exit code 1: the gateway would not be ready
+  --timeout-ms N        longest wait for that (15000)
 `
 
 /**
- * `chute check`: prints the effective configuration with secrets masked, or every problem on stderr. Starts nothing.
- * @returns the process's exit code: 0; 1 if the configuration cannot be used; 2 for a command line that is wrong.
+ * `chute check`: prints the effective configuration with secrets masked, or every problem on stderr. Starts nothing. With
+ * `--connect` it looks at Kafka with the gateway's own eyes, so that an init container finds out before the gateway does.
+ * @returns the process's exit code: 0; 1 if the configuration cannot be used, or if the gateway would not be ready with it; 2 for
+ * a command line that is wrong.
  */
-export function runCheckCommand(argv: readonly string[], env: NodeJS.ProcessEnv): number {
-  const commandLine = readCommandLine(argv, checkUsage, readNoWords)
+export async function runCheckCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const commandLine = readCommandLine(argv, checkUsage, readCheckArguments)
   if (typeof commandLine === 'number') return commandLine
   const config = readConfig(env)
   if (config === null) return 1
-  process.stdout.write(describeConfig(config))
-  return 0
+  if (commandLine.connectMs === null) {
+    process.stdout.write(describeConfig(config))
+    return 0
+  }
+  const { checkConnections } = await import('./check-connect.ts')
+  const findings = await checkConnections(config, commandLine.connectMs)
+  for (const { ok, name, detail } of findings)
+    process.stdout.write(`${ok ? 'ok  ' : 'FAIL'} ${name}: ${detail}\n`)
+  return findings.every(({ ok }) => ok) ? 0 : 1
+}
+
+interface CheckCommandLine {
+  /** How long to look at Kafka; null: not at all. */
+  readonly connectMs: number | null
+}
+
+function readCheckArguments(argv: readonly string[]): CheckCommandLine {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { connect: { type: 'boolean', default: false }, 'timeout-ms': { type: 'string' } },
+  })
+  const timeout = values['timeout-ms']
+  if (!values.connect) {
+    if (timeout !== undefined) throw new Error('--timeout-ms is given without --connect')
+    return { connectMs: null }
+  }
+  return { connectMs: timeout === undefined ? 15_000 : wholeNumber('--timeout-ms', timeout, 1, 3_600_000) }
 }

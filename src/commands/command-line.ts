@@ -26,3 +26,10 @@ export function readCommandLine<T extends object>(
 export function readNoWords(argv: readonly string[]): object {
   return parseArgs({ args: [...argv], options: {} }).values
 }
+
+/** Reads a number of a command line. @throws Error that says what would be right. */
+export function wholeNumber(name: string, text: string, least: number, most: number): number {
+  const value = Number(text)
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value
+  throw new Error(`${name} must be a whole number from ${least} to ${most}, got ${text}`)
+}

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { ConsumeArguments } from '../config/load-consumer-config.ts'
+import { wholeNumber } from './command-line.ts'
 
 /** Where records go. */
 export type SinkChoice =
@@ -95,10 +96,4 @@ function readSink(values: {
     url: url.href,
     timeoutMs: wholeNumber('--http-timeout-ms', timeout ?? '10000', 1, 2 ** 31 - 1),
   }
-}
-
-function wholeNumber(name: string, text: string, least: number, most: number): number {
-  const value = Number(text)
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value
-  throw new Error(`${name} must be a whole number from ${least} to ${most}, got ${text}`)
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
-import { readCommandLine } from './command-line.ts'
+import { readCommandLine, wholeNumber } from './command-line.ts'
 import { kafkaVersion } from '../local-kafka/kafka-jars.ts'
 import { LocalKafkaError } from '../local-kafka/local-kafka-error.ts'
 import { startKafka, type LocalKafka } from '../local-kafka/local-kafka.ts'
@@ -23,8 +23,8 @@ export async function runKafkaCommand(argv: readonly string[], env: NodeJS.Proce
   const commandLine = readCommandLine(argv, kafkaUsage, (words) => {
     const { values } = parseArgs({ args: [...words], options: { nodes: { type: 'string', default: '1' } } })
     return {
-      nodes: wholeNumber('--nodes', values.nodes, 9),
-      port: wholeNumber('KAFKA_PORT', env['KAFKA_PORT'] ?? '9092', 65_535),
+      nodes: wholeNumber('--nodes', values.nodes, 1, 9),
+      port: wholeNumber('KAFKA_PORT', env['KAFKA_PORT'] ?? '9092', 1, 65_535),
     }
   })
   if (typeof commandLine === 'number') return commandLine
@@ -83,12 +83,6 @@ async function stopSignal(): Promise<void> {
     // Its terminal is gone.
     process.once('SIGHUP', resolve)
   })
-}
-
-function wholeNumber(name: string, text: string, most: number): number {
-  const value = Number(text)
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value
-  throw new Error(`${name} must be a whole number from 1 to ${most}, got ${text}`)
 }
 
 function say(text: string): void {

@@ -56,21 +56,14 @@ export class TopicCreator {
     )
     if (missing.length === 0 || this.#creating || this.#stopped || this.#retryTimer !== null) return
     this.#creating = true
-    const { partitions, replicationFactor } = this.#config.topics
-    const admin = kafkajsClient(this.#config).admin()
-    try {
-      await admin.connect()
-      const settings = { numPartitions: partitions ?? -1, replicationFactor: replicationFactor ?? -1 }
-      const topics = missing.map((topic) => ({ topic, ...settings }))
-      await admin.createTopics({ topics, waitForLeaders: false })
-      this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
-      this.#metadata.refresh()
-    } catch (error) {
-      this.#failed(missing, causesOf(error, this.#config))
-    } finally {
-      this.#creating = false
-      await admin.disconnect()
+    const causes = await createTopics(this.#config, missing, { validateOnly: false })
+    this.#creating = false
+    if (causes.size > 0) {
+      this.#failed(missing, causes)
+      return
     }
+    this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
+    this.#metadata.refresh()
   }
 
   /** @param causes by topic; what is under the empty name goes for all. */
@@ -89,6 +82,32 @@ export class TopicCreator {
       this.#retryTimer = null
       void this.#createMissing()
     }, pauseMs)
+  }
+}
+
+/**
+ * Creates topics with the settings of `KAFKA_TOPIC_…`.
+ * @param options.validateOnly asks the broker whether it would, and creates nothing.
+ * @returns why topics were not created, by topic, in words that say what to do; under the empty name: why none was. Empty:
+ * all were.
+ */
+export async function createTopics(
+  config: KafkaConfig,
+  names: readonly string[],
+  { validateOnly }: { validateOnly: boolean },
+): Promise<Map<string, string>> {
+  const { partitions, replicationFactor } = config.topics
+  const admin = kafkajsClient(config).admin()
+  try {
+    await admin.connect()
+    const settings = { numPartitions: partitions ?? -1, replicationFactor: replicationFactor ?? -1 }
+    const topics = names.map((topic) => ({ topic, ...settings }))
+    await admin.createTopics({ topics, waitForLeaders: false, validateOnly })
+    return new Map()
+  } catch (error) {
+    return causesOf(error, config)
+  } finally {
+    await admin.disconnect()
   }
 }
 

@@ -75,8 +75,8 @@ export class Producers {
   /** The topics that cannot be written to at this moment, for another reason than that Kafka is away, and why. */
   get obstructed(): ObstructedTopic[] {
     return this.#writers.flatMap((writer) => {
-      const { admission, obstacle, wasOpen } = writer
-      return obstacle === null ? [] : [{ admission, obstacle, wasOpen }]
+      const { admission, obstacle, wasOpen, stream } = writer
+      return obstacle === null ? [] : [{ topic: stream.topic, admission, obstacle, wasOpen }]
     })
   }
 
@@ -108,6 +108,7 @@ export class Producers {
 
 /** See {@link Producers.obstructed}. */
 export interface ObstructedTopic {
+  readonly topic: string
   readonly admission: Producer['admission']
   readonly obstacle: Obstacle
   /** It could be written to at some time since the start. */
@@ -126,7 +127,8 @@ export interface ProducersOptions {
   readonly durable?: (producer: StreamProducer) => ManagedProducer | null
 }
 
-function parseAddress(address: string): { host: string; port: number } {
+/** Splits `host:port`; an IPv6 address stands in brackets. */
+export function parseAddress(address: string): { host: string; port: number } {
   const colon = address.lastIndexOf(':')
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
 }

@@ -1,0 +1,93 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Config } from '../config/config.ts'
+import { KafkajsTransport } from '../kafka/producer/kafkajs-transport.ts'
+import type { Logger } from '../kafka/producer/producer.ts'
+import { parseAddress, Producers } from '../kafka/producer/producers.ts'
+import { createTopics } from '../kafka/topic-creator.ts'
+import { readinessOf } from '../readiness.ts'
+
+/** What was looked at, whether it is right, and what was found, or would be right. */
+export interface Finding {
+  readonly name: string
+  readonly ok: boolean
+  readonly detail: string
+}
+
+/**
+ * Looks at Kafka as the gateway would at its start: each broker of `KAFKA_BROKERS` by itself, then everything that readiness
+ * goes by. It writes no record and creates no topic; whether a missing topic could be created is asked.
+ * @param limitMs how long it waits for what is not right yet.
+ */
+export async function checkConnections(config: Config, limitMs: number): Promise<Finding[]> {
+  const brokers = await Promise.all(config.kafka.brokers.map(async (address) => await reach(config, address)))
+  const producers = new Producers({
+    // Whether topics can be created is asked below.
+    kafka: { ...config.kafka, topics: { ...config.kafka.topics, create: false } },
+    streams: config.streams,
+    dataDir: null,
+    logger: silent,
+    telemetry: () => ({ batchWritten() {}, requestCompleted() {} }),
+  })
+  const deadlineMs = performance.now() + limitMs
+  producers.start()
+  try {
+    for (;;) {
+      const { ready, checks } = readinessOf({ producers, draining: false })
+      const missing = config.kafka.topics.create ? missingTopics(producers) : []
+      const isOver = ready || performance.now() >= deadlineMs
+      const onlyTopicsAreMissing =
+        missing.length > 0 && checks.every(({ ok, name }) => ok || ofTopics.has(name))
+      if (isOver || onlyTopicsAreMissing) {
+        // Where Kafka was reached by one broker, another that is away is no reason for the gateway not to be ready.
+        const reached = brokers.map((broker) => ({ ...broker, ok: broker.ok || producers.everConnected }))
+        const ofReadiness = checks.filter(({ name }) => name !== 'draining' && name !== 'buffers')
+        if (missing.length === 0) return [...reached, ...ofReadiness]
+        const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
+        return [...reached, ...others, await creatable(config, missing)]
+      }
+      await pause(50)
+    }
+  } finally {
+    producers.abort()
+  }
+}
+
+async function reach({ kafka }: Config, address: string): Promise<Finding> {
+  const { host, port } = parseAddress(address)
+  const name = `broker ${address}`
+  try {
+    const connection = await new KafkajsTransport(kafka, silent).connect(
+      host,
+      port,
+      kafka.connectionTimeoutMs,
+    )
+    connection.destroy(new Error('it was reached'))
+    const how = `${kafka.ssl === null ? 'plaintext' : 'TLS'}, ${kafka.sasl === null ? 'no SASL' : `SASL ${kafka.sasl.mechanism}`}`
+    return { name, ok: true, detail: `reached (${how})` }
+  } catch (error) {
+    return { name, ok: false, detail: `not reached: ${(error as Error).message}` }
+  }
+}
+
+function missingTopics(producers: Producers): string[] {
+  return producers.obstructed.flatMap(({ admission, topic }) =>
+    admission === 'unknown_topic' ? [topic] : [],
+  )
+}
+
+async function creatable({ kafka }: Config, topics: readonly string[]): Promise<Finding> {
+  const causes = await createTopics(kafka, topics, { validateOnly: true })
+  const detail =
+    causes.size === 0
+      ? `${topics.join(', ')}: missing, and created at the start of the gateway`
+      : [...new Set(causes.values())].join('; ')
+  return { name: 'topics', ok: causes.size === 0, detail }
+}
+
+/** What cannot be known of a topic that is missing. */
+const ofTopics: ReadonlySet<string> = new Set(['topics', 'rights', 'leaders'])
+
+function nothing(): void {}
+
+/** What goes wrong is told in the findings. */
+const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing }
