@@ -49,7 +49,12 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const scrape =
     group === null
       ? metrics
-      : { text: async (accept?: string) => writeSnapshot((await group.view('all')).metrics, accept) }
+      : {
+          text: async (accept?: string) => {
+            const { metrics: sum } = await group.view('all')
+            return writeSnapshot(() => sum, accept)
+          },
+        }
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
@@ -67,9 +72,13 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
         version,
         look: async () => {
           if (group === null)
-            return { ...metrics.account(), readiness: readiness(), uptimeSeconds: uptimeSeconds() }
+            return () => ({
+              metrics: metrics.account(),
+              readiness: readiness(),
+              uptimeSeconds: uptimeSeconds(),
+            })
           const view = await group.view('account')
-          return { ...view.metrics, readiness: view.readiness, uptimeSeconds: view.uptimeSeconds }
+          return () => view
         },
       })
       registerApiDocs(app)

@@ -1,6 +1,7 @@
 import { totalsOf } from '../kafka/audit/audit-report.ts'
 import type { AuditFindings, WriterFindings } from '../kafka/audit/topic-audit.ts'
 import { contentTypes, writeExposition, type CollectedFamily, type Labels } from './exposition.ts'
+import type { LinesOfText } from './metrics-snapshot.ts'
 import { negotiateFormat } from './negotiate-format.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 
@@ -17,11 +18,11 @@ export class AuditMetrics {
   }
 
   /** One scrape, in the format that `accept` asks for. */
-  async text(accept: string | undefined): Promise<{ contentType: string; body: string }> {
+  async text(accept: string | undefined): Promise<LinesOfText> {
     const format = negotiateFormat(accept)
     const ofProcess = await collectProcessMetrics()
-    const body = writeExposition([...collectAudit(this.#findings()), ...ofProcess], format)
-    return { contentType: contentTypes[format], body }
+    const lines = writeExposition([...collectAudit(this.#findings()), ...ofProcess], format)
+    return { contentType: contentTypes[format], lines }
   }
 }
 

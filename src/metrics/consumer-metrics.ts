@@ -6,7 +6,8 @@ import {
   type Family,
   type Labels,
 } from './exposition.ts'
-import { Histogram } from './histogram.ts'
+import { Histogram, toFamily } from './histogram.ts'
+import type { LinesOfText } from './metrics-snapshot.ts'
 import { negotiateFormat } from './negotiate-format.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 
@@ -115,11 +116,11 @@ export class ConsumerMetrics implements ConsumerTelemetry {
   }
 
   /** One scrape, in the format that `accept` asks for; all numbers of the account are of one instant. */
-  async text(accept: string | undefined): Promise<{ contentType: string; body: string }> {
+  async text(accept: string | undefined): Promise<LinesOfText> {
     const format = negotiateFormat(accept)
     const ofProcess = await collectProcessMetrics()
-    const body = writeExposition([...this.#collect(), ...ofProcess], format)
-    return { contentType: contentTypes[format], body }
+    const lines = writeExposition([...this.#collect(), ...ofProcess], format)
+    return { contentType: contentTypes[format], lines }
   }
 
   #collect(): CollectedFamily[] {
@@ -132,6 +133,6 @@ export class ConsumerMetrics implements ConsumerTelemetry {
       type,
       samples: read(stats).map(([labels, value]) => ({ suffix: '', labels: { ...owner, ...labels }, value })),
     }))
-    return [...families, this.#latency.collect()]
+    return [...families, toFamily(this.#latency.read())]
   }
 }

@@ -27,17 +27,19 @@ export interface Family {
   readonly type: 'counter' | 'gauge' | 'histogram'
 }
 
-/** A family and its values of one instant. */
+/** A family and its values of one instant. Samples are made as they are read, and can be read once, where they are many. */
 export interface CollectedFamily extends Family {
-  readonly samples: readonly Sample[]
+  readonly samples: Iterable<Sample>
 }
 
 /**
  * A family as one process collects it, with what several processes make of it. Counters and histograms are added up; a
  * gauge says whether it is a quantity (`sum`) or a state of which the largest or the smallest stands for all.
  */
-export type MergeableFamily = CollectedFamily &
-  ({ readonly type: 'counter' | 'histogram' } | { readonly type: 'gauge'; readonly merge: GaugeMerge })
+export type MergeableFamily = Family & { readonly samples: readonly Sample[] } & (
+    | { readonly type: 'counter' | 'histogram' }
+    | { readonly type: 'gauge'; readonly merge: GaugeMerge }
+  )
 
 /** See {@link MergeableFamily}. */
 export type GaugeMerge = 'sum' | 'max' | 'min'
@@ -51,29 +53,30 @@ export const contentTypes: Readonly<Record<ExpositionFormat, string>> = {
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 }
 
-/** Writes all families, each contiguous and each under its HELP and TYPE. */
-export function writeExposition(families: readonly CollectedFamily[], format: ExpositionFormat): string {
-  const lines: string[] = []
+/** All families line by line, each contiguous and each under its HELP and TYPE. Lines are written as they are read. */
+export function* writeExposition(
+  families: Iterable<CollectedFamily>,
+  format: ExpositionFormat,
+): Generator<string, void, void> {
   for (const family of families) {
     // OpenMetrics names the family of a counter without the `_total` that its samples have.
     const familyName =
       format === 'openmetrics' && family.type === 'counter' ? family.name.replace(/_total$/, '') : family.name
-    lines.push(
-      `# HELP ${familyName} ${escapeHelp(family.help, format)}`,
-      `# TYPE ${familyName} ${family.type}`,
-    )
+    yield `# HELP ${familyName} ${escapeHelp(family.help, format)}\n# TYPE ${familyName} ${family.type}\n`
     for (const sample of family.samples) {
-      lines.push(`${family.name}${sample.suffix}${writeLabels(sample, format)} ${writeNumber(sample.value)}`)
+      yield `${family.name}${sample.suffix}${writeLabels(sample, format)} ${writeNumber(sample.value)}\n`
     }
   }
-  if (format === 'openmetrics') lines.push('# EOF')
-  return `${lines.join('\n')}\n`
+  if (format === 'openmetrics') yield '# EOF\n'
 }
 
 function writeLabels(sample: Sample, format: ExpositionFormat): string {
-  const pairs = Object.entries(sample.labels).map(([name, value]) => `${name}="${escapeValue(value)}"`)
-  if (sample.le !== undefined) pairs.push(`le="${writeBound(sample.le, format)}"`)
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+  let pairs = ''
+  for (const name in sample.labels) {
+    pairs += `${pairs === '' ? '' : ','}${name}="${escapeValue(sample.labels[name]!)}"`
+  }
+  if (sample.le !== undefined) pairs += `${pairs === '' ? '' : ','}le="${writeBound(sample.le, format)}"`
+  return pairs === '' ? '' : `{${pairs}}`
 }
 
 /** OpenMetrics wants bounds as floats ("Considerations: Canonical Numbers"), so 1 is `1.0` there. */
@@ -87,6 +90,7 @@ function writeNumber(value: number): string {
 }
 
 function escapeValue(value: string): string {
+  if (!/[\\\n"]/.test(value)) return value
   return value.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')
 }
 

@@ -1,4 +1,4 @@
-import type { MergeableFamily, Family, Labels, Sample } from './exposition.ts'
+import type { CollectedFamily, Family, Labels, Sample } from './exposition.ts'
 
 /** What a histogram is, apart from its values. */
 export interface HistogramFamily extends Family {
@@ -8,20 +8,36 @@ export interface HistogramFamily extends Family {
 }
 
 /**
+ * A histogram's values of one instant: a number a bucket, which is a tenth of what its samples take. So it is kept, sent
+ * from one process to another and added up; samples are made while they are written.
+ */
+export interface HistogramReading extends HistogramFamily {
+  readonly series: readonly SeriesReading[]
+}
+
+/** See {@link HistogramReading}. */
+export interface SeriesReading {
+  readonly labels: Labels
+  /** Observations by bucket, not cumulated; the last is +Inf's. */
+  readonly counts: readonly number[]
+  readonly sum: number
+}
+
+/**
  * One label set of a histogram, resolved once and then observed without any look-up: a few nanoseconds, where
  * prom-client's bound child takes most of a microsecond to hash its labels again. That matters once a request.
  */
 export class HistogramSeries {
   readonly #labels: Labels
   readonly #buckets: readonly number[]
-  /** Observations by bucket, not cumulated; the last is +Inf's. */
-  readonly #counts: Float64Array
+  /** As {@link SeriesReading.counts}. */
+  readonly #counts: number[]
   #sum = 0
 
   constructor(buckets: readonly number[], labels: Labels) {
     this.#labels = labels
     this.#buckets = buckets
-    this.#counts = new Float64Array(buckets.length + 1)
+    this.#counts = Array.from({ length: buckets.length + 1 }, () => 0)
   }
 
   /** Counts one value, in the unit of the metric's name. */
@@ -32,19 +48,8 @@ export class HistogramSeries {
     this.#sum += value
   }
 
-  /** The samples as both text formats want them: cumulated buckets up to +Inf, whose count is `_count`. */
-  collect(): Sample[] {
-    let cumulated = 0
-    const samples: Sample[] = Array.from(this.#counts, (count, index) => {
-      cumulated += count
-      const le = this.#buckets[index] ?? Number.POSITIVE_INFINITY
-      return { suffix: '_bucket', labels: this.#labels, le, value: cumulated }
-    })
-    samples.push(
-      { suffix: '_sum', labels: this.#labels, value: this.#sum },
-      { suffix: '_count', labels: this.#labels, value: cumulated },
-    )
-    return samples
+  read(): SeriesReading {
+    return { labels: this.#labels, counts: this.#counts.slice(), sum: this.#sum }
   }
 }
 
@@ -64,8 +69,45 @@ export class Histogram {
     return series
   }
 
-  collect(): MergeableFamily {
-    const { name, help, type } = this.#family
-    return { name, help, type, samples: this.#series.flatMap((series) => series.collect()) }
+  read(): HistogramReading {
+    return { ...this.#family, series: this.#series.map((series) => series.read()) }
   }
+}
+
+/** A reading as both text formats want it: cumulated buckets up to +Inf, whose count is `_count`. */
+export function toFamily({ name, help, type, buckets, series }: HistogramReading): CollectedFamily {
+  return { name, help, type, samples: samplesOf(buckets, series) }
+}
+
+function* samplesOf(buckets: readonly number[], series: readonly SeriesReading[]): Generator<Sample> {
+  for (const { labels, counts, sum } of series) {
+    let cumulated = 0
+    for (const [index, count] of counts.entries()) {
+      cumulated += count
+      yield { suffix: '_bucket', labels, le: buckets[index] ?? Number.POSITIVE_INFINITY, value: cumulated }
+    }
+    yield { suffix: '_sum', labels, value: sum }
+    yield { suffix: '_count', labels, value: cumulated }
+  }
+}
+
+/** Adds up what several processes read, series by series, in the order in which they are first met. */
+export function mergeHistograms(processes: readonly (readonly HistogramReading[])[]): HistogramReading[] {
+  const merged = new Map<string, { family: HistogramReading; series: Map<string, SeriesReading> }>()
+  for (const family of processes.flat()) {
+    let known = merged.get(family.name)
+    if (known === undefined) merged.set(family.name, (known = { family, series: new Map() }))
+    for (const one of family.series) {
+      // The families come from one and the same code, so a label set has its labels in one order.
+      const key = JSON.stringify(one.labels)
+      const other = known.series.get(key)
+      known.series.set(key, other === undefined ? one : addSeries(one, other))
+    }
+  }
+  return Array.from(merged.values(), ({ family, series }) => ({ ...family, series: [...series.values()] }))
+}
+
+function addSeries(one: SeriesReading, other: SeriesReading): SeriesReading {
+  const counts = one.counts.map((count, index) => count + (other.counts[index] ?? 0))
+  return { labels: one.labels, counts, sum: one.sum + other.sum }
 }

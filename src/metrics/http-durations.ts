@@ -1,6 +1,5 @@
-import type { MergeableFamily } from './exposition.ts'
 import { Histogram } from './histogram.ts'
-import type { HistogramSeries } from './histogram.ts'
+import type { HistogramReading, HistogramSeries } from './histogram.ts'
 
 /** Takes the duration of each request of one route. */
 export interface HttpTimer {
@@ -40,7 +39,7 @@ export class HttpDurations {
     return timer
   }
 
-  collect(): MergeableFamily {
-    return this.#histogram.collect()
+  read(): HistogramReading {
+    return this.#histogram.read()
   }
 }

@@ -1,7 +1,8 @@
 import { mergeStats, retireStats } from '../kafka/producer/merge-stats.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { collectEdgeMetrics, mergeRefused, type EdgeTotals } from './edge-counters.ts'
-import { contentTypes, writeExposition, type MergeableFamily } from './exposition.ts'
+import { contentTypes, writeExposition, type CollectedFamily, type MergeableFamily } from './exposition.ts'
+import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { mergeFamilies } from './merge-families.ts'
 import { negotiateFormat } from './negotiate-format.ts'
 import { collectProducerMetrics } from './producer-metrics.ts'
@@ -13,18 +14,33 @@ import { collectProducerMetrics } from './producer-metrics.ts'
 export interface MetricsSnapshot {
   readonly edge: EdgeTotals
   readonly streams: readonly ProducerStats[]
-  /** What is neither of the edge nor of the accounts: histograms, and the process. */
+  readonly histograms: readonly HistogramReading[]
+  /** What is neither of the edge nor of the accounts: what tells duplicates, and the process. */
   readonly families: readonly MergeableFamily[]
 }
 
-/** A snapshot as text, in the format that an `Accept` header asks for. */
-export function writeSnapshot(
-  { edge, streams, families }: MetricsSnapshot,
-  accept: string | undefined,
-): { contentType: string; body: string } {
+/** A text that is written line by line, as it is read: it can be long, and nobody is to be held up by it. */
+export interface LinesOfText {
+  readonly contentType: string
+  /** To be read once. */
+  readonly lines: Iterable<string>
+}
+
+/**
+ * A snapshot as text, in the format that an `Accept` header asks for.
+ * @param snapshot is called when the first line is read.
+ */
+export function writeSnapshot(snapshot: () => MetricsSnapshot, accept: string | undefined): LinesOfText {
   const format = negotiateFormat(accept)
-  const all = [...collectEdgeMetrics(edge), ...collectProducerMetrics(streams), ...families]
-  return { contentType: contentTypes[format], body: writeExposition(all, format) }
+  return { contentType: contentTypes[format], lines: writeExposition(familiesOf(snapshot), format) }
+}
+
+function* familiesOf(snapshot: () => MetricsSnapshot): Generator<CollectedFamily> {
+  const { edge, streams, histograms, families } = snapshot()
+  yield* collectEdgeMetrics(edge)
+  yield* collectProducerMetrics(streams)
+  yield* histograms.map(toFamily)
+  yield* families
 }
 
 /** Adds up the snapshots of several gateways: as if one had seen all that they saw. At least one. */
@@ -32,15 +48,17 @@ export function mergeSnapshots(snapshots: readonly MetricsSnapshot[]): MetricsSn
   return {
     edge: snapshots.map(({ edge }) => edge).reduce(mergeEdge),
     streams: mergeStats(snapshots.map(({ streams }) => streams)),
+    histograms: mergeHistograms(snapshots.map(({ histograms }) => histograms)),
     families: mergeFamilies(snapshots.map(({ families }) => families)),
   }
 }
 
 /** What remains of a gateway that has ended, so that no sum ever goes back: its counters. See {@link retireStats}. */
-export function retireSnapshot({ edge, streams, families }: MetricsSnapshot): MetricsSnapshot {
+export function retireSnapshot({ edge, streams, histograms, families }: MetricsSnapshot): MetricsSnapshot {
   return {
     edge,
     streams: streams.map(retireStats),
+    histograms,
     families: families.filter(({ type }) => type !== 'gauge'),
   }
 }

@@ -3,7 +3,7 @@ import { collectDedupeMetrics, noDedupe, type DedupeStats } from './dedupe-metri
 import { EdgeCounters } from './edge-counters.ts'
 import { HttpDurations } from './http-durations.ts'
 import type { HttpTimer } from './http-durations.ts'
-import { writeSnapshot, type MetricsSnapshot } from './metrics-snapshot.ts'
+import { writeSnapshot, type LinesOfText, type MetricsSnapshot } from './metrics-snapshot.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 import { ProducerHistograms } from './producer-histograms.ts'
 
@@ -12,8 +12,9 @@ import { ProducerHistograms } from './producer-histograms.ts'
  *
  * Metrics are pulled: a scrape takes a snapshot of the plain numbers that the producers and the edge keep anyway, all of
  * them in one turn of the event loop, so that received = accepted + rejected and accepted = pending + outcomes hold in
- * every scrape. It becomes text in `metrics-snapshot.ts`; with workers, theirs are added up before that. Only durations and sizes are pushed, a call a batch or a request, into series that were resolved beforehand. Nothing
- * here is called once a record. Each metric's name, help and buckets are in one place: the file of its kind.
+ * every scrape. It becomes text in `metrics-snapshot.ts`, line by line; with workers, theirs are added up before that. Only
+ * durations and sizes are pushed, a call a batch or a request, into series that were resolved beforehand. Nothing here is
+ * called once a record. Each metric's name, help and buckets are in one place: the file of its kind.
  *
  * The folder knows the producer's and the edge's numbers; it knows neither routes nor Kafka's client.
  */
@@ -52,11 +53,16 @@ export class Metrics {
     return this.#httpDurations.timer(method, route)
   }
 
-  /** One scrape, in the format that `accept` asks for: {@link account} and the metrics of the process. */
-  async text(accept: string | undefined): Promise<{ contentType: string; body: string }> {
+  /**
+   * One scrape, in the format that `accept` asks for: {@link account} and the metrics of the process. The account is read
+   * when the first line is.
+   */
+  async text(accept: string | undefined): Promise<LinesOfText> {
     const ofProcess = await collectProcessMetrics()
-    const account = this.account()
-    return writeSnapshot({ ...account, families: [...account.families, ...ofProcess] }, accept)
+    return writeSnapshot(() => {
+      const account = this.account()
+      return { ...account, families: [...account.families, ...ofProcess] }
+    }, accept)
   }
 
   /** Every number of ours. Nothing is awaited between the first that is read and the last. */
@@ -64,9 +70,8 @@ export class Metrics {
     return {
       edge: this.edge.totals(),
       streams: this.#streams(),
+      histograms: [...this.#producerHistograms.read(), this.#httpDurations.read()],
       families: [
-        ...this.#producerHistograms.collect(),
-        this.#httpDurations.collect(),
         ...collectDedupeMetrics(this.#dedupe()),
         {
           name: 'chute_build_info',

@@ -1,6 +1,5 @@
 import type { ProducerTelemetry } from '../kafka/producer/producer.ts'
-import { Histogram } from './histogram.ts'
-import type { MergeableFamily } from './exposition.ts'
+import { Histogram, type HistogramReading } from './histogram.ts'
 
 /** What producers tell batch by batch and request by request, as histograms with the labels `stream` and `topic`. */
 export class ProducerHistograms {
@@ -42,7 +41,7 @@ export class ProducerHistograms {
     }
   }
 
-  collect(): MergeableFamily[] {
-    return [this.#batchSize.collect(), this.#queueTime.collect(), this.#requestLatency.collect()]
+  read(): HistogramReading[] {
+    return [this.#batchSize.read(), this.#queueTime.read(), this.#requestLatency.read()]
   }
 }

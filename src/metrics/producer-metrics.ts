@@ -1,5 +1,5 @@
 import { confirmationModes } from '../kafka/producer/confirmation-mode.ts'
-import { dropReasons } from '../kafka/producer/outcome.ts'
+import { dropReasons, type DropReason } from '../kafka/producer/outcome.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { CollectedFamily } from './exposition.ts'
 import { spoolFamilies } from './spool-metrics.ts'
@@ -9,7 +9,7 @@ import { collectFamilies, type Reading, type StreamFamily } from './stream-famil
  * Every metric that is read from {@link ProducerStats}. Kafka's own names (`org.apache.kafka.clients.producer.internals
  * .SenderMetricsRegistry`) in Prometheus form, then the account. That account can be checked from here alone:
  * `chute_records_accepted_total` + `chute_records_recovered_total` = the sum of `chute_records_pending` + the sum of
- * `chute_records_total`, at every scrape.
+ * `chute_records_total`, at every scrape. What cannot occur with a stream's delivery has no series there, unless it did.
  */
 const producerFamilies: readonly StreamFamily[] = [
   {
@@ -23,9 +23,11 @@ const producerFamilies: readonly StreamFamily[] = [
     help: 'Records that ended as an error the producer saw, by reason (record-error-total).',
     type: 'counter',
     read: (stats) => [
-      ...dropReasons.map((reason): Reading => [{ reason }, stats.dropped[reason]]),
+      ...dropsOf(stats).map(([reason, count]): Reading => [{ reason }, count]),
       [{ reason: 'suspected_lost' }, stats.suspectedLost],
-      [{ reason: 'dead_lettered' }, stats.deadLettered],
+      ...(canOccur(stats, 'dead_lettered')
+        ? [[{ reason: 'dead_lettered' }, stats.deadLettered] as const]
+        : []),
     ],
   },
   {
@@ -75,12 +77,10 @@ const producerFamilies: readonly StreamFamily[] = [
     help: 'Accepted records by what became of them; each has one outcome. The reason is empty unless dropped.',
     type: 'counter',
     read: (stats) => [
-      [{ outcome: 'confirmed', reason: '' }, stats.confirmed],
-      [{ outcome: 'sent', reason: '' }, stats.sent],
-      [{ outcome: 'acked', reason: '' }, stats.acked],
-      [{ outcome: 'suspected_lost', reason: '' }, stats.suspectedLost],
-      [{ outcome: 'dead_lettered', reason: '' }, stats.deadLettered],
-      ...dropReasons.map((reason): Reading => [{ outcome: 'dropped', reason }, stats.dropped[reason]]),
+      ...keptOutcomes
+        .filter((outcome) => canOccur(stats, outcome))
+        .map((outcome): Reading => [{ outcome, reason: '' }, countOf(stats, outcome)]),
+      ...dropsOf(stats).map(([reason, count]): Reading => [{ outcome: 'dropped', reason }, count]),
     ],
   },
   {
@@ -95,7 +95,7 @@ const producerFamilies: readonly StreamFamily[] = [
     help: 'Accepted records without an outcome: only on disk, in the buffer, or written and not confirmed.',
     type: 'gauge',
     read: (stats) => [
-      [{ state: 'spooled' }, stats.spooled],
+      ...(stats.spool !== null || stats.spooled > 0 ? [[{ state: 'spooled' }, stats.spooled] as const] : []),
       [{ state: 'buffered' }, stats.buffered],
       [{ state: 'in_flight' }, stats.inFlight],
     ],
@@ -139,7 +139,9 @@ const producerFamilies: readonly StreamFamily[] = [
     help: 'How the stream learns what became of its writes: 1 for the mode in use, 0 for the others. acks_1 without acks: 1 in the configuration: a broker does not tell where its log ends.',
     type: 'gauge',
     read: (stats) =>
-      confirmationModes.map((mode): Reading => [{ mode }, Number(mode === stats.confirmation)]),
+      confirmationModes
+        .filter((mode) => stats.delivery === 'at-most-once' || mode.startsWith('acks_'))
+        .map((mode): Reading => [{ mode }, Number(mode === stats.confirmation)]),
   },
   {
     name: 'chute_circuit_open',
@@ -149,7 +151,48 @@ const producerFamilies: readonly StreamFamily[] = [
   },
 ]
 
-/** Reads every stream's account, without waiting for anything: all values are of one instant. */
+const keptOutcomes = ['confirmed', 'sent', 'acked', 'suspected_lost', 'dead_lettered'] as const
+type KeptOutcome = (typeof keptOutcomes)[number]
+
+function countOf(stats: ProducerStats, outcome: KeptOutcome): number {
+  switch (outcome) {
+    case 'suspected_lost':
+      return stats.suspectedLost
+    case 'dead_lettered':
+      return stats.deadLettered
+    default:
+      return stats[outcome]
+  }
+}
+
+/**
+ * Whether records of a stream can end so: acknowledged and dead-lettered at least once only, confirmed or, without
+ * confirmation, sent at most once only. What did occur can occur, so that the account adds up whatever happened.
+ */
+function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
+  if (countOf(stats, outcome) > 0) return true
+  const isAtMostOnce = stats.delivery === 'at-most-once'
+  switch (outcome) {
+    case 'confirmed':
+      return isAtMostOnce && stats.confirmation !== 'off'
+    case 'sent':
+      return isAtMostOnce && stats.confirmation === 'off'
+    case 'acked':
+    case 'dead_lettered':
+      return !isAtMostOnce
+    case 'suspected_lost':
+      return true
+  }
+}
+
+/** Drops by reason; only what was on disk can be damaged there. */
+function dropsOf({ dropped, spool }: ProducerStats): [DropReason, number][] {
+  return dropReasons
+    .filter((reason) => reason !== 'spool_damaged' || spool !== null || dropped.spool_damaged > 0)
+    .map((reason) => [reason, dropped[reason]])
+}
+
+/** Every stream's account. */
 export function collectProducerMetrics(streams: readonly ProducerStats[]): CollectedFamily[] {
   return collectFamilies([...producerFamilies, ...spoolFamilies], streams)
 }

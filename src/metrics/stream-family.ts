@@ -8,12 +8,13 @@ export type Reading = readonly [labels: Labels, value: number]
 export interface StreamFamily extends Family {
   /**
    * Always the same label sets of a stream, whatever the numbers are, so that each series exists from the first scrape on;
-   * but partitions come when they are known, and Kafka's error names when they were seen.
+   * but partitions come when they are known, and Kafka's error names when they were seen. What cannot occur with the
+   * delivery of the stream has no series.
    */
   readonly read: (stats: ProducerStats) => readonly Reading[]
 }
 
-/** Reads families of every stream, in one turn. */
+/** Families of every stream. Samples are made while they are read, of accounts that are of one instant. */
 export function collectFamilies(
   families: readonly StreamFamily[],
   streams: readonly ProducerStats[],
@@ -22,13 +23,14 @@ export function collectFamilies(
     name,
     help,
     type,
-    samples: streams.flatMap((stats) => {
-      const owner = { stream: stats.stream, topic: stats.topic }
-      return read(stats).map(([labels, value]): Sample => ({
-        suffix: '',
-        labels: { ...owner, ...labels },
-        value,
-      }))
-    }),
+    samples: samplesOf(read, streams),
   }))
+}
+
+function* samplesOf(read: StreamFamily['read'], streams: readonly ProducerStats[]): Generator<Sample> {
+  for (const stats of streams) {
+    const { stream, topic } = stats
+    for (const [labels, value] of read(stats))
+      yield { suffix: '', labels: { stream, topic, ...labels }, value }
+  }
 }

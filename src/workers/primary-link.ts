@@ -2,6 +2,7 @@ import cluster from 'node:cluster'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
 import type { RequestCount } from '../routes/rate-limit.ts'
+import { Lookout } from './lookout.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
 
 /** A worker's end of the channel to its primary. */
@@ -15,6 +16,11 @@ export class PrimaryLink {
   readonly abort: Promise<void>
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
   readonly #views = new Map<number, Waiter<GroupView>>()
+  /** A view of many streams takes milliseconds to read, so scrapes at the same time share one. */
+  readonly #lookouts: Readonly<Record<ViewScope, Lookout<GroupView>>> = {
+    account: new Lookout(async () => await this.#view('account')),
+    all: new Lookout(async () => await this.#view('all')),
+  }
   readonly #counts = new Map<number, { waiting: readonly Uncounted[]; timer: NodeJS.Timeout }>()
   #uncounted: Uncounted[] = []
   #lastRequest = 0
@@ -47,6 +53,10 @@ export class PrimaryLink {
    * @throws GatewayError if the primary is gone or does not answer: this worker's own numbers would be taken for the sum.
    */
   async view(scope: ViewScope): Promise<GroupView> {
+    return await this.#lookouts[scope].look()
+  }
+
+  async #view(scope: ViewScope): Promise<GroupView> {
     if (!process.connected) throw gone()
     const request = ++this.#lastRequest
     return await new Promise<GroupView>((resolve, reject) => {

@@ -6,6 +6,7 @@ import { mergeFamilies } from '../metrics/merge-families.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { GroupAccount } from './group-account.ts'
 import { collectWorkerMetrics, groupReadiness, type WorkerState } from './group-readiness.ts'
+import { Lookout } from './lookout.ts'
 import { Member, type MemberEnd } from './member.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope } from './messages.ts'
 import { RequestCounts } from './request-counts.ts'
@@ -21,7 +22,7 @@ export class WorkerGroup {
   readonly #account = new GroupAccount()
   readonly #members = new Map<number, Member>()
   readonly #requests: RequestCounts | null
-  readonly #views: Readonly<Record<ViewScope, Lookout>>
+  readonly #views: Readonly<Record<ViewScope, Lookout<GroupView>>>
   /** Pauses before a start again, by worker. */
   readonly #backOff = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
   #onStart: StartListener | null = null
@@ -187,7 +188,7 @@ export class WorkerGroup {
     const members = [...this.#members.values()]
     await Promise.all(members.map(async (member) => await member.report(scope)))
     const own = scope === 'all' ? await collectProcessMetrics() : null
-    const sum = this.#account.sum()
+    const sum = await this.#account.sumInTurns()
     if (sum === null) throw new Error('a worker asked before it had reported')
     const workers = new Map(
       Array.from(this.#members.values(), ({ number, state }): [number, WorkerState] => [number, state]),
@@ -216,37 +217,6 @@ export interface Listening {
 interface StartListener {
   listening(where: Listening): void
   failed(message: string): void
-}
-
-/**
- * Looks that are asked for while one is under way share the next: however many scrapes there are, a worker is asked by two
- * at most. Nobody gets a look that began before it was asked for.
- */
-class Lookout {
-  readonly #look: () => Promise<GroupView>
-  #running: Promise<GroupView> | null = null
-  #next: Promise<GroupView> | null = null
-
-  constructor(look: () => Promise<GroupView>) {
-    this.#look = look
-  }
-
-  async look(): Promise<GroupView> {
-    if (this.#running === null) return await this.#start()
-    const start = async () => {
-      this.#next = null
-      return await this.#start()
-    }
-    this.#next ??= this.#running.then(start, start)
-    return await this.#next
-  }
-
-  async #start(): Promise<GroupView> {
-    this.#running = this.#look().finally(() => {
-      this.#running = null
-    })
-    return await this.#running
-  }
 }
 
 const firstPauseMs = 100

@@ -12,12 +12,15 @@ describe('the live page', () => {
   beforeEach(() => {
     const edge = new EdgeCounters()
     edge.accepted('beacon', 7)
+    edge.refused('malformed_json', 'beacon', 'metrics-realtime')
     app = Fastify()
     registerLivePage(app, {
       version: '1.2.3',
-      look: async () => ({
-        streams: [producerStats({ accepted: 7, inFlight: 7 })],
-        edge: edge.totals(),
+      look: async () => () => ({
+        metrics: {
+          streams: [producerStats({ accepted: 7, inFlight: 7 }), producerStats({ stream: 'other' })],
+          edge: edge.totals(),
+        },
         readiness: { ready: false, checks: [{ name: 'kafka', ok: false, detail: 'Not reached yet.' }] },
         uptimeSeconds: 3,
       }),
@@ -56,8 +59,14 @@ describe('the live page', () => {
       version: '1.2.3',
       ready: false,
       checks: [{ name: 'kafka', ok: false }],
-      edge: { accepted: { http: 0, beacon: 7, pixel: 0 } },
-      streams: [{ stream: 'metrics-realtime', accepted: 7, inFlight: 7, lossRatio: { broker: null } }],
+      edge: {
+        accepted: { http: 0, beacon: 7, pixel: 0 },
+        refused: [{ code: 'malformed_json', transport: 'beacon', stream: 'metrics-realtime', requests: 1 }],
+      },
+      streams: [
+        { stream: 'metrics-realtime', accepted: 7, inFlight: 7, lossRatio: { broker: null } },
+        { stream: 'other', accepted: 0 },
+      ],
     })
   })
 })

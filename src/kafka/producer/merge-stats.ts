@@ -41,6 +41,8 @@ const rules: Rules = {
   spool: mergeSpools,
 }
 
+const fields = Object.keys(rules) as (keyof ProducerSums)[]
+
 /**
  * Adds up what several gateways say of the same streams. Sums stay true: what holds for each (accepted = pending +
  * outcomes) holds for the whole.
@@ -103,8 +105,9 @@ function retireSpool(spool: SpoolStats): SpoolStats {
 }
 
 function mergeSums(one: ProducerSums, other: ProducerSums): ProducerSums {
-  const keys = Object.keys(rules) as (keyof ProducerSums)[]
-  return Object.fromEntries(keys.map((key) => [key, mergeField(key, one, other)])) as unknown as ProducerSums
+  const merged: Record<string, unknown> = {}
+  for (const key of fields) merged[key] = mergeField(key, one, other)
+  return merged as unknown as ProducerSums
 }
 
 function mergeField<K extends keyof ProducerSums>(

@@ -7,7 +7,7 @@ const owner = { group: 'g', topic: 't' }
 
 async function scrape(metrics: ConsumerMetrics, accept?: string) {
   const format = accept === undefined ? 'prometheus' : 'openmetrics'
-  return parseExposition((await metrics.text(accept)).body, format)
+  return parseExposition([...(await metrics.text(accept)).lines].join(''), format)
 }
 
 test('a scrape shows the account, the lag of each partition and the time of commits', async () => {

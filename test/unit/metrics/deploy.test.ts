@@ -19,14 +19,14 @@ const namePattern = /(?<![\w:])(?:chute|kafka_producer|kafka_consumer|process|no
 async function consumerNames(): Promise<string[]> {
   const metrics = new ConsumerMetrics({ group: 'g', topic: 't' })
   metrics.observe(() => consumerStats({ partitions: [{ partition: 0, position: 0, lag: 0 }] }))
-  const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
+  const families = parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')
   return [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
 }
 
 async function auditNames(): Promise<string[]> {
   const { findings } = new TopicAudit('t', new Map([[0, 0]]))
-  const { body } = await new AuditMetrics(() => findings).text(undefined)
-  return [...parseExposition(body, 'prometheus').values()].flatMap(({ samples }) =>
+  const { lines } = await new AuditMetrics(() => findings).text(undefined)
+  return [...parseExposition([...lines].join(''), 'prometheus').values()].flatMap(({ samples }) =>
     samples.map(({ name }) => name),
   )
 }
@@ -50,7 +50,7 @@ async function exposedNames(): Promise<Set<string>> {
   metrics.observeDedupe(() => ({ isStoreUp: true, streams: [] }))
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
-  const families = parseExposition((await metrics.text(undefined)).body, 'prometheus')
+  const families = parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')
   const names = [...families.values()].flatMap(({ samples }) => samples.map(({ name }) => name))
   const ofWorkers = collectWorkerMetrics(new Map(), 0).map(({ name }) => name)
   return new Set([...names, ...ofWorkers, ...(await consumerNames()), ...(await auditNames())])

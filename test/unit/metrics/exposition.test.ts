@@ -1,7 +1,10 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { CollectedFamily } from '../../../src/metrics/exposition.ts'
-import { writeExposition } from '../../../src/metrics/exposition.ts'
+import {
+  writeExposition,
+  type CollectedFamily,
+  type ExpositionFormat,
+} from '../../../src/metrics/exposition.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
 
 const counter: CollectedFamily = {
@@ -11,20 +14,24 @@ const counter: CollectedFamily = {
   samples: [{ suffix: '', labels: { kind: 'a' }, value: 3 }],
 }
 
+function written(families: readonly CollectedFamily[], format: ExpositionFormat): string {
+  return [...writeExposition(families, format)].join('')
+}
+
 describe('writeExposition', () => {
   test('a counter keeps _total in the name of its family in Prometheus text only', () => {
-    expect(writeExposition([counter], 'prometheus')).toBe(
+    expect(written([counter], 'prometheus')).toBe(
       '# HELP jobs_total A "quoted" \\\\ help\\nof two lines\n# TYPE jobs_total counter\njobs_total{kind="a"} 3\n',
     )
-    expect(writeExposition([counter], 'openmetrics')).toBe(
+    expect(written([counter], 'openmetrics')).toBe(
       '# HELP jobs A \\"quoted\\" \\\\ help\\nof two lines\n# TYPE jobs counter\njobs_total{kind="a"} 3\n# EOF\n',
     )
   })
 
   test('writing one format leaves the other as it was', () => {
-    const before = writeExposition([counter], 'prometheus')
-    writeExposition([counter], 'openmetrics')
-    expect(writeExposition([counter], 'prometheus')).toBe(before)
+    const before = written([counter], 'prometheus')
+    written([counter], 'openmetrics')
+    expect(written([counter], 'prometheus')).toBe(before)
   })
 
   test('a whole bound of a bucket is a float in OpenMetrics', () => {
@@ -34,14 +41,14 @@ describe('writeExposition', () => {
       type: 'histogram',
       samples: [{ suffix: '_bucket', labels: {}, le: 1024, value: 0 }],
     }
-    expect(writeExposition([histogram], 'prometheus')).toContain('size_bytes_bucket{le="1024"} 0')
-    expect(writeExposition([histogram], 'openmetrics')).toContain('size_bytes_bucket{le="1024.0"} 0')
+    expect(written([histogram], 'prometheus')).toContain('size_bytes_bucket{le="1024"} 0')
+    expect(written([histogram], 'openmetrics')).toContain('size_bytes_bucket{le="1024.0"} 0')
   })
 
   test('numbers that are not finite have the names that the formats give them', () => {
     const values = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
     const samples = values.map((value, index) => ({ suffix: '', labels: { index: String(index) }, value }))
-    const text = writeExposition([{ name: 'x', help: 'x', type: 'gauge', samples }], 'prometheus')
+    const text = written([{ name: 'x', help: 'x', type: 'gauge', samples }], 'prometheus')
     expect(text.match(/ (NaN|\+Inf|-Inf)$/gm)).toEqual([' NaN', ' +Inf', ' -Inf'])
   })
 
@@ -53,7 +60,7 @@ describe('writeExposition', () => {
         fc.constantFrom('prometheus', 'openmetrics'),
         (label, value, format) => {
           const samples = [{ suffix: '', labels: { label }, value }]
-          const text = writeExposition([{ name: 'x', help: 'x', type: 'gauge', samples }], format)
+          const text = written([{ name: 'x', help: 'x', type: 'gauge', samples }], format)
           const [parsed] = parseExposition(text, format).get('x')?.samples ?? []
           expect(parsed?.labels['label']).toBe(label)
           // -0 and 0 are one value to Prometheus.

@@ -6,7 +6,7 @@ import { parseExposition, sumOf, valueOf } from '../../support/parse-exposition.
 import { droppedRecords, producerStats } from '../../support/producer-stats.ts'
 
 async function scrape(metrics: Metrics) {
-  return parseExposition((await metrics.text(undefined)).body, 'prometheus')
+  return parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')
 }
 
 const stream = { stream: 'metrics-realtime', topic: 'realtime-topic' }
@@ -19,11 +19,12 @@ describe('Metrics', () => {
     metrics.httpTimer('POST', '/v1/streams/:stream')
     const families = await scrape(metrics)
 
-    for (const reason of [...dropReasons, 'suspected_lost'])
+    const reasons = dropReasons.filter((reason) => reason !== 'spool_damaged')
+    for (const reason of [...reasons, 'suspected_lost'])
       expect(valueOf(families, 'kafka_producer_record_error_total', { ...stream, reason })).toBe(0)
-    for (const outcome of ['confirmed', 'sent', 'suspected_lost', 'acked'])
+    for (const outcome of ['confirmed', 'suspected_lost'])
       expect(valueOf(families, 'chute_records_total', { ...stream, outcome, reason: '' })).toBe(0)
-    for (const reason of dropReasons)
+    for (const reason of reasons)
       expect(valueOf(families, 'chute_records_total', { ...stream, outcome: 'dropped', reason })).toBe(0)
     for (const state of ['buffered', 'in_flight'])
       expect(valueOf(families, 'chute_records_pending', { ...stream, state })).toBe(0)
@@ -47,6 +48,31 @@ describe('Metrics', () => {
     expect(valueOf(families, 'kafka_producer_buffer_available_bytes', stream)).toBe(67_108_864)
     expect(valueOf(families, 'kafka_producer_buffer_total_bytes', stream)).toBe(67_108_864)
     expect(valueOf(families, 'chute_build_info', { version: '1.2.3' })).toBe(1)
+  })
+
+  test.each([
+    [{ confirmation: 'log_end' }, ['confirmed', 'suspected_lost', 'dropped']],
+    [{ confirmation: 'off' }, ['sent', 'suspected_lost', 'dropped']],
+    // A retired stream has another mode than the one in which it counted.
+    [{ confirmation: 'log_end', sent: 2 }, ['confirmed', 'sent', 'suspected_lost', 'dropped']],
+    [
+      { delivery: 'at-least-once', confirmation: 'acks_all' },
+      ['acked', 'suspected_lost', 'dead_lettered', 'dropped'],
+    ],
+  ] as const)('a stream with %o has the series %j and no other outcome', async (changes, outcomes) => {
+    const metrics = new Metrics('1.2.3')
+    metrics.observe(() => [producerStats(changes)])
+    const families = await scrape(metrics)
+    const labelsOf = (name: string, label: string) => [
+      ...new Set(families.get(name)!.samples.map(({ labels }) => labels[label])),
+    ]
+    expect(labelsOf('chute_records_total', 'outcome')).toEqual(outcomes)
+    expect(labelsOf('kafka_producer_record_error_total', 'reason').includes('dead_lettered')).toBe(
+      (outcomes as readonly string[]).includes('dead_lettered'),
+    )
+    expect(labelsOf('chute_records_total', 'reason')).not.toContain('spool_damaged')
+    expect(labelsOf('chute_records_pending', 'state')).toEqual(['buffered', 'in_flight'])
+    expect(sumOf(families, 'chute_confirmation')).toBe(1)
   })
 
   test('what a stream counts is what a scrape says', async () => {

@@ -43,13 +43,14 @@ test('there is no sum before the first report', () => {
   expect(new GroupAccount().sum()).toBeNull()
 })
 
-test('the last report of each worker counts', () => {
+test('the last report of each worker counts', async () => {
   const account = new GroupAccount()
   account.heard(1, report(5, 5))
   account.heard(2, report(7, 0))
   account.heard(1, report(9, 2))
   expect(account.sum()?.streams).toMatchObject([{ accepted: 16, inFlight: 2, confirmed: 14 }])
   expect(account.sum()?.edge.accepted.http).toBe(16)
+  expect(await account.sumInTurns()).toEqual(account.sum())
 })
 
 test('of a worker that has ended the counters stay, and what it held is suspected lost', () => {

@@ -1,0 +1,63 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { constants, gzip } from 'node:zlib'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+
+const compress = promisify(gzip)
+
+/**
+ * Sends a long text that is written line by line. Each turn of the event loop writes a slice of one text, however many texts
+ * are asked for: nobody else is held up by them. It is compressed, by another thread, for those who ask for gzip.
+ * @param lines is read from the first line on when the texts before it are written.
+ */
+export async function replyWritten(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  lines: Iterable<string>,
+): Promise<FastifyReply> {
+  const text = await afterOthers(async () => await write(lines))
+  if (!acceptsGzip(request.headers['accept-encoding'])) return reply.send(text)
+  const zipped = await compress(text, { level: constants.Z_BEST_SPEED })
+  return reply.header('content-encoding', 'gzip').send(zipped)
+}
+
+/** The text that is written now, or the last of those that wait. */
+let last: Promise<unknown> = Promise.resolve()
+
+async function afterOthers<T>(work: () => Promise<T>): Promise<T> {
+  const mine = last.then(work)
+  const end = (): void => {}
+  last = mine.then(end, end)
+  return await mine
+}
+
+async function write(lines: Iterable<string>): Promise<Buffer> {
+  const slices: Buffer[] = []
+  let slice = ''
+  for (const line of lines) {
+    slice += line
+    if (slice.length < sliceLength) continue
+    slices.push(Buffer.from(slice))
+    slice = ''
+    await nextTurn()
+  }
+  slices.push(Buffer.from(slice))
+  // So that the next text begins in another turn.
+  await nextTurn()
+  return Buffer.concat(slices)
+}
+
+/** Whether gzip is wanted (RFC 9110, section 12.5.3). Without the header everything is allowed and nothing was asked for. */
+export function acceptsGzip(header: string | undefined): boolean {
+  const qualities = new Map(
+    (header ?? '').split(',').map((range) => {
+      const [coding = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+      const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice('q='.length)
+      return [coding, quality === undefined ? 1 : Number(quality)]
+    }),
+  )
+  return (qualities.get('gzip') ?? qualities.get('x-gzip') ?? qualities.get('*') ?? 0) > 0
+}
+
+/** Characters that are written in a turn, which takes about a millisecond. */
+const sliceLength = 16_384
