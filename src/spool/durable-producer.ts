@@ -313,6 +313,8 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#closing = true
     this.#disk.close()
     this.#feeder.stop()
+    // Before the producer closes, which gives batches up at its end.
+    this.#journal.stop()
     this.#suspectedBefore = this.#producer.stats.suspectedLost
     await by(deadlineMs, (done) => this.#commits.whenIdle(done))
     const isSafe = this.#commits.isIdle

@@ -86,16 +86,17 @@ export class SentJournal {
     this.#write()
   }
 
-  /** Learns when a batch has its end. Parts of it have notes of their own. What is told after {@link stop} is no end. */
+  /** Learns when a batch has its end. Parts of it have notes of their own. That a batch is given up after {@link stop} is no end. */
   #follow(last: LastNote, batch: Pick<PendingBatch, 'onSettled'>, count: number): void {
-    batch.onSettled(({ recordCount }) => {
-      if (recordCount !== count || !last.isWritten || this.#isStopped) return
+    batch.onSettled(({ recordCount, outcome, reason }) => {
+      if (recordCount !== count || !last.isWritten) return
+      if (this.#isStopped && (reason === 'shutdown' || outcome === 'suspected_lost')) return
       last.isDone = true
       last.bytes = nothing
     })
   }
 
-  /** From now on batches are given up, and not ended: their records stay on disk. */
+  /** From now on a batch that is given up has no end: its records stay on disk. What Kafka still answers is an end. */
   stop(): void {
     this.#isStopped = true
   }

@@ -1,4 +1,5 @@
 import type { StreamConfig } from '../../src/config/config.ts'
+import type { BatchJournal } from '../../src/kafka/producer/batch-journal.ts'
 import type { DropReason, Outcome } from '../../src/kafka/producer/outcome.ts'
 import {
   recordSizeUpperBound,
@@ -39,6 +40,8 @@ export class FakeInnerProducer implements InnerProducer {
   maxRecordBytes = 1_000_000
   needsKey = false
   isConnected = true
+  /** Where a producer notes its batches. */
+  journal: BatchJournal | null = null
   /** Batches are acknowledged when they are full, and in the turn after their first record. */
   acksAtOnce = false
 
@@ -112,7 +115,9 @@ export class FakeInnerProducer implements InnerProducer {
     for (const batch of this.batches.slice()) this.settle(batch)
   }
 
-  keepJournal(): void {}
+  keepJournal(journal: BatchJournal): void {
+    this.journal = journal
+  }
 
   resume(): null {
     return null

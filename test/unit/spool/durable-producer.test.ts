@@ -1,8 +1,10 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
 import { realDisk, type Disk } from '../../../src/spool/disk.ts'
-import { FakeInnerProducer } from '../../support/fake-inner-producer.ts'
+import { findJournal } from '../../../src/spool/find-sent.ts'
+import { FakeInnerProducer, type FakeInnerBatch } from '../../support/fake-inner-producer.ts'
 import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
 
 const filesOf = (folder: string, ending = '.log') =>
@@ -394,3 +396,46 @@ test.each(['create', 'write', 'sync', 'open', 'remove', 'close'] as const)(
     if (step === 'write' || step === 'sync') expect(answer).toBe('EIO')
   },
 )
+
+test('a batch that shutdown gives up stays in the journal, also in a file that is begun at that moment', async () => {
+  let held: (() => void) | null = null
+  let isHeld = false
+  const fixture = new SpoolFixture({
+    disk: {
+      create: (path, done) => {
+        if (isHeld && path.endsWith('.sent')) held = () => realDisk.create(path, done)
+        else realDisk.create(path, done)
+      },
+    },
+  })
+  const { inner, producer, folder } = fixture
+  await fixture.request([...numbered(3), ...numbered(1, 3, 'k')])
+  const [givenUp, other] = inner.batches as [FakeInnerBatch, FakeInnerBatch]
+  const identified = (batch: FakeInnerBatch, firstHeaders: Buffer | null): IdentifiedBatch => ({
+    partition: batch.partition,
+    producerId: 7n,
+    epoch: 0,
+    baseSequence: 0,
+    recordCount: batch.recordCount,
+    uncompressedBytes: 100,
+    baseTimestampMs: Date.now(),
+    maxTimestampMs: Date.now(),
+    firstHeaders,
+    onSettled: (listener) => batch.onSettled(listener),
+    whole: batch,
+    firstPlace: 0,
+  })
+  const note = async (batch: FakeInnerBatch, headers: Buffer | null): Promise<void> =>
+    await new Promise((resolve) => inner.journal!.note(1, [identified(batch, headers)], resolve))
+  await note(givenUp, null)
+  // Until the next note begins a new file.
+  for (let i = 0; i < 18; i++) await note(other, Buffer.alloc(60_000))
+  isHeld = true
+  const lastNoted = note(other, null)
+  await fixture.until(() => held !== null)
+  await producer.close(performance.now() + 1_000)
+  held!()
+  await lastNoted
+  const notes = findJournal(folder, realDisk, fixture.logs).notes
+  expect(notes.map(({ partition }) => partition)).toContain(givenUp.partition)
+})
