@@ -52,8 +52,8 @@ export class AtMostOnceLink {
   #carefulUntilMs = 0
   /** The session of the connection is so short that a quota can make the broker stop reading until it is over. */
   #isShortSession = false
-  /** What is on the old connection was asked after: its answer says that the broker has handled all of it. */
-  #isDraining = false
+  /** What is on the old connection was asked after: the answer says that the broker has handled all of it. A later write voids the question. */
+  #drain: object | null = null
   /** The last connection took along what was not confirmed: an acks=0 write that is not permitted ends so, too. */
   #wasCut = false
   /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
@@ -194,6 +194,7 @@ export class AtMostOnceLink {
       offsets.written(batch.partition, batch.recordCount)
       telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
     }
+    this.#drain = null
     if (acks === 0) this.#writeUnanswered(connection, request, batches, nowMs)
     else this.#writeAnswered(connection, request, batches, nowMs)
   }
@@ -392,22 +393,25 @@ export class AtMostOnceLink {
    */
   #handOver(): void {
     const session = this.#session
-    if (!session.isHandingOver || this.#isDraining) return
+    if (!session.isHandingOver || this.#drain !== null) return
     const confirmation = this.#confirmation
     if (this.#isAsking || this.#unanswered.size > 0 || this.#unflushed.length > 0) return
     if (confirmation !== null && confirmation.uncoveredWrites > 0) return confirmation.sendBarrier()
     // Where every write has been answered, or covered by a barrier, the broker has nothing left to handle.
     if (confirmation !== null || this.#options.config.acks !== 0) return this.#swap()
     const old = session.connection!
-    this.#isDraining = true
+    const drain = (this.#drain = {})
     const drained = (): void => {
-      if (session.connection === old && session.isHandingOver) this.#swap()
+      if (this.#drain !== drain) return
+      // Where the next connection is gone by now, the one after it is handed over to as any other.
+      this.#drain = null
+      if (session.isHandingOver) this.#swap()
     }
     old.call(encodeMetadata([]), drained, (error) => old.destroy(error))
   }
 
   #swap(): void {
-    this.#isDraining = false
+    this.#drain = null
     const { old, connection } = this.#session.handOver()
     this.#online.detach()
     this.#attach(connection)
@@ -446,13 +450,14 @@ export class AtMostOnceLink {
       if (errorCode === null) return
       this.#isAsking = false
       rights.answered(errorCode)
+      this.#handOver()
       onWritable()
     })
   }
 
   #down(cause: Error): void {
     this.#trusted = false
-    this.#isDraining = false
+    this.#drain = null
     this.#online.detach()
     const unknown = [
       ...(this.#confirmation?.detach() ?? []),

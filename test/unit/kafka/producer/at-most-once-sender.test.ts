@@ -6,6 +6,7 @@ import type { StreamProducer } from '../../../../src/kafka/producer/stream-produ
 import { AuthenticationError } from '../../../../src/kafka/producer/transport.ts'
 import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
+import type { ModelConnection } from '../../../support/model-connection.ts'
 import type { ServedRequest } from '../../../support/model-requests.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
 import { pass, passUntil, settlePromises, useVirtualClock } from '../../../support/virtual-clock.ts'
@@ -701,6 +702,26 @@ describe('the end of a session', () => {
       expect(fixture.logs.lines.slice(begun).filter(({ level }) => level === 'warn')).toEqual([])
     },
   )
+
+  test('holds nothing up where the next connection ends before the old one has drained', async () => {
+    await startTrusted({ confirmIntervalMs: null })
+    const before = new Set(cluster.connections)
+    const node = cluster.nodes.get(1)!
+    node.extraResponseMs = 200
+    const nexts = (): ModelConnection[] =>
+      [...cluster.connections].filter((connection) => !before.has(connection) && connection.isOpen)
+    cluster.expireSessions()
+    for (let i = 0; i < 40; i++) {
+      await pass(50)
+      for (const next of nexts()) next.destroy(new Error('cut'))
+    }
+    node.extraResponseMs = 0
+    await passUntil(() => nexts().length > 0, 3_000)
+    await pass(3_000)
+    append(producer, 'a')
+    await passUntil(() => producer.stats.sent === 1, 3_000)
+    expect(producer.stats.suspectedLost).toBe(0)
+  })
 
   test('comes all the same where no next connection can be made, and is an outage then', async () => {
     await startTrusted()
