@@ -26,20 +26,23 @@ LABEL org.opencontainers.image.title="Chute" \
 
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \
-    PORT=8080 \
-    CHUTE_DATA_DIR=/data
+    PORT=8080
 
 WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-COPY package.json openapi.yaml ./
-COPY public ./public
+# Readable for any user id, whatever the umask was that the sources were checked out with.
+COPY --chmod=644 package.json openapi.yaml ./
+COPY --chmod=755 public ./public
 
-# What durable streams have accepted is here until Kafka has it. Without a volume of its own it goes with the container.
-RUN mkdir -m 700 /data && chown node:node /data
-VOLUME /data
+# A place for a volume, for those who set CHUTE_DATA_DIR=/data. The image does not set it: without a volume the folder goes
+# with the container, and no event in it is durable. There is no VOLUME line for the same reason: a volume that nobody asked
+# for goes with the container too. A new volume of Docker's takes over the owner and the mode: the image's user may write to
+# it, and so may any user id with group 0, which is what `--user 12345` gives.
+RUN mkdir /data && chown 1000:0 /data && chmod 770 /data
 
-USER node
+# A number, since Kubernetes' runAsNonRoot does not look up names. It is that of "node" in Node's own images.
+USER 1000:1000
 EXPOSE 8080
 # Alive, not ready: a gateway that waits for Kafka must not be restarted for it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \

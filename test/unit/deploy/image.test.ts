@@ -1,0 +1,54 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { loadConfig } from '../../../src/config/load-config.ts'
+
+/** The instructions of the image that is shipped: the last stage's. */
+const instructions = readFileSync('Dockerfile', 'utf8')
+  .replaceAll(/^#.*\n/gm, '')
+  .replaceAll('\\\n', ' ')
+  .split(/^FROM /m)
+  .at(-1)!
+  .split('\n')
+
+function argumentsOf(instruction: string): string[] {
+  return instructions
+    .filter((line) => line.startsWith(`${instruction} `))
+    .map((line) => line.slice(instruction.length + 1).trim())
+}
+
+/** What `ENV` sets. */
+const imageEnvironment = Object.fromEntries(
+  argumentsOf('ENV').flatMap((line) => line.split(/\s+/).map((pair) => pair.split('='))),
+) as NodeJS.ProcessEnv
+
+test('the image starts with several workers, and calls no stream durable: it sets no data folder', () => {
+  expect(imageEnvironment).toMatchObject({ HOST: '0.0.0.0', PORT: '8080' })
+  const config = loadConfig({ ...imageEnvironment, KAFKA_BROKERS: 'kafka:9092', WORKERS: '2' })
+  expect(config.dataDir).toBeNull()
+  expect(config.streams.filter(({ spool }) => spool !== null)).toEqual([])
+})
+
+test('the image brings no volume that nobody asked for', () => {
+  expect(argumentsOf('VOLUME')).toEqual([])
+})
+
+test("the image's user is a number other than root's, as runAsNonRoot wants it", () => {
+  const users = argumentsOf('USER')
+  expect(users).toHaveLength(1)
+  expect(users[0]).toMatch(/^[1-9]\d*:[1-9]\d*$/)
+})
+
+test('a service has a data folder where it has a volume for it, and nowhere else', () => {
+  const { services } = parse(readFileSync('compose.yaml', 'utf8')) as {
+    services: Readonly<
+      Record<string, { environment?: Readonly<Record<string, unknown>>; volumes?: readonly string[] }>
+    >
+  }
+  const folderOf = ({ environment }: (typeof services)[string]) => environment?.['CHUTE_DATA_DIR'] ?? null
+  expect(folderOf(services['chute']!)).toBe('/data')
+  for (const [name, service] of Object.entries(services)) {
+    const mounted = (service.volumes ?? []).some((volume) => volume.split(':')[1] === '/data')
+    expect([name, folderOf(service)]).toEqual([name, mounted ? '/data' : null])
+  }
+})
