@@ -5,6 +5,8 @@ const pollMs = 1000
 const historyLength = 120
 // A line that is still short is drawn over this many points at least.
 const shortestLine = 30
+// More kinds of refusals are one row together.
+const refusedRows = 20
 
 const numbers = new Intl.NumberFormat('en')
 const format = (value) => numbers.format(Math.round(value))
@@ -204,6 +206,31 @@ function showStream(stream, before, seconds) {
   setText(card, 'errorRate', formatShare(stream.recordErrorRate))
 }
 
+const kindOf = ({ code, transport, stream }) => `${code} ${transport} ${stream}`
+
+/** Requests of which nothing was accepted: those that come most often now first, then those that came most often. */
+function showRefused(refused, before, seconds) {
+  field(document, 'refusals').hidden = refused.length === 0
+  setText(document, 'refused', format(refused.reduce((total, { requests }) => total + requests, 0)))
+  const counted = new Map(before?.map((kind) => [kindOf(kind), kind.requests]))
+  const rows = refused
+    .map((kind) => {
+      const rate = before === undefined ? 0 : (kind.requests - (counted.get(kindOf(kind)) ?? 0)) / seconds
+      return { ...kind, rate }
+    })
+    .toSorted((a, b) => b.rate - a.rate || b.requests - a.requests)
+  const shown = rows.slice(0, refusedRows).map(({ code, transport, stream, requests, rate }) => {
+    return [code, transport, stream === '' ? '–' : stream, format(requests), formatRate(rate)]
+  })
+  const rest = rows.slice(refusedRows)
+  if (rest.length > 0) {
+    const requests = rest.reduce((total, kind) => total + kind.requests, 0)
+    const rate = rest.reduce((total, kind) => total + kind.rate, 0)
+    shown.push([`${format(rest.length)} other kinds`, '', '', format(requests), formatRate(rate)])
+  }
+  fillRows(list(document, 'refused'), shown)
+}
+
 function showUptime(seconds) {
   const parts = [
     [Math.floor(seconds / 86_400), 'd'],
@@ -257,6 +284,7 @@ function show(live) {
       seconds,
     )
   }
+  showRefused(live.edge.refused, previous?.edge.refused, seconds)
   const transports = Object.keys(live.edge.accepted)
   fillRows(
     list(document, 'transports'),

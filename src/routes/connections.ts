@@ -17,7 +17,7 @@ import { connectionOf, makeLast, trackConnection, type Connection } from './conn
 import type { HttpTimer } from './edge-telemetry.ts'
 import { hostFlaw } from './host-flaw.ts'
 import { problemHeaders, toProblem } from './problem.ts'
-import { transportOf, type Refusals } from './refusals.ts'
+import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 
 /** What {@link Connections} needs. */
 export interface ConnectionsOptions {
@@ -217,6 +217,7 @@ export class Connections {
   #refuse(response: ServerResponse, problem: GatewayError, cause: ClientError = problem): void {
     this.#count(problem, cause, response.req.url)
     makeLast(response)
+    if (transportOf(response.req.url ?? '') !== 'http') tellProblem(response, problem)
     const body = JSON.stringify(toProblem(problem))
     response.writeHead(problem.status, [
       ...problemHeaders(problem),

@@ -286,7 +286,7 @@ export class IngestExchange implements CommitListener {
       stream: this.target.producer.stream.name,
       request: this.reply.request,
     })
-    if (transport !== 'http') tellProblem(this.reply, problem)
+    if (transport !== 'http') tellProblem(this.reply.raw, problem)
     this.#observe(problem.status)
     replyProblem(this.reply, problem)
   }

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GatewayError } from '../errors.ts'
 import type { EventBatch, EventError } from '../events/event-batch.ts'
@@ -85,13 +86,13 @@ export function transportOf(url: string): Transport {
  * Says in the response header `Chute-Error` why a beacon was refused, whole or in part: browsers show no body of a beacon or
  * an image, but they show its headers. To be called before the reply is written.
  */
-export function tellProblem(reply: FastifyReply, { code, message, extensions }: GatewayError): void {
+export function tellProblem(response: ServerResponse, { code, message, extensions }: GatewayError): void {
   const { errors, accepted = 0, rejected = 0 } = extensions as Partial<Refused>
   const header =
     errors?.[0] === undefined
       ? errorHeader(code, message)
       : headerOf(errors[0], rejected, accepted + rejected)
-  reply.raw.setHeader('chute-error', header)
+  response.setHeader('chute-error', header)
 }
 
 /** As {@link tellProblem}, for a request of which some events were accepted. */

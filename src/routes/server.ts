@@ -106,7 +106,7 @@ function createApp(
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
     const isKnown = stream !== undefined && targets?.has(stream) === true
     refusals.refused(problem, { transport, stream: isKnown ? stream : null, request })
-    if (transport !== 'http') tellProblem(reply, problem)
+    if (transport !== 'http') tellProblem(reply.raw, problem)
     replyProblem(reply, problem)
   }
   const app = Fastify({
