@@ -51,7 +51,8 @@ test('a gateway without its broker lives and refuses, and takes events by itself
   const missing = `missing-${randomUUID()}`
   const other = await start(kafka.brokers, [topic, missing])
   await other.logged('topic cannot be written to')
-  expect((await send(other, topic)).status).toBe(200)
+  // The leader of the other topic may be reached a moment later.
+  await expect.poll(async () => (await send(other, topic)).status, { timeout: 20_000 }).toBe(200)
   expect((await send(other, missing)).status).toBe(503)
   const admin = testClient(kafka.brokers[0]!).admin()
   await admin.connect()

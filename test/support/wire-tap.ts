@@ -13,7 +13,7 @@ export interface TappedProduce {
  * Sits between a gateway and a broker: it sees what is written, can hold back what is answered, and can refuse requests in
  * the broker's name. To be the gateway's only broker, it puts its own port into the metadata that pass.
  *
- * It reads the requests that Chute makes (Produce 7, Metadata 5), from Kafka's protocol guide.
+ * It reads the requests that Chute makes (Produce 7, Metadata up to 10), from Kafka's protocol guide.
  */
 export class WireTap {
   readonly produces: TappedProduce[] = []
@@ -67,7 +67,8 @@ export class WireTap {
 
   #join(client: Socket): void {
     const broker = connect(this.#broker.port, this.#broker.host)
-    const metadataIds = new Set<number>()
+    /** Versions of the requests for metadata that are not answered, by correlation id. */
+    const metadataVersions = new Map<number, number>()
     for (const socket of [client, broker]) {
       this.#sockets.add(socket.setNoDelay(true))
       socket.on('error', () => {})
@@ -81,7 +82,7 @@ export class WireTap {
     const { port } = this.#server.address() as AddressInfo
     onFrames(client, (frame) => {
       const apiKey = frame.readInt16BE(4)
-      if (apiKey === apiKeys.metadata) metadataIds.add(frame.readInt32BE(8))
+      if (apiKey === apiKeys.metadata) metadataVersions.set(frame.readInt32BE(8), frame.readInt16BE(6))
       const produce = apiKey === apiKeys.produce ? readProduce(frame) : null
       if (produce !== null) this.produces.push(produce)
       const refusal = produce === null ? undefined : this.#refusals.shift()
@@ -89,7 +90,10 @@ export class WireTap {
       else answer(refusalOf(frame.readInt32BE(8), produce, refusal))
     })
     onFrames(broker, (frame) => {
-      answer(metadataIds.delete(frame.readInt32BE(4)) ? withPort(frame, port) : frame)
+      const correlationId = frame.readInt32BE(4)
+      const version = metadataVersions.get(correlationId)
+      metadataVersions.delete(correlationId)
+      answer(version === undefined ? frame : withPort(frame, version, port))
     })
   }
 }
@@ -150,18 +154,39 @@ function refusalOf(correlationId: number, { topic, batches }: TappedProduce, err
   return frame
 }
 
+/** From this version on, lengths are of variable size, and tagged fields follow (KIP-482). */
+const flexibleMetadata = 9
+
 /** The same metadata with `port` as the port of every broker. */
-function withPort(frame: Buffer, port: number): Buffer {
+function withPort(frame: Buffer, version: number, port: number): Buffer {
   const patched = Buffer.from(frame)
-  let at = 12 // size, correlation id, throttle time
-  const count = patched.readInt32BE(at)
-  at += 4
+  const isFlexible = version >= flexibleMetadata
+  // Size, correlation id, throttle time; the header of a flexible answer ends in tagged fields, of which there are none.
+  let at = isFlexible ? 13 : 12
+  const compact = (): number => {
+    let value = 0
+    for (let shift = 0; ; shift += 7) {
+      const byte = patched[at++]!
+      value |= (byte & 0x7f) << shift
+      if (byte < 0x80) return value - 1
+    }
+  }
+  const fixed = (bytes: 2 | 4): number => {
+    at += bytes
+    return patched.readIntBE(at - bytes, bytes)
+  }
+  const skipText = (): void => {
+    const length = isFlexible ? compact() : fixed(2)
+    at += Math.max(0, length)
+  }
+  const count = isFlexible ? compact() : fixed(4)
   for (let i = 0; i < count; i++) {
     at += 4
-    at += 2 + patched.readInt16BE(at)
+    skipText() // host
     patched.writeInt32BE(port, at)
     at += 4
-    at += 2 + Math.max(0, patched.readInt16BE(at))
+    skipText() // rack
+    if (isFlexible) at += 1 // tagged fields: none
   }
   return patched
 }
