@@ -16,14 +16,20 @@ export interface TestRedis {
   signal(name: NodeJS.Signals): void
   /** SIGKILL: what it had in memory is gone. */
   kill(): Promise<void>
-  /** After {@link kill}. */
+  /** SIGTERM, and waits for its end. */
+  end(): Promise<void>
+  /** After {@link kill} or {@link end}. */
   start(): Promise<void>
 }
 
 /**
  * Starts one. Whoever starts it kills it. Its port is none that the kernel gives to others while it is killed.
+ * @param folder of its append-only file, so that a kill takes nothing that it answered; null: it is in memory only.
  */
-export async function startRedis(store: Partial<DedupeStoreConfig> = {}): Promise<TestRedis> {
+export async function startRedis(
+  store: Partial<DedupeStoreConfig> = {},
+  folder: string | null = null,
+): Promise<TestRedis> {
   let port = 0
   let child: ChildProcess
   const ask = async (command: string): Promise<string> =>
@@ -37,7 +43,8 @@ export async function startRedis(store: Partial<DedupeStoreConfig> = {}): Promis
       socket.setTimeout(10_000, () => socket.destroy())
     })
   const start = async (): Promise<void> => {
-    const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no']
+    const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '']
+    args.push(...(folder === null ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--dir', folder]))
     child = spawn('redis-server', args, { stdio: ['ignore', 'ignore', 'inherit'] })
     while ((await ask('PING').catch(() => '')) !== '+PONG\r\n') {
       if (child.exitCode !== null) throw new Error(`redis-server ended with ${child.exitCode}`)
@@ -65,11 +72,14 @@ export async function startRedis(store: Partial<DedupeStoreConfig> = {}): Promis
     ask,
     start,
     signal: (name) => void child.kill(name),
-    async kill() {
-      if (child.exitCode !== null || child.signalCode !== null) return
-      const ended = once(child, 'exit')
-      child.kill('SIGKILL')
-      await ended
-    },
+    kill: async () => await endBy(child, 'SIGKILL'),
+    end: async () => await endBy(child, 'SIGTERM'),
   }
+}
+
+async function endBy(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill(signal)
+  await ended
 }

@@ -3,15 +3,67 @@ import { rounded } from './bar.ts'
 import type { Figures, Result } from './results.ts'
 
 const page = new URL('../../../docs/reliability.md', import.meta.url)
-const [begin, end] = ['<!-- figures: written by npm run faults -->', '<!-- end of figures -->']
 
-/** Writes the figures of docs/reliability.md anew; the text around them is left alone. */
+/** Writes the figures of docs/reliability.md anew, those of single faults and those of chaos; the text around them is left alone. */
 export function writeFigures(results: readonly Result[]): void {
-  const text = readFileSync(page, 'utf8')
+  const [chaos, faults] = [results.filter(isChaos), results.filter((result) => !isChaos(result))]
+  let text = readFileSync(page, 'utf8')
+  if (faults.length > 0)
+    text = writeBetween(
+      text,
+      '<!-- figures: written by npm run faults -->',
+      '<!-- end of figures -->',
+      figures(faults),
+    )
+  if (chaos.length > 0)
+    text = writeBetween(
+      text,
+      '<!-- chaos: written by npm run faults -->',
+      '<!-- end of chaos -->',
+      chaosFigures(chaos),
+    )
+  writeFileSync(page, text)
+}
+
+function writeBetween(text: string, begin: string, end: string, figuresBetween: string): string {
   const [before, after] = [text.indexOf(begin), text.indexOf(end)]
   if (before < 0 || after < before) throw new Error('docs/reliability.md has lost the marks of its figures')
-  const parts = [text.slice(0, before + begin.length), figures(results), text.slice(after)]
-  writeFileSync(page, parts.join('\n'))
+  return [text.slice(0, before + begin.length), figuresBetween, text.slice(after)].join('\n')
+}
+
+function isChaos({ timeline }: Result): boolean {
+  return timeline !== undefined
+}
+
+/** A row for each stream of each run, and what was inflicted. */
+function chaosFigures(results: readonly Result[]): string {
+  const places = [...new Set(results.map(({ where }) => where))]
+  const counts = ['accepted', 'refused', 'unanswered', 'landed', 'lost', 'twice']
+  const rows = results.flatMap((result) =>
+    streamsOf(result).map((stream) => [
+      result.name,
+      stream,
+      ...counts.map((count) => number(result.figures[`${stream}: ${count}`])),
+    ]),
+  )
+  const figuresBeside = results.flatMap(({ name, figures: f, bars }) => [
+    ...Object.entries(f).flatMap(([figure, value]) =>
+      counts.some((count) => figure.endsWith(`: ${count}`)) ? [] : [[name, figure, number(value)]],
+    ),
+    [name, 'bars that hold', `${bars.filter(({ holds }) => holds).length} of ${bars.length}`],
+  ])
+  return [
+    `\`npm run faults -- chaos\` on ${places.join('; and on ')}.\n`,
+    table(['run', 'stream', ...counts], rows),
+    ...brokenBars(results),
+    '\nWhat was inflicted, and what else was counted:\n',
+    table(['run', 'figure', 'value'], figuresBeside),
+    '',
+  ].join('\n')
+}
+
+function streamsOf({ figures: f }: Result): string[] {
+  return Object.keys(f).flatMap((figure) => /^(\w+): landed$/.exec(figure)?.[1] ?? [])
 }
 
 function figures(results: readonly Result[]): string {

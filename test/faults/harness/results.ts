@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { describeEnvironment } from '../../../bench/environment.ts'
 import { kafkaVersion } from '../../../src/local-kafka/kafka-jars.ts'
 import type { Bar } from './bar.ts'
+import type { Incident } from './chaos-faults.ts'
 
 /** What is kept of a fault: named numbers, in the order in which the page shows them. Null: not known. */
 export type Figures = Readonly<Record<string, number | null>>
@@ -12,6 +13,8 @@ export interface Result {
   readonly where: string
   readonly figures: Figures
   readonly bars: readonly Bar[]
+  /** Of a run of chaos: what happened, and when. */
+  readonly timeline?: readonly Incident[]
 }
 
 const folder = new URL('../results/', import.meta.url)
