@@ -1,0 +1,105 @@
+import { join } from 'node:path'
+import * as fc from 'fast-check'
+import { expect, test, vi } from 'vitest'
+import type { Logger } from '../../src/kafka/producer/producer.ts'
+import type { Disk } from '../../src/spool/disk.ts'
+import { findSegments } from '../../src/spool/find-segments.ts'
+import { seededRandom } from '../support/fault-run.ts'
+import { HeapClock } from '../support/heap-clock.ts'
+import { diskOf, lives } from '../support/model-house.ts'
+import { endings, runPromises, troubleKinds, type PromiseRun, type Trouble } from '../support/promise-run.ts'
+
+// What reaches outside: the model's instead.
+vi.mock('@redis/client', () => ({
+  createClient: ({ url }: { url: string }) => lives.get(new URL(url).hostname)!.connectRedis(),
+}))
+vi.mock('../../src/kafka/producer/kafkajs-transport.ts', () => ({
+  KafkajsTransport: function lifeOf({ clientId }: { clientId: string }) {
+    return lives.get(clientId)!
+  },
+}))
+vi.mock('../../src/spool/disk.ts', async (original) => {
+  const { realDisk, ...others } = await original<{ realDisk: Disk }>()
+  const route =
+    (name: keyof Disk) =>
+    (target: string | number, ...rest: unknown[]): unknown => {
+      const disk = diskOf(target)
+      return (disk[name] as (...args: unknown[]) => unknown).call(disk, target, ...rest)
+    }
+  const calls = Object.keys(realDisk) as (keyof Disk)[]
+  return { ...others, realDisk: Object.fromEntries(calls.map((name) => [name, route(name)])) }
+})
+vi.mock('../../src/spool/data-folder.ts', () => ({
+  DataFolder: class {
+    readonly #path: string
+    readonly #logger: Logger
+    constructor(path: string, _streams: readonly string[], logger: Logger) {
+      this.#path = path
+      this.#logger = logger
+    }
+    stream(name: string) {
+      const path = join(this.#path, name)
+      return { path, fd: diskOf(path).openNow(path), segments: findSegments(path, name, this.#logger) }
+    }
+    close() {}
+  },
+}))
+
+// What nobody asks for here, and costs each start of a gateway.
+vi.mock('../../src/routes/api-docs.ts', () => ({ registerApiDocs: () => {} }))
+vi.mock('../../src/routes/live-page.ts', () => ({ registerLivePage: () => {} }))
+vi.mock('../../src/routes/beacon.ts', () => ({ registerBeacon: () => {} }))
+vi.mock('../../src/routes/health.ts', () => ({ registerHealth: () => {} }))
+vi.mock('../../src/routes/metrics-route.ts', () => ({ registerMetrics: () => {} }))
+
+const trouble: fc.Arbitrary<Trouble> = fc.record({
+  kind: fc.constantFrom(...troubleKinds),
+  calmMs: fc.nat(50),
+  lastsMs: fc.nat(80),
+  a: fc.nat(100),
+})
+
+const threeLives = fc.array(
+  fc.record({ lastsMs: fc.integer({ min: 40, max: 130 }), end: fc.constantFrom(...endings) }),
+  { minLength: 3, maxLength: 3 },
+)
+
+const run: fc.Arbitrary<PromiseRun> = fc.record({
+  seed: fc.integer(),
+  nodes: fc.constantFrom(1, 3),
+  gateways: fc.oneof(
+    { weight: 2, arbitrary: fc.tuple(threeLives) },
+    { weight: 1, arbitrary: fc.tuple(threeLives, threeLives) },
+  ),
+  // Two at a time.
+  tracks: fc.tuple(fc.array(trouble, { maxLength: 4 }), fc.array(trouble, { maxLength: 4 })),
+})
+
+/** A thousand in CI; where people wait for it, fewer. */
+const runs = Number(process.env['PROMISE_RUNS'] ?? (process.env['CI'] === undefined ? 200 : 1_000))
+/** Of all runs. What fast-check prints of a failure repeats that run alone. */
+const seed = Number(process.env['PROMISE_SEED'] ?? Date.now() % 2 ** 31)
+
+test(
+  `faults of disk, Redis, brokers and clock, two at a time, gateways with three lives, ${runs} times: no promise is broken`,
+  { timeout: 60_000 + runs * 2_000 },
+  async () => {
+    process.stderr.write(`promises: PROMISE_SEED=${seed} PROMISE_RUNS=${runs}\n`)
+    const property = fc.asyncProperty(run, async (each) => {
+      const clock = new HeapClock().install()
+      const random = vi.spyOn(Math, 'random').mockImplementation(seededRandom(each.seed))
+      try {
+        expect(await runPromises(each, clock)).toEqual([])
+      } finally {
+        random.mockRestore()
+        clock.uninstall()
+        lives.clear()
+      }
+    })
+    await fc.assert(property, {
+      numRuns: runs,
+      seed,
+      endOnFailure: process.env['PROMISE_SHRINK'] === undefined,
+    })
+  },
+)
