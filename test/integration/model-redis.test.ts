@@ -17,11 +17,11 @@ const write = fc.oneof(
 /** A script, and its keys and arguments. */
 const call = fc.oneof(
   fc
-    .tuple(names, mark, fc.array(fingerprint, { minLength: 3, maxLength: 3 }))
-    .map(([keys, begin, prints]) => ({
+    .tuple(names, mark, fc.array(fingerprint, { minLength: 3, maxLength: 3 }), fc.integer({ min: 0, max: 3 }))
+    .map(([keys, begin, prints, count]) => ({
       script: redisScripts.claim,
       keys,
-      args: [begin, '60000', ...prints.slice(0, keys.length)],
+      args: [begin, '60000', String(Math.min(count, keys.length)), ...prints.slice(0, keys.length)],
     })),
   fc.tuple(names, fc.array(write, { minLength: 3, maxLength: 3 })).map(([keys, writes]) => ({
     script: redisScripts.write,
@@ -54,7 +54,10 @@ describe.skipIf(!hasRedis)('the model of Redis (needs redis-server)', () => {
         }
       },
     )
-    await fc.assert(property, { numRuns: 100 })
-    client.destroy()
+    try {
+      await fc.assert(property, { numRuns: 100 })
+    } finally {
+      client.destroy()
+    }
   })
 })

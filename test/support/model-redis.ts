@@ -85,17 +85,21 @@ export class ModelRedis {
     }
   }
 
-  #claim(keys: readonly string[], [mark, leaseMs, ...fingerprints]: readonly string[]): string[] {
+  /** @param args what a claim's value begins with, the lease, how many of the keys it claims, and their fingerprints. */
+  #claim(keys: readonly string[], [mark, leaseMs, count, ...fingerprints]: readonly string[]): string[] {
     let isFree = mark !== ''
     const found = keys.map((key, nth) => {
       const value = this.#get(key)
       if (value === null) return 'new'
       const [, state, fingerprint] = /^(.):[^:]*:[^:]*:(.*)$/s.exec(value) ?? []
-      const what = fingerprint !== fingerprints[nth] ? 'reused' : state === 'k' ? 'seen' : 'busy'
-      isFree &&= what === 'seen'
+      const isSame = fingerprint === fingerprints[nth]
+      const kept = isSame ? 'seen' : 'reused'
+      const claimed = isSame ? 'busy' : 'contested'
+      const what = state === 'k' ? kept : claimed
+      isFree &&= what === 'seen' || (what === 'reused' && nth >= Number(count))
       return what
     })
-    keys.forEach((key, nth) => {
+    keys.slice(0, Number(count)).forEach((key, nth) => {
       if (isFree && found[nth] === 'new') this.#set(key, mark! + fingerprints[nth]!, leaseMs!)
     })
     return found
