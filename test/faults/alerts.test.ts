@@ -93,7 +93,7 @@ test.skipIf(!hasPrometheus)(
       killWorker(workers, async () => await prometheus.fired('ChuteWorkersMissing')),
       prometheus.fired('ChuteWorkersCrashing'),
       sendWhile(gateway.url, 'small', async () => await prometheus.fired('ChuteBatchesSmall')),
-      refuseClients(workers.url, async () => await prometheus.fired('ChuteClientsRefused')),
+      refuseClients(gateway.url, async () => await prometheus.fired('ChuteClientsRefused')),
     ])
 
     // The broker dies under load, and the load goes on.
@@ -207,9 +207,9 @@ async function refuseClients(url: string, until: () => Promise<void>): Promise<v
   const stopped = new AbortController()
   const sending = (async () => {
     while (!stopped.signal.aborted) {
-      const reply = await fetch(`${url}/v1/streams/idle`, { method: 'POST', body: '{' })
+      const reply = await fetch(`${url}/v1/streams/steady`, { method: 'POST', body: '{' })
       await reply.text()
-      await pause(100)
+      await pause(20)
     }
   })()
   await until()
