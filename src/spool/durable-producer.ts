@@ -135,6 +135,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#tendTimer = setInterval(() => {
       this.#log.tend()
       this.#notes.tend()
+      if (spool.fsync) this.#journal.sync()
     }, tendIntervalMs).unref()
     producer.keepJournal({
       note: (scope, batches, done) =>

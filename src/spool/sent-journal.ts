@@ -24,6 +24,7 @@ export class SentJournal {
   #isWriting = false
   #isDirty = false
   #isSyncing = false
+  #syncedAtMs = -Infinity
   #isClosed = false
   #isStopped = false
   /** The file says more than what is open. */
@@ -101,9 +102,12 @@ export class SentJournal {
     this.#isStopped = true
   }
 
-  /** Brings what was noted to the disk, in the background, unless that is under way. */
+  /** Brings what was noted to the disk, in the background, unless that is under way or was done a moment ago. */
   sync(): void {
     if (this.#isSyncing || !this.#isDirty || this.#fd === null || this.#isWriting) return
+    const nowMs = performance.now()
+    if (nowMs - this.#syncedAtMs < syncIntervalMs) return
+    this.#syncedAtMs = nowMs
     this.#isSyncing = true
     this.#isDirty = false
     this.#options.disk.sync(this.#fd, () => {
@@ -293,4 +297,6 @@ const nothing = Buffer.alloc(0)
 /** A file of this size holds the notes of some thousand batches, and takes a millisecond to read. */
 const fileBytes = 1 << 20
 const retryMs = 1_000
+/** A sync with every group of requests would cost a tenth of the CPU time of a single event. */
+const syncIntervalMs = 50
 const failureLogIntervalMs = 10_000
