@@ -15,6 +15,7 @@ import { benchOutage } from './outage-bench.ts'
 import { benchProfile } from './profile-bench.ts'
 import { keep, type BenchResults } from './report/results.ts'
 import { say } from './rounds.ts'
+import { benchScrape } from './scrape-bench.ts'
 import { benchSender } from './sender-bench.ts'
 import { benchPauses, benchSoak } from './soak-bench.ts'
 import { benchWorkers } from './workers-bench.ts'
@@ -47,6 +48,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),
   hostile: async (kafka) => await benchHostile(await kafka(), { seconds: secondsOf(3) }),
+  scrape: async (kafka) => await benchScrape(await kafka(), { scrapes: 40 }),
   profile: async (kafka) => await benchProfile(await kafka(), { seconds: secondsOf(6) }),
   sender: async () => ({ rows: await benchSender({ rounds: rounds + 2 }) }),
   soak: async (kafka) => await benchSoak(await kafka(), { minutes }),

@@ -28,7 +28,7 @@ export function readinessOf(state: {
     const ok = found.every(({ wasOpen }) => wasOpen && someTakeEvents)
     return check(name, ok, [good, ...textsOf(found)].join('; but '), textsOf(found).join('; '))
   }
-  const lacking = [...new Set(streams.flatMap(({ stats }) => stats.lacking))]
+  const lacking = [...new Set(streams.flatMap((stream) => stream.lacking))]
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
@@ -53,7 +53,7 @@ function describe({ summary, cause }: Obstacle): string {
 /** Does not make unready: it costs answers, and everything is as true as before. */
 function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   const answered = streams.filter(
-    ({ stream, stats }) => stats.confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
+    ({ stream, confirmation }) => confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
   )
   return answered.length === 0
     ? 'every stream confirms as it is configured to'

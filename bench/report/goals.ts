@@ -27,6 +27,7 @@ export function goalsOf(results: KeptResults): Goal[] {
     outageGoal(results),
     ...memoryGoals(results),
     ...hostileGoals(results),
+    ...scrapeGoals(results),
     ...growthGoals(results),
     ...deliveryGoals(results),
   ]
@@ -131,6 +132,15 @@ function hostileGoals({ hostile }: KeptResults): Goal[] {
     goal("another client's p50 beside hostile bodies within 25 ms of calm", hostile, ({ rows }) => {
       const worst = Math.max(...rows.map(({ p50AboveCalmMs }) => p50AboveCalmMs))
       return [`${worst.toFixed(1)} ms above at most`, worst <= 25]
+    }),
+  ]
+}
+
+function scrapeGoals({ scrape }: KeptResults): Goal[] {
+  return [
+    goal('no scrape of 300 streams holds the event loop for more than 20 ms', scrape, ({ rows }) => {
+      const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
+      return [`${worst.toFixed(1)} ms at most`, worst <= 20]
     }),
   ]
 }

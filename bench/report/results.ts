@@ -14,6 +14,7 @@ import { writeMigrationTable } from '../migration-report.ts'
 import type { MigrationRow } from '../migration-bench.ts'
 import type { OutageResult } from '../outage-bench.ts'
 import type { ProfileRow } from '../profile-bench.ts'
+import type { ScrapeRow } from '../scrape-bench.ts'
 import type { SenderRow } from '../sender-bench.ts'
 import type { PauseRow, SoakResult } from '../soak-bench.ts'
 import type { WorkersRow } from '../workers-bench.ts'
@@ -34,6 +35,7 @@ export interface BenchResults {
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }
   hostile: { rows: HostileRow[] }
+  scrape: { rows: ScrapeRow[] }
   profile: { rows: ProfileRow[] }
   sender: { rows: SenderRow[] }
   soak: SoakResult

@@ -19,6 +19,7 @@ export function sections(results: KeptResults): string[] {
     growth(results),
     pauses(results),
     hostile(results),
+    scrape(results),
     soak(results),
     profile(results),
     micro(results),
@@ -221,6 +222,21 @@ function hostile({ hostile: result }: KeptResults): string {
       "the other's p50 ms": (row) => row.p50Ms.toFixed(1),
       'above calm ms': (row) => row.p50AboveCalmMs.toFixed(1),
       p99: (row) => row.p99Ms.toFixed(1),
+    }),
+  ])
+}
+
+function scrape({ scrape: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('Scrapes of many streams', result.environment, [
+    'One scrape, or poll of the live page, after the other, of a gateway that has nothing else to do.\n',
+    table(result.rows, {
+      path: (row) => row.path,
+      encoding: (row) => row.encoding,
+      streams: (row) => String(row.streams),
+      'bytes sent': (row) => String(row.sizeBytes),
+      'median ms': (row) => row.medianMs.toFixed(0),
+      'our own pause, longest ms': (row) => row.ownMaxMs.toFixed(1),
     }),
   ])
 }

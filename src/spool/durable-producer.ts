@@ -195,6 +195,16 @@ export class DurableProducer implements ManagedProducer, Durability {
   }
 
   /** @inheritdoc */
+  get confirmation(): ManagedProducer['confirmation'] {
+    return this.#producer.confirmation
+  }
+
+  /** @inheritdoc */
+  get lacking(): readonly string[] {
+    return this.#producer.lacking
+  }
+
+  /** @inheritdoc */
   get isFullAndStuck(): boolean {
     return this.#isFull && !this.#producer.isConnected
   }

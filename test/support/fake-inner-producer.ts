@@ -27,6 +27,8 @@ export class FakeInnerProducer implements InnerProducer {
   readonly durability = null
   readonly headerBytes = 0
   readonly isFullAndStuck = false
+  readonly confirmation = 'acks_all'
+  readonly lacking: readonly string[] = []
   readonly records: FedRecord[] = []
   readonly batches: FakeInnerBatch[] = []
   readonly #open = new Map<number, FakeInnerBatch>()

@@ -118,6 +118,10 @@ export interface CommitListener {
 export interface ManagedProducer extends Producer {
   /** There is no room for a request of ordinary size and nothing makes any: readiness goes by this. */
   readonly isFullAndStuck: boolean
+  /** As in {@link ProducerStats}, whose whole takes much longer to read. */
+  readonly confirmation: ConfirmationMode
+  /** As in {@link ProducerStats}. */
+  readonly lacking: readonly string[]
   /**
    * Takes no more records, sends what is there and waits for the outcomes, until `deadlineMs` (by `performance.now()`) at
    * most; what is on disk need not be sent.

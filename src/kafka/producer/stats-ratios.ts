@@ -9,19 +9,18 @@ type Ratios = Pick<ProducerStats, 'recordErrorRate' | 'batchSizeAvg' | 'lossRati
 /** A stream's stats without what can be derived from them: each of these can be added up, or picked, over producers. */
 export type ProducerSums = Omit<ProducerStats, keyof Ratios>
 
-/** Completes a stream's stats. */
+/** Completes a stream's stats: the ratios are set in `sums` itself, since a copy costs more than all that is read for it. */
 export function withRatios(sums: ProducerSums): ProducerStats {
   const { recent, confirmed, acked, deadLettered, suspectedLost } = sums
-  return {
-    ...sums,
-    recordErrorRate: errorRateOf(recent),
-    batchSizeAvg: ratio(recent.batchBytes, recent.batches),
-    lossRatio: {
-      producer: ratio(sums.localErrorTotal, sums.recordSendTotal),
-      barrier: ratio(suspectedLost, confirmed + acked + deadLettered + suspectedLost),
-      broker: brokerLossOf(sums.logEndOffsets),
-    },
+  const stats = sums as { -readonly [K in keyof ProducerStats]: ProducerStats[K] }
+  stats.recordErrorRate = errorRateOf(recent)
+  stats.batchSizeAvg = ratio(recent.batchBytes, recent.batches)
+  stats.lossRatio = {
+    producer: ratio(sums.localErrorTotal, sums.recordSendTotal),
+    barrier: ratio(suspectedLost, confirmed + acked + deadLettered + suspectedLost),
+    broker: brokerLossOf(sums.logEndOffsets),
   }
+  return stats
 }
 
 /** Errors as a part of attempts, 0 to 1. An error can be seen after its attempt has left the window. */

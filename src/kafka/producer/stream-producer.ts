@@ -9,6 +9,7 @@ import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from './cluster-metadata.ts'
+import type { ConfirmationMode } from './confirmation-mode.ts'
 import { DeadLetters, type DeadLettersOptions } from './dead-letters.ts'
 import { dropReasonOf, kafkaErrorName, kafkaErrors } from './kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
@@ -288,12 +289,22 @@ export class StreamProducer implements ManagedProducer {
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
       topicKnown: this.#everKnown,
-      confirmation: this.#sender.confirmationMode,
-      lacking: this.#sender.lacking,
+      confirmation: this.confirmation,
+      lacking: this.lacking,
       logEndOffsets: [...this.#offsets],
       audit: this.#stamp?.counts ?? [],
       spool: null,
     })
+  }
+
+  /** @inheritdoc */
+  get confirmation(): ConfirmationMode {
+    return this.#sender.confirmationMode
+  }
+
+  /** @inheritdoc */
+  get lacking(): readonly string[] {
+    return this.#sender.lacking
   }
 
   /** Room that is left in `buffer.memory`. */
