@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
-import { launchChromium } from '../support/browser.ts'
+import { launchChromium, servePage } from '../support/browser.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { parseExposition, sumOf } from '../support/parse-exposition.ts'
@@ -18,19 +16,14 @@ const broker = inject('kafkaBroker')
 describe('a page of another origin, in Chromium', () => {
   const topic = `beacon-${randomUUID()}`
   let browser: Browser
-  let pages: Server
-  let pageOrigin: string
+  let pages: Awaited<ReturnType<typeof servePage>>
   let gateway: TestGateway
   let page: Page
 
   beforeAll(async () => {
-    pages = createServer((_request, response) => {
-      response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page of a shop</title>')
-    })
-    await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
-    pageOrigin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`
+    pages = await servePage()
     browser = await launchChromium()
-    gateway = await startGateway({ broker, topics: { web: topic }, corsOrigins: [pageOrigin] })
+    gateway = await startGateway({ broker, topics: { web: topic }, corsOrigins: [pages.origin] })
   })
 
   afterAll(async () => {
@@ -41,7 +34,7 @@ describe('a page of another origin, in Chromium', () => {
 
   beforeEach(async () => {
     page = await browser.newPage()
-    await page.goto(pageOrigin)
+    await page.goto(pages.origin)
     return async () => await page.close()
   })
 
@@ -105,7 +98,7 @@ describe('a page of another origin, in Chromium', () => {
   })
 
   test('is refused when its origin is not allowed, and its beacon does not land', async () => {
-    const strangerOrigin = pageOrigin.replace('127.0.0.1', 'localhost')
+    const strangerOrigin = pages.origin.replace('127.0.0.1', 'localhost')
     const stranger = await browser.newPage()
     await stranger.goto(strangerOrigin)
     const refused = stranger.waitForResponse((response) => response.url().endsWith('/v1/beacon/web'))

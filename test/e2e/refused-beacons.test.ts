@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { launchChromium } from '../support/browser.ts'
+import { launchChromium, servePage } from '../support/browser.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { parseExposition, valueOf } from '../support/parse-exposition.ts'
 
@@ -12,19 +10,14 @@ declare const navigator: { sendBeacon(url: string, body: unknown): boolean }
 declare const Image: new () => EventTarget & { src: string }
 
 let browser: Browser
-let pages: Server
-let pageOrigin: string
+let pages: Awaited<ReturnType<typeof servePage>>
 let gateway: TestGateway
 
 beforeAll(async () => {
-  pages = createServer((_request, response) => {
-    response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page of a shop</title>')
-  })
-  await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
-  pageOrigin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`
+  pages = await servePage()
   browser = await launchChromium()
   const topics = { web: `refused-${randomUUID()}` }
-  gateway = await startGateway({ broker: inject('kafkaBroker'), topics, corsOrigins: [pageOrigin] })
+  gateway = await startGateway({ broker: inject('kafkaBroker'), topics, corsOrigins: [pages.origin] })
 })
 
 afterAll(async () => {
@@ -94,7 +87,7 @@ const pixels: readonly [query: string, status: number, chuteError: RegExp][] = [
 ]
 
 test('the network panel of Chromium shows why a beacon or a pixel was refused, and the live page counts it', async () => {
-  const { page, seen } = await openPanel(pageOrigin)
+  const { page, seen } = await openPanel(pages.origin)
   const url = `${gateway.url}/v1/beacon/`
   // A beacon at a time, so that the panel's rows are in the order of the table.
   for (const [nth, [body]] of beacons.entries()) {
@@ -125,7 +118,7 @@ test('the network panel of Chromium shows why a beacon or a pixel was refused, a
     expect(seen[index]!.chuteError, sent).toMatch(chuteError)
   }
 
-  const stranger = await openPanel(pageOrigin.replace('127.0.0.1', 'localhost'))
+  const stranger = await openPanel(pages.origin.replace('127.0.0.1', 'localhost'))
   await stranger.page.evaluate(([to, sent]) => navigator.sendBeacon(to, sent), [`${url}web`, good] as const)
   await expect.poll(() => stranger.seen.length, { timeout: 10_000 }).toBe(1)
   expect(stranger.seen[0]).toMatchObject({ status: 403 })

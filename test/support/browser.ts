@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { chromium, type Browser } from 'playwright-core'
 
 /** A real Chromium, headless. `CHROMIUM_PATH` names it where it is not in Debian's place. */
@@ -12,4 +14,16 @@ export async function launchChromium(): Promise<Browser> {
     executablePath,
     args: ['--no-sandbox', ...quiet, '--disable-component-update', '--disable-sync'],
   })
+}
+
+/** An empty page, of an origin of its own. Whoever asks for it closes it. */
+export async function servePage(): Promise<{ readonly origin: string; close(): void }> {
+  const server = createServer((_request, response) => {
+    response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page of a shop</title>')
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: () => void server.close(),
+  }
 }
