@@ -6,7 +6,6 @@ import {
   closeObject,
   colon,
   comma,
-  escapeBytes,
   isDigit,
   isText,
   minus,
@@ -14,6 +13,7 @@ import {
   openObject,
   point,
   quote,
+  textEnd,
   texts,
   zero,
 } from './scan-json.ts'
@@ -136,22 +136,7 @@ export class JsonCheck {
   }
 }
 
-/** Behind a text. Each function here gives `~position` of the first byte that is not JSON, which is negative. */
-function textEnd(body: Buffer, start: number): number {
-  let at = start
-  for (;;) {
-    const byte = body[at]!
-    if (byte === quote) return at + 1
-    if (!(byte >= 0x20)) return ~at
-    if (byte === backslash) {
-      const step = escapeBytes(body, at)
-      if (step === 0) return ~at
-      at += step
-    } else at++
-  }
-}
-
-/** Behind a number, `true`, `false` or `null`. */
+/** Behind a number, `true`, `false` or `null`; `~position` of the first byte that is not JSON, as {@link textEnd}. */
 function scalarEnd(body: Buffer, start: number): number {
   switch (body[start]) {
     case 0x74:

@@ -4,7 +4,7 @@
  * line breaks between tokens are such cases, and so are the keys that `json-flaw.ts` looks for.
  *
  * All positions are indexes of the body, whose bytes must be known to be UTF-8. A function that finds an end returns the
- * position behind it, or -1.
+ * position behind it, or a negative number.
  */
 
 /** Any value; objects and arrays nest `depth` levels at most. */
@@ -84,21 +84,26 @@ export function plainTextEnd(body: Buffer, start: number): number {
   }
 }
 
-/** Behind a text as JSON has it (RFC 8259, section 7). */
-function textEnd(body: Buffer, start: number): number {
+/**
+ * Behind a text as JSON has it (RFC 8259, section 7).
+ * @param start behind its first quote.
+ * @returns `~position` of the first byte that is not JSON, which is negative, if there is no such text.
+ */
+export function textEnd(body: Buffer, start: number): number {
   let at = start
   for (;;) {
     const byte = body[at]!
     if (byte === quote) return at + 1
-    if (!(byte >= 0x20)) return -1
+    // Behind the end of the body there is no number, and no comparison holds.
+    if (!(byte >= 0x20)) return ~at
     const step = byte === backslash ? escapeBytes(body, at) : 1
-    if (step === 0) return -1
+    if (step === 0) return ~at
     at += step
   }
 }
 
 /** Bytes of an escape; 0 for one that JSON does not have. */
-export function escapeBytes(body: Buffer, at: number): number {
+function escapeBytes(body: Buffer, at: number): number {
   switch (body[at + 1]) {
     case quote:
     case backslash:
