@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
 import { KafkajsTransport } from '../kafka/producer/kafkajs-transport.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import { silentLogger } from '../kafka/producer/producer.ts'
 import { parseAddress, Producers } from '../kafka/producer/producers.ts'
 import { createTopics } from '../kafka/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
@@ -25,7 +25,8 @@ export async function checkConnections(config: Config, limitMs: number): Promise
     kafka: { ...config.kafka, topics: { ...config.kafka.topics, create: false } },
     streams: config.streams,
     dataDir: null,
-    logger: silent,
+    // What goes wrong is told in the findings.
+    logger: silentLogger,
     telemetry: () => ({ batchWritten() {}, requestCompleted() {} }),
   })
   const deadlineMs = performance.now() + limitMs
@@ -56,7 +57,7 @@ async function reach({ kafka }: Config, address: string): Promise<Finding> {
   const { host, port } = parseAddress(address)
   const name = `broker ${address}`
   try {
-    const connection = await new KafkajsTransport(kafka, silent).connect(
+    const connection = await new KafkajsTransport(kafka, silentLogger).connect(
       host,
       port,
       kafka.connectionTimeoutMs,
@@ -86,8 +87,3 @@ async function creatable({ kafka }: Config, topics: readonly string[]): Promise<
 
 /** What cannot be known of a topic that is missing. */
 const ofTopics: ReadonlySet<string> = new Set(['topics', 'rights', 'leaders'])
-
-function nothing(): void {}
-
-/** What goes wrong is told in the findings. */
-const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing }

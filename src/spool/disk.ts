@@ -104,7 +104,8 @@ export function letGo(disk: Disk, fd: number): void {
   disk.close(fd, ignored)
 }
 
-function ignored(): void {}
+/** For calls of which nobody needs the end. */
+export function ignored(): void {}
 
 function behind(buffers: readonly Buffer[], written: number): Buffer[] {
   const rest: Buffer[] = []

@@ -1,5 +1,5 @@
 import type { Logger } from '../kafka/producer/producer.ts'
-import { letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
+import { ignored, letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 import { earliestNowMs } from './earliest-now.ts'
 import { EntryReader, FrameWriter } from './frame.ts'
 import { scanFrames, scanFramesLater } from './scan-frames.ts'
@@ -175,5 +175,3 @@ async function ended(call: (done: DiskDone) => void): Promise<void> {
     call((error) => (error === null ? resolve() : reject(error)))
   })
 }
-
-function ignored(): void {}

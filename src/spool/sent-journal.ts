@@ -1,6 +1,6 @@
 import type { IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
 import type { Logger, PendingBatch } from '../kafka/producer/producer.ts'
-import { writeAll, type Disk } from './disk.ts'
+import { ignored, writeAll, type Disk } from './disk.ts'
 import type { Runs } from './runs.ts'
 import { carriedNote, encodeFrame, encodeNote, type SentNote } from './sent-note.ts'
 
@@ -290,8 +290,6 @@ interface Queued {
   readonly notes: readonly LastNote[]
   readonly done: () => void
 }
-
-function ignored(): void {}
 
 const nothing = Buffer.alloc(0)
 /** A file of this size holds the notes of some thousand batches, and takes a millisecond to read. */

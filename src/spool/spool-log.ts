@@ -1,5 +1,5 @@
 import type { Logger } from '../kafka/producer/producer.ts'
-import { letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
+import { ignored, letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 import type { Group } from './group.ts'
 import { acksPath, nextFreeSeq, parseName, Segment, segmentName } from './segment.ts'
 
@@ -407,8 +407,6 @@ function firstSeqOf(newest: Segment | undefined, names: readonly string[]): numb
   if (seq !== newest.baseSeq) newest.isSealed = true
   return seq
 }
-
-function ignored(): void {}
 
 /** Where a committed group is. */
 export interface PlacedGroup {

@@ -1,6 +1,6 @@
 import type { ConsumerDelivery, KafkaConfig } from '../../config/config.ts'
 import { readConsumerOrThrow } from '../../config/read-consumer.ts'
-import type { Logger } from '../producer/producer.ts'
+import { silentLogger, type Logger } from '../producer/producer.ts'
 import type { Consumer, ConsumerTelemetry, Process } from './consumer.ts'
 import { GroupConsumer } from './group-consumer.ts'
 
@@ -61,11 +61,9 @@ export function consume(options: ConsumeOptions): Consumer {
     kafka,
     consumer,
     process: options.process,
-    logger: options.logger ?? silent,
+    logger: options.logger ?? silentLogger,
     telemetry: options.telemetry ?? { committed() {} },
   })
   member.start()
   return member
 }
-
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} }

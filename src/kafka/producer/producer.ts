@@ -299,6 +299,9 @@ export interface Logger {
   error(fields: object, message: string): void
 }
 
+/** A logger for whoever tells in another way what goes wrong. */
+export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} }
+
 /** Fixed part of a record batch: its header (61 bytes) and the most that a record adds to its key and value (21 + varints). */
 const recordOverheadBytes = 96
 

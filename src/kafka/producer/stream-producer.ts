@@ -167,7 +167,7 @@ export class StreamProducer implements ManagedProducer {
       case 'no_leader_yet':
         return {
           summary: `no leader of topic ${topic} was reached yet`,
-          cause: describeFailure(this.#failure),
+          cause: describeUnreached(this.#failure),
         }
       case 'not_known_yet':
         if (!this.#metadata.everConnected)
@@ -528,7 +528,7 @@ const saidOf: Record<TopicState['status'], string> = {
 }
 
 /** Why a broker is not connected, and where to look. Brokers that are too old are no matter of addresses. */
-function describeFailure(failure: Error | null): string | null {
+function describeUnreached(failure: Error | null): string | null {
   if (failure === null) return null
   return failure instanceof UnservedError ? failure.message : `${failure.message}; ${adviceOnListeners}`
 }
