@@ -4,8 +4,8 @@ import { supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/event-batch.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
-import { pendingReasons } from '../src/routes/ingest.ts'
-import { maxWaitSeconds } from '../src/routes/prefer.ts'
+import { pendingReasons } from '../src/routes/ingest/ingest.ts'
+import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
 import { operations, type Operation } from './openapi-operations.ts'
 
 /**

@@ -1,7 +1,7 @@
 import { configuredMode } from './kafka/producer/confirmation-mode.ts'
 import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producer/producers.ts'
-import type { Readiness } from './routes/health.ts'
+import type { Readiness } from './routes/admin/health.ts'
 
 /**
  * Ready means: give me requests. Not before Kafka was reached once, and every topic is known, may be written to, and has a

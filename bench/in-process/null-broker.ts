@@ -1,5 +1,5 @@
-import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
-import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+import type { BrokerConnection, Transport } from '../../src/kafka/network/transport.ts'
+import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import { ModelCluster } from '../../test/support/model-broker.ts'
 import { serve } from '../../test/support/model-requests.ts'
 import type { ModelPartition } from '../../test/support/model-topic.ts'

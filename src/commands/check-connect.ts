@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
-import { KafkajsTransport } from '../kafka/producer/kafkajs-transport.ts'
+import { KafkajsTransport } from '../kafka/network/kafkajs-transport.ts'
 import { silentLogger } from '../kafka/producer/producer.ts'
 import { parseAddress, Producers } from '../kafka/producer/producers.ts'
-import { createTopics } from '../kafka/topic-creator.ts'
+import { createTopics } from '../kafka/network/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
 
 /** What was looked at, whether it is right, and what was found, or would be right. */

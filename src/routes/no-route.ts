@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../errors.ts'
-import type { Cors } from './cors.ts'
+import type { Cors } from './policy/cors.ts'
 
 /**
  * Answers what no route takes: 405 with `Allow` where the path exists for other methods (RFC 9110, section 15.5.6), else

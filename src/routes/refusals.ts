@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GatewayError } from '../errors.ts'
 import type { EventBatch, EventError } from '../events/event-batch.ts'
 import type { Logger } from '../kafka/producer/producer.ts'
-import { clientPrefix } from './client-address.ts'
+import { clientPrefix } from './policy/client-address.ts'
 import type { EdgeTelemetry, Transport } from './edge-telemetry.ts'
 
 /** Where a request that was refused was to go. */

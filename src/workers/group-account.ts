@@ -3,7 +3,7 @@ import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { MergeableFamily } from '../metrics/exposition.ts'
 import { mergeFamilies } from '../metrics/merge-families.ts'
 import { mergeSnapshots, retireSnapshot, type MetricsSnapshot } from '../metrics/metrics-snapshot.ts'
-import type { Readiness } from '../routes/health.ts'
+import type { Readiness } from '../routes/admin/health.ts'
 import type { WorkerReport } from './messages.ts'
 
 /**

@@ -1,8 +1,8 @@
 import type { Config } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/exposition.ts'
 import type { MetricsSnapshot } from '../metrics/metrics-snapshot.ts'
-import type { Readiness } from '../routes/health.ts'
-import type { RequestCount } from '../routes/rate-limit.ts'
+import type { Readiness } from '../routes/admin/health.ts'
+import type { RequestCount } from '../routes/policy/rate-limit.ts'
 
 /**
  * What the primary and its workers tell each other. Read this file of the folder first.

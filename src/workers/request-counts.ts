@@ -1,4 +1,4 @@
-import type { RequestCount } from '../routes/rate-limit.ts'
+import type { RequestCount } from '../routes/policy/rate-limit.ts'
 
 /**
  * Requests by address, each in a window of its own that begins with its first request: the counter of the rate limit where

@@ -3,13 +3,13 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { KafkaConfig } from '../../src/config/config.ts'
-import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
+import { kafkaErrors } from '../../src/kafka/protocol/kafka-error.ts'
 import {
   decodeDescribeTopics,
   encodeDescribeTopics,
   encodeProduce,
-} from '../../src/kafka/producer/requests.ts'
-import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
+} from '../../src/kafka/protocol/requests.ts'
+import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import {
   batchOf,

@@ -5,8 +5,8 @@ import { connect as connectSocket } from 'node:net'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
-import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
-import type { RecordBatch } from '../../src/kafka/producer/record-batch.ts'
+import { kafkaErrors } from '../../src/kafka/protocol/kafka-error.ts'
+import type { RecordBatch } from '../../src/kafka/protocol/record-batch.ts'
 import {
   decodeDescribeTopics,
   decodeListOffsets,
@@ -14,8 +14,8 @@ import {
   encodeListOffsets,
   encodeMetadata,
   encodeProduce,
-} from '../../src/kafka/producer/requests.ts'
-import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+} from '../../src/kafka/protocol/requests.ts'
+import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import {
   batchOf,
   call,

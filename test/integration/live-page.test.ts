@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FastifyInstance } from 'fastify'
 import { EdgeCounters } from '../../src/metrics/edge-counters.ts'
-import { registerLivePage } from '../../src/routes/live-page.ts'
+import { registerLivePage } from '../../src/routes/admin/live-page.ts'
 import { producerStats } from '../support/producer-stats.ts'
 
 describe('the live page', () => {

@@ -13,7 +13,7 @@ import { endings, runPromises, troubleKinds, type PromiseRun, type Trouble } fro
 vi.mock('@redis/client', () => ({
   createClient: ({ url }: { url: string }) => lives.get(new URL(url).hostname)!.connectRedis(),
 }))
-vi.mock('../../src/kafka/producer/kafkajs-transport.ts', () => ({
+vi.mock('../../src/kafka/network/kafkajs-transport.ts', () => ({
   KafkajsTransport: function lifeOf({ clientId }: { clientId: string }) {
     return lives.get(clientId)!
   },
@@ -46,11 +46,11 @@ vi.mock('../../src/spool/data-folder.ts', () => ({
 }))
 
 // What nobody asks for here, and costs each start of a gateway.
-vi.mock('../../src/routes/api-docs.ts', () => ({ registerApiDocs: () => {} }))
-vi.mock('../../src/routes/live-page.ts', () => ({ registerLivePage: () => {} }))
-vi.mock('../../src/routes/beacon.ts', () => ({ registerBeacon: () => {} }))
-vi.mock('../../src/routes/health.ts', () => ({ registerHealth: () => {} }))
-vi.mock('../../src/routes/metrics-route.ts', () => ({ registerMetrics: () => {} }))
+vi.mock('../../src/routes/admin/api-docs.ts', () => ({ registerApiDocs: () => {} }))
+vi.mock('../../src/routes/admin/live-page.ts', () => ({ registerLivePage: () => {} }))
+vi.mock('../../src/routes/ingest/beacon.ts', () => ({ registerBeacon: () => {} }))
+vi.mock('../../src/routes/admin/health.ts', () => ({ registerHealth: () => {} }))
+vi.mock('../../src/routes/admin/metrics-route.ts', () => ({ registerMetrics: () => {} }))
 
 const trouble: fc.Arbitrary<Trouble> = fc.record({
   kind: fc.constantFrom(...troubleKinds),

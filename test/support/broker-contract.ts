@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { expect, onTestFinished } from 'vitest'
 import type { KafkaConfig } from '../../src/config/config.ts'
-import { kafkaErrors } from '../../src/kafka/producer/kafka-error.ts'
-import { RecordBatch } from '../../src/kafka/producer/record-batch.ts'
+import { kafkaErrors } from '../../src/kafka/protocol/kafka-error.ts'
+import { RecordBatch } from '../../src/kafka/protocol/record-batch.ts'
 import {
   decodeInitProducerId,
   decodeListOffsets,
@@ -15,10 +15,10 @@ import {
   type PartitionOffset,
   type ProducerIdentity,
   type ProduceResult,
-} from '../../src/kafka/producer/requests.ts'
-import { KafkajsTransport } from '../../src/kafka/producer/kafkajs-transport.ts'
-import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
-import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+} from '../../src/kafka/protocol/requests.ts'
+import { KafkajsTransport } from '../../src/kafka/network/kafkajs-transport.ts'
+import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
+import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import { createTopic } from './independent-reader.ts'
 import { LogKeeper } from './producer-fixture.ts'
 

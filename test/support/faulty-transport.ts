@@ -1,5 +1,5 @@
-import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
-import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+import type { BrokerConnection, Transport } from '../../src/kafka/network/transport.ts'
+import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import { crc32c } from './record-batch-reader.ts'
 
 /** What is done to one produce request. It has its request and its answer in hand. */

@@ -1,4 +1,4 @@
-import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
+import type { BrokerConnection, Transport } from '../../src/kafka/network/transport.ts'
 import { ModelConnection, type ModelServer, type ReceivedRequest, type Served } from './model-connection.ts'
 import { serve, type ServedRequest } from './model-requests.ts'
 import { ModelPartition, ModelTopic, type StoredRecord } from './model-topic.ts'

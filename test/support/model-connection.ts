@@ -1,7 +1,7 @@
-import type { RequestName } from '../../src/kafka/producer/requests.ts'
-import { lackingOf, type ServedVersions } from '../../src/kafka/producer/served-versions.ts'
-import type { BrokerConnection } from '../../src/kafka/producer/transport.ts'
-import type { WireRequest } from '../../src/kafka/producer/wire.ts'
+import type { RequestName } from '../../src/kafka/protocol/requests.ts'
+import { lackingOf, type ServedVersions } from '../../src/kafka/protocol/served-versions.ts'
+import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
+import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 
 /** What a model broker does with a request: a response, or the end of the connection. */
 export interface Served {

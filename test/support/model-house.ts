@@ -1,6 +1,6 @@
 import { buildGateway, type Gateway } from '../../src/app.ts'
 import type { StreamConfig } from '../../src/config/config.ts'
-import type { BrokerConnection, Transport } from '../../src/kafka/producer/transport.ts'
+import type { BrokerConnection, Transport } from '../../src/kafka/network/transport.ts'
 import { testConfig } from './gateway.ts'
 import { ModelCluster } from './model-broker.ts'
 import type { ModelDisk, ProcessDisk } from './model-disk.ts'

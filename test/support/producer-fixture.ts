@@ -1,13 +1,13 @@
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
-import { ClusterMetadata } from '../../src/kafka/producer/cluster-metadata.ts'
+import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import {
   recordSizeUpperBound,
   type Logger,
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
-import { openDeadLetters } from '../../src/kafka/producer/open-dead-letters.ts'
+import { openDeadLetters } from '../../src/kafka/producer/at-least-once/open-dead-letters.ts'
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'

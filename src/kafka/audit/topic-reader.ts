@@ -3,7 +3,7 @@ import type { Admin, Consumer } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
 import { consumedRecord, type ConsumedRecord } from '../consumer/record.ts'
 import { registerReadCodecs } from '../consumer/read-codecs.ts'
-import { kafkajsClient } from '../kafkajs-client.ts'
+import { kafkajsClient } from '../network/kafkajs-client.ts'
 
 /** A partition's first offset and the one behind its last. */
 export interface PartitionRange {

@@ -1,6 +1,6 @@
 import { dropReasons, type DropReason, type Outcome } from './outcome.ts'
 import type { BufferMemory } from './buffer-memory.ts'
-import type { RecordBatch } from './record-batch.ts'
+import type { RecordBatch } from '../protocol/record-batch.ts'
 import { RollingSum } from './rolling-sum.ts'
 
 /**

@@ -1,9 +1,9 @@
 import type { BufferPool } from '../../buffer-pool.ts'
 import type { BufferMemory } from './buffer-memory.ts'
-import { codecFor, type Codec } from './compression.ts'
-import { partitionForKey } from './murmur2.ts'
+import { codecFor, type Codec } from '../protocol/compression.ts'
+import { partitionForKey } from '../protocol/murmur2.ts'
 import type { AuditCount } from './producer.ts'
-import { RecordBatch } from './record-batch.ts'
+import { RecordBatch } from '../protocol/record-batch.ts'
 import { plainRecords, readRecords } from './split-batch.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 

@@ -7,8 +7,8 @@ import {
   writeAuditMark,
 } from '../audit-header.ts'
 import type { AuditCount } from './producer.ts'
-import type { RecordBatch } from './record-batch.ts'
-import { encodeHeaders } from './record-headers.ts'
+import type { RecordBatch } from '../protocol/record-batch.ts'
+import { encodeHeaders } from '../protocol/record-headers.ts'
 
 /**
  * Numbers the records of one stream, for `audit: true`: in each partition from 0 on, in the order in which they are

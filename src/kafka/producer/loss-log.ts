@@ -1,5 +1,5 @@
 import type { Account } from './account.ts'
-import { kafkaErrorName, kafkaErrors } from './kafka-error.ts'
+import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import type { Logger } from './producer.ts'
 
 /**

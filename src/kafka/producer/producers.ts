@@ -1,7 +1,7 @@
 import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
-import { TopicCreator } from '../topic-creator.ts'
+import { TopicCreator } from '../network/topic-creator.ts'
 import { BufferPool } from '../../buffer-pool.ts'
-import { ClusterMetadata } from './cluster-metadata.ts'
+import { ClusterMetadata } from '../network/cluster-metadata.ts'
 import type {
   Logger,
   ManagedProducer,
@@ -10,9 +10,9 @@ import type {
   ProducerStats,
   ProducerTelemetry,
 } from './producer.ts'
-import { openDeadLetters } from './open-dead-letters.ts'
+import { openDeadLetters } from './at-least-once/open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
-import { KafkajsTransport } from './kafkajs-transport.ts'
+import { KafkajsTransport } from '../network/kafkajs-transport.ts'
 
 /**
  * The producers of all streams of a gateway. They share one view of the cluster and the recycled batch buffers, and

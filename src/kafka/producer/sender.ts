@@ -1,4 +1,4 @@
-import type { RecordBatch } from './record-batch.ts'
+import type { RecordBatch } from '../protocol/record-batch.ts'
 import type { ConfirmationMode } from './confirmation-mode.ts'
 
 /** What a stream's producer asks of its sender, whatever the delivery: take due batches from the accumulator and give each an outcome. */

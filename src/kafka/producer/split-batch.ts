@@ -1,6 +1,6 @@
-import { decompress } from './compression.ts'
-import { RecordBatch } from './record-batch.ts'
-import { readVarint, sizeOfVarint } from './varint.ts'
+import { decompress } from '../protocol/compression.ts'
+import { RecordBatch } from '../protocol/record-batch.ts'
+import { readVarint, sizeOfVarint } from '../protocol/varint.ts'
 
 /** A record of a batch, as places in {@link plainRecords}. */
 export interface RecordView {

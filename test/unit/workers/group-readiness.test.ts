@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Readiness } from '../../../src/routes/health.ts'
+import type { Readiness } from '../../../src/routes/admin/health.ts'
 import {
   collectWorkerMetrics,
   groupReadiness,

@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { Account } from '../../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
-import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
+import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
 import { errorRateOf } from '../../../../src/kafka/producer/stats-ratios.ts'
 
 function setUp(): { account: Account; memory: BufferMemory } {

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { codecFor } from '../../../../src/kafka/producer/compression.ts'
-import { RecordBatch } from '../../../../src/kafka/producer/record-batch.ts'
-import { encodeHeaders } from '../../../../src/kafka/producer/record-headers.ts'
+import { codecFor } from '../../../../src/kafka/protocol/compression.ts'
+import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import { encodeHeaders } from '../../../../src/kafka/protocol/record-headers.ts'
 import { plainRecords, readRecords, splitBatch } from '../../../../src/kafka/producer/split-batch.ts'
 import { readBatch } from '../../../support/record-batch-reader.ts'
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import { partitionForKey } from '../../../../src/kafka/protocol/murmur2.ts'
 import { sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { partitionForKey } from '../../../../src/kafka/producer/murmur2.ts'
+import { partitionForKey } from '../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'

@@ -1,0 +1,234 @@
+import { CircuitBreaker } from './circuit-breaker.ts'
+import type { BrokerAddress } from './cluster-metadata.ts'
+import { encodeMetadata, type RequestName } from '../protocol/requests.ts'
+import { UnservedError } from '../protocol/served-versions.ts'
+import type { BrokerConnection, Transport } from './transport.ts'
+
+/**
+ * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
+ * is up and when it is down, and tries again with growing pauses until it is stopped. A connection with nothing to do is kept
+ * alive: brokers end idle ones after ten minutes, what is between them and us often sooner, and that would look like an outage.
+ *
+ * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside it. The owner finishes what is
+ * on the old one and then calls {@link handOver}, so that a session's end is no outage.
+ */
+export class BrokerSession {
+  readonly #options: BrokerSessionOptions
+  readonly #breaker = new CircuitBreaker()
+  #connection: BrokerConnection | null = null
+  /** Where the connection leads. */
+  #address: BrokerAddress | null = null
+  /** Takes the place of {@link #connection} as soon as the owner says so. */
+  #next: BrokerConnection | null = null
+  #isRenewing = false
+  #renewTimer: NodeJS.Timeout | null = null
+  #renewFailures = 0
+  #spokeAtMs = 0
+  #timer: NodeJS.Timeout | null = null
+  #connecting = false
+  #stopped = false
+  #lacking: string | null = null
+
+  constructor(options: BrokerSessionOptions) {
+    this.#options = options
+    void this.#connect()
+  }
+
+  /** The open connection, or null. */
+  get connection(): BrokerConnection | null {
+    return this.#connection
+  }
+
+  /** What the broker does not serve of what is needed; null: it serves all, or was not reached yet. */
+  get lacking(): string | null {
+    return this.#lacking
+  }
+
+  /** The breaker holds the next try back. */
+  get isCircuitOpen(): boolean {
+    return this.#connection === null && this.#breaker.isOpen
+  }
+
+  /** The broker did something useful: only then is the breaker closed, so that accepting connections is not enough. */
+  succeeded(): void {
+    this.#breaker.succeeded()
+  }
+
+  /** The next connection is open: nothing more is to be begun on the old one. */
+  get isHandingOver(): boolean {
+    return this.#next !== null
+  }
+
+  /**
+   * The next connection takes the place of the old one. Only while {@link isHandingOver}.
+   * @returns the old one, which is for the owner to end.
+   */
+  handOver(): { old: BrokerConnection; connection: BrokerConnection } {
+    const old = this.#connection!
+    const connection = this.#next!
+    this.#next = null
+    this.#use(connection)
+    return { old, connection }
+  }
+
+  /** Is called now and then: asks for something small, once a minute. */
+  tend(nowMs: number): void {
+    const connection = this.#connection
+    this.#renewIfDue()
+    if (connection === null || nowMs - this.#spokeAtMs < keepAliveMs) return
+    this.#spokeAtMs = nowMs
+    connection.call(encodeMetadata([]), ignore, (error) => connection.destroy(error))
+  }
+
+  /** The broker may have another address now: then the connection leads to another broker, or to none. */
+  follow(): void {
+    const address = this.#options.address()
+    if (this.#connection === null || address === null) return
+    if (address.host !== this.#address?.host || address.port !== this.#address.port)
+      this.fail(new Error(`the broker moved to ${address.host}:${address.port}`))
+  }
+
+  /** Ends the connection because of `cause` and tries again later. */
+  fail(cause: Error): void {
+    this.#connection?.destroy(cause)
+  }
+
+  /** Ends the connection and does not come back. */
+  stop(cause: Error): void {
+    this.#stopped = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
+    this.#next?.destroy(cause)
+    this.#connection?.destroy(cause)
+  }
+
+  async #connect(): Promise<void> {
+    const address = this.#options.address()
+    if (this.#stopped || this.#connecting) return
+    if (address === null) {
+      this.#retryLater()
+      return
+    }
+    this.#connecting = true
+    try {
+      const connection = await this.#open(address)
+      this.#connecting = false
+      if (connection === null) return
+      this.#address = address
+      connection.onClose((cause) => this.#closed(connection, cause))
+      if (!connection.isOpen) return this.#down(new Error('the connection was closed at once'))
+      this.#use(connection)
+      this.#options.onUp(connection)
+    } catch (error) {
+      this.#connecting = false
+      this.#down(error as Error)
+    }
+  }
+
+  /** @returns null: it is not needed any more. */
+  async #open({ host, port }: BrokerAddress): Promise<BrokerConnection | null> {
+    const { transport, requestTimeoutMs, needs } = this.#options
+    const connection = await transport.connect(host, port, requestTimeoutMs)
+    if (this.#stopped) {
+      connection.destroy(new Error('not needed any more'))
+      return null
+    }
+    this.#lacking = connection.lacks(needs)
+    if (this.#lacking === null) return connection
+    connection.destroy(new Error(this.#lacking))
+    throw new UnservedError(this.#lacking)
+  }
+
+  #use(connection: BrokerConnection): void {
+    this.#connection = connection
+    this.#spokeAtMs = performance.now()
+    this.#renewFailures = 0
+    this.#renewLater(connection.renewAtMs - performance.now())
+  }
+
+  #renewLater(inMs: number): void {
+    if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
+    this.#renewTimer = null
+    if (inMs === Infinity || this.#stopped) return
+    this.#renewTimer = setTimeout(
+      () => this.#renewIfDue(),
+      Math.min(Math.max(0, Math.ceil(inMs)), maxTimerMs),
+    )
+  }
+
+  #renewIfDue(): void {
+    const connection = this.#connection
+    const address = this.#options.address()
+    if (this.#stopped || connection === null || address === null) return
+    if (this.#next !== null || this.#isRenewing) return
+    const inMs = connection.renewAtMs - performance.now()
+    if (inMs <= 0) void this.#renew(address)
+    else this.#renewLater(inMs)
+  }
+
+  /** Where it fails, it is tried again until the broker ends the session: only that is an outage. */
+  async #renew(address: BrokerAddress): Promise<void> {
+    this.#isRenewing = true
+    try {
+      const next = await this.#open(address)
+      this.#isRenewing = false
+      if (next === null) return
+      // The old one was lost meanwhile, and is looked after as usual.
+      if (this.#connection === null) return next.destroy(new Error('not needed any more'))
+      this.#next = next
+      next.onClose((cause) => this.#closed(next, cause))
+      if (this.#next !== null) this.#options.onNext()
+    } catch {
+      this.#isRenewing = false
+      this.#renewLater(Math.min(100 * 2 ** this.#renewFailures++, 1_000))
+    }
+  }
+
+  #closed(connection: BrokerConnection, cause: Error): void {
+    if (connection === this.#next) {
+      this.#next = null
+      this.#renewLater(Math.min(100 * 2 ** this.#renewFailures++, 1_000))
+    } else if (connection === this.#connection) {
+      const next = this.#next
+      this.#next = null
+      this.#down(cause, next)
+    }
+  }
+
+  /** @param next is there already, and is used at once. */
+  #down(cause: Error, next: BrokerConnection | null = null): void {
+    this.#connection = null
+    this.#breaker.failed()
+    this.#options.onDown(cause)
+    if (next === null || this.#stopped) return this.#retryLater()
+    this.#use(next)
+    this.#options.onUp(next)
+  }
+
+  #retryLater(): void {
+    if (this.#stopped) return
+    this.#timer = setTimeout(() => void this.#connect(), Math.max(50, this.#breaker.waitMs))
+  }
+}
+
+/** See {@link BrokerSession}. */
+export interface BrokerSessionOptions {
+  readonly transport: Transport
+  readonly requestTimeoutMs: number
+  /** What is sent over the connection. A broker that does not serve all of it is not used, and asked again later. */
+  readonly needs: readonly RequestName[]
+  /** Where the broker is now; null while it is not in the cluster. */
+  readonly address: () => BrokerAddress | null
+  readonly onUp: (connection: BrokerConnection) => void
+  /** The next connection is open beside the old one: see {@link BrokerSession.handOver}. */
+  readonly onNext: () => void
+  /** The connection is gone, or could not be made. */
+  readonly onDown: (cause: Error) => void
+}
+
+function ignore(): void {}
+
+/** Half of what the shortest-lived load balancers give an idle connection. */
+const keepAliveMs = 60_000
+/** The longest that a timer of Node can wait for. */
+const maxTimerMs = 2 ** 31 - 1

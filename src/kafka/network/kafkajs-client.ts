@@ -1,0 +1,31 @@
+import { Kafka, logLevel, type SASLOptions } from 'kafkajs'
+import type { KafkaConfig } from '../../config/config.ts'
+import { stopIdleTimers } from './kafkajs-idle-timer.ts'
+
+stopIdleTimers()
+
+/**
+ * kafkajs's public client, for what is used as it is: the admin and the consumer. Its own log is off: what it cannot do
+ * comes back as an error.
+ */
+export function kafkajsClient(config: KafkaConfig): Kafka {
+  const { ssl, sasl } = config
+  return new Kafka({
+    brokers: [...config.brokers],
+    clientId: config.clientId,
+    connectionTimeout: config.connectionTimeoutMs,
+    logLevel: logLevel.NOTHING,
+    ...(ssl === null
+      ? {}
+      : {
+          ssl: {
+            rejectUnauthorized: ssl.rejectUnauthorized,
+            ...(ssl.ca === null ? {} : { ca: ssl.ca }),
+            ...(ssl.cert === null ? {} : { cert: ssl.cert }),
+            ...(ssl.key === null ? {} : { key: ssl.key }),
+            ...(ssl.servername === null ? {} : { servername: ssl.servername }),
+          },
+        }),
+    ...(sasl === null ? {} : { sasl: { ...sasl } as SASLOptions }),
+  })
+}

@@ -1,0 +1,62 @@
+import type { Account } from '../producer/account.ts'
+import { UnservedError } from '../protocol/served-versions.ts'
+import type { Logger } from '../producer/producer.ts'
+
+/**
+ * Tells an operator once that a broker is gone and once that it is back, with what that did to the stream. Of a broker that
+ * comes and goes, one such pair is told every 10 s at the most; an outage that lasts is told in any case.
+ */
+export class OutageLog {
+  readonly #stream: string
+  readonly #logger: Logger
+  readonly #account: () => Account
+  readonly #outages = new Map<number, Outage>()
+  /** When it was last told of a node that it is gone. */
+  readonly #toldAtMs = new Map<number, number>()
+
+  constructor(stream: string, logger: Logger, account: () => Account) {
+    this.#stream = stream
+    this.#logger = logger
+    this.#account = account
+  }
+
+  /** A connection ended or could not be made. */
+  down(nodeId: number, cause: Error, suspectedRecords: number): void {
+    const nowMs = performance.now()
+    const outage = this.#outages.get(nodeId) ?? { sinceMs: nowMs, suspectedRecords: 0, isTold: false }
+    this.#outages.set(nodeId, outage)
+    outage.suspectedRecords += suspectedRecords
+    if (outage.isTold || nowMs - (this.#toldAtMs.get(nodeId) ?? -Infinity) < quietMs) return
+    outage.isTold = true
+    this.#toldAtMs.set(nodeId, nowMs)
+    const fields = {
+      stream: this.#stream,
+      broker: nodeId,
+      cause: cause.message,
+      suspectedLost: outage.suspectedRecords,
+    }
+    const what = cause instanceof UnservedError ? 'broker does not serve what is needed' : 'broker is away'
+    this.#logger.warn(fields, `${what}; records wait in the buffer`)
+  }
+
+  /** A connection is open again. */
+  up(nodeId: number): void {
+    const outage = this.#outages.get(nodeId)
+    this.#outages.delete(nodeId)
+    if (outage?.isTold !== true) return
+    const { buffered } = this.#account()
+    const awayMs = Math.round(performance.now() - outage.sinceMs)
+    this.#logger.info(
+      { stream: this.#stream, broker: nodeId, awayMs, buffered, suspectedLost: outage.suspectedRecords },
+      'broker is back',
+    )
+  }
+}
+
+interface Outage {
+  readonly sinceMs: number
+  suspectedRecords: number
+  isTold: boolean
+}
+
+const quietMs = 10_000

@@ -1,0 +1,134 @@
+import type { KafkaConfig } from '../../config/config.ts'
+import { describeFailure } from './describe-failure.ts'
+import { kafkajsClient } from './kafkajs-client.ts'
+import type { ClusterMetadata } from './cluster-metadata.ts'
+import type { Logger } from '../producer/producer.ts'
+
+/**
+ * Creates the topics that are missing at start (`KAFKA_CREATE_TOPICS`), once each: a topic that is deleted later was
+ * deleted by somebody, and a produce never creates one. Why a topic is still missing is told to the metadata, which `/readyz`
+ * goes by, and logged once a cause.
+ */
+export class TopicCreator {
+  readonly #config: KafkaConfig
+  readonly #metadata: ClusterMetadata
+  readonly #logger: Logger
+  /** Topics that were neither seen nor created yet. */
+  readonly #pending: Set<string>
+  readonly #toldCauses = new Set<string>()
+  #failures = 0
+  #creating = false
+  #retryTimer: NodeJS.Timeout | null = null
+  #stopped = false
+
+  constructor(options: {
+    config: KafkaConfig
+    metadata: ClusterMetadata
+    topics: readonly string[]
+    logger: Logger
+  }) {
+    this.#config = options.config
+    this.#metadata = options.metadata
+    this.#logger = options.logger
+    this.#pending = new Set(options.config.topics.create ? options.topics : [])
+    if (!options.config.topics.create)
+      for (const topic of options.topics) this.#metadata.tellNotCreated(topic, adviceToCreate)
+    if (this.#pending.size > 0) this.#metadata.onChange(() => void this.#createMissing())
+  }
+
+  /** Creates nothing any more. */
+  stop(): void {
+    this.#stopped = true
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
+  }
+
+  async #createMissing(): Promise<void> {
+    for (const topic of this.#pending)
+      if (this.#metadata.topic(topic).status === 'known') {
+        this.#pending.delete(topic)
+        this.#metadata.tellNotCreated(
+          topic,
+          'it was there, and a topic is created at the start only: create it again',
+        )
+      }
+    const missing = [...this.#pending].filter(
+      (topic) => this.#metadata.topic(topic).status === 'unknown_topic',
+    )
+    if (missing.length === 0 || this.#creating || this.#stopped || this.#retryTimer !== null) return
+    this.#creating = true
+    const causes = await createTopics(this.#config, missing, { validateOnly: false })
+    this.#creating = false
+    if (causes.size > 0) {
+      this.#failed(missing, causes)
+      return
+    }
+    this.#logger.info({ topics: missing, ...this.#config.topics }, 'topics were created')
+    this.#metadata.refresh()
+  }
+
+  /** @param causes by topic; what is under the empty name goes for all. */
+  #failed(missing: readonly string[], causes: ReadonlyMap<string, string>): void {
+    for (const topic of missing) {
+      const cause = causes.get(topic) ?? causes.get('')
+      if (cause === undefined) continue
+      this.#metadata.tellNotCreated(topic, `it could not be created: ${cause}`)
+      const isTold = this.#toldCauses.has(`${topic} ${cause}`)
+      this.#toldCauses.add(`${topic} ${cause}`)
+      if (isTold) this.#logger.debug({ topic, cause }, 'the topic could still not be created')
+      else this.#logger.warn({ topic, cause }, 'the topic could not be created; trying again')
+    }
+    const pauseMs = Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs)
+    this.#retryTimer = setTimeout(() => {
+      this.#retryTimer = null
+      void this.#createMissing()
+    }, pauseMs)
+  }
+}
+
+/**
+ * Creates topics with the settings of `KAFKA_TOPIC_…`.
+ * @param options.validateOnly asks the broker whether it would, and creates nothing.
+ * @returns why topics were not created, by topic, in words that say what to do; under the empty name: why none was. Empty:
+ * all were.
+ */
+export async function createTopics(
+  config: KafkaConfig,
+  names: readonly string[],
+  { validateOnly }: { validateOnly: boolean },
+): Promise<Map<string, string>> {
+  const { partitions, replicationFactor } = config.topics
+  const admin = kafkajsClient(config).admin()
+  try {
+    await admin.connect()
+    const settings = { numPartitions: partitions ?? -1, replicationFactor: replicationFactor ?? -1 }
+    const topics = names.map((topic) => ({ topic, ...settings }))
+    await admin.createTopics({ topics, waitForLeaders: false, validateOnly })
+    return new Map()
+  } catch (error) {
+    return causesOf(error, config)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+/** Why topics were not created, by topic, in words that say what to do; under the empty name: why none was. */
+function causesOf(error: unknown, kafka: KafkaConfig): Map<string, string> {
+  const { errors } = error as { errors?: (Error & { type?: string; topic?: string })[] }
+  if (errors === undefined) return new Map([['', describeFailure(error, { kafka })]])
+  return new Map(
+    errors.map((inner) => {
+      const { type, topic = '', message } = inner
+      if (type === 'TOPIC_AUTHORIZATION_FAILED' || type === 'CLUSTER_AUTHORIZATION_FAILED')
+        return [
+          topic,
+          `CREATE on topic ${topic}, or on the cluster, is not permitted (${type}); permit it, or create the topic and set KAFKA_CREATE_TOPICS=false`,
+        ]
+      return [topic, type === undefined ? message : `${message} (${type})`]
+    }),
+  )
+}
+
+const adviceToCreate = 'create it, or set KAFKA_CREATE_TOPICS=true'
+const firstRetryMs = 2_000
+/** An operator who has given the right does not wait for longer. */
+const maxRetryMs = 10_000

@@ -1,0 +1,110 @@
+import { isUnauthorized, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
+import { decodeProduce, encodeEmptyProduce } from '../protocol/requests.ts'
+import type { BrokerConnection } from './transport.ts'
+
+/**
+ * What the credentials of a stream may not do, as far as the cluster tells. Rights are asked for, and no record is risked to
+ * find out: metadata tells whether the topic may be written to (KIP-430); where metadata does not tell, or a leader has
+ * refused a write, a produce without a record is the question. While a right is missing nothing is written, so that what waits
+ * is kept until an operator has given the right.
+ */
+export class WriteRights {
+  readonly #topic: string
+  readonly #onChange: () => void
+  /** What metadata says; null: it does not tell. */
+  #told: boolean | null = null
+  /** A leader has answered a produce, empty or not, and the answer was not a lack of rights. */
+  #isProved = false
+  /** The error with which a leader has refused to write; null: none has, or one takes writes since. */
+  #refusal: number | null = null
+  /** The error with which a broker has refused a producer id, or a write under one; null: as above. */
+  #identityRefusal: number | null = null
+  #isAsking = false
+
+  /** @param onChange something is known now that was not, or has changed. */
+  constructor(topic: string, onChange: () => void) {
+    this.#topic = topic
+    this.#onChange = onChange
+  }
+
+  /** What is missing; null if nothing is known to be. */
+  get missing(): MissingRight | null {
+    if (this.#told === false || this.#refusal !== null) {
+      const code = this.#refusal ?? kafkaErrors.topicAuthorizationFailed
+      return { right: `WRITE on topic ${this.#topic}`, kafkaError: kafkaErrorName(code) }
+    }
+    if (this.#identityRefusal === null) return null
+    const right = `IDEMPOTENT_WRITE on the cluster (or WRITE on topic ${this.#topic}, from Kafka 2.8 on)`
+    return { right, kafkaError: kafkaErrorName(this.#identityRefusal) }
+  }
+
+  /** The cluster has said whether the topic may be written to. */
+  get isKnown(): boolean {
+    return this.#told !== null || this.#isProved || this.#refusal !== null
+  }
+
+  /** Metadata was looked at. @param mayWrite null: it does not tell. */
+  told(mayWrite: boolean | null): void {
+    const before = this.#told
+    this.#told = mayWrite
+    if (mayWrite !== before) this.#onChange()
+  }
+
+  /** A broker refused a write. @param errorCode any error: others than those of authorization say that writing is permitted. */
+  answered(errorCode: number): void {
+    const before = this.missing
+    if (!isUnauthorized(errorCode)) {
+      this.#isProved = true
+      this.#refusal = null
+    } else if (errorCode === kafkaErrors.topicAuthorizationFailed) this.#refusal = errorCode
+    else this.#identityRefusal = errorCode
+    if (before?.kafkaError !== this.missing?.kafkaError) this.#onChange()
+  }
+
+  /** A broker gave a producer id. */
+  identified(): void {
+    if (this.#identityRefusal === null) return
+    this.#identityRefusal = null
+    this.#onChange()
+  }
+
+  /** Asks the leader of a partition where only that can tell. Any number of calls make one request at a time. */
+  ask(connection: BrokerConnection, partition: number): void {
+    const isOpen = this.#refusal !== null || (this.#told === null && !this.#isProved)
+    if (!isOpen || this.#isAsking) return
+    this.#isAsking = true
+    askToWrite(connection, this.#topic, partition, (errorCode) => {
+      this.#isAsking = false
+      if (errorCode === null) return
+      this.answered(errorCode)
+      this.#onChange()
+    })
+  }
+}
+
+/** What an operator has to permit. */
+export interface MissingRight {
+  /** The operation and the resource, as Kafka's ACLs name them. */
+  readonly right: string
+  readonly kafkaError: string
+}
+
+/**
+ * Asks a broker whether a topic may be written to, without writing.
+ * @param onAnswer gets the error, which is never `none`; or null: the connection ended, or has no answer to that.
+ */
+export function askToWrite(
+  connection: BrokerConnection,
+  topic: string,
+  partition: number,
+  onAnswer: (errorCode: number | null) => void,
+): void {
+  connection.call(
+    encodeEmptyProduce(topic, partition),
+    (payload) => onAnswer(decodeProduce(payload).results[0]?.errorCode ?? null),
+    (error) => {
+      onAnswer(null)
+      connection.destroy(error)
+    },
+  )
+}

@@ -1,0 +1,78 @@
+import { kafkaErrorName, kafkaErrors } from '../../protocol/kafka-error.ts'
+import type { Logger } from '../producer.ts'
+import { decodeInitProducerId, encodeInitProducerId, type ProducerIdentity } from '../../protocol/requests.ts'
+import type { BrokerConnection } from '../../network/transport.ts'
+
+/**
+ * The producer id of one stream (KIP-98): asked for when it is first needed, kept until the broker no longer goes by it.
+ * A new one is a new id, where Kafka's producer raises the epoch of the old one (KIP-360): to the broker both mean that
+ * sequences start at 0.
+ */
+export class IdentitySource {
+  readonly #options: IdentitySourceOptions
+  #asking = false
+  #refusals = 0
+  #nextAskAtMs = 0
+  /** Null while there is none. */
+  current: ProducerIdentity | null = null
+
+  constructor(options: IdentitySourceOptions) {
+    this.#options = options
+  }
+
+  /** An identity is of no use any more. */
+  discard(identity: ProducerIdentity | null): void {
+    if (identity === this.current) this.current = null
+  }
+
+  /** Asks over a connection for the next identity. Any number of calls make one request at a time. */
+  ask(connection: BrokerConnection): void {
+    if (this.#asking || performance.now() < this.#nextAskAtMs) return
+    this.#asking = true
+    connection.call(
+      encodeInitProducerId(),
+      (payload) => {
+        this.#asking = false
+        const identity = decodeInitProducerId(payload)
+        if (identity.errorCode === kafkaErrors.none) {
+          this.current = identity
+          this.#refusals = 0
+          this.#options.onReady()
+        } else {
+          this.#refused(identity.errorCode)
+        }
+      },
+      (error) => {
+        this.#asking = false
+        connection.destroy(error)
+      },
+    )
+  }
+
+  /**
+   * A broker that has just started says so for a while. That the credentials may not write is for an operator to mend: the
+   * broker is asked again and again, ever less often.
+   */
+  #refused(errorCode: number): void {
+    const { logger, retryBackoffMs, stream, onRefused } = this.#options
+    const pauseMs = Math.min(retryBackoffMs * 2 ** this.#refusals++, Math.max(retryBackoffMs, maxPauseMs))
+    this.#nextAskAtMs = performance.now() + pauseMs
+    logger.debug({ stream, kafkaError: kafkaErrorName(errorCode) }, 'no producer id yet')
+    onRefused(errorCode, this.#nextAskAtMs)
+  }
+}
+
+/** See {@link IdentitySource}. */
+export interface IdentitySourceOptions {
+  readonly stream: string
+  readonly logger: Logger
+  /** There is an identity now. */
+  readonly onReady: () => void
+  /** There is none yet: ask again then (by `performance.now()`). */
+  readonly onRefused: (errorCode: number, againAtMs: number) => void
+  /** `retry.backoff.ms`. */
+  readonly retryBackoffMs: number
+}
+
+/** `retry.backoff.max.ms` of Kafka's clients. */
+const maxPauseMs = 1_000

@@ -1,0 +1,401 @@
+import type { PartitionQueue } from '../accumulator.ts'
+import type { BatchIdentity } from '../batch-journal.ts'
+import type { SenderOptions } from '../at-most-once/sender.ts'
+import { configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
+import { Flight } from './flight.ts'
+import {
+  dropReasonOf,
+  isBadContent,
+  isLostIdentity,
+  isRetriable,
+  isStaleMetadata,
+  isUnauthorized,
+  kafkaErrorName,
+  kafkaErrors,
+  mayBeStored,
+} from '../../protocol/kafka-error.ts'
+import { LeaderSessions } from '../../network/leader-sessions.ts'
+import type { DropReason } from '../outcome.ts'
+import { IdentitySource } from './producer-identity.ts'
+import { decodeProduce, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
+import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { Sender } from '../sender.ts'
+import { splitBatch } from '../split-batch.ts'
+import type { BrokerConnection } from '../../network/transport.ts'
+
+/**
+ * Brings the due batches of an at-least-once stream to Kafka and keeps at it: one batch in flight a partition, and the
+ * same bytes again until they are acknowledged, `retries` or `delivery.timeout.ms` is used up, or the broker refuses them
+ * for good. With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
+ * once however often it comes. What a broker's error leads to is what Kafka's own producer does (`Sender.completeBatch`,
+ * `TransactionManager.canRetry`).
+ *
+ * Where the stream has a journal, a batch is noted with its identity before it is first written, and what an earlier process
+ * noted goes before everything else.
+ */
+export class AtLeastOnceSender implements Sender {
+  readonly #options: SenderOptions
+  readonly #sessions: LeaderSessions
+  readonly #identity: IdentitySource
+  readonly #flights: Flight[] = []
+  #retryTimer: NodeJS.Timeout | null = null
+  /** Where the next pump begins, so that batches without keys go to each partition in turn. */
+  #firstQueue = Math.floor(Math.random() * 1_000)
+  #stopped = false
+
+  constructor(options: SenderOptions) {
+    const { stream, logger, rights, onWritable } = options
+    this.#options = options
+    this.#sessions = new LeaderSessions(options)
+    this.#identity = new IdentitySource({
+      stream: stream.name,
+      logger,
+      retryBackoffMs: stream.producer.retryBackoffMs,
+      onReady: () => {
+        rights.identified()
+        onWritable()
+      },
+      onRefused: (errorCode, againAtMs) => {
+        if (isUnauthorized(errorCode)) rights.answered(errorCode)
+        this.#wakeUpAt(againAtMs)
+      },
+    })
+  }
+
+  /** @inheritdoc */
+  get isConnected(): boolean {
+    return this.#sessions.isConnected
+  }
+
+  /** @inheritdoc */
+  get lacking(): string[] {
+    return this.#sessions.lacking
+  }
+
+  /** @inheritdoc */
+  get confirmationMode(): ConfirmationMode {
+    return configuredMode(this.#options.stream.producer)
+  }
+
+  /** @inheritdoc */
+  get isCircuitOpen(): boolean {
+    return this.#sessions.isCircuitOpen
+  }
+
+  /** What is on its way, and what was refused for now. An answer that still comes finds nothing to settle. */
+  leave(count: number): RecordBatch[] {
+    const batches: RecordBatch[] = []
+    for (const flight of this.#flights.splice(count))
+      for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
+    return batches
+  }
+
+  /** @inheritdoc */
+  hurry(): void {
+    this.pump()
+  }
+
+  /** Ends all connections. A batch that was written and has no acknowledgment is suspected lost: it may have been stored. */
+  stop(): void {
+    this.#stopped = true
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
+    this.#sessions.stop()
+    for (const flight of this.#flights) this.#giveUpAll(flight, 'shutdown')
+  }
+
+  /**
+   * Sends a batch under the identity that an earlier process had noted: a broker that has the batch says so, and one that has
+   * not takes it. To be called before anything else of its partition is there.
+   */
+  resume(batch: RecordBatch, { producerId, epoch, baseSequence }: BatchIdentity): void {
+    const flight = (this.#flights[batch.partition] ??= new Flight(batch.partition))
+    if (!flight.isEmpty) throw new Error('what is resumed goes first')
+    flight.resume(batch, { errorCode: kafkaErrors.none, producerId, epoch }, baseSequence)
+  }
+
+  /** @inheritdoc */
+  pump(): void {
+    if (this.#stopped) return
+    const { accumulator, metadata, rights, stream } = this.#options
+    this.#identify()
+    if (rights.missing !== null) return
+    const { leaders } = metadata.topic(stream.topic)
+    const nowMs = performance.now()
+    const groups = new Map<BrokerConnection, Flight[]>()
+    let isStale = false
+    let isWritable = false
+    const { queues } = accumulator
+    const firstQueue = this.#firstQueue
+    for (let i = 0; i < queues.length; i++) {
+      const queue = queues[(firstQueue + i) % queues.length]!
+      const flight = (this.#flights[queue.partition] ??= new Flight(queue.partition))
+      if (flight.connection !== null) {
+        isWritable = true
+        continue
+      }
+      const hasOwn = !flight.isEmpty || !queue.isEmpty || queue.open !== null
+      if (!hasOwn && !accumulator.hasUnkeyed) continue
+      if (nowMs < flight.retryAtMs) {
+        this.#wakeUpAt(flight.retryAtMs)
+        continue
+      }
+      const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
+      isWritable ||= connection !== null
+      if (connection === null) isStale ||= hasOwn
+      else if (this.#load(flight, queue, nowMs)) {
+        this.#group(groups, connection, flight)
+        this.#firstQueue = firstQueue + i + 1
+      }
+    }
+    if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
+    for (const [connection, flights] of groups) this.#write(connection, flights)
+  }
+
+  /** @inheritdoc */
+  tend(nowMs: number): void {
+    const { stream } = this.#options
+    for (const flight of this.#flights) {
+      if (flight.connection !== null || flight.isEmpty) continue
+      const { createdAtMs } = flight.batch ?? flight.parts[0]!
+      if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
+      else if (flight.heldFor !== null) this.#refused(flight, flight.heldFor)
+      else this.#giveUpAll(flight, 'expired')
+    }
+    const any = this.#sessions.any
+    if (any !== null) this.#options.rights.ask(any.connection, any.partition)
+    this.#sessions.tend(nowMs)
+    this.#endReplaced()
+  }
+
+  /** Asks for a producer id where there is none, over any connection, and before there is a batch that needs one. */
+  #identify(): void {
+    if (!this.#options.stream.producer.enableIdempotence || this.#identity.current !== null) return
+    const connection = this.#sessions.any?.connection
+    if (connection !== undefined) this.#identity.ask(connection)
+  }
+
+  #endReplaced(): void {
+    this.#sessions.endReplaced((connection) =>
+      this.#flights.some((flight) => flight.connection === connection),
+    )
+  }
+
+  /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
+  #load(flight: Flight, queue: PartitionQueue, nowMs: number): boolean {
+    const { stream, accumulator } = this.#options
+    if (flight.isSequenced) return true
+    const identity = this.#identity.current
+    if (stream.producer.enableIdempotence && identity === null) return false
+    flight.batch ??= flight.parts.shift() ?? null
+    if (flight.batch === null) {
+      flight.batch = accumulator.peek(queue, nowMs)
+      if (flight.batch === null) return false
+      flight.mayBeStored = false
+      flight.isTold = false
+      accumulator.take(queue, flight.batch)
+    }
+    if (identity !== null) flight.sequence(identity)
+    return true
+  }
+
+  #group(groups: Map<BrokerConnection, Flight[]>, connection: BrokerConnection, flight: Flight): void {
+    const group = groups.get(connection)
+    if (group === undefined) {
+      groups.set(connection, [flight])
+      return
+    }
+    let sizeBytes = flight.batch!.sizeBytes
+    for (const { batch } of group) sizeBytes += batch!.sizeBytes
+    if (sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) this.#options.onWritable()
+    else group.push(flight)
+  }
+
+  /** Notes what has to be noted, and writes. */
+  #write(connection: BrokerConnection, flights: Flight[]): void {
+    const { journal, scope } = this.#options
+    for (const flight of flights) flight.connection = connection
+    const target = journal()
+    const unnoted =
+      target === null ? [] : flights.filter(({ isSequenced, isNoted }) => isSequenced && !isNoted)
+    if (unnoted.length === 0) return this.#send(connection, flights)
+    const batches = unnoted.map((flight) => flight.batch!)
+    target!.note(scope(), batches, () => {
+      // What went to another partition meanwhile is no longer here.
+      const here = flights.filter(({ batch }) => batch !== null)
+      for (const flight of here) flight.isNoted = true
+      if (!this.#stopped && here.length > 0) this.#send(connection, here)
+    })
+  }
+
+  #send(connection: BrokerConnection, flights: readonly Flight[]): void {
+    const { stream, account, offsets, telemetry } = this.#options
+    const { acks, requestTimeoutMs } = stream.producer
+    const nowMs = performance.now()
+    const batches = flights.map((flight) => flight.batch!)
+    const request = encodeProduce(stream.topic, acks, requestTimeoutMs, batches)
+    for (const batch of batches) {
+      if (batch.attempts++ === 0) {
+        account.written(batch)
+        offsets.written(batch.partition, batch.recordCount)
+        telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
+      }
+    }
+    connection.call(
+      request,
+      (payload) => {
+        telemetry.requestCompleted(performance.now() - nowMs)
+        const { results, throttleTimeMs } = decodeProduce(payload)
+        connection.throttle(throttleTimeMs)
+        this.#answered(connection, flights, results)
+      },
+      (error) => {
+        connection.destroy(error)
+        for (const flight of flights) this.#landed(flight, null, kafkaErrors.networkException)
+        this.#options.onWritable()
+      },
+    )
+  }
+
+  #answered(
+    connection: BrokerConnection,
+    flights: readonly Flight[],
+    results: readonly ProduceResult[],
+  ): void {
+    const byPartition = new Map(results.map((result) => [result.partition, result]))
+    for (const flight of flights) {
+      const result = byPartition.get(flight.partition)
+      this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
+    }
+    this.#sessions.succeeded(connection)
+    this.#endReplaced()
+    this.#options.onWritable()
+  }
+
+  #landed(flight: Flight, result: ProduceResult | null, errorCode: number): void {
+    flight.connection = null
+    flight.heldFor = null
+    const { batch } = flight
+    if (batch === null) return
+    if (errorCode === kafkaErrors.none || errorCode === kafkaErrors.duplicateSequenceNumber) {
+      flight.batch = null
+      const { baseOffset } = result!
+      this.#options.account.settle(batch, 'acked', null, baseOffset < 0n ? null : baseOffset)
+      return
+    }
+    const { metadata } = this.#options
+    if (mayBeStored(errorCode)) flight.mayBeStored = true
+    if (isStaleMetadata(errorCode)) metadata.refresh()
+    // The topic takes less than it did, or is compacted by now.
+    if (isBadContent(errorCode)) metadata.refreshSettings()
+    if (isUnauthorized(errorCode)) this.#hold(flight, errorCode)
+    else if (errorCode === kafkaErrors.unknownTopicOrPartition) this.#hold(flight, errorCode)
+    else if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
+    else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
+    else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)
+    else this.#refused(flight, errorCode)
+  }
+
+  /**
+   * What an operator can take back is no end, and costs no try: the batch waits until the broker takes it, or
+   * `delivery.timeout.ms` is used up, as in an outage.
+   */
+  #hold(flight: Flight, errorCode: number): void {
+    const { rights, stream } = this.#options
+    const batch = flight.batch!
+    batch.attempts = Math.max(1, batch.attempts - 1)
+    flight.heldFor = errorCode
+    flight.retryAtMs = performance.now() + stream.producer.retryBackoffMs
+    this.#wakeUpAt(flight.retryAtMs)
+    if (!isUnauthorized(errorCode)) return
+    // Whether the broker takes a producer id is told with another one; the batch keeps its own, since it may be stored under it.
+    if (errorCode !== kafkaErrors.topicAuthorizationFailed) this.#identity.discard(this.#identity.current)
+    rights.answered(errorCode)
+  }
+
+  /**
+   * @param isIdentityLost the broker does not know the sequence that it is given: its state of this producer is gone
+   * (retention, an unclean election). With one batch in flight a partition, a new identity is safe; only this batch can
+   * come twice, if it was stored and its answer lost.
+   */
+  #retry(flight: Flight, errorCode: number, isIdentityLost: boolean): void {
+    const { retries, retryBackoffMs } = this.#options.stream.producer
+    if (isIdentityLost) {
+      this.#renewIdentity(flight)
+      this.#tellUnsure(flight, errorCode)
+    }
+    if (flight.batch!.attempts > retries) return this.#refused(flight, errorCode)
+    flight.retryAtMs = performance.now() + retryBackoffMs
+    this.#wakeUpAt(flight.retryAtMs)
+  }
+
+  /** The batch goes again under another identity. If the broker had stored it, nobody can tell any more. */
+  #tellUnsure(flight: Flight, errorCode: number): void {
+    if (!flight.mayBeStored || flight.isTold) return
+    flight.isTold = true
+    const { account, stream, logger } = this.#options
+    const { recordCount } = flight.batch!
+    account.possiblyRepeated += recordCount
+    const fields = { topic: stream.topic, partition: flight.partition, records: recordCount }
+    logger.warn(
+      { ...fields, kafkaError: kafkaErrorName(errorCode) },
+      'the broker no longer knows the producer of a batch that it may have: its records go again, and can be there twice',
+    )
+  }
+
+  /**
+   * The batch is larger than the topic takes by now, or a record in it is not what the topic wants: its halves go instead,
+   * until only what is wrong is refused. Kafka's producer does so with what is too large, and fails a whole batch for one
+   * bad record.
+   */
+  #split(flight: Flight): void {
+    const batch = flight.batch!
+    const parts = splitBatch(batch)
+    this.#options.account.split(batch, parts)
+    flight.split(parts)
+  }
+
+  #refused(flight: Flight, errorCode: number): void {
+    const { logger, stream, onRejected } = this.#options
+    const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
+    logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
+    onRejected(flight.batch!, errorCode)
+    this.#refuse(flight, dropReasonOf(errorCode), errorCode)
+  }
+
+  /** Ends what is on its way to a partition because of the broker, so that what is behind it can go. */
+  #refuse(flight: Flight, reason: DropReason, errorCode: number | null): void {
+    const batch = flight.take()!
+    // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
+    this.#renewIdentity(flight)
+    this.#options.onRefused(batch, { reason, errorCode, mayBeStored: flight.mayBeStored })
+  }
+
+  /** Ends what is on its way to a partition because of a limit of our own. */
+  #giveUpAll(flight: Flight, reason: DropReason): void {
+    for (let batch = flight.take(); batch !== null; batch = flight.take()) {
+      this.#renewIdentity(flight)
+      if (flight.mayBeStored || flight.connection !== null)
+        this.#options.account.settle(batch, 'suspected_lost')
+      else this.#options.account.settle(batch, 'dropped', reason)
+    }
+    flight.connection = null
+  }
+
+  /** The next batch of the partition gets another identity, as do those of others, once they are done with what they have. */
+  #renewIdentity(flight: Flight): void {
+    flight.forgetSequence()
+    this.#identity.discard(flight.identity)
+  }
+
+  /** One timer for all: it is set again while it finds somebody who has longer to wait. */
+  #wakeUpAt(atMs: number): void {
+    if (this.#stopped) return
+    this.#retryTimer ??= setTimeout(
+      () => {
+        this.#retryTimer = null
+        this.#options.onWritable()
+      },
+      Math.ceil(atMs - performance.now()),
+    )
+  }
+}

@@ -1,0 +1,506 @@
+import type { Account } from '../account.ts'
+import { BarrierPace } from './barrier-pace.ts'
+import { BarrierRequests } from './barrier-requests.ts'
+import { isStaleMetadata, kafkaErrors } from '../../protocol/kafka-error.ts'
+import { LogEndProof } from './log-end-proof.ts'
+import type { RecordBatch } from '../../protocol/record-batch.ts'
+import { decodeListOffsets, type PartitionOffset } from '../../protocol/requests.ts'
+import { Standstill } from './standstill.ts'
+import type { BrokerConnection } from '../../network/transport.ts'
+
+/**
+ * Finds out what became of acks=0 writes on one connection, without pausing the flow: the barrier. A batch is confirmed
+ * only when all in-sync replicas have it.
+ *
+ * A broker serves one connection in order, and closes it on any error of an acks=0 write. So the answer to any request
+ * proves that every write before it is in the leader's log. That alone is not enough where a topic has replicas: a leader
+ * that dies takes along what its followers did not fetch. So the barrier is two ListOffsets requests, one behind the other:
+ * the first tells where the log ends behind the writes, the second how far all in-sync replicas have it (the high
+ * watermark). A batch is confirmed once the second has reached the first; until then it waits for the next barrier.
+ *
+ * The first answer counts only if the log has grown by at least what was written since the last one. Where it has not,
+ * nothing is confirmed by it, and the next barrier asks again. A broker that goes on like this does not tell where its log
+ * ends (`log-end-proof.ts`): then each write has to be answered ({@link needsAnswers}), and its own answer says where it is.
+ *
+ * Barriers go every `confirm.interval.ms` while something waits, one at a time; and earlier with a write, in one call to the
+ * kernel, where no other is to be expected before the interval ends (`barrier-pace.ts`).
+ * They need no batch to ride on, so the last batch before a silence is confirmed too. Where a client waits for the outcome, one goes right behind the write, or behind
+ * the answer that is out: never more of them than writes that somebody waits for, and a few more each for replicas that lag.
+ *
+ * Where the high watermark of a partition stands still, nothing more is written to it (`standstill.ts`).
+ */
+export class Confirmation {
+  readonly #options: ConfirmationOptions
+  readonly #requests: BarrierRequests
+  readonly #pace: BarrierPace
+  readonly #proof = new LogEndProof()
+  #connection: BrokerConnection | null = null
+  /** acks=0 writes that no answer covers, in the order of writing. */
+  #written: RecordBatch[][] = []
+  readonly #partitions = new Map<number, PartitionState>()
+  /** Batches that are in the leader's log and not known to be replicated. */
+  #waiting = 0
+  /** Batches that were answered for by a log end that does not show them. */
+  #unproved = 0
+  #timer: NodeJS.Timeout | null = null
+  #sentAtMs: number | null = null
+  /** Smoothed time of a barrier's round trip, in milliseconds. */
+  #roundTripMs = 0
+  #hurried = false
+  /** A client waits for the outcome of something that no barrier was sent for. */
+  #isAwaited = false
+  /** From one barrier to the next: shorter than the interval only while somebody waits for replicas. */
+  #pauseMs: number
+
+  constructor(options: ConfirmationOptions) {
+    this.#options = options
+    this.#requests = new BarrierRequests(options.topic)
+    this.#pauseMs = options.intervalMs
+    this.#pace = new BarrierPace(options.intervalMs)
+  }
+
+  /** Writes that no answer covers: `max.in.flight` counts them. */
+  get uncoveredWrites(): number {
+    return this.#written.length
+  }
+
+  /** A barrier is out: what is written now has to wait for the next one. */
+  get isBarrierOut(): boolean {
+    return this.#sentAtMs !== null
+  }
+
+  /** When the barrier was sent that is out; null: none is. */
+  get owedSinceMs(): number | null {
+    return this.#sentAtMs
+  }
+
+  /** Something has no outcome yet. */
+  get hasPending(): boolean {
+    return this.#written.length > 0 || this.#waiting > 0 || this.#unproved > 0
+  }
+
+  /**
+   * Each write has to be answered (acks=1): the broker does not tell where its log ends, or has not shown yet that it does.
+   * Without replicas that makes no difference, as long as the log grows by what is written.
+   */
+  get needsAnswers(): boolean {
+    const { isTold } = this.#proof
+    return isTold === false || (isTold === null && this.#options.isReplicated())
+  }
+
+  /** Smoothed time of a barrier's round trip, in milliseconds. */
+  get roundTripMs(): number {
+    return this.#roundTripMs
+  }
+
+  /** Barriers go over this connection from now on. */
+  attach(connection: BrokerConnection): void {
+    this.#connection = connection
+    // A barrier that is out on the connection before this one covers no write, and is asked again here.
+    this.#sentAtMs = null
+    this.#schedule()
+  }
+
+  /** The connection is gone. Gives back what has no outcome: nobody will ever know. */
+  detach(): RecordBatch[] {
+    this.#connection = null
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#sentAtMs = null
+    const unknown: RecordBatch[] = []
+    for (const { waiting, unproved } of this.#partitions.values()) {
+      for (const { batch } of waiting) unknown.push(batch)
+      unknown.push(...unproved)
+    }
+    unknown.push(...this.#written.flat())
+    this.#partitions.clear()
+    this.#written = []
+    this.#waiting = 0
+    this.#unproved = 0
+    this.#isAwaited = false
+    this.#pauseMs = this.#options.intervalMs
+    return unknown
+  }
+
+  /** Batches were written with acks=0. */
+  written(batches: RecordBatch[]): void {
+    this.#written.push(batches)
+    this.#isAwaited ||= batches.some(isAwaited)
+    if (this.#pace.written(performance.now())) this.sendBarrier()
+    else this.#schedule()
+  }
+
+  /**
+   * Batches were written with acks=1, before it is known whether the broker tells where its log ends: a barrier right behind
+   * them shows it, while the replicas do not have them yet.
+   */
+  writtenForAnswer(batches: readonly RecordBatch[]): void {
+    if (this.#proof.isTold === null) this.#sendBarrier(batches)
+  }
+
+  /**
+   * The leader acknowledged a batch (acks=1). What was written before it on the connection and is unproved is in front of it,
+   * if there is room for it there.
+   */
+  appended(batch: RecordBatch, baseOffset: bigint): void {
+    const state = this.#state(batch.partition)
+    if (state.unproved.length > 0) {
+      if (baseOffset >= state.grownEnd) this.#prove(state, baseOffset)
+      else this.#suspectUnproved(state, state.unproved.length)
+    }
+    const endOffset = baseOffset + BigInt(batch.recordCount)
+    state.end = endOffset
+    this.#append(state, batch, baseOffset, endOffset, performance.now())
+    this.#isAwaited ||= batch.isAwaited
+    this.#schedule()
+  }
+
+  /** Nothing more is to be written to the partition for now: its replicas stand still. Not at shutdown, when what is not written is lost. */
+  isHeldBack(partition: number): boolean {
+    return !this.#hurried && this.#partitions.get(partition)?.still.isOn === true
+  }
+
+  /**
+   * While a barrier is overdue, writing pauses: what is not covered, and so what a broker that dies can take along, stays
+   * at what two intervals carry.
+   */
+  isLate(nowMs: number): boolean {
+    return (
+      this.#sentAtMs !== null && nowMs - this.#sentAtMs > this.#options.intervalMs + 2 * this.#roundTripMs
+    )
+  }
+
+  /** Partitions whose replicas have been standing still for this long. */
+  standingFor(ms: number, nowMs: number): number[] {
+    const standing: number[] = []
+    for (const [partition, { still }] of this.#partitions)
+      if (still.lastsMs(nowMs) > ms) standing.push(partition)
+    return standing
+  }
+
+  /** Is called every second: nobody waits longer for replicas than `delivery.timeout.ms`. */
+  tend(nowMs: number): void {
+    const { deliveryTimeoutMs } = this.#options
+    const isExpired = (batch: RecordBatch): boolean => nowMs - batch.createdAtMs > deliveryTimeoutMs
+    for (const state of this.#partitions.values()) {
+      const { waiting, unproved } = state
+      let expired = 0
+      while (expired < waiting.length && isExpired(waiting[expired]!.batch)) expired++
+      this.#suspectWaiting(state, expired)
+      expired = 0
+      while (expired < unproved.length && isExpired(unproved[expired]!)) expired++
+      this.#suspectUnproved(state, expired)
+    }
+  }
+
+  /** From now on a barrier follows each write at once: the stream is shutting down. */
+  hurry(): void {
+    this.#hurried = true
+    this.#schedule()
+  }
+
+  /** Sends a barrier now, unless one is out: nothing more may be written before its answer. */
+  sendBarrier(): void {
+    this.#sendBarrier([])
+  }
+
+  /** @param justWritten batches that went with acks=1 right before it. */
+  #sendBarrier(justWritten: readonly RecordBatch[]): void {
+    const connection = this.#connection
+    if (connection === null || this.#sentAtMs !== null) return
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    if (!this.#hasQuestions && justWritten.length === 0) return
+    const sentAtMs = performance.now()
+    this.#sentAtMs = sentAtMs
+    this.#pace.sent(sentAtMs)
+    const isFirstOfAwaited = this.#isAwaited
+    this.#isAwaited = false
+    const onError = (error: Error): void => connection.destroy(error)
+    const covered = this.#written.length
+    const partitions = new Set<number>()
+    for (const { partition } of justWritten) partitions.add(partition)
+    for (const batches of this.#written) for (const { partition } of batches) partitions.add(partition)
+    if (this.#isUnprovedAskedFor)
+      for (const [partition, { unproved }] of this.#partitions)
+        if (unproved.length > 0) partitions.add(partition)
+    if (partitions.size > 0) {
+      const onLogEnds = (payload: Buffer): void => {
+        if (connection === this.#connection) this.#cover(covered, decodeListOffsets(payload))
+      }
+      connection.call(this.#requests.about([...partitions]).logEnd, onLogEnds, onError)
+    }
+    for (const [partition, { waiting }] of this.#partitions) if (waiting.length > 0) partitions.add(partition)
+    const onAnswer = (payload: Buffer): void => {
+      if (connection !== this.#connection) return
+      this.#sentAtMs = null
+      const tookMs = performance.now() - sentAtMs
+      this.#roundTripMs = this.#roundTripMs === 0 ? tookMs : this.#roundTripMs * 0.8 + tookMs * 0.2
+      let isShort = false
+      for (const replicated of decodeListOffsets(payload)) isShort = this.#judge(replicated) || isShort
+      if (isShort) this.#short()
+      this.#pauseMs = this.#pauseAfter(isFirstOfAwaited)
+      this.#schedule()
+      this.#options.onProgress(tookMs)
+    }
+    connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
+  }
+
+  /**
+   * Takes note of a high watermark: confirms what it has reached. An answer that shows another leader in between, or another
+   * log, leaves what waits in doubt.
+   * @returns whether it is the same log.
+   */
+  observe({ partition, offset: highWatermark, leaderEpoch }: PartitionOffset): boolean {
+    const state = this.#state(partition)
+    const isSameLog = continues(state, highWatermark, leaderEpoch)
+    const hasMoved = highWatermark !== state.highWatermark
+    state.highWatermark = highWatermark
+    state.leaderEpoch = leaderEpoch
+    if (!isSameLog) {
+      state.end = highWatermark
+      this.#suspect(state)
+      return false
+    }
+    // Later it may be beyond what is unproved, which would count twice.
+    state.end ??= highWatermark
+    const { waiting } = state
+    let replicated = 0
+    while (replicated < waiting.length && waiting[replicated]!.endOffset <= highWatermark) replicated++
+    for (const { batch, baseOffset } of this.#take(state, replicated))
+      this.#options.account.settle(batch, 'confirmed', null, baseOffset)
+    if (!hasMoved && waiting.length > 0) this.#stays(state, partition)
+    else state.still.moved(performance.now(), waiting.length === 0)
+    return true
+  }
+
+  /** The oldest `count` writes are in the leader's log, which ended at `logEnds` behind them. */
+  #cover(count: number, logEnds: readonly PartitionOffset[]): void {
+    for (const batches of this.#written.splice(0, count)) {
+      for (const batch of batches) {
+        const state = this.#state(batch.partition)
+        state.unproved.push(batch)
+        state.unprovedRecords += batch.recordCount
+        this.#unproved++
+      }
+    }
+    for (const { partition, errorCode, offset } of logEnds) {
+      const state = this.#state(partition)
+      if (errorCode === kafkaErrors.none) {
+        state.toldEnd = offset
+        if (state.end === null || offset >= state.grownEnd) {
+          this.#prove(state, offset)
+          state.end = offset
+        } else {
+          state.isShort = true
+        }
+      } else if (isStaleMetadata(errorCode) || errorCode === kafkaErrors.topicAuthorizationFailed) {
+        this.#suspectUnproved(state, state.unproved.length)
+      } else {
+        // It answers nobody who asks like this.
+        state.isShort = true
+      }
+    }
+  }
+
+  /** @returns whether the log end that was told before this is short of what was written. */
+  #judge(replicated: PartitionOffset): boolean {
+    const { partition, errorCode, offset } = replicated
+    const state = this.#state(partition)
+    const { toldEnd, isShort } = state
+    state.toldEnd = null
+    state.isShort = false
+    if (errorCode === kafkaErrors.none) {
+      if (!this.observe(replicated)) return false
+      if (toldEnd !== null && toldEnd > offset) this.#proof.beyond()
+      return isShort
+    }
+    if (errorCode === kafkaErrors.leaderNotAvailable) {
+      // It leads, but has not heard from the replicas yet how far they are (KIP-207).
+      this.#stays(state, partition)
+      return isShort
+    }
+    // The leader moved, or may not be asked any more: whether a successor has them, this broker can't say.
+    state.end = null
+    this.#suspect(state)
+    this.#options.onStale(partition)
+    return false
+  }
+
+  /** A log end was short of what was written. Once that decides, what was written goes on to wait for the answer of a later write. */
+  #short(): void {
+    if (!this.#proof.short()) return
+    this.#cover(this.#written.length, [])
+    this.#options.onNoLogEnd()
+  }
+
+  /** What is unproved is in the leader's log, which ends at `endOffset`. */
+  #prove(state: PartitionState, endOffset: bigint): void {
+    if (state.unproved.length === 0) return
+    const nowMs = performance.now()
+    for (const batch of this.#takeUnproved(state, state.unproved.length))
+      this.#append(state, batch, null, endOffset, nowMs)
+  }
+
+  #append(
+    state: PartitionState,
+    batch: RecordBatch,
+    baseOffset: bigint | null,
+    endOffset: bigint,
+    nowMs: number,
+  ): void {
+    if (state.waiting.length === 0) state.still.waits(nowMs)
+    state.waiting.push({ batch, baseOffset, endOffset })
+    this.#waiting++
+  }
+
+  #suspect(state: PartitionState): void {
+    this.#suspectWaiting(state, state.waiting.length)
+    this.#suspectUnproved(state, state.unproved.length)
+  }
+
+  #suspectWaiting(state: PartitionState, count: number): void {
+    for (const { batch } of this.#take(state, count)) this.#options.account.settle(batch, 'suspected_lost')
+    if (state.waiting.length === 0) state.still.end()
+  }
+
+  #suspectUnproved(state: PartitionState, count: number): void {
+    for (const batch of this.#takeUnproved(state, count))
+      this.#options.account.settle(batch, 'suspected_lost')
+  }
+
+  #take({ waiting }: PartitionState, count: number): AppendedBatch[] {
+    this.#waiting -= count
+    return waiting.splice(0, count)
+  }
+
+  #takeUnproved(state: PartitionState, count: number): RecordBatch[] {
+    this.#unproved -= count
+    const taken = state.unproved.splice(0, count)
+    for (const batch of taken) state.unprovedRecords -= batch.recordCount
+    return taken
+  }
+
+  /** Another may lead by now, of which a broker that lags behind the cluster knows nothing. */
+  #stays(state: PartitionState, partition: number): void {
+    if (!state.still.stays(performance.now(), this.#roundTripMs)) return
+    this.#options.onStandstill(partition)
+  }
+
+  #state(partition: number): PartitionState {
+    let state = this.#partitions.get(partition)
+    if (state === undefined) {
+      state = new PartitionState(this.#options.intervalMs)
+      this.#partitions.set(partition, state)
+    }
+    return state
+  }
+
+  /** Where the broker does not tell where its log ends, what is unproved waits for the answer of a later write. */
+  get #isUnprovedAskedFor(): boolean {
+    return this.#unproved > 0 && this.#proof.isTold !== false
+  }
+
+  /** A barrier could tell something. */
+  get #hasQuestions(): boolean {
+    return this.#written.length > 0 || this.#waiting > 0 || this.#isUnprovedAskedFor
+  }
+
+  #schedule(): void {
+    if (this.#sentAtMs !== null || !this.#hasQuestions) return
+    if (this.#isAwaited || (this.#hurried && this.#written.length > 0)) {
+      this.sendBarrier()
+    } else if (this.#timer === null) {
+      const dueInMs = this.#pace.dueInMs(performance.now(), this.#pauseMs)
+      this.#timer = setTimeout(() => this.sendBarrier(), dueInMs)
+    }
+  }
+
+  /**
+   * Replicas usually fetch within a moment, so who waits for them is looked after at once, then ever less often: if they
+   * lag for long, barriers go at their usual pace. Where writing waits for replicas that stand still, that is a faster one.
+   */
+  #pauseAfter(isFirstOfAwaited: boolean): number {
+    const { intervalMs } = this.#options
+    if (this.#waiting === 0 && this.#unproved === 0) return intervalMs
+    let isAwaitedYet = false
+    let standsStill = false
+    for (const { waiting, unproved, still } of this.#partitions.values()) {
+      isAwaitedYet ||= waiting.some(({ batch }) => batch.isAwaited) || unproved.some(isAwaited)
+      standsStill ||= still.isOn
+    }
+    const usualMs = standsStill ? Math.max(1, intervalMs / 4) : intervalMs
+    if (!isAwaitedYet) return usualMs
+    return isFirstOfAwaited ? 1 : Math.min(2 * this.#pauseMs, usualMs)
+  }
+}
+
+/** See {@link Confirmation}. */
+export interface ConfirmationOptions {
+  readonly topic: string
+  /** `confirm.interval.ms`. */
+  readonly intervalMs: number
+  /** `delivery.timeout.ms`. */
+  readonly deliveryTimeoutMs: number
+  readonly account: Account
+  /** A barrier was answered, after so long: what it held up can go on. */
+  readonly onProgress: (tookMs: number) => void
+  /** The broker does not lead the partition any more. */
+  readonly onStale: (partition: number) => void
+  /** Partitions of the topic have more than one replica, as far as is known. */
+  readonly isReplicated: () => boolean
+  /** It is certain that the broker does not tell where its log ends. Is called once. */
+  readonly onNoLogEnd: () => void
+  /** The replicas of the partition stand still from now on: another broker may lead it by now. */
+  readonly onStandstill: (partition: number) => void
+}
+
+/** One partition, as the last answers of its leader showed it. */
+class PartitionState {
+  /** What is in the leader's log and not known to be replicated, in the order of the log. */
+  readonly waiting: AppendedBatch[] = []
+  /** What was written before a log end that did not show it, in the order of writing. */
+  readonly unproved: RecordBatch[] = []
+  unprovedRecords = 0
+  highWatermark = 0n
+  /** -1 before the first answer, and of a broker that does not tell. */
+  leaderEpoch = -1
+  /** Where the leader's log ends at the least, without what is unproved; null: not known. */
+  end: bigint | null = null
+  /** What the barrier that is out told as the log's end, and whether that is short of what was written. */
+  toldEnd: bigint | null = null
+  isShort = false
+  readonly still: Standstill
+
+  constructor(intervalMs: number) {
+    this.still = new Standstill(intervalMs)
+  }
+
+  /** Where the log ends at the least if it holds what is unproved. */
+  get grownEnd(): bigint {
+    return (this.end ?? 0n) + BigInt(this.unprovedRecords)
+  }
+}
+
+interface AppendedBatch {
+  readonly batch: RecordBatch
+  /** Where the broker told it. */
+  readonly baseOffset: bigint | null
+  /** The high watermark at which all in-sync replicas have the batch. */
+  readonly endOffset: bigint
+}
+
+function isAwaited(batch: RecordBatch): boolean {
+  return batch.isAwaited
+}
+
+/**
+ * Whether nothing was cut off the leader's log since the last answer. A leader keeps its log; but if another led in between
+ * (that takes two changes of the epoch), it cut off what that one did not have. And a high watermark that goes back, or an
+ * older epoch, is a topic that was deleted and made anew.
+ */
+function continues(before: PartitionState, highWatermark: bigint, leaderEpoch: number): boolean {
+  if (highWatermark < before.highWatermark) return false
+  if (before.leaderEpoch < 0 || leaderEpoch < 0) return true
+  return leaderEpoch === before.leaderEpoch || leaderEpoch === before.leaderEpoch + 1
+}

@@ -1,0 +1,138 @@
+import { isStaleMetadata, kafkaErrors } from '../../protocol/kafka-error.ts'
+import type { LogEndOffsets } from '../log-end-offsets.ts'
+import { decodeListOffsets, encodeListOffsets, type PartitionOffset } from '../../protocol/requests.ts'
+import type { BrokerConnection } from '../../network/transport.ts'
+
+/**
+ * Which partitions of a topic a broker may be written to: those that it is thought to lead, and that it said are online, on
+ * this connection. A broker that has just started accepts connections before its partitions are up, and closes an acks=0
+ * connection on a write to any other.
+ */
+export class OnlinePartitions {
+  readonly #options: OnlinePartitionsOptions
+  #connection: BrokerConnection | null = null
+  #assigned = new Set<number>()
+  readonly #online = new Set<number>()
+  #probing = false
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(options: OnlinePartitionsOptions) {
+    this.#options = options
+  }
+
+  /** The broker leads the partition and said so on this connection. */
+  has(partition: number): boolean {
+    return this.#online.has(partition)
+  }
+
+  /** A partition that the broker is thought to lead; null if it leads none. */
+  get anyAssigned(): number | null {
+    for (const partition of this.#assigned) return partition
+    return null
+  }
+
+  /** Some partition is online here. */
+  get hasAny(): boolean {
+    return this.#online.size > 0
+  }
+
+  /** Sets which partitions the broker leads; those that are new here are asked for. */
+  assign(partitions: readonly number[]): void {
+    this.#assigned = new Set(partitions)
+    for (const partition of this.#online) if (!this.#assigned.has(partition)) this.#online.delete(partition)
+    this.#probe()
+  }
+
+  /** The broker is asked over this connection from now on. */
+  attach(connection: BrokerConnection): void {
+    this.#connection = connection
+    this.#probe()
+  }
+
+  /** The connection is gone, and with it what the broker said. */
+  detach(): void {
+    this.#connection = null
+    this.#probing = false
+    this.#online.clear()
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+
+  /** The broker said that it does not lead the partition. It is asked again until it does, or another one leads. */
+  lost(partition: number): void {
+    if (this.#online.delete(partition)) this.#probeLater()
+  }
+
+  /** Looks at the log where something was written, for the loss that it shows. */
+  look(): void {
+    const { offsets } = this.#options
+    const asked = [...this.#online].filter((partition) => offsets.isBehind(partition))
+    if (this.#connection === null || asked.length === 0) return
+    const written = asked.map((partition) => offsets.writtenTo(partition))
+    this.#ask(this.#connection, asked, 'log_end', (found) => {
+      for (const { partition, errorCode, offset } of found) {
+        if (errorCode === kafkaErrors.none)
+          offsets.observe(partition, offset, written[asked.indexOf(partition)]!)
+        else if (isStaleMetadata(errorCode)) this.lost(partition)
+      }
+    })
+  }
+
+  #probe(): void {
+    const connection = this.#connection
+    const asked = [...this.#assigned].filter((partition) => !this.#online.has(partition))
+    if (connection === null || this.#probing || asked.length === 0) return
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#probing = true
+    this.#ask(connection, asked, 'high_watermark', (found) => {
+      this.#probing = false
+      for (const answer of found) {
+        if (answer.errorCode !== kafkaErrors.none || !this.#assigned.has(answer.partition)) continue
+        this.#options.offsets.found(answer.partition, answer.offset)
+        this.#online.add(answer.partition)
+        this.#options.onOnline(answer)
+      }
+      const missing = [...this.#assigned].filter((partition) => !this.#online.has(partition))
+      // What was assigned in the meantime was not asked about.
+      if (missing.some((partition) => !asked.includes(partition))) this.#probe()
+      else if (missing.length > 0) this.#probeLater()
+      this.#options.onWritable()
+    })
+  }
+
+  #probeLater(): void {
+    this.#options.onStale()
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      this.#probe()
+    }, probeIntervalMs)
+  }
+
+  #ask(
+    connection: BrokerConnection,
+    asked: readonly number[],
+    end: 'log_end' | 'high_watermark',
+    onAnswer: (found: readonly PartitionOffset[]) => void,
+  ): void {
+    connection.call(
+      encodeListOffsets(this.#options.topic, asked, end),
+      (payload) => onAnswer(decodeListOffsets(payload)),
+      (error) => connection.destroy(error),
+    )
+  }
+}
+
+/** See {@link OnlinePartitions}. */
+export interface OnlinePartitionsOptions {
+  readonly topic: string
+  readonly offsets: LogEndOffsets
+  /** Nothing was written to the partition before this on the connection, or not since it was lost. */
+  readonly onOnline: (answer: PartitionOffset) => void
+  /** Partitions may have come online. */
+  readonly onWritable: () => void
+  /** The broker does not lead what it was thought to lead. */
+  readonly onStale: () => void
+}
+
+const probeIntervalMs = 100

@@ -1,0 +1,57 @@
+import type { FastifyInstance } from 'fastify'
+import type { ProducerStats } from '../../kafka/producer/producer.ts'
+import type { Transport } from '../edge-telemetry.ts'
+import type { Readiness } from './health.ts'
+import { registerPage } from './page.ts'
+import { replyWritten } from '../ingest/written-reply.ts'
+
+/** Events by how they came in. */
+type ByTransport = Readonly<Record<Transport, number>>
+
+/** What the page shows. Plain objects: what JSON does not see is not shown. */
+export interface LiveLook {
+  readonly metrics: {
+    readonly streams: readonly ProducerStats[]
+    readonly edge: {
+      readonly accepted: ByTransport
+      readonly rejected: ByTransport
+      /** Requests that were refused as a whole. */
+      readonly refused: readonly { readonly requests: number }[]
+    }
+  }
+  /** As `GET /readyz` answers. */
+  readonly readiness: Readiness
+  readonly uptimeSeconds: number
+}
+
+/**
+ * `GET /`: a page that shows what the gateway is doing, and `GET /live.json`, which it polls.
+ * @param options.look resolves to what is to be called for the numbers: all of them are read in that turn.
+ */
+export function registerLivePage(
+  app: FastifyInstance,
+  options: { readonly version: string; readonly look: () => Promise<() => LiveLook> },
+): void {
+  registerPage(app, { url: '/', name: 'live', connect: "'self'" })
+  app.get('/live.json', async (request, reply) => {
+    const look = await options.look()
+    reply.headers({
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'no-store',
+      vary: 'Accept-Encoding',
+    })
+    return await replyWritten(request, reply, writeJson(look, options.version))
+  })
+}
+
+/** Kinds of refusals that did not occur are left out. */
+function* writeJson(look: () => LiveLook, version: string): Generator<string> {
+  const { metrics, readiness, uptimeSeconds } = look()
+  const edge = { ...metrics.edge, refused: metrics.edge.refused.filter(({ requests }) => requests > 0) }
+  const head = { nowMs: Date.now(), uptimeSeconds, version, ...readiness, edge }
+  yield `${JSON.stringify(head).slice(0, -1)},"streams":[`
+  for (const [index, stats] of metrics.streams.entries()) {
+    yield `${index === 0 ? '' : ','}${JSON.stringify(stats)}`
+  }
+  yield ']}'
+}

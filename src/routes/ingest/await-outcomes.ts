@@ -1,0 +1,120 @@
+import type { EventBatch } from '../../events/event-batch.ts'
+import type { DropReason, Outcome } from '../../kafka/producer/outcome.ts'
+import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
+import { appendEvent } from './append-event.ts'
+
+/** What became of one event, as a reply to `Prefer: wait` tells it. */
+export interface EventOutcome {
+  readonly index: number
+  /** `duplicate`: it was accepted before, and was not written again. */
+  readonly outcome: Outcome | 'duplicate'
+  readonly reason: DropReason | null
+  readonly topic: string
+  readonly partition: number | null
+  /** A string, since offsets have 64 bits; null where the broker did not tell it. */
+  readonly offset: string | null
+}
+
+/** The events of one request in a batch of the producer: which, and at which place each. */
+interface Share {
+  readonly events: number[]
+  readonly places: number[]
+}
+
+/**
+ * Appends a request's events, for which room is reserved, and waits for what becomes of them.
+ * @param done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or the
+ * gateway ends before the outcomes are known.
+ */
+export function appendAndWait(
+  producer: Producer,
+  batch: EventBatch,
+  waitMs: number,
+  done: (outcomes: EventOutcome[] | null) => void,
+): void {
+  const shares = appendToShares(producer, batch)
+  const outcomes: EventOutcome[] = []
+  let open = batch.good
+  let finished = false
+  const finish = (result: EventOutcome[] | null): void => {
+    if (finished) return
+    finished = true
+    clearTimeout(timer)
+    done(result)
+  }
+  const timer = setTimeout(() => finish(null), waitMs)
+  for (const [pending, share] of shares) {
+    pending.onSettled((settlement) => {
+      const { outcome } = settlement
+      if (outcome === 'pending') return finish(null)
+      share.events.forEach((good, nth) => {
+        const place = share.places[nth]! - settlement.firstPlace
+        if (place < 0 || place >= settlement.recordCount) return
+        outcomes[good] = outcomeOf(producer, { ...settlement, outcome }, batch.indexOf(good), place)
+        open--
+      })
+      if (open === 0) finish(outcomes)
+    })
+    pending.hurry()
+  }
+}
+
+/** The outcome of events that were dropped on the spot. */
+export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOutcome[] {
+  return Array.from({ length: batch.good }, (_, good) => ({
+    index: batch.indexOf(good),
+    outcome: 'dropped',
+    reason: 'buffer_full',
+    topic: producer.stream.topic,
+    partition: null,
+    offset: null,
+  }))
+}
+
+/** The outcomes of all accepted events, in their order: of those that were accepted before, only that is known. */
+export function withDuplicates(
+  { producer }: { readonly producer: Producer },
+  batch: EventBatch,
+  outcomes: readonly EventOutcome[],
+): readonly EventOutcome[] {
+  if (batch.duplicates.length === 0) return outcomes
+  const place = { reason: null, topic: producer.stream.topic, partition: null, offset: null }
+  const duplicates = batch.duplicates.map((index): EventOutcome => ({
+    index,
+    outcome: 'duplicate',
+    ...place,
+  }))
+  return [...outcomes, ...duplicates].toSorted((one, other) => one.index - other.index)
+}
+
+/** Whether an outcome is one that the client hoped for. `sent` is all that there is to know with confirmation off. */
+export function isDelivered(outcome: EventOutcome['outcome']): boolean {
+  return outcome === 'confirmed' || outcome === 'acked' || outcome === 'sent' || outcome === 'duplicate'
+}
+
+function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {
+  const shares = new Map<PendingBatch, Share>()
+  const nowMs = Date.now()
+  for (let good = 0; good < batch.good; good++) {
+    const pending = appendEvent(producer, batch, good, nowMs)
+    const share = shares.get(pending) ?? { events: [], places: [] }
+    share.events.push(good)
+    // An appended record is the last of its batch.
+    share.places.push(pending.recordCount - 1)
+    shares.set(pending, share)
+  }
+  return shares
+}
+
+function outcomeOf(
+  producer: Producer,
+  settlement: Settlement & { readonly outcome: Outcome },
+  index: number,
+  place: number,
+): EventOutcome {
+  const { outcome, reason, partition, baseOffset } = settlement
+  const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
+  const { topic } = producer.stream
+  // A record without a key that was never written has no partition.
+  return { index, outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
+}

@@ -1,0 +1,125 @@
+import type { FastifyInstance } from 'fastify'
+import type { BodyListener } from '../../events/body-reader.ts'
+import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
+import { idempotencyKeyOf } from './idempotency-key.ts'
+import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
+import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
+import { readPreferences, type Preferences } from './prefer.ts'
+import { eventFromFields } from './query-event.ts'
+import { replyRaw } from './raw-reply.ts'
+import { tellRejected } from '../refusals.ts'
+
+const postPath = '/v1/beacon/:stream'
+const pixelPath = '/v1/beacon/:stream.gif'
+
+/**
+ * `POST /v1/beacon/{stream}` for `navigator.sendBeacon` and `fetch(keepalive)`, and `GET /v1/beacon/{stream}.gif` for an
+ * image. Nobody reads their replies, so success has no body and, unless the stream is set otherwise, a full buffer
+ * drops and counts what came instead of refusing it. A client that can set headers (`fetch`) tells its repetitions by an
+ * `Idempotency-Key`; `sendBeacon` and images cannot, and tell them by ids.
+ */
+export function registerBeacon(app: FastifyInstance, options: IngestRoutesOptions): void {
+  registerPost(app, options)
+  registerPixel(app, options)
+}
+
+function registerPost(
+  app: FastifyInstance,
+  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
+): void {
+  const route: IngestRoute = {
+    transport: 'beacon',
+    telemetry,
+    refusals,
+    timer: telemetry.httpTimer('POST', postPath),
+    limits,
+    logger,
+    onBufferFull: (stream) => stream.beaconOnBufferFull,
+    succeed(exchange, batch) {
+      tellRejected(exchange.reply, batch)
+      replyRaw(exchange.reply, 202, deliveryHeaders(exchange), '')
+      return 202
+    },
+  }
+  app.post<{ Params: { stream: string } }>(postPath, (request, reply) => {
+    const target = targets.get(request.params.stream)
+    const { headers } = request.raw
+    const kind = beaconKindOf(headers['content-type'])
+    const key = idempotencyKeyOf(target, headers)
+    const exchange = new IngestExchange(route, target, reply, { kind, preferences: noPreferences, key })
+    exchange.read(request.raw, kind === 'form' ? withFields(exchange) : exchange.onBody)
+  })
+}
+
+/** A form that holds no JSON holds the fields of one event: `new URLSearchParams({ name, value })`. */
+function withFields(exchange: IngestExchange): BodyListener {
+  return (error, body) => {
+    const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', 0, 64))
+    if (!isFields) exchange.onBody(error, body)
+    else exchange.takeMade(() => eventFromFields(body))
+  }
+}
+
+/**
+ * A Blob carries whatever type its page gave it, so the type is only a hint here: all but multipart forms are read as
+ * the JSON that they should be.
+ */
+function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsupported'> {
+  const kind = bodyKindOf(contentType)
+  if (kind !== 'unsupported') return kind
+  if (contentType?.toLowerCase().startsWith('multipart/') === true) throw unsupportedMediaType(contentType)
+  return 'text'
+}
+
+function registerPixel(
+  app: FastifyInstance,
+  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
+): void {
+  const route: IngestRoute = {
+    transport: 'pixel',
+    telemetry,
+    refusals,
+    timer: telemetry.httpTimer('GET', pixelPath),
+    limits,
+    logger,
+    onBufferFull: (stream) => stream.beaconOnBufferFull,
+    succeed(exchange, batch) {
+      const { reply } = exchange
+      tellRejected(reply, batch)
+      reply.hijack()
+      reply.raw.writeHead(200, [...pixelHeaders, ...deliveryHeaders(exchange)]).end(pixel)
+      return 200
+    },
+  }
+  // No HEAD: it would take an event and show nothing.
+  app.get<{ Params: { stream: string } }>(pixelPath, { exposeHeadRoute: false }, (request, reply) => {
+    const target = targets.get(request.params.stream)
+    const { url = '', headers } = request.raw
+    const at = url.indexOf('?')
+    const key = idempotencyKeyOf(target, headers)
+    const options = { kind: 'json', preferences: noPreferences, key } as const
+    const exchange = new IngestExchange(route, target, reply, options)
+    exchange.takeMade(() => eventFromFields(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1')))
+  })
+}
+
+const noPreferences: Preferences = readPreferences(undefined)
+
+/** The smallest image that every browser takes: GIF89a, 1×1, transparent, 43 bytes. */
+const pixel = Buffer.from('R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==', 'base64')
+
+const pixelHeaders = [
+  'content-type',
+  'image/gif',
+  'content-length',
+  String(pixel.length),
+  // A cached image would be an event that is never sent.
+  'cache-control',
+  'no-store, no-cache, must-revalidate, private',
+  'pragma',
+  'no-cache',
+  'expires',
+  '0',
+  'x-content-type-options',
+  'nosniff',
+]

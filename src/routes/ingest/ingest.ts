@@ -1,0 +1,160 @@
+import type { FastifyInstance } from 'fastify'
+import type { HttpLimits } from '../../config/config.ts'
+import { GatewayError } from '../../errors.ts'
+import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
+import type { EventBatch } from '../../events/event-batch.ts'
+import type { Logger } from '../../kafka/producer/producer.ts'
+import { isDelivered, withDuplicates, type EventOutcome } from './await-outcomes.ts'
+import type { EdgeTelemetry } from '../edge-telemetry.ts'
+import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
+import { idempotencyKeyOf } from './idempotency-key.ts'
+import { readPreferences } from './prefer.ts'
+import { replyRaw, replySmallest } from './raw-reply.ts'
+import type { Refusals } from '../refusals.ts'
+import type { StreamTarget, StreamTargets } from './stream-target.ts'
+
+/** What the routes that take events need. */
+export interface IngestRoutesOptions {
+  readonly targets: StreamTargets
+  readonly telemetry: EdgeTelemetry
+  readonly refusals: Refusals
+  readonly limits: HttpLimits
+  readonly logger: Logger
+}
+
+const path = '/v1/streams/:stream'
+
+/**
+ * `POST /v1/streams/{stream}`: one event, an array, or NDJSON. Fastify reads no body here (`server.ts`), so that the
+ * bytes can be passed on as they came.
+ */
+export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
+  const { targets, telemetry, refusals, limits, logger } = options
+  const route: IngestRoute = {
+    transport: 'http',
+    telemetry,
+    refusals,
+    timer: telemetry.httpTimer('POST', path),
+    limits,
+    logger,
+    onBufferFull: (stream) => stream.onBufferFull,
+    succeed,
+  }
+  app.post<{ Params: { stream: string } }>(path, (request, reply) => {
+    const target = targets.get(request.params.stream)
+    const { headers } = request.raw
+    const kind = bodyKindOf(headers['content-type'])
+    if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])
+    const preferences = readPreferences(headers['prefer'])
+    const key = idempotencyKeyOf(target, headers)
+    const exchange = new IngestExchange(route, target, reply, { kind, preferences, key })
+    exchange.read(request.raw)
+  })
+}
+
+/** What every success says of the stream, and of a request that was accepted before. */
+export function deliveryHeaders({ target, isReplay }: IngestExchange): string[] {
+  const headers = ['chute-delivery', target.delivery]
+  if (isReplay) headers.push('idempotency-replayed', 'true')
+  return headers
+}
+
+/** The error for a media type that is not read. */
+export function unsupportedMediaType(contentType: string | undefined): GatewayError {
+  const detail = `${contentType ?? 'this'} is not read; send one of ${supportedMediaTypes.join(', ')}, in UTF-8`
+  return new GatewayError('unsupported_media_type', detail)
+}
+
+function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOutcome[] | null): number {
+  const { preferences, reply, target } = exchange
+  if (outcomes !== null) refuseUndelivered(batch, outcomes)
+  const statusCode = outcomes === null ? 202 : 200
+  if (preferences.minimal) {
+    replySmallest(reply, statusCode, exchange.isReplay ? ['idempotency-replayed', 'true'] : [])
+    return statusCode
+  }
+  const headers = deliveryHeaders(exchange)
+  if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
+  headers.push('content-type', 'application/json')
+  const pending = preferences.waitSeconds === null || outcomes !== null ? null : pendingOf(exchange, batch)
+  replyRaw(reply, statusCode, headers, successBody(target, batch, outcomes, pending))
+  return statusCode
+}
+
+/** Written by hand where nothing was rejected, which is nearly always. */
+function successBody(
+  target: StreamTarget,
+  batch: EventBatch,
+  outcomes: EventOutcome[] | null,
+  pending: Pending | null,
+): string {
+  const { accepted, duplicates, rejected, errors } = batch
+  if (rejected === 0 && outcomes === null && pending === null && duplicates.length === 0)
+    return `{"accepted":${accepted},"rejected":0,"errors":[]}`
+  return JSON.stringify({
+    accepted,
+    rejected,
+    ...(duplicates.length === 0 ? {} : { duplicates: duplicates.length }),
+    errors,
+    ...(outcomes === null ? {} : { events: withDuplicates(target, batch, outcomes) }),
+    ...(pending === null ? {} : { pending }),
+  })
+}
+
+/** Why a client that wanted to know the outcome is not told it, and what to expect. */
+interface Pending {
+  readonly reason: (typeof pendingReasons)[number]
+  readonly detail: string
+}
+
+/** See {@link Pending}. */
+export const pendingReasons = ['kafka_away', 'kafka_slow', 'accepted_before', 'shutting_down'] as const
+
+function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
+  const { producer } = target
+  if (batch.good === 0) {
+    const detail = 'all of it was accepted before; what became of it was for the first request to learn'
+    return { reason: 'accepted_before', detail }
+  }
+  const { delivery } = producer.stream
+  const fate =
+    delivery === 'at-least-once'
+      ? 'the events are sent until they are acknowledged'
+      : 'the events are sent once; whether they arrived shows in /metrics'
+  if (producer.admission === 'closing' && producer.durability !== null) {
+    const detail = 'the gateway ends; the events are on disk, and are sent at its next start'
+    return { reason: 'shutting_down', detail }
+  }
+  if (!producer.isConnected)
+    return { reason: 'kafka_away', detail: `no broker of the stream can be reached; ${fate}` }
+  const answer = producer.stream.producer.acks === 0 ? 'confirmed' : 'acknowledged'
+  return { reason: 'kafka_slow', detail: `not ${answer} yet; ${fate}` }
+}
+
+/**
+ * The one error after which events may be in Kafka: the client asked for the outcome and it is bad.
+ * @throws GatewayError `delivery_failed`, which says for each event what became of it and whether sending the request
+ * again can make duplicates.
+ */
+function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[]): void {
+  const failed = outcomes.filter(({ outcome }) => !isDelivered(outcome)).length
+  if (failed === 0) return
+  // Only what was dropped is certain not to be in the topic.
+  const mayDuplicate = outcomes.some(({ outcome }) => outcome !== 'dropped')
+  const consequence = mayDuplicate
+    ? 'sending the request again may duplicate events'
+    : 'the request can be sent again'
+  throw new GatewayError(
+    'delivery_failed',
+    `${failed} of ${batch.accepted} events were not delivered; ${consequence}`,
+    {
+      extensions: {
+        mayDuplicate,
+        accepted: batch.accepted,
+        rejected: batch.rejected,
+        errors: batch.errors,
+        events: outcomes,
+      },
+    },
+  )
+}

@@ -1,0 +1,82 @@
+import { isUtf8 } from 'node:buffer'
+import { GatewayError } from '../../errors.ts'
+
+/** Most fields of a query or a form: more than an event with all its labels has. */
+export const maxFields = 256
+
+/**
+ * Makes an event's JSON of the fields of a query or a form (`application/x-www-form-urlencoded`, URL Standard, section
+ * 5.1): `name`, `value` and whatever else. `value` and `timestamp` stand in the JSON as they came where they are JSON
+ * numbers; `labels.x` becomes the entry `x` of `labels`; the rest is text. Of a field that is given twice the last one
+ * counts. What is wrong with the event is for its schema to say.
+ * @throws GatewayError `too_many_fields`, or `invalid_utf8` with the field's name.
+ */
+export function eventFromFields(fields: Buffer): Buffer {
+  const event = new Map<string, string>()
+  const labels = new Map<string, string>()
+  let count = 0
+  for (let start = 0; start < fields.length;) {
+    const found = fields.indexOf(ampersand, start)
+    const end = found === -1 ? fields.length : found
+    if (end > start) {
+      if (++count > maxFields) throw tooManyFields()
+      const equals = fields.subarray(start, end).indexOf(equalsSign)
+      const nameEnd = equals === -1 ? end : start + equals
+      const name = decoded(fields.subarray(start, nameEnd), null)
+      const text = decoded(fields.subarray(Math.min(nameEnd + 1, end), end), name)
+      if (name.startsWith('labels.')) labels.set(name.slice('labels.'.length), JSON.stringify(text))
+      else event.set(name, isNumeric(name, text) ? text : JSON.stringify(text))
+    }
+    start = end + 1
+  }
+  if (labels.size > 0) event.set('labels', objectOf(labels))
+  return Buffer.from(objectOf(event))
+}
+
+function objectOf(members: ReadonlyMap<string, string>): string {
+  return `{${Array.from(members, ([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`
+}
+
+/** `Number` would change the digits, and take '', ' 1', '0x1' and 'Infinity' too (RFC 8259, section 6). */
+function isNumeric(name: string, text: string): boolean {
+  if (name !== 'value' && name !== 'timestamp') return false
+  return /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/.test(text)
+}
+
+/** A percent sign that no two hexadecimal digits follow stands for itself. */
+function decoded(bytes: Buffer, field: string | null): string {
+  const plain = Buffer.allocUnsafe(bytes.length)
+  let length = 0
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]!
+    const escaped = byte === percent ? hexPair(bytes, at + 1) : -1
+    if (escaped >= 0) at += 2
+    plain[length++] = escaped >= 0 ? escaped : byte === plus ? 0x20 : byte
+  }
+  const text = plain.subarray(0, length)
+  if (isUtf8(text)) return text.toString()
+  const what = field === null ? 'the name of a field' : `the field ${JSON.stringify(field.slice(0, 64))}`
+  throw new GatewayError('invalid_utf8', `${what} is not UTF-8, percent-encoded`)
+}
+
+function hexPair(bytes: Buffer, at: number): number {
+  const [high, low] = [hexDigit(bytes[at]), hexDigit(bytes[at + 1])]
+  return high < 0 || low < 0 ? -1 : high * 16 + low
+}
+
+function hexDigit(byte: number | undefined): number {
+  if (byte === undefined) return -1
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30
+  const letter = byte | 0x20
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x61 + 10 : -1
+}
+
+function tooManyFields(): GatewayError {
+  const detail = `a form or a query may have ${maxFields} fields; send events as JSON`
+  return new GatewayError('too_many_fields', detail, { extensions: { limit: maxFields } })
+}
+
+const ampersand = 0x26
+const equalsSign = 0x3d
+const percent = 0x25
+const plus = 0x2b

@@ -1,0 +1,108 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import { makeLast } from '../connection.ts'
+
+/**
+ * Writes a whole reply past Fastify's serialisers and hooks, which cost more than everything else that an ingest route
+ * does with a small event. Fastify is told (`hijack`), so that it does not wait for a reply of its own.
+ *
+ * @param headers names and values in turn, as `writeHead` takes them. What was set on `reply.raw` before (CORS, rate
+ * limits) is sent too; `content-length` is added here.
+ * @param body text, so that node:http sends it in one write with the header.
+ */
+export function replyRaw(
+  reply: FastifyReply,
+  statusCode: number,
+  headers: readonly string[],
+  body: string,
+): void {
+  reply.hijack()
+  writeReply(reply.raw, statusCode, headers, body)
+}
+
+/**
+ * Answers with as few bytes as HTTP allows for: 73 of them, of which 37 are the Date that a server with a clock has to send
+ * (RFC 9110, section 6.6.1). A reason phrase may be empty (RFC 9112, section 4), and a connection of HTTP/1.1 persists
+ * without a word. For clients that pay by the byte.
+ */
+export function replySmallest(reply: FastifyReply, statusCode: number, headers: readonly string[]): void {
+  reply.hijack()
+  const { raw: response } = reply
+  if (response.destroyed || response.headersSent) return
+  if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader('connection')
+  response.writeHead(statusCode, '', [...headers, 'content-length', '0'])
+  sendAtEndOfTurn(response, '')
+}
+
+function writeReply(
+  response: ServerResponse,
+  statusCode: number,
+  headers: readonly string[],
+  body: string,
+): void {
+  if (response.destroyed || response.headersSent) return
+  const length = String(Buffer.byteLength(body))
+  response.writeHead(statusCode, [...headers, 'content-length', length])
+  sendAtEndOfTurn(response, body)
+}
+
+function sendAtEndOfTurn(response: ServerResponse, body: string): void {
+  const { socket } = response
+  if (socket === null) {
+    // The connection still has the reply to an earlier request to send.
+    response.end(body)
+    return
+  }
+  socket.cork()
+  if (body !== '') response.write(body)
+  if (ready.push(response) === 1) setImmediate(sendReplies)
+}
+
+/** Replies that are written, and go to the kernel once what came in with their requests has been read. */
+let ready: ServerResponse[] = []
+
+/**
+ * Sends the replies of a turn of the event loop one right after the other, at the end of the turn, or when it is called. Sent one
+ * by one as they become ready, each wakes up whoever waits for it at the other end of a local connection, which costs as
+ * much as all that is done for a small request.
+ */
+export function sendReplies(): void {
+  if (ready.length === 0) return
+  const responses = ready
+  ready = []
+  for (const response of responses) {
+    // `end(body)` would hand over two pieces, the second one empty, and the socket takes one piece in less time.
+    response.socket?.uncork()
+    response.end()
+  }
+}
+
+/**
+ * Replies to a request whose body may not have been read to its end. If much of it may be left, the connection is closed
+ * too, gently (`Connection.closeGently`): what is left is read and thrown away for a while, and most clients stop sending
+ * once they see the reply.
+ */
+export function replyRawAndClose(
+  reply: FastifyReply,
+  statusCode: number,
+  headers: readonly string[],
+  body: string,
+): void {
+  const { raw: request } = reply.request
+  // Of a request that is complete all has come, and another can have been taken behind it.
+  const isLeft = !request.complete && !isRestShort(request)
+  if (isLeft) makeLast(reply.raw)
+  replyRaw(reply, statusCode, headers, body)
+  if (isLeft) request.resume()
+}
+
+/** Of a short body node:http reads the rest by itself, and the connection can go on, unless the body may not come at all. */
+function isRestShort({ headers }: IncomingMessage): boolean {
+  return (
+    headers['transfer-encoding'] === undefined &&
+    headers.expect === undefined &&
+    Number(headers['content-length'] ?? 0) <= shortBodyBytes
+  )
+}
+
+const shortBodyBytes = 65_536

@@ -1,0 +1,56 @@
+import type { Deduplicator } from '../../dedupe/deduplicator.ts'
+import { GatewayError } from '../../errors.ts'
+import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
+import type { Producer } from '../../kafka/producer/producer.ts'
+
+/** A stream as the routes see it: where its events go and what they must look like. */
+export interface StreamTarget {
+  readonly producer: Producer
+  readonly schema: EventSchema
+  /**
+   * What `Chute-Delivery` says: the delivery; `durable` where a 202 survives a crash of the gateway; `no-dedupe` where an
+   * `Idempotency-Key` and ids have no effect, so that a request that is sent again makes second records.
+   */
+  readonly delivery: string
+  /** Tells what was accepted before; null: nothing does. */
+  readonly dedupe: Deduplicator | null
+}
+
+/** The streams by name, looked up by what stands in a path. */
+export class StreamTargets {
+  readonly #byName = new Map<string, StreamTarget>()
+
+  /** @throws Error if a stream's JSON Schema cannot be used. */
+  constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
+    for (const producer of producers) {
+      const { name, schema, delivery, exactlyOnce } = producer.stream
+      const deduplicator = dedupe.get(name) ?? null
+      const promises = [
+        exactlyOnce ? 'exactly-once' : delivery,
+        ...(producer.durability === null ? [] : ['durable']),
+        ...(deduplicator === null ? ['no-dedupe'] : []),
+      ]
+      this.#byName.set(name, {
+        producer,
+        schema: compileEventSchema(schema),
+        delivery: promises.join('; '),
+        dedupe: deduplicator,
+      })
+    }
+  }
+
+  /** Whether there is a stream of this name. */
+  has(name: string): boolean {
+    return this.#byName.has(name)
+  }
+
+  /** @throws GatewayError `unknown_stream`, which names the known ones. */
+  get(name: string): StreamTarget {
+    const target = this.#byName.get(name)
+    if (target !== undefined) return target
+    const streams = [...this.#byName.keys()]
+    throw new GatewayError('unknown_stream', `the streams are ${streams.join(', ')}`, {
+      extensions: { streams },
+    })
+  }
+}

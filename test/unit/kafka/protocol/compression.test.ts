@@ -1,0 +1,76 @@
+import zlib from 'node:zlib'
+import * as fc from 'fast-check'
+import { decompressFrameSync } from 'lz4-napi'
+import { uncompressSync } from 'snappy'
+import { describe, expect, test } from 'vitest'
+import type { CompressionType } from '../../../../src/config/config.ts'
+import { codecFor, decompress as decompressOurs } from '../../../../src/kafka/protocol/compression.ts'
+
+/** `org.xerial.snappy.SnappyInputStream`: a header of 16 bytes, then blocks, each behind its length. */
+function uncompressXerial(bytes: Buffer): Buffer {
+  expect(bytes.subarray(0, 8)).toEqual(Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]))
+  expect([bytes.readInt32BE(8), bytes.readInt32BE(12)]).toEqual([1, 1])
+  const blocks: Buffer[] = []
+  for (let at = 16; at < bytes.length;) {
+    const length = bytes.readInt32BE(at)
+    blocks.push(uncompressSync(bytes.subarray(at + 4, at + 4 + length)) as Buffer)
+    at += 4 + length
+  }
+  return Buffer.concat(blocks)
+}
+
+const codecs: { type: CompressionType; attribute: number; decompress: (bytes: Buffer) => Buffer }[] = [
+  { type: 'gzip', attribute: 1, decompress: (bytes) => zlib.gunzipSync(bytes) },
+  { type: 'snappy', attribute: 2, decompress: uncompressXerial },
+  { type: 'lz4', attribute: 3, decompress: (bytes) => decompressFrameSync(bytes) },
+]
+
+describe.each(codecs)('$type', ({ type, attribute, decompress }) => {
+  test('has its number in the attributes of a batch', () => {
+    expect(codecFor(type)!.attribute).toBe(attribute)
+  })
+
+  test('any bytes can be read back by an independent decoder', async () => {
+    const bytes = fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 2_000 }),
+      fc.string({ minLength: 1, maxLength: 40 }).map((text) => Buffer.from(text.repeat(500))),
+    )
+    const property = fc.asyncProperty(bytes, async (data) => {
+      const compressed = await codecFor(type)!.compress(Buffer.from(data))
+      expect(decompress(compressed).equals(data)).toBe(true)
+      expect(decompressOurs(attribute, compressed).equals(data)).toBe(true)
+    })
+    await fc.assert(property, { numRuns: 50 })
+  })
+
+  test('a batch of a megabyte becomes smaller', async () => {
+    const data = Buffer.from('{"name":"room.temp","value":21.5}'.repeat(32_000))
+    const compressed = await codecFor(type)!.compress(data)
+    expect(compressed.length).toBeLessThan(data.length / 10)
+    expect(decompress(compressed).equals(data)).toBe(true)
+  })
+})
+
+test('none is no codec', () => {
+  expect(codecFor('none')).toBeNull()
+})
+
+test('lz4 has the magic of the frame format, which is what Kafka reads (KIP-57)', async () => {
+  const frame = await codecFor('lz4')!.compress(Buffer.from('value'))
+  expect(frame.readUInt32LE(0)).toBe(0x184d2204)
+})
+
+const hasZstd = 'zstdCompress' in zlib
+
+test.skipIf(hasZstd)('zstd says which Node has it', () => {
+  expect(() => codecFor('zstd')).toThrow('Node 22.15')
+})
+
+test.runIf(hasZstd)('zstd can be read back', async () => {
+  const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync: (bytes: Buffer) => Buffer }
+  const codec = codecFor('zstd')!
+  expect(codec.attribute).toBe(4)
+  const compressed = await codec.compress(Buffer.from('value'))
+  expect(zstdDecompressSync(compressed).toString()).toBe('value')
+  expect(decompressOurs(4, compressed).toString()).toBe('value')
+})

@@ -1,0 +1,280 @@
+import { createRequire } from 'node:module'
+import { describe, expect, test } from 'vitest'
+import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import {
+  decodeDescribeTopics,
+  decodeInitProducerId,
+  decodeListOffsets,
+  decodeMetadata,
+  decodeProduce,
+  encodeDescribeTopics,
+  encodeInitProducerId,
+  encodeListOffsets,
+  encodeMetadata,
+  encodeProduce,
+} from '../../../../src/kafka/protocol/requests.ts'
+import { copiedBelowBytes, WireWriter, type WireRequest } from '../../../../src/kafka/protocol/wire.ts'
+import { ModelReader, ModelWriter } from '../../../support/model-wire.ts'
+import { readBatch } from '../../../support/record-batch-reader.ts'
+
+const require = createRequire(import.meta.url)
+
+/** kafkajs's own request, encoded. */
+async function kafkajsBody(path: string, options: object): Promise<Buffer> {
+  const request = require(`kafkajs/src/protocol/requests/${path}/request.js`) as (options: object) => {
+    encode: () => Promise<{ buffer: Buffer }>
+  }
+  return (await request(options).encode()).buffer
+}
+
+function body({ chunks }: WireRequest): Buffer {
+  return Buffer.concat(chunks)
+}
+
+function batchOf(partition: number, value: string): RecordBatch {
+  const batch = new RecordBatch(partition, 0, Buffer.alloc(512), () => {})
+  batch.append(Buffer.from(value), 0, value.length, null, 0, 0, 1_700_000_000_000, 512)
+  batch.close()
+  return batch
+}
+
+describe('Produce', () => {
+  test('carries acks, time-out, and each batch behind its partition', () => {
+    const request = encodeProduce('events', -1, 30_000, [batchOf(4, 'one'), batchOf(7, 'two')])
+    expect(request).toMatchObject({ apiKey: 0, apiVersion: 7 })
+    const reader = new ModelReader(body(request))
+    expect([reader.string(), reader.int16(), reader.int32()]).toEqual([null, -1, 30_000])
+    const topics = reader.array(() => ({
+      name: reader.string(),
+      batches: reader.array(() => [reader.int32(), readBatch(reader.bytes()).records![0]!.value]),
+    }))
+    reader.end()
+    expect(topics).toEqual([
+      {
+        name: 'events',
+        batches: [
+          [4, 'one'],
+          [7, 'two'],
+        ],
+      },
+    ])
+  })
+
+  test('copies small batches together, and leaves large ones as they are', () => {
+    const small = Array.from({ length: 200 }, (_, i) => batchOf(i, `${i}`))
+    expect(encodeProduce('events', 0, 1, small).chunks).toHaveLength(1)
+    const large = new RecordBatch(200, 0, Buffer.alloc(8_000), () => {})
+    large.append(Buffer.alloc(copiedBelowBytes), 0, copiedBelowBytes, null, 0, 0, 1, 8_000)
+    large.close()
+    const batches = [batchOf(0, 'a'), large, batchOf(201, 'b'), batchOf(202, 'c')]
+    const request = encodeProduce('events', 0, 1, batches)
+    expect(request.chunks).toHaveLength(3)
+    // Not a copy: the very bytes of the batch.
+    expect(request.chunks[1]!.buffer).toBe(large.seal().buffer)
+    const reader = new ModelReader(body(request))
+    reader.string()
+    expect([reader.int16(), reader.int32()]).toEqual([0, 1])
+    const [topic] = reader.array(() => {
+      reader.string()
+      return reader.array(() => [reader.int32(), reader.bytes()] as const)
+    })
+    reader.end()
+    expect(topic).toEqual(batches.map((batch) => [batch.partition, batch.seal()]))
+  })
+
+  test('the response is read as kafkajs reads it', async () => {
+    const payload = new ModelWriter().int32(1).string('events').int32(2)
+    payload.int32(4).int16(0).int64(1_234_567_890_123).int64(-1).int64(7)
+    payload.int32(7).int16(6).int64(-1).int64(-1).int64(-1).int32(250)
+    expect(decodeProduce(payload.done())).toEqual({
+      results: [
+        { partition: 4, errorCode: 0, baseOffset: 1_234_567_890_123n },
+        { partition: 7, errorCode: 6, baseOffset: -1n },
+      ],
+      throttleTimeMs: 250,
+    })
+    const { decode } = require('kafkajs/src/protocol/requests/produce/v7/response.js') as {
+      decode: (payload: Buffer) => Promise<{ topics: object[]; clientSideThrottleTime: number }>
+    }
+    expect(await decode(payload.done())).toMatchObject({
+      clientSideThrottleTime: 250,
+      topics: [{ partitions: [{ baseOffset: '1234567890123' }, { errorCode: 6 }] }],
+    })
+  })
+})
+
+describe('ListOffsets', () => {
+  /** kafkajs knows up to version 3, which has no epochs. */
+  test.each([
+    ['high_watermark', -1],
+    ['log_end', -2],
+  ] as const)('for the %s asks as replica %i, whatever the epoch', (end, replicaId) => {
+    const expected = new ModelWriter().int32(replicaId).int8(0).int32(1).string('events').int32(2)
+    for (const partition of [0, 5]) expected.int32(partition).int32(-1).int64(-1)
+    const request = encodeListOffsets('events', [0, 5], end)
+    expect(request).toMatchObject({ apiKey: 2, apiVersion: 4 })
+    expect(body(request)).toEqual(expected.done())
+  })
+
+  test('the response', () => {
+    const payload = new ModelWriter().int32(0).int32(1).string('events').int32(2)
+    payload.int32(0).int16(0).int64(-1).int64(99).int32(3)
+    payload.int32(5).int16(6).int64(-1).int64(-1).int32(-1)
+    expect(decodeListOffsets(payload.done())).toEqual([
+      { partition: 0, errorCode: 0, offset: 99n, leaderEpoch: 3 },
+      { partition: 5, errorCode: 6, offset: -1n, leaderEpoch: -1 },
+    ])
+  })
+})
+
+describe('Metadata', () => {
+  test('is what kafkajs sends without creating topics, and asks what may be done to topics (KIP-430)', async () => {
+    const theirs = await kafkajsBody('metadata/v5', { topics: ['a', 'ü'], allowAutoTopicCreation: false })
+    const request = encodeMetadata(['a', 'ü'])
+    expect(request).toMatchObject({ apiKey: 3, apiVersion: 8 })
+    // MetadataRequest.json: IncludeClusterAuthorizedOperations, IncludeTopicAuthorizedOperations.
+    expect(body(request)).toEqual(Buffer.concat([theirs, Buffer.from([0, 1])]))
+  })
+
+  test('the response, with a topic that is missing and a partition without a leader', () => {
+    const payload = new ModelWriter().int32(0).int32(1).int32(1).string('host').int32(9092).string('rack')
+    payload.string('cluster').int32(1).int32(4)
+    payload.int16(0).string('events').int8(0).int32(2)
+    payload.int16(0).int32(1).int32(1).int32(7).int32(2).int32(1).int32(2).int32(1).int32(1).int32(0)
+    payload.int16(5).int32(0).int32(-1).int32(7).int32(0).int32(0).int32(1).int32(2)
+    payload.int32(-(2 ** 31))
+    payload
+      .int16(3)
+      .string('missing')
+      .int8(0)
+      .int32(0)
+      .int32(-(2 ** 31))
+    payload
+      .int16(0)
+      .string('mine')
+      .int8(0)
+      .int32(0)
+      .int32((1 << 3) | (1 << 4) | (1 << 8))
+    payload
+      .int16(0)
+      .string('theirs')
+      .int8(0)
+      .int32(0)
+      .int32((1 << 3) | (1 << 8) | (1 << 10))
+    payload.int32(-(2 ** 31))
+    expect(decodeMetadata(payload.done())).toEqual({
+      clusterId: 'cluster',
+      brokers: [{ nodeId: 1, host: 'host', port: 9092 }],
+      topics: [
+        {
+          name: 'events',
+          id: null,
+          errorCode: 0,
+          mayWrite: null,
+          partitions: [
+            { partition: 1, leader: 1, replicas: 2 },
+            { partition: 0, leader: -1, replicas: 0 },
+          ],
+        },
+        { id: null, name: 'missing', errorCode: 3, mayWrite: null, partitions: [] },
+        { id: null, name: 'mine', errorCode: 0, mayWrite: true, partitions: [] },
+        { id: null, name: 'theirs', errorCode: 0, mayWrite: false, partitions: [] },
+      ],
+    })
+  })
+})
+
+describe('DescribeConfigs', () => {
+  test('is what kafkajs sends', async () => {
+    const configNames = ['max.message.bytes', 'cleanup.policy']
+    const resources = ['a', 'b'].map((name) => ({ type: 2, name, configNames }))
+    const theirs = await kafkajsBody('describeConfigs/v1', { resources, includeSynonyms: false })
+    expect(body(encodeDescribeTopics(['a', 'b']))).toEqual(theirs)
+  })
+
+  test('the response, with synonyms and with a topic that may not be read', () => {
+    const payload = new ModelWriter().int32(0).int32(2)
+    payload.int16(0).string(null).int8(2).string('a').int32(2)
+    payload.string('max.message.bytes').string('2000').int8(0).int8(1).int8(0)
+    payload.int32(1).string('max.message.bytes').string('1000').int8(5)
+    payload.string('cleanup.policy').string('compact').int8(0).int8(1).int8(0).int32(0)
+    payload.int16(29).string('no').int8(2).string('b').int32(0)
+    expect([...decodeDescribeTopics(payload.done())]).toEqual([
+      ['a', { maxMessageBytes: 2000, isCompacted: true }],
+    ])
+  })
+
+  const described = (settings: readonly (readonly [string, string | null])[]): object | undefined => {
+    const payload = new ModelWriter().int32(0).int32(1).int16(0).string(null).int8(2).string('a')
+    payload.array(settings, ([name, value]) => {
+      payload.string(name).string(value).int8(0).int8(5).int8(0).int32(0)
+    })
+    return decodeDescribeTopics(payload.done()).get('a')
+  }
+
+  test.each([null, '', ' ', '-1', '1e3', '0x10', 'NaN', '1.5', '9'.repeat(20)])(
+    'a max.message.bytes of %j is not known, and not 0',
+    (value) => {
+      expect(described([['max.message.bytes', value]])).toEqual({ maxMessageBytes: null, isCompacted: null })
+    },
+  )
+
+  test('a max.message.bytes of 0 is 0: the topic takes nothing', () => {
+    expect(described([['max.message.bytes', '0']])).toMatchObject({ maxMessageBytes: 0 })
+  })
+
+  test.each([
+    ['delete', false],
+    ['compact', true],
+    ['compact,delete', true],
+    ['delete, compact', true],
+    ['compaction-like', false],
+    ['', null],
+    [' , ', null],
+    [null, null],
+  ])('a cleanup.policy of %j is compacted: %j', (policy, isCompacted) => {
+    expect(described([['cleanup.policy', policy]])).toEqual({ maxMessageBytes: null, isCompacted })
+  })
+
+  test('a setting that the broker leaves out is not known', () => {
+    expect(described([])).toEqual({ maxMessageBytes: null, isCompacted: null })
+  })
+})
+
+describe('InitProducerId', () => {
+  test('is what kafkajs sends without a transaction', async () => {
+    const theirs = await kafkajsBody('initProducerId/v1', {
+      transactionalId: null,
+      transactionTimeout: 60_000,
+    })
+    expect(body(encodeInitProducerId())).toEqual(theirs)
+  })
+
+  test('the response', () => {
+    const payload = new ModelWriter()
+      .int32(0)
+      .int16(0)
+      .int64(2n ** 40n)
+      .int16(3)
+    expect(decodeInitProducerId(payload.done())).toEqual({ errorCode: 0, producerId: 2n ** 40n, epoch: 3 })
+  })
+})
+
+test.each([
+  ['Produce', decodeProduce, new ModelWriter().int32(1).string('events').int32(1).int32(0)],
+  ['ListOffsets', decodeListOffsets, new ModelWriter().int32(0).int32(1).int16(200)],
+  ['Metadata', decodeMetadata, new ModelWriter().int32(0).int32(2 ** 30)],
+] as const)('a response to %s that ends too early is a RangeError', (_name, decode, payload) => {
+  expect(() => decode(payload.done())).toThrow(RangeError)
+})
+
+test('what was taken from a writer stays as it was when the writer grows', () => {
+  const writer = new WireWriter(8)
+  const first = writer.int32(1).take()
+  const second = writer.int32(2).take()
+  const third = writer.int32(3).bytes(Buffer.alloc(100, 7)).string('end').take()
+  const all = new ModelWriter().int32(1).int32(2).int32(3).done()
+  expect(Buffer.concat([first, second, third])).toEqual(
+    Buffer.concat([all, Buffer.alloc(100, 7), new ModelWriter().string('end').done()]),
+  )
+})
