@@ -6,7 +6,8 @@ import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
-import { operations, type Operation } from './openapi-operations.ts'
+import { maxFields } from '../src/routes/ingest/query-event.ts'
+import { fieldOfEvent, operations, type Operation } from './openapi-operations.ts'
 
 /**
  * Builds the OpenAPI 3.1 document: events from the zod schema, problems from the error table, routes from
@@ -140,6 +141,23 @@ function telemetryJsonSchema(): object {
 
 const event = { $ref: '#/components/schemas/TelemetryEvent' }
 const oneOrMany = { oneOf: [event, { type: 'array', minItems: 1, items: event }] }
+/** What `eventFromFields` makes an event of. */
+const form = {
+  type: 'object',
+  description:
+    'The fields of one event. The field `labels.x` becomes the label x; `labels` itself cannot be a field. Other fields pass ' +
+    'through as text.',
+  required: ['name', 'value'],
+  maxProperties: maxFields,
+  properties: {
+    ...Object.fromEntries(
+      ['name', 'value', 'timestamp', 'unit', 'source', 'id'].map((name) => [name, fieldOfEvent(name)]),
+    ),
+    labels: false,
+  },
+  additionalProperties: { type: 'string' },
+  example: { name: 'page.view', value: 1, 'labels.page': '/start' },
+}
 const lines = {
   type: 'string',
   description: 'An event a line',
@@ -164,7 +182,7 @@ const requestBodies = {
     content: {
       'text/plain': { schema: oneOrMany },
       'application/json': { schema: oneOrMany },
-      'application/x-www-form-urlencoded': { schema: event },
+      'application/x-www-form-urlencoded': { schema: form },
     },
   },
 }
@@ -194,9 +212,10 @@ const idempotencyKeyParameter = {
   description:
     'A key that the client makes up for this request, and sends again with it when it does not know whether it arrived ' +
     '(draft-ietf-httpapi-idempotency-key-header). On a stream with `dedupe: on` the request is accepted once: sent again ' +
-    'within the window, it is answered as the first was, and nothing is written again. Other streams leave it alone, and ' +
-    'their Chute-Delivery says `no-dedupe`.',
-  schema: { type: 'string', maxLength: 512, examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+    'within the window, it is answered as the first was, and nothing is written again. Such a stream takes 1 to 255 visible ' +
+    'ASCII characters, in quotes or without, and refuses any other key (`invalid_idempotency_key`). Other streams do not read ' +
+    'the header, and their Chute-Delivery says `no-dedupe`.',
+  schema: { type: 'string', examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
 }
 
 const encodingParameter = {

@@ -127,10 +127,10 @@ export const operations: readonly Operation[] = [
     parameters: [
       stream,
       idempotencyKey,
-      query('name', { type: 'string' }, 'What was measured or what happened'),
-      query('value', { type: 'number' }, 'The measurement'),
-      query('source', { type: 'string' }, "The record's key"),
-      query('id', { type: 'string' }, 'Together with the source: to tell duplicates by'),
+      query('name', 'What was measured or what happened'),
+      query('value', 'The measurement'),
+      query('source', "The record's key"),
+      query('id', 'Together with the source: to tell duplicates by'),
     ],
     replies: {
       200: {
@@ -208,8 +208,19 @@ function json(schema: string): object {
   return { 'application/json': { schema: { $ref: `#/components/schemas/${schema}` } } }
 }
 
-function query(name: string, schema: object, description: string): object {
-  return { name, in: 'query', required: name === 'name' || name === 'value', description, schema }
+function query(name: string, description: string): object {
+  return {
+    name,
+    in: 'query',
+    required: name === 'name' || name === 'value',
+    description,
+    schema: fieldOfEvent(name),
+  }
+}
+
+/** The schema of a field of the built-in event: fields of queries and forms have the same limits as those of JSON. */
+export function fieldOfEvent(name: string): object {
+  return { $ref: `#/components/schemas/TelemetryEvent/properties/${name}` }
 }
 
 function page(path: string, id: string, summary: string, type: string): Operation {

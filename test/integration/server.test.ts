@@ -11,6 +11,12 @@ import { FakeProducer } from '../support/fake-producer.ts'
 
 let edge: Edge
 
+/** What the contract says of a form. */
+interface Form {
+  readonly properties: Readonly<Record<string, unknown>>
+  readonly example: Record<string, string>
+}
+
 afterEach(async () => {
   await edge.app.close()
 })
@@ -185,6 +191,50 @@ describe('the contract', () => {
     expect(
       Object.keys(errorTable).filter((code) => !used.has(code as never) && !notOfARequest.has(code)),
     ).toEqual([])
+  })
+
+  test('gives the fields of a pixel and of a form the limits of those of JSON', async () => {
+    edge = buildEdge({}, [new FakeProducer()])
+    const { paths } = parse(yaml) as {
+      paths: {
+        '/v1/beacon/{stream}.gif': { get: { parameters: { name?: string; schema?: object }[] } }
+        '/v1/beacon/{stream}': { post: { requestBody: { content: Record<string, { schema: Form }> } } }
+      }
+    }
+    const pixel = paths['/v1/beacon/{stream}.gif'].get.parameters
+    const { content } = paths['/v1/beacon/{stream}'].post.requestBody
+    const form = content['application/x-www-form-urlencoded']!.schema
+    const name = { $ref: '#/components/schemas/TelemetryEvent/properties/name' }
+    expect(pixel.find((parameter) => parameter.name === 'name')?.schema).toEqual(name)
+    expect(form.properties['name']).toEqual(name)
+    const { example } = form
+    const send = async (fields: Record<string, string>): Promise<number[]> => {
+      const text = new URLSearchParams(fields).toString()
+      const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+      const asForm = { method: 'POST', url: '/v1/beacon/metrics-realtime', headers, payload: text } as const
+      const asPixel = { url: `/v1/beacon/metrics-realtime.gif?${text}` } as const
+      return [(await edge.app.inject(asForm)).statusCode, (await edge.app.inject(asPixel)).statusCode]
+    }
+    expect(await send(example)).toEqual([202, 200])
+    expect(await send({ ...example, name: '' })).toEqual([400, 400])
+    // What the contract says of `labels`.
+    expect(form.properties['labels']).toBe(false)
+    expect(await send({ name: 'a', value: '1', labels: '{}' })).toEqual([400, 400])
+  })
+
+  test('has no limit for an Idempotency-Key, since a stream without dedupe reads none', async () => {
+    edge = buildEdge({}, [new FakeProducer()])
+    const { components } = parse(yaml) as {
+      components: { parameters: { idempotencyKey: { schema: object } } }
+    }
+    expect(Object.keys(components.parameters.idempotencyKey.schema)).toEqual(['type', 'examples'])
+    const response = await edge.app.inject({
+      method: 'POST',
+      url: '/v1/streams/metrics-realtime',
+      headers: { 'idempotency-key': 'x'.repeat(1_000) },
+      payload: '{"name":"a","value":1}',
+    })
+    expect(response.statusCode).toBe(202)
   })
 
   test('is served as it is in the repository, and as JSON', async () => {
