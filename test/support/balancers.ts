@@ -1,6 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,44 +12,22 @@ export const hasBalancers =
   spawnSync('haproxy', ['-v']).error === undefined && spawnSync('nginx', ['-v']).error === undefined
 
 /**
- * Starts HAProxy on `port` before gateways on `gateways`, with the test's end as its own. It asks `/readyz` each 500 ms, and
- * keeps connections to the gateways.
+ * Starts HAProxy on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
+ * deploy/haproxy/haproxy.cfg: it asks `/readyz` each 500 ms, and keeps connections to the gateways.
  */
-export async function startHaproxy(port: number, gateways: readonly number[]): Promise<void> {
-  const servers = gateways.map((gateway, nth) => `  server g${nth} 127.0.0.1:${gateway} check inter 500ms`)
-  const config = `
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-frontend f
-  bind 127.0.0.1:${port}
-  default_backend b
-backend b
-  balance roundrobin
-  option httpchk GET /readyz
-  http-reuse safe
-${servers.join('\n')}
-`
-  const folder = folderOfTest()
-  const file = join(folder, 'haproxy.cfg')
-  writeFileSync(file, config)
+export async function startHaproxy(port: number, gateways: readonly [number, number]): Promise<void> {
+  const file = join(folderOfTest(), 'haproxy.cfg')
+  writeFileSync(file, onPorts(haproxyFile, port, gateways))
   await untilListening(spawn('haproxy', ['-db', '-f', file], { stdio: 'ignore' }), port)
 }
 
 /**
- * Starts nginx on `port` before gateways on `gateways`, with the test's end as its own. It knows nothing of `/readyz`: it
- * tries, and takes the other gateway when a connection is refused, for the second of `fail_timeout`. Where both have refused
- * within that time, it answers 502 by itself.
- * @param keepalive connections to the gateways that it keeps; 0: a connection a request, as by default.
+ * Starts nginx on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
+ * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes the other gateway when a connection is
+ * refused, for the second of `fail_timeout`. Where both have refused within that time, it answers 502 by itself.
  * @returns what it has logged.
  */
-export async function startNginx(
-  port: number,
-  gateways: readonly number[],
-  keepalive = 32,
-): Promise<() => string> {
+export async function startNginx(port: number, gateways: readonly [number, number]): Promise<() => string> {
   const folder = folderOfTest()
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const config = `
@@ -61,17 +39,7 @@ events { worker_connections 512; }
 http {
   access_log off;
 ${temporary.map((kind) => `  ${kind}_temp_path ${folder}/${kind};`).join('\n')}
-  upstream chute {
-${gateways.map((gateway) => `    server 127.0.0.1:${gateway} fail_timeout=1s;`).join('\n')}
-${keepalive === 0 ? '' : `    keepalive ${keepalive};`}
-  }
-  server {
-    listen 127.0.0.1:${port};
-    location / {
-      proxy_pass http://chute;
-${keepalive === 0 ? '' : `      proxy_http_version 1.1;\n      proxy_set_header Connection "";`}
-    }
-  }
+${onPorts(nginxFile, port, gateways)}
 }
 `
   const file = join(folder, 'nginx.conf')
@@ -83,6 +51,18 @@ ${keepalive === 0 ? '' : `      proxy_http_version 1.1;\n      proxy_set_header 
   })
   await untilListening(nginx, port)
   return () => errors
+}
+
+/** The configurations that docs/deploy.md quotes. */
+export const haproxyFile = 'deploy/haproxy/haproxy.cfg'
+export const nginxFile = 'deploy/nginx/chute.conf'
+
+/** A configuration with other ports, and nothing else changed. */
+function onPorts(file: string, port: number, [one, two]: readonly [number, number]): string {
+  return readFileSync(file, 'utf8')
+    .replace('127.0.0.1:8000', `127.0.0.1:${port}`)
+    .replace('127.0.0.1:8081', `127.0.0.1:${one}`)
+    .replace('127.0.0.1:8082', `127.0.0.1:${two}`)
 }
 
 function folderOfTest(): string {
