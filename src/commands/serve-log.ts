@@ -1,5 +1,6 @@
 import type { Config, StreamConfig } from '../config/config.ts'
-import type { Logger, ProducerStats } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
+import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { version } from '../version.ts'
 import { accountOf, spooledOf } from './account-log.ts'
 

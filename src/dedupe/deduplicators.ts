@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DedupeStoreConfig } from '../config/config.ts'
-import type { Logger, Producer } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
+import type { Producer } from '../kafka/producer/producer.ts'
 import type { DedupeStore } from './dedupe-store.ts'
 import { Deduplicator } from './deduplicator.ts'
 import { MemoryDedupeStore } from './memory-dedupe-store.ts'

@@ -1,7 +1,7 @@
 import { createClient } from '@redis/client'
 import type { DedupeStoreConfig } from '../config/config.ts'
 import { CircuitBreaker } from '../kafka/network/circuit-breaker.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { redisScripts, type RedisScript } from './redis-scripts.ts'
 
 /**

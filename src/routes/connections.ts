@@ -3,7 +3,7 @@ import { Server as Listener, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { HttpLimits } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import {
   isEndOfInput,
   isOfParser,

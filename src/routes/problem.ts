@@ -1,7 +1,7 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import { errorTable, GatewayError, type ErrorCode } from '../errors.ts'
 import { supportedEncodings } from '../events/inflate.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { replyRawAndClose } from './ingest/raw-reply.ts'
 
 /** A problem as it is sent (RFC 9457, section 3). `code` is what clients branch on. */

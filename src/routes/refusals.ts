@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GatewayError } from '../errors.ts'
 import type { EventBatch, EventError } from '../events/event-batch.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { clientPrefix } from './policy/client-address.ts'
 import type { EdgeTelemetry, Transport } from './edge-telemetry.ts'
 

@@ -1,16 +1,16 @@
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
 import type { DropReason } from '../kafka/producer/outcome.ts'
+import type { Logger } from '../logger.ts'
 import {
   recordSizeUpperBound,
   type CommitListener,
   type Durability,
-  type Logger,
   type ManagedProducer,
   type PendingBatch,
   type Producer,
   type ProducerStats,
 } from '../kafka/producer/producer.ts'
-import { RollingSum } from '../kafka/producer/rolling-sum.ts'
+import { RollingSum } from '../rolling-sum.ts'
 import type { SpoolConfig } from '../config/config.ts'
 import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'

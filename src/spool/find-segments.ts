@@ -1,4 +1,4 @@
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { readAcks, type DoneRecords } from './ack-file.ts'
 import { realDisk, type Disk } from './disk.ts'
 import { entryHeaderBytes } from './frame.ts'

@@ -1,5 +1,5 @@
 import type { ResumedRecord } from '../kafka/producer/batch-journal.ts'
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import type { Disk } from './disk.ts'
 import { EntryReader } from './frame.ts'
 import { scanFrames } from './scan-frames.ts'

@@ -1,5 +1,6 @@
 import type { IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
-import type { Logger, PendingBatch } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
+import type { PendingBatch } from '../kafka/producer/producer.ts'
 import { ignored, writeAll, type Disk } from './disk.ts'
 import type { Runs } from './runs.ts'
 import { carriedNote, encodeFrame, encodeNote, type SentNote } from './sent-note.ts'

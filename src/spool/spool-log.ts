@@ -1,4 +1,4 @@
-import type { Logger } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { ignored, letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 import type { Group } from './group.ts'
 import { acksPath, nextFreeSeq, parseName, Segment, segmentName } from './segment.ts'

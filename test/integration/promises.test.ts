@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
-import type { Logger } from '../../src/kafka/producer/producer.ts'
+import type { Logger } from '../../src/logger.ts'
 import type { Disk } from '../../src/spool/disk.ts'
 import { findSegments } from '../../src/spool/find-segments.ts'
 import { seededRandom } from '../support/fault-run.ts'

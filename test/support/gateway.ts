@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { buildGateway, type Gateway } from '../../src/app.ts'
 import type { Config, StreamConfig } from '../../src/config/config.ts'
-import type { Logger } from '../../src/kafka/producer/producer.ts'
+import type { Logger } from '../../src/logger.ts'
 import { streamConfig } from './producer-fixture.ts'
 
 /** A gateway that listens in this process. */

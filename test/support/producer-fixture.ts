@@ -1,9 +1,9 @@
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
+import type { Logger } from '../../src/logger.ts'
 import {
   recordSizeUpperBound,
-  type Logger,
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'

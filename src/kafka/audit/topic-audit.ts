@@ -1,4 +1,4 @@
-import { auditHeaderKey, readAuditMark, type AuditInstance } from '../audit-header.ts'
+import { auditHeaderKey, readAuditMark, type AuditInstance } from '../protocol/audit-header.ts'
 import type { ConsumedRecord } from '../consumer/record.ts'
 import { SequenceTrack, type MissingRange } from './sequence-track.ts'
 import { Timeline, type TimelineBucket } from './timeline.ts'

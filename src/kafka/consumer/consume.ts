@@ -1,12 +1,12 @@
 import type { ConsumerDelivery, KafkaConfig } from '../../config/config.ts'
 import { readConsumerOrThrow } from '../../config/read-consumer.ts'
-import { silentLogger, type Logger } from '../producer/producer.ts'
+import { silentLogger, type Logger } from '../../logger.ts'
 import type { Consumer, ConsumerTelemetry, Process } from './consumer.ts'
 import { GroupConsumer } from './group-consumer.ts'
 
 export { ConfigError } from '../../config/config-error.ts'
 export type { ConsumerDelivery } from '../../config/config.ts'
-export type { Logger } from '../producer/producer.ts'
+export type { Logger } from '../../logger.ts'
 export type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ProcessContext } from './consumer.ts'
 export type { ConsumedRecord } from './record.ts'
 

@@ -1,4 +1,4 @@
-import { RollingSum } from '../producer/rolling-sum.ts'
+import { RollingSum } from '../../rolling-sum.ts'
 
 /**
  * The account of one consumer: consumed = processed + lost + returned + pending at every moment, since each method moves

@@ -1,5 +1,5 @@
 import type { ConsumerDelivery } from '../../config/config.ts'
-import type { Logger } from '../producer/producer.ts'
+import type { Logger } from '../../logger.ts'
 
 /** Logs failures that come in numbers: the first at once, then at most a line every ten seconds, with the count. */
 export class FailureLog {

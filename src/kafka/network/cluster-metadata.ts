@@ -1,6 +1,6 @@
 import { CircuitBreaker } from './circuit-breaker.ts'
 import { isStaleMetadata, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
-import type { Logger } from '../producer/producer.ts'
+import type { Logger } from '../../logger.ts'
 import {
   decodeDescribeTopics,
   decodeMetadata,

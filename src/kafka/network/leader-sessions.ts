@@ -14,7 +14,7 @@ export class LeaderSessions {
 
   constructor(options: SenderOptions) {
     this.#options = options
-    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account)
+    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account.buffered)
     options.metadata.onChange(() => this.#follow())
     this.#follow()
   }

@@ -1,6 +1,5 @@
-import type { Account } from '../producer/account.ts'
 import { UnservedError } from '../protocol/served-versions.ts'
-import type { Logger } from '../producer/producer.ts'
+import type { Logger } from '../../logger.ts'
 
 /**
  * Tells an operator once that a broker is gone and once that it is back, with what that did to the stream. Of a broker that
@@ -9,15 +8,16 @@ import type { Logger } from '../producer/producer.ts'
 export class OutageLog {
   readonly #stream: string
   readonly #logger: Logger
-  readonly #account: () => Account
+  readonly #buffered: () => number
   readonly #outages = new Map<number, Outage>()
   /** When it was last told of a node that it is gone. */
   readonly #toldAtMs = new Map<number, number>()
 
-  constructor(stream: string, logger: Logger, account: () => Account) {
+  /** @param buffered how many records of the stream wait in the buffer at this moment. */
+  constructor(stream: string, logger: Logger, buffered: () => number) {
     this.#stream = stream
     this.#logger = logger
-    this.#account = account
+    this.#buffered = buffered
   }
 
   /** A connection ended or could not be made. */
@@ -44,10 +44,15 @@ export class OutageLog {
     const outage = this.#outages.get(nodeId)
     this.#outages.delete(nodeId)
     if (outage?.isTold !== true) return
-    const { buffered } = this.#account()
     const awayMs = Math.round(performance.now() - outage.sinceMs)
     this.#logger.info(
-      { stream: this.#stream, broker: nodeId, awayMs, buffered, suspectedLost: outage.suspectedRecords },
+      {
+        stream: this.#stream,
+        broker: nodeId,
+        awayMs,
+        buffered: this.#buffered(),
+        suspectedLost: outage.suspectedRecords,
+      },
       'broker is back',
     )
   }

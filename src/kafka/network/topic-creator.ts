@@ -2,7 +2,7 @@ import type { KafkaConfig } from '../../config/config.ts'
 import { describeFailure } from './describe-failure.ts'
 import { kafkajsClient } from './kafkajs-client.ts'
 import type { ClusterMetadata } from './cluster-metadata.ts'
-import type { Logger } from '../producer/producer.ts'
+import type { Logger } from '../../logger.ts'
 
 /**
  * Creates the topics that are missing at start (`KAFKA_CREATE_TOPICS`), once each: a topic that is deleted later was

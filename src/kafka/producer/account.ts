@@ -1,7 +1,7 @@
 import { dropReasons, type DropReason, type Outcome } from './outcome.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import type { RecordBatch } from '../protocol/record-batch.ts'
-import { RollingSum } from './rolling-sum.ts'
+import { RollingSum } from '../../rolling-sum.ts'
 
 /**
  * The account of one stream, and the one place in the code where a record gets its outcome. At every moment

@@ -5,7 +5,7 @@ import {
   readAuditMark,
   sequenceOffset,
   writeAuditMark,
-} from '../audit-header.ts'
+} from '../protocol/audit-header.ts'
 import type { AuditCount } from './producer.ts'
 import type { RecordBatch } from '../protocol/record-batch.ts'
 import { encodeHeaders } from '../protocol/record-headers.ts'

@@ -1,4 +1,4 @@
-import { RollingSum } from './rolling-sum.ts'
+import { RollingSum } from '../../rolling-sum.ts'
 
 /**
  * The ledger of one stream's `buffer.memory`: what is queued, what a socket holds and what is written but not confirmed

@@ -1,6 +1,6 @@
 import type { Account } from './account.ts'
 import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
-import type { Logger } from './producer.ts'
+import type { Logger } from '../../logger.ts'
 
 /**
  * Tells an operator how many records of a stream were dropped, dead-lettered or are suspected lost, by reason and by Kafka's

@@ -1,5 +1,5 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
-import type { AuditInstance } from '../audit-header.ts'
+import type { AuditInstance } from '../protocol/audit-header.ts'
 import type { ConfirmationMode } from './confirmation-mode.ts'
 import type { DropReason, Outcome } from './outcome.ts'
 
@@ -290,17 +290,6 @@ export interface ProducerTelemetry {
   /** A produce request was answered, or, with acks=0, handed to the kernel. */
   requestCompleted(latencyMs: number): void
 }
-
-/** Where a producer says what an operator should know. pino's loggers fit. */
-export interface Logger {
-  debug(fields: object, message: string): void
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
-
-/** A logger for whoever tells in another way what goes wrong. */
-export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** Fixed part of a record batch: its header (61 bytes) and the most that a record adds to its key and value (21 + varints). */
 const recordOverheadBytes = 96

@@ -2,14 +2,8 @@ import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
 import { TopicCreator } from '../network/topic-creator.ts'
 import { BufferPool } from '../../buffer-pool.ts'
 import { ClusterMetadata } from '../network/cluster-metadata.ts'
-import type {
-  Logger,
-  ManagedProducer,
-  Obstacle,
-  Producer,
-  ProducerStats,
-  ProducerTelemetry,
-} from './producer.ts'
+import type { Logger } from '../../logger.ts'
+import type { ManagedProducer, Obstacle, Producer, ProducerStats, ProducerTelemetry } from './producer.ts'
 import { openDeadLetters } from './at-least-once/open-dead-letters.ts'
 import { StreamProducer } from './stream-producer.ts'
 import { KafkajsTransport } from '../network/kafkajs-transport.ts'

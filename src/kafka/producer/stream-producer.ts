@@ -14,9 +14,9 @@ import { DeadLetters, type DeadLettersOptions } from './at-least-once/dead-lette
 import { dropReasonOf, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
+import type { Logger } from '../../logger.ts'
 import {
   recordSizeUpperBound,
-  type Logger,
   type Obstacle,
   type ManagedProducer,
   type PendingBatch,
@@ -25,7 +25,7 @@ import {
   type ProducerTelemetry,
 } from './producer.ts'
 import { RecordBatch, recordBatchHeaderBytes } from '../protocol/record-batch.ts'
-import { RollingSum } from './rolling-sum.ts'
+import { RollingSum } from '../../rolling-sum.ts'
 import type { Sender } from './sender.ts'
 import { UnservedError } from '../protocol/served-versions.ts'
 import { withRatios } from './stats-ratios.ts'

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { totalsOf, type AuditReport } from '../../../src/kafka/audit/audit-report.ts'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
-import { auditHeaderKey, writeAuditMark } from '../../../src/kafka/audit-header.ts'
+import { auditHeaderKey, writeAuditMark } from '../../../src/kafka/protocol/audit-header.ts'
 import { auditHtml } from '../../../src/reports/audit-html.ts'
 import { auditText } from '../../../src/reports/audit-text.ts'
 

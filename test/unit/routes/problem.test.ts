@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { errorTable, GatewayError, type ErrorCode } from '../../../src/errors.ts'
-import type { Logger } from '../../../src/kafka/producer/producer.ts'
+import type { Logger } from '../../../src/logger.ts'
 import { toGatewayError, toProblem } from '../../../src/routes/problem.ts'
 
 describe('toProblem', () => {

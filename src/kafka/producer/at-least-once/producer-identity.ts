@@ -1,5 +1,5 @@
 import { kafkaErrorName, kafkaErrors } from '../../protocol/kafka-error.ts'
-import type { Logger } from '../producer.ts'
+import type { Logger } from '../../../logger.ts'
 import { decodeInitProducerId, encodeInitProducerId, type ProducerIdentity } from '../../protocol/requests.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 

@@ -8,7 +8,8 @@ import { commonMode, configuredMode, type ConfirmationMode } from '../confirmati
 import type { LogEndOffsets } from '../log-end-offsets.ts'
 import type { DropReason } from '../outcome.ts'
 import { OutageLog } from '../../network/outage-log.ts'
-import type { Logger, ProducerTelemetry } from '../producer.ts'
+import type { Logger } from '../../../logger.ts'
+import type { ProducerTelemetry } from '../producer.ts'
 import type { RecordBatch } from '../../protocol/record-batch.ts'
 import type { Sender } from '../sender.ts'
 import type { Transport } from '../../network/transport.ts'
@@ -28,7 +29,7 @@ export class AtMostOnceSender implements Sender {
 
   constructor(options: SenderOptions) {
     this.#options = options
-    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account)
+    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account.buffered)
     options.metadata.onChange(() => this.#follow())
     this.#follow()
   }

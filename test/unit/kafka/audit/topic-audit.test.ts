@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { describeComparison, totalsOf } from '../../../../src/kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../../../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../../../src/kafka/audit/topic-audit.ts'
-import { auditHeaderKey, writeAuditMark } from '../../../../src/kafka/audit-header.ts'
+import { auditHeaderKey, writeAuditMark } from '../../../../src/kafka/protocol/audit-header.ts'
 
 const one = '0123456789ab'
 const other = 'ffffffffffff'

@@ -13,7 +13,7 @@ beforeEach(() => {
   useVirtualClock()
   logs = new LogKeeper()
   const account = new Account(new BufferMemory(100))
-  outages = new OutageLog('events', logs, () => account)
+  outages = new OutageLog('events', logs, () => account.buffered)
 })
 afterEach(() => vi.useRealTimers())
 

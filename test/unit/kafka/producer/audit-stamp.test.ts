@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { auditHeaderKey, readAuditMark, type AuditMark } from '../../../../src/kafka/audit-header.ts'
+import { auditHeaderKey, readAuditMark, type AuditMark } from '../../../../src/kafka/protocol/audit-header.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
 import { AuditStamp } from '../../../../src/kafka/producer/audit-stamp.ts'
 import { BufferPool } from '../../../../src/buffer-pool.ts'

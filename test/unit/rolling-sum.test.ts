@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { RollingSum } from '../../../../src/kafka/producer/rolling-sum.ts'
-import { useVirtualClock } from '../../../support/virtual-clock.ts'
+import { RollingSum } from '../../src/rolling-sum.ts'
+import { useVirtualClock } from '../support/virtual-clock.ts'
 
 beforeEach(() => useVirtualClock())
 afterEach(() => vi.useRealTimers())

@@ -1,6 +1,10 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { auditValueBytes, readAuditMark, writeAuditMark } from '../../../src/kafka/audit-header.ts'
+import {
+  auditValueBytes,
+  readAuditMark,
+  writeAuditMark,
+} from '../../../../src/kafka/protocol/audit-header.ts'
 
 test('any instance and sequence come back as they were written', () => {
   const instances = fc
