@@ -2,7 +2,7 @@ import type { Config, StreamConfig } from '../config/config.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { version } from '../version.ts'
-import { accountOf, spooledOf } from './account-log.ts'
+import { accountOf, spooledOf } from '../kafka/producer/account-log.ts'
 
 /** The line that says that the gateway listens, and what an operator should know of its configuration. */
 export function logStart(

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { buildGateway, type Gateway } from '../app.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
-import { lossesOf } from './account-log.ts'
+import { lossesOf } from '../kafka/producer/account-log.ts'
 import { createLogger } from './process-log.ts'
 import { describeListenError, findKafkaMs, logEnd } from './serve-log.ts'
 

@@ -1,5 +1,5 @@
 import cluster from 'node:cluster'
-import { accountOf } from '../commands/account-log.ts'
+import { accountOf } from '../kafka/producer/account-log.ts'
 import type { Config } from '../config/config.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'

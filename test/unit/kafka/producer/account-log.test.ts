@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { accountOf, lossesOf } from '../../../src/commands/account-log.ts'
-import { droppedRecords, producerStats } from '../../support/producer-stats.ts'
+import { accountOf, lossesOf } from '../../../../src/kafka/producer/account-log.ts'
+import { droppedRecords, producerStats } from '../../../support/producer-stats.ts'
 
 const realtime = producerStats({
   stream: 'realtime',

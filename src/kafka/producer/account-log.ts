@@ -1,8 +1,8 @@
-import type { ProducerStats } from '../kafka/producer/producer.ts'
+import type { ProducerStats } from './producer.ts'
 
 /**
- * One stream's account as the log states it: accepted + recovered = the sum of the others. Reasons without a drop are left
- * out, and of a stream without a spool what only a spool has.
+ * The accounts as log lines state them, by stream. In each, accepted + recovered = the sum of all other counts. A drop
+ * reason with no drops is left out. A stream without a spool has neither `recovered` nor `spooled`.
  */
 export function accountOf(stats: readonly ProducerStats[]): Record<string, object> {
   return Object.fromEntries(
@@ -24,12 +24,12 @@ export function accountOf(stats: readonly ProducerStats[]): Record<string, objec
   )
 }
 
-/** Accepted records that are on disk and go to Kafka after the next start, over all streams. */
+/** Accepted records of all streams that are on disk. The next start of the gateway sends them to Kafka. */
 export function spooledOf(stats: readonly ProducerStats[]): number {
   return stats.reduce((sum, { spooled }) => sum + spooled, 0)
 }
 
-/** Accepted records that were dropped or are suspected lost, over all streams. */
+/** Accepted records of all streams that were dropped or are suspected lost. */
 export function lossesOf(stats: readonly ProducerStats[]): number {
   return stats.reduce(
     (sum, { dropped, suspectedLost }) =>
