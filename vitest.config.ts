@@ -29,12 +29,19 @@ export default defineConfig({
           testTimeout: 30_000,
         },
       },
-      { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], testTimeout: 30_000 } },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          globalSetup: ['test/support/build-setup.ts'],
+          testTimeout: 30_000,
+        },
+      },
       {
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          globalSetup: ['test/support/broker-setup.ts'],
+          globalSetup: ['test/support/build-setup.ts', 'test/support/broker-setup.ts'],
           // Much of their time is waiting: for brokers that start, for groups that settle.
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
@@ -47,7 +54,7 @@ export default defineConfig({
         test: {
           name: 'faults',
           include: ['test/faults/**/*.test.ts'],
-          globalSetup: ['test/faults/harness/setup.ts'],
+          globalSetup: ['test/support/build-setup.ts'],
           fileParallelism: false,
           sequence: { groupOrder: 2 },
           retry,

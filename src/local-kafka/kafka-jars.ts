@@ -10,18 +10,25 @@ import { LocalKafkaError } from './local-kafka-error.ts'
 /** The Apache Kafka that is run locally, unless another version is asked for. */
 export const kafkaVersion = '4.1.0'
 
+/** Kafka on this machine's disk. */
+export interface KafkaJars {
+  readonly classpath: string
+  /** A folder of the cache, beside the jars, for what goes with these jars and this Java. It may not be there yet. */
+  readonly preparedFolder: string
+}
+
 /**
- * The class path of Kafka's own jars, fetched by Maven from its central repository on the first call and kept in a cache
+ * Kafka's own jars, fetched by Maven from its central repository on the first call and kept in a cache
  * folder (`CHUTE_CACHE_DIR`, or the user's). A download that is interrupted leaves nothing behind.
  * @param version of Apache Kafka: 3.7 or newer.
  * @throws LocalKafkaError if Java or Maven is missing, or if there is no way to download.
  */
-export async function kafkaClasspath(
+export async function kafkaJars(
   version: string,
   env: NodeJS.ProcessEnv,
   onProgress: (text: string) => void,
-): Promise<string> {
-  await requireJava()
+): Promise<KafkaJars> {
+  const javaVersion = await requireJava()
   const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
   // By what is in it, so that a folder of an older Chute is not taken for this one.
   const pom = pomXml(version)
@@ -31,7 +38,7 @@ export async function kafkaClasspath(
     onProgress(`fetching Apache Kafka ${version} (about 60 MB, once)`)
     await download(cache, pom, jars)
   }
-  return join(jars, '*')
+  return { classpath: join(jars, '*'), preparedFolder: `${jars}-java-${javaVersion}` }
 }
 
 async function download(cache: string, pomXml: string, jars: string): Promise<void> {
@@ -67,15 +74,18 @@ async function download(cache: string, pomXml: string, jars: string): Promise<vo
   }
 }
 
-async function requireJava(): Promise<void> {
+/** @returns the version of Java, as `17.0.15`. */
+async function requireJava(): Promise<string> {
   let output: string
   try {
     output = (await run('java', ['-version'])).stderr
   } catch (error) {
     throw new LocalKafkaError('no_java', 'Java was not found', { cause: error })
   }
-  const major = Number(/version "(\d+)/.exec(output)?.[1] ?? 0)
+  const version = /version "([\w.+-]+)"/.exec(output)?.[1] ?? '0'
+  const major = Number.parseInt(version)
   if (major < 17) throw new LocalKafkaError('no_java', `Java 17 or newer is needed, and this is ${major}`)
+  return version
 }
 
 const run = promisify(execFile)

@@ -4,6 +4,7 @@ import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
 import { LocalKafkaError } from './local-kafka-error.ts'
+import type { PreparedKafka } from './prepared-kafka.ts'
 import { spawnWatched } from './spawn-watched.ts'
 
 /** What makes up one node: an id, its ports and its folder. */
@@ -19,6 +20,10 @@ export interface KafkaNodeOptions {
   readonly nodeCount: number
   readonly folder: string
   readonly classpath: string
+  /** What saves time at the start; null for a node without it. */
+  readonly prepared: PreparedKafka | null
+  /** Arguments of the JVM beside those of every node. */
+  readonly jvmFlags: readonly string[]
   /** Settings of server.properties beside those that Chute needs. */
   readonly properties: Readonly<Record<string, string>>
 }
@@ -50,10 +55,8 @@ export class KafkaNode {
     const properties = join(folder, 'server.properties')
     if (!existsSync(this.dataDir)) this.#format(properties)
     const log = openSync(join(folder, 'kafka.log'), 'a')
-    const child = spawnWatched('java', [...jvmFlags, logInfo, '-cp', classpath, 'kafka.Kafka', properties], {
-      cwd: folder,
-      stdio: ['ignore', log, log],
-    })
+    const args = [...this.#jvmFlags, logInfo, '-cp', classpath, 'kafka.Kafka', properties]
+    const child = spawnWatched('java', args, { cwd: folder, stdio: ['ignore', log, log] })
     this.#process = child
     child.once('exit', () => {
       if (this.#process === child) this.#process = null
@@ -100,6 +103,11 @@ export class KafkaNode {
     clearTimeout(impatient)
   }
 
+  get #jvmFlags(): string[] {
+    const { prepared, jvmFlags } = this.#options
+    return [...usualJvmFlags, ...(prepared?.jvmFlags ?? []), ...jvmFlags]
+  }
+
   async #answers(): Promise<boolean> {
     // Through the inner listener: the one for clients may want credentials.
     const { controllerPort, port, properties } = this.#options
@@ -124,12 +132,14 @@ export class KafkaNode {
   }
 
   #format(properties: string): void {
-    const { classpath, clusterId } = this.#options
+    const { id, classpath, clusterId, prepared } = this.#options
     writeFileSync(properties, this.#serverProperties())
-    const args = ['-cp', classpath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]
     const scram = this.#options.properties['chute.scram'] ?? ''
+    // The users of SCRAM are records of the first checkpoint, and only Kafka's tool writes those.
+    if (prepared !== null && scram === '') return prepared.format(this.dataDir, clusterId, id)
+    const args = ['-cp', classpath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]
     for (const user of scram.split(';').filter(Boolean)) args.push('--add-scram', user)
-    const { status, stderr, stdout } = spawnSync('java', [...jvmFlags, ...args], { encoding: 'utf8' })
+    const { status, stderr, stdout } = spawnSync('java', [...usualJvmFlags, ...args], { encoding: 'utf8' })
     if (status === 0) return
     rmSync(this.dataDir, { recursive: true, force: true })
     throw new LocalKafkaError('not_ready', `Kafka's storage could not be formatted: ${stdout}${stderr}`)
@@ -190,4 +200,4 @@ async function canConnect(...ports: number[]): Promise<boolean> {
 const logInfo = '-Dorg.apache.logging.log4j.level=INFO'
 
 /** The fastest start, in little memory. */
-const jvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
+const usualJvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']

@@ -2,10 +2,10 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { randomBytes } from 'node:crypto'
-import { kafkaClasspath, kafkaVersion } from './kafka-jars.ts'
-import { KafkaNode } from './kafka-node.ts'
+import { kafkaJars, kafkaVersion } from './kafka-jars.ts'
+import { KafkaNode, type KafkaNodeOptions } from './kafka-node.ts'
 import { LocalKafkaError } from './local-kafka-error.ts'
+import { kafkaId, prepareKafka } from './prepared-kafka.ts'
 
 /**
  * A real Apache Kafka on this machine, for the demo, the tests and whoever tries Chute out: one node or a small cluster,
@@ -44,15 +44,35 @@ export interface StartKafkaOptions {
  * @throws LocalKafkaError, which says what to do.
  */
 export async function startKafka(options: StartKafkaOptions = {}): Promise<LocalKafka> {
-  const { nodes: nodeCount = 1, onProgress = () => {} } = options
-  const env = options.env ?? process.env
+  const { onProgress = () => {}, env = process.env } = options
   const version = options.version ?? env['CHUTE_TEST_KAFKA_VERSION'] ?? kafkaVersion
-  const classpath = await kafkaClasspath(version, env, onProgress)
+  const { classpath, preparedFolder } = await kafkaJars(version, env, onProgress)
+  // Another version is started too seldom for what the preparation costs.
+  if (version !== kafkaVersion) return await startNodes(options, { classpath, prepared: null, jvmFlags: [] })
+  const prepared = await prepareKafka(preparedFolder, async (jvmFlags) => {
+    onProgress('preparing quick starts of Kafka (once)')
+    const kafka = await startNodes({}, { classpath, prepared: null, jvmFlags })
+    const [node] = kafka.nodes as [KafkaNode]
+    return {
+      dataDir: node.dataDir,
+      async end() {
+        await node.kill('SIGTERM')
+        await kafka.stop()
+      },
+    }
+  })
+  return await startNodes(options, { classpath, prepared, jvmFlags: [] })
+}
+
+async function startNodes(
+  options: StartKafkaOptions,
+  how: Pick<KafkaNodeOptions, 'classpath' | 'prepared' | 'jvmFlags'>,
+): Promise<LocalKafka> {
+  const { nodes: nodeCount = 1, onProgress = () => {} } = options
   const ports = await choosePorts(nodeCount, options.port)
   const controllerPorts = await choosePorts(nodeCount)
   const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))
-  // Kafka's tools take what begins with a dash for an option, so its first bits are never those of one.
-  const clusterId = `A${randomBytes(16).toString('base64url').slice(1)}`
+  const clusterId = kafkaId()
   const quorumVoters = controllerPorts.map((port, index) => `${index + 1}@127.0.0.1:${port}`).join(',')
   const nodes: KafkaNode[] = []
   const stop = async (): Promise<void> => {
@@ -80,7 +100,9 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Local
         clusterId,
         nodeCount,
         folder: nodeFolder,
-        classpath,
+        classpath: how.classpath,
+        prepared: how.prepared,
+        jvmFlags: how.jvmFlags,
         properties: Object.fromEntries(properties) as Record<string, string>,
       })
       nodes.push(node)
@@ -91,7 +113,7 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Local
     await stop()
     throw error
   }
-  return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath, stop }
+  return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath: how.classpath, stop }
 }
 
 /** Ports that are free now. All are held until the last is known, so that none is chosen twice. */

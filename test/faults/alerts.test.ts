@@ -12,7 +12,6 @@ import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { hasPrometheus, hourMs, startPrometheus } from '../support/prometheus.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 import { BrokerProxy } from './harness/broker-proxy.ts'
-import { builtChute } from './harness/setup.ts'
 
 const streams = `
 streams:
@@ -139,7 +138,7 @@ async function serve(broker: string, config: string, env: NodeJS.ProcessEnv): Pr
   const file = join(temporaryFolder(), 'chute.yaml')
   writeFileSync(file, config)
   const settings = { KAFKA_BROKERS: broker, CHUTE_CONFIG: file, KAFKA_TOPIC_PARTITIONS: '1' }
-  const gateway = await serveGateway({ ...settings, ...env }, builtChute)
+  const gateway = await serveGateway({ ...settings, ...env })
   onTestFinished(() => gateway.signal('SIGKILL'))
   await gateway.ready()
   return gateway

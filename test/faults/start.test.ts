@@ -11,7 +11,6 @@ import { atMost, exactly } from './harness/bar.ts'
 import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
-import { builtChute } from './harness/setup.ts'
 
 test(
   'no Kafka at the start, and a name that does not resolve: live, not ready, then ready by itself',
@@ -76,7 +75,7 @@ async function serve(brokers: string): Promise<LateGateway> {
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const file = join(folder, 'chute.json')
   writeFileSync(file, JSON.stringify({ streams: { late: { topic: 'late', delivery: 'at-most-once' } } }))
-  const gateway = await serveGateway({ KAFKA_BROKERS: brokers, CHUTE_CONFIG: file }, builtChute)
+  const gateway = await serveGateway({ KAFKA_BROKERS: brokers, CHUTE_CONFIG: file })
   onTestFinished(() => gateway.signal('SIGKILL'))
   const isOk = async (path: string): Promise<boolean> => (await fetch(`${gateway.url}${path}`)).ok
   return {

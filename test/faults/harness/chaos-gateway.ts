@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseExposition, sumOf } from '../../support/parse-exposition.ts'
 import { serveGateway, type ServedGateway } from '../../support/served-gateway.ts'
-import { builtChute } from './setup.ts'
 import type { LoggedAccount } from './subject.ts'
 
 /** One process of a gateway, from its start to its end. */
@@ -35,7 +34,7 @@ export class ChaosGateway {
 
   /** @throws Error where the process ends before it listens. */
   async start(): Promise<void> {
-    const gateway = await serveGateway(this.#env, builtChute)
+    const gateway = await serveGateway(this.#env)
     const name = `${this.name}-${this.lives.length + 1}`
     const life = { name, gateway, isStopped: false, wasKilled: false, account: null, exitCode: null }
     this.lives.push(life)

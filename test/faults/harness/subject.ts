@@ -10,7 +10,6 @@ import { serveGateway, type ServedGateway } from '../../support/served-gateway.t
 import { DeviceLoad, type DeviceLoadOptions } from './device-load.ts'
 import { readLanded, type Landed } from './landed.ts'
 import { Scraper } from './scraper.ts'
-import { builtChute } from './setup.ts'
 
 /** A stream of a gateway under test, and what devices send to it. */
 export interface SubjectStream {
@@ -131,10 +130,8 @@ async function serve(
     return [name, { topic: topicOf(stream), delivery, audit: true, producer }]
   })
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(settings) as object }))
-  const gateway = await serveGateway(
-    { KAFKA_BROKERS: brokers.join(','), KAFKA_CREATE_TOPICS: 'false', CHUTE_CONFIG: file, ...env },
-    builtChute,
-  )
+  const environment = { KAFKA_BROKERS: brokers.join(','), KAFKA_CREATE_TOPICS: 'false', CHUTE_CONFIG: file }
+  const gateway = await serveGateway({ ...environment, ...env })
   onTestFinished(() => gateway.signal('SIGKILL'))
   return gateway
 }

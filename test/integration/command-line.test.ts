@@ -5,8 +5,8 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
-import { version } from '../../../src/version.ts'
-import { chuteArguments, chuteEnvironment, serveGateway } from '../../support/served-gateway.ts'
+import { version } from '../../src/version.ts'
+import { chuteArguments, chuteEnvironment, serveGateway } from '../support/served-gateway.ts'
 
 // Each test starts a process, which is slow where many run side by side.
 const limit = { timeout: 30_000 }
