@@ -8,6 +8,7 @@ import { createTopic } from '../test/support/independent-reader.ts'
 import { sampleEvent } from './events.ts'
 import { recordsIn } from './landed.ts'
 import { inTurn, median } from './rounds.ts'
+import { RecordBytes } from '../src/kafka/protocol/record-bytes.ts'
 
 /** One semantics without HTTP and without linger; medians. */
 export interface ProducerRow {
@@ -149,7 +150,7 @@ async function append(producer: StreamProducer, count: number): Promise<void> {
   if (!(await producer.reserveOrWait(charged))) throw new Error('there was no room')
   const batches = new Set<ReturnType<StreamProducer['append']>>()
   const nowMs = Date.now()
-  for (let n = 0; n < count; n++) batches.add(producer.append(body, 0, body.length, null, 0, 0, nowMs))
+  for (let n = 0; n < count; n++) batches.add(producer.append(RecordBytes.of(body, null, nowMs)))
   await Promise.all(
     Array.from(batches, async (batch) => {
       const { outcome } = await new Promise<{ outcome: string }>((resolve) => batch.onSettled(resolve))

@@ -11,6 +11,7 @@ import {
   type ProducerStats,
 } from '../kafka/producer/producer.ts'
 import { RollingSum } from '../rolling-sum.ts'
+import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import type { SpoolConfig } from '../config/config.ts'
 import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'
@@ -233,17 +234,9 @@ export class DurableProducer implements ManagedProducer, Durability {
   }
 
   /** Takes one record to the group that is committed next. It is accepted when that is. */
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-  ): PendingBatch {
-    const group = this.#commits.append('record', timestampMs, body, start, end, key, keyStart, keyEnd)
-    group.reservedBytes += recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
+  append(record: RecordBytes): PendingBatch {
+    const group = this.#commits.append('record', record)
+    group.reservedBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
     if (this.#laterNotes.length > 0) {
       for (const { key: name, value, untilMs } of this.#laterNotes) this.note(name, value, untilMs)
       this.#laterNotes = []
@@ -260,8 +253,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   note(key: string, value: Buffer, untilMs: number): void {
     const group = this.#commits.open
     if (group.recordCount === 0) throw new Error('a note goes with records')
-    const name = Buffer.from(key)
-    this.#commits.append('note', untilMs, value, 0, value.length, name, 0, name.length)
+    this.#commits.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
   }
 
   /** @inheritdoc */

@@ -1,5 +1,6 @@
 import type { ResumedBatch } from '../kafka/producer/batch-journal.ts'
 import { recordSizeUpperBound, type PendingBatch, type Settlement } from '../kafka/producer/producer.ts'
+import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import { EntryReader } from './frame.ts'
 import { FrameSource } from './frame-source.ts'
 import type { InnerProducer } from './inner-producer.ts'
@@ -93,7 +94,7 @@ export class Feeder {
       return
     }
     const entries = new EntryReader(group.frame, 0, group.sizeBytes)
-    while (entries.next()) if (entries.kind === 'record') this.#feed(entries)
+    while (entries.next()) if (entries.kind === 'record') this.#feed(entries.record)
     this.#source.skipTo(segment, position + group.sizeBytes)
   }
 
@@ -204,8 +205,7 @@ export class Feeder {
       this.#nextSeq++
       return true
     }
-    const keyBytes = entries.keyEnd - entries.keyStart
-    const valueBytes = entries.valueEnd - entries.valueStart
+    const { keyBytes, valueBytes } = entries.record
     const producer = this.#producer
     if (!this.#hasRoom) return false
     const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
@@ -215,17 +215,15 @@ export class Feeder {
       return true
     }
     if (!producer.reserve(sizeBytes)) return false
-    this.#feed(entries)
+    this.#feed(entries.record)
     return true
   }
 
-  #feed(entries: EntryReader): void {
-    const { bytes, valueStart, valueEnd, keyStart, keyEnd, timeMs } = entries
+  #feed(record: RecordBytes): void {
     const seq = this.#nextSeq++
-    const key = entries.hasKey ? bytes : null
-    const batch = this.#producer.append(bytes, valueStart, valueEnd, key, keyStart, keyEnd, timeMs)
+    const batch = this.#producer.append(record)
     let flight = this.#flights[batch.partition + 1]
-    if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, timeMs)
+    if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, record.timestampMs)
     flight.runs.add(seq)
     flight.openRecords++
     if (this.#waiters.size === 0) return

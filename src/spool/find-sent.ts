@@ -1,5 +1,6 @@
 import type { ResumedRecord } from '../kafka/producer/batch-journal.ts'
 import type { Logger } from '../logger.ts'
+import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import type { Disk } from './disk.ts'
 import { EntryReader } from './frame.ts'
 import { scanFrames } from './scan-frames.ts'
@@ -181,7 +182,7 @@ function readSegment(
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       for (let seq = header.firstSeq; entries.next();) {
         if (entries.kind !== 'record') continue
-        if (wanted.has(seq)) records.set(seq, recordOf(entries))
+        if (wanted.has(seq)) records.set(seq, copyOf(entries.record))
         seq++
       }
     }
@@ -190,12 +191,11 @@ function readSegment(
   }
 }
 
-function recordOf(entries: EntryReader): ResumedRecord {
-  const { bytes, timeMs, hasKey, keyStart, keyEnd, valueStart, valueEnd } = entries
+function copyOf({ body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): ResumedRecord {
   return {
-    timestampMs: timeMs,
-    key: hasKey ? Buffer.from(bytes.subarray(keyStart, keyEnd)) : null,
-    value: Buffer.from(bytes.subarray(valueStart, valueEnd)),
+    timestampMs,
+    key: key === null ? null : Buffer.from(key.subarray(keyStart, keyEnd)),
+    value: Buffer.from(body.subarray(start, end)),
   }
 }
 

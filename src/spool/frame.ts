@@ -1,4 +1,5 @@
 import { crc32c } from '@node-rs/crc32'
+import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 
 /**
  * The unit that is on disk wholly or not at all: what was committed together, under one checksum. A frame is found again
@@ -39,24 +40,15 @@ export class FrameWriter {
     this.#buffer = buffer
   }
 
-  /** Adds a record, or a note whose `timeMs` is when it may be forgotten. */
-  append(
-    kind: EntryKind,
-    timeMs: number,
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-  ): void {
+  /** Adds a record, or a note whose timestamp is when it may be forgotten. */
+  append(kind: EntryKind, { body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): void {
     const keyBytes = keyEnd - keyStart
     const needed = this.sizeBytes + entryHeaderBytes + keyBytes + end - start
     if (needed > this.#buffer.length) this.#grow(needed)
     const buffer = this.#buffer
     let offset = this.sizeBytes
     buffer[offset] = kind === 'record' ? 0 : 1
-    buffer.writeUIntBE(timeMs, offset + 1, 6)
+    buffer.writeUIntBE(timestampMs, offset + 1, 6)
     buffer.writeUInt32BE(key === null ? 0 : keyBytes + 1, offset + 7)
     buffer.writeUInt32BE(end - start, offset + 11)
     offset += entryHeaderBytes
@@ -140,40 +132,38 @@ magicBytes.writeUInt32BE(magic)
 
 /** Walks the entries of one frame, one object for all of them. */
 export class EntryReader {
-  readonly bytes: Buffer
+  /** The entry; a note's timestamp is when it may be forgotten. */
+  readonly record = new RecordBytes()
   kind: EntryKind = 'record'
-  timeMs = 0
-  hasKey = false
-  keyStart = 0
-  keyEnd = 0
-  valueStart = 0
-  valueEnd = 0
+  readonly #bytes: Buffer
   readonly #end: number
 
   /** @param offset where the frame begins in `bytes`. */
   constructor(bytes: Buffer, offset: number, frameBytes: number) {
-    this.bytes = bytes
-    this.valueEnd = offset + frameHeaderBytes
+    this.#bytes = bytes
+    this.record.end = offset + frameHeaderBytes
     this.#end = offset + frameBytes
   }
 
   /** Goes to the next entry. @returns false behind the last one. */
   next(): boolean {
-    const offset = this.valueEnd
+    const { record } = this
+    const bytes = this.#bytes
+    const offset = record.end
     if (offset >= this.#end) return false
-    const { bytes } = this
     this.kind = bytes[offset] === 0 ? 'record' : 'note'
-    this.timeMs = bytes.readUIntBE(offset + 1, 6)
+    record.timestampMs = bytes.readUIntBE(offset + 1, 6)
     const keyField = bytes.readUInt32BE(offset + 7)
-    this.hasKey = keyField > 0
-    this.keyStart = offset + entryHeaderBytes
-    this.keyEnd = this.valueStart = this.keyStart + Math.max(0, keyField - 1)
-    this.valueEnd = this.valueStart + bytes.readUInt32BE(offset + 11)
+    const keyStart = offset + entryHeaderBytes
+    const keyEnd = keyStart + Math.max(0, keyField - 1)
+    record.keyed(keyField > 0 ? bytes : null, keyStart, keyEnd)
+    record.value(bytes, keyEnd, keyEnd + bytes.readUInt32BE(offset + 11))
     return true
   }
 
   /** The key as text. */
   key(): string | null {
-    return this.hasKey ? this.bytes.toString('utf8', this.keyStart, this.keyEnd) : null
+    const { key, keyStart, keyEnd } = this.record
+    return key?.toString('utf8', keyStart, keyEnd) ?? null
   }
 }

@@ -1,4 +1,5 @@
 import type { CommitListener } from '../kafka/producer/producer.ts'
+import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import type { EntryKind } from './frame.ts'
 import { Group, type RecordWaiter } from './group.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
@@ -42,20 +43,13 @@ export class GroupCommit<Waiter extends RecordWaiter> {
     else this.#onIdle = done
   }
 
-  append(
-    kind: EntryKind,
-    timeMs: number,
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-  ): Group<Waiter> {
+  /** Takes an entry to the open group, as {@link Group.append}. */
+  append(kind: EntryKind, record: RecordBytes): Group<Waiter> {
     const group = this.open
-    if (kind === 'note') group.notesUntilMs = Math.max(group.notesUntilMs, timeMs)
-    else if (group.recordCount === 0) group.firstTimeMs = timeMs
-    group.append(kind, timeMs, body, start, end, key, keyStart, keyEnd)
+    const { timestampMs } = record
+    if (kind === 'note') group.notesUntilMs = Math.max(group.notesUntilMs, timestampMs)
+    else if (group.recordCount === 0) group.firstTimeMs = timestampMs
+    group.append(kind, record)
     return group
   }
 

@@ -120,9 +120,10 @@ export class Notes {
         if (!header.hasNotes) continue
         const entries = new EntryReader(bytes, offset, header.frameBytes)
         while (entries.next()) {
-          if (entries.kind !== 'note' || entries.timeMs <= Date.now()) continue
-          untilMs = Math.max(untilMs, entries.timeMs)
-          each(entries.key() ?? '', bytes.subarray(entries.valueStart, entries.valueEnd), entries.timeMs)
+          const { start, end, timestampMs } = entries.record
+          if (entries.kind !== 'note' || timestampMs <= Date.now()) continue
+          untilMs = Math.max(untilMs, timestampMs)
+          each(entries.key() ?? '', bytes.subarray(start, end), timestampMs)
         }
       }
       return untilMs
@@ -143,9 +144,8 @@ export class Notes {
       if (!header.hasNotes) continue
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       while (entries.next()) {
-        if (entries.kind !== 'note' || entries.timeMs <= earliestNowMs()) continue
-        const { timeMs, valueStart, valueEnd, keyStart, keyEnd } = entries
-        writer.append('note', timeMs, bytes, valueStart, valueEnd, bytes, keyStart, keyEnd)
+        if (entries.kind === 'note' && entries.record.timestampMs > earliestNowMs())
+          writer.append('note', entries.record)
       }
     }
     return writer.seal(segment.baseSeq)

@@ -9,6 +9,7 @@ import { testConfig } from '../support/gateway.ts'
 import { alterTopic, createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append, LogKeeper } from '../support/producer-fixture.ts'
 import { startProducer, until, type RealProducer } from '../support/real-producer.ts'
+import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /*
  * What Kafka's own producer does with each error of a produce request, provoked on a real broker: the error codes are
@@ -110,7 +111,7 @@ test('INVALID_PRODUCER_EPOCH: who is fenced goes on under another identity', asy
   const [{ producerId, epoch } = { producerId: -1n, epoch: -1 }] = real.transport.identities
   // Somebody else writes under a later epoch of this producer.
   const usurper = new RecordBatch(0, 0, Buffer.alloc(512), () => {})
-  usurper.append(Buffer.from('usurper'), 0, 7, null, 0, 0, Date.now(), Infinity)
+  usurper.append(RecordBytes.of(Buffer.from('usurper'), null, Date.now()), Infinity)
   usurper.close()
   usurper.setProducer(producerId, epoch + 1, 0)
   const { kafka } = testConfig({ brokers: [broker], streams: [] })

@@ -21,6 +21,7 @@ import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
 import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import { createTopic } from './independent-reader.ts'
 import { LogKeeper } from './producer-fixture.ts'
+import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 function kafkaConfig(broker: string, overrides: Partial<KafkaConfig> = {}): KafkaConfig {
   return {
@@ -65,7 +66,7 @@ export function batchOf(
   const { count = 1, timestampMs = Date.now(), partition = 0 } = options
   const body = Buffer.from(value)
   const batch = new RecordBatch(partition, 0, Buffer.allocUnsafe(1024), () => {})
-  for (let i = 0; i < count; i++) batch.append(body, 0, body.length, null, 0, 0, timestampMs, 1 << 26)
+  for (let i = 0; i < count; i++) batch.append(RecordBytes.of(body, null, timestampMs), 1 << 26)
   batch.close()
   return batch
 }

@@ -125,7 +125,8 @@ export function pendingIn(dataDir: string): string[] {
       const entries = new EntryReader(bytes, offset, header.frameBytes)
       for (let seq = header.firstSeq; entries.next(); seq++) {
         if (segment.wasDone(seq)) continue
-        const value = JSON.parse(bytes.toString('utf8', entries.valueStart, entries.valueEnd)) as {
+        const { start, end } = entries.record
+        const value = JSON.parse(bytes.toString('utf8', start, end)) as {
           value: number
         }
         pending.push(`${entries.key()}:${value.value}`)

@@ -1,3 +1,4 @@
+import type { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 import type { StreamConfig } from '../../src/config/config.ts'
 import type { BatchJournal } from '../../src/kafka/producer/batch-journal.ts'
 import type { DropReason, Outcome } from '../../src/kafka/producer/outcome.ts'
@@ -76,15 +77,8 @@ export class FakeInnerProducer implements InnerProducer {
     return await Promise.resolve(this.reserve(sizeBytes))
   }
 
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-  ): PendingBatch {
+  append(record: RecordBytes): PendingBatch {
+    const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
     const text = key?.toString('utf8', keyStart, keyEnd) ?? null
     this.records.push({ key: text, value: body.toString('utf8', start, end), timestampMs })
     const partition = text === null ? 0 : text.length % 3
@@ -96,7 +90,7 @@ export class FakeInnerProducer implements InnerProducer {
       if (this.acksAtOnce) setImmediate(() => this.settle(batch!))
     }
     batch.recordCount++
-    batch.chargedBytes += recordSizeUpperBound(keyEnd - keyStart, end - start)
+    batch.chargedBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes)
     return batch
   }
 

@@ -1,3 +1,4 @@
+import type { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 import type { StreamConfig } from '../../src/config/config.ts'
 import {
   recordSizeUpperBound,
@@ -99,16 +100,9 @@ export class FakeProducer implements Producer {
     return granted
   }
 
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-  ): PendingBatch {
-    this.openBytes -= recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
+  append(record: RecordBytes): PendingBatch {
+    const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
+    this.openBytes -= recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
     if (this.openBytes < 0) throw new Error('append without room')
     const value = body.toString('utf8', start, end)
     this.records.push({ key: key?.toString('utf8', keyStart, keyEnd) ?? null, value, timestampMs })

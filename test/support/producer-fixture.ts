@@ -11,6 +11,7 @@ import { openDeadLetters } from '../../src/kafka/producer/at-least-once/open-dea
 import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
+import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** The telemetry preset with what a test changes. */
 export function producerConfig(overrides: Partial<ProducerConfig> = {}): ProducerConfig {
@@ -139,7 +140,7 @@ export function append(
   const keyBuffer = key === null ? null : Buffer.from(key)
   const keyBytes = keyBuffer?.length ?? 0
   if (!producer.reserve(recordSizeUpperBound(keyBytes, body.length, producer.headerBytes))) return null
-  return producer.append(body, 0, body.length, keyBuffer, 0, keyBytes, Date.now())
+  return producer.append(RecordBytes.of(body, keyBuffer, Date.now()))
 }
 
 /** Telemetry that nobody looks at. */

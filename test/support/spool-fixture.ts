@@ -10,6 +10,7 @@ import { findSegments } from '../../src/spool/find-segments.ts'
 import { FaultyDisk, faultyFolder } from './faulty-disk.ts'
 import { FakeInnerProducer } from './fake-inner-producer.ts'
 import { LogKeeper } from './producer-fixture.ts'
+import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** A folder that goes with the test. */
 export function temporaryFolder(): string {
@@ -84,7 +85,7 @@ export class SpoolFixture {
     const pending = records.map(({ key, value }) => {
       const body = Buffer.from(value)
       const keyBuffer = key === null ? null : Buffer.from(key)
-      return producer.append(body, 0, body.length, keyBuffer, 0, keyBuffer?.length ?? 0, Date.now())
+      return producer.append(RecordBytes.of(body, keyBuffer, Date.now()))
     })
     if (noteKey !== null && records.length > 0) producer.note(noteKey, Buffer.alloc(0), Date.now() + 1e9)
     producer.commit({ committed })

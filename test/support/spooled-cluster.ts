@@ -8,6 +8,7 @@ import { findSegments } from '../../src/spool/find-segments.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { ProducerFixture, streamConfig } from './producer-fixture.ts'
 import { temporaryFolder, type TestRecord } from './spool-fixture.ts'
+import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** One life of a gateway: a durable stream on a folder, with the real producer behind it and a model cluster behind that. */
 export class DurableLife {
@@ -60,8 +61,7 @@ export class DurableLife {
       0,
     )
     if (!producer.reserve(sizeBytes)) throw new Error('the buffer is full')
-    for (const { key, value } of bodies)
-      producer.append(value, 0, value.length, key, 0, key?.length ?? 0, Date.now())
+    for (const { key, value } of bodies) producer.append(RecordBytes.of(value, key, Date.now()))
     producer.commit({
       committed(failure) {
         if (failure === null) onDisk()

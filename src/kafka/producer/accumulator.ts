@@ -1,9 +1,10 @@
 import type { BufferPool } from '../../buffer-pool.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from '../protocol/compression.ts'
-import { partitionForKey } from '../protocol/murmur2.ts'
+import { murmur2, partitionForHash } from '../protocol/murmur2.ts'
 import type { AuditCount } from './producer.ts'
 import { RecordBatch } from '../protocol/record-batch.ts'
+import type { RecordBytes } from '../protocol/record-bytes.ts'
 import { plainRecords, readRecords } from './split-batch.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
@@ -83,14 +84,8 @@ export class Accumulator {
     if (batch.state === 'open') batch.close()
     const records = plainRecords(batch)
     let place = 0
-    for (const { key, valueStart, valueEnd, timestampDelta, headers } of readRecords(
-      records,
-      batch.recordCount,
-    )) {
-      const keyEnd = key?.length ?? 0
-      const queue = this.#queueFor(key, 0, keyEnd)
-      const timestampMs = batch.baseTimestampMs + timestampDelta
-      const target = this.#append(queue, records, valueStart, valueEnd, key, 0, keyEnd, timestampMs, headers)
+    for (const { record, headers } of readRecords(records, batch)) {
+      const target = this.#append(this.#queueFor(record), record, headers)
       target.createdAtMs = Math.min(target.createdAtMs, batch.createdAtMs)
       const weighs = target.uncompressedBytes - target.chargedBytes
       if (weighs > 0) {
@@ -106,43 +101,23 @@ export class Accumulator {
    * Copies one record into the open batch of its partition.
    * @param chargedBytes the room that was reserved for it; the batch holds it from now on.
    */
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-    chargedBytes: number,
-  ): RecordBatch {
-    const queue = this.#queueFor(key, keyStart, keyEnd)
+  append(record: RecordBytes, chargedBytes: number): RecordBatch {
     const headers = this.#stamp === null ? null : this.#stamp.headers
-    const batch = this.#append(queue, body, start, end, key, keyStart, keyEnd, timestampMs, headers)
+    const batch = this.#append(this.#queueFor(record), record, headers)
     batch.chargedBytes += chargedBytes
     return batch
   }
 
-  #queueFor(key: Buffer | null, keyStart: number, keyEnd: number): PartitionQueue {
+  #queueFor({ key, keyStart, keyEnd }: RecordBytes): PartitionQueue {
     if (key === null) return this.#unkeyed
-    return this.#queues[partitionForKey(key, keyStart, keyEnd, this.#queues.length)]!
+    return this.#queues[partitionForHash(murmur2(key, keyStart, keyEnd), this.#queues.length)]!
   }
 
-  #append(
-    queue: PartitionQueue,
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-    headers: Buffer | null,
-  ): RecordBatch {
+  #append(queue: PartitionQueue, record: RecordBytes, headers: Buffer | null): RecordBatch {
     const limit = this.batchSizeLimitBytes
-    const recordBytes = end - start + keyEnd - keyStart + (headers === null ? 0 : headers.length)
+    const recordBytes = record.valueBytes + record.keyBytes + (headers === null ? 0 : headers.length)
     let batch = queue.open ?? this.#open(queue, recordBytes)
-    while (!batch.append(body, start, end, key, keyStart, keyEnd, timestampMs, limit, headers)) {
+    while (!batch.append(record, limit, headers)) {
       this.#close(queue)
       this.#onReady()
       batch = this.#open(queue, recordBytes)

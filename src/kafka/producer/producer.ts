@@ -1,5 +1,6 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
 import type { AuditInstance } from '../protocol/audit-header.ts'
+import type { RecordBytes } from '../protocol/record-bytes.ts'
 import type { ConfirmationMode } from './confirmation-mode.ts'
 import type { DropReason, Outcome } from './outcome.ts'
 
@@ -54,22 +55,11 @@ export interface Producer {
    */
   reserveOrWait(sizeBytes: number): Promise<boolean>
   /**
-   * Accepts one record, for which room was reserved: the bytes are copied before this returns.
-   * @param body holds the value at [start, end).
-   * @param key holds the record's key at [keyStart, keyEnd), and may be the body; null: the record has none, and goes to
-   * a partition that can be written to.
-   * @param timestampMs the record's timestamp: the gateway's clock, never the event's.
+   * Accepts one record, for which room was reserved: the bytes are copied before this returns. A record without a key goes
+   * to a partition that can be written to.
    * @returns the batch that took it; the record is the last in it.
    */
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-  ): PendingBatch
+  append(record: RecordBytes): PendingBatch
   /** Books `count` records that are accepted and dropped on the spot, since the buffer is full. */
   drop(count: number): void
   /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */

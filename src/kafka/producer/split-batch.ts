@@ -1,39 +1,44 @@
 import { decompress } from '../protocol/compression.ts'
 import { RecordBatch } from '../protocol/record-batch.ts'
+import { RecordBytes } from '../protocol/record-bytes.ts'
 import { readVarint, sizeOfVarint } from '../protocol/varint.ts'
 
-/** A record of a batch, as places in {@link plainRecords}. */
+/** A record of a batch that is read back. */
 export interface RecordView {
-  readonly timestampDelta: number
-  /** Null if the record has no key. */
-  readonly key: Buffer | null
-  readonly valueStart: number
-  readonly valueEnd: number
+  /** Its places are in {@link plainRecords}. Good until the next record is read. */
+  readonly record: RecordBytes
   /** The headers as they were encoded, their number included. */
   readonly headers: Buffer
 }
 
-/** Reads the records of a batch that was closed. Slow beside writing them: for what a broker refused. */
-export function* readRecords(records: Buffer, count: number): Generator<RecordView> {
+/**
+ * Reads the records of a batch that was closed. Slow beside writing them: for what a broker refused.
+ * @param records see {@link plainRecords}.
+ */
+export function* readRecords(
+  records: Buffer,
+  { recordCount, baseTimestampMs }: Pick<RecordBatch, 'recordCount' | 'baseTimestampMs'>,
+): Generator<RecordView> {
+  const record = new RecordBytes()
   let at = 0
   const varint = (): number => {
     const value = readVarint(records, at)
     at += sizeOfVarint(value)
     return value
   }
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < recordCount; i++) {
     const sizeBytes = varint()
     const end = at + sizeBytes
     at++ // attributes
-    const timestampDelta = varint()
+    record.timestampMs = baseTimestampMs + varint()
     varint() // offset delta: the place of the record
     const keyBytes = varint()
-    const key = keyBytes < 0 ? null : records.subarray(at, at + keyBytes)
-    at += Math.max(0, keyBytes)
+    const keyEnd = at + Math.max(0, keyBytes)
+    record.keyed(keyBytes < 0 ? null : records, at, keyEnd)
+    at = keyEnd
     const valueBytes = varint()
-    const valueStart = at
-    at += valueBytes
-    yield { timestampDelta, key, valueStart, valueEnd: at, headers: records.subarray(at, end) }
+    record.value(records, at, at + valueBytes)
+    yield { record, headers: records.subarray(at + valueBytes, end) }
     at = end
   }
 }
@@ -55,11 +60,7 @@ export function splitBatch(batch: RecordBatch): [RecordBatch, RecordBatch] {
     return new RecordBatch(batch.partition, batch.createdAtMs, buffer, () => {})
   }) as [RecordBatch, RecordBatch]
   let place = 0
-  for (const record of readRecords(records, batch.recordCount)) {
-    const half = halves[place++ < firstCount ? 0 : 1]
-    const { key, valueStart, valueEnd, timestampDelta, headers } = record
-    const timestampMs = batch.baseTimestampMs + timestampDelta
-    half.append(records, valueStart, valueEnd, key, 0, key?.length ?? 0, timestampMs, Infinity, headers)
-  }
+  for (const { record, headers } of readRecords(records, batch))
+    halves[place++ < firstCount ? 0 : 1].append(record, Infinity, headers)
   return halves
 }

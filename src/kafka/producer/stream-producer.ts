@@ -26,6 +26,7 @@ import {
 } from './producer.ts'
 import { RecordBatch, recordBatchHeaderBytes } from '../protocol/record-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
+import { RecordBytes } from '../protocol/record-bytes.ts'
 import type { Sender } from './sender.ts'
 import { UnservedError } from '../protocol/served-versions.ts'
 import { withRatios } from './stats-ratios.ts'
@@ -194,17 +195,9 @@ export class StreamProducer implements ManagedProducer {
   }
 
   /** @inheritdoc */
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-  ): PendingBatch {
-    const chargedBytes = recordSizeUpperBound(keyEnd - keyStart, end - start, this.headerBytes)
-    const batch = this.#accumulator.append(body, start, end, key, keyStart, keyEnd, timestampMs, chargedBytes)
+  append(record: RecordBytes): PendingBatch {
+    const chargedBytes = recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
+    const batch = this.#accumulator.append(record, chargedBytes)
     this.#account.accept()
     return batch
   }
@@ -228,7 +221,7 @@ export class StreamProducer implements ManagedProducer {
     const batch = new RecordBatch(partition, performance.now(), buffer, () => {})
     for (const [nth, { key, value, timestampMs }] of records.entries()) {
       const headers = firstHeaders === null ? null : headersBehind(firstHeaders, nth)
-      batch.append(value, 0, value.length, key, 0, key?.length ?? 0, timestampMs, Infinity, headers)
+      batch.append(RecordBytes.of(value, key, timestampMs), Infinity, headers)
     }
     if (!isSameBatch(batch, noted)) return null
     if (firstHeaders !== null) this.#audit?.resume(partition, firstHeaders, records.length)

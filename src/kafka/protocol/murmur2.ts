@@ -23,14 +23,12 @@ export function murmur2(data: Uint8Array, start = 0, end: number = data.length):
   return hash ^ (hash >>> 15)
 }
 
-/** The partition of a keyed record (`BuiltInPartitioner.partitionForKey`): the sign bit is cut off, not negated. */
-export function partitionForKey(
-  key: Uint8Array,
-  keyStart: number,
-  keyEnd: number,
-  partitionCount: number,
-): number {
-  return (murmur2(key, keyStart, keyEnd) & 0x7fffffff) % partitionCount
+/**
+ * The partition of a keyed record (`BuiltInPartitioner.partitionForKey`): the sign bit is cut off, not negated.
+ * @param keyHash {@link murmur2} of the key.
+ */
+export function partitionForHash(keyHash: number, partitionCount: number): number {
+  return (keyHash & 0x7fffffff) % partitionCount
 }
 
 const seed = 0x9747b28c | 0

@@ -1,6 +1,7 @@
 import { crc32c } from '@node-rs/crc32'
 import type { IdentifiedBatch } from '../producer/batch-journal.ts'
 import type { PendingBatch, RecordSource, Settlement } from '../producer/producer.ts'
+import type { RecordBytes } from './record-bytes.ts'
 import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
 
 /**
@@ -66,22 +67,12 @@ export class RecordBatch implements PendingBatch, IdentifiedBatch {
 
   /**
    * Appends one record if it fits.
-   * @param key holds the key at [keyStart, keyEnd); null for a record without one.
    * @param sizeLimitBytes `batch.size`. The first record is taken whatever its size, as Kafka's producer does.
    * @param headers the record's headers as `encodeHeaders` writes them; null for none.
    * @returns false if the batch is full.
    */
-  append(
-    body: Buffer,
-    start: number,
-    end: number,
-    key: Buffer | null,
-    keyStart: number,
-    keyEnd: number,
-    timestampMs: number,
-    sizeLimitBytes: number,
-    headers: Buffer | null = null,
-  ): boolean {
+  append(record: RecordBytes, sizeLimitBytes: number, headers: Buffer | null = null): boolean {
+    const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
     const valueBytes = end - start
     const keyBytes = keyEnd - keyStart
     const offsetDelta = this.recordCount

@@ -18,6 +18,7 @@ import { Metrics } from '../../../src/metrics/metrics.ts'
 import { collectProcessMetrics } from '../../../src/metrics/process-metrics.ts'
 import { parseExposition, sumOf, valueOf } from '../../support/parse-exposition.ts'
 import { droppedRecords, producerStats } from '../../support/producer-stats.ts'
+import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 
 const partitions = [0, 1]
 
@@ -79,7 +80,7 @@ class CountingGateway {
         const batch = new RecordBatch(step.partition, 0, Buffer.alloc(4_096), () => {})
         for (let i = 0; i < step.count; i++) {
           this.#memory.reserve(100)
-          batch.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, 4_096)
+          batch.append(RecordBytes.of(Buffer.from('value'), null, 1_700_000_000_000), 4_096)
           batch.chargedBytes += 100
           this.#account.accept()
         }

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { EntryReader, FrameWriter, isWhole, readFrameHeader } from '../../../src/spool/frame.ts'
+import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 
 const entry = fc.record({
   kind: fc.constantFrom('record' as const, 'note' as const),
@@ -16,11 +17,14 @@ test('a frame gives back every entry as it was appended', () => {
       fc.integer({ min: 0, max: 2 ** 48 - 1 }),
       (entries, seq) => {
         const writer = new FrameWriter(Buffer.allocUnsafe(32))
+        const record = new RecordBytes()
         for (const { kind, timeMs, key, value } of entries) {
           const body = Buffer.concat([Buffer.from('before'), value, Buffer.from('behind')])
           const keyBytes = key === null ? null : Buffer.from(`>${key}<`)
           const keyEnd = keyBytes === null ? 1 : keyBytes.length - 1
-          writer.append(kind, timeMs, body, 6, 6 + value.length, keyBytes, 1, keyEnd)
+          record.value(body, 6, 6 + value.length).keyed(keyBytes, 1, keyEnd)
+          record.timestampMs = timeMs
+          writer.append(kind, record)
         }
         const frame = Buffer.concat([Buffer.from('x'), writer.seal(seq)])
         const header = readFrameHeader(frame, 1)!
@@ -34,12 +38,12 @@ test('a frame gives back every entry as it was appended', () => {
         const reader = new EntryReader(frame, 1, header.frameBytes)
         const found = []
         while (reader.next()) {
-          const { kind, timeMs, valueStart, valueEnd } = reader
+          const { start, end, timestampMs } = reader.record
           found.push({
-            kind,
-            timeMs,
+            kind: reader.kind,
+            timeMs: timestampMs,
             key: reader.key(),
-            value: Buffer.from(frame.subarray(valueStart, valueEnd)),
+            value: Buffer.from(frame.subarray(start, end)),
           })
         }
         expect(found).toEqual(entries)
@@ -50,7 +54,7 @@ test('a frame gives back every entry as it was appended', () => {
 
 test('a frame with one wrong bit, or without its last byte, is not whole', () => {
   const writer = new FrameWriter(Buffer.allocUnsafe(16))
-  writer.append('record', 1, Buffer.from('value'), 0, 5, Buffer.from('k'), 0, 1)
+  writer.append('record', RecordBytes.of(Buffer.from('value'), Buffer.from('k'), 1))
   const frame = Buffer.from(writer.seal(7))
   const header = readFrameHeader(frame, 0)!
   for (let bit = 32; bit < frame.length * 8; bit++) {

@@ -4,12 +4,13 @@ import { expect, test } from 'vitest'
 import { FrameWriter } from '../../../src/spool/frame.ts'
 import { FakeInnerProducer } from '../../support/fake-inner-producer.ts'
 import { numbered, SpoolFixture, temporaryFolder } from '../../support/spool-fixture.ts'
+import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 
 /** A frame whose bytes are text, so that an event's `source` can hold it. */
 function textFrame(seq: number, change: (frame: Buffer) => void = () => {}): string {
   for (let nth = 0; ; nth++) {
     const writer = new FrameWriter(Buffer.alloc(64))
-    writer.append('record', 1, Buffer.from(`forged ${nth}`), 0, `forged ${nth}`.length, null, 0, 0)
+    writer.append('record', RecordBytes.of(Buffer.from(`forged ${nth}`), null, 1))
     const frame = Buffer.from(writer.seal(seq))
     change(frame)
     // The checksum is what may not be text: another value, another checksum.
@@ -25,10 +26,10 @@ function folderWith(
   const folder = temporaryFolder()
   const path = join(folder, `${String(firstSeq).padStart(15, '0')}.log`)
   const first = new FrameWriter(Buffer.alloc(64))
-  for (const value of ['0', '1']) first.append('record', 1, Buffer.from(value), 0, 1, null, 0, 0)
+  for (const value of ['0', '1']) first.append('record', RecordBytes.of(Buffer.from(value), null, 1))
   const second = new FrameWriter(Buffer.alloc(64))
   const bytes = Buffer.from(key)
-  second.append('record', 1, Buffer.from('2'), 0, 1, bytes, 0, bytes.length)
+  second.append('record', RecordBytes.of(Buffer.from('2'), bytes, 1))
   const frames = [Buffer.from(first.seal(firstSeq)), Buffer.from(second.seal(firstSeq + 2))]
   writeFileSync(path, Buffer.concat(frames))
   return { folder, path, whole: frames[0]!.length, size: frames[0]!.length + frames[1]!.length }
@@ -62,7 +63,7 @@ test('a frame in a key counts for nothing where the sectors before it are gone t
 test('a header that names more records than there can be is no frame', async () => {
   for (const records of [2, 2 ** 31, 2 ** 32 - 1]) {
     const writer = new FrameWriter(Buffer.alloc(64))
-    writer.append('record', 1, Buffer.from('a'), 0, 1, null, 0, 0)
+    writer.append('record', RecordBytes.of(Buffer.from('a'), null, 1))
     writer.recordCount = records
     const folder = temporaryFolder()
     writeFileSync(join(folder, '000000000000000.log'), writer.seal(0))

@@ -7,7 +7,7 @@ import type { Logger } from '../../../logger.ts'
 import { recordSizeUpperBound, type Settlement } from '../producer.ts'
 import type { RecordBatch } from '../../protocol/record-batch.ts'
 import { addHeaders, type RecordHeader } from '../../protocol/record-headers.ts'
-import { plainRecords, readRecords, type RecordView } from '../split-batch.ts'
+import { plainRecords, readRecords } from '../split-batch.ts'
 import type { StreamProducer } from '../stream-producer.ts'
 
 /**
@@ -75,25 +75,21 @@ export class DeadLetters {
     if (producer === null || stamp === null) return this.#keepInFile(burial)
     const { batch } = burial
     const records = plainRecords(batch)
-    const views = [...readRecords(records, batch.recordCount)]
     const status = producer.admission
-    const isUntakable = views.some(
-      (view) => sizeOf(view) > producer.maxRecordBytes || (producer.needsKey && view.key === null),
-    )
-    if (status === 'unknown_topic' || status === 'not_authorized' || isUntakable)
-      return this.#keepInFile(burial)
-    const sizeBytes = views.reduce(
-      (sum, view) => sum + recordSizeUpperBound(0, sizeOf(view), stamp.headerBytes),
-      0,
-    )
+    let sizeBytes = 0
+    let isTakable = status !== 'unknown_topic' && status !== 'not_authorized'
+    for (const { record } of readRecords(records, batch)) {
+      sizeBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, stamp.headerBytes)
+      if (record.keyBytes + record.valueBytes > producer.maxRecordBytes) isTakable = false
+      if (producer.needsKey && record.key === null) isTakable = false
+    }
+    if (!isTakable) return this.#keepInFile(burial)
     if (status !== 'open' || !producer.reserve(sizeBytes)) return
     burial.isSent = true
     const headers = this.#headers(burial)
-    for (const view of views) {
-      stamp.headers = addHeaders(view.headers, headers)
-      const { key, valueStart, valueEnd, timestampDelta } = view
-      const timestampMs = batch.baseTimestampMs + timestampDelta
-      const taken = producer.append(records, valueStart, valueEnd, key, 0, key?.length ?? 0, timestampMs)
+    for (const { record, headers: own } of readRecords(records, batch)) {
+      stamp.headers = addHeaders(own, headers)
+      const taken = producer.append(record)
       const place = taken.recordCount - 1
       taken.onSettled((settlement) => this.#settled(burial, place, settlement))
     }
@@ -157,8 +153,10 @@ export class DeadLetters {
     const { stream, topic } = this.#options
     const records = plainRecords(batch)
     const at = new Date().toISOString()
-    return [...readRecords(records, batch.recordCount)].map(
-      ({ key, valueStart, valueEnd, timestampDelta }) => ({
+    const letters: DeadLetter[] = []
+    for (const { record } of readRecords(records, batch)) {
+      const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
+      letters.push({
         at,
         stream,
         topic,
@@ -166,11 +164,12 @@ export class DeadLetters {
         reason: refusal.reason,
         kafkaError: labelOf(refusal),
         mayBeStored: refusal.mayBeStored,
-        timestampMs: batch.baseTimestampMs + timestampDelta,
-        key: key?.toString() ?? null,
-        value: records.toString('utf8', valueStart, valueEnd),
-      }),
-    )
+        timestampMs,
+        key: key?.toString('utf8', keyStart, keyEnd) ?? null,
+        value: body.toString('utf8', start, end),
+      })
+    }
+    return letters
   }
 }
 
@@ -220,10 +219,6 @@ interface Burial {
   isSent: boolean
   /** They were handed to the file, and what becomes of them in the topic does not count any more. */
   isFiled: boolean
-}
-
-function sizeOf({ key, valueStart, valueEnd }: RecordView): number {
-  return (key?.length ?? 0) + valueEnd - valueStart
 }
 
 function labelOf({ errorCode }: Refusal): string | null {

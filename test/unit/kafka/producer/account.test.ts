@@ -5,6 +5,7 @@ import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
 import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
 import { errorRateOf } from '../../../../src/kafka/producer/stats-ratios.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 function setUp(): { account: Account; memory: BufferMemory } {
   const memory = new BufferMemory(1_000_000)
@@ -16,7 +17,7 @@ function accepted({ account, memory }: ReturnType<typeof setUp>, count: number):
   const batch = new RecordBatch(0, 0, Buffer.alloc(4_096), () => {})
   for (let i = 0; i < count; i++) {
     memory.reserve(100)
-    batch.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, 4_096)
+    batch.append(RecordBytes.of(Buffer.from('value'), null, 1_700_000_000_000), 4_096)
     batch.chargedBytes += 100
     account.accept()
   }

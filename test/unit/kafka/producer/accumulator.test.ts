@@ -6,13 +6,14 @@ import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
 import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
-import { partitionForKey } from '../../../../src/kafka/protocol/murmur2.ts'
+import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
 import type { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
 import { seededRandom } from '../../../support/fault-run.ts'
 import { producerConfig } from '../../../support/producer-fixture.ts'
 import { readBatch, readRecords } from '../../../support/record-batch-reader.ts'
 import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 beforeEach(() => {
   useVirtualClock()
@@ -36,7 +37,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
     const keyBytes = keyBuffer?.length ?? 0
     const sizeBytes = recordSizeUpperBound(keyBytes, body.length)
     memory.reserve(sizeBytes)
-    return accumulator.append(body, 0, body.length, keyBuffer, 0, keyBytes, Date.now(), sizeBytes)
+    return accumulator.append(RecordBytes.of(body, keyBuffer, Date.now()), sizeBytes)
   }
   /** Takes every batch that is due, one of each partition in turn. @param partitions null: all can be written to. */
   const drain = (partitions: readonly number[] | null = null): RecordBatch[] => {
@@ -441,7 +442,7 @@ describe('compression', () => {
       const noise = randomBytes(100_000)
       const sizeBytes = recordSizeUpperBound(0, noise.length)
       memory.reserve(sizeBytes)
-      const batch = accumulator.append(noise, 0, noise.length, null, 0, 0, Date.now(), sizeBytes)
+      const batch = accumulator.append(RecordBytes.of(noise, null, Date.now()), sizeBytes)
       accumulator.flush()
       await vi.waitFor(() => expect(drain()).toHaveLength(1))
       expect(batch.sizeBytes).toBeLessThanOrEqual(sizeBytes)
@@ -483,7 +484,10 @@ describe('a codec that fails', () => {
       buffers: new BufferPool(0),
       onReady: () => {},
     })
-    accumulator.append(Buffer.from('value'), 0, 5, null, 0, 0, 1_700_000_000_000, recordSizeUpperBound(0, 5))
+    accumulator.append(
+      RecordBytes.of(Buffer.from('value'), null, 1_700_000_000_000),
+      recordSizeUpperBound(0, 5),
+    )
     const queue = accumulator.queues[0]!
     await vi.waitFor(() => expect(accumulator.peek(queue, performance.now() + 1)).not.toBeNull())
     const batch = accumulator.peek(queue, performance.now() + 1)!
@@ -493,5 +497,5 @@ describe('a codec that fails', () => {
 
 function partitionOf(key: string, partitionCount: number): number {
   const bytes = Buffer.from(key)
-  return partitionForKey(bytes, 0, bytes.length, partitionCount)
+  return partitionForHash(murmur2(bytes), partitionCount)
 }

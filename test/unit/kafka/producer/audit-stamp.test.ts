@@ -4,12 +4,13 @@ import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
 import { AuditStamp } from '../../../../src/kafka/producer/audit-stamp.ts'
 import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
-import { partitionForKey } from '../../../../src/kafka/protocol/murmur2.ts'
+import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
 import type { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { producerConfig } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 beforeEach(() => useVirtualClock())
 afterEach(() => {
@@ -31,7 +32,7 @@ function setUp(partitionCount: number) {
     const keyBytes = keyBuffer?.length ?? 0
     const sizeBytes = recordSizeUpperBound(keyBytes, body.length, stamp.headerBytes)
     expect(memory.reserve(sizeBytes)).toBe(true)
-    accumulator.append(body, 0, body.length, keyBuffer, 0, keyBytes, 1_700_000_000_000, sizeBytes)
+    accumulator.append(RecordBytes.of(body, keyBuffer, 1_700_000_000_000), sizeBytes)
   }
   return { memory, stamp, accumulator, append }
 }
@@ -117,6 +118,6 @@ test.each([0, 1, 100])(
 function keyOf(partition: number, partitionCount: number): string {
   for (let i = 0; ; i++) {
     const key = Buffer.from(`${i}`)
-    if (partitionForKey(key, 0, key.length, partitionCount) === partition) return `${i}`
+    if (partitionForHash(murmur2(key), partitionCount) === partition) return `${i}`
   }
 }

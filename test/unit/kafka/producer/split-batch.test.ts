@@ -5,6 +5,7 @@ import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
 import { encodeHeaders } from '../../../../src/kafka/protocol/record-headers.ts'
 import { plainRecords, readRecords, splitBatch } from '../../../../src/kafka/producer/split-batch.ts'
 import { readBatch } from '../../../support/record-batch-reader.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 const startMs = 1_700_000_000_000
 
@@ -23,7 +24,7 @@ function batchOf(records: readonly AnyRecord[]): RecordBatch {
     const body = Buffer.from(value)
     const keyBytes = key === null ? null : Buffer.from(key)
     const encoded = headers === null ? null : encodeHeaders([{ key: 'audit', value: Buffer.from(headers) }])
-    batch.append(body, 0, body.length, keyBytes, 0, keyBytes?.length ?? 0, timestampMs, Infinity, encoded)
+    batch.append(RecordBytes.of(body, keyBytes, timestampMs), Infinity, encoded)
   }
   batch.close()
   return batch
@@ -32,12 +33,16 @@ function batchOf(records: readonly AnyRecord[]): RecordBatch {
 /** Everything of a batch's records but their offsets. */
 function contentOf(batch: RecordBatch): object[] {
   const records = plainRecords(batch)
-  return [...readRecords(records, batch.recordCount)].map((record) => ({
-    key: record.key?.toString('hex') ?? null,
-    value: records.toString('hex', record.valueStart, record.valueEnd),
-    timestampMs: batch.baseTimestampMs + record.timestampDelta,
-    headers: record.headers.toString('hex'),
-  }))
+  const content: object[] = []
+  for (const { record, headers } of readRecords(records, batch)) {
+    content.push({
+      key: record.key?.toString('hex', record.keyStart, record.keyEnd) ?? null,
+      value: record.body.toString('hex', record.start, record.end),
+      timestampMs: record.timestampMs,
+      headers: headers.toString('hex'),
+    })
+  }
+  return content
 }
 
 test('the halves of any batch hold its records, in order, and any reader can read them', () => {

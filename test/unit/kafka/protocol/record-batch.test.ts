@@ -4,6 +4,7 @@ import { RecordBatch, recordBatchHeaderBytes } from '../../../../src/kafka/proto
 import { encodeHeaders } from '../../../../src/kafka/protocol/record-headers.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { crc32c, readBatch } from '../../../support/record-batch-reader.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 interface Record {
   readonly key: string | null
@@ -22,17 +23,10 @@ function append(batch: RecordBatch, record: Record, limitBytes = 1 << 20): boole
   const body = Buffer.from(`${padding}${record.value}${padding}`)
   const key = record.key === null ? null : Buffer.from(`${padding}${record.key}${padding}`)
   const headers = record.headers?.map(([name, text]) => ({ key: name, value: Buffer.from(text) }))
-  return batch.append(
-    body,
-    2,
-    body.length - 2,
-    key,
-    key === null ? 0 : padding.length,
-    key === null ? 0 : key.length - padding.length,
-    record.timestampMs,
-    limitBytes,
-    headers && encodeHeaders(headers),
-  )
+  const bytes = new RecordBytes().value(body, 2, body.length - 2)
+  if (key !== null) bytes.keyed(key, padding.length, key.length - padding.length)
+  bytes.timestampMs = record.timestampMs
+  return batch.append(bytes, limitBytes, headers && encodeHeaders(headers))
 }
 
 const start = 1_700_000_000_000
@@ -168,7 +162,7 @@ describe('append', () => {
   test('copies the bytes: what becomes of the body afterwards does not matter', () => {
     const batch = batchOf()
     const body = Buffer.from('value')
-    batch.append(body, 0, 5, null, 0, 0, start, 1_000)
+    batch.append(RecordBytes.of(body, null, start), 1_000)
     body.fill('x')
     batch.close()
     expect(readBatch(batch.seal()).records![0]!.value).toBe('value')

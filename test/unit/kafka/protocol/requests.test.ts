@@ -16,6 +16,7 @@ import {
 import { copiedBelowBytes, WireWriter, type WireRequest } from '../../../../src/kafka/protocol/wire.ts'
 import { ModelReader, ModelWriter } from '../../../support/model-wire.ts'
 import { readBatch } from '../../../support/record-batch-reader.ts'
+import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 const require = createRequire(import.meta.url)
 
@@ -33,7 +34,7 @@ function body({ chunks }: WireRequest): Buffer {
 
 function batchOf(partition: number, value: string): RecordBatch {
   const batch = new RecordBatch(partition, 0, Buffer.alloc(512), () => {})
-  batch.append(Buffer.from(value), 0, value.length, null, 0, 0, 1_700_000_000_000, 512)
+  batch.append(RecordBytes.of(Buffer.from(value), null, 1_700_000_000_000), 512)
   batch.close()
   return batch
 }
@@ -64,7 +65,7 @@ describe('Produce', () => {
     const small = Array.from({ length: 200 }, (_, i) => batchOf(i, `${i}`))
     expect(encodeProduce('events', 0, 1, small).chunks).toHaveLength(1)
     const large = new RecordBatch(200, 0, Buffer.alloc(8_000), () => {})
-    large.append(Buffer.alloc(copiedBelowBytes), 0, copiedBelowBytes, null, 0, 0, 1, 8_000)
+    large.append(RecordBytes.of(Buffer.alloc(copiedBelowBytes), null, 1), 8_000)
     large.close()
     const batches = [batchOf(0, 'a'), large, batchOf(201, 'b'), batchOf(202, 'c')]
     const request = encodeProduce('events', 0, 1, batches)

@@ -4,7 +4,7 @@ import { ModelCluster } from '../../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig } from '../../../../support/producer-fixture.ts'
 import { pass, passUntil, useVirtualClock } from '../../../../support/virtual-clock.ts'
 import type { ProducerConfig } from '../../../../../src/config/config.ts'
-import { partitionForKey } from '../../../../../src/kafka/protocol/murmur2.ts'
+import { murmur2, partitionForHash } from '../../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 
@@ -66,8 +66,7 @@ function randomText(length: number): string {
 const [key0, key1] = [keyOf(0), keyOf(1)]
 
 function keyOf(partition: number): string {
-  for (let i = 0; ; i++)
-    if (partitionForKey(Buffer.from(`${i}`), 0, `${i}`.length, 2) === partition) return `${i}`
+  for (let i = 0; ; i++) if (partitionForHash(murmur2(Buffer.from(`${i}`)), 2) === partition) return `${i}`
 }
 
 test('a record is acknowledged by all replicas, with its offset', async () => {

@@ -7,6 +7,7 @@ import type { BrokerConnection } from '../../../../../src/kafka/network/transpor
 import type { WireRequest } from '../../../../../src/kafka/protocol/wire.ts'
 import { ModelWriter } from '../../../../support/model-wire.ts'
 import { pass, useVirtualClock } from '../../../../support/virtual-clock.ts'
+import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 
 /** A barrier's requests and their answers, by hand. */
 class ScriptedConnection implements BrokerConnection {
@@ -85,7 +86,7 @@ afterEach(() => {
 function writtenBatch(partition: number, records: number): RecordBatch {
   const batch = new RecordBatch(partition, performance.now(), Buffer.alloc(500), () => {})
   for (let i = 0; i < records; i++) {
-    batch.append(Buffer.from('x'), 0, 1, null, 0, 0, 0, 500)
+    batch.append(RecordBytes.of(Buffer.from('x'), null, 0), 500)
     account.accept()
   }
   batch.close()

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ProducerConfig } from '../../../../../src/config/config.ts'
-import { partitionForKey } from '../../../../../src/kafka/protocol/murmur2.ts'
+import { murmur2, partitionForHash } from '../../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 import { AuthenticationError } from '../../../../../src/kafka/network/transport.ts'
@@ -56,7 +56,7 @@ async function startTrusted(options: Parameters<typeof start>[0] = {}): Promise<
 
 function keyFor(partition: number, partitions: number): string {
   for (let i = 0; ; i++)
-    if (partitionForKey(Buffer.from(`${i}`), 0, `${i}`.length, partitions) === partition) return `${i}`
+    if (partitionForHash(murmur2(Buffer.from(`${i}`)), partitions) === partition) return `${i}`
 }
 
 /** What went over the wire of streams, metadata left out: 'Produce 0', 'log_end', 'high_watermark'. */

@@ -1,0 +1,52 @@
+/**
+ * One record on its way, as places in bytes that somebody else holds: a cursor, of which one serves all records of a
+ * request, of a frame, or of a batch that is read back. Nothing is allocated for a record. Whoever takes a record copies
+ * its bytes before the call returns, and keeps no cursor.
+ */
+export class RecordBytes {
+  /** Holds the record's value at [{@link start}, {@link end}). */
+  body: Buffer = nothing
+  start = 0
+  end = 0
+  /** Holds the record's key at [{@link keyStart}, {@link keyEnd}), and may be {@link body}. Null: the record has no key. */
+  key: Buffer | null = null
+  keyStart = 0
+  keyEnd = 0
+  /** The record's timestamp, in milliseconds since 1970: the gateway's clock, never the event's. */
+  timestampMs = 0
+
+  /** A cursor at a record whose value and key fill a buffer each. */
+  static of(value: Buffer, key: Buffer | null, timestampMs: number): RecordBytes {
+    const record = new RecordBytes()
+    record.timestampMs = timestampMs
+    return record.value(value, 0, value.length).keyed(key, 0, key?.length ?? 0)
+  }
+
+  /** Moves to a value. */
+  value(body: Buffer, start: number, end: number): this {
+    this.body = body
+    this.start = start
+    this.end = end
+    return this
+  }
+
+  /** Moves to a key; null for a record that has none. */
+  keyed(key: Buffer | null, keyStart: number, keyEnd: number): this {
+    this.key = key
+    this.keyStart = keyStart
+    this.keyEnd = keyEnd
+    return this
+  }
+
+  /** Size of the value. */
+  get valueBytes(): number {
+    return this.end - this.start
+  }
+
+  /** Size of the key; 0 where there is none. */
+  get keyBytes(): number {
+    return this.keyEnd - this.keyStart
+  }
+}
+
+const nothing = Buffer.alloc(0)
