@@ -1,7 +1,7 @@
 import { Kafka, logLevel, type Producer as KafkajsProducer } from 'kafkajs'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { Logger } from '../src/logger.ts'
-import { Producers } from '../src/kafka/producer/producers.ts'
+import { Producers } from '../src/kafka/producers.ts'
 import { recordSizeUpperBound } from '../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../src/kafka/producer/stream-producer.ts'
 import { createTopic } from '../test/support/independent-reader.ts'

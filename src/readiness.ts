@@ -1,6 +1,6 @@
 import { configuredMode } from './kafka/producer/confirmation-mode.ts'
 import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
-import type { ObstructedTopic, Producers } from './kafka/producer/producers.ts'
+import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 import type { Readiness } from './routes/admin/health.ts'
 
 /**

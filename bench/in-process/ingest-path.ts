@@ -3,7 +3,8 @@ import { loadConfig } from '../../src/config/load-config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import type { Logger } from '../../src/logger.ts'
-import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import { openProducer } from '../../src/kafka/producers.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
 import { Refusals } from '../../src/routes/refusals.ts'
@@ -38,14 +39,9 @@ export class IngestPath {
       logger,
     })
     const metrics = new Metrics('bench')
-    const producer = new StreamProducer({
-      stream,
-      metadata,
-      transport,
-      telemetry: metrics.producerTelemetry(stream.name, stream.topic),
-      buffers: new BufferPool(8 << 20),
-      logger,
-    })
+    const shared = { metadata, transport, buffers: new BufferPool(8 << 20), logger }
+    const telemetry = metrics.producerTelemetry(stream.name, stream.topic)
+    const { producer } = openProducer(stream, telemetry, null, shared)
     metadata.start()
     while (producer.admission !== 'open') await turn()
     return new IngestPath(handlerOf(producer, metrics), metadata, producer)

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
 import { KafkajsTransport } from '../kafka/network/kafkajs-transport.ts'
 import { silentLogger } from '../logger.ts'
-import { parseAddress, Producers } from '../kafka/producer/producers.ts'
+import { parseAddress, Producers } from '../kafka/producers.ts'
 import { createTopics } from '../kafka/network/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
 

@@ -7,8 +7,8 @@ import {
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
-import { openDeadLetters } from '../../src/kafka/producer/at-least-once/open-dead-letters.ts'
-import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import { openProducer } from '../../src/kafka/producers.ts'
+import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
@@ -105,10 +105,7 @@ export class ProducerFixture {
     })
     const buffers = new BufferPool(1 << 20)
     const shared = { metadata: this.metadata, transport: cluster, buffers, logger: this.logs }
-    this.producers = streams.map((stream) => {
-      const deadLetters = openDeadLetters(stream, dataDir, shared)
-      return new StreamProducer({ ...shared, stream, deadLetters, telemetry: noTelemetry })
-    })
+    this.producers = streams.map((stream) => openProducer(stream, noTelemetry, dataDir, shared).producer)
   }
 
   /** The producer of the first stream. */

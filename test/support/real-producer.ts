@@ -2,7 +2,8 @@ import { onTestFinished } from 'vitest'
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
-import { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
+import { openProducer } from '../../src/kafka/producers.ts'
 import { KafkajsTransport } from '../../src/kafka/network/kafkajs-transport.ts'
 import { FaultyTransport } from './faulty-transport.ts'
 import { testConfig } from './gateway.ts'
@@ -38,14 +39,9 @@ export async function startProducer(
     maxAgeMs: 1_000,
     logger: logs,
   })
-  const producer = new StreamProducer({
-    stream: streamConfig(topic, delivery, overrides),
-    metadata,
-    transport,
-    telemetry: noTelemetry,
-    buffers: new BufferPool(1 << 20),
-    logger: logs,
-  })
+  const shared = { metadata, transport, buffers: new BufferPool(1 << 20), logger: logs }
+  const stream = streamConfig(topic, delivery, overrides)
+  const { producer } = openProducer(stream, noTelemetry, null, shared)
   onTestFinished(() => {
     producer.abort()
     metadata.stop()

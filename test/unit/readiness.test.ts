@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Producers } from '../../src/kafka/producer/producers.ts'
+import type { Producers } from '../../src/kafka/producers.ts'
 import { readinessOf } from '../../src/readiness.ts'
 import { ModelCluster } from '../support/model-broker.ts'
 import { FakeInnerProducer } from '../support/fake-inner-producer.ts'

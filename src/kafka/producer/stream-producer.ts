@@ -1,16 +1,12 @@
-import { crc32c } from '@node-rs/crc32'
 import type { StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
 import { Accumulator, type RecordStamp } from './accumulator.ts'
-import { AtLeastOnceSender } from './at-least-once/sender.ts'
-import { AtMostOnceSender, type SenderOptions } from './at-most-once/sender.ts'
-import { AuditStamp, headersBehind } from './audit-stamp.ts'
+import { AuditStamp } from './audit-stamp.ts'
 import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from '../network/cluster-metadata.ts'
 import type { ConfirmationMode } from './confirmation-mode.ts'
-import { DeadLetters, type DeadLettersOptions } from './at-least-once/dead-letters.ts'
 import { dropReasonOf, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
@@ -24,10 +20,10 @@ import {
   type ProducerStats,
   type ProducerTelemetry,
 } from './producer.ts'
-import { RecordBatch, recordBatchHeaderBytes } from '../protocol/record-batch.ts'
+import { recordBatchHeaderBytes, type RecordBatch } from '../protocol/record-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
-import { RecordBytes } from '../protocol/record-bytes.ts'
-import type { Sender } from './sender.ts'
+import type { RecordBytes } from '../protocol/record-bytes.ts'
+import type { DeadLetterQueue, Refusal, Sender, SenderOptions } from './sender.ts'
 import { UnservedError } from '../protocol/served-versions.ts'
 import { withRatios } from './stats-ratios.ts'
 import { AuthenticationError, type Transport } from '../network/transport.ts'
@@ -73,8 +69,7 @@ export class StreamProducer implements ManagedProducer {
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
   readonly #audit: AuditStamp | null
-  readonly #deadLetters: DeadLetters | null
-  #journal: BatchJournal | null = null
+  readonly #deadLetters: DeadLetterQueue | null
 
   constructor(options: StreamProducerOptions) {
     const { stream, metadata, transport, logger, buffers } = options
@@ -100,7 +95,9 @@ export class StreamProducer implements ManagedProducer {
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
     metadata.onChange(() => this.#followTopic())
-    const senderOptions: SenderOptions = {
+    this.#deadLetters =
+      options.openDeadLetters?.({ account: this.#account, onReady: this.#schedulePump }) ?? null
+    this.#sender = options.openSender({
       stream,
       accumulator: this.#accumulator,
       account: this.#account,
@@ -113,22 +110,15 @@ export class StreamProducer implements ManagedProducer {
         requestCompleted: (latencyMs) => this.#telemetry.requestCompleted(latencyMs),
       },
       logger,
-      onWritable: this.#schedulePump,
+      onReady: this.#schedulePump,
       rights: this.#rights,
       onConnection: (failure) => {
         this.#everReached ||= failure === null
         this.#failure = failure
       },
       onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
-      journal: () => this.#journal,
-      scope: () => this.#scope,
-      onRefused: (batch, refusal) => this.#deadLetters?.take(batch, refusal),
-    }
-    this.#deadLetters = stream.delivery === 'at-least-once' ? this.#openDeadLetters(options) : null
-    this.#sender =
-      stream.delivery === 'at-most-once'
-        ? new AtMostOnceSender(senderOptions)
-        : new AtLeastOnceSender(senderOptions)
+      onRefused: (batch, refusal) => this.#refuse(batch, refusal),
+    })
     this.#followTopic()
     this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
     this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
@@ -204,7 +194,7 @@ export class StreamProducer implements ManagedProducer {
 
   /** From now on `journal` is told of each batch before it is first written. Without idempotent writes there is nothing to tell. */
   keepJournal(journal: BatchJournal): void {
-    if (this.stream.producer.enableIdempotence) this.#journal = journal
+    this.#sender.keepJournal(journal)
   }
 
   /**
@@ -213,30 +203,15 @@ export class StreamProducer implements ManagedProducer {
    * @returns null if it cannot be the same batch any more, or is of another topic: nothing was taken, its room neither.
    */
   resume(noted: ResumedBatch): PendingBatch | null {
-    const { partition, records, firstHeaders } = noted
-    const sender = this.#sender
-    if (!(sender instanceof AtLeastOnceSender) || noted.scope !== this.#scope) return null
-    if (partition >= this.#accumulator.partitionCount || !this.stream.producer.enableIdempotence) return null
-    const buffer = Buffer.allocUnsafeSlow(noted.uncompressedBytes)
-    const batch = new RecordBatch(partition, performance.now(), buffer, () => {})
-    for (const [nth, { key, value, timestampMs }] of records.entries()) {
-      const headers = firstHeaders === null ? null : headersBehind(firstHeaders, nth)
-      batch.append(RecordBytes.of(value, key, timestampMs), Infinity, headers)
-    }
-    if (!isSameBatch(batch, noted)) return null
-    if (firstHeaders !== null) this.#audit?.resume(partition, firstHeaders, records.length)
-    for (let count = records.length; count > 0; count--) this.#account.accept()
-    batch.close()
+    const batch = this.#sender.resume(noted)
+    if (batch === null) return null
+    const { partition, recordCount } = batch
+    if (noted.firstHeaders !== null) this.#audit?.resume(partition, noted.firstHeaders, recordCount)
+    for (let count = recordCount; count > 0; count--) this.#account.accept()
     batch.chargedBytes = Math.min(noted.chargedBytes, batch.sizeBytes)
     this.#memory.unreserve(noted.chargedBytes - batch.chargedBytes)
-    sender.resume(batch, noted)
     this.#schedulePump()
     return batch
-  }
-
-  /** What an identity of the stream is good for. */
-  get #scope(): number {
-    return crc32c(`${this.#metadata.clusterId}\n${this.stream.topic}`)
   }
 
   /** @inheritdoc */
@@ -448,23 +423,13 @@ export class StreamProducer implements ManagedProducer {
   #refuseUnkeyed(): void {
     const errorCode = kafkaErrors.invalidRecord
     const refusal = { reason: dropReasonOf(errorCode), errorCode, mayBeStored: false }
-    for (const batch of this.#accumulator.takeUnkeyed()) {
-      if (this.#deadLetters === null) this.#account.settle(batch, 'dropped', refusal.reason)
-      else this.#deadLetters.take(batch, refusal)
-    }
+    for (const batch of this.#accumulator.takeUnkeyed()) this.#refuse(batch, refusal)
   }
 
-  #openDeadLetters({ stream, logger, deadLetters }: StreamProducerOptions): DeadLetters {
-    return new DeadLetters({
-      stream: stream.name,
-      topic: stream.topic,
-      account: this.#account,
-      producer: deadLetters?.producer ?? null,
-      stamp: deadLetters?.stamp ?? null,
-      file: deadLetters?.file ?? null,
-      logger,
-      onEnd: this.#schedulePump,
-    })
+  #refuse(batch: RecordBatch, refusal: Refusal): void {
+    if (this.#deadLetters !== null) this.#deadLetters.take(batch, refusal)
+    else if (refusal.mayBeStored) this.#account.settle(batch, 'suspected_lost')
+    else this.#account.settle(batch, 'dropped', refusal.reason)
   }
 
   #tend(): void {
@@ -480,16 +445,6 @@ export class StreamProducer implements ManagedProducer {
   }
 }
 
-/** Whether records that were read back make the batch that was noted. */
-function isSameBatch(batch: RecordBatch, noted: ResumedBatch): boolean {
-  return (
-    batch.recordCount === noted.recordCount &&
-    batch.uncompressedBytes === noted.uncompressedBytes &&
-    batch.baseTimestampMs === noted.baseTimestampMs &&
-    batch.maxTimestampMs === noted.maxTimestampMs
-  )
-}
-
 /** See {@link StreamProducer}. */
 export interface StreamProducerOptions {
   readonly stream: StreamConfig
@@ -500,10 +455,19 @@ export interface StreamProducerOptions {
   readonly logger: Logger
   /** Gives records headers, in the place of what the stream's configuration says. */
   readonly stamp?: RecordStamp
-  /** Where refused records go; left out: nowhere. */
-  readonly deadLetters?: Pick<DeadLettersOptions, 'producer' | 'stamp' | 'file'>
+  /** Makes the sender of the stream's delivery. */
+  readonly openSender: (options: SenderOptions) => Sender
+  /** Opens the place of what Kafka refuses for good; left out: what is refused is dropped. */
+  readonly openDeadLetters?: (options: DeadLetterQueueOptions) => DeadLetterQueue
   /** Others tell what became of its records. */
   readonly isForDeadLetters?: boolean
+}
+
+/** What a {@link DeadLetterQueue} gets of its stream. */
+export interface DeadLetterQueueOptions {
+  readonly account: Account
+  /** A batch got its outcome. */
+  readonly onReady: () => void
 }
 
 /**

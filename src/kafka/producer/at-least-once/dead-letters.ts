@@ -1,14 +1,13 @@
 import type { Account } from '../account.ts'
 import type { RecordStamp } from '../accumulator.ts'
-import type { Refusal } from '../at-most-once/sender.ts'
+import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
 import { kafkaErrorName } from '../../protocol/kafka-error.ts'
 import type { Logger } from '../../../logger.ts'
-import { recordSizeUpperBound, type Settlement } from '../producer.ts'
+import { recordSizeUpperBound, type ManagedProducer, type Settlement } from '../producer.ts'
 import type { RecordBatch } from '../../protocol/record-batch.ts'
 import { addHeaders, type RecordHeader } from '../../protocol/record-headers.ts'
 import { plainRecords, readRecords } from '../split-batch.ts'
-import type { StreamProducer } from '../stream-producer.ts'
 
 /**
  * Where the records of one at-least-once stream go that Kafka refused for good: to the dead-letter topic with the reason
@@ -16,7 +15,7 @@ import type { StreamProducer } from '../stream-producer.ts'
  * and then they are dropped and counted. Until it is known where, a batch keeps its room in the buffer and its place
  * under "in flight", and nothing waits for it.
  */
-export class DeadLetters {
+export class DeadLetters implements DeadLetterQueue {
   readonly #options: DeadLettersOptions
   readonly #open = new Set<Burial>()
 
@@ -72,7 +71,7 @@ export class DeadLetters {
 
   #send(burial: Burial): void {
     const { producer, stamp } = this.#options
-    if (producer === null || stamp === null) return this.#keepInFile(burial)
+    if (producer === null) return this.#keepInFile(burial)
     const { batch } = burial
     const records = plainRecords(batch)
     const status = producer.admission
@@ -127,13 +126,13 @@ export class DeadLetters {
   }
 
   #end(burial: Burial, isKept: boolean): void {
-    const { account, onEnd } = this.#options
+    const { account, onReady } = this.#options
     const { batch, refusal } = burial
     if (!this.#open.delete(burial)) return
     if (isKept) account.settle(batch, 'dead_lettered', refusal.reason)
     else if (refusal.mayBeStored) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', refusal.reason)
-    onEnd()
+    onReady()
   }
 
   #headers({ batch, refusal }: Burial): RecordHeader[] {
@@ -173,19 +172,25 @@ export class DeadLetters {
   }
 }
 
+/** What a dead-letter topic asks of the producer that writes to it. */
+export type LetterProducer = Pick<
+  ManagedProducer,
+  'admission' | 'maxRecordBytes' | 'needsKey' | 'reserve' | 'append' | 'abort'
+>
+
 /** See {@link DeadLetters}. */
 export interface DeadLettersOptions {
   readonly stream: string
   readonly topic: string
   readonly account: Account
   /** Writes to the dead-letter topic, with the headers of {@link stamp}; null if there is none. */
-  readonly producer: StreamProducer | null
-  readonly stamp: DeadLetterStamp | null
+  readonly producer: LetterProducer | null
+  readonly stamp: DeadLetterStamp
   /** Null without a data folder. */
   readonly file: DeadLetterFile | null
   readonly logger: Logger
   /** A batch got its outcome. */
-  readonly onEnd: () => void
+  readonly onReady: () => void
 }
 
 /** Gives each dead letter the headers that were set for it. */

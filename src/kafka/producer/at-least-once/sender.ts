@@ -1,6 +1,7 @@
+import { crc32c } from '@node-rs/crc32'
 import type { PartitionQueue } from '../accumulator.ts'
-import type { BatchIdentity } from '../batch-journal.ts'
-import type { SenderOptions } from '../at-most-once/sender.ts'
+import type { BatchJournal, ResumedBatch } from '../batch-journal.ts'
+import { AtLeastOnceLink } from './link.ts'
 import { configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
 import { Flight } from './flight.ts'
 import {
@@ -14,12 +15,14 @@ import {
   kafkaErrors,
   mayBeStored,
 } from '../../protocol/kafka-error.ts'
-import { LeaderSessions } from '../../network/leader-sessions.ts'
+import { LeaderLinks } from '../../network/leader-links.ts'
+import { OutageLog } from '../../network/outage-log.ts'
 import type { DropReason } from '../outcome.ts'
+import { remakeBatch } from './resume-batch.ts'
 import { IdentitySource } from './producer-identity.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
 import type { RecordBatch } from '../../protocol/record-batch.ts'
-import type { Sender } from '../sender.ts'
+import type { Sender, SenderOptions } from '../sender.ts'
 import { splitBatch } from '../split-batch.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
@@ -35,25 +38,34 @@ import type { BrokerConnection } from '../../network/transport.ts'
  */
 export class AtLeastOnceSender implements Sender {
   readonly #options: SenderOptions
-  readonly #sessions: LeaderSessions
+  readonly #links: LeaderLinks<AtLeastOnceLink>
   readonly #identity: IdentitySource
   readonly #flights: Flight[] = []
+  #journal: BatchJournal | null = null
   #retryTimer: NodeJS.Timeout | null = null
   /** Where the next pump begins, so that batches without keys go to each partition in turn. */
   #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
   constructor(options: SenderOptions) {
-    const { stream, logger, rights, onWritable } = options
+    const { stream, metadata, account, logger, rights, onReady, onConnection } = options
     this.#options = options
-    this.#sessions = new LeaderSessions(options)
+    this.#links = new LeaderLinks({
+      topic: stream.topic,
+      metadata,
+      outages: new OutageLog(stream.name, logger, () => account.buffered),
+      open: (nodeId) => this.#open(nodeId),
+      onFollowed: onReady,
+      onConnection,
+    })
+    this.#links.follow()
     this.#identity = new IdentitySource({
       stream: stream.name,
       logger,
       retryBackoffMs: stream.producer.retryBackoffMs,
       onReady: () => {
         rights.identified()
-        onWritable()
+        onReady()
       },
       onRefused: (errorCode, againAtMs) => {
         if (isUnauthorized(errorCode)) rights.answered(errorCode)
@@ -64,12 +76,12 @@ export class AtLeastOnceSender implements Sender {
 
   /** @inheritdoc */
   get isConnected(): boolean {
-    return this.#sessions.isConnected
+    return this.#links.isConnected
   }
 
   /** @inheritdoc */
   get lacking(): string[] {
-    return this.#sessions.lacking
+    return this.#links.lacking
   }
 
   /** @inheritdoc */
@@ -79,7 +91,7 @@ export class AtLeastOnceSender implements Sender {
 
   /** @inheritdoc */
   get isCircuitOpen(): boolean {
-    return this.#sessions.isCircuitOpen
+    return this.#links.isCircuitOpen
   }
 
   /** What is on its way, and what was refused for now. An answer that still comes finds nothing to settle. */
@@ -99,18 +111,34 @@ export class AtLeastOnceSender implements Sender {
   stop(): void {
     this.#stopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
-    this.#sessions.stop()
+    this.#links.stop()
     for (const flight of this.#flights) this.#giveUpAll(flight, 'shutdown')
   }
 
-  /**
-   * Sends a batch under the identity that an earlier process had noted: a broker that has the batch says so, and one that has
-   * not takes it. To be called before anything else of its partition is there.
-   */
-  resume(batch: RecordBatch, { producerId, epoch, baseSequence }: BatchIdentity): void {
-    const flight = (this.#flights[batch.partition] ??= new Flight(batch.partition))
+  /** Without idempotent writes there is nothing to tell: a broker would not know the batch again. */
+  keepJournal(journal: BatchJournal): void {
+    if (this.#options.stream.producer.enableIdempotence) this.#journal = journal
+  }
+
+  /** A broker that has the batch says so, and a broker that has not takes it. */
+  resume(noted: ResumedBatch): RecordBatch | null {
+    const { partition, producerId, epoch, baseSequence } = noted
+    const { accumulator, stream } = this.#options
+    if (!stream.producer.enableIdempotence || noted.scope !== this.#scope) return null
+    if (partition >= accumulator.partitionCount) return null
+    const batch = remakeBatch(noted)
+    if (batch === null) return null
+    const flight = (this.#flights[partition] ??= new Flight(partition))
     if (!flight.isEmpty) throw new Error('what is resumed goes first')
+    batch.close()
     flight.resume(batch, { errorCode: kafkaErrors.none, producerId, epoch }, baseSequence)
+    return batch
+  }
+
+  /** What the identities of batches are good for: this topic, of this cluster. */
+  get #scope(): number {
+    const { metadata, stream } = this.#options
+    return crc32c(`${metadata.clusterId}\n${stream.topic}`)
   }
 
   /** @inheritdoc */
@@ -139,7 +167,7 @@ export class AtLeastOnceSender implements Sender {
         this.#wakeUpAt(flight.retryAtMs)
         continue
       }
-      const connection = this.#sessions.connectionTo(leaders[queue.partition] ?? -1)
+      const connection = this.#links.get(leaders[queue.partition] ?? -1)?.connection ?? null
       isWritable ||= connection !== null
       if (connection === null) isStale ||= hasOwn
       else if (this.#load(flight, queue, nowMs)) {
@@ -161,23 +189,49 @@ export class AtLeastOnceSender implements Sender {
       else if (flight.heldFor !== null) this.#refused(flight, flight.heldFor)
       else this.#giveUpAll(flight, 'expired')
     }
-    const any = this.#sessions.any
+    const any = this.#anyLeader
     if (any !== null) this.#options.rights.ask(any.connection, any.partition)
-    this.#sessions.tend(nowMs)
+    this.#links.tend(nowMs)
     this.#endReplaced()
   }
 
   /** Asks for a producer id where there is none, over any connection, and before there is a batch that needs one. */
   #identify(): void {
     if (!this.#options.stream.producer.enableIdempotence || this.#identity.current !== null) return
-    const connection = this.#sessions.any?.connection
+    const connection = this.#anyLeader?.connection
     if (connection !== undefined) this.#identity.ask(connection)
   }
 
+  /** An open connection, and a partition that its broker leads; null if there is none. */
+  get #anyLeader(): { connection: BrokerConnection; partition: number } | null {
+    const { metadata, stream } = this.#options
+    const { leaders } = metadata.topic(stream.topic)
+    for (const [partition, leader] of leaders.entries()) {
+      const connection = this.#links.get(leader)?.connection ?? null
+      if (connection !== null) return { connection, partition }
+    }
+    return null
+  }
+
+  #open(nodeId: number): AtLeastOnceLink {
+    const { metadata, stream, transport, onReady } = this.#options
+    return new AtLeastOnceLink({
+      transport,
+      requestTimeoutMs: stream.producer.requestTimeoutMs,
+      needs: ['Produce', 'Metadata', ...(stream.producer.enableIdempotence ? identityRequests : [])],
+      address: () => metadata.broker(nodeId),
+      onUp: () => this.#links.up(nodeId),
+      onDown: (cause) => {
+        if (this.#links.down(nodeId, cause, 0)) metadata.refresh()
+      },
+      onReady,
+    })
+  }
+
   #endReplaced(): void {
-    this.#sessions.endReplaced((connection) =>
-      this.#flights.some((flight) => flight.connection === connection),
-    )
+    const isBusy = (connection: BrokerConnection): boolean =>
+      this.#flights.some((flight) => flight.connection === connection)
+    for (const link of this.#links) link.endReplaced(isBusy)
   }
 
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
@@ -206,20 +260,19 @@ export class AtLeastOnceSender implements Sender {
     }
     let sizeBytes = flight.batch!.sizeBytes
     for (const { batch } of group) sizeBytes += batch!.sizeBytes
-    if (sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) this.#options.onWritable()
+    if (sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) this.#options.onReady()
     else group.push(flight)
   }
 
   /** Notes what has to be noted, and writes. */
   #write(connection: BrokerConnection, flights: Flight[]): void {
-    const { journal, scope } = this.#options
+    const journal = this.#journal
     for (const flight of flights) flight.connection = connection
-    const target = journal()
     const unnoted =
-      target === null ? [] : flights.filter(({ isSequenced, isNoted }) => isSequenced && !isNoted)
+      journal === null ? [] : flights.filter(({ isSequenced, isNoted }) => isSequenced && !isNoted)
     if (unnoted.length === 0) return this.#send(connection, flights)
     const batches = unnoted.map((flight) => flight.batch!)
-    target!.note(scope(), batches, () => {
+    journal!.note(this.#scope, batches, () => {
       // What went to another partition meanwhile is no longer here.
       const here = flights.filter(({ batch }) => batch !== null)
       for (const flight of here) flight.isNoted = true
@@ -251,7 +304,7 @@ export class AtLeastOnceSender implements Sender {
       (error) => {
         connection.destroy(error)
         for (const flight of flights) this.#landed(flight, null, kafkaErrors.networkException)
-        this.#options.onWritable()
+        this.#options.onReady()
       },
     )
   }
@@ -266,9 +319,9 @@ export class AtLeastOnceSender implements Sender {
       const result = byPartition.get(flight.partition)
       this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
-    this.#sessions.succeeded(connection)
+    for (const link of this.#links) if (link.connection === connection) link.succeeded()
     this.#endReplaced()
-    this.#options.onWritable()
+    this.#options.onReady()
   }
 
   #landed(flight: Flight, result: ProduceResult | null, errorCode: number): void {
@@ -393,9 +446,11 @@ export class AtLeastOnceSender implements Sender {
     this.#retryTimer ??= setTimeout(
       () => {
         this.#retryTimer = null
-        this.#options.onWritable()
+        this.#options.onReady()
       },
       Math.ceil(atMs - performance.now()),
     )
   }
 }
+
+const identityRequests = ['InitProducerId'] as const

@@ -241,7 +241,7 @@ export class Confirmation {
       if (isShort) this.#short()
       this.#pauseMs = this.#pauseAfter(isFirstOfAwaited)
       this.#schedule()
-      this.#options.onProgress(tookMs)
+      this.#options.onAnswered(tookMs)
     }
     connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
   }
@@ -444,7 +444,7 @@ export interface ConfirmationOptions {
   readonly deliveryTimeoutMs: number
   readonly account: Account
   /** A barrier was answered, after so long: what it held up can go on. */
-  readonly onProgress: (tookMs: number) => void
+  readonly onAnswered: (tookMs: number) => void
   /** The broker does not lead the partition any more. */
   readonly onStale: (partition: number) => void
   /** Partitions of the topic have more than one replica, as far as is known. */

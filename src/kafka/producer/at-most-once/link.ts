@@ -2,6 +2,7 @@ import type { Account } from '../account.ts'
 import { BrokerSession } from '../../network/broker-session.ts'
 import type { BrokerAddress } from '../../network/cluster-metadata.ts'
 import { configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
+import type { LeaderLink } from '../../network/leader-links.ts'
 import { Confirmation } from './confirmation.ts'
 import {
   dropReasonOf,
@@ -31,7 +32,7 @@ import type { ProducerConfig } from '../../../config/config.ts'
  * one request at a time, until one is stored. From then on they go with acks=0, and `confirmation.ts` finds out what arrived;
  * where it cannot, they go on with acks=1, many at a time.
  */
-export class AtMostOnceLink {
+export class AtMostOnceLink implements LeaderLink {
   readonly nodeId: number
   readonly #options: AtMostOnceLinkOptions
   readonly #session: BrokerSession
@@ -63,9 +64,12 @@ export class AtMostOnceLink {
   constructor(nodeId: number, options: AtMostOnceLinkOptions) {
     this.nodeId = nodeId
     this.#options = options
-    const { topic, config, account, onWritable } = options
+    const { topic, config, account, offsets, onReady, onStale } = options
     this.#online = new OnlinePartitions({
-      ...options,
+      topic,
+      offsets,
+      onReady,
+      onStale,
       onOnline: (answer) => this.#confirmation?.observe(answer),
     })
     this.#confirmation =
@@ -76,10 +80,10 @@ export class AtMostOnceLink {
             intervalMs: config.confirmIntervalMs,
             deliveryTimeoutMs: config.deliveryTimeoutMs,
             account,
-            onProgress: (tookMs) => {
+            onAnswered: (tookMs) => {
               if (tookMs > throttleSuspicionMs) this.#suspectThrottle()
               this.#handOver()
-              onWritable()
+              onReady()
             },
             onStale: (partition) => this.#online.lost(partition),
             isReplicated: options.isReplicated,
@@ -284,7 +288,7 @@ export class AtMostOnceLink {
     this.#unflushed.shift()
     for (const batch of batches) this.#options.account.settle(batch, 'sent')
     this.#handOver()
-    this.#options.onWritable()
+    this.#options.onReady()
   }
 
   #writeAnswered(
@@ -305,7 +309,7 @@ export class AtMostOnceLink {
         this.#throttle(connection, throttleTimeMs)
         this.#settleAnswered(batches, results)
         this.#handOver()
-        this.#options.onWritable()
+        this.#options.onReady()
       },
       (error) => connection.destroy(error),
     )
@@ -384,7 +388,7 @@ export class AtMostOnceLink {
     connection.throttle(throttleTimeMs)
     this.#throttledUntilMs = performance.now() + throttleTimeMs
     if (connection.renewAtMs < Infinity) this.#carefulUntilMs = this.#throttledUntilMs + carefulForMs
-    setTimeout(this.#options.onWritable, throttleTimeMs)
+    setTimeout(this.#options.onReady, throttleTimeMs)
   }
 
   /**
@@ -417,12 +421,12 @@ export class AtMostOnceLink {
     this.#online.detach()
     this.#attach(connection)
     old.destroy(new Error('another connection took its place'))
-    this.#options.onWritable()
+    this.#options.onReady()
   }
 
   #attach(connection: BrokerConnection): void {
     this.#isShortSession = connection.renewAtMs - performance.now() < shortSessionMs
-    connection.onDrain(this.#options.onWritable)
+    connection.onDrain(this.#options.onReady)
     this.#confirmation?.attach(connection)
     this.#online.attach(connection)
   }
@@ -431,7 +435,7 @@ export class AtMostOnceLink {
     this.#attach(connection)
     if (this.#wasCut) this.#askFirst(connection)
     else this.#ask(connection)
-    this.#options.onUp(this)
+    this.#options.onUp()
   }
 
   /** Asks the broker about the right to write where only it can tell. */
@@ -442,7 +446,7 @@ export class AtMostOnceLink {
 
   /** As {@link #ask}, whatever is known: the right may have been taken away, and a record is not the one to find out. */
   #askFirst(connection: BrokerConnection): void {
-    const { topic, rights, onWritable } = this.#options
+    const { topic, rights, onReady } = this.#options
     const partition = this.#online.anyAssigned
     if (partition === null) return
     this.#isAsking = true
@@ -452,7 +456,7 @@ export class AtMostOnceLink {
       this.#isAsking = false
       rights.answered(errorCode)
       this.#handOver()
-      onWritable()
+      onReady()
     })
   }
 
@@ -475,7 +479,7 @@ export class AtMostOnceLink {
       records += batch.recordCount
       this.#options.account.settle(batch, 'suspected_lost')
     }
-    this.#options.onDown(this, cause, records)
+    this.#options.onDown(cause, records)
   }
 }
 
@@ -490,7 +494,7 @@ export interface AtMostOnceLinkOptions {
   readonly logger: Logger
   readonly address: () => BrokerAddress | null
   /** Something that kept batches from being written is gone. */
-  readonly onWritable: () => void
+  readonly onReady: () => void
   /** Partitions of the topic have more than one replica. */
   readonly isReplicated: () => boolean
   /** The broker may not lead what it was thought to lead. */
@@ -500,9 +504,9 @@ export interface AtMostOnceLinkOptions {
   readonly rights: WriteRights
   /** The broker refused a batch by name. */
   readonly onRejected: (batch: RecordBatch, errorCode: number) => void
-  readonly onUp: (link: AtMostOnceLink) => void
+  readonly onUp: () => void
   /** The connection ended, or could not be made; `suspectedRecords` were settled as suspected lost. */
-  readonly onDown: (link: AtMostOnceLink, cause: Error, suspectedRecords: number) => void
+  readonly onDown: (cause: Error, suspectedRecords: number) => void
 }
 
 /** Enough to keep the kernel busy; more would only be more to lose. */

@@ -97,7 +97,7 @@ export class OnlinePartitions {
       // What was assigned in the meantime was not asked about.
       if (missing.some((partition) => !asked.includes(partition))) this.#probe()
       else if (missing.length > 0) this.#probeLater()
-      this.#options.onWritable()
+      this.#options.onReady()
     })
   }
 
@@ -130,7 +130,7 @@ export interface OnlinePartitionsOptions {
   /** Nothing was written to the partition before this on the connection, or not since it was lost. */
   readonly onOnline: (answer: PartitionOffset) => void
   /** Partitions may have come online. */
-  readonly onWritable: () => void
+  readonly onReady: () => void
   /** The broker does not lead what it was thought to lead. */
   readonly onStale: () => void
 }

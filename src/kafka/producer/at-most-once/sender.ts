@@ -1,58 +1,55 @@
-import type { StreamConfig } from '../../../config/config.ts'
-import type { Account } from '../account.ts'
-import type { Accumulator, PartitionQueue } from '../accumulator.ts'
+import type { PartitionQueue } from '../accumulator.ts'
 import { AtMostOnceLink } from './link.ts'
-import type { BatchJournal } from '../batch-journal.ts'
-import type { ClusterMetadata } from '../../network/cluster-metadata.ts'
 import { commonMode, configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
-import type { LogEndOffsets } from '../log-end-offsets.ts'
-import type { DropReason } from '../outcome.ts'
 import { OutageLog } from '../../network/outage-log.ts'
-import type { Logger } from '../../../logger.ts'
-import type { ProducerTelemetry } from '../producer.ts'
 import type { RecordBatch } from '../../protocol/record-batch.ts'
-import type { Sender } from '../sender.ts'
-import type { Transport } from '../../network/transport.ts'
-import type { WriteRights } from '../../network/write-rights.ts'
+import type { Sender, SenderOptions } from '../sender.ts'
+import { LeaderLinks } from '../../network/leader-links.ts'
 
 /**
  * Brings the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in
  * order, as many as it takes, and each at most once. What can't be written yet stays in the accumulator.
  */
 export class AtMostOnceSender implements Sender {
-  readonly #options: SenderOptions
-  readonly #links = new Map<number, AtMostOnceLink>()
-  readonly #outageLog: OutageLog
+  readonly #options: AtMostOnceSenderOptions
+  readonly #links: LeaderLinks<AtMostOnceLink>
   /** Where the next round begins: gateways do not begin all at the same partition. */
   #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
-  constructor(options: SenderOptions) {
+  constructor(options: AtMostOnceSenderOptions) {
     this.#options = options
-    this.#outageLog = new OutageLog(options.stream.name, options.logger, () => options.account.buffered)
-    options.metadata.onChange(() => this.#follow())
-    this.#follow()
+    const { stream, metadata, account, logger, onConnection } = options
+    this.#links = new LeaderLinks({
+      topic: stream.topic,
+      metadata,
+      outages: new OutageLog(stream.name, logger, () => account.buffered),
+      open: (nodeId) => this.#open(nodeId),
+      onFollowed: () => this.pump(),
+      onConnection,
+    })
+    this.#links.follow()
   }
 
   /** @inheritdoc */
   get isConnected(): boolean {
-    return [...this.#links.values()].some((link) => link.isConnected)
+    return this.#links.isConnected
   }
 
   /** @inheritdoc */
   get isCircuitOpen(): boolean {
-    return [...this.#links.values()].some((link) => link.isCircuitOpen)
+    return this.#links.isCircuitOpen
   }
 
   /** @inheritdoc */
   get lacking(): string[] {
-    return [...this.#links.values()].flatMap(({ lacking }) => lacking ?? [])
+    return this.#links.lacking
   }
 
   /** @inheritdoc */
   get confirmationMode(): ConfirmationMode {
     let mode = configuredMode(this.#options.stream.producer)
-    for (const link of this.#links.values()) mode = commonMode(mode, link.confirmationMode)
+    for (const link of this.#links) mode = commonMode(mode, link.confirmationMode)
     return mode
   }
 
@@ -69,21 +66,28 @@ export class AtMostOnceSender implements Sender {
     return []
   }
 
+  /** Nothing is noted: no batch is ever written again. */
+  keepJournal(): void {}
+
+  /** Null: no batch is ever written again. */
+  resume(): null {
+    return null
+  }
+
   /** @inheritdoc */
   hurry(): void {
-    for (const link of this.#links.values()) link.hurry()
+    for (const link of this.#links) link.hurry()
   }
 
   /** @inheritdoc */
   stop(): void {
     this.#stopped = true
-    for (const link of this.#links.values()) link.stop(new Error('the gateway stopped'))
-    this.#links.clear()
+    this.#links.stop()
   }
 
   /** @inheritdoc */
   tend(nowMs: number): void {
-    for (const link of this.#links.values()) link.tend(nowMs)
+    this.#links.tend(nowMs)
   }
 
   /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */
@@ -130,12 +134,11 @@ export class AtMostOnceSender implements Sender {
    */
   #usualAnswerMs(nowMs: number): number {
     let usualMs = Infinity
-    for (const link of this.#links.values()) {
+    for (const link of this.#links) {
       const { usualAnswerMs } = link
       if (usualAnswerMs > 0 && usualAnswerMs < usualMs && link.isUsable(nowMs)) usualMs = usualAnswerMs
     }
-    for (const link of this.#links.values())
-      if (link.isUsable(nowMs) && !link.isBehind(nowMs, usualMs)) return usualMs
+    for (const link of this.#links) if (link.isUsable(nowMs) && !link.isBehind(nowMs, usualMs)) return usualMs
     return Infinity
   }
 
@@ -164,100 +167,39 @@ export class AtMostOnceSender implements Sender {
     return isUnkeyed
   }
 
-  /** Follows the metadata: a link to each broker that leads a partition, and none to others once they have settled. */
-  #follow(): void {
-    if (this.#stopped) return
-    const { metadata, stream } = this.#options
-    const byLeader = new Map<number, number[]>()
-    metadata.topic(stream.topic).leaders.forEach((leader, partition) => {
-      if (leader < 0) return
-      const led = byLeader.get(leader)
-      if (led === undefined) byLeader.set(leader, [partition])
-      else led.push(partition)
-    })
-    for (const [nodeId, link] of this.#links) {
-      if (byLeader.has(nodeId)) continue
-      link.assign([])
-      if (link.hasPending || metadata.broker(nodeId) !== null) continue
-      link.stop(new Error('the broker left the cluster'))
-      this.#links.delete(nodeId)
-    }
-    for (const [nodeId, partitions] of byLeader) {
-      let link = this.#links.get(nodeId)
-      if (link === undefined) {
-        link = this.#link(nodeId)
-        this.#links.set(nodeId, link)
-      }
-      link.assign(partitions)
-    }
-    this.pump()
-  }
-
-  #link(nodeId: number): AtMostOnceLink {
-    const { metadata, stream, rights, onWritable, onRejected, onConnection } = this.#options
+  #open(nodeId: number): AtMostOnceLink {
+    const { stream, metadata, transport, account, offsets, telemetry, logger } = this.#options
+    const { rights, onReady, onRejected } = this.#options
     return new AtMostOnceLink(nodeId, {
-      ...this.#options,
       topic: stream.topic,
       config: stream.producer,
+      transport,
+      account,
+      offsets,
+      telemetry,
+      logger,
+      rights,
       address: () => metadata.broker(nodeId),
       isReplicated: () => metadata.topic(stream.topic).isReplicated,
-      onWritable,
-      rights,
+      onReady,
       onRejected,
       onStale: () => metadata.refresh(),
       onBadContent: () => metadata.refreshSettings(),
-      onUp: () => {
-        this.#outageLog.up(nodeId)
-        onConnection(null)
-      },
-      onDown: (_link, cause, suspectedRecords) => {
-        if (this.#stopped) return
-        this.#outageLog.down(nodeId, cause, suspectedRecords)
-        if (!this.isConnected) onConnection(cause)
-        // What ended it may have been a batch that the topic takes no more.
+      onUp: () => this.#links.up(nodeId),
+      onDown: (cause, suspectedRecords) => {
+        if (!this.#links.down(nodeId, cause, suspectedRecords)) return
+        // What ended the connection may have been a batch that the topic takes no more.
         metadata.refreshSettings()
-        onWritable()
+        onReady()
       },
     })
   }
 }
+
+/** See {@link AtMostOnceSender}. */
+export type AtMostOnceSenderOptions = Omit<SenderOptions, 'onRefused'>
 
 interface RequestInMaking {
   readonly batches: RecordBatch[]
   sizeBytes: number
-}
-
-/** What a sender is made of. */
-export interface SenderOptions {
-  readonly stream: StreamConfig
-  readonly accumulator: Accumulator
-  readonly account: Account
-  readonly metadata: ClusterMetadata
-  readonly transport: Transport
-  readonly offsets: LogEndOffsets
-  readonly telemetry: ProducerTelemetry
-  readonly logger: Logger
-  /** Something that kept batches from being written is gone: pump soon. */
-  readonly onWritable: () => void
-  /** What the credentials may do: while a right is missing, nothing is written. */
-  readonly rights: WriteRights
-  /** A connection to a leader is open (null), or the last one is gone or could not be made. */
-  readonly onConnection: (failure: Error | null) => void
-  /** A broker refused a batch for good; what becomes of the batch is told besides. */
-  readonly onRejected: (batch: RecordBatch, errorCode: number) => void
-  /** Where an at-least-once stream notes the batches that it is about to write; null: nowhere. */
-  readonly journal: () => BatchJournal | null
-  /** What the identities of batches are good for: this topic, of this cluster. */
-  readonly scope: () => number
-  /** An at-least-once batch was refused for good, and is to get its outcome. */
-  readonly onRefused: (batch: RecordBatch, refusal: Refusal) => void
-}
-
-/** Why a broker does not have a batch of an at-least-once stream, and is not going to get it. */
-export interface Refusal {
-  readonly reason: DropReason
-  /** Kafka's error code; null where it was not a broker's answer. */
-  readonly errorCode: number | null
-  /** A broker may have the batch all the same. */
-  readonly mayBeStored: boolean
 }

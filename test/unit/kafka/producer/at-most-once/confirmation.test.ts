@@ -59,7 +59,7 @@ class ScriptedConnection implements BrokerConnection {
 }
 
 const topic = 'events'
-const onProgress = vi.fn()
+const onAnswered = vi.fn()
 const onStale = vi.fn()
 const more = { isReplicated: () => true, onNoLogEnd: vi.fn(), onStandstill: vi.fn() }
 let memory: BufferMemory
@@ -73,7 +73,7 @@ beforeEach(() => {
   memory = new BufferMemory(10_000)
   account = new Account(memory)
   connection = new ScriptedConnection()
-  const options = { topic, intervalMs: 20, deliveryTimeoutMs: 5_000, account, onProgress, onStale, ...more }
+  const options = { topic, intervalMs: 20, deliveryTimeoutMs: 5_000, account, onAnswered, onStale, ...more }
   confirmation = new Confirmation(options)
   confirmation.attach(connection)
 })
@@ -116,7 +116,7 @@ test('asks where the log ends behind the writes, then how far the replicas are',
   expect(account.confirmed).toBe(0)
   connection.answer([0, 7], [2, 4])
   expect(account.confirmed).toBe(2)
-  expect(onProgress).toHaveBeenCalledTimes(1)
+  expect(onAnswered).toHaveBeenCalledTimes(1)
   expect(confirmation.hasPending).toBe(false)
   await pass(200)
   expect(connection.asked).toEqual([])

@@ -1,12 +1,22 @@
-import type { KafkaConfig, StreamConfig } from '../../config/config.ts'
-import { TopicCreator } from '../network/topic-creator.ts'
-import { BufferPool } from '../../buffer-pool.ts'
-import { ClusterMetadata } from '../network/cluster-metadata.ts'
-import type { Logger } from '../../logger.ts'
-import type { ManagedProducer, Obstacle, Producer, ProducerStats, ProducerTelemetry } from './producer.ts'
-import { openDeadLetters } from './at-least-once/open-dead-letters.ts'
-import { StreamProducer } from './stream-producer.ts'
-import { KafkajsTransport } from '../network/kafkajs-transport.ts'
+import type { Delivery, KafkaConfig, StreamConfig } from '../config/config.ts'
+import { TopicCreator } from './network/topic-creator.ts'
+import { BufferPool } from '../buffer-pool.ts'
+import { ClusterMetadata } from './network/cluster-metadata.ts'
+import type { Logger } from '../logger.ts'
+import type {
+  ManagedProducer,
+  Obstacle,
+  Producer,
+  ProducerStats,
+  ProducerTelemetry,
+} from './producer/producer.ts'
+import { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
+import { DeadLetters, DeadLetterStamp } from './producer/at-least-once/dead-letters.ts'
+import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
+import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
+import type { Sender, SenderOptions } from './producer/sender.ts'
+import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
+import { KafkajsTransport } from './network/kafkajs-transport.ts'
 
 /**
  * The producers of all streams of a gateway. They share one view of the cluster and the recycled batch buffers, and
@@ -41,11 +51,9 @@ export class Producers {
     const buffers = new BufferPool(recycledBytes)
     const shared = { metadata: this.#metadata, transport, buffers, logger }
     const producers = streams.map((stream) => {
-      const deadLetters = openDeadLetters(stream, dataDir, shared)
-      const parts = { ...shared, stream, deadLetters, telemetry: telemetry(stream) }
-      const producer = new StreamProducer(parts)
+      const { producer, letters } = openProducer(stream, telemetry(stream), dataDir, shared)
       this.#writers.push(producer)
-      if (deadLetters.producer !== null) this.#writers.push(deadLetters.producer)
+      if (letters !== null) this.#writers.push(letters)
       return [stream.name, options.durable?.(producer) ?? producer] as const
     })
     this.byStream = new Map(producers)
@@ -120,6 +128,70 @@ export interface ProducersOptions {
   /** Puts a spool in front of a stream's producer; null for a stream that answers from memory. */
   readonly durable?: (producer: StreamProducer) => ManagedProducer | null
 }
+
+/** What the producers of all streams share. */
+type SharedParts = Pick<StreamProducerOptions, 'metadata' | 'transport' | 'buffers' | 'logger'>
+
+/**
+ * Makes the producer of a stream, with the sender of the stream's delivery and, at least once, with a place for its dead letters: the
+ * dead-letter topic, by a producer of its own, and the data folder.
+ * @param dataDir null: there is no data folder.
+ * @returns `letters`: the producer of the dead-letter topic; null if there is no such topic.
+ */
+export function openProducer(
+  stream: StreamConfig,
+  telemetry: ProducerTelemetry,
+  dataDir: string | null,
+  { metadata, transport, buffers, logger }: SharedParts,
+): { producer: StreamProducer; letters: StreamProducer | null } {
+  const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
+  if (stream.delivery === 'at-most-once')
+    return { producer: new StreamProducer({ ...parts, stream, telemetry }), letters: null }
+  const stamp = new DeadLetterStamp()
+  const letters =
+    stream.deadLetterTopic === null
+      ? null
+      : new StreamProducer({
+          ...parts,
+          stream: letterStream(stream, stream.deadLetterTopic),
+          stamp,
+          telemetry: { batchWritten() {}, requestCompleted() {} },
+          isForDeadLetters: true,
+        })
+  const producer = new StreamProducer({
+    ...parts,
+    stream,
+    telemetry,
+    openDeadLetters: ({ account, onReady }) =>
+      new DeadLetters({
+        stream: stream.name,
+        topic: stream.topic,
+        account,
+        producer: letters,
+        stamp,
+        file: dataDir === null ? null : new DeadLetterFile(dataDir, stream.name),
+        logger,
+        onReady,
+      }),
+  })
+  return { producer, letters }
+}
+
+/** The sender of each delivery. */
+const senders = {
+  'at-most-once': (options) => new AtMostOnceSender(options),
+  'at-least-once': (options) => new AtLeastOnceSender(options),
+} satisfies Record<Delivery, (options: SenderOptions) => Sender>
+
+/** The stream of dead letters that a stream has: as the stream itself, but for what is about its events. */
+function letterStream(stream: StreamConfig, topic: string): StreamConfig {
+  const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
+  const producer = { ...stream.producer, deliveryTimeoutMs }
+  return { ...stream, topic, audit: false, deadLetterTopic: null, producer }
+}
+
+/** What cannot be written to a dead-letter topic within this time goes to the file. */
+const deadLetterTimeoutMs = 60_000
 
 /** Splits `host:port`; an IPv6 address stands in brackets. */
 export function parseAddress(address: string): { host: string; port: number } {
