@@ -1,7 +1,12 @@
 import { configuredMode } from './kafka/producer/confirmation-mode.ts'
 import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
-import type { Readiness } from './routes/admin/health.ts'
+
+/** Whether a process wants requests, and what each check saw. `GET /readyz` answers with it. */
+export interface Readiness {
+  readonly ready: boolean
+  readonly checks: readonly { readonly name: string; readonly ok: boolean; readonly detail: string }[]
+}
 
 /**
  * Ready means: give me requests. Not before Kafka was reached once, and every topic is known, may be written to, and has a

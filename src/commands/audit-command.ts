@@ -11,7 +11,7 @@ import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
-import { serveMetrics } from '../routes/admin/metrics-server.ts'
+import { serveAdminRoutes } from '../routes/admin/admin-server.ts'
 import { auditUsage, readAuditArguments, type AuditCommandLine } from './audit-arguments.ts'
 import { fetchAccount } from './gateway-account.ts'
 import { readCommandLine } from './command-line.ts'
@@ -64,7 +64,7 @@ async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig)
       const logger = createLogger(config, null, 'stderr')
       if (commandLine.metrics !== null) {
         const readiness = () => ({ ready: true, checks: [] })
-        server = await serveMetrics(new AuditMetrics(() => found.findings), {
+        server = await serveAdminRoutes(new AuditMetrics(() => found.findings), {
           ...commandLine.metrics,
           readiness,
         })

@@ -7,8 +7,8 @@ import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'
 import { GroupConsumer } from '../kafka/consumer/group-consumer.ts'
 import type { Logger } from '../logger.ts'
 import { ConsumerMetrics } from '../metrics/consumer-metrics.ts'
-import type { Readiness } from '../routes/admin/health.ts'
-import { serveMetrics } from '../routes/admin/metrics-server.ts'
+import type { Readiness } from '../readiness.ts'
+import { serveAdminRoutes } from '../routes/admin/admin-server.ts'
 import { execSink } from '../sinks/exec-sink.ts'
 import { httpSink } from '../sinks/http-sink.ts'
 import type { Sink } from '../sinks/sink.ts'
@@ -47,7 +47,10 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
   let server: FastifyInstance | null = null
   if (commandLine.metrics !== null) {
     try {
-      server = await serveMetrics(metrics, { ...commandLine.metrics, readiness: () => readinessOf(consumer) })
+      server = await serveAdminRoutes(metrics, {
+        ...commandLine.metrics,
+        readiness: () => readinessOf(consumer),
+      })
     } catch (error) {
       process.stderr.write(`--metrics-port: ${(error as Error).message}\n`)
       return 1

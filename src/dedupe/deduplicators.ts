@@ -36,7 +36,7 @@ export class Deduplicators {
   }
 
   /** What each stream knows, at this moment. */
-  get stats(): DeduplicatorsStats {
+  get stats(): DedupeStats {
     return {
       isStoreUp: this.#link?.isUp ?? null,
       streams: Array.from(this.byStream, ([stream, { stats }]) => {
@@ -75,18 +75,19 @@ export class Deduplicators {
   }
 }
 
-/** See {@link Deduplicators.stats}. */
-export interface DeduplicatorsStats {
-  /** Whether the shared store answers; null: there is none. */
+/** The numbers of de-duplication at one moment. `metrics/dedupe-metrics.ts` shows them. */
+export interface DedupeStats {
+  /** Whether the shared store answers; null where there is no shared store. */
   readonly isStoreUp: boolean | null
   readonly streams: readonly {
     readonly stream: string
     /** Keys that are known; null where only the shared store knows. */
     readonly entries: number | null
+    /** Keys that were forgotten before their time. */
     readonly forgotten: number
-    /** Keys that the shared store was not told of yet; null: there is none. */
+    /** Keys that the shared store was not told of yet; null where there is no shared store. */
     readonly waiting: number | null
-    /** Keys that it did not take, by what it was to do; null: there is none. */
+    /** Keys that the shared store did not take, by the operation that failed; null where there is no shared store. */
     readonly failures: Readonly<Record<DedupeOperation, number>> | null
   }[]
 }

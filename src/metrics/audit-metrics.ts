@@ -1,15 +1,14 @@
 import { totalsOf } from '../kafka/audit/audit-report.ts'
 import type { AuditFindings, WriterFindings } from '../kafka/audit/topic-audit.ts'
-import { contentTypes, writeExposition, type CollectedFamily, type Labels } from './exposition.ts'
-import type { LinesOfText } from './metrics-snapshot.ts'
-import { negotiateFormat } from './negotiate-format.ts'
+import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
+import type { CollectedFamily, Labels } from './family.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 
 /**
- * What `chute audit --follow` knows, with the labels `topic` and `partition`. Writers come and go with every start of a
- * gateway, so they are added up here and listed in the report.
+ * The metrics of `chute audit --follow`, with the labels `topic` and `partition`. A writer is one run of a gateway, so writers
+ * are no label: their numbers are added up here, and the report lists them one by one.
  */
-export class AuditMetrics {
+export class AuditMetrics implements Scrape {
   readonly #findings: () => AuditFindings
 
   constructor(findings: () => AuditFindings) {
@@ -17,12 +16,10 @@ export class AuditMetrics {
     watchProcess()
   }
 
-  /** One scrape, in the format that `accept` asks for. */
-  async text(accept: string | undefined): Promise<LinesOfText> {
-    const format = negotiateFormat(accept)
+  /** @inheritdoc */
+  async text(accept: string | undefined): Promise<ExpositionText> {
     const ofProcess = await collectProcessMetrics()
-    const lines = writeExposition([...collectAudit(this.#findings()), ...ofProcess], format)
-    return { contentType: contentTypes[format], lines }
+    return writeText([...collectAudit(this.#findings()), ...ofProcess], accept)
   }
 }
 

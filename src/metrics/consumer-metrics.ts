@@ -1,24 +1,17 @@
 import type { ConsumerStats, ConsumerTelemetry } from '../kafka/consumer/consumer.ts'
-import {
-  contentTypes,
-  writeExposition,
-  type CollectedFamily,
-  type Family,
-  type Labels,
-} from './exposition.ts'
+import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
+import type { CollectedFamily, Family, Labels } from './family.ts'
 import { Histogram, toFamily } from './histogram.ts'
-import type { LinesOfText } from './metrics-snapshot.ts'
-import { negotiateFormat } from './negotiate-format.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 
-/** A metric of a consumer and how it is read from its account. */
+/** A metric of a consumer, and the function that reads it from the consumer's account. */
 interface ConsumerFamily extends Family {
   readonly read: (stats: ConsumerStats) => readonly (readonly [labels: Labels, value: number])[]
 }
 
 /**
- * Every metric that is read from {@link ConsumerStats}, with the labels `group` and `topic`. Kafka's own names
- * (`FetchMetricsRegistry`, `ConsumerCoordinatorMetrics`) in Prometheus form, then the account:
+ * Every metric that is read from {@link ConsumerStats}, with the labels `group` and `topic`. First come Kafka's own metrics
+ * (`FetchMetricsRegistry`, `ConsumerCoordinatorMetrics`), with their names in Prometheus form. Then comes the account:
  * `kafka_consumer_records_consumed_total` = the sum of `chute_consumer_records_total` + `chute_consumer_records_pending`.
  */
 const consumerFamilies: readonly ConsumerFamily[] = [
@@ -89,8 +82,8 @@ const consumerFamilies: readonly ConsumerFamily[] = [
   },
 ]
 
-/** Every metric of one consumer. */
-export class ConsumerMetrics implements ConsumerTelemetry {
+/** The metrics of one consumer, for `chute consume`. */
+export class ConsumerMetrics implements ConsumerTelemetry, Scrape {
   readonly #latency = new Histogram({
     name: 'kafka_consumer_commit_latency_seconds',
     help: 'Time of a commit until its answer.',
@@ -105,7 +98,7 @@ export class ConsumerMetrics implements ConsumerTelemetry {
     watchProcess()
   }
 
-  /** Names where the account is read from, at each scrape. */
+  /** Sets the function that each scrape reads the account from. */
   observe(stats: () => ConsumerStats): void {
     this.#stats = stats
   }
@@ -115,12 +108,10 @@ export class ConsumerMetrics implements ConsumerTelemetry {
     this.#series.observe(latencyMs / 1000)
   }
 
-  /** One scrape, in the format that `accept` asks for; all numbers of the account are of one instant. */
-  async text(accept: string | undefined): Promise<LinesOfText> {
-    const format = negotiateFormat(accept)
+  /** @inheritdoc */
+  async text(accept: string | undefined): Promise<ExpositionText> {
     const ofProcess = await collectProcessMetrics()
-    const lines = writeExposition([...this.#collect(), ...ofProcess], format)
-    return { contentType: contentTypes[format], lines }
+    return writeText([...this.#collect(), ...ofProcess], accept)
   }
 
   #collect(): CollectedFamily[] {

@@ -1,28 +1,7 @@
-import type { MergeableFamily, Sample } from './exposition.ts'
+import type { DedupeStats } from '../dedupe/deduplicators.ts'
+import type { MergeableFamily, Sample } from './family.ts'
 
-/** What tells duplicates, at one moment. */
-export interface DedupeStats {
-  /** Whether the store that gateways share answers; null: there is none. */
-  readonly isStoreUp: boolean | null
-  readonly streams: readonly DedupeStreamStats[]
-}
-
-interface DedupeStreamStats {
-  readonly stream: string
-  /** Keys that are known; null where only the shared store knows. */
-  readonly entries: number | null
-  /** Keys that were forgotten before their time. */
-  readonly forgotten: number
-  /** Keys that the shared store was not told of yet; null: there is none. */
-  readonly waiting: number | null
-  /** Keys that it did not take, by what it was to do; null: there is none. */
-  readonly failures: Readonly<Record<string, number>> | null
-}
-
-/** No stream tells duplicates. */
-export const noDedupe: DedupeStats = { isStoreUp: null, streams: [] }
-
-/** How full the memory of each stream is that tells duplicates, and how the store does that gateways share. */
+/** How full the memory of each stream with `dedupe: on` is, and how the store works that gateways share. */
 export function collectDedupeMetrics({ isStoreUp, streams }: DedupeStats): MergeableFamily[] {
   const known: MergeableFamily[] = [
     {
@@ -42,7 +21,7 @@ export function collectDedupeMetrics({ isStoreUp, streams }: DedupeStats): Merge
   return isStoreUp === null ? known : [...known, ...collectStoreMetrics(isStoreUp, streams)]
 }
 
-function collectStoreMetrics(isUp: boolean, streams: readonly DedupeStreamStats[]): MergeableFamily[] {
+function collectStoreMetrics(isUp: boolean, streams: DedupeStats['streams']): MergeableFamily[] {
   return [
     {
       name: 'chute_dedupe_store_up',

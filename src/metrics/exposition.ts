@@ -1,59 +1,47 @@
+import type { CollectedFamily, Sample } from './family.ts'
+
 /**
  * How metrics become text: Prometheus 0.0.4 and OpenMetrics 1.0.0, from the same families.
  *
- * prom-client's registry does not write them, for it has one content type at a time and, once asked for OpenMetrics,
- * has renamed its counters for good. It still collects the metrics of the process (`process-metrics.ts`).
+ * prom-client's registry does not write the text. A registry has one content type at a time, and once it was asked for
+ * OpenMetrics it has renamed its counters for good. It still collects the metrics of the process (`process-metrics.ts`).
  *
  * @see https://prometheus.io/docs/instrumenting/exposition_formats/
  * @see https://prometheus.io/docs/specs/om/open_metrics_spec/
  */
 
-/** Label names and values of one sample, in the order in which they are written. */
-export type Labels = Readonly<Record<string, string>>
-
-/** One value of a family. `suffix` is what the sample's name has after the family's: `_bucket`, `_sum` or `_count` in a histogram, else nothing. */
-export interface Sample {
-  readonly suffix: string
-  readonly labels: Labels
-  /** Only of a `_bucket`: its upper bound. Not among the labels, since the two formats write numbers differently there. */
-  readonly le?: number
-  readonly value: number
+/** Whatever has metrics to show. The routes of `/metrics` take one. */
+export interface Scrape {
+  /**
+   * One scrape, in the format that `accept`, the value of an `Accept` header, asks for. All numbers are read in one turn of
+   * the event loop, when the first line is read or earlier.
+   */
+  text(accept: string | undefined): Promise<ExpositionText>
 }
 
-/** What a metric is, apart from its values: written once, in the file of its metrics. A counter's name ends in `_total`. */
-export interface Family {
-  readonly name: string
-  readonly help: string
-  readonly type: 'counter' | 'gauge' | 'histogram'
+/** A text that is written line by line, while it is read. It can be long, and must not hold up anything else. */
+export interface ExpositionText {
+  readonly contentType: string
+  /** Can be read once. */
+  readonly lines: Iterable<string>
 }
 
-/** A family and its values of one instant. Samples are made as they are read, and can be read once, where they are many. */
-export interface CollectedFamily extends Family {
-  readonly samples: Iterable<Sample>
-}
-
-/**
- * A family as one process collects it, with what several processes make of it. Counters and histograms are added up; a
- * gauge says whether it is a quantity (`sum`) or a state of which the largest or the smallest stands for all.
- */
-export type MergeableFamily = Family & { readonly samples: readonly Sample[] } & (
-    | { readonly type: 'counter' | 'histogram' }
-    | { readonly type: 'gauge'; readonly merge: GaugeMerge }
-  )
-
-/** See {@link MergeableFamily}. */
-export type GaugeMerge = 'sum' | 'max' | 'min'
-
-/** The text formats that Prometheus, and whoever speaks OpenMetrics, can ask for. */
+/** The text formats that Prometheus, and every client that speaks OpenMetrics, can ask for. */
 export type ExpositionFormat = 'prometheus' | 'openmetrics'
 
 /** Values of `Content-Type`, by format. */
-export const contentTypes: Readonly<Record<ExpositionFormat, string>> = {
+const contentTypes: Readonly<Record<ExpositionFormat, string>> = {
   prometheus: 'text/plain; version=0.0.4; charset=utf-8',
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
 }
 
-/** All families line by line, each contiguous and each under its HELP and TYPE. Lines are written as they are read. */
+/** Families as text, in the format that an `Accept` header asks for. The families are read when the first line is read. */
+export function writeText(families: Iterable<CollectedFamily>, accept: string | undefined): ExpositionText {
+  const format = negotiateFormat(accept)
+  return { contentType: contentTypes[format], lines: writeExposition(families, format) }
+}
+
+/** All families line by line, each contiguous and each under its HELP and TYPE. Lines are written while they are read. */
 export function* writeExposition(
   families: Iterable<CollectedFamily>,
   format: ExpositionFormat,
@@ -97,4 +85,34 @@ function escapeValue(value: string): string {
 /** A quote in a HELP is escaped in OpenMetrics only. */
 function escapeHelp(help: string, format: ExpositionFormat): string {
   return format === 'openmetrics' ? escapeValue(help) : help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')
+}
+
+/**
+ * Picks the format for an `Accept` header (RFC 9110, section 12.5.1). OpenMetrics is picked where the header names it and
+ * does not prefer plain text. Prometheus's text is picked in all other cases: for a browser, for an Accept of any type, and
+ * without a header. It never fails: a scrape in a format that the client did not name is better than none.
+ */
+export function negotiateFormat(accept: string | undefined): ExpositionFormat {
+  let openMetrics = 0
+  let plainText = 0
+  for (const range of (accept ?? '').toLowerCase().split(',')) {
+    const [mediaType, ...parameters] = range.split(';').map((part) => part.trim())
+    const quality = readQuality(parameters)
+    const version = parameters.find((parameter) => parameter.startsWith('version='))
+    if (mediaType === 'application/openmetrics-text') {
+      // Prometheus offers the draft 0.0.1 too, and Chute does not write that version.
+      if (version === undefined || version === 'version=1.0.0') openMetrics = Math.max(openMetrics, quality)
+    } else if (mediaType === 'text/plain') {
+      plainText = Math.max(plainText, quality)
+    }
+  }
+  return openMetrics > 0 && openMetrics >= plainText ? 'openmetrics' : 'prometheus'
+}
+
+/** The parameter `q`: 1 where it is missing, and 0 where it is not a number from 0 to 1. */
+function readQuality(parameters: readonly string[]): number {
+  const parameter = parameters.find((candidate) => candidate.startsWith('q='))
+  if (parameter === undefined) return 1
+  const quality = Number(parameter.slice('q='.length))
+  return quality >= 0 && quality <= 1 ? quality : 0
 }

@@ -1,15 +1,15 @@
-import type { CollectedFamily, Family, Labels, Sample } from './exposition.ts'
+import type { CollectedFamily, Family, Labels, Sample } from './family.ts'
 
 /** What a histogram is, apart from its values. */
 export interface HistogramFamily extends Family {
   readonly type: 'histogram'
-  /** Upper bounds, ascending; the last, +Inf, is not written down. */
+  /** Upper bounds, ascending. The last bound, +Inf, is not in the list. */
   readonly buckets: readonly number[]
 }
 
 /**
- * A histogram's values of one instant: a number a bucket, which is a tenth of what its samples take. So it is kept, sent
- * from one process to another and added up; samples are made while they are written.
+ * The values of a histogram at one instant, with one number a bucket. Readings are kept, sent from one process to another and
+ * added up, since they take a tenth of the memory of their samples. Samples are made while they are written.
  */
 export interface HistogramReading extends HistogramFamily {
   readonly series: readonly SeriesReading[]
@@ -18,14 +18,14 @@ export interface HistogramReading extends HistogramFamily {
 /** See {@link HistogramReading}. */
 export interface SeriesReading {
   readonly labels: Labels
-  /** Observations by bucket, not cumulated; the last is +Inf's. */
+  /** Observations by bucket, not cumulated. The last number is that of +Inf. */
   readonly counts: readonly number[]
   readonly sum: number
 }
 
 /**
- * One label set of a histogram, resolved once and then observed without any look-up: a few nanoseconds, where
- * prom-client's bound child takes most of a microsecond to hash its labels again. That matters once a request.
+ * One label set of a histogram. It is looked up once, and then takes values without a look-up, in a few nanoseconds.
+ * prom-client's bound child hashes its labels each time, which takes most of a microsecond. That is too much for every request.
  */
 export class HistogramSeries {
   readonly #labels: Labels
@@ -48,12 +48,13 @@ export class HistogramSeries {
     this.#sum += value
   }
 
+  /** A copy of the numbers at this moment. */
   read(): SeriesReading {
     return { labels: this.#labels, counts: this.#counts.slice(), sum: this.#sum }
   }
 }
 
-/** A histogram and its series. Label sets are added before the first observation, so that they exist from the start at zero. */
+/** A histogram and its series. A label set is added before its first value, so that its series exist at zero from the start. */
 export class Histogram {
   readonly #family: HistogramFamily
   readonly #series: HistogramSeries[] = []
@@ -62,19 +63,20 @@ export class Histogram {
     this.#family = family
   }
 
-  /** Adds a label set. The caller adds each one once. */
+  /** Adds a label set. To be called once a label set. */
   addSeries(labels: Labels): HistogramSeries {
     const series = new HistogramSeries(this.#family.buckets, labels)
     this.#series.push(series)
     return series
   }
 
+  /** A copy of the numbers at this moment. */
   read(): HistogramReading {
     return { ...this.#family, series: this.#series.map((series) => series.read()) }
   }
 }
 
-/** A reading as both text formats want it: cumulated buckets up to +Inf, whose count is `_count`. */
+/** A reading as both text formats want it: cumulated buckets up to +Inf. The count of +Inf is `_count`. */
 export function toFamily({ name, help, type, buckets, series }: HistogramReading): CollectedFamily {
   return { name, help, type, samples: samplesOf(buckets, series) }
 }
@@ -91,14 +93,14 @@ function* samplesOf(buckets: readonly number[], series: readonly SeriesReading[]
   }
 }
 
-/** Adds up what several processes read, series by series, in the order in which they are first met. */
+/** Adds up the readings of several processes, series by series, in the order in which the series are first met. */
 export function mergeHistograms(processes: readonly (readonly HistogramReading[])[]): HistogramReading[] {
   const merged = new Map<string, { family: HistogramReading; series: Map<string, SeriesReading> }>()
   for (const family of processes.flat()) {
     let known = merged.get(family.name)
     if (known === undefined) merged.set(family.name, (known = { family, series: new Map() }))
     for (const one of family.series) {
-      // The families come from one and the same code, so a label set has its labels in one order.
+      // All processes run the same code, so a label set has its labels in one order.
       const key = JSON.stringify(one.labels)
       const other = known.series.get(key)
       known.series.set(key, other === undefined ? one : addSeries(one, other))

@@ -1,31 +1,42 @@
+import type { DedupeStats } from '../dedupe/deduplicators.ts'
+import { mergeStats, retireStats } from '../kafka/producer/merge-stats.ts'
 import type { ProducerStats, ProducerTelemetry } from '../kafka/producer/producer.ts'
-import { collectDedupeMetrics, noDedupe, type DedupeStats } from './dedupe-metrics.ts'
-import { EdgeCounters } from './edge-counters.ts'
-import { HttpDurations } from './http-durations.ts'
-import type { HttpTimer } from './http-durations.ts'
-import { writeSnapshot, type LinesOfText, type MetricsSnapshot } from './metrics-snapshot.ts'
+import { collectDedupeMetrics } from './dedupe-metrics.ts'
+import {
+  collectEdgeMetrics,
+  EdgeCounters,
+  HttpDurations,
+  mergeEdge,
+  type EdgeTotals,
+} from './edge-metrics.ts'
+import type { EdgeTelemetry, HttpTimer } from './edge-telemetry.ts'
+import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
+import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
+import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
-import { ProducerHistograms } from './producer-histograms.ts'
+import { collectProducerMetrics, ProducerHistograms } from './producer-metrics.ts'
 
 /**
  * Every metric of one gateway. Read this file of the folder first.
  *
- * Metrics are pulled: a scrape takes a snapshot of the plain numbers that the producers and the edge keep anyway, all of
- * them in one turn of the event loop, so that received = accepted + rejected and accepted = pending + outcomes hold in
- * every scrape. It becomes text in `metrics-snapshot.ts`, line by line; with workers, theirs are added up before that. Only
- * durations and sizes are pushed, a call a batch or a request, into series that were resolved beforehand. Nothing here is
- * called once a record. Each metric's name, help and buckets are in one place: the file of its kind.
+ * Metrics are pulled. The producers and the edge keep plain numbers for purposes of their own. A scrape takes a snapshot of
+ * all of them in one turn of the event loop, so received = accepted + rejected and accepted = pending + outcomes hold in every
+ * scrape. With workers, the snapshots of all workers are added up. Then the snapshot becomes text, line by line
+ * (`exposition.ts`). Only durations and sizes are pushed: one call a batch or a request, into a series that was looked up at
+ * start. Nothing in this folder is called once a record. The name, help and buckets of a metric stand in one place, the file
+ * of its kind.
  *
- * The folder knows the producer's and the edge's numbers; it knows neither routes nor Kafka's client.
+ * The folder knows the numbers of producers, consumers, audits, de-duplication and the edge. It knows neither routes nor
+ * Kafka's client.
  */
-export class Metrics {
-  /** Counts events at the edge; the routes are given it. */
+export class Metrics implements EdgeTelemetry, Scrape {
+  /** Counts events at the edge. The routes are given it. */
   readonly edge = new EdgeCounters()
   readonly #producerHistograms = new ProducerHistograms()
   readonly #httpDurations = new HttpDurations()
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
-  #dedupe: () => DedupeStats = () => noDedupe
+  #dedupe: () => DedupeStats = () => ({ isStoreUp: null, streams: [] })
 
   /** @param version of Chute, for `chute_build_info`. */
   constructor(version: string) {
@@ -33,31 +44,28 @@ export class Metrics {
     watchProcess()
   }
 
-  /** Names where the producers' accounts are read from, at each scrape. To be called once, when the producers exist. */
+  /** Sets the function that each scrape reads the accounts of the producers from. To be called once, when the producers exist. */
   observe(streams: () => readonly ProducerStats[]): void {
     this.#streams = streams
   }
 
-  /** As {@link observe}, for what tells duplicates. */
+  /** As {@link observe}, for the numbers of de-duplication. */
   observeDedupe(dedupe: () => DedupeStats): void {
     this.#dedupe = dedupe
   }
 
-  /** What the producer of a stream is given to tell its batches and requests to. To be called once a stream. */
+  /** Takes the batches and requests of one stream. The stream's producer is given it. To be called once a stream. */
   producerTelemetry(stream: string, topic: string): ProducerTelemetry {
     return this.#producerHistograms.addStream(stream, topic)
   }
 
-  /** The timer of a route, for the route to keep. `route` is its pattern, `method` in capitals. */
+  /** @inheritdoc `method` is in capitals. */
   httpTimer(method: string, route: string): HttpTimer {
     return this.#httpDurations.timer(method, route)
   }
 
-  /**
-   * One scrape, in the format that `accept` asks for: {@link account} and the metrics of the process. The account is read
-   * when the first line is.
-   */
-  async text(accept: string | undefined): Promise<LinesOfText> {
+  /** @inheritdoc It has the {@link account} and the metrics of the process. */
+  async text(accept: string | undefined): Promise<ExpositionText> {
     const ofProcess = await collectProcessMetrics()
     return writeSnapshot(() => {
       const account = this.account()
@@ -65,7 +73,7 @@ export class Metrics {
     }, accept)
   }
 
-  /** Every number of ours. Nothing is awaited between the first that is read and the last. */
+  /** All numbers but those of the process. All are read in one turn of the event loop. */
   account(): MetricsSnapshot {
     return {
       edge: this.edge.totals(),
@@ -84,5 +92,53 @@ export class Metrics {
         },
       ],
     }
+  }
+}
+
+/**
+ * All numbers of a gateway at one instant. They are plain data, so that they can be sent from one process to another and added
+ * up. They become text last, so one process and many have the same label sets.
+ */
+export interface MetricsSnapshot {
+  readonly edge: EdgeTotals
+  readonly streams: readonly ProducerStats[]
+  readonly histograms: readonly HistogramReading[]
+  /** All other metrics: of de-duplication, of the build, and of the process where they were asked for. */
+  readonly families: readonly MergeableFamily[]
+}
+
+/**
+ * A snapshot as text, in the format that an `Accept` header asks for.
+ * @param snapshot is called when the first line is read.
+ */
+export function writeSnapshot(snapshot: () => MetricsSnapshot, accept: string | undefined): ExpositionText {
+  return writeText(familiesOf(snapshot), accept)
+}
+
+function* familiesOf(snapshot: () => MetricsSnapshot): Generator<CollectedFamily> {
+  const { edge, streams, histograms, families } = snapshot()
+  yield* collectEdgeMetrics(edge)
+  yield* collectProducerMetrics(streams)
+  yield* histograms.map(toFamily)
+  yield* families
+}
+
+/** Adds up the snapshots of several processes, one at least. The sum is what one process would say that had seen everything. */
+export function mergeSnapshots(snapshots: readonly MetricsSnapshot[]): MetricsSnapshot {
+  return {
+    edge: snapshots.map(({ edge }) => edge).reduce(mergeEdge),
+    streams: mergeStats(snapshots.map(({ streams }) => streams)),
+    histograms: mergeHistograms(snapshots.map(({ histograms }) => histograms)),
+    families: mergeFamilies(snapshots.map(({ families }) => families)),
+  }
+}
+
+/** What stays of a process that has ended: its counters, so that no sum ever goes back. See {@link retireStats}. */
+export function retireSnapshot({ edge, streams, histograms, families }: MetricsSnapshot): MetricsSnapshot {
+  return {
+    edge,
+    streams: streams.map(retireStats),
+    histograms,
+    families: families.filter(({ type }) => type !== 'gauge'),
   }
 }

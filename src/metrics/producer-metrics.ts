@@ -1,15 +1,53 @@
 import { confirmationModes } from '../kafka/producer/confirmation-mode.ts'
-import { dropReasons, type DropReason } from '../kafka/producer/outcome.ts'
-import type { ProducerStats } from '../kafka/producer/producer.ts'
-import type { CollectedFamily } from './exposition.ts'
-import { spoolFamilies } from './spool-metrics.ts'
-import { collectFamilies, type Reading, type StreamFamily } from './stream-family.ts'
+import { dropReasons, outcomes, type DropReason, type Outcome } from '../kafka/producer/outcome.ts'
+import type { ProducerStats, ProducerTelemetry, SpoolStats } from '../kafka/producer/producer.ts'
+import type { CollectedFamily, Family, Labels, Sample } from './family.ts'
+import { Histogram, type HistogramReading } from './histogram.ts'
+
+/** The accounts of all streams as metrics, with the labels `stream` and `topic`. */
+export function collectProducerMetrics(streams: readonly ProducerStats[]): CollectedFamily[] {
+  return collectFamilies([...producerFamilies, ...spoolFamilies], streams)
+}
+
+/** Samples are made while they are read. The accounts are of one instant, and do not change meanwhile. */
+function collectFamilies(
+  families: readonly StreamFamily[],
+  streams: readonly ProducerStats[],
+): CollectedFamily[] {
+  return families.map(({ name, help, type, read }) => ({
+    name,
+    help,
+    type,
+    samples: samplesOf(read, streams),
+  }))
+}
+
+function* samplesOf(read: StreamFamily['read'], streams: readonly ProducerStats[]): Generator<Sample> {
+  for (const stats of streams) {
+    const { stream, topic } = stats
+    for (const [labels, value] of read(stats))
+      yield { suffix: '', labels: { stream, topic, ...labels }, value }
+  }
+}
+
+/** One sample: its labels beside `stream` and `topic`, and its value. */
+type Reading = readonly [labels: Labels, value: number]
+
+/** A metric of a stream, and the function that reads it from the stream's account. */
+interface StreamFamily extends Family {
+  /**
+   * A stream always has the same label sets, whatever the numbers are, so that each series exists from the first scrape on.
+   * There are two exceptions: a partition has series once it is known, and an error of Kafka once it was seen. A stream has no
+   * series for what cannot occur with its delivery.
+   */
+  readonly read: (stats: ProducerStats) => readonly Reading[]
+}
 
 /**
- * Every metric that is read from {@link ProducerStats}. Kafka's own names (`org.apache.kafka.clients.producer.internals
- * .SenderMetricsRegistry`) in Prometheus form, then the account. That account can be checked from here alone:
- * `chute_records_accepted_total` + `chute_records_recovered_total` = the sum of `chute_records_pending` + the sum of
- * `chute_records_total`, at every scrape. What cannot occur with a stream's delivery has no series there, unless it did.
+ * Every metric that is read from {@link ProducerStats}, but for those of the spool. First come Kafka's own metrics
+ * (`org.apache.kafka.clients.producer.internals.SenderMetricsRegistry`), with their names in Prometheus form. Then comes the
+ * account. These metrics alone show whether the account adds up: in every scrape `chute_records_accepted_total` +
+ * `chute_records_recovered_total` = the sum of `chute_records_pending` + the sum of `chute_records_total`.
  */
 const producerFamilies: readonly StreamFamily[] = [
   {
@@ -107,7 +145,7 @@ const producerFamilies: readonly StreamFamily[] = [
     read: ({ lossRatio }) => [
       [{ source: 'producer' }, lossRatio.producer],
       [{ source: 'barrier' }, lossRatio.barrier],
-      // The series is there from the start, but a zero would claim that nothing was lost before anybody looked.
+      // NaN until the log end offsets were read: a zero would claim that nothing was lost.
       [{ source: 'broker' }, lossRatio.broker ?? Number.NaN],
     ],
   },
@@ -151,8 +189,9 @@ const producerFamilies: readonly StreamFamily[] = [
   },
 ]
 
-const keptOutcomes = ['confirmed', 'sent', 'acked', 'suspected_lost', 'dead_lettered'] as const
-type KeptOutcome = (typeof keptOutcomes)[number]
+type KeptOutcome = Exclude<Outcome, 'dropped'>
+/** Outcomes without a reason. */
+const keptOutcomes = outcomes.filter((outcome): outcome is KeptOutcome => outcome !== 'dropped')
 
 function countOf(stats: ProducerStats, outcome: KeptOutcome): number {
   switch (outcome) {
@@ -166,8 +205,9 @@ function countOf(stats: ProducerStats, outcome: KeptOutcome): number {
 }
 
 /**
- * Whether records of a stream can end so: acknowledged and dead-lettered at least once only, confirmed or, without
- * confirmation, sent at most once only. What did occur can occur, so that the account adds up whatever happened.
+ * Whether records of a stream can have an outcome. `acked` and `dead_lettered` belong to at-least-once streams. `confirmed`
+ * belongs to at-most-once streams, and `sent` to those of them without confirmation. An outcome that did occur counts as
+ * possible, so that the account adds up in any case.
  */
 function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
   if (countOf(stats, outcome) > 0) return true
@@ -185,14 +225,111 @@ function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
   }
 }
 
-/** Drops by reason; only what was on disk can be damaged there. */
+/** Drops by reason. `spool_damaged` is left out for a stream without a spool. */
 function dropsOf({ dropped, spool }: ProducerStats): [DropReason, number][] {
   return dropReasons
     .filter((reason) => reason !== 'spool_damaged' || spool !== null || dropped.spool_damaged > 0)
     .map((reason) => [reason, dropped[reason]])
 }
 
-/** Every stream's account. */
-export function collectProducerMetrics(streams: readonly ProducerStats[]): CollectedFamily[] {
-  return collectFamilies([...producerFamilies, ...spoolFamilies], streams)
+/** Metrics of the spools of durable streams. A stream without a spool has no series here. */
+const spoolFamilies: readonly StreamFamily[] = [
+  {
+    name: 'chute_spool_records',
+    help: 'Records on disk that Kafka has not acknowledged, those in the buffer and in flight among them.',
+    type: 'gauge',
+    read: ofSpool(({ records }) => records),
+  },
+  {
+    name: 'chute_spool_bytes',
+    help: 'Bytes of the spool on disk. A file of it goes when all of its records are acknowledged.',
+    type: 'gauge',
+    read: ofSpool(({ bytes }) => bytes),
+  },
+  {
+    name: 'chute_spool_max_bytes',
+    help: 'What the spool may take of the disk, spool.max.bytes; then events are refused.',
+    type: 'gauge',
+    read: ofSpool(({ maxBytes }) => maxBytes),
+  },
+  {
+    name: 'chute_spool_oldest_age_seconds',
+    help: 'Age of the oldest record on disk that Kafka has not acknowledged; 0 if there is none.',
+    type: 'gauge',
+    read: ofSpool(({ oldestAgeSeconds }) => oldestAgeSeconds),
+  },
+  {
+    name: 'chute_spool_drained_total',
+    help: 'Records that were on disk and got an outcome: its rate is the rate of drain.',
+    type: 'counter',
+    read: ofSpool(({ drained }) => drained),
+  },
+  {
+    name: 'chute_spool_failures_total',
+    help: 'Operations that the disk refused: writes, after which events are refused for a moment, and reads.',
+    type: 'counter',
+    read: ({ spool }) =>
+      spool === null
+        ? []
+        : [
+            [{ operation: 'write' }, spool.writeFailures],
+            [{ operation: 'read' }, spool.readFailures],
+          ],
+  },
+  {
+    name: 'chute_spool_available',
+    help: '1 if the disk took the last write, 0 for a moment after it did not.',
+    type: 'gauge',
+    read: ofSpool(({ available }) => Number(available)),
+  },
+]
+
+/** Reads a number of the spool, where there is a spool. */
+function ofSpool(read: (spool: SpoolStats) => number) {
+  return ({ spool }: ProducerStats): readonly Reading[] => (spool === null ? [] : [[{}, read(spool)]])
+}
+
+/** Histograms that producers fill batch by batch and request by request, with the labels `stream` and `topic`. */
+export class ProducerHistograms {
+  readonly #batchSize = new Histogram({
+    name: 'kafka_producer_batch_size_bytes',
+    help: 'Bytes of a batch as written. Mostly small batches: raise linger.ms.',
+    type: 'histogram',
+    buckets: [256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576],
+  })
+  readonly #queueTime = new Histogram({
+    name: 'kafka_producer_record_queue_time_seconds',
+    help: 'Time from the first append to a batch until the batch was written.',
+    type: 'histogram',
+    // From linger.ms, 5 ms by default, to delivery.timeout.ms, 120 s by default.
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120],
+  })
+  readonly #requestLatency = new Histogram({
+    name: 'kafka_producer_request_latency_seconds',
+    help: 'Time of a produce request until its response, or, with acks=0, until the kernel had it.',
+    type: 'histogram',
+    buckets: [
+      0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+    ],
+  })
+
+  /** Adds a stream with its series at zero. To be called once a stream. */
+  addStream(stream: string, topic: string): ProducerTelemetry {
+    const batchSize = this.#batchSize.addSeries({ stream, topic })
+    const queueTime = this.#queueTime.addSeries({ stream, topic })
+    const requestLatency = this.#requestLatency.addSeries({ stream, topic })
+    return {
+      batchWritten(sizeBytes, _recordCount, queueTimeMs) {
+        batchSize.observe(sizeBytes)
+        queueTime.observe(queueTimeMs / 1000)
+      },
+      requestCompleted(latencyMs) {
+        requestLatency.observe(latencyMs / 1000)
+      },
+    }
+  }
+
+  read(): HistogramReading[] {
+    return [this.#batchSize.read(), this.#queueTime.read(), this.#requestLatency.read()]
+  }
 }

@@ -14,7 +14,7 @@ import {
   type ClientError,
 } from './client-error.ts'
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
-import type { HttpTimer } from './edge-telemetry.ts'
+import type { HttpTimer } from '../metrics/edge-telemetry.ts'
 import { hostFlaw } from './host-flaw.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 import { tellProblem, transportOf, type Refusals } from './refusals.ts'

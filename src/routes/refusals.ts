@@ -4,11 +4,11 @@ import type { GatewayError } from '../errors.ts'
 import type { EventBatch, EventError } from '../events/event-batch.ts'
 import type { Logger } from '../logger.ts'
 import { clientPrefix } from './policy/client-address.ts'
-import type { EdgeTelemetry, Transport } from './edge-telemetry.ts'
+import type { EdgeTelemetry, EdgeTransport } from '../metrics/edge-telemetry.ts'
 
 /** Where a request that was refused was to go. */
 export interface RefusedRequest {
-  readonly transport: Transport
+  readonly transport: EdgeTransport
   /** Null: no stream of that name, or none was named. */
   readonly stream: string | null
   /** Null: it never became a request of Fastify. */
@@ -76,7 +76,7 @@ export class Refusals {
 }
 
 /** How a request came, by its path: also one that no route takes. */
-export function transportOf(url: string): Transport {
+export function transportOf(url: string): EdgeTransport {
   if (!url.startsWith('/v1/beacon/')) return 'http'
   const [path = ''] = url.split('?', 1)
   return path.endsWith('.gif') ? 'pixel' : 'beacon'

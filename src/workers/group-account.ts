@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
-import type { MergeableFamily } from '../metrics/exposition.ts'
-import { mergeFamilies } from '../metrics/merge-families.ts'
-import { mergeSnapshots, retireSnapshot, type MetricsSnapshot } from '../metrics/metrics-snapshot.ts'
-import type { Readiness } from '../routes/admin/health.ts'
+import type { MergeableFamily } from '../metrics/family.ts'
+import { mergeFamilies } from '../metrics/family.ts'
+import { mergeSnapshots, retireSnapshot, type MetricsSnapshot } from '../metrics/metrics.ts'
+import type { Readiness } from '../readiness.ts'
 import type { WorkerReport } from './messages.ts'
 
 /**

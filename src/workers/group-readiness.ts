@@ -1,5 +1,5 @@
-import type { MergeableFamily } from '../metrics/exposition.ts'
-import type { Readiness } from '../routes/admin/health.ts'
+import type { MergeableFamily } from '../metrics/family.ts'
+import type { Readiness } from '../readiness.ts'
 
 /** What a worker is to its primary. `silent`: it did not answer in time, and its last report stands. */
 export const workerStates = ['running', 'silent', 'starting', 'down'] as const

@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts'
-import type { MergeableFamily } from '../metrics/exposition.ts'
-import type { MetricsSnapshot } from '../metrics/metrics-snapshot.ts'
-import type { Readiness } from '../routes/admin/health.ts'
+import type { MergeableFamily } from '../metrics/family.ts'
+import type { MetricsSnapshot } from '../metrics/metrics.ts'
+import type { Readiness } from '../readiness.ts'
 import type { RequestCount } from '../routes/policy/rate-limit.ts'
 
 /**

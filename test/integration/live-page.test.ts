@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FastifyInstance } from 'fastify'
-import { EdgeCounters } from '../../src/metrics/edge-counters.ts'
+import { EdgeCounters } from '../../src/metrics/edge-metrics.ts'
 import { registerLivePage } from '../../src/routes/admin/live-page.ts'
 import { producerStats } from '../support/producer-stats.ts'
 

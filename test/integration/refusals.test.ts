@@ -6,7 +6,8 @@ import type { DedupeStore } from '../../src/dedupe/dedupe-store.ts'
 import { Deduplicator } from '../../src/dedupe/deduplicator.ts'
 import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
 import type { Producer } from '../../src/kafka/producer/producer.ts'
-import { EdgeCounters, transports, type Transport } from '../../src/metrics/edge-counters.ts'
+import { EdgeCounters } from '../../src/metrics/edge-metrics.ts'
+import { type EdgeTransport, edgeTransports } from '../../src/metrics/edge-telemetry.ts'
 import { buildEdge, FakeTelemetry, fakeLimits, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 import { SocketClient } from '../support/socket-client.ts'
@@ -32,10 +33,10 @@ interface Refusal {
   /** In the place of the stream's name. */
   readonly stream?: string
   /** In the place of the path, by transport; it names no stream then. */
-  readonly paths?: Readonly<Record<Transport, string>>
+  readonly paths?: Readonly<Record<EdgeTransport, string>>
   readonly method?: 'DELETE'
-  /** The transports that can be refused for it; left out: all. */
-  readonly by?: readonly Transport[]
+  /** The edgeTransports that can be refused for it; left out: all. */
+  readonly by?: readonly EdgeTransport[]
   readonly http?: Parameters<typeof buildEdge>[0]
   readonly config?: Partial<StreamConfig>
   readonly producer?: Partial<FakeProducer>
@@ -152,14 +153,14 @@ const kinds: readonly Refusal[] = [
   },
 ]
 
-function kindsBy(transport: Transport): readonly Refusal[] {
+function kindsBy(transport: EdgeTransport): readonly Refusal[] {
   return kinds.filter(
     ({ by, query: of }) => by?.includes(transport) ?? (transport !== 'pixel' || of !== undefined),
   )
 }
 
 /** Sends one request the given way. */
-async function send(transport: Transport, kind: Refusal) {
+async function send(transport: EdgeTransport, kind: Refusal) {
   const name = kind.stream ?? stream
   const path =
     kind.paths?.[transport] ??
@@ -197,7 +198,7 @@ function startEdge(kind: Refusal): FakeProducer {
   return producer
 }
 
-describe.each(transports)('a request that is refused, by %s', (transport) => {
+describe.each(edgeTransports)('a request that is refused, by %s', (transport) => {
   test.each(kindsBy(transport))(
     'is counted as $code, once, and a beacon says so in its header',
     async (kind) => {
@@ -343,7 +344,7 @@ test('the counter has every code and transport from zero on, and the streams tha
 })
 
 test('there are twenty kinds of refusal or more for each transport', () => {
-  for (const transport of transports) {
+  for (const transport of edgeTransports) {
     const codes = new Set(kindsBy(transport).map(({ code }) => code))
     expect(codes.size).toBeGreaterThanOrEqual(20)
   }

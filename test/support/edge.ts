@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
-import type { EdgeTelemetry, Transport } from '../../src/routes/edge-telemetry.ts'
+import type { EdgeTelemetry, EdgeTransport } from '../../src/metrics/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
 import type { Connections } from '../../src/routes/connections.ts'
 import { FakeProducer } from './fake-producer.ts'
@@ -34,22 +34,22 @@ export class FakeTelemetry implements EdgeTelemetry {
   accepted = 0
   rejected = 0
   duplicates = 0
-  readonly acceptedBy: Record<Transport, number> = { http: 0, beacon: 0, pixel: 0 }
+  readonly acceptedBy: Record<EdgeTransport, number> = { http: 0, beacon: 0, pixel: 0 }
   readonly rejectedBy: Record<string, number> = {}
   readonly replies: { readonly route: string; readonly statusCode: number }[] = []
-  readonly refusals: { code: string; transport: Transport; stream: string }[] = []
+  readonly refusals: { code: string; transport: EdgeTransport; stream: string }[] = []
   readonly edge = {
-    refused: (code: string, transport: Transport, stream: string): void => {
+    refused: (code: string, transport: EdgeTransport, stream: string): void => {
       this.refusals.push({ code, transport, stream })
     },
-    accepted: (transport: Transport, events: number): void => {
+    accepted: (transport: EdgeTransport, events: number): void => {
       this.accepted += events
       this.acceptedBy[transport] += events
     },
-    duplicates: (_transport: Transport, events: number): void => {
+    duplicates: (_transport: EdgeTransport, events: number): void => {
       this.duplicates += events
     },
-    rejected: (_transport: Transport, code: string, events: number): void => {
+    rejected: (_transport: EdgeTransport, code: string, events: number): void => {
       this.rejected += events
       this.rejectedBy[code] = (this.rejectedBy[code] ?? 0) + events
     },

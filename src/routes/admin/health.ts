@@ -1,10 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-
-/** What readiness is made of, asked for at each look. */
-export interface Readiness {
-  readonly ready: boolean
-  readonly checks: readonly { readonly name: string; readonly ok: boolean; readonly detail: string }[]
-}
+import type { Readiness } from '../../readiness.ts'
 
 /** How the gateway is, asked for at each look. */
 export interface Health {

@@ -1,24 +1,12 @@
 import type { FastifyInstance } from 'fastify'
-import type { ProducerStats } from '../../kafka/producer/producer.ts'
-import type { Transport } from '../edge-telemetry.ts'
-import type { Readiness } from './health.ts'
+import type { MetricsSnapshot } from '../../metrics/metrics.ts'
+import type { Readiness } from '../../readiness.ts'
 import { registerPage } from './page.ts'
 import { replyWritten } from '../ingest/written-reply.ts'
 
-/** Events by how they came in. */
-type ByTransport = Readonly<Record<Transport, number>>
-
 /** What the page shows. Plain objects: what JSON does not see is not shown. */
 export interface LiveLook {
-  readonly metrics: {
-    readonly streams: readonly ProducerStats[]
-    readonly edge: {
-      readonly accepted: ByTransport
-      readonly rejected: ByTransport
-      /** Requests that were refused as a whole. */
-      readonly refused: readonly { readonly requests: number }[]
-    }
-  }
+  readonly metrics: Pick<MetricsSnapshot, 'streams' | 'edge'>
   /** As `GET /readyz` answers. */
   readonly readiness: Readiness
   readonly uptimeSeconds: number

@@ -1,11 +1,6 @@
 import type { FastifyInstance } from 'fastify'
+import type { Scrape } from '../../metrics/exposition.ts'
 import { replyWritten } from '../ingest/written-reply.ts'
-
-/** What the route needs of the metrics: one scrape, in the format that an `Accept` header asks for. */
-export interface Scrape {
-  /** Numbers are read when the first line is, all of them in that turn. */
-  text(accept: string | undefined): Promise<{ contentType: string; lines: Iterable<string> }>
-}
 
 /** `GET /metrics`: Prometheus text 0.0.4, or OpenMetrics 1.0.0 to those who ask for it. */
 export function registerMetrics(app: FastifyInstance, metrics: Scrape): void {

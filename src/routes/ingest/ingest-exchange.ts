@@ -12,7 +12,7 @@ import type { CommitListener } from '../../kafka/producer/producer.ts'
 import { admit, refuseInvalid, spoolUnavailable, spoolUndecided, type Admission } from './admit.ts'
 import { appendEvent } from './append-event.ts'
 import { appendAndWait, droppedOutcomes, type EventOutcome } from './await-outcomes.ts'
-import type { EdgeTelemetry, HttpTimer, Transport } from '../edge-telemetry.ts'
+import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
 import { inTurns, whenFewWait, type Job } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
 import { replyProblem, toGatewayError } from '../problem.ts'
@@ -22,7 +22,7 @@ import type { StreamTarget } from './stream-target.ts'
 
 /** What the exchanges of one route share. */
 export interface IngestRoute {
-  readonly transport: Transport
+  readonly transport: EdgeTransport
   readonly telemetry: EdgeTelemetry
   readonly refusals: Refusals
   readonly timer: HttpTimer

@@ -6,15 +6,15 @@ import { LogEndOffsets } from '../../../src/kafka/producer/log-end-offsets.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../src/kafka/producer/outcome.ts'
 import { RecordBatch } from '../../../src/kafka/protocol/record-batch.ts'
 import { withRatios } from '../../../src/kafka/producer/stats-ratios.ts'
-import type { MergeableFamily } from '../../../src/metrics/exposition.ts'
-import { mergeFamilies } from '../../../src/metrics/merge-families.ts'
+import type { MergeableFamily } from '../../../src/metrics/family.ts'
+import { mergeFamilies } from '../../../src/metrics/family.ts'
 import {
   mergeSnapshots,
+  Metrics,
+  type MetricsSnapshot,
   retireSnapshot,
   writeSnapshot,
-  type MetricsSnapshot,
-} from '../../../src/metrics/metrics-snapshot.ts'
-import { Metrics } from '../../../src/metrics/metrics.ts'
+} from '../../../src/metrics/metrics.ts'
 import { collectProcessMetrics } from '../../../src/metrics/process-metrics.ts'
 import { parseExposition, sumOf, valueOf } from '../../support/parse-exposition.ts'
 import { droppedRecords, producerStats } from '../../support/producer-stats.ts'

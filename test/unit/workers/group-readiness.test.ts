@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Readiness } from '../../../src/routes/admin/health.ts'
+import type { Readiness } from '../../../src/readiness.ts'
 import {
   collectWorkerMetrics,
   groupReadiness,

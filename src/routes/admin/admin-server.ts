@@ -1,9 +1,11 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import { registerHealth, type Readiness } from './health.ts'
-import { registerMetrics, type Scrape } from './metrics-route.ts'
+import type { Readiness } from '../../readiness.ts'
+import { registerHealth } from './health.ts'
+import type { Scrape } from '../../metrics/exposition.ts'
+import { registerMetrics } from './metrics-route.ts'
 
 /** Serves `/metrics`, `/livez` and `/readyz` of a process that takes no requests otherwise. */
-export async function serveMetrics(
+export async function serveAdminRoutes(
   scrape: Scrape,
   options: { host: string; port: number; readiness: () => Readiness },
 ): Promise<FastifyInstance> {

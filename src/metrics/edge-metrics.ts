@@ -1,0 +1,206 @@
+import { type ErrorCode, errorTable } from '../errors.ts'
+import type { MergeableFamily } from './family.ts'
+import { edgeTransports, type EdgeTelemetry, type EdgeTransport, type HttpTimer } from './edge-telemetry.ts'
+import { Histogram, type HistogramReading, type HistogramSeries } from './histogram.ts'
+
+type EdgeReports = EdgeTelemetry['edge']
+
+/** The account of the HTTP edge at one instant. For each transport: events received = accepted + rejected. */
+export interface EdgeTotals {
+  readonly accepted: Readonly<Record<EdgeTransport, number>>
+  readonly rejected: Readonly<Record<EdgeTransport, number>>
+  /** Accepted events that had been accepted before, and were not written again. */
+  readonly duplicates: Readonly<Record<EdgeTransport, number>>
+  /** The rejected events, by the code that the client was told. */
+  readonly rejectedByCode: Readonly<Record<ErrorCode, number>>
+  /** Requests of which nothing was accepted. Each pair of code and transport has an entry without a stream from the start. */
+  readonly refused: readonly RefusedRequests[]
+}
+
+/** See {@link EdgeTotals.refused}. */
+export interface RefusedRequests {
+  readonly code: ErrorCode
+  readonly transport: EdgeTransport
+  /** Empty where the request named no stream, or a stream that is not configured. */
+  readonly stream: string
+  readonly requests: number
+}
+
+/**
+ * Counts what the routes report: plain additions, and no look-up of labels. A rejection is added to both of its counters in
+ * one step, so the sum over the codes is the number of rejected events in every scrape.
+ */
+export class EdgeCounters implements EdgeReports {
+  readonly #accepted = zeros(edgeTransports)
+  readonly #rejected = zeros(edgeTransports)
+  readonly #duplicates = zeros(edgeTransports)
+  readonly #rejectedByCode = zeros(errorCodes)
+  readonly #refused = new Map<string, { -readonly [K in keyof RefusedRequests]: RefusedRequests[K] }>()
+
+  constructor() {
+    for (const transport of edgeTransports)
+      for (const code of errorCodes) this.#refusedOf(code, transport, '')
+  }
+
+  /** @inheritdoc */
+  accepted(transport: EdgeTransport, events: number): void {
+    this.#accepted[transport] += events
+  }
+
+  /** @inheritdoc */
+  duplicates(transport: EdgeTransport, events: number): void {
+    this.#duplicates[transport] += events
+  }
+
+  /** @inheritdoc */
+  rejected(transport: EdgeTransport, code: ErrorCode, events: number): void {
+    this.#rejected[transport] += events
+    this.#rejectedByCode[code] += events
+  }
+
+  /** @inheritdoc */
+  refused(code: ErrorCode, transport: EdgeTransport, stream: string): void {
+    this.#refusedOf(code, transport, stream).requests++
+  }
+
+  #refusedOf(code: ErrorCode, transport: EdgeTransport, stream: string) {
+    const key = keyOf({ code, transport, stream })
+    let counted = this.#refused.get(key)
+    if (counted === undefined) this.#refused.set(key, (counted = { code, transport, stream, requests: 0 }))
+    return counted
+  }
+
+  /** A copy of the numbers at this moment. */
+  totals(): EdgeTotals {
+    return {
+      accepted: { ...this.#accepted },
+      rejected: { ...this.#rejected },
+      duplicates: { ...this.#duplicates },
+      rejectedByCode: { ...this.#rejectedByCode },
+      refused: Array.from(this.#refused.values(), (counted) => ({ ...counted })),
+    }
+  }
+}
+
+/** The account of the edge as metrics. */
+export function collectEdgeMetrics({
+  accepted,
+  rejected,
+  duplicates,
+  rejectedByCode,
+  refused,
+}: EdgeTotals): MergeableFamily[] {
+  return [
+    {
+      name: 'chute_events_total',
+      help: 'Events received, by what the client was told and by how they came. Received is the sum of both results.',
+      type: 'counter',
+      samples: edgeTransports.flatMap((transport) => [
+        { suffix: '', labels: { result: 'accepted', transport }, value: accepted[transport] },
+        { suffix: '', labels: { result: 'rejected', transport }, value: rejected[transport] },
+      ]),
+    },
+    {
+      name: 'chute_events_duplicate_total',
+      help: 'Of the accepted events, those that were accepted before (Idempotency-Key, id): answered as then and not written again. Accepted events without these are accepted records.',
+      type: 'counter',
+      samples: edgeTransports.map((transport) => ({
+        suffix: '',
+        labels: { transport },
+        value: duplicates[transport],
+      })),
+    },
+    {
+      name: 'chute_events_rejected_total',
+      help: 'Rejected events by the code that the client was told.',
+      type: 'counter',
+      samples: Object.entries(rejectedByCode).map(([code, value]) => ({
+        suffix: '',
+        labels: { code },
+        value,
+      })),
+    },
+    {
+      name: 'chute_requests_refused_total',
+      help: 'Requests of which nothing was accepted, by the code that the client was told. The stream is empty where the path names none that there is; a series of a stream begins with its first refusal.',
+      type: 'counter',
+      samples: refused.map(({ requests, ...labels }) => ({ suffix: '', labels, value: requests })),
+    },
+  ]
+}
+
+/** Adds up the accounts of two processes. */
+export function mergeEdge(one: EdgeTotals, other: EdgeTotals): EdgeTotals {
+  return {
+    accepted: addEach(one.accepted, other.accepted),
+    rejected: addEach(one.rejected, other.rejected),
+    duplicates: addEach(one.duplicates, other.duplicates),
+    rejectedByCode: addEach(one.rejectedByCode, other.rejectedByCode),
+    refused: mergeRefused(one.refused, other.refused),
+  }
+}
+
+function addEach<K extends string>(
+  one: Readonly<Record<K, number>>,
+  other: Readonly<Record<K, number>>,
+): Record<K, number> {
+  const sums: Record<K, number> = { ...one }
+  for (const key of Object.keys(one) as K[]) sums[key] += other[key]
+  return sums
+}
+
+function mergeRefused(one: readonly RefusedRequests[], other: readonly RefusedRequests[]): RefusedRequests[] {
+  const merged = new Map(one.map((counted) => [keyOf(counted), counted]))
+  for (const counted of other) {
+    const known = merged.get(keyOf(counted))
+    merged.set(keyOf(counted), { ...counted, requests: counted.requests + (known?.requests ?? 0) })
+  }
+  return [...merged.values()]
+}
+
+function keyOf({ code, transport, stream }: Omit<RefusedRequests, 'requests'>): string {
+  return `${code} ${transport} ${stream}`
+}
+
+function zeros<K extends string>(names: readonly K[]): Record<K, number> {
+  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>
+}
+
+const errorCodes = Object.keys(errorTable) as ErrorCode[]
+
+const statusClasses = ['2xx', '3xx', '4xx', '5xx'] as const
+
+/** `chute_http_request_duration_seconds`: the time from the header of a request until its reply was written. */
+export class HttpDurations {
+  readonly #histogram = new Histogram({
+    name: 'chute_http_request_duration_seconds',
+    help: 'Time from the header of a request until its reply was written, by route and class of status.',
+    type: 'histogram',
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  })
+  readonly #timers = new Map<string, HttpTimer>()
+
+  /**
+   * The timer of a route. The route keeps it, so that a request looks nothing up.
+   * @param route the pattern of the route, such as `/v1/streams/:stream`, and never the path of a request: label sets are closed.
+   */
+  timer(method: string, route: string): HttpTimer {
+    const key = `${method} ${route}`
+    const known = this.#timers.get(key)
+    if (known !== undefined) return known
+    const byClass: HistogramSeries[] = statusClasses.map((status) =>
+      this.#histogram.addSeries({ method, route, status }),
+    )
+    const timer: HttpTimer = {
+      observe(statusCode, durationMs) {
+        byClass[Math.floor(statusCode / 100) - 2]?.observe(durationMs / 1000)
+      },
+    }
+    this.#timers.set(key, timer)
+    return timer
+  }
+
+  read(): HistogramReading {
+    return this.#histogram.read()
+  }
+}

@@ -1,0 +1,36 @@
+import type { ErrorCode } from '../errors.ts'
+
+/** See {@link EdgeTransport}. The metrics' label `transport` has these values. */
+export const edgeTransports = ['http', 'beacon', 'pixel'] as const
+
+/** How an event came in: by the streams route, by `navigator.sendBeacon`, or in the query of the GIF. A closed set, since it is a metric label. */
+export type EdgeTransport = (typeof edgeTransports)[number]
+
+/**
+ * What the routes report while they serve. `Metrics` (metrics.ts) implements it, and `routes/` is given it. No method is
+ * called once an event.
+ *
+ * The account of the edge counts events: received = accepted + rejected. An event is received once its request was decoded.
+ * A request that is refused earlier (unknown stream, body too large, rate limit, no JSON at all…) has no events that could
+ * be counted. Every request of which nothing was accepted is counted as one request, whether or not it has events.
+ */
+export interface EdgeTelemetry {
+  readonly edge: {
+    /** Counts events that were answered with 202 or 200, in the turn in which they were appended or dropped. */
+    accepted(transport: EdgeTransport, events: number): void
+    /** Counts those of the accepted events that were accepted before. They are not written again. */
+    duplicates(transport: EdgeTransport, events: number): void
+    /** Counts events that were refused, under the code that the client was told. */
+    rejected(transport: EdgeTransport, code: ErrorCode, events: number): void
+    /** Counts one request of which nothing was accepted. `stream` is the name of a configured stream, or empty. */
+    refused(code: ErrorCode, transport: EdgeTransport, stream: string): void
+  }
+  /** The timer of a route. Each route asks once, at start, and keeps it. `route` is a pattern, never a path. */
+  httpTimer(method: string, route: string): HttpTimer
+}
+
+/** Takes the durations of all requests of one route. */
+export interface HttpTimer {
+  /** Counts one reply. `statusCode` is final: 200 to 599. `durationMs` is the time from the request's header to the reply. */
+  observe(statusCode: number, durationMs: number): void
+}
