@@ -70,8 +70,11 @@ async function startKind(broker: string, folder: string, nth: number): Promise<C
   const { line, isDurable } = kinds[nth]!
   const file = join(folder, `${nth}.yaml`)
   writeFileSync(file, `streams: { s: { topic: durable-${nth}, ${line} } }\n`)
-  const dataDir = isDurable ? join(folder, `data-${nth}`) : undefined
-  return await startChute(broker, { CHUTE_CONFIG: file, CHUTE_DATA_DIR: dataDir })
+  // The temporary folder may be in memory.
+  const data = isDurable
+    ? { CHUTE_DATA_DIR: join(folder, `data-${nth}`), CHUTE_DATA_DIR_EPHEMERAL: 'true' }
+    : {}
+  return await startChute(broker, { CHUTE_CONFIG: file, ...data })
 }
 
 interface Round extends LoadResult {

@@ -64,8 +64,12 @@ async function startStep(kafka: LocalKafka, folder: string, nth: number): Promis
   const { line, isDurable } = steps[nth]!
   const file = join(folder, `step-${nth}.yaml`)
   writeFileSync(file, `streams: { s: { topic: migration-${nth}, ${line} } }\n`)
-  const dataDir = isDurable === true ? join(folder, `data-${nth}`) : undefined
-  return await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: file, CHUTE_DATA_DIR: dataDir })
+  // The temporary folder may be in memory.
+  const data =
+    isDurable === true
+      ? { CHUTE_DATA_DIR: join(folder, `data-${nth}`), CHUTE_DATA_DIR_EPHEMERAL: 'true' }
+      : {}
+  return await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: file, ...data })
 }
 
 async function measure(

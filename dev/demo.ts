@@ -45,7 +45,10 @@ async function demo(): Promise<number> {
   try {
     say(`Kafka answers on ${kafka.brokers[0]}; starting the gateway, which creates the topics`)
     // A 202 of metrics-critical is answered from disk.
-    const env = { CHUTE_DATA_DIR: process.env['CHUTE_DATA_DIR'] ?? dataDir }
+    const env =
+      process.env['CHUTE_DATA_DIR'] === undefined
+        ? { CHUTE_DATA_DIR: dataDir, CHUTE_DATA_DIR_EPHEMERAL: 'true' }
+        : {}
     gateway = startGatewayProcess({ port, broker: kafka.brokers[0]!, env, say })
     const { url } = gateway
     await Promise.race([gateway.untilReady(), interrupted.then(stopHere)])

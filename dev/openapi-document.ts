@@ -229,7 +229,7 @@ const encodingParameter = {
 const headerComponents = {
   'Chute-Delivery': {
     description:
-      'What the stream promises. `durable`: the events of a 202 are on disk, and survive a crash of the gateway. ' +
+      'What the stream promises. `durable`: the events of a 202 are on a disk that stays, and survive a crash of the gateway. ' +
       '`no-dedupe`: an Idempotency-Key and ids have no effect, and a request that is sent again makes second records.',
     schema: {
       type: 'string',
@@ -240,6 +240,7 @@ const headerComponents = {
         'at-least-once; no-dedupe',
         'at-least-once; durable',
         'at-least-once; durable; no-dedupe',
+        'exactly-once',
         'exactly-once; durable',
       ],
     },

@@ -15,6 +15,7 @@ import type { CountRequest } from './routes/policy/rate-limit.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
 import { DataFolder } from './spool/data-folder.ts'
 import { DurableProducer } from './spool/durable-producer.ts'
+import { warningOfFolder } from './spool/ephemeral-folder.ts'
 import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
@@ -29,6 +30,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const durable = config.streams.filter(({ spool }) => spool !== null).map(({ name }) => name)
   const folder =
     config.dataDir === null || durable.length === 0 ? null : new DataFolder(config.dataDir, durable, logger)
+  const isLasting = warningOfFolder(config) === null
   const producers = new Producers({
     kafka: config.kafka,
     streams: config.streams,
@@ -38,7 +40,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     durable: (producer) => {
       const { name, spool } = producer.stream
       if (folder === null || spool === null) return null
-      return new DurableProducer({ producer, folder: folder.stream(name), spool, logger })
+      return new DurableProducer({ producer, folder: folder.stream(name), spool, isLasting, logger })
     },
   })
   metrics.observe(() => producers.stats)

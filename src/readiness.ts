@@ -42,6 +42,7 @@ export function readinessOf(state: {
     about('leaders', 'a leader of every topic was reached', 'no_leader_yet'),
     check('versions', lacking.length === 0, 'brokers serve what Chute sends', lacking.join('; ')),
     check('confirmation', true, saidOfConfirmation(streams), ''),
+    check('durability', true, saidOfDurability(streams), ''),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),
   ]
   return { ready: checks.every(({ ok }) => ok), checks }
@@ -63,6 +64,14 @@ function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   return answered.length === 0
     ? 'every stream confirms as it is configured to'
     : `a broker has not shown where its log ends, so each write is answered (acks=1): ${answered.map(nameOf).join(', ')}`
+}
+
+/** Does not make unready either: no reply says more than is true. */
+function saidOfDurability(streams: readonly ManagedProducer[]): string {
+  const fleeting = streams.filter(({ durability }) => durability?.isLasting === false)
+  return fleeting.length === 0
+    ? 'every 202 that says durable is on a disk that stays, or CHUTE_DATA_DIR_EPHEMERAL has it so'
+    : `CHUTE_DATA_DIR is on a file system that does not stay, so no 202 says durable: ${fleeting.map(nameOf).join(', ')}`
 }
 
 function notReached(cause: string | null): string {

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { describeConfig } from '../config/describe-config.ts'
+import { warningOfFolder } from '../spool/ephemeral-folder.ts'
 import { readCommandLine, wholeNumber } from './command-line.ts'
 import { readConfig } from './read-config.ts'
 
@@ -23,6 +24,8 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   if (typeof commandLine === 'number') return commandLine
   const config = readConfig(env)
   if (config === null) return 1
+  const warning = warningOfFolder(config)
+  if (warning !== null) process.stderr.write(`warning: ${warning}\n`)
   if (commandLine.connectMs === null) {
     process.stdout.write(describeConfig(config))
     return 0

@@ -41,7 +41,7 @@ export async function checkConnections(config: Config, limitMs: number): Promise
       if (isOver || onlyTopicsAreMissing) {
         // Where Kafka was reached by one broker, another that is away is no reason for the gateway not to be ready.
         const reached = brokers.map((broker) => ({ ...broker, ok: broker.ok || producers.everConnected }))
-        const ofReadiness = checks.filter(({ name }) => name !== 'draining' && name !== 'buffers')
+        const ofReadiness = checks.filter(({ name }) => !ofGateway.has(name))
         if (missing.length === 0) return [...reached, ...ofReadiness]
         const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
         return [...reached, ...others, await creatable(config, missing)]
@@ -84,6 +84,9 @@ async function creatable({ kafka }: Config, topics: readonly string[]): Promise<
       : [...new Set(causes.values())].join('; ')
   return { name: 'topics', ok: causes.size === 0, detail }
 }
+
+/** Checks of a gateway that runs. */
+const ofGateway: ReadonlySet<string> = new Set(['draining', 'buffers', 'durability'])
 
 /** What cannot be known of a topic that is missing. */
 const ofTopics: ReadonlySet<string> = new Set(['topics', 'rights', 'leaders'])

@@ -1,6 +1,7 @@
 import type { Config, StreamConfig } from '../config/config.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
+import { ephemeralFolder, warningOfFolder } from '../spool/ephemeral-folder.ts'
 import { version } from '../version.ts'
 import { accountOf, spooledOf } from '../kafka/producer/account-log.ts'
 
@@ -19,6 +20,9 @@ export function logStart(
   logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
   logDedupe(config, logger)
   const { dataDir } = config
+  const warning = warningOfFolder(config)
+  if (warning !== null) logger.warn({ dataDir }, warning)
+  const isEphemeral = dataDir !== null && ephemeralFolder(dataDir) !== null
   for (const { name, delivery, spool } of config.streams) {
     if (delivery !== 'at-least-once') continue
     if (spool === null) {
@@ -29,7 +33,11 @@ export function logStart(
       continue
     }
     const { fsync, maxBytes } = spool
-    const end = fsync ? 'a crash and a power cut' : 'a crash of the gateway, and no power cut (fsync: off)'
+    const end = isEphemeral
+      ? 'a crash of the gateway, and nothing that takes the folder away'
+      : fsync
+        ? 'a crash and a power cut'
+        : 'a crash of the gateway, and no power cut (fsync: off)'
     logger.info(
       { stream: name, dataDir, fsync, spoolMaxBytes: maxBytes },
       `a 202 of this stream is answered from disk: it survives ${end}`,

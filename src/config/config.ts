@@ -221,6 +221,8 @@ export interface Config {
   readonly drainDelayMs: number | null
   /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null
+  /** `CHUTE_DATA_DIR_EPHEMERAL`: the folder may be one that goes with the container, or with the machine's memory. */
+  readonly dataDirEphemeral: boolean
   readonly workers: number
   /** `CHUTE_DEDUPE_REDIS_URL`; null: each process knows what it accepted itself. */
   readonly dedupeStore: DedupeStoreConfig | null

@@ -25,6 +25,7 @@ export function describeConfig(config: Config): string {
         ...describeHttp(config.http),
         ...describeKafka(config.kafka),
         CHUTE_DATA_DIR: config.dataDir,
+        CHUTE_DATA_DIR_EPHEMERAL: config.dataDirEphemeral,
         ...describeDedupeStore(config.dedupeStore),
         DRAIN_DELAY_MS: config.drainDelayMs,
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,

@@ -42,6 +42,7 @@ export const environmentShape = {
 
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
   CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
+  CHUTE_DATA_DIR_EPHEMERAL: trueOrFalse().default(false),
   CHUTE_DEDUPE_REDIS_URL: redisUrl().nullable().default(null),
   CHUTE_DEDUPE_REDIS_PREFIX: nonEmptyText().default('chute:'),
   CHUTE_DEDUPE_REDIS_LEASE_MS: wholeNumber('milliseconds', 1_000).default(30_000),

@@ -55,6 +55,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     drainDelayMs: environment.DRAIN_DELAY_MS,
     dataDir: environment.CHUTE_DATA_DIR,
+    dataDirEphemeral: environment.CHUTE_DATA_DIR_EPHEMERAL,
     workers: environment.WORKERS,
     dedupeStore: dedupeStoreConfig(environment),
     logLevel: environment.LOG_LEVEL,

@@ -98,6 +98,13 @@ function refuseContradictions(
       remedy: 'Leave WORKERS out, and run more gateways, each with a folder of its own.',
     })
   }
+  if (values.CHUTE_DATA_DIR_EPHEMERAL === true && !isSet('CHUTE_DATA_DIR')) {
+    problems.push({
+      path: 'CHUTE_DATA_DIR_EPHEMERAL',
+      problem: 'is true without CHUTE_DATA_DIR, so it would not be used',
+      remedy: 'Set CHUTE_DATA_DIR, or leave it out.',
+    })
+  }
   const { BODY_TIMEOUT_MS: bodyTimeoutMs, BODY_TIMEOUT_MAX_MS: bodyTimeoutMaxMs } = values
   if (bodyTimeoutMs !== undefined && bodyTimeoutMaxMs != null && bodyTimeoutMaxMs < bodyTimeoutMs) {
     problems.push({

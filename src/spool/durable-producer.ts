@@ -40,6 +40,8 @@ import { SpooledRecord } from './spooled-record.ts'
  * + the outcomes.
  */
 export class DurableProducer implements ManagedProducer, Durability {
+  /** @inheritdoc */
+  readonly isLasting: boolean
   readonly #producer: InnerProducer
   readonly #spool: SpoolConfig
   readonly #disk: BufferMemory
@@ -65,7 +67,8 @@ export class DurableProducer implements ManagedProducer, Durability {
   #possiblyRepeated = 0
 
   constructor(options: DurableProducerOptions) {
-    const { producer, folder, spool, logger, disk = realDisk } = options
+    const { producer, folder, spool, isLasting = true, logger, disk = realDisk } = options
+    this.isLasting = isLasting
     this.#producer = producer
     this.#logger = logger
     this.#spool = spool
@@ -394,6 +397,8 @@ export interface DurableProducerOptions {
   readonly producer: InnerProducer
   readonly folder: StreamFolder
   readonly spool: SpoolConfig
+  /** See {@link Durability.isLasting}; true unless given. */
+  readonly isLasting?: boolean
   readonly logger: Logger
   readonly disk?: Disk
 }

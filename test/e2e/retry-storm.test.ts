@@ -25,6 +25,7 @@ async function start(
       KAFKA_BROKERS: broker,
       CHUTE_CONFIG: file,
       CHUTE_DATA_DIR: join(folder, 'data'),
+      CHUTE_DATA_DIR_EPHEMERAL: 'true',
     })
     await gateway.ready()
     return gateway

@@ -63,7 +63,7 @@ test.skipIf(!hasPrometheus)(
     const reader = startConsumer({ broker, topic: 'steady', group: 'reader' }, args)
     onTestFinished(() => reader.signal('SIGKILL'))
     const [gateway, workers] = await Promise.all([
-      serve(broker, streams, { CHUTE_DATA_DIR: temporaryFolder() }),
+      serve(broker, streams, { CHUTE_DATA_DIR: temporaryFolder(), CHUTE_DATA_DIR_EPHEMERAL: 'true' }),
       serve(broker, 'streams: { idle: { topic: idle, delivery: at-most-once } }\n', { WORKERS: '2' }),
       reader.logged('joined the group'),
     ])

@@ -301,6 +301,7 @@ describe('on a durable stream', () => {
     const listeners: CommitListener[] = []
     const notes: string[] = []
     producer.durability = {
+      isLasting: true,
       commit: (listener) => void listeners.push(listener),
       note: (name) => void notes.push(name),
       noteLater: (name) => void notes.push(`later ${name}`),

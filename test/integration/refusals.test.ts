@@ -63,6 +63,7 @@ const brokenStore: DedupeStore = {
 /** A disk that takes nothing; undecided: nor the removal of what it may have taken. */
 function failingDisk(isUndecided: boolean): Producer['durability'] {
   return {
+    isLasting: true,
     commit: (listener) => void setImmediate(() => listener.committed('EIO', isUndecided)),
     note() {},
     noteLater() {},

@@ -49,6 +49,8 @@ export class DurableSetup {
       KAFKA_TOPIC_PARTITIONS: '3',
       CHUTE_CONFIG: file,
       CHUTE_DATA_DIR: this.dataDir,
+      // The system's temporary folder, and a test's small disk, may be in memory.
+      CHUTE_DATA_DIR_EPHEMERAL: 'true',
       ...options.env,
     }
   }

@@ -67,6 +67,7 @@ export function testConfig(options: {
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 10_000,
     drainDelayMs: 0,
     dataDir: null,
+    dataDirEphemeral: false,
     workers: 1,
     dedupeStore: options.dedupeStore ?? null,
     logLevel: 'info',

@@ -77,6 +77,8 @@ export interface Obstacle {
 
 /** What a stream offers whose records are on disk before they count as accepted. */
 export interface Durability {
+  /** False: the disk goes with the container or with the machine's memory, so no 202 may say `durable`. */
+  readonly isLasting: boolean
   /** Tells the listener, once, when everything that was appended so far is on disk, or could not be brought there. */
   commit(listener: CommitListener): void
   /**

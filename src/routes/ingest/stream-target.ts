@@ -8,7 +8,8 @@ export interface StreamTarget {
   readonly producer: Producer
   readonly schema: EventSchema
   /**
-   * What `Chute-Delivery` says: the delivery; `durable` where a 202 survives a crash of the gateway; `no-dedupe` where an
+   * What `Chute-Delivery` says: the delivery; `durable` where a 202 survives a crash of the gateway, on a disk that
+   * stays; `no-dedupe` where an
    * `Idempotency-Key` and ids have no effect, so that a request that is sent again makes second records.
    */
   readonly delivery: string
@@ -27,7 +28,7 @@ export class StreamTargets {
       const deduplicator = dedupe.get(name) ?? null
       const promises = [
         exactlyOnce ? 'exactly-once' : delivery,
-        ...(producer.durability === null ? [] : ['durable']),
+        ...(producer.durability?.isLasting === true ? ['durable'] : []),
         ...(deduplicator === null ? ['no-dedupe'] : []),
       ]
       this.#byName.set(name, {

@@ -190,6 +190,14 @@ const cases: readonly Case[] = [
     byDefault: null,
   },
   {
+    name: 'CHUTE_DATA_DIR_EPHEMERAL',
+    value: 'true',
+    others: { CHUTE_DATA_DIR: '/data' },
+    read: (c) => c.dataDirEphemeral,
+    expected: true,
+    byDefault: false,
+  },
+  {
     name: 'KAFKA_CREATE_TOPICS',
     value: 'false',
     read: (c) => c.kafka.topics.create,
@@ -355,6 +363,12 @@ describe('variables that belong together', () => {
       { WORKERS: '2', CHUTE_DATA_DIR: '/d' },
       'CHUTE_DATA_DIR',
       /more gateways/,
+    ],
+    [
+      'leave to lose a folder that is not there',
+      { CHUTE_DATA_DIR_EPHEMERAL: 'true' },
+      'CHUTE_DATA_DIR_EPHEMERAL',
+      /Set CHUTE_DATA_DIR/,
     ],
     [
       'a lease without a Redis',
