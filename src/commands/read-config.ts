@@ -1,19 +1,16 @@
-import { ConfigError, type ConfigProblem } from '../config/config-error.ts'
+import { ConfigError } from '../config/config-error.ts'
 import type { Config } from '../config/config.ts'
-import { loadConfig } from '../config/load-config.ts'
+import { loadConfig, readTextFile } from '../config/load-config.ts'
+import type { FlawOfSchema } from '../config/read-streams.ts'
 import { compileEventSchema } from '../events/event-schema.ts'
 
 /**
- * Loads the configuration for a command, and tries the streams' JSON Schemas, which only show at compiling whether they
- * are any. What is wrong is written to stderr.
+ * Loads the configuration for a command, and tries the streams' JSON Schemas. Every problem is written to stderr.
  * @returns null if the configuration cannot be used.
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config | null {
   try {
-    const config = loadConfig(env)
-    const problems = problemsOfSchemas(config)
-    if (problems.length > 0) throw new ConfigError(problems)
-    return config
+    return loadConfig(env, readTextFile, flawOfSchema)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)
@@ -21,17 +18,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config | null {
   }
 }
 
-function problemsOfSchemas(config: Config): ConfigProblem[] {
-  return config.streams.flatMap((stream) => {
-    try {
-      compileEventSchema(stream.schema)
-      return []
-    } catch (error) {
-      return {
-        path: `streams.${stream.name}.schema`,
-        problem: `cannot be used: ${(error as Error).message}`,
-        remedy: 'Mend the JSON Schema (draft-07, or 2020-12 with its $schema).',
-      }
-    }
-  })
+const flawOfSchema: FlawOfSchema = (schema) => {
+  try {
+    compileEventSchema(schema)
+    return null
+  } catch (error) {
+    return (error as Error).message
+  }
 }

@@ -5,14 +5,19 @@ import { refuseUnusedDedupeStore } from './dedupe-settings.ts'
 import type { Environment } from './environment-schema.ts'
 import { readEnvironment } from './read-environment.ts'
 import type { ReadFile } from './read-file.ts'
-import { readConfigFile } from './read-streams.ts'
+import { readConfigFile, type FlawOfSchema } from './read-streams.ts'
 
 /**
  * Reads the whole configuration: the environment, the files that it names, presets and defaults. What it returns is free
  * of contradictions. Nothing else in Chute reads either.
+ * @param flawOfSchema judges the streams' JSON Schemas; left out: nobody does.
  * @throws ConfigError with every problem, not only the first.
  */
-export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): Config {
+export function loadConfig(
+  env: NodeJS.ProcessEnv,
+  readFile: ReadFile = readTextFile,
+  flawOfSchema: FlawOfSchema = () => null,
+): Config {
   const problems: ConfigProblem[] = []
   const values = readEnvironment(env, readFile, problems)
   const { streams, consumer } = readConfigFile({
@@ -21,6 +26,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readText
     workers: values.WORKERS ?? 1,
     hasSharedDedupe: (values.CHUTE_DEDUPE_REDIS_URL ?? null) !== null,
     readFile,
+    flawOfSchema,
     problems,
   })
   if (values.CHUTE_DEDUPE_REDIS_URL != null) refuseUnusedDedupeStore(streams, problems)

@@ -26,8 +26,12 @@ export interface StreamsSource {
   /** What one process accepted is known to all. */
   readonly hasSharedDedupe: boolean
   readonly readFile: ReadFile
+  readonly flawOfSchema: FlawOfSchema
   readonly problems: ConfigProblem[]
 }
+
+/** Why a JSON Schema cannot be used, in words; null if it can. Only compiling a schema tells. */
+export type FlawOfSchema = (schema: StreamConfig['schema']) => string | null
 
 /** The source document's two streams: its metrics by value, "separate topics by reliability requirement". */
 const defaultFile = {
@@ -158,7 +162,7 @@ function refuseStreamKeys(
 function readSchema(
   setting: string,
   path: string,
-  { file, readFile, problems }: StreamsSource,
+  { file, readFile, flawOfSchema, problems }: StreamsSource,
 ): StreamConfig['schema'] {
   if (setting === 'telemetry' || setting === 'any') return setting
   const schemaFile = isAbsolute(setting) ? setting : join(dirname(file ?? ''), setting)
@@ -167,8 +171,17 @@ function readSchema(
   const remedy = `${hint}Give telemetry, any, or the path of a JSON Schema file, relative to the configuration file.`
   try {
     const jsonSchema: unknown = JSON.parse(readFile(schemaFile))
-    if (isMap(jsonSchema) || typeof jsonSchema === 'boolean') return { file: schemaFile, jsonSchema }
-    problems.push({ path, problem: `names ${schemaFile}, which is no JSON Schema`, remedy })
+    if (!isMap(jsonSchema) && typeof jsonSchema !== 'boolean') {
+      problems.push({ path, problem: `names ${schemaFile}, which is no JSON Schema`, remedy })
+      return 'any'
+    }
+    const schema = { file: schemaFile, jsonSchema }
+    const flaw = flawOfSchema(schema)
+    if (flaw !== null) {
+      const mend = 'Mend the JSON Schema (draft-07, or 2020-12 with its $schema).'
+      problems.push({ path, problem: `cannot be used: ${flaw}`, remedy: mend })
+    }
+    return schema
   } catch (error) {
     const problem =
       error instanceof SyntaxError

@@ -261,6 +261,22 @@ streams:
   ])
 })
 
+test.each([
+  ['a file that is not YAML', 'streams: { a: { acks: 7 }', ['CHUTE_CONFIG', 'ADMIN_PORT']],
+  [
+    'a stream without a delivery',
+    'streams: { a: { producer: { retries: 3, acks: 0 } } }',
+    ['ADMIN_PORT', 'streams.a.delivery'],
+  ],
+])('%s hides what is wrong in it, and nothing else', (_, yaml, paths) => {
+  const attempt = () => load({ CHUTE_CONFIG: 'c.yaml', ADMIN_PORT: '8080' }, { 'c.yaml': yaml })
+  expect(
+    problemsOf(attempt)
+      .map(({ path }) => path)
+      .toSorted(),
+  ).toEqual(paths.toSorted())
+})
+
 test('the message has a path, a problem and a remedy for each', () => {
   const error = new ConfigError([
     { path: 'PORT', problem: 'is "x"', remedy: 'Give a number.' },
