@@ -9,7 +9,7 @@ const checkUsage = `usage: chute check [--connect [--timeout-ms N]]
 Prints the effective configuration with secrets masked, or all that is wrong with it. Exit code 1: it cannot be used.
 
   --connect             reaches Kafka as the gateway would, and says what it found: brokers, credentials, versions, topics,
-                        rights, leaders. Nothing is created and no record is written. Exit code 1: the gateway would not be ready
+                        their settings, rights, leaders. Nothing is created and no record is written. Exit code 1: the gateway would not be ready
   --timeout-ms N        longest wait for that (15000)
 `
 

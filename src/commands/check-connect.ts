@@ -42,7 +42,7 @@ export async function checkConnections(config: Config, limitMs: number): Promise
         // Where Kafka was reached by one broker, another that is away is no reason for the gateway not to be ready.
         const reached = brokers.map((broker) => ({ ...broker, ok: broker.ok || producers.everConnected }))
         const ofReadiness = checks.filter(({ name }) => !ofGateway.has(name))
-        if (missing.length === 0) return [...reached, ...ofReadiness]
+        if (missing.length === 0) return [...reached, ...ofReadiness, ...settingsOf(producers, ready)]
         const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
         return [...reached, ...others, await creatable(config, missing)]
       }
@@ -68,6 +68,17 @@ async function reach({ kafka }: Config, address: string): Promise<Finding> {
   } catch (error) {
     return { name, ok: false, detail: `not reached: ${(error as Error).message}` }
   }
+}
+
+/** Is never a reason not to be ready: without the settings a gateway works, and checks less before the 202. */
+function settingsOf({ withoutSettings }: Producers, isReady: boolean): Finding[] {
+  const names = 'max.message.bytes and cleanup.policy'
+  if (withoutSettings.length > 0) {
+    const remedy = `permit DESCRIBE_CONFIGS on topic ${withoutSettings.join(', ')}, or set max.request.size to no more than the topic takes`
+    return [{ name: 'settings', ok: true, detail: `${names} cannot be read; ${remedy}` }]
+  }
+  // Of topics that were not seen nothing is known.
+  return isReady ? [{ name: 'settings', ok: true, detail: `${names} of every topic were read` }] : []
 }
 
 function missingTopics(producers: Producers): string[] {

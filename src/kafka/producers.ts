@@ -82,6 +82,15 @@ export class Producers {
     })
   }
 
+  /** The topics that are there and whose settings (`max.message.bytes`, `cleanup.policy`) the brokers do not tell. */
+  get withoutSettings(): string[] {
+    const topics = new Set(this.#writers.map(({ stream }) => stream.topic))
+    return [...topics].filter((topic) => {
+      const { status, maxMessageBytes } = this.#metadata.topic(topic)
+      return status === 'known' && maxMessageBytes === null
+    })
+  }
+
   /** Every stream's account, at this moment. */
   get stats(): ProducerStats[] {
     return [...this.byStream.values()].map((producer) => producer.stats)

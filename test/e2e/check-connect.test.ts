@@ -60,6 +60,7 @@ test('check --connect is content with one broker of several, names the others, a
   expect(lines.join('\n')).toMatch(new RegExp(`broker 127.0.0.1:${port}: not reached: `))
   expect(lines).toContain('ok   leaders: a leader of every topic was reached')
   expect(lines).toContain('ok   rights: every topic may be written to')
+  expect(lines).toContain('ok   settings: max.message.bytes and cleanup.policy of every topic were read')
   expect(code).toBe(0)
 })
 
