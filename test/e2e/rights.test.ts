@@ -1,19 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Kafka, logLevel, type Admin } from 'kafkajs'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import type { Delivery, KafkaConfig, StreamConfig } from '../../src/config/config.ts'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { runAuditCommand } from '../../src/commands/audit-command.ts'
+import { checkConnections } from '../../src/commands/check-connect.ts'
+import type { Config, Delivery, KafkaConfig, StreamConfig } from '../../src/config/config.ts'
 import { consume } from '../../src/kafka/consumer/consume.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
+import { runKafkaTool } from '../support/kafka-tools.ts'
 import { LogKeeper, streamConfig } from '../support/producer-fixture.ts'
 
 /** Codes of `AclOperation`. */
-const [read, write, create, describeTopic] = [3, 4, 5, 8]
+const [read, write, create, describeTopic, describeConfigs] = [3, 4, 5, 8, 10]
 
 /** A broker with ACLs: the plain listener is the operator's, the SASL listener that of `gateway`, who may do nothing at first. */
 describe('a broker with ACLs', () => {
@@ -44,21 +47,24 @@ describe('a broker with ACLs', () => {
     await admin.deleteAcls({ filters: [acl(operation, topic)] })
   }
 
-  async function start(
-    streams: readonly StreamConfig[],
-    options: { kafka?: Partial<KafkaConfig>; dataDir?: string } = {},
-  ): Promise<TestGateway> {
-    const config = testConfig({
+  function configOf(streams: readonly StreamConfig[], kafkaSettings: Partial<KafkaConfig> = {}): Config {
+    return testConfig({
       brokers: [`127.0.0.1:${saslPort}`],
       streams,
       kafka: {
         sasl: { mechanism: 'plain', username: 'gateway', password: 'secret' },
         topics: { create: false, partitions: null, replicationFactor: null },
-        ...options.kafka,
+        ...kafkaSettings,
       },
     })
+  }
+
+  async function start(
+    streams: readonly StreamConfig[],
+    options: { kafka?: Partial<KafkaConfig>; dataDir?: string } = {},
+  ): Promise<TestGateway> {
     const gateway = await startGatewayWith(
-      { ...config, dataDir: options.dataDir ?? null },
+      { ...configOf(streams, options.kafka), dataDir: options.dataDir ?? null },
       { awaitReady: false },
     )
     onTestFinished(async () => void (await gateway.stop()))
@@ -286,6 +292,130 @@ describe('a broker with ACLs', () => {
     60_000,
   )
 
+  test('without DESCRIBE_CONFIGS and CREATE a gateway is ready where the topic is there, says once what it cannot read, and learns of the limit after the 202', async () => {
+    const topic = `rights-${randomUUID()}`
+    await createTopic(kafka.brokers[0]!, topic, { partitions: 1, config: { 'max.message.bytes': '2000' } })
+    await permit(write, topic)
+    const streams = [{ ...streamConfig(topic, 'at-least-once'), name: 's' }]
+    const topics = { create: true, partitions: 1, replicationFactor: 1 }
+    const gateway = await start(streams, { kafka: { topics } })
+    await ready(gateway)
+    const { fields } = await gateway.logged('max.message.bytes of the topic cannot be read')
+    expect(fields).toMatchObject({ topic, remedy: expect.stringContaining('permit DESCRIBE_CONFIGS') })
+    expect(gateway.log.filter(({ level }) => level === 'warn')).toHaveLength(1)
+    const found = async (): Promise<string> =>
+      (await checkConnections(configOf(streams), 10_000)).find(({ name }) => name === 'settings')!.detail
+    expect(await found()).toContain(`permit DESCRIBE_CONFIGS on topic ${topic}`)
+
+    const tooLarge = JSON.stringify({ text: 'x'.repeat(3_000) })
+    const reply = await send(gateway, 's', tooLarge, 'wait=10')
+    expect(await reply.text()).toContain('message_too_large')
+    expect(gateway.gateway.stats[0]).toMatchObject({ accepted: 1, dropped: { message_too_large: 1 } })
+    await permit(describeConfigs, topic)
+    expect(await found()).toContain('of every topic were read')
+    const other = await start(streams)
+    await ready(other)
+    const refused = await send(other, 's', tooLarge)
+    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('event_too_large')])
+    expect(other.gateway.stats[0]).toMatchObject({ accepted: 0 })
+  }, 60_000)
+
+  test('CREATE on the cluster is as good as CREATE on the topic', async () => {
+    const topic = `missing-${randomUUID()}`
+    await permit(write, topic)
+    const onCluster = { ...acl(create, 'kafka-cluster'), resourceType: 4 }
+    await admin.createAcls({ acl: [onCluster] })
+    onTestFinished(async () => void (await admin.deleteAcls({ filters: [onCluster] })))
+    const topics = { create: true, partitions: 1, replicationFactor: 1 }
+    await ready(await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }], { kafka: { topics } }))
+  })
+
+  /** `chute audit` as a user, on a topic. */
+  async function audit(username: string, topic: string): Promise<{ code: number; said: string }> {
+    const env = {
+      KAFKA_BROKERS: `127.0.0.1:${saslPort}`,
+      KAFKA_SASL_MECHANISM: 'plain',
+      KAFKA_SASL_USERNAME: username,
+      KAFKA_SASL_PASSWORD: 'secret',
+    }
+    let said = ''
+    const keep = (text: unknown): true => {
+      said += String(text)
+      return true
+    }
+    const outputs = [process.stdout, process.stderr].map((output) =>
+      vi.spyOn(output, 'write').mockImplementation(keep),
+    )
+    try {
+      const code = await runAuditCommand(['--topic', topic], env)
+      return { code, said }
+    } finally {
+      for (const output of outputs) output.mockRestore()
+    }
+  }
+
+  async function auditGroups(): Promise<string[]> {
+    const { groups } = await admin.listGroups()
+    return groups.map(({ groupId }) => groupId).filter((id) => id.startsWith('chute-audit-'))
+  }
+
+  test('an audit names the topic and then the group that it may not read, and needs no DELETE', async () => {
+    const topic = await newTopic()
+    expect(await audit('gateway', topic)).toEqual({
+      code: 1,
+      said: expect.stringContaining(`READ on topic ${topic} is not permitted`),
+    })
+    await permit(read, topic)
+    expect(await audit('gateway', topic)).toEqual({
+      code: 1,
+      said: expect.stringContaining('READ on group chute-audit-* is not permitted'),
+    })
+    const onGroups = { ...acl(read, 'chute-audit-'), resourceType: 3, resourcePatternType: 4 }
+    await admin.createAcls({ acl: [onGroups] })
+    expect(await audit('gateway', topic)).toMatchObject({ code: 0 })
+    expect(await auditGroups()).toHaveLength(1)
+    await admin.deleteGroups(await auditGroups())
+  }, 90_000)
+
+  test('the ACLs of docs/deploy.md are enough to create a topic, to write, to consume and to audit it', async () => {
+    const topic = `acls-${randomUUID()}`
+    const page = readFileSync('docs/deploy.md', 'utf8').replaceAll('metrics-critical', topic)
+    const commands = [...page.matchAll(/^\$acls (.+)$/gm)].map(([, words]) => words!.split(' '))
+    expect(commands).toHaveLength(4)
+    const tool = 'org.apache.kafka.tools.AclCommand'
+    const common = ['--bootstrap-server', kafka.brokers[0]!, '--add']
+    await Promise.all(
+      commands.map(async (words) => await runKafkaTool(kafka.classpath, tool, [...common, ...words])),
+    )
+
+    const as = (username: string) => ({ mechanism: 'plain', username, password: 'secret' }) as const
+    const gateway = await start([{ ...streamConfig(topic, 'at-least-once'), name: 's' }], {
+      kafka: { sasl: as('chute'), topics: { create: true, partitions: 1, replicationFactor: 1 } },
+    })
+    await ready(gateway)
+    expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
+    // The topic was missing, and that is said.
+    expect(
+      gateway.log.filter(({ level, fields }) => level === 'warn' && fields['status'] !== 'unknown_topic'),
+    ).toEqual([])
+
+    const consumed = new Promise<string>((resolve) => {
+      const consumer = consume({
+        brokers: [`127.0.0.1:${saslPort}`],
+        sasl: as('reader'),
+        topic,
+        group: 'dashboards',
+        settings: { 'auto.offset.reset': 'earliest' },
+        process: async (records) => resolve(records[0]!.value!.toString()),
+        logger: new LogKeeper(),
+      })
+      onTestFinished(async () => await consumer.stop(1_000))
+    })
+    expect(await audit('auditor', topic)).toMatchObject({ code: 0 })
+    expect(await auditGroups()).toEqual([])
+    expect(await consumed).toBe('{"a":1}')
+  }, 90_000)
+
   test('one stream that is refused later is named, and the other goes on', async () => {
     const [one, other] = [await newTopic(), await newTopic()]
     for (const topic of [one, other]) await permit(write, topic)
@@ -320,7 +450,7 @@ function listeners(saslPort: number, lostPort: number, nobody: number): Record<s
     'inter.broker.listener.name': 'PLAINTEXT',
     'sasl.enabled.mechanisms': 'PLAIN',
     'listener.name.sasl.plain.sasl.jaas.config':
-      'org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret";',
+      'org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret" user_chute="secret" user_reader="secret" user_auditor="secret";',
     'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
     'super.users': 'User:ANONYMOUS',
   }

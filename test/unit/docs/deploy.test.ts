@@ -4,6 +4,24 @@ import { haproxyFile, nginxFile } from '../../support/balancers.ts'
 
 const page = readFileSync('docs/deploy.md', 'utf8')
 
+interface Row {
+  readonly server?: string
+  readonly stream?: string
+  readonly quantity?: string
+  readonly size?: string
+  readonly request?: string
+  readonly cpuMicrosPerEvent: number
+  readonly ratio?: number
+}
+
+/** The row of a kept result that has these fields. */
+function rowOf(bench: string, fields: Partial<Row>): Row {
+  const { rows } = JSON.parse(readFileSync(`bench/results/${bench}.json`, 'utf8')) as { rows: Row[] }
+  return rows.find((row) =>
+    Object.entries(fields).every(([name, value]) => row[name as keyof Row] === value),
+  )!
+}
+
 describe('docs/deploy.md', () => {
   test.each([[haproxyFile], [nginxFile]])('quotes %s, which the test of restarts runs', (file) => {
     const config = readFileSync(file, 'utf8')
@@ -12,15 +30,20 @@ describe('docs/deploy.md', () => {
     for (const port of ['8000', '8081', '8082']) expect(config.split(`127.0.0.1:${port}`)).toHaveLength(2)
   })
 
-  test('has the figures of the benches', () => {
-    const { rows } = JSON.parse(readFileSync('bench/results/ingest.json', 'utf8')) as {
-      rows: { server: string; request: string; cpuMicrosPerEvent: number }[]
-    }
-    const microsOf = (name: string): string =>
-      rows.find(({ server, request }) => server === 'Chute' && request === name)!.cpuMicrosPerEvent.toFixed(1)
+  test('has the figures of the benches, and no others', () => {
+    const single = rowOf('ingest', { server: 'Chute', request: 'single event' }).cpuMicrosPerEvent
+    const many = rowOf('ingest', { server: 'Chute', request: 'NDJSON of 100' }).cpuMicrosPerEvent
     expect(page).toContain(
-      `${microsOf('single event')} µs for a single event, ${microsOf('NDJSON of 100')} µs for one of an NDJSON request of 100`,
+      `${single.toFixed(1)} µs for a single event, ${many.toFixed(1)} µs for one of an NDJSON request of 100`,
     )
+    for (const rate of [1_000, 10_000, 100_000]) {
+      const cores = [single, many].map((micros) => ((rate * micros) / 1e6).toFixed(2))
+      expect(page).toContain(`| ${rate.toLocaleString('en')} | ${cores.join(' | ')} |`)
+    }
+    const most = rowOf('durable', { stream: 'at-most-once', request: 'single event' }).cpuMicrosPerEvent
+    expect(page).toContain(`up to ${most.toFixed(1)} µs`)
+    const { ratio } = rowOf('growth', { quantity: 'streams', size: '50' })
+    expect(page).toContain(`50 streams took ${ratio!.toFixed(2)} times as much`)
     const memory = /resident memory (\d+ to \d+ MiB)/.exec(readFileSync('docs/performance.md', 'utf8'))![1]!
     expect(page).toContain(`${memory} resident in ten minutes`)
   })

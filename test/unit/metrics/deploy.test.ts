@@ -105,7 +105,16 @@ test('every alert is described once in docs/operations.md, and no other', () => 
 })
 
 interface Stack {
-  readonly services: Readonly<Record<string, { command?: readonly string[]; volumes?: readonly string[] }>>
+  readonly services: Readonly<
+    Record<
+      string,
+      {
+        command?: readonly string[]
+        volumes?: readonly string[]
+        environment?: Readonly<Record<string, string>>
+      }
+    >
+  >
 }
 
 interface PrometheusConfig {
@@ -140,6 +149,20 @@ test('local.yml is prometheus.yml for services on this machine', () => {
   const stack = readFileSync('deploy/prometheus/prometheus.yml', 'utf8')
   const onThisMachine = stack.replaceAll(/'\w+:(\d+)'/g, "'127.0.0.1:$1'")
   expect(readYaml('deploy/prometheus/local.yml')).toEqual(parse(onThisMachine))
+})
+
+test("the stack and docs/deploy.md set every variable of Grafana's provisioning, and none is a path or an address of Docker's", () => {
+  const folder = 'deploy/grafana/provisioning'
+  const files = ['dashboards/chute.yml', 'datasources/prometheus.yml']
+  const text = files.map((file) => readFileSync(`${folder}/${file}`, 'utf8')).join('')
+  const variables = Array.from(text.matchAll(/\$(\w+)/g), ([, name]) => name!)
+  expect(variables).toEqual(['CHUTE_DASHBOARDS', 'PROMETHEUS_URL'])
+  expect(text.match(/: (\/|https?:)/)).toBeNull()
+  const { environment, volumes } = services['grafana']!
+  expect(Object.keys(environment!)).toEqual(expect.arrayContaining(variables))
+  expect(volumes).toContain(`./deploy/grafana/dashboards:${environment!['CHUTE_DASHBOARDS']}:ro`)
+  const page = readFileSync('docs/deploy.md', 'utf8')
+  for (const variable of variables) expect(page).toMatch(new RegExp(`^ *${variable}=`, 'm'))
 })
 
 test("the stack's consumer has a command line that is right, and can be scraped from outside of its container", () => {
