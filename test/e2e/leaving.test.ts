@@ -81,7 +81,7 @@ describe.skipIf(!hasBalancers)('two gateways behind HAProxy and behind nginx', (
       const serve = async (port: number) =>
         await start({ ...env, WORKERS, PORT: String(port), DRAIN_DELAY_MS: '2500' })
       const gateways = [await serve(one), await serve(two)]
-      await startHaproxy(haproxyPort, [one, two])
+      const untilHaproxySees = await startHaproxy(haproxyPort, [one, two])
       const nginxErrors = await startNginx(nginxPort, [one, two])
       const clients = [new Clients('haproxy', haproxyPort), new Clients('nginx', nginxPort)]
 
@@ -91,7 +91,8 @@ describe.skipIf(!hasBalancers)('two gateways behind HAProxy and behind nginx', (
         gateways[place]!.signal('SIGTERM')
         expect(await gateways[place]!.ended()).toBe(0)
         gateways[place] = await serve([one, two][place]!)
-        // HAProxy takes it back after two good checks.
+        await untilHaproxySees()
+        // nginx takes it back `fail_timeout` after it was refused.
         await pause(1_500)
       }
       await Promise.all(clients.map(async (each) => await each.stop()))

@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { text } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
 
 /** HAProxy and nginx are installed (Debian's packages). */
@@ -13,12 +14,28 @@ export const hasBalancers =
 
 /**
  * Starts HAProxy on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
- * deploy/haproxy/haproxy.cfg: it asks `/readyz` each 500 ms, and keeps connections to the gateways.
+ * deploy/haproxy/haproxy.cfg: it asks `/readyz` each 500 ms, and keeps connections to the gateways. A file beside it opens
+ * the socket that tells the state.
+ * @returns waits until HAProxy sends requests to both.
  */
-export async function startHaproxy(port: number, gateways: readonly [number, number]): Promise<void> {
-  const file = join(folderOfTest(), 'haproxy.cfg')
-  writeFileSync(file, onPorts(haproxyFile, port, gateways))
-  await untilListening(spawn('haproxy', ['-db', '-f', file], { stdio: 'ignore' }), port)
+export async function startHaproxy(
+  port: number,
+  gateways: readonly [number, number],
+): Promise<() => Promise<void>> {
+  const folder = folderOfTest()
+  const [file, beside, socket] = ['haproxy.cfg', 'state.cfg', 'state'].map((name) => join(folder, name))
+  writeFileSync(file!, onPorts(haproxyFile, port, gateways))
+  writeFileSync(beside!, `global\n  stats socket ${socket!} level user\n`)
+  await untilListening(spawn('haproxy', ['-db', '-f', file!, '-f', beside!], { stdio: 'ignore' }), port)
+  return async () => {
+    for (;;) {
+      const connection = connect(socket!)
+      connection.end('show stat\n')
+      const rows = (await text(connection)).split('\n').filter((row) => row.startsWith('chute,gateway'))
+      if (rows.length === 2 && rows.every((row) => row.split(',')[17] === 'UP')) return
+      await pause(50)
+    }
+  }
 }
 
 /**
