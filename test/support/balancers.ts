@@ -5,7 +5,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { text } from 'node:stream/consumers'
+import { text as readText } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
 
 /** HAProxy and nginx are installed (Debian's packages). */
@@ -31,7 +31,7 @@ export async function startHaproxy(
     for (;;) {
       const connection = connect(socket!)
       connection.end('show stat\n')
-      const rows = (await text(connection)).split('\n').filter((row) => row.startsWith('chute,gateway'))
+      const rows = (await readText(connection)).split('\n').filter((row) => row.startsWith('chute,gateway'))
       if (rows.length === 2 && rows.every((row) => row.split(',')[17] === 'UP')) return
       await pause(50)
     }
