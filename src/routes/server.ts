@@ -138,7 +138,7 @@ function createApp(
     routerOptions: { maxParamLength: 255 },
   })
   // Bodies are read by the routes, so that the bytes can be passed on as they came: Fastify must leave them alone.
-  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
+  for (const method of app.supportedMethods) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
   const connections: Connections = new Connections(app.server, {

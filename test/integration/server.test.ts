@@ -48,6 +48,8 @@ describe('paths and methods', () => {
     ['PUT', '/v1/beacon/metrics-realtime', 'POST, OPTIONS'],
     ['POST', '/livez', 'GET, HEAD'],
     ['PROPFIND', '/livez', 'GET, HEAD'],
+    ['QUERY', '/livez', 'GET, HEAD'],
+    ['QUERY', '/v1/streams/metrics-realtime', 'POST, OPTIONS'],
   ])('%s %s is 405 with Allow', async (method, url, allow) => {
     edge = buildEdge()
     const response = await edge.app.inject({ method: method as 'GET', url, payload: '{}' })
