@@ -1,13 +1,14 @@
 import { z } from 'zod'
 import { errorTable, type ErrorCode } from '../src/errors.ts'
-import { supportedMediaTypes } from '../src/events/content-type.ts'
+import { bodyKindOf, supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/event-batch.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
 import { maxFields } from '../src/routes/ingest/query-event.ts'
-import { fieldOfEvent, operations, type Operation } from './openapi-operations.ts'
+import { maxHeaderLength } from '../src/routes/refusals.ts'
+import { fieldOfEvent, headers, operations, type Operation } from './openapi-operations.ts'
 
 /**
  * Builds the OpenAPI 3.1 document: events from the zod schema, problems from the error table, routes from
@@ -104,14 +105,26 @@ function problemResponses(all: readonly Operation[]): object {
   return responses
 }
 
+/** Errors that say when to come back. */
+const comesBack: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'rate_limited',
+  'request_in_progress',
+  'buffer_full',
+  'stream_unavailable',
+  'spool_unavailable',
+  'dedupe_unavailable',
+  'shutting_down',
+])
+
 function problemResponse(codes: readonly ErrorCode[]): object {
-  const [first] = codes
-  const status = first === undefined ? 500 : errorTable[first].status
   return {
     description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}`).join('. '),
-    ...(status === 429 || status === 503
-      ? { headers: { 'Retry-After': { $ref: '#/components/headers/Retry-After' } } }
-      : {}),
+    headers: {
+      ...headers('Chute-Error'),
+      ...(codes.some((code) => comesBack.has(code)) ? headers('Retry-After') : {}),
+      ...(codes.includes('rate_limited') ? headers('RateLimit', 'RateLimit-Policy') : {}),
+      ...(codes.includes('unsupported_encoding') ? headers('Accept-Encoding') : {}),
+    },
     content: {
       'application/problem+json': {
         schema: {
@@ -158,10 +171,16 @@ const form = {
   additionalProperties: { type: 'string' },
   example: { name: 'page.view', value: 1, 'labels.page': '/start' },
 }
+/** As OpenAPI 3.2 has it for sequential media types: the schema is that of all lines, as an array. */
 const lines = {
-  type: 'string',
-  description: 'An event a line',
-  example: '{"name":"a","value":1}\n{"name":"b","value":2}\n',
+  type: 'array',
+  description: 'NDJSON: an event a line. The schema is that of all lines',
+  minItems: 1,
+  items: event,
+  example: [
+    { name: 'a', value: 1 },
+    { name: 'b', value: 2 },
+  ],
 }
 
 const requestBodies = {
@@ -169,11 +188,11 @@ const requestBodies = {
     required: true,
     description:
       'Events of the stream. A stream with a schema of its own takes events of that schema instead.',
+    // A form is no schema's: JSON is read under the type of forms, and fields are not.
     content: Object.fromEntries(
-      supportedMediaTypes.map((type) => [
-        type,
-        { schema: /ndjson|lines|jsonl/.test(type) ? lines : oneOrMany },
-      ]),
+      supportedMediaTypes
+        .filter((type) => bodyKindOf(type) !== 'form')
+        .map((type) => [type, { schema: bodyKindOf(type) === 'ndjson' ? lines : oneOrMany }]),
     ),
   },
   beacon: {
@@ -182,6 +201,7 @@ const requestBodies = {
     content: {
       'text/plain': { schema: oneOrMany },
       'application/json': { schema: oneOrMany },
+      'application/x-ndjson': { schema: lines },
       'application/x-www-form-urlencoded': { schema: form },
     },
   },
@@ -192,7 +212,11 @@ const streamParameter = {
   in: 'path',
   required: true,
   description: 'Name of the stream',
-  schema: { type: 'string', examples: ['metrics-realtime', 'metrics-critical'] },
+  schema: {
+    type: 'string',
+    pattern: '^[\\w.~-]{1,249}$',
+    examples: ['metrics-realtime', 'metrics-critical'],
+  },
 }
 
 const preferParameter = {
@@ -222,8 +246,8 @@ const encodingParameter = {
   name: 'Content-Encoding',
   in: 'header',
   required: false,
-  description: 'How the body is compressed; one coding only.',
-  schema: { type: 'string', enum: ['identity', 'gzip', 'deflate', 'br'] },
+  description: 'How the body is compressed, in any case; one coding only. Empty: not at all.',
+  schema: { type: 'string', enum: ['identity', 'gzip', 'x-gzip', 'deflate', 'br', ''] },
 }
 
 const headerComponents = {
@@ -251,6 +275,30 @@ const headerComponents = {
   },
   'Preference-Applied': {
     description: 'The preferences that were followed (RFC 7240); not sent with `return=minimal`',
+    schema: { type: 'string' },
+  },
+  'Chute-Error': {
+    description:
+      'Of beacons and pixels: why the request was refused, whole or in part. A code, a semicolon, and the reason: visible ' +
+      'ASCII, other characters are escaped as in JSON.',
+    schema: {
+      type: 'string',
+      maxLength: maxHeaderLength,
+      examples: ['invalid_event; /value must be a finite number'],
+    },
+  },
+  RateLimit: {
+    description:
+      'With RATE_LIMIT_MAX, on every reply of a route that takes events: what is left to this address, and for how many seconds ' +
+      '(draft-ietf-httpapi-ratelimit-headers)',
+    schema: { type: 'string', examples: ['"default";r=99;t=60'] },
+  },
+  'RateLimit-Policy': {
+    description: 'With RATE_LIMIT_MAX: the requests that an address may send, and the window in seconds',
+    schema: { type: 'string', examples: ['"default";q=100;w=60'] },
+  },
+  'Accept-Encoding': {
+    description: 'With unsupported_encoding: the codings that are read (RFC 9110, section 12.5.3)',
     schema: { type: 'string' },
   },
   'Retry-After': { description: 'Seconds after which to try again', schema: { type: 'integer', minimum: 1 } },

@@ -21,11 +21,11 @@ const ofBody: readonly ErrorCode[] = [
   'invalid_utf8',
   'empty_body',
   'invalid_encoding',
-  'invalid_request',
   'all_events_invalid',
 ]
-const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream']
-const ofSize: readonly ErrorCode[] = ['body_timeout', 'body_too_large', 'too_many_events']
+// A name of more than 255 characters is no parameter of the path.
+const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream', 'not_found']
+const ofSize: readonly ErrorCode[] = ['body_too_large', 'too_many_events']
 const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
 const ofKey: readonly ErrorCode[] = ['invalid_idempotency_key', 'idempotency_key_reused']
 const ofDuplicates: readonly ErrorCode[] = [
@@ -36,7 +36,6 @@ const ofDuplicates: readonly ErrorCode[] = [
 ]
 const ofLoad: readonly ErrorCode[] = [
   'rate_limited',
-  'headers_too_large',
   'buffer_full',
   'stream_unavailable',
   'spool_unavailable',
@@ -44,18 +43,17 @@ const ofLoad: readonly ErrorCode[] = [
   'shutting_down',
 ]
 
+/** Of the bytes of a request, before any route is looked for. */
+const ofBytes: readonly ErrorCode[] = ['invalid_request', 'body_timeout', 'headers_too_large']
+
+const rateLimitHeaders = headers('RateLimit', 'RateLimit-Policy')
 const stream = { $ref: '#/components/parameters/stream' }
 const prefer = { $ref: '#/components/parameters/prefer' }
 const idempotencyKey = { $ref: '#/components/parameters/idempotencyKey' }
 const encoding = { $ref: '#/components/parameters/encoding' }
-const deliveryHeaders = { 'Chute-Delivery': { $ref: '#/components/headers/Chute-Delivery' } }
-const replayHeaders = {
-  ...deliveryHeaders,
-  'Idempotency-Replayed': { $ref: '#/components/headers/Idempotency-Replayed' },
-}
-const preferHeaders = {
-  ...deliveryHeaders,
-  'Preference-Applied': { $ref: '#/components/headers/Preference-Applied' },
+const acceptedHeaders = {
+  ...headers('Chute-Delivery', 'Idempotency-Replayed'),
+  ...rateLimitHeaders,
 }
 
 /** Everything that a client can call, but for HEAD and the preflights of CORS. */
@@ -68,22 +66,24 @@ export const operations: readonly Operation[] = [
     summary: 'Send one event, an array, or NDJSON',
     description:
       'Valid events of a mixed request are accepted, and the reply lists the others. A record is the JSON of its event, ' +
-      'byte for byte as sent.',
+      'byte for byte as sent. Media types that end in `+json` are JSON. JSON under `application/x-www-form-urlencoded`, as ' +
+      '`curl -d` sends it, is read as the JSON that it is.',
     parameters: [stream, prefer, idempotencyKey, encoding],
     requestBody: 'events',
     replies: {
       200: {
         description: 'With `Prefer: wait`: every accepted event was delivered, now or before',
-        headers: preferHeaders,
+        headers: { ...headers('Chute-Delivery', 'Preference-Applied'), ...rateLimitHeaders },
         content: json('Settled'),
       },
       202: {
         description: 'Accepted. With `Prefer: wait`: the time ran out before the outcome was known',
-        headers: { ...preferHeaders, ...replayHeaders },
+        headers: { ...acceptedHeaders, ...headers('Preference-Applied') },
         content: json('Accepted'),
       },
     },
     errors: [
+      ...ofBytes,
       ...ofBody,
       'strict_rejected',
       ...ofKey,
@@ -105,8 +105,9 @@ export const operations: readonly Operation[] = [
       'Success has no body. Unless the stream is set otherwise, a full buffer drops events and counts them.',
     parameters: [stream, idempotencyKey, encoding],
     requestBody: 'beacon',
-    replies: { 202: { description: 'Accepted', headers: replayHeaders } },
+    replies: { 202: { description: 'Accepted', headers: { ...acceptedHeaders, ...headers('Chute-Error') } } },
     errors: [
+      ...ofBytes,
       ...ofBody,
       ...ofKey,
       ...ofDuplicates,
@@ -123,25 +124,28 @@ export const operations: readonly Operation[] = [
     id: 'sendPixel',
     tag: 'events',
     summary: 'Send one event in the query, answered by an image',
-    description: 'For pages and mails that can do nothing else. `labels.x` becomes the label x.',
+    description:
+      'For pages and mails that can do nothing else. `labels.x` becomes the label x; other fields pass through as text.',
     parameters: [
       stream,
       idempotencyKey,
       query('name', 'What was measured or what happened'),
       query('value', 'The measurement'),
+      query('timestamp', 'When it was measured'),
+      query('unit', 'Unit of the value'),
       query('source', "The record's key"),
       query('id', 'Together with the source: to tell duplicates by'),
     ],
     replies: {
       200: {
         description: 'Accepted: a transparent GIF of 1×1, never cached',
-        headers: replayHeaders,
+        headers: acceptedHeaders,
         content: { 'image/gif': {} },
       },
     },
     errors: [
+      ...ofBytes,
       'all_events_invalid',
-      'invalid_request',
       'invalid_utf8',
       'too_many_fields',
       ...ofKey,
@@ -164,7 +168,7 @@ export const operations: readonly Operation[] = [
         content: { 'application/json': { schema: { type: 'object' } } },
       },
     },
-    errors: ['invalid_request'],
+    errors: ofBytes,
   },
   {
     method: 'GET',
@@ -177,7 +181,7 @@ export const operations: readonly Operation[] = [
       200: { description: 'Ready', content: json('Readiness') },
       503: { description: 'Not ready; the checks say why', content: json('Readiness') },
     },
-    errors: ['invalid_request'],
+    errors: ofBytes,
   },
   {
     method: 'GET',
@@ -195,7 +199,7 @@ export const operations: readonly Operation[] = [
         },
       },
     },
-    errors: ['invalid_request'],
+    errors: ofBytes,
   },
   page('/', 'livePage', 'A live page: rates, buffers, outcomes, loss', 'text/html'),
   page('/live.json', 'liveState', 'What the live page shows', 'application/json'),
@@ -203,6 +207,11 @@ export const operations: readonly Operation[] = [
   page('/openapi.json', 'openapiJson', 'This document as JSON', 'application/json'),
   page('/openapi.yaml', 'openapiYaml', 'This document', 'application/yaml'),
 ]
+
+/** Refers to headers of replies by their names. */
+export function headers(...names: string[]): Record<string, object> {
+  return Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]))
+}
 
 function json(schema: string): object {
   return { 'application/json': { schema: { $ref: `#/components/schemas/${schema}` } } }
@@ -224,7 +233,7 @@ export function fieldOfEvent(name: string): object {
 }
 
 function page(path: string, id: string, summary: string, type: string): Operation {
-  const schema = { type: type === 'application/json' ? 'object' : 'string' }
+  const schema = { type: /json|yaml/.test(type) ? 'object' : 'string' }
   return {
     method: 'GET',
     path,
@@ -233,6 +242,6 @@ function page(path: string, id: string, summary: string, type: string): Operatio
     summary,
     description: summary,
     replies: { 200: { description: 'OK', content: { [type]: { schema } } } },
-    errors: ['invalid_request'],
+    errors: ofBytes,
   }
 }

@@ -124,4 +124,5 @@ export function errorHeader(code: string, reason: string): string {
 
 const refusedMessage = 'requests were refused'
 const logIntervalMs = 1_000
-const maxHeaderLength = 300
+/** Longest `Chute-Error`, in characters. */
+export const maxHeaderLength = 300

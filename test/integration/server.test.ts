@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import type { FastifyInstance } from 'fastify'
 import { afterEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -15,6 +16,12 @@ let edge: Edge
 interface Form {
   readonly properties: Readonly<Record<string, unknown>>
   readonly example: Record<string, string>
+}
+
+/** What the contract says of a body. */
+interface Body {
+  readonly type?: string
+  readonly example?: readonly object[]
 }
 
 afterEach(async () => {
@@ -237,6 +244,77 @@ describe('the contract', () => {
       payload: '{"name":"a","value":1}',
     })
     expect(response.statusCode).toBe(202)
+  })
+
+  test('has every header of ours that a page may read', async () => {
+    const http = fakeHttp({ corsOrigins: ['https://app.example.com'] })
+    edge = buildEdge(http, [new FakeProducer()])
+    const { components } = parse(yaml) as { components: { headers: Record<string, object> } }
+    const { headers } = await edge.app.inject({
+      method: 'POST',
+      url: '/v1/streams/metrics-realtime',
+      headers: { origin: 'https://app.example.com' },
+      payload: '{"name":"a","value":1}',
+    })
+    const readable = String(headers['access-control-expose-headers']).split(', ')
+    const listed = Object.keys(components.headers).map((name) => name.toLowerCase())
+    expect(readable).toContain('chute-error')
+    expect(listed).toEqual(expect.arrayContaining(readable))
+  })
+
+  test('has the code of the 404 for a name that is too long', async () => {
+    edge = buildEdge({}, [new FakeProducer()])
+    const response = await edge.app.inject({ url: `/v1/beacon/${'x'.repeat(300)}.gif?name=a&value=1` })
+    const { code } = response.json<{ code: never }>()
+    expect([response.statusCode, code]).toEqual([404, 'not_found'])
+    for (const { path, errors } of operations.filter(({ tag }) => tag === 'events'))
+      expect(errors, path).toContain(code)
+  })
+
+  test('has the content codings that are read', async () => {
+    edge = buildEdge({}, [new FakeProducer()])
+    const { components } = parse(yaml) as {
+      components: { parameters: { encoding: { schema: { enum: string[] } } } }
+    }
+    const compress: Readonly<Record<string, (text: string) => Buffer>> = {
+      gzip: gzipSync,
+      'x-gzip': gzipSync,
+      deflate: deflateSync,
+      br: brotliCompressSync,
+    }
+    const listed = components.parameters.encoding.schema.enum
+    for (const coding of ['', 'identity', ...Object.keys(compress), 'zstd', 'compress', 'gzip, gzip']) {
+      const text = '{"name":"a","value":1}'
+      const response = await edge.app.inject({
+        method: 'POST',
+        url: '/v1/streams/metrics-realtime',
+        headers: { 'content-encoding': coding },
+        payload: compress[coding]?.(text) ?? text,
+      })
+      expect(response.statusCode, coding).toBe(listed.includes(coding) ? 202 : 415)
+    }
+  })
+
+  test('has no fields of a form where they are refused, and lines as lines', async () => {
+    edge = buildEdge({}, [new FakeProducer()])
+    const { paths } = parse(yaml) as {
+      paths: Record<string, { post: { requestBody: { content: Record<string, { schema: Body }> } } }>
+    }
+    const { content } = paths['/v1/streams/{stream}']!.post.requestBody
+    const send = async (type: string, payload: string): Promise<number> => {
+      const headers = { 'content-type': type }
+      const request = { method: 'POST', url: '/v1/streams/metrics-realtime', headers, payload } as const
+      return (await edge.app.inject(request)).statusCode
+    }
+    const formType = 'application/x-www-form-urlencoded'
+    expect(await send(formType, 'name=a&value=1')).toBe(400)
+    expect(content).not.toHaveProperty([formType])
+    const ndjson = Object.entries(content).filter(([, { schema }]) => schema.type === 'array')
+    expect(ndjson).toHaveLength(6)
+    for (const [type, { schema }] of ndjson) {
+      const { example = [] } = schema
+      expect(await send(type, example.map((line) => JSON.stringify(line)).join('\n')), type).toBe(202)
+    }
   })
 
   test('is served as it is in the repository, and as JSON', async () => {
