@@ -1,4 +1,4 @@
-import { configuredMode } from './kafka/producer/confirmation-mode.ts'
+import { configuredMode } from './kafka/producer/outcome.ts'
 import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 

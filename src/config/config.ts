@@ -11,8 +11,11 @@ export type Delivery = 'at-most-once' | 'at-least-once'
 /** What becomes of a request that finds the stream's buffer full: refused with 503, accepted and dropped, or made to wait. */
 export type OnBufferFull = 'reject' | 'drop' | 'block'
 
+/** See {@link CompressionType}. The codec of each is in `kafka/protocol/compression.ts`. */
+export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
+
 /** Kafka's `compression.type`, but for `producer` and `uncompressed`, which only topics have. */
-export type CompressionType = 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd'
+export type CompressionType = (typeof compressionTypes)[number]
 
 /** A row of the preset table in the documentation: the source document's producer configurations. */
 export type Preset = 'telemetry' | 'logs' | 'critical'

@@ -1,6 +1,12 @@
 import zlib from 'node:zlib'
 import type { z } from 'zod'
-import type { CompressionType, Delivery, Preset, ProducerConfig } from './config.ts'
+import {
+  compressionTypes,
+  type CompressionType,
+  type Delivery,
+  type Preset,
+  type ProducerConfig,
+} from './config.ts'
 import { presets } from './presets.ts'
 import type { FieldValues } from './read-fields.ts'
 import { Refusal, oneOf, quote, setting, trueOrFalse, wholeNumber } from './setting.ts'
@@ -95,7 +101,7 @@ function deliveryTimeout() {
 }
 
 function compressionType() {
-  const known = oneOf<CompressionType>(['none', 'gzip', 'snappy', 'lz4', 'zstd'])
+  const known = oneOf<CompressionType>(compressionTypes)
   return known.transform((type, context): CompressionType => {
     if (type !== 'zstd' || 'zstdCompress' in zlib) return type
     context.addIssue({

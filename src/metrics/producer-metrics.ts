@@ -1,5 +1,11 @@
-import { confirmationModes } from '../kafka/producer/confirmation-mode.ts'
-import { dropReasons, outcomes, type DropReason, type Outcome } from '../kafka/producer/outcome.ts'
+import {
+  confirmationModes,
+  countOf,
+  dropReasons,
+  keptOutcomes,
+  type DropReason,
+  type KeptOutcome,
+} from '../kafka/producer/outcome.ts'
 import type { ProducerStats, ProducerTelemetry, SpoolStats } from '../kafka/producer/producer.ts'
 import type { CollectedFamily, Family, Labels, Sample } from './family.ts'
 import { Histogram, type HistogramReading } from './histogram.ts'
@@ -188,21 +194,6 @@ const producerFamilies: readonly StreamFamily[] = [
     read: (stats) => [[{}, Number(stats.circuitOpen)]],
   },
 ]
-
-type KeptOutcome = Exclude<Outcome, 'dropped'>
-/** Outcomes without a reason. */
-const keptOutcomes = outcomes.filter((outcome): outcome is KeptOutcome => outcome !== 'dropped')
-
-function countOf(stats: ProducerStats, outcome: KeptOutcome): number {
-  switch (outcome) {
-    case 'suspected_lost':
-      return stats.suspectedLost
-    case 'dead_lettered':
-      return stats.deadLettered
-    default:
-      return stats[outcome]
-  }
-}
 
 /**
  * Whether records of a stream can have an outcome. `acked` and `dead_lettered` belong to at-least-once streams. `confirmed`

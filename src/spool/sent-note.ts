@@ -1,6 +1,6 @@
 import { crc32c } from '@node-rs/crc32'
 import type { BatchIdentity, IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
-import { readVarint, sizeOfVarint, writeVarint } from '../kafka/protocol/varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from '../kafka/protocol/record-format.ts'
 import type { Runs } from './runs.ts'
 
 /**

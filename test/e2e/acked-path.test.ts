@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import type { ProducerConfig } from '../../src/config/config.ts'
 import { encodeProduce } from '../../src/kafka/protocol/requests.ts'
-import { RecordBatch } from '../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../src/kafka/producer/producer-batch.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { KafkajsTransport } from '../../src/kafka/network/kafkajs-transport.ts'
 import { testConfig } from '../support/gateway.ts'
@@ -110,7 +110,7 @@ test('INVALID_PRODUCER_EPOCH: who is fenced goes on under another identity', asy
   await appendOneByOne(real, ['a'])
   const [{ producerId, epoch } = { producerId: -1n, epoch: -1 }] = real.transport.identities
   // Somebody else writes under a later epoch of this producer.
-  const usurper = new RecordBatch(0, 0, Buffer.alloc(512), () => {})
+  const usurper = new ProducerBatch(0, 0, Buffer.alloc(512), () => {})
   usurper.append(RecordBytes.of(Buffer.from('usurper'), null, Date.now()), Infinity)
   usurper.close()
   usurper.setProducer(producerId, epoch + 1, 0)

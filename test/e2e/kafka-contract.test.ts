@@ -6,7 +6,7 @@ import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { kafkaErrors } from '../../src/kafka/protocol/kafka-error.ts'
-import type { RecordBatch } from '../../src/kafka/protocol/record-batch.ts'
+import type { ProducerBatch } from '../../src/kafka/producer/producer-batch.ts'
 import {
   decodeDescribeTopics,
   decodeListOffsets,
@@ -130,7 +130,7 @@ describe('one connection', () => {
     expect(decodeListOffsets(response.subarray(8))[0]!.offset).toBe(1n)
   })
 
-  test.each<[string, (topic: string) => [string, RecordBatch]]>([
+  test.each<[string, (topic: string) => [string, ProducerBatch]]>([
     ['a topic that is not there', () => [`missing-${randomUUID()}`, batchOf('a')]],
     ['a record above max.message.bytes', (topic) => [topic, batchOf('x'.repeat(3_000))]],
     [
@@ -169,7 +169,7 @@ describe('a broker refuses, by name', () => {
     const broker = inject('kafkaBroker')
     const topic = await topicOn(broker, { config: hourAhead })
     const connection = await connect(broker)
-    const ahead = (hours: number): RecordBatch =>
+    const ahead = (hours: number): ProducerBatch =>
       batchOf('a', { timestampMs: Date.now() + hours * 3_600_000 })
     expect((await produce(connection, topic, ahead(2))).errorCode).toBe(kafkaErrors.invalidTimestamp)
     expect((await produce(connection, topic, ahead(0.5))).errorCode).toBe(kafkaErrors.none)

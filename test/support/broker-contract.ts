@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { expect, onTestFinished } from 'vitest'
 import type { KafkaConfig } from '../../src/config/config.ts'
 import { kafkaErrors } from '../../src/kafka/protocol/kafka-error.ts'
-import { RecordBatch } from '../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../src/kafka/producer/producer-batch.ts'
 import {
   decodeInitProducerId,
   decodeListOffsets,
@@ -62,17 +62,17 @@ export async function closed(connection: BrokerConnection): Promise<Error> {
 export function batchOf(
   value: string,
   options: { count?: number; timestampMs?: number; partition?: number } = {},
-): RecordBatch {
+): ProducerBatch {
   const { count = 1, timestampMs = Date.now(), partition = 0 } = options
   const body = Buffer.from(value)
-  const batch = new RecordBatch(partition, 0, Buffer.allocUnsafe(1024), () => {})
+  const batch = new ProducerBatch(partition, 0, Buffer.allocUnsafe(1024), () => {})
   for (let i = 0; i < count; i++) batch.append(RecordBytes.of(body, null, timestampMs), 1 << 26)
   batch.close()
   return batch
 }
 
 /** Writes a batch with acks=0. */
-export function write(connection: BrokerConnection, topic: string, batch: RecordBatch): void {
+export function write(connection: BrokerConnection, topic: string, batch: ProducerBatch): void {
   connection.send(encodeProduce(topic, 0, 10_000, [batch]), () => {})
 }
 
@@ -80,7 +80,7 @@ export function write(connection: BrokerConnection, topic: string, batch: Record
 export async function produce(
   connection: BrokerConnection,
   topic: string,
-  batch: RecordBatch,
+  batch: ProducerBatch,
   acks: 1 | -1 = 1,
 ): Promise<ProduceResult> {
   const payload = await call(connection, encodeProduce(topic, acks, 10_000, [batch]))

@@ -1,6 +1,6 @@
-import { dropReasons, type DropReason, type Outcome } from './outcome.ts'
+import { dropReasons, outcomeTraits, type DropReason, type Outcome, type OutcomeCounts } from './outcome.ts'
 import type { BufferMemory } from './buffer-memory.ts'
-import type { RecordBatch } from '../protocol/record-batch.ts'
+import type { ProducerBatch } from './producer-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
 
 /**
@@ -8,7 +8,7 @@ import { RollingSum } from '../../rolling-sum.ts'
  * accepted = buffered + in flight + the sum of the outcomes: each method moves records from one term to another, and a
  * batch that already has an outcome can't get a second one.
  */
-export class Account {
+export class Account implements OutcomeCounts {
   accepted = 0
   buffered = 0
   inFlight = 0
@@ -56,7 +56,7 @@ export class Account {
   }
 
   /** A batch is being handed to a socket. A batch that is sent again is in flight already. */
-  written(batch: RecordBatch): void {
+  written(batch: ProducerBatch): void {
     if (batch.state === 'written') return
     if (batch.state !== 'closed') throw new Error(`a batch that is ${batch.state} cannot be written`)
     batch.state = 'written'
@@ -66,7 +66,7 @@ export class Account {
   }
 
   /** A batch that was written goes on as its parts, which share what it had: its records stay in flight. */
-  split(batch: RecordBatch, parts: readonly RecordBatch[]): void {
+  split(batch: ProducerBatch, parts: readonly ProducerBatch[]): void {
     if (batch.state !== 'written') throw new Error(`a batch that is ${batch.state} cannot be split`)
     batch.handOverTo(parts)
     batch.state = 'settled'
@@ -75,7 +75,7 @@ export class Account {
   }
 
   /** The records of a batch go on in others, which are not written yet: they wait in the buffer, and have no outcome. */
-  movedOn(batch: RecordBatch): void {
+  movedOn(batch: ProducerBatch): void {
     if (batch.state === 'settled') throw new Error('a batch that has an outcome cannot go on')
     if (batch.state === 'written') {
       this.inFlight -= batch.recordCount
@@ -91,7 +91,7 @@ export class Account {
    * @param baseOffset offset of its first record where the broker told it.
    */
   settle(
-    batch: RecordBatch,
+    batch: ProducerBatch,
     outcome: Outcome,
     reason: DropReason | null = null,
     baseOffset: bigint | null = null,
@@ -123,31 +123,12 @@ export class Account {
   }
 
   #book(outcome: Outcome, reason: DropReason | null, count: number): void {
-    switch (outcome) {
-      case 'confirmed':
-        this.confirmed += count
-        return
-      case 'sent':
-        this.sent += count
-        return
-      case 'acked':
-        this.acked += count
-        return
-      case 'suspected_lost':
-        this.suspectedLost += count
-        this.#error(count)
-        return
-      case 'dead_lettered':
-        this.deadLettered += count
-        this.#error(count)
-        this.localErrorTotal += count
-        return
-      case 'dropped':
-        if (reason === null) throw new Error('a drop needs its reason')
-        this.dropped[reason] += count
-        this.#error(count)
-        this.localErrorTotal += count
-    }
+    const { isError, isLocalError } = outcomeTraits[outcome]
+    if (outcome !== 'dropped') this[outcomeTraits[outcome].field] += count
+    else if (reason === null) throw new Error('a drop needs its reason')
+    else this.dropped[reason] += count
+    if (isError) this.#error(count)
+    if (isLocalError) this.localErrorTotal += count
   }
 
   #attempt(count: number): void {

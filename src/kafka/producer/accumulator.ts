@@ -3,9 +3,9 @@ import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from '../protocol/compression.ts'
 import { murmur2, partitionForHash } from '../protocol/murmur2.ts'
 import type { AuditCount } from './producer.ts'
-import { RecordBatch } from '../protocol/record-batch.ts'
+import { ProducerBatch } from './producer-batch.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
-import { plainRecords, readRecords } from './split-batch.ts'
+import { readRecords } from '../protocol/record-format.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
 /**
@@ -68,7 +68,7 @@ export class Accumulator {
    * @param first batches that go before all that waits: they were on their way to a partition that is gone.
    * @returns the batches whose records are in others now. Nobody may use them any more, and they get no outcome.
    */
-  repartition(count: number, first: readonly RecordBatch[] = []): RecordBatch[] {
+  repartition(count: number, first: readonly ProducerBatch[] = []): ProducerBatch[] {
     const waiting = this.#queues.flatMap((queue) => queue.takeAll())
     for (const batch of waiting) if (batch.state === 'closed') this.#stamp?.takeBack(batch)
     this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
@@ -80,9 +80,9 @@ export class Accumulator {
     return batches
   }
 
-  #appendAgain(batch: RecordBatch): void {
+  #appendAgain(batch: ProducerBatch): void {
     if (batch.state === 'open') batch.close()
-    const records = plainRecords(batch)
+    const records = batch.plainRecords()
     let place = 0
     for (const { record, headers } of readRecords(records, batch)) {
       const target = this.#append(this.#queueFor(record), record, headers)
@@ -101,7 +101,7 @@ export class Accumulator {
    * Copies one record into the open batch of its partition.
    * @param chargedBytes the room that was reserved for it; the batch holds it from now on.
    */
-  append(record: RecordBytes, chargedBytes: number): RecordBatch {
+  append(record: RecordBytes, chargedBytes: number): ProducerBatch {
     const headers = this.#stamp === null ? null : this.#stamp.headers
     const batch = this.#append(this.#queueFor(record), record, headers)
     batch.chargedBytes += chargedBytes
@@ -113,7 +113,7 @@ export class Accumulator {
     return this.#queues[partitionForHash(murmur2(key, keyStart, keyEnd), this.#queues.length)]!
   }
 
-  #append(queue: PartitionQueue, record: RecordBytes, headers: Buffer | null): RecordBatch {
+  #append(queue: PartitionQueue, record: RecordBytes, headers: Buffer | null): ProducerBatch {
     const limit = this.batchSizeLimitBytes
     const recordBytes = record.valueBytes + record.keyBytes + (headers === null ? 0 : headers.length)
     let batch = queue.open ?? this.#open(queue, recordBytes)
@@ -125,9 +125,9 @@ export class Accumulator {
     return batch
   }
 
-  #open(queue: PartitionQueue, firstRecordBytes: number): RecordBatch {
+  #open(queue: PartitionQueue, firstRecordBytes: number): ProducerBatch {
     const buffer = this.#buffers.take(Math.max(queue.usualBatchBytes, firstRecordBytes + 96))
-    const batch = new RecordBatch(
+    const batch = new ProducerBatch(
       queue.partition,
       performance.now(),
       buffer,
@@ -181,7 +181,12 @@ export class Accumulator {
    * @param hurriesAwaited false: one that a client waits for lingers as long as others.
    * @param takesUnkeyed false: only the partition's own.
    */
-  peek(queue: PartitionQueue, nowMs: number, hurriesAwaited = true, takesUnkeyed = true): RecordBatch | null {
+  peek(
+    queue: PartitionQueue,
+    nowMs: number,
+    hurriesAwaited = true,
+    takesUnkeyed = true,
+  ): ProducerBatch | null {
     const own = this.#due(queue, nowMs, hurriesAwaited)
     const unkeyed = takesUnkeyed ? this.#due(this.#unkeyed, nowMs, hurriesAwaited) : null
     if (unkeyed !== null && (own === null || unkeyed.createdAtMs < own.createdAtMs)) {
@@ -199,7 +204,7 @@ export class Accumulator {
   }
 
   /** Takes the batch that {@link peek} gave for the partition. */
-  take(queue: PartitionQueue, batch: RecordBatch): void {
+  take(queue: PartitionQueue, batch: ProducerBatch): void {
     if (batch.partition !== noPartition) {
       queue.take()
       return
@@ -209,7 +214,7 @@ export class Accumulator {
   }
 
   /** The next batch of a queue if it is due, closed or open still. */
-  #due(queue: PartitionQueue, nowMs: number, hurriesAwaited: boolean): RecordBatch | null {
+  #due(queue: PartitionQueue, nowMs: number, hurriesAwaited: boolean): ProducerBatch | null {
     const { head, open } = queue
     if (head !== null || open === null) return head
     const lingerMs = hurriesAwaited && open.isAwaited ? this.#awaitedLingerMs : this.#config.lingerMs
@@ -217,8 +222,8 @@ export class Accumulator {
   }
 
   /** Takes away the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
-  takeExpired(nowMs: number, timeoutMs: number): RecordBatch[] {
-    const expired: RecordBatch[] = []
+  takeExpired(nowMs: number, timeoutMs: number): ProducerBatch[] {
+    const expired: ProducerBatch[] = []
     for (const queue of [...this.#queues, this.#unkeyed]) {
       while (queue.head !== null && nowMs - queue.head.createdAtMs > timeoutMs) expired.push(queue.take()!)
       const { open } = queue
@@ -230,7 +235,7 @@ export class Accumulator {
   }
 
   /** Takes away what has no key, the open batch too. */
-  takeUnkeyed(): RecordBatch[] {
+  takeUnkeyed(): ProducerBatch[] {
     return this.#withNumbers(this.#unkeyed.takeAll())
   }
 
@@ -241,14 +246,14 @@ export class Accumulator {
   }
 
   /** Takes away all batches, the open ones too: what is left at the end of a shutdown. */
-  takeAll(): RecordBatch[] {
+  takeAll(): ProducerBatch[] {
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
     this.#lingerTimer = null
     return this.#withNumbers([...this.#queues, this.#unkeyed].flatMap((queue) => queue.takeAll()))
   }
 
   /** Batches that are never sent use up numbers all the same, or a reader could not tell that they are missing. */
-  #withNumbers(batches: RecordBatch[]): RecordBatch[] {
+  #withNumbers(batches: ProducerBatch[]): ProducerBatch[] {
     const stamp = this.#stamp
     if (stamp === null) return batches
     for (const batch of batches) {
@@ -270,12 +275,12 @@ export class Accumulator {
   }
 
   /** Numbers and compresses a closed batch. With numbers, not before its place among those of its partition is certain. */
-  #finish(batch: RecordBatch): void {
+  #finish(batch: ProducerBatch): void {
     this.#stamp?.number(batch)
     if (this.#codec !== null) void this.#compress(batch, this.#codec)
   }
 
-  async #compress(batch: RecordBatch, codec: Codec): Promise<void> {
+  async #compress(batch: ProducerBatch, codec: Codec): Promise<void> {
     batch.compressing = true
     try {
       const compressed = await codec.compress(batch.records)
@@ -293,7 +298,7 @@ export class Accumulator {
   }
 
   /** Gives back what was reserved above the batch's real size. */
-  #recharge(batch: RecordBatch): void {
+  #recharge(batch: ProducerBatch): void {
     const surplus = batch.chargedBytes - batch.sizeBytes
     if (surplus <= 0) return
     batch.chargedBytes -= surplus
@@ -311,9 +316,9 @@ export interface RecordStamp {
    * Numbers the records of a batch in its partition: of each batch once, in the order in which a partition's batches are
    * sent, and before it is compressed.
    */
-  number(batch: RecordBatch): void
+  number(batch: ProducerBatch): void
   /** Takes back the numbers of a batch that was not sent: of all such batches of its partition, or of none. */
-  takeBack(batch: RecordBatch): void
+  takeBack(batch: ProducerBatch): void
   /** How many records of each partition have a number; empty where the stamp gives none. */
   readonly counts: readonly AuditCount[]
 }
@@ -321,10 +326,10 @@ export interface RecordStamp {
 /** The batches of one partition: those that are closed, oldest first, and the open one behind them. */
 export class PartitionQueue {
   readonly partition: number
-  open: RecordBatch | null = null
+  open: ProducerBatch | null = null
   /** Size of the last batch: the next one starts with a buffer as large, and does not grow step by step. */
   usualBatchBytes = 0
-  #closed: RecordBatch[] = []
+  #closed: ProducerBatch[] = []
   #first = 0
 
   constructor(partition: number) {
@@ -337,17 +342,17 @@ export class PartitionQueue {
   }
 
   /** The oldest closed batch, left where it is. */
-  get head(): RecordBatch | null {
+  get head(): ProducerBatch | null {
     return this.#closed[this.#first] ?? null
   }
 
   /** Adds a closed batch behind the others. */
-  push(batch: RecordBatch): void {
+  push(batch: ProducerBatch): void {
     this.#closed.push(batch)
   }
 
   /** Takes the oldest closed batch. */
-  take(): RecordBatch | null {
+  take(): ProducerBatch | null {
     const batch = this.#closed[this.#first]
     if (batch === undefined) return null
     this.#first++
@@ -359,7 +364,7 @@ export class PartitionQueue {
   }
 
   /** Takes all batches, the open one too. */
-  takeAll(): RecordBatch[] {
+  takeAll(): ProducerBatch[] {
     const batches = this.#closed.splice(0).slice(this.#first)
     this.#first = 0
     if (this.open !== null) batches.push(this.open)

@@ -7,8 +7,8 @@ import {
   writeAuditMark,
 } from '../protocol/audit-header.ts'
 import type { AuditCount } from './producer.ts'
-import type { RecordBatch } from '../protocol/record-batch.ts'
-import { encodeHeaders } from '../protocol/record-headers.ts'
+import type { ProducerBatch } from './producer-batch.ts'
+import { encodeHeaders } from '../protocol/record-format.ts'
 
 /**
  * Numbers the records of one stream, for `audit: true`: in each partition from 0 on, in the order in which they are
@@ -35,7 +35,7 @@ export class AuditStamp {
   }
 
   /** @inheritdoc */
-  number(batch: RecordBatch): void {
+  number(batch: ProducerBatch): void {
     const { partition, recordCount } = batch
     const first = this.#next[partition] ?? 0
     // The value is the end of the headers, and the headers are the end of the record.
@@ -44,7 +44,7 @@ export class AuditStamp {
   }
 
   /** @inheritdoc */
-  takeBack({ partition, recordCount }: RecordBatch): void {
+  takeBack({ partition, recordCount }: ProducerBatch): void {
     this.#next[partition] = (this.#next[partition] ?? 0) - recordCount
   }
 

@@ -1,4 +1,5 @@
 import type { Account } from './account.ts'
+import { countOf, keptOutcomes, outcomeTraits } from './outcome.ts'
 import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import type { Logger } from '../../logger.ts'
 
@@ -45,18 +46,16 @@ export class LossLog {
   /** Is called every second. */
   tend(nowMs: number): void {
     if (nowMs - this.#loggedAtMs < intervalMs) return
-    const total: Record<string, number> = {
-      suspected_lost: this.#account.suspectedLost,
-      dead_lettered: this.#account.deadLettered,
-      ...this.#account.dropped,
-    }
+    const total: Record<string, number> = {}
+    for (const outcome of toldOutcomes) total[outcome] = countOf(this.#account, outcome)
+    Object.assign(total, this.#account.dropped)
     const lost = growth(this.#logged, total)
     if (Object.keys(lost).length === 0) return
     const refused = growth(this.#loggedErrors, this.#account.refused)
     this.#loggedAtMs = nowMs
     this.#logged = total
     this.#loggedErrors = { ...this.#account.refused }
-    const isLost = Object.keys(lost).some((reason) => reason !== 'dead_lettered')
+    const isLost = Object.keys(lost).some((name) => !notLost.has(name))
     const refusals = Object.keys(refused).length === 0 ? {} : { kafkaErrors: refused }
     this.#logger.warn(
       { stream: this.#stream, records: lost, ...refusals },
@@ -77,6 +76,10 @@ function growth(
   }
   return grown
 }
+
+/** Dropped records are told by reason besides. */
+const toldOutcomes = keptOutcomes.filter((outcome) => !outcomeTraits[outcome].isDelivered)
+const notLost = new Set<string>(toldOutcomes.filter((outcome) => !outcomeTraits[outcome].isLoss))
 
 const intervalMs = 10_000
 const clockQuietMs = 3_600_000

@@ -1,4 +1,4 @@
-import { commonMode } from './confirmation-mode.ts'
+import { commonMode } from './outcome.ts'
 import type { PartitionProgress, ProducerStats, SpoolStats } from './producer.ts'
 import { withRatios, type ProducerSums } from './stats-ratios.ts'
 

@@ -1,8 +1,105 @@
-/** See {@link Outcome}. */
-export const outcomes = ['confirmed', 'sent', 'acked', 'suspected_lost', 'dead_lettered', 'dropped'] as const
+import type { ProducerConfig } from '../../config/config.ts'
+import { kafkaErrorName, type KafkaErrorName } from '../protocol/kafka-error.ts'
 
-/** What can become of an accepted record. Each gets exactly one; `account.ts` is the only place that books it. */
-export type Outcome = (typeof outcomes)[number]
+/** What is true of a record with an outcome. */
+interface OutcomeTraits {
+  /** The field of the account, and of `ProducerStats`, that counts the records. */
+  readonly field: string
+  /** The record is where the stream's delivery promises to bring it, as far as can be known. */
+  readonly isDelivered: boolean
+  /** Neither Kafka nor a dead-letter place has the record: who sends it again makes no second one. */
+  readonly isGone: boolean
+  /** The record is lost, as far as can be known: a dead letter is not. */
+  readonly isLoss: boolean
+  /** The producer saw an error: `record-error-total`. */
+  readonly isError: boolean
+  /** The producer saw the write itself fail, and did not only doubt it: the document's `sendErrors`. */
+  readonly isLocalError: boolean
+}
+
+/**
+ * What can become of an accepted record. Each record gets exactly one outcome; `account.ts` is the only place that books it. A closed
+ * set: the account, the stats, the metrics, the log and the replies are made of this table. `public/live.js` lists the fields once more,
+ * and `test/unit/kafka/producer/outcome.test.ts` holds it to the table.
+ */
+export const outcomeTraits = {
+  /** All in-sync replicas have the record. */
+  confirmed: {
+    field: 'confirmed',
+    isDelivered: true,
+    isGone: false,
+    isLoss: false,
+    isError: false,
+    isLocalError: false,
+  },
+  /** The kernel took the record, and nobody asks any further (acks=0 with `confirm: off`). */
+  sent: {
+    field: 'sent',
+    isDelivered: true,
+    isGone: false,
+    isLoss: false,
+    isError: false,
+    isLocalError: false,
+  },
+  /** The broker acknowledged the record to an at-least-once stream. */
+  acked: {
+    field: 'acked',
+    isDelivered: true,
+    isGone: false,
+    isLoss: false,
+    isError: false,
+    isLocalError: false,
+  },
+  /** The record was written, and nobody knows whether it arrived. */
+  suspected_lost: {
+    field: 'suspectedLost',
+    isDelivered: false,
+    isGone: false,
+    isLoss: true,
+    isError: true,
+    isLocalError: false,
+  },
+  /** Kafka refused the record for good, and the dead-letter topic or file has it. */
+  dead_lettered: {
+    field: 'deadLettered',
+    isDelivered: false,
+    isGone: false,
+    isLoss: false,
+    isError: true,
+    isLocalError: true,
+  },
+  /** The record was never written, or a broker said that it did not store it. See {@link dropReasons}. */
+  dropped: {
+    field: 'dropped',
+    isDelivered: false,
+    isGone: true,
+    isLoss: true,
+    isError: true,
+    isLocalError: true,
+  },
+} as const satisfies Record<string, OutcomeTraits>
+
+/** See {@link outcomeTraits}. */
+export type Outcome = keyof typeof outcomeTraits
+
+/** All outcomes. */
+export const outcomes = Object.keys(outcomeTraits) as Outcome[]
+
+/** The outcomes that one number counts. */
+export type KeptOutcome = Exclude<Outcome, 'dropped'>
+
+/** The outcomes that one number counts: all but `dropped`, which is counted by reason. */
+export const keptOutcomes = outcomes.filter((outcome) => outcome !== 'dropped')
+
+/** Records by outcome, and dropped ones by reason. */
+export type OutcomeCounts = { [K in KeptOutcome as (typeof outcomeTraits)[K]['field']]: number } & {
+  dropped: Readonly<Record<DropReason, number>>
+}
+
+/** Records of an outcome that one number counts. */
+export function countOf(counts: Readonly<OutcomeCounts>, outcome: KeptOutcome): number {
+  return counts[outcomeTraits[outcome].field]
+}
 
 /**
  * Why a record was dropped: it was never written, or a broker said that it did not store it. A closed set, since it is a
@@ -17,11 +114,11 @@ export const dropReasons = [
   'shutdown',
   /** The broker refused the batch with an error that has no reason of its own here: `chute_records_refused_total` has its name. */
   'broker_rejected',
-  /** The record, or its batch, is larger than the broker takes (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE). */
+  /** The record, or its batch, is larger than the broker takes. */
   'message_too_large',
-  /** The topic is gone (UNKNOWN_TOPIC_OR_PARTITION). */
+  /** The topic is gone. */
   'unknown_topic',
-  /** The credentials may not write to the topic (TOPIC_, CLUSTER_ or TRANSACTIONAL_ID_AUTHORIZATION_FAILED). */
+  /** The credentials may not write to the topic. */
   'not_authorized',
   // Kafka's own names of what else a broker refuses batches with, in lower case.
   /** The timestamp is further from the broker's clock than the topic takes: one of the two clocks is wrong. */
@@ -38,11 +135,59 @@ export const dropReasons = [
   'not_enough_replicas',
   /** Another broker leads the partition. */
   'not_leader_or_follower',
-  /** It was on disk, and can't be read any more. */
+  /** The record was on disk, and cannot be read any more. */
   'spool_damaged',
-  /** A bug or a codec failure made the batch impossible to encode. */
+  /** Nothing gives this reason any more. It stays a label, at 0, since dashboards and alerts may name it. */
   'encoding',
 ] as const
 
 /** See {@link dropReasons}. */
 export type DropReason = (typeof dropReasons)[number]
+
+/** The reason of each of Kafka's errors that has one of its own: Kafka's name in lower case, or an older name for several errors. */
+const reasonOfError: Readonly<Partial<Record<string, DropReason>>> = {
+  MESSAGE_TOO_LARGE: 'message_too_large',
+  RECORD_LIST_TOO_LARGE: 'message_too_large',
+  UNKNOWN_TOPIC_OR_PARTITION: 'unknown_topic',
+  TOPIC_AUTHORIZATION_FAILED: 'not_authorized',
+  CLUSTER_AUTHORIZATION_FAILED: 'not_authorized',
+  TRANSACTIONAL_ID_AUTHORIZATION_FAILED: 'not_authorized',
+  INVALID_TIMESTAMP: 'invalid_timestamp',
+  INVALID_RECORD: 'invalid_record',
+  CORRUPT_MESSAGE: 'corrupt_message',
+  UNSUPPORTED_COMPRESSION_TYPE: 'unsupported_compression_type',
+  POLICY_VIOLATION: 'policy_violation',
+  NOT_ENOUGH_REPLICAS: 'not_enough_replicas',
+  NOT_LEADER_OR_FOLLOWER: 'not_leader_or_follower',
+} satisfies Partial<Record<KafkaErrorName, DropReason>>
+
+/** Why a batch is dropped that a broker refused with this error. */
+export function dropReasonOf(errorCode: number): DropReason {
+  return reasonOfError[kafkaErrorName(errorCode)] ?? 'broker_rejected'
+}
+
+/** See {@link ConfirmationMode}. */
+export const confirmationModes = ['log_end', 'acks_1', 'acks_all', 'off'] as const
+
+/**
+ * How a stream learns what became of its writes. `log_end`: writes go unanswered (acks=0), and barriers find out what all
+ * in-sync replicas have. `acks_1`: each write is answered by its leader, and barriers find out what all in-sync replicas
+ * have; so it is with `acks: 1`, and where a broker does not tell where its log ends. `acks_all`: each write is answered by
+ * all in-sync replicas. `off`: with `confirm: off`, nobody learns it. A closed set, since it is a metric label.
+ */
+export type ConfirmationMode = (typeof confirmationModes)[number]
+
+/** The mode of a stream of which all brokers tell what Kafka tells. */
+export function configuredMode({
+  acks,
+  confirmIntervalMs,
+}: Pick<ProducerConfig, 'acks' | 'confirmIntervalMs'>): ConfirmationMode {
+  if (acks === -1) return 'acks_all'
+  if (acks === 1) return 'acks_1'
+  return confirmIntervalMs === null ? 'off' : 'log_end'
+}
+
+/** What is true of a stream of which parts are in different modes: the one that costs more. */
+export function commonMode(one: ConfirmationMode, other: ConfirmationMode): ConfirmationMode {
+  return confirmationModes[Math.max(confirmationModes.indexOf(one), confirmationModes.indexOf(other))]!
+}

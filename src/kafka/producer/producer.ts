@@ -1,8 +1,7 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
 import type { AuditInstance } from '../protocol/audit-header.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
-import type { ConfirmationMode } from './confirmation-mode.ts'
-import type { DropReason, Outcome } from './outcome.ts'
+import type { ConfirmationMode, DropReason, Outcome, OutcomeCounts } from './outcome.ts'
 
 /**
  * What the rest of Chute sees of a stream's producer: room is reserved for a whole request, then every event of it is
@@ -163,8 +162,11 @@ export interface Settlement {
   readonly recordCount: number
 }
 
-/** The account of one stream and the state of its producer, read at scrape and at shutdown. Counters only grow. */
-export interface ProducerStats {
+/**
+ * The account of one stream and the state of its producer, read at scrape and at shutdown. Counters only grow. The counters of the
+ * outcomes are those of `outcome.ts`.
+ */
+export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly stream: string
   readonly topic: string
   readonly delivery: Delivery
@@ -181,13 +183,6 @@ export interface ProducerStats {
   readonly buffered: number
   /** Records written and without an outcome. */
   readonly inFlight: number
-  readonly confirmed: number
-  readonly sent: number
-  readonly suspectedLost: number
-  readonly acked: number
-  /** Records that Kafka refused for good, and that are in the dead-letter topic or file. */
-  readonly deadLettered: number
-  readonly dropped: Readonly<Record<DropReason, number>>
   /** Records that a broker refused for good, by Kafka's name of the error, whatever became of them: no term of the account. */
   readonly refused: Readonly<Record<string, number>>
   /**

@@ -3,13 +3,12 @@ import type { Logger } from '../../logger.ts'
 import type { ClusterMetadata } from '../network/cluster-metadata.ts'
 import type { Transport } from '../network/transport.ts'
 import type { WriteRights } from '../network/write-rights.ts'
-import type { RecordBatch } from '../protocol/record-batch.ts'
+import type { ProducerBatch } from './producer-batch.ts'
 import type { Account } from './account.ts'
 import type { Accumulator } from './accumulator.ts'
 import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
-import type { ConfirmationMode } from './confirmation-mode.ts'
+import type { ConfirmationMode, DropReason } from './outcome.ts'
 import type { LogEndOffsets } from './log-end-offsets.ts'
-import type { DropReason } from './outcome.ts'
 import type { ProducerTelemetry } from './producer.ts'
 
 /**
@@ -23,7 +22,7 @@ export interface Sender {
    * Gives up the partitions from `count` on, which are gone: the topic was made anew.
    * @returns what was on its way there and may be sent again, in order; of an at-most-once stream nothing.
    */
-  leave(count: number): RecordBatch[]
+  leave(count: number): ProducerBatch[]
   /** From now on `journal` is told of each batch before the batch is first written. A sender that never sends a batch again ignores the journal. */
   keepJournal(journal: BatchJournal): void
   /**
@@ -31,7 +30,7 @@ export interface Sender {
    * its partition. To be called before anything is appended.
    * @returns the batch, closed; null if it cannot be the same batch any more, or if the sender never sends a batch again.
    */
-  resume(noted: ResumedBatch): RecordBatch | null
+  resume(noted: ResumedBatch): ProducerBatch | null
   /** A connection to a broker is open. */
   readonly isConnected: boolean
   /** A circuit breaker holds a connection back for the moment. */
@@ -65,9 +64,9 @@ export interface SenderOptions {
   /** A connection to a leader is open (null), or the last one is gone or could not be made. */
   readonly onConnection: (failure: Error | null) => void
   /** A broker refused a batch for good; what becomes of the batch is told besides. */
-  readonly onRejected: (batch: RecordBatch, errorCode: number) => void
+  readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
   /** Where a batch goes that was refused for good and is not to be dropped: it gets its outcome there. */
-  readonly onRefused: (batch: RecordBatch, refusal: Refusal) => void
+  readonly onRefused: (batch: ProducerBatch, refusal: Refusal) => void
 }
 
 /** Why a broker does not have a batch, and is not going to get it. */
@@ -82,7 +81,7 @@ export interface Refusal {
 /** Where the batches of a stream go that Kafka refused for good. */
 export interface DeadLetterQueue {
   /** Takes a batch, and gives it its outcome now or later. */
-  take(batch: RecordBatch, refusal: Refusal): void
+  take(batch: ProducerBatch, refusal: Refusal): void
   /** Is called every second. */
   tend(nowMs: number): void
   /** The end is near: what has not reached its place goes to the place that is certain. */

@@ -6,8 +6,8 @@ import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata, TopicState } from '../network/cluster-metadata.ts'
-import type { ConfirmationMode } from './confirmation-mode.ts'
-import { dropReasonOf, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
+import { type ConfirmationMode, dropReasonOf } from './outcome.ts'
+import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import type { Logger } from '../../logger.ts'
@@ -20,7 +20,8 @@ import {
   type ProducerStats,
   type ProducerTelemetry,
 } from './producer.ts'
-import { recordBatchHeaderBytes, type RecordBatch } from '../protocol/record-batch.ts'
+import type { ProducerBatch } from './producer-batch.ts'
+import { recordBatchHeaderBytes } from '../protocol/record-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
 import type { DeadLetterQueue, Refusal, Sender, SenderOptions } from './sender.ts'
@@ -353,7 +354,7 @@ export class StreamProducer implements ManagedProducer {
     this.#telemetry.batchWritten(sizeBytes, recordCount, queueTimeMs)
   }
 
-  #rejected(batch: RecordBatch, errorCode: number): void {
+  #rejected(batch: ProducerBatch, errorCode: number): void {
     this.#account.refuse(kafkaErrorName(errorCode), batch.recordCount)
     if (errorCode === kafkaErrors.invalidTimestamp)
       this.#lossLog?.clockRefused(this.stream.topic, batch.baseTimestampMs)
@@ -426,7 +427,7 @@ export class StreamProducer implements ManagedProducer {
     for (const batch of this.#accumulator.takeUnkeyed()) this.#refuse(batch, refusal)
   }
 
-  #refuse(batch: RecordBatch, refusal: Refusal): void {
+  #refuse(batch: ProducerBatch, refusal: Refusal): void {
     if (this.#deadLetters !== null) this.#deadLetters.take(batch, refusal)
     else if (refusal.mayBeStored) this.#account.settle(batch, 'suspected_lost')
     else this.#account.settle(batch, 'dropped', refusal.reason)

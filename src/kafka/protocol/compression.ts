@@ -1,64 +1,107 @@
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
-import { compressFrame as lz4CompressFrame, decompressFrameSync as lz4DecompressFrame } from 'lz4-napi'
-import { compress as snappyCompress, uncompressSync as snappyUncompress } from 'snappy'
+import { compressFrame, decompressFrame, decompressFrameSync } from 'lz4-napi'
+import { compress as snappyCompress, uncompress, uncompressSync } from 'snappy'
 import type { CompressionType } from '../../config/config.ts'
 
-/** A codec of Kafka's record batches. `attribute` is its number in bits 0–2 of a batch's attributes (KIP-98, KIP-110). */
+/** A codec of Kafka's record batches. */
 export interface Codec {
+  /** The codec's number in bits 0–2 of a batch's attributes (KIP-98, KIP-110). */
   readonly attribute: number
   /** Compresses off the event loop's thread. */
   compress(records: Buffer): Promise<Buffer>
+  /** Takes what any client has compressed. Works off the event loop's thread. */
+  decompress(compressed: Buffer): Promise<Buffer>
+  /** The same, and blocks: for the few batches that a broker refuses. */
+  decompressSync(compressed: Buffer): Buffer
 }
+
+/** zstd is in Node from 22.15 on; the types of Node 20 do not know it. */
+const zstd = zlib as unknown as {
+  readonly zstdCompress?: typeof zlib.gzip
+  readonly zstdDecompress?: typeof zlib.gunzip
+  readonly zstdDecompressSync: typeof zlib.gunzipSync
+}
+
+/** Every `compression.type` and its codec. To add a codec, add its name to `compressionTypes` of `config/config.ts` too. */
+const codecs = {
+  none: null,
+  gzip: {
+    attribute: 1,
+    compress: promisify(zlib.gzip),
+    decompress: promisify(zlib.gunzip),
+    decompressSync: zlib.gunzipSync,
+  },
+  // As Kafka's Java client frames it (xerial's `SnappyOutputStream`): a header, then blocks behind their lengths.
+  snappy: {
+    attribute: 2,
+    compress: async (records) => {
+      const block = await snappyCompress(records)
+      const lengthBytes = Buffer.alloc(4)
+      lengthBytes.writeInt32BE(block.length)
+      return Buffer.concat([xerialHeader, lengthBytes, block])
+    },
+    decompress: async (compressed) => {
+      const blocks: Buffer[] = []
+      for (const block of snappyBlocks(compressed)) blocks.push((await uncompress(block)) as Buffer)
+      return Buffer.concat(blocks)
+    },
+    decompressSync: (compressed) =>
+      Buffer.concat(snappyBlocks(compressed).map((block) => uncompressSync(block) as Buffer)),
+  },
+  lz4: {
+    attribute: 3,
+    compress: (records) => compressFrame(records),
+    decompress: async (compressed) => await decompressFrame(compressed),
+    decompressSync: (compressed) => decompressFrameSync(compressed),
+  },
+  zstd: {
+    attribute: 4,
+    compress: async (records) => await promisify(zstd.zstdCompress!)(records),
+    decompress: async (compressed) => {
+      if (zstd.zstdDecompress === undefined) throw new Error(`the topic has batches in zstd, which ${noZstd}`)
+      return await promisify(zstd.zstdDecompress)(compressed)
+    },
+    decompressSync: (compressed) => zstd.zstdDecompressSync(compressed),
+  },
+} satisfies Record<CompressionType, Codec | null>
 
 /** The codec of a `compression.type`; null for none. Throws where this Node has no zstd, which the configuration checks first. */
 export function codecFor(compressionType: CompressionType): Codec | null {
-  switch (compressionType) {
-    case 'none':
-      return null
-    case 'gzip':
-      return { attribute: 1, compress: promisify(zlib.gzip) }
-    case 'snappy':
-      return { attribute: 2, compress: compressXerialSnappy }
-    case 'lz4':
-      return { attribute: 3, compress: (records) => lz4CompressFrame(records) }
-    case 'zstd':
-      return { attribute: 4, compress: zstd() }
-  }
+  if (compressionType === 'zstd' && zstd.zstdCompress === undefined)
+    throw new Error('this Node has no zstd: Node 22.15 or newer has it')
+  return codecs[compressionType]
 }
 
-/** What {@link Codec.compress} of the codec with this attribute was given. Blocks: for the few batches that a broker refuses. */
-export function decompress(attribute: number, compressed: Buffer): Buffer {
-  switch (attribute) {
-    case 1:
-      return zlib.gunzipSync(compressed)
-    case 2:
-      return Buffer.from(snappyUncompress(compressed.subarray(xerialHeader.length + 4)))
-    case 3:
-      return lz4DecompressFrame(compressed)
-    case 4: {
-      const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync: typeof zlib.gunzipSync }
-      return zstdDecompressSync(compressed)
-    }
-    default:
-      return compressed
-  }
+/** All codecs, for a reader that does not choose what it reads. */
+export const allCodecs: readonly Codec[] = Object.values(codecs).filter((codec) => codec !== null)
+
+/**
+ * The records of a batch as they were before their codec. Blocks.
+ * @param attribute the number of the codec; 0: the batch was not compressed.
+ */
+export function decompress(attribute: number, records: Buffer): Buffer {
+  if (attribute === 0) return records
+  const codec = allCodecs.find((each) => each.attribute === attribute)
+  if (codec === undefined) throw new Error(`no codec has the number ${attribute}`)
+  return codec.decompressSync(records)
 }
 
-/** snappy as Kafka's Java client frames it (xerial's `SnappyOutputStream`): a header, then blocks with their length before them. */
-async function compressXerialSnappy(records: Buffer): Promise<Buffer> {
-  const block = await snappyCompress(records)
-  const lengthBytes = Buffer.alloc(4)
-  lengthBytes.writeInt32BE(block.length)
-  return Buffer.concat([xerialHeader, lengthBytes, block])
+/** The blocks of snappy: those behind xerial's header, or the whole where a client writes no such header. */
+function snappyBlocks(compressed: Buffer): Buffer[] {
+  if (!compressed.subarray(0, xerialMagicBytes).equals(xerialHeader.subarray(0, xerialMagicBytes)))
+    return [compressed]
+  const blocks: Buffer[] = []
+  for (let at = xerialHeader.length; at < compressed.length;) {
+    const end = at + 4 + compressed.readInt32BE(at)
+    blocks.push(compressed.subarray(at + 4, end))
+    at = end
+  }
+  return blocks
 }
 
 /** Magic, version 1, oldest compatible version 1. */
 const xerialHeader = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0, 0, 0, 1, 0, 0, 0, 1])
+const xerialMagicBytes = 8
 
-/** zstd is in Node from 22.15 on; the types of Node 20 do not know it. */
-function zstd(): (records: Buffer) => Promise<Buffer> {
-  const { zstdCompress } = zlib as unknown as { zstdCompress?: typeof zlib.gzip }
-  if (zstdCompress === undefined) throw new Error('this Node has no zstd: Node 22.15 or newer has it')
-  return promisify(zstdCompress)
-}
+const noZstd = `Node ${process.versions.node} does not have: Node 22.15 or newer has it`

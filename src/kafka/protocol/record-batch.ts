@@ -1,68 +1,34 @@
 import { crc32c } from '@node-rs/crc32'
-import type { IdentifiedBatch } from '../producer/batch-journal.ts'
-import type { PendingBatch, RecordSource, Settlement } from '../producer/producer.ts'
+import { decompress } from './compression.ts'
 import type { RecordBytes } from './record-bytes.ts'
-import { readVarint, sizeOfVarint, writeVarint } from './varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from './record-format.ts'
 
 /**
- * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`), written as
- * its records arrive: an append copies the bytes of one record and leaves no object behind.
+ * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`), written as its records
+ * arrive: an append copies the bytes of one record and leaves no object behind. It is bytes and nothing else. When the batch was made,
+ * where it goes and what becomes of it are the producer's (`producer/producer-batch.ts`).
  *
- * open → closed (its header is filled in and nothing can be appended) → written → settled, where it ends. `account.ts`
- * moves it along the last two steps and is the only one that does.
+ * open → closed (the header is filled in, and nothing can be appended) → released (its bytes are gone).
  */
-export class RecordBatch implements PendingBatch, IdentifiedBatch {
-  /** -1: its records have no key, and no partition has taken it yet. */
-  partition: number
-  /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
-  createdAtMs: number
-  state: 'open' | 'closed' | 'written' | 'settled' = 'open'
+export class RecordBatch {
   recordCount = 0
-  /** What the batch holds of its stream's buffer memory. Set back to its real size when it is closed. */
-  chargedBytes = 0
   /** Size of the batch before compression; what `batch.size` limits. */
   uncompressedBytes = recordBatchHeaderBytes
-  /** A client waits for the outcome. */
-  isAwaited = false
-  /** Set while a codec works on the batch; it is not sendable until then. */
-  compressing = false
-  /** How often it was written (at-least-once sends again). */
-  attempts = 0
-  /** Of a part of a batch that was split: the place that its first record had in the whole; else 0. */
-  firstPlace = 0
-  /** @inheritdoc */
-  whole: PendingBatch = this
-  /** @inheritdoc */
+  /** Headers of the first record, as they were encoded; null: its records have none. */
   firstHeaders: Buffer | null = null
-  /** @inheritdoc */
-  readonly sources: RecordSource[] = []
 
   #buffer: Buffer
   #recycle: ((buffer: Buffer) => void) | null
   #baseTimestampMs = 0
   #maxTimestampMs = 0
-  #listeners: ((settlement: Settlement) => void)[] | null = null
-  /** The records that went to another batch last. */
-  #goesOn: Run | null = null
-  readonly #onAwaited: (() => void) | null
 
   /**
    * @param buffer where the batch is written; it grows by doubling up to `sizeLimitBytes`.
    * @param recycle takes the buffer back when the batch needs it no more.
-   * @param onAwaited is told, once, that a client waits for the outcome.
    */
-  constructor(
-    partition: number,
-    createdAtMs: number,
-    buffer: Buffer,
-    recycle: (buffer: Buffer) => void,
-    onAwaited: (() => void) | null = null,
-  ) {
-    this.partition = partition
-    this.createdAtMs = createdAtMs
+  constructor(buffer: Buffer, recycle: (buffer: Buffer) => void) {
     this.#buffer = buffer
     this.#recycle = recycle
-    this.#onAwaited = onAwaited
   }
 
   /**
@@ -155,13 +121,17 @@ export class RecordBatch implements PendingBatch, IdentifiedBatch {
     writeTimestamp(header, this.#maxTimestampMs, 35)
     header.writeInt32BE(this.recordCount, 57)
     this.#size = this.uncompressedBytes
-    this.state = 'closed'
     this.#trim()
   }
 
-  /** The records as they were appended: what a codec compresses. */
+  /** The records: as they were appended, or as {@link setCompressed} put them in the place of those. */
   get records(): Buffer {
     return this.#buffer.subarray(recordBatchHeaderBytes, this.#size)
+  }
+
+  /** The records as they were appended, whatever a codec made of them since. Blocks where they are compressed. */
+  plainRecords(): Buffer {
+    return decompress(this.codecAttribute, this.records)
   }
 
   /** The codec of {@link records}, 0 for none (bits 0–2 of the attributes). */
@@ -232,88 +202,6 @@ export class RecordBatch implements PendingBatch, IdentifiedBatch {
     this.#buffer = released
   }
 
-  /** @inheritdoc */
-  onSettled(listener: (settlement: Settlement) => void): void {
-    this.#listeners ??= []
-    this.#listeners.push(listener)
-  }
-
-  /** @inheritdoc */
-  hurry(): void {
-    if (this.isAwaited) return
-    this.isAwaited = true
-    this.#onAwaited?.()
-  }
-
-  /**
-   * Gives its room in the buffer and those who wait to the parts that hold its records, in order, and closes these. The
-   * account then gives the parts an outcome each, in the place of this batch.
-   */
-  handOverTo(parts: readonly RecordBatch[]): void {
-    let { firstPlace } = this
-    let chargedBytes = this.chargedBytes
-    for (const [index, part] of parts.entries()) {
-      part.close()
-      // Its records were written once; that they are in parts uses up no retry.
-      part.attempts = 1
-      part.firstPlace = firstPlace
-      part.whole = this.whole
-      part.#listeners = this.#listeners
-      // Decompressed, the parts can be larger than their room: one batch a partition at most, as in Kafka's own producer.
-      part.chargedBytes = index === parts.length - 1 ? chargedBytes : Math.min(chargedBytes, part.sizeBytes)
-      firstPlace += part.recordCount
-      chargedBytes -= part.chargedBytes
-    }
-    this.#listeners = null
-  }
-
-  /**
-   * The record at `place` goes on as the last one of another batch: who waits for it hears from that one. To be called for
-   * each record in order.
-   */
-  goesOnIn(target: RecordBatch, place: number): void {
-    if (this.isAwaited) target.hurry()
-    const listeners = this.#listeners
-    if (listeners === null) return
-    const targetPlace = target.recordCount - 1
-    const before = this.#goesOn
-    const isNext =
-      before !== null &&
-      before.target === target &&
-      before.place + before.count === place &&
-      before.targetPlace + before.count === targetPlace
-    if (isNext) {
-      before.count++
-      before.source.count++
-      return
-    }
-    const source = { batch: this.whole, place: this.firstPlace + place, targetPlace, count: 1 }
-    target.sources.push(source)
-    const run: Run = { target, place, targetPlace, count: 1, source }
-    this.#goesOn = run
-    target.onSettled((settlement) => {
-      const from = Math.max(run.targetPlace, settlement.firstPlace)
-      const to = Math.min(run.targetPlace + run.count, settlement.firstPlace + settlement.recordCount)
-      if (from >= to) return
-      const { baseOffset } = settlement
-      const own: Settlement = {
-        ...settlement,
-        baseOffset: baseOffset === null ? null : baseOffset + BigInt(from - settlement.firstPlace),
-        firstPlace: this.firstPlace + run.place + from - run.targetPlace,
-        recordCount: to - from,
-      }
-      for (const listener of listeners) listener(own)
-    })
-  }
-
-  /** Tells those who wait. Called by the account, once. */
-  notifySettled(settlement: Settlement): void {
-    const listeners = this.#listeners
-    if (listeners === null) return
-    this.#listeners = null
-    for (const listener of listeners) queueMicrotask(() => listener(settlement))
-  }
-
   #grow(needed: number, sizeLimitBytes: number): void {
     const doubled = Math.min(this.#buffer.length * 2, sizeLimitBytes)
     const grown = Buffer.allocUnsafeSlow(Math.max(doubled, needed))
@@ -330,16 +218,6 @@ export class RecordBatch implements PendingBatch, IdentifiedBatch {
     this.release()
     this.#buffer = exact
   }
-}
-
-/** Records that follow each other in one batch and, from another place on, in the next. */
-interface Run {
-  readonly target: RecordBatch
-  readonly place: number
-  readonly targetPlace: number
-  count: number
-  /** The same, as the target knows it. */
-  readonly source: { count: number }
 }
 
 /** Size of a record batch's header (version 2). */

@@ -1,4 +1,3 @@
-import type { RecordBatch } from './record-batch.ts'
 import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wire.ts'
 
 /**
@@ -44,6 +43,15 @@ export interface ProduceResult {
   readonly baseOffset: bigint
 }
 
+/** The batch of one partition in a produce request. */
+export interface PartitionBatch {
+  readonly partition: number
+  /** Bytes that {@link seal} gives. */
+  readonly sizeBytes: number
+  /** Fills in length and checksum, and gives the batch's bytes. */
+  seal(): Buffer
+}
+
 /**
  * Produce, version 7: at most one batch a partition, as the record format 2 demands. The batches are sealed by this. Small
  * ones are copied, so that many of them are one chunk.
@@ -52,7 +60,7 @@ export function encodeProduce(
   topic: string,
   acks: 0 | 1 | -1,
   timeoutMs: number,
-  batches: readonly RecordBatch[],
+  batches: readonly PartitionBatch[],
 ): WireRequest {
   let writtenBytes = 2 + 2 + 4 + 4 + 2 + Buffer.byteLength(topic) + 4
   for (const { sizeBytes } of batches) writtenBytes += 8 + (sizeBytes < copiedBelowBytes ? sizeBytes : 0)

@@ -1,5 +1,5 @@
 import type { EventBatch } from '../../events/event-batch.ts'
-import type { DropReason, Outcome } from '../../kafka/producer/outcome.ts'
+import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
 import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
 import { appendEvent } from './append-event.ts'
 
@@ -89,7 +89,12 @@ export function withDuplicates(
 
 /** Whether an outcome is one that the client hoped for. `sent` is all that there is to know with confirmation off. */
 export function isDelivered(outcome: EventOutcome['outcome']): boolean {
-  return outcome === 'confirmed' || outcome === 'acked' || outcome === 'sent' || outcome === 'duplicate'
+  return outcome === 'duplicate' || outcomeTraits[outcome].isDelivered
+}
+
+/** Whether sending an event again makes no second one. */
+export function isGone(outcome: EventOutcome['outcome']): boolean {
+  return outcome !== 'duplicate' && outcomeTraits[outcome].isGone
 }
 
 function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {

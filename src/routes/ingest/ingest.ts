@@ -4,7 +4,7 @@ import { GatewayError } from '../../errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import type { Logger } from '../../logger.ts'
-import { isDelivered, withDuplicates, type EventOutcome } from './await-outcomes.ts'
+import { isDelivered, isGone, withDuplicates, type EventOutcome } from './await-outcomes.ts'
 import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './idempotency-key.ts'
@@ -140,7 +140,7 @@ function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[])
   const failed = outcomes.filter(({ outcome }) => !isDelivered(outcome)).length
   if (failed === 0) return
   // Only what was dropped is certain not to be in the topic.
-  const mayDuplicate = outcomes.some(({ outcome }) => outcome !== 'dropped')
+  const mayDuplicate = outcomes.some(({ outcome }) => !isGone(outcome))
   const consequence = mayDuplicate
     ? 'sending the request again may duplicate events'
     : 'the request can be sent again'

@@ -4,7 +4,7 @@ import { Account } from '../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../src/kafka/producer/buffer-memory.ts'
 import { LogEndOffsets } from '../../../src/kafka/producer/log-end-offsets.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../src/kafka/producer/outcome.ts'
-import { RecordBatch } from '../../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../../src/kafka/producer/producer-batch.ts'
 import { withRatios } from '../../../src/kafka/producer/stats-ratios.ts'
 import type { MergeableFamily } from '../../../src/metrics/family.ts'
 import { mergeFamilies } from '../../../src/metrics/family.ts'
@@ -30,7 +30,7 @@ class CountingGateway {
   readonly #offsets = new LogEndOffsets()
   readonly #telemetry = this.metrics.producerTelemetry('s', 't')
   readonly #timer = this.metrics.httpTimer('POST', '/v1/streams/:stream')
-  readonly #batches = new Map<number, RecordBatch>()
+  readonly #batches = new Map<number, ProducerBatch>()
 
   constructor(memoryBytes: number) {
     this.#memory = new BufferMemory(memoryBytes)
@@ -77,7 +77,7 @@ class CountingGateway {
         this.#account.acceptAndDrop(step.count)
         return
       case 'batch': {
-        const batch = new RecordBatch(step.partition, 0, Buffer.alloc(4_096), () => {})
+        const batch = new ProducerBatch(step.partition, 0, Buffer.alloc(4_096), () => {})
         for (let i = 0; i < step.count; i++) {
           this.#memory.reserve(100)
           batch.append(RecordBytes.of(Buffer.from('value'), null, 1_700_000_000_000), 4_096)

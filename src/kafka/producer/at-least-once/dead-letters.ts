@@ -5,9 +5,8 @@ import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
 import { kafkaErrorName } from '../../protocol/kafka-error.ts'
 import type { Logger } from '../../../logger.ts'
 import { recordSizeUpperBound, type ManagedProducer, type Settlement } from '../producer.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
-import { addHeaders, type RecordHeader } from '../../protocol/record-headers.ts'
-import { plainRecords, readRecords } from '../split-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
+import { addHeaders, type RecordHeader, readRecords } from '../../protocol/record-format.ts'
 
 /**
  * Where the records of one at-least-once stream go that Kafka refused for good: to the dead-letter topic with the reason
@@ -24,7 +23,7 @@ export class DeadLetters implements DeadLetterQueue {
   }
 
   /** Takes a batch, and gives it its outcome now or later. */
-  take(batch: RecordBatch, refusal: Refusal): void {
+  take(batch: ProducerBatch, refusal: Refusal): void {
     if (batch.state === 'open') batch.close()
     if (batch.state === 'closed') this.#options.account.written(batch)
     const burial: Burial = {
@@ -73,7 +72,7 @@ export class DeadLetters implements DeadLetterQueue {
     const { producer, stamp } = this.#options
     if (producer === null) return this.#keepInFile(burial)
     const { batch } = burial
-    const records = plainRecords(batch)
+    const records = batch.plainRecords()
     const status = producer.admission
     let sizeBytes = 0
     let isTakable = status !== 'unknown_topic' && status !== 'not_authorized'
@@ -150,7 +149,7 @@ export class DeadLetters implements DeadLetterQueue {
 
   #letters({ batch, refusal }: Burial): DeadLetter[] {
     const { stream, topic } = this.#options
-    const records = plainRecords(batch)
+    const records = batch.plainRecords()
     const at = new Date().toISOString()
     const letters: DeadLetter[] = []
     for (const { record } of readRecords(records, batch)) {
@@ -214,7 +213,7 @@ export class DeadLetterStamp implements RecordStamp {
 
 /** A batch on its way out. */
 interface Burial {
-  readonly batch: RecordBatch
+  readonly batch: ProducerBatch
   readonly refusal: Refusal
   readonly sinceMs: number
   /** Records whose end in the dead-letter topic is not known. */

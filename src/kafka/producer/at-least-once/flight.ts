@@ -1,5 +1,5 @@
 import type { ProducerIdentity } from '../../protocol/requests.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
@@ -8,9 +8,9 @@ import type { BrokerConnection } from '../../network/transport.ts'
  */
 export class Flight {
   readonly partition: number
-  batch: RecordBatch | null = null
+  batch: ProducerBatch | null = null
   /** Parts of a batch that the broker found too large: they go before anything else does. */
-  parts: RecordBatch[] = []
+  parts: ProducerBatch[] = []
   /** Where the batch was written and is not answered; null: it is not out. */
   connection: BrokerConnection | null = null
   /** A broker may have the batch, though it did not say so. */
@@ -26,7 +26,7 @@ export class Flight {
   identity: ProducerIdentity | null = null
   #nextSequence = 0
   /** The batch that has its sequence already. */
-  #sequenced: RecordBatch | null = null
+  #sequenced: ProducerBatch | null = null
 
   constructor(partition: number) {
     this.partition = partition
@@ -38,7 +38,7 @@ export class Flight {
   }
 
   /** Takes away what is next, or null. */
-  take(): RecordBatch | null {
+  take(): ProducerBatch | null {
     const batch = this.batch ?? this.parts.shift() ?? null
     this.batch = null
     this.heldFor = null
@@ -69,7 +69,7 @@ export class Flight {
    * Takes a batch that an earlier process noted, with the identity that the process noted. A batch behind it counts from 0 under
    * an identity of this process.
    */
-  resume(batch: RecordBatch, identity: ProducerIdentity, baseSequence: number): void {
+  resume(batch: ProducerBatch, identity: ProducerIdentity, baseSequence: number): void {
     batch.setProducer(identity.producerId, identity.epoch, baseSequence)
     this.batch = this.#sequenced = batch
     this.identity = identity
@@ -84,7 +84,7 @@ export class Flight {
   }
 
   /** Puts the parts of the batch in its place, which share its sequence among them (as `ProducerBatch.split`). */
-  split(parts: RecordBatch[]): void {
+  split(parts: ProducerBatch[]): void {
     if (this.#sequenced === this.batch && this.identity !== null) {
       const { recordCount } = this.batch!
       this.#nextSequence = (this.#nextSequence - recordCount + 2 ** 31) % 2 ** 31

@@ -2,10 +2,9 @@ import { crc32c } from '@node-rs/crc32'
 import type { PartitionQueue } from '../accumulator.ts'
 import type { BatchJournal, ResumedBatch } from '../batch-journal.ts'
 import { AtLeastOnceLink } from './link.ts'
-import { configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
+import { configuredMode, type ConfirmationMode, type DropReason, dropReasonOf } from '../outcome.ts'
 import { Flight } from './flight.ts'
 import {
-  dropReasonOf,
   isBadContent,
   isLostIdentity,
   isRetriable,
@@ -17,13 +16,12 @@ import {
 } from '../../protocol/kafka-error.ts'
 import { LeaderLinks } from '../../network/leader-links.ts'
 import { OutageLog } from '../../network/outage-log.ts'
-import type { DropReason } from '../outcome.ts'
 import { remakeBatch } from './resume-batch.ts'
 import { IdentitySource } from './producer-identity.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
 import type { Sender, SenderOptions } from '../sender.ts'
-import { splitBatch } from '../split-batch.ts'
+import { splitBatch } from './split-batch.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
@@ -95,8 +93,8 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** What is on its way, and what was refused for now. An answer that still comes finds nothing to settle. */
-  leave(count: number): RecordBatch[] {
-    const batches: RecordBatch[] = []
+  leave(count: number): ProducerBatch[] {
+    const batches: ProducerBatch[] = []
     for (const flight of this.#flights.splice(count))
       for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
     return batches
@@ -121,7 +119,7 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** A broker that has the batch says so, and a broker that has not takes it. */
-  resume(noted: ResumedBatch): RecordBatch | null {
+  resume(noted: ResumedBatch): ProducerBatch | null {
     const { partition, producerId, epoch, baseSequence } = noted
     const { accumulator, stream } = this.#options
     if (!stream.producer.enableIdempotence || noted.scope !== this.#scope) return null

@@ -3,7 +3,7 @@ import { BarrierPace } from './barrier-pace.ts'
 import { BarrierRequests } from './barrier-requests.ts'
 import { isStaleMetadata, kafkaErrors } from '../../protocol/kafka-error.ts'
 import { LogEndProof } from './log-end-proof.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
 import { decodeListOffsets, type PartitionOffset } from '../../protocol/requests.ts'
 import { Standstill } from './standstill.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
@@ -36,7 +36,7 @@ export class Confirmation {
   readonly #proof = new LogEndProof()
   #connection: BrokerConnection | null = null
   /** acks=0 writes that no answer covers, in the order of writing. */
-  #written: RecordBatch[][] = []
+  #written: ProducerBatch[][] = []
   readonly #partitions = new Map<number, PartitionState>()
   /** Batches that are in the leader's log and not known to be replicated. */
   #waiting = 0
@@ -102,12 +102,12 @@ export class Confirmation {
   }
 
   /** The connection is gone. Gives back what has no outcome: nobody will ever know. */
-  detach(): RecordBatch[] {
+  detach(): ProducerBatch[] {
     this.#connection = null
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     this.#sentAtMs = null
-    const unknown: RecordBatch[] = []
+    const unknown: ProducerBatch[] = []
     for (const { waiting, unproved } of this.#partitions.values()) {
       for (const { batch } of waiting) unknown.push(batch)
       unknown.push(...unproved)
@@ -123,7 +123,7 @@ export class Confirmation {
   }
 
   /** Batches were written with acks=0. */
-  written(batches: RecordBatch[]): void {
+  written(batches: ProducerBatch[]): void {
     this.#written.push(batches)
     this.#isAwaited ||= batches.some(isAwaited)
     if (this.#pace.written(performance.now())) this.sendBarrier()
@@ -134,7 +134,7 @@ export class Confirmation {
    * Batches were written with acks=1, before it is known whether the broker tells where its log ends: a barrier right behind
    * them shows it, while the replicas do not have them yet.
    */
-  writtenForAnswer(batches: readonly RecordBatch[]): void {
+  writtenForAnswer(batches: readonly ProducerBatch[]): void {
     if (this.#proof.isTold === null) this.#sendBarrier(batches)
   }
 
@@ -142,7 +142,7 @@ export class Confirmation {
    * The leader acknowledged a batch (acks=1). What was written before it on the connection and is unproved is in front of it,
    * if there is room for it there.
    */
-  appended(batch: RecordBatch, baseOffset: bigint): void {
+  appended(batch: ProducerBatch, baseOffset: bigint): void {
     const state = this.#state(batch.partition)
     if (state.unproved.length > 0) {
       if (baseOffset >= state.grownEnd) this.#prove(state, baseOffset)
@@ -181,7 +181,7 @@ export class Confirmation {
   /** Is called every second: nobody waits longer for replicas than `delivery.timeout.ms`. */
   tend(nowMs: number): void {
     const { deliveryTimeoutMs } = this.#options
-    const isExpired = (batch: RecordBatch): boolean => nowMs - batch.createdAtMs > deliveryTimeoutMs
+    const isExpired = (batch: ProducerBatch): boolean => nowMs - batch.createdAtMs > deliveryTimeoutMs
     for (const state of this.#partitions.values()) {
       const { waiting, unproved } = state
       let expired = 0
@@ -205,7 +205,7 @@ export class Confirmation {
   }
 
   /** @param justWritten batches that went with acks=1 right before it. */
-  #sendBarrier(justWritten: readonly RecordBatch[]): void {
+  #sendBarrier(justWritten: readonly ProducerBatch[]): void {
     const connection = this.#connection
     if (connection === null || this.#sentAtMs !== null) return
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -344,7 +344,7 @@ export class Confirmation {
 
   #append(
     state: PartitionState,
-    batch: RecordBatch,
+    batch: ProducerBatch,
     baseOffset: bigint | null,
     endOffset: bigint,
     nowMs: number,
@@ -374,7 +374,7 @@ export class Confirmation {
     return waiting.splice(0, count)
   }
 
-  #takeUnproved(state: PartitionState, count: number): RecordBatch[] {
+  #takeUnproved(state: PartitionState, count: number): ProducerBatch[] {
     this.#unproved -= count
     const taken = state.unproved.splice(0, count)
     for (const batch of taken) state.unprovedRecords -= batch.recordCount
@@ -460,7 +460,7 @@ class PartitionState {
   /** What is in the leader's log and not known to be replicated, in the order of the log. */
   readonly waiting: AppendedBatch[] = []
   /** What was written before a log end that did not show it, in the order of writing. */
-  readonly unproved: RecordBatch[] = []
+  readonly unproved: ProducerBatch[] = []
   unprovedRecords = 0
   highWatermark = 0n
   /** -1 before the first answer, and of a broker that does not tell. */
@@ -483,14 +483,14 @@ class PartitionState {
 }
 
 interface AppendedBatch {
-  readonly batch: RecordBatch
+  readonly batch: ProducerBatch
   /** Where the broker told it. */
   readonly baseOffset: bigint | null
   /** The high watermark at which all in-sync replicas have the batch. */
   readonly endOffset: bigint
 }
 
-function isAwaited(batch: RecordBatch): boolean {
+function isAwaited(batch: ProducerBatch): boolean {
   return batch.isAwaited
 }
 

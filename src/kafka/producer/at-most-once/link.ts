@@ -1,11 +1,10 @@
 import type { Account } from '../account.ts'
 import { BrokerSession } from '../../network/broker-session.ts'
 import type { BrokerAddress } from '../../network/cluster-metadata.ts'
-import { configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
+import { configuredMode, type ConfirmationMode, dropReasonOf } from '../outcome.ts'
 import type { LeaderLink } from '../../network/leader-links.ts'
 import { Confirmation } from './confirmation.ts'
 import {
-  dropReasonOf,
   isBadContent,
   isStaleMetadata,
   isUnauthorized,
@@ -17,7 +16,7 @@ import type { LogEndOffsets } from '../log-end-offsets.ts'
 import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger } from '../../../logger.ts'
 import type { ProducerTelemetry } from '../producer.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
 import { decodeProduce, encodeMetadata, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
 import type { BrokerConnection, Transport } from '../../network/transport.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
@@ -40,9 +39,9 @@ export class AtMostOnceLink implements LeaderLink {
   /** Null with `confirm: off`, and where every write is answered by all in-sync replicas (acks=all). */
   readonly #confirmation: Confirmation | null
   /** Unconfirmed acks=0 writes that the kernel has not taken whole, in the order of writing. */
-  #unflushed: RecordBatch[][] = []
+  #unflushed: ProducerBatch[][] = []
   /** Writes that will be answered, and when they were written, the oldest first. */
-  readonly #unanswered = new Map<RecordBatch[], number>()
+  readonly #unanswered = new Map<ProducerBatch[], number>()
   /** Smoothed time that the answer to a write takes, in milliseconds. */
   #answerMs = 0
   #isStandstillTold = false
@@ -188,7 +187,7 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
-  write(batches: RecordBatch[]): void {
+  write(batches: ProducerBatch[]): void {
     const connection = this.#session.connection!
     const { topic, config, account, offsets, telemetry } = this.#options
     const nowMs = performance.now()
@@ -267,7 +266,7 @@ export class AtMostOnceLink implements LeaderLink {
   #writeUnanswered(
     connection: BrokerConnection,
     request: ReturnType<typeof encodeProduce>,
-    batches: RecordBatch[],
+    batches: ProducerBatch[],
     nowMs: number,
   ): void {
     const { config, telemetry } = this.#options
@@ -283,7 +282,7 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /** Without confirmation, that the kernel has them is the last that can be said of batches. */
-  #flushed(batches: readonly RecordBatch[]): void {
+  #flushed(batches: readonly ProducerBatch[]): void {
     if (this.#unflushed[0] !== batches) return
     this.#unflushed.shift()
     for (const batch of batches) this.#options.account.settle(batch, 'sent')
@@ -294,7 +293,7 @@ export class AtMostOnceLink implements LeaderLink {
   #writeAnswered(
     connection: BrokerConnection,
     request: ReturnType<typeof encodeProduce>,
-    batches: RecordBatch[],
+    batches: ProducerBatch[],
     nowMs: number,
   ): void {
     this.#unanswered.set(batches, nowMs)
@@ -316,7 +315,7 @@ export class AtMostOnceLink implements LeaderLink {
     if (this.#options.config.acks === 0) this.#confirmation?.writtenForAnswer(batches)
   }
 
-  #settleAnswered(batches: readonly RecordBatch[], results: readonly ProduceResult[]): void {
+  #settleAnswered(batches: readonly ProducerBatch[], results: readonly ProduceResult[]): void {
     const { account } = this.#options
     const byPartition = new Map(results.map((result) => [result.partition, result]))
     for (const batch of batches) {
@@ -334,7 +333,7 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /** The broker said no; at most once, the batch is not sent again all the same. */
-  #rejected(batch: RecordBatch, errorCode: number): void {
+  #rejected(batch: ProducerBatch, errorCode: number): void {
     const { account, logger, topic, rights, onStale, onBadContent, onRejected } = this.#options
     const reason = dropReasonOf(errorCode)
     onRejected(batch, errorCode)
@@ -503,7 +502,7 @@ export interface AtMostOnceLinkOptions {
   readonly onBadContent: () => void
   readonly rights: WriteRights
   /** The broker refused a batch by name. */
-  readonly onRejected: (batch: RecordBatch, errorCode: number) => void
+  readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
   readonly onUp: () => void
   /** The connection ended, or could not be made; `suspectedRecords` were settled as suspected lost. */
   readonly onDown: (cause: Error, suspectedRecords: number) => void

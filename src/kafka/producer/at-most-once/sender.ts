@@ -1,8 +1,8 @@
 import type { PartitionQueue } from '../accumulator.ts'
 import { AtMostOnceLink } from './link.ts'
-import { commonMode, configuredMode, type ConfirmationMode } from '../confirmation-mode.ts'
+import { commonMode, configuredMode, type ConfirmationMode } from '../outcome.ts'
 import { OutageLog } from '../../network/outage-log.ts'
-import type { RecordBatch } from '../../protocol/record-batch.ts'
+import type { ProducerBatch } from '../producer-batch.ts'
 import type { Sender, SenderOptions } from '../sender.ts'
 import { LeaderLinks } from '../../network/leader-links.ts'
 
@@ -62,7 +62,7 @@ export class AtMostOnceSender implements Sender {
   }
 
   /** Nothing: what was written is never written again. */
-  leave(): RecordBatch[] {
+  leave(): ProducerBatch[] {
     return []
   }
 
@@ -200,6 +200,6 @@ export class AtMostOnceSender implements Sender {
 export type AtMostOnceSenderOptions = Omit<SenderOptions, 'onRefused'>
 
 interface RequestInMaking {
-  readonly batches: RecordBatch[]
+  readonly batches: ProducerBatch[]
   sizeBytes: number
 }

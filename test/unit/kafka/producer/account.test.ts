@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { Account } from '../../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
-import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { errorRateOf } from '../../../../src/kafka/producer/stats-ratios.ts'
 import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
@@ -13,8 +13,8 @@ function setUp(): { account: Account; memory: BufferMemory } {
 }
 
 /** A batch of `count` records that the account has accepted, with 100 bytes reserved for each. */
-function accepted({ account, memory }: ReturnType<typeof setUp>, count: number): RecordBatch {
-  const batch = new RecordBatch(0, 0, Buffer.alloc(4_096), () => {})
+function accepted({ account, memory }: ReturnType<typeof setUp>, count: number): ProducerBatch {
+  const batch = new ProducerBatch(0, 0, Buffer.alloc(4_096), () => {})
   for (let i = 0; i < count; i++) {
     memory.reserve(100)
     batch.append(RecordBytes.of(Buffer.from('value'), null, 1_700_000_000_000), 4_096)
@@ -139,7 +139,7 @@ test('after any sequence of moves, accepted is the sum of the other terms and th
     fc.property(fc.array(move, { maxLength: 60 }), (moves) => {
       const parts = setUp()
       const { account, memory } = parts
-      const batches: RecordBatch[] = []
+      const batches: ProducerBatch[] = []
       let total = 0
       for (const { kind, which, count, outcome, reason } of moves) {
         const batch = batches[which % Math.max(1, batches.length)]

@@ -8,7 +8,7 @@ import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
-import type { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import type { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { seededRandom } from '../../../support/fault-run.ts'
 import { producerConfig } from '../../../support/producer-fixture.ts'
 import { readBatch, readRecords } from '../../../support/record-batch-reader.ts'
@@ -31,7 +31,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   const buffers = new BufferPool(1 << 20)
   const accumulator = new Accumulator({ config, memory, buffers, onReady, awaitedLingerMs: 2 })
   accumulator.repartition(partitionCount)
-  const append = (value: string, key: string | null = null): RecordBatch => {
+  const append = (value: string, key: string | null = null): ProducerBatch => {
     const body = Buffer.from(value)
     const keyBuffer = key === null ? null : Buffer.from(key)
     const keyBytes = keyBuffer?.length ?? 0
@@ -40,8 +40,8 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
     return accumulator.append(RecordBytes.of(body, keyBuffer, Date.now()), sizeBytes)
   }
   /** Takes every batch that is due, one of each partition in turn. @param partitions null: all can be written to. */
-  const drain = (partitions: readonly number[] | null = null): RecordBatch[] => {
-    const batches: RecordBatch[] = []
+  const drain = (partitions: readonly number[] | null = null): ProducerBatch[] => {
+    const batches: ProducerBatch[] = []
     for (let before = -1; batches.length > before;) {
       before = batches.length
       for (const queue of accumulator.queues) {
@@ -57,7 +57,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
   return { accumulator, memory, onReady, append, drain }
 }
 
-function recordsOf(batch: RecordBatch): { key: string | null; value: string }[] {
+function recordsOf(batch: ProducerBatch): { key: string | null; value: string }[] {
   return readBatch(batch.seal()).records!.map(({ key, value }) => ({ key, value }))
 }
 
@@ -143,7 +143,7 @@ describe('a batch becomes due', () => {
 describe('records without a key', () => {
   test('fill one batch after the other, and belong to no partition before one takes them', async () => {
     const { append, drain, accumulator } = setUp({ lingerMs: 5, batchSizeBytes: 1_000 }, 4)
-    const batches = new Set<RecordBatch>()
+    const batches = new Set<ProducerBatch>()
     for (let i = 0; i < 200; i++) batches.add(append('x'.repeat(50)))
     expect(batches.size).toBeGreaterThan(10)
     expect(batches.size).toBeLessThan(25)
@@ -205,8 +205,8 @@ describe('records without a key', () => {
     fc.assert(
       fc.property(fc.array(record, { maxLength: 120 }), fc.integer({ min: 1, max: 5 }), (records, count) => {
         const { append, drain, accumulator, memory } = setUp({ lingerMs: 60_000, batchSizeBytes: 500 }, count)
-        const batches: RecordBatch[] = []
-        const appended = new Map<RecordBatch, number>()
+        const batches: ProducerBatch[] = []
+        const appended = new Map<ProducerBatch, number>()
         for (const [index, { key, padding, drains }] of records.entries()) {
           const batch = append(`${index} `.padEnd(padding), key)
           appended.set(batch, (appended.get(batch) ?? 0) + 1)
@@ -311,7 +311,7 @@ describe('repartition', () => {
       for (let i = 200; i < 230; i++) append(`${i}`.padEnd(40), `key-${i % 13}`)
       accumulator.flush()
       vi.useRealTimers()
-      const batches: RecordBatch[] = []
+      const batches: ProducerBatch[] = []
       await vi.waitFor(() => {
         batches.push(...drain())
         expect(batches.reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(230)
@@ -344,7 +344,7 @@ describe('repartition', () => {
   test('who waits hears what became of each record, once, with its place and its offset', async () => {
     const { append, drain, accumulator } = setUp({ batchSizeBytes: 600 }, 3)
     const heard = new Map<number, { offset: bigint; partition: number }[]>()
-    const idsOf = new Map<RecordBatch, number[]>()
+    const idsOf = new Map<ProducerBatch, number[]>()
     for (let i = 0; i < 100; i++) {
       const batch = append(`${i}`.padEnd(30), `key-${i % 7}`)
       const ids = idsOf.get(batch) ?? []
@@ -392,7 +392,7 @@ describe('a queue', () => {
   test('of many batches is taken in order', () => {
     const { append, accumulator } = setUp({ lingerMs: 5_000, batchSizeBytes: 100 })
     for (let i = 0; i < 3_000; i++) append(`${i}`.padEnd(60), 'k')
-    const taken: RecordBatch[] = []
+    const taken: ProducerBatch[] = []
     const queue = accumulator.queues[0]!
     for (let batch = queue.take(); batch !== null; batch = queue.take()) taken.push(batch)
     expect(taken.flatMap(recordsOf).map(({ value }) => Number(value))).toEqual(
@@ -414,7 +414,7 @@ describe('compression', () => {
     append('large '.repeat(30_000))
     append('small '.repeat(20))
     accumulator.flush()
-    const batches: RecordBatch[] = []
+    const batches: ProducerBatch[] = []
     await vi.waitFor(() => {
       batches.push(...drain())
       expect(batches).toHaveLength(2)

@@ -6,7 +6,7 @@ import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
-import type { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import type { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { producerConfig } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
@@ -38,9 +38,9 @@ function setUp(partitionCount: number) {
 }
 
 /** What a sender takes, partition by partition in turn, in the order of taking. */
-function takeAllOf(accumulator: Accumulator): RecordBatch[] {
+function takeAllOf(accumulator: Accumulator): ProducerBatch[] {
   accumulator.flush()
-  const taken: RecordBatch[] = []
+  const taken: ProducerBatch[] = []
   for (let before = -1; taken.length > before;) {
     before = taken.length
     for (const queue of accumulator.queues) {
@@ -54,7 +54,7 @@ function takeAllOf(accumulator: Accumulator): RecordBatch[] {
 }
 
 /** The marks of the records of batches in order, as kafkajs reads them. */
-async function marksOf(batches: readonly RecordBatch[]): Promise<AuditMark[]> {
+async function marksOf(batches: readonly ProducerBatch[]): Promise<AuditMark[]> {
   const marks: AuditMark[] = []
   for (const batch of batches) {
     const { records } = await decodeWithKafkajs(batch.seal())

@@ -1,7 +1,6 @@
 import { createRequire } from 'node:module'
 import { expect, test } from 'vitest'
 import {
-  dropReasonOf,
   isRetriable,
   isStaleMetadata,
   kafkaErrorName,
@@ -52,24 +51,4 @@ test("names are Kafka's own, also of errors that nothing here acts on", () => {
 
 test.each(Object.entries(kafkaErrors))('%s has the name that Kafka gives its code', (name, code) => {
   expect(kafkaErrorName(code)).toBe(name.replaceAll(/[A-Z]/g, '_$&').toUpperCase())
-})
-
-test.each([
-  [32, 'invalid_timestamp'],
-  [87, 'invalid_record'],
-  [2, 'corrupt_message'],
-  [76, 'unsupported_compression_type'],
-  [44, 'policy_violation'],
-  [19, 'not_enough_replicas'],
-  [6, 'not_leader_or_follower'],
-  [10, 'message_too_large'],
-  [18, 'message_too_large'],
-  [3, 'unknown_topic'],
-  [29, 'not_authorized'],
-  [31, 'not_authorized'],
-  [53, 'not_authorized'],
-  [43, 'broker_rejected'],
-  [1234, 'broker_rejected'],
-])('error %i is the reason %s', (code, reason) => {
-  expect(dropReasonOf(code)).toBe(reason)
 })

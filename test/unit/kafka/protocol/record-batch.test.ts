@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { RecordBatch, recordBatchHeaderBytes } from '../../../../src/kafka/protocol/record-batch.ts'
-import { encodeHeaders } from '../../../../src/kafka/protocol/record-headers.ts'
+import { encodeHeaders } from '../../../../src/kafka/protocol/record-format.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { crc32c, readBatch } from '../../../support/record-batch-reader.ts'
 import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
@@ -15,7 +15,7 @@ interface Record {
 }
 
 function batchOf(bufferBytes = 512, recycle: (buffer: Buffer) => void = () => {}): RecordBatch {
-  return new RecordBatch(3, 0, Buffer.alloc(bufferBytes, 0xee), recycle)
+  return new RecordBatch(Buffer.alloc(bufferBytes, 0xee), recycle)
 }
 
 function append(batch: RecordBatch, record: Record, limitBytes = 1 << 20): boolean {
@@ -220,17 +220,4 @@ test('the same batch can be sealed again under another identity', () => {
     baseSequence: 0,
     isCrcRight: true,
   })
-})
-
-test('listeners are told once, and not before onSettled returns', async () => {
-  const batch = batchOf()
-  const listener = vi.fn()
-  batch.onSettled(listener)
-  const place = { partition: 3, baseOffset: null, firstPlace: 0, recordCount: 1 }
-  const settlement = { outcome: 'sent', reason: null, ...place } as const
-  batch.notifySettled(settlement)
-  batch.notifySettled(settlement)
-  expect(listener).not.toHaveBeenCalled()
-  await Promise.resolve()
-  expect(listener).toHaveBeenCalledExactlyOnceWith(settlement)
 })

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { describe, expect, test } from 'vitest'
-import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import {
   decodeDescribeTopics,
   decodeInitProducerId,
@@ -32,8 +32,8 @@ function body({ chunks }: WireRequest): Buffer {
   return Buffer.concat(chunks)
 }
 
-function batchOf(partition: number, value: string): RecordBatch {
-  const batch = new RecordBatch(partition, 0, Buffer.alloc(512), () => {})
+function batchOf(partition: number, value: string): ProducerBatch {
+  const batch = new ProducerBatch(partition, 0, Buffer.alloc(512), () => {})
   batch.append(RecordBytes.of(Buffer.from(value), null, 1_700_000_000_000), 512)
   batch.close()
   return batch
@@ -64,7 +64,7 @@ describe('Produce', () => {
   test('copies small batches together, and leaves large ones as they are', () => {
     const small = Array.from({ length: 200 }, (_, i) => batchOf(i, `${i}`))
     expect(encodeProduce('events', 0, 1, small).chunks).toHaveLength(1)
-    const large = new RecordBatch(200, 0, Buffer.alloc(8_000), () => {})
+    const large = new ProducerBatch(200, 0, Buffer.alloc(8_000), () => {})
     large.append(RecordBytes.of(Buffer.alloc(copiedBelowBytes), null, 1), 8_000)
     large.close()
     const batches = [batchOf(0, 'a'), large, batchOf(201, 'b'), batchOf(202, 'c')]

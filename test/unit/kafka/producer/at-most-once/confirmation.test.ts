@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Account } from '../../../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../../../src/kafka/producer/buffer-memory.ts'
 import { Confirmation } from '../../../../../src/kafka/producer/at-most-once/confirmation.ts'
-import { RecordBatch } from '../../../../../src/kafka/protocol/record-batch.ts'
+import { ProducerBatch } from '../../../../../src/kafka/producer/producer-batch.ts'
 import type { BrokerConnection } from '../../../../../src/kafka/network/transport.ts'
 import type { WireRequest } from '../../../../../src/kafka/protocol/wire.ts'
 import { ModelWriter } from '../../../../support/model-wire.ts'
@@ -83,8 +83,8 @@ afterEach(() => {
 })
 
 /** A batch of `records` that was handed to the socket. */
-function writtenBatch(partition: number, records: number): RecordBatch {
-  const batch = new RecordBatch(partition, performance.now(), Buffer.alloc(500), () => {})
+function writtenBatch(partition: number, records: number): ProducerBatch {
+  const batch = new ProducerBatch(partition, performance.now(), Buffer.alloc(500), () => {})
   for (let i = 0; i < records; i++) {
     batch.append(RecordBytes.of(Buffer.from('x'), null, 0), 500)
     account.accept()
@@ -96,7 +96,7 @@ function writtenBatch(partition: number, records: number): RecordBatch {
   return batch
 }
 
-function write(partition: number, records: number): RecordBatch {
+function write(partition: number, records: number): ProducerBatch {
   const batch = writtenBatch(partition, records)
   confirmation.written([batch])
   return batch

@@ -1,11 +1,11 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { codecFor } from '../../../../src/kafka/protocol/compression.ts'
-import { RecordBatch } from '../../../../src/kafka/protocol/record-batch.ts'
-import { encodeHeaders } from '../../../../src/kafka/protocol/record-headers.ts'
-import { plainRecords, readRecords, splitBatch } from '../../../../src/kafka/producer/split-batch.ts'
-import { readBatch } from '../../../support/record-batch-reader.ts'
-import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
+import { codecFor } from '../../../../../src/kafka/protocol/compression.ts'
+import { ProducerBatch } from '../../../../../src/kafka/producer/producer-batch.ts'
+import { encodeHeaders, readRecords } from '../../../../../src/kafka/protocol/record-format.ts'
+import { splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-batch.ts'
+import { readBatch } from '../../../../support/record-batch-reader.ts'
+import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 
 const startMs = 1_700_000_000_000
 
@@ -18,8 +18,8 @@ const anyRecord = fc.record({
 
 type AnyRecord = typeof anyRecord extends fc.Arbitrary<infer T> ? T : never
 
-function batchOf(records: readonly AnyRecord[]): RecordBatch {
-  const batch = new RecordBatch(3, 7, Buffer.alloc(512), () => {})
+function batchOf(records: readonly AnyRecord[]): ProducerBatch {
+  const batch = new ProducerBatch(3, 7, Buffer.alloc(512), () => {})
   for (const { key, value, timestampMs, headers } of records) {
     const body = Buffer.from(value)
     const keyBytes = key === null ? null : Buffer.from(key)
@@ -31,8 +31,8 @@ function batchOf(records: readonly AnyRecord[]): RecordBatch {
 }
 
 /** Everything of a batch's records but their offsets. */
-function contentOf(batch: RecordBatch): object[] {
-  const records = plainRecords(batch)
+function contentOf(batch: ProducerBatch): object[] {
+  const records = batch.plainRecords()
   const content: object[] = []
   for (const { record, headers } of readRecords(records, batch)) {
     content.push({

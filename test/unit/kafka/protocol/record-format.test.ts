@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { readVarint, sizeOfVarint, writeVarint } from '../../../../src/kafka/protocol/varint.ts'
+import { readVarint, sizeOfVarint, writeVarint } from '../../../../src/kafka/protocol/record-format.ts'
 
 /** Reads a zigzag varint in exact integers. */
 function read(bytes: Uint8Array): bigint {

@@ -1,0 +1,111 @@
+import { RecordBytes } from './record-bytes.ts'
+
+/**
+ * How records stand in a batch (KIP-98, `org.apache.kafka.common.record.DefaultRecord`): numbers, headers, and whole records that are
+ * read back. `record-batch.ts` writes records.
+ *
+ * Numbers have variable length: zigzag, then seven bits a byte, low bits first (as protobuf's sint32;
+ * `org.apache.kafka.common.utils.ByteUtils`). Values are 32-bit signed integers.
+ */
+
+/** Bytes that `value` takes. */
+export function sizeOfVarint(value: number): number {
+  const zigzag = ((value << 1) ^ (value >> 31)) >>> 0
+  if (zigzag < 0x80) return 1
+  if (zigzag < 0x4000) return 2
+  if (zigzag < 0x200000) return 3
+  return zigzag < 0x10000000 ? 4 : 5
+}
+
+/** Writes `value` at `offset` and returns the offset behind it. */
+export function writeVarint(buffer: Buffer, value: number, offset: number): number {
+  let zigzag = ((value << 1) ^ (value >> 31)) >>> 0
+  while (zigzag >= 0x80) {
+    buffer[offset++] = (zigzag & 0x7f) | 0x80
+    zigzag >>>= 7
+  }
+  buffer[offset++] = zigzag
+  return offset
+}
+
+/** Reads the value at `offset`; it is {@link sizeOfVarint} of it long. */
+export function readVarint(buffer: Buffer, offset: number): number {
+  let zigzag = 0
+  for (let shift = 0; ; shift += 7) {
+    const byte = buffer.readUInt8(offset++)
+    zigzag |= (byte & 0x7f) << shift
+    if (byte < 0x80) return (zigzag >>> 1) ^ -(zigzag & 1)
+  }
+}
+
+/** A header of a record. Kafka takes a null value too; an empty one does as well. */
+export interface RecordHeader {
+  readonly key: string
+  readonly value: Buffer
+}
+
+/** Headers as they stand at the end of a record (`DefaultRecord.writeTo`): their number, then each key and value behind its length. */
+export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
+  const parts = headers.flatMap(({ key, value }) => {
+    const keyBytes = Buffer.from(key)
+    return [varint(keyBytes.length), keyBytes, varint(value.length), value]
+  })
+  return Buffer.concat([varint(headers.length), ...parts])
+}
+
+/** Headers, as they stand at the end of a record, with more behind them. */
+export function addHeaders(encoded: Buffer, more: readonly RecordHeader[]): Buffer {
+  const count = readVarint(encoded, 0)
+  const added = encodeHeaders(more)
+  return Buffer.concat([
+    varint(count + more.length),
+    encoded.subarray(sizeOfVarint(count)),
+    added.subarray(sizeOfVarint(more.length)),
+  ])
+}
+
+function varint(value: number): Buffer {
+  const bytes = Buffer.alloc(sizeOfVarint(value))
+  writeVarint(bytes, value, 0)
+  return bytes
+}
+
+/** A record of a batch that is read back. */
+export interface RecordView {
+  /** Its places are in the bytes that are read. Good until the next record is read. */
+  readonly record: RecordBytes
+  /** The headers as they were encoded, their number included. */
+  readonly headers: Buffer
+}
+
+/**
+ * Reads the records of a batch that was closed. Slow beside writing them: for what a broker refused.
+ * @param records as they were appended: see `RecordBatch.plainRecords`.
+ */
+export function* readRecords(
+  records: Buffer,
+  { recordCount, baseTimestampMs }: { readonly recordCount: number; readonly baseTimestampMs: number },
+): Generator<RecordView> {
+  const record = new RecordBytes()
+  let at = 0
+  const varint = (): number => {
+    const value = readVarint(records, at)
+    at += sizeOfVarint(value)
+    return value
+  }
+  for (let i = 0; i < recordCount; i++) {
+    const sizeBytes = varint()
+    const end = at + sizeBytes
+    at++ // attributes
+    record.timestampMs = baseTimestampMs + varint()
+    varint() // offset delta: the place of the record
+    const keyBytes = varint()
+    const keyEnd = at + Math.max(0, keyBytes)
+    record.keyed(keyBytes < 0 ? null : records, at, keyEnd)
+    at = keyEnd
+    const valueBytes = varint()
+    record.value(records, at, at + valueBytes)
+    yield { record, headers: records.subarray(at + valueBytes, end) }
+    at = end
+  }
+}
