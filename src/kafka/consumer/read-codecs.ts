@@ -10,9 +10,12 @@ const { CompressionCodecs, CompressionTypes } = createRequire(import.meta.url)('
  * attributes do, and keeps them for the whole process. Its own gzip stays.
  */
 export function registerReadCodecs(): void {
-  for (const { attribute, decompress } of allCodecs)
-    if (attribute !== CompressionTypes.GZIP)
-      CompressionCodecs[attribute as keyof typeof CompressionCodecs] = () => ({ compress, decompress })
+  for (const codec of allCodecs) {
+    const type = codec.attribute as Kafkajs.CompressionTypes
+    if (type === CompressionTypes.None || type === CompressionTypes.GZIP) continue
+    const decompress = async (data: Buffer): Promise<Buffer> => await codec.decompress(data)
+    CompressionCodecs[type] = () => ({ compress, decompress })
+  }
 }
 
 async function compress(): Promise<Buffer> {

@@ -48,9 +48,9 @@ export interface RecordHeader {
 export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   const parts = headers.flatMap(({ key, value }) => {
     const keyBytes = Buffer.from(key)
-    return [varint(keyBytes.length), keyBytes, varint(value.length), value]
+    return [encodedVarint(keyBytes.length), keyBytes, encodedVarint(value.length), value]
   })
-  return Buffer.concat([varint(headers.length), ...parts])
+  return Buffer.concat([encodedVarint(headers.length), ...parts])
 }
 
 /** Headers, as they stand at the end of a record, with more behind them. */
@@ -58,13 +58,13 @@ export function addHeaders(encoded: Buffer, more: readonly RecordHeader[]): Buff
   const count = readVarint(encoded, 0)
   const added = encodeHeaders(more)
   return Buffer.concat([
-    varint(count + more.length),
+    encodedVarint(count + more.length),
     encoded.subarray(sizeOfVarint(count)),
     added.subarray(sizeOfVarint(more.length)),
   ])
 }
 
-function varint(value: number): Buffer {
+function encodedVarint(value: number): Buffer {
   const bytes = Buffer.alloc(sizeOfVarint(value))
   writeVarint(bytes, value, 0)
   return bytes
@@ -88,22 +88,22 @@ export function* readRecords(
 ): Generator<RecordView> {
   const record = new RecordBytes()
   let at = 0
-  const varint = (): number => {
+  const next = (): number => {
     const value = readVarint(records, at)
     at += sizeOfVarint(value)
     return value
   }
   for (let i = 0; i < recordCount; i++) {
-    const sizeBytes = varint()
+    const sizeBytes = next()
     const end = at + sizeBytes
     at++ // attributes
-    record.timestampMs = baseTimestampMs + varint()
-    varint() // offset delta: the place of the record
-    const keyBytes = varint()
+    record.timestampMs = baseTimestampMs + next()
+    next() // offset delta: the place of the record
+    const keyBytes = next()
     const keyEnd = at + Math.max(0, keyBytes)
     record.keyed(keyBytes < 0 ? null : records, at, keyEnd)
     at = keyEnd
-    const valueBytes = varint()
+    const valueBytes = next()
     record.value(records, at, at + valueBytes)
     yield { record, headers: records.subarray(at + valueBytes, end) }
     at = end
