@@ -1,7 +1,7 @@
 import type { IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
 import type { Logger } from '../logger.ts'
 import type { PendingBatch } from '../kafka/producer/producer.ts'
-import { ignored, writeAll, type Disk } from './disk.ts'
+import { ignored, writeAll, type Disk, type DiskDone } from './disk.ts'
 import type { Runs } from './runs.ts'
 import { carriedNote, encodeFrame, encodeNote, type SentNote } from './sent-note.ts'
 
@@ -30,6 +30,12 @@ export class SentJournal {
   #isStopped = false
   /** The file says more than what is open. */
   #isStale = false
+  /** A sync failed: what the kernel still has of the file may never be on the disk, whatever a second sync says. */
+  #isInDoubt = false
+  /** Syncs that are under way, by file. */
+  readonly #syncs = new Map<number, number>()
+  /** Files to be closed once their syncs have ended: their numbers would be given to other files meanwhile. */
+  readonly #toClose = new Set<number>()
   #beginAfterMs = -Infinity
   #failureLoggedAtMs = -Infinity
 
@@ -103,15 +109,19 @@ export class SentJournal {
     this.#isStopped = true
   }
 
-  /** Brings what was noted to the disk, in the background, unless that is under way or was done a moment ago. */
+  /**
+   * Brings what was noted to the disk, in the background, unless that is under way or was done a moment ago. Where a sync
+   * fails, all that is open goes into another file a moment later.
+   */
   sync(): void {
+    this.#write()
     if (this.#isSyncing || !this.#isDirty || this.#fd === null || this.#isWriting) return
     const nowMs = performance.now()
     if (nowMs - this.#syncedAtMs < syncIntervalMs) return
     this.#syncedAtMs = nowMs
     this.#isSyncing = true
     this.#isDirty = false
-    this.#options.disk.sync(this.#fd, () => {
+    this.#syncFile(this.#fd, () => {
       this.#isSyncing = false
     })
   }
@@ -124,7 +134,8 @@ export class SentJournal {
 
   /** One write at a time: what comes meanwhile goes with the next one. */
   #write(): void {
-    if (this.#isWriting || this.#queue.length === 0) return
+    if (this.#isWriting) return
+    if (this.#queue.length === 0 && !(this.#isInDoubt && this.#wantsNewFile && !this.#isClosed)) return
     if (this.#isClosed) return this.#end(this.#queue.splice(0), true)
     this.#isWriting = true
     const written = (error: NodeJS.ErrnoException | null, queued: readonly Queued[]): void => {
@@ -137,6 +148,7 @@ export class SentJournal {
     if (this.#wantsNewFile)
       return this.#begin([], (error, queued) => {
         if (error === null) written(null, queued)
+        else if (queued.length + this.#queue.length === 0) written(error, [])
         else if (this.#fd === null) written(error, [...queued, ...this.#queue.splice(0)])
         else this.#append([...queued, ...this.#queue.splice(0)], written)
       })
@@ -165,7 +177,7 @@ export class SentJournal {
   /** What is done has to be in the ack files before the notes go that say so. */
   get #wantsNewFile(): boolean {
     if (performance.now() < this.#beginAfterMs) return false
-    if (this.#fd === null || this.#isStale) return true
+    if (this.#fd === null || this.#isStale || this.#isInDoubt) return true
     return this.#sizeBytes >= fileBytes && this.#options.areAcksWritten()
   }
 
@@ -198,12 +210,13 @@ export class SentJournal {
         const older = this.#olderPaths.splice(0)
         if (this.#fd !== null) {
           older.push(this.#path)
-          disk.close(this.#fd, ignored)
+          this.#closeFile(this.#fd)
         }
         this.#fd = fd
         this.#path = path
         this.#sizeBytes = frame.length
         this.#isStale = false
+        this.#isInDoubt = false
         this.#removeOlder(fd, older)
         done(null, queued)
       })
@@ -217,13 +230,40 @@ export class SentJournal {
       for (const path of paths) disk.remove(path, ignored)
     }
     if (!fsync) return remove()
-    disk.sync(fd, (error) => {
+    this.#syncFile(fd, (error) => {
       if (error !== null) return void this.#olderPaths.push(...paths)
       disk.sync(folderFd, (folderError) => {
-        if (folderError === null) remove()
-        else this.#olderPaths.push(...paths)
+        if (folderError === null) return remove()
+        this.#olderPaths.push(...paths)
+        this.#doubt(fd)
       })
     })
+  }
+
+  /** A file that is synced stays open until that has ended. */
+  #syncFile(fd: number, done: DiskDone): void {
+    this.#syncs.set(fd, (this.#syncs.get(fd) ?? 0) + 1)
+    this.#options.disk.sync(fd, (error) => {
+      const left = this.#syncs.get(fd)! - 1
+      if (left > 0) this.#syncs.set(fd, left)
+      else this.#syncs.delete(fd)
+      if (error !== null) this.#doubt(fd)
+      done(error)
+      if (left === 0 && this.#toClose.delete(fd)) this.#closeFile(fd)
+    })
+  }
+
+  #closeFile(fd: number): void {
+    if (this.#syncs.has(fd)) this.#toClose.add(fd)
+    else this.#options.disk.close(fd, ignored)
+  }
+
+  /** A file may not be on the disk, or its name. */
+  #doubt(fd: number): void {
+    if (fd !== this.#fd) return
+    this.#isInDoubt = true
+    this.#isDirty = true
+    this.#beginAfterMs = performance.now() + retryMs
   }
 
   #end(queued: readonly Queued[], isFailed: boolean): void {
@@ -246,7 +286,7 @@ export class SentJournal {
   }
 
   #letGo(): void {
-    if (this.#fd !== null) this.#options.disk.close(this.#fd, ignored)
+    if (this.#fd !== null) this.#closeFile(this.#fd)
     this.#fd = null
   }
 }
