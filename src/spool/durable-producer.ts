@@ -107,6 +107,8 @@ export class DurableProducer implements ManagedProducer, Durability {
       fsync: spool.fsync,
       disk,
       logger,
+      waitLimitMs: Math.min(longestNoteMs, producer.stream.producer.deliveryTimeoutMs / 2),
+      isExactlyOnce: producer.stream.exactlyOnce,
       areAcksWritten: () => this.#log.areAcksWritten,
     })
     this.#feeder = new Feeder({
@@ -139,6 +141,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#tendTimer = setInterval(() => {
       this.#log.tend()
       this.#notes.tend()
+      this.#journal.tend()
       if (spool.fsync) this.#journal.sync()
     }, tendIntervalMs).unref()
     producer.keepJournal({
@@ -421,6 +424,8 @@ interface LaterNote {
 }
 
 const tendIntervalMs = 1_000
+/** A disk that takes longer for a note than this hangs. */
+const longestNoteMs = 5_000
 const largestSegmentBytes = 32 << 20
 const freedWindowSeconds = 5
 const maxRetryAfterSeconds = 60

@@ -22,7 +22,12 @@ export class SentJournal {
   #fd: number | null = null
   #sizeBytes = 0
   #queue: Queued[] = []
+  /** Those who wait for the end of a write. */
+  readonly #waiting = new Set<Queued>()
   #isWriting = false
+  #writingSinceMs = 0
+  /** The write that is under way has lasted for too long: nobody waits for it. */
+  #isOverdue = false
   #isDirty = false
   #isSyncing = false
   #syncedAtMs = -Infinity
@@ -53,13 +58,14 @@ export class SentJournal {
     for (const { partition, bytes } of found.open)
       this.#last.set(partition, { bytes, isDone: false, isWritten: true })
     if (found.paths.length === 0) return ready()
-    this.#isWriting = true
+    const start: Queued = { notes: [], done: ready }
+    this.#waiting.add(start)
+    this.#beginWriting()
     const done = found.done.map(({ bytes }) => carriedNote(bytes, true))
     this.#begin(done, (error, queued) => {
-      this.#isWriting = false
-      if (error !== null) this.#failed(error)
-      this.#end(queued, error !== null)
-      ready()
+      this.#endWriting()
+      if (error !== null) this.#failed(error.code ?? error.message)
+      this.#end([start, ...queued], error !== null)
       this.#write()
     })
   }
@@ -90,8 +96,27 @@ export class SentJournal {
       this.#follow(last, batch, recordCount)
       return last
     })
-    this.#queue.push({ notes, done })
+    // A note that is given up stands for nothing, and no batch waits for it.
+    if (this.#isOverdue) return done()
+    const queued: Queued = { notes, done }
+    this.#queue.push(queued)
+    this.#waiting.add(queued)
     this.#write()
+  }
+
+  /**
+   * Is called every second. A disk that hangs must not hold up what Kafka could take: after a while batches go without a note, except
+   * those of an exactly-once stream, which wait for as long as it takes.
+   */
+  tend(): void {
+    if (!this.#isWriting || performance.now() - this.#writingSinceMs < this.#options.waitLimitMs) return
+    this.#failed('ETIMEDOUT')
+    if (this.#options.isExactlyOnce) return
+    this.#isOverdue = true
+    this.#queue = []
+    const waiting = Array.from(this.#waiting)
+    this.#waiting.clear()
+    for (const { done } of waiting) done()
   }
 
   /** Learns when a batch has its end. Parts of it have notes of their own. That a batch is given up after {@link stop} is no end. */
@@ -137,10 +162,10 @@ export class SentJournal {
     if (this.#isWriting) return
     if (this.#queue.length === 0 && !(this.#isInDoubt && this.#wantsNewFile && !this.#isClosed)) return
     if (this.#isClosed) return this.#end(this.#queue.splice(0), true)
-    this.#isWriting = true
+    this.#beginWriting()
     const written = (error: NodeJS.ErrnoException | null, queued: readonly Queued[]): void => {
-      this.#isWriting = false
-      if (error !== null) this.#failed(error)
+      this.#endWriting()
+      if (error !== null) this.#failed(error.code ?? error.message)
       this.#end(queued, error !== null)
       if (this.#isClosed) this.#letGo()
       this.#write()
@@ -155,7 +180,7 @@ export class SentJournal {
     const queued = this.#queue.splice(0)
     if (this.#fd !== null) return this.#append(queued, written)
     // A moment ago there could be no file.
-    this.#isWriting = false
+    this.#endWriting()
     this.#end(queued, true)
   }
 
@@ -268,20 +293,33 @@ export class SentJournal {
 
   #end(queued: readonly Queued[], isFailed: boolean): void {
     if (!isFailed) this.#isDirty = true
-    for (const { notes, done } of queued) {
-      for (const note of notes) note.isWritten = !isFailed
-      done()
+    for (const each of queued) {
+      for (const note of each.notes) note.isWritten = !isFailed
+      if (this.#waiting.delete(each)) each.done()
     }
   }
 
-  #failed(error: NodeJS.ErrnoException): void {
+  #beginWriting(): void {
+    this.#isWriting = true
+    this.#writingSinceMs = performance.now()
+  }
+
+  #endWriting(): void {
+    this.#isWriting = false
+    this.#isOverdue = false
+  }
+
+  #failed(code: string): void {
     const nowMs = performance.now()
     if (nowMs - this.#failureLoggedAtMs < failureLogIntervalMs) return
     this.#failureLoggedAtMs = nowMs
-    const { logger, stream } = this.#options
+    const { logger, stream, isExactlyOnce } = this.#options
+    const waits = isExactlyOnce && code === 'ETIMEDOUT'
     logger.warn(
-      { stream, code: error.code ?? error.message },
-      'batches are sent without a note of them: if the gateway is killed now, their records can be in Kafka twice',
+      { stream, code },
+      waits
+        ? 'the disk hangs: no batch of this exactly-once stream is sent before the disk has taken a note of it'
+        : 'batches are sent without a note of them: if the gateway is killed now, their records can be in Kafka twice',
     )
   }
 
@@ -300,6 +338,10 @@ export interface SentJournalOptions {
   readonly fsync: boolean
   readonly disk: Disk
   readonly logger: Logger
+  /** For how long a batch waits for its note, in milliseconds. It is looked at every second. */
+  readonly waitLimitMs: number
+  /** A batch waits for its note however long that takes. */
+  readonly isExactlyOnce: boolean
   /** What is done is in files, as far as it is booked. */
   readonly areAcksWritten: () => boolean
 }

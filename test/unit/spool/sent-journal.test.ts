@@ -2,6 +2,7 @@ import { openSync, readdirSync } from 'node:fs'
 import { expect, test, vi } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
 import { realDisk, type Disk, type DiskDone } from '../../../src/spool/disk.ts'
+import { findJournal } from '../../../src/spool/find-sent.ts'
 import { Runs } from '../../../src/spool/runs.ts'
 import { SentJournal } from '../../../src/spool/sent-journal.ts'
 import { LogKeeper } from '../../support/producer-fixture.ts'
@@ -16,9 +17,19 @@ class JournalFixture {
   readonly closed: number[] = []
   readonly journal: SentJournal
 
-  constructor() {
+  /** Writes that hang, while {@link hangs}. */
+  readonly writes: (() => void)[] = []
+  readonly logs = new LogKeeper()
+  hangs = false
+
+  constructor(isExactlyOnce = false) {
     const disk: Disk = {
       ...realDisk,
+      write: (fd, buffers, position, done) => {
+        const write = () => realDisk.write(fd, buffers, position, done)
+        if (this.hangs) this.writes.push(write)
+        else write()
+      },
       sync: (fd, end) => void this.syncs.push({ fd, end }),
       close: (fd, done) => {
         this.closed.push(fd)
@@ -31,7 +42,9 @@ class JournalFixture {
       folderFd: this.folderFd,
       fsync: true,
       disk,
-      logger: new LogKeeper(),
+      logger: this.logs,
+      waitLimitMs: 20,
+      isExactlyOnce,
       areAcksWritten: () => true,
     })
     this.journal.start({ paths: [], nextNumber: 1, open: [], done: [] }, () => {})
@@ -105,4 +118,44 @@ test('after a sync that failed, all that is open goes into another file, also wh
     },
     { timeout: 20_000 },
   )
+})
+
+test('on a disk that hangs a batch goes without its note after a while, and the log says so', async () => {
+  const fixture = new JournalFixture()
+  await fixture.note(0)
+  fixture.hangs = true
+  const notes = [fixture.note(1), fixture.note(2)]
+  await vi.waitFor(() => {
+    fixture.journal.tend()
+    expect(fixture.logs.lines).toContainEqual(
+      expect.objectContaining({ level: 'warn', message: expect.stringContaining('sent without a note') }),
+    )
+  })
+  await Promise.all(notes)
+  // Those behind them do not wait at all while the same write hangs.
+  await fixture.note(3)
+  expect(fixture.writes).toHaveLength(1)
+  fixture.hangs = false
+  fixture.writes[0]!()
+  await vi.waitFor(async () => {
+    await fixture.note(4)
+    const { notes: found } = findJournal(fixture.folder, realDisk, fixture.logs)
+    expect([...new Set(found.map(({ partition }) => partition))]).toEqual([0, 1, 4])
+  })
+})
+
+test('on a disk that hangs a batch of an exactly-once stream waits for its note, and the log says so', async () => {
+  const fixture = new JournalFixture(true)
+  fixture.hangs = true
+  let isNoted = false
+  const noted = fixture.note(0).then(() => (isNoted = true))
+  await vi.waitFor(() => {
+    fixture.journal.tend()
+    expect(fixture.logs.lines).toContainEqual(
+      expect.objectContaining({ level: 'warn', message: expect.stringContaining('the disk hangs') }),
+    )
+  })
+  expect(isNoted).toBe(false)
+  fixture.writes[0]!()
+  await noted
 })
