@@ -63,7 +63,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   #closing = false
   #isFull = false
   #suspectedBefore: number | null = null
-  /** Records that were in a batch of an earlier process which cannot be sent again as it was. */
+  /** Records of batches of an earlier process, where Kafka may have a batch and not be able to tell it. */
   #possiblyRepeated = 0
 
   constructor(options: DurableProducerOptions) {
@@ -118,7 +118,11 @@ export class DurableProducer implements ManagedProducer, Durability {
       done: before.doneSeqs,
       events: {
         resumed: (noted, batch) => {
-          if (batch !== null) return this.#journal.resumed(noted.partition, batch)
+          if (batch !== null) {
+            if (Date.now() - noted.notedAtMs > producerExpirationMs)
+              this.#tellUnsure(noted.recordCount, 'the note is older than a broker remembers a producer')
+            return this.#journal.resumed(noted.partition, batch)
+          }
           this.#journal.forget(noted.partition)
           this.#tellUnsure(noted.recordCount, 'its topic or its partition is not the same')
         },
@@ -384,12 +388,12 @@ export class DurableProducer implements ManagedProducer, Durability {
     })
   }
 
-  /** A batch of an earlier process cannot be sent again as it was. */
+  /** Kafka may have a batch of an earlier process, and not be able to tell it. */
   #tellUnsure(records: number, reason: string): void {
     this.#possiblyRepeated += records
     this.#logger.warn(
       { stream: this.stream.name, records, reason },
-      'a batch of an earlier run cannot be sent again as it was: its records go, and can be in Kafka twice',
+      'Kafka may not know a batch of an earlier run that it has: the records of the batch go, and can be there twice',
     )
   }
 }
@@ -424,6 +428,8 @@ interface LaterNote {
 }
 
 const tendIntervalMs = 1_000
+/** A broker that has forgotten a producer takes any batch of it (Kafka's `producer.id.expiration.ms`, a day unless it was changed). */
+const producerExpirationMs = 86_400_000
 /** A disk that takes longer for a note than this hangs. */
 const longestNoteMs = 5_000
 const largestSegmentBytes = 32 << 20

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
+import { appendFileSync, readdirSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { seededRandom } from '../../support/fault-run.ts'
 import { ModelCluster } from '../../support/model-broker.ts'
 import type { TestRecord } from '../../support/spool-fixture.ts'
@@ -74,6 +75,84 @@ test(
     )
   },
 )
+
+afterEach(() => void vi.useRealTimers())
+
+/** A gateway is killed with a batch of three records on its way, which Kafka gets and nobody hears of. */
+async function killedInFlight(): Promise<{ cluster: ModelCluster; folder: string }> {
+  const cluster = new ModelCluster([1], seededRandom(1))
+  cluster.createTopic('events', 1)
+  const gateway = new DurableLife(cluster, { producer: { requestTimeoutMs: 10_000 } })
+  // A record gets the producer id out of the way.
+  gateway.request([{ key: 'k', value: 'warm-up' }])
+  await gateway.until(() => gateway.producer.stats.acked === 1)
+  cluster.responsesToLose = Infinity
+  gateway.request(['0', '1', '2'].map((value) => ({ key: 'k', value })))
+  await gateway.until(() => cluster.stored('events')[0]!.length === 4)
+  const folder = gateway.kill()
+  cluster.responsesToLose = 0
+  return { cluster, folder }
+}
+
+/** What Kafka has behind the warm-up. */
+function valuesOf(cluster: ModelCluster): string[] {
+  return cluster
+    .stored('events')[0]!
+    .slice(1)
+    .map(({ value }) => value)
+}
+
+async function goesOn(cluster: ModelCluster, folder: string): Promise<DurableLife> {
+  const gateway = new DurableLife(cluster, { folder })
+  await new Promise<void>((resolve) => gateway.request([{ key: 'k', value: '3' }], resolve))
+  await gateway.drained()
+  gateway.end()
+  return gateway
+}
+
+function journalOf(folder: string): string {
+  return `${folder}/${readdirSync(folder).find((name) => name.endsWith('.sent'))}`
+}
+
+test('a batch that Kafka has, and nobody heard of, is acknowledged after a kill, and what is new follows it', async () => {
+  const { cluster, folder } = await killedInFlight()
+  const { producer } = await goesOn(cluster, folder)
+  expect(valuesOf(cluster)).toEqual(['0', '1', '2', '3'])
+  expect(producer.stats).toMatchObject({ recovered: 3, accepted: 1, acked: 4, possiblyRepeated: 0 })
+})
+
+test('a torn end of the journal takes nothing of what is before it along', async () => {
+  const { cluster, folder } = await killedInFlight()
+  appendFileSync(journalOf(folder), Buffer.from('CHB2 and half of a note'))
+  await goesOn(cluster, folder)
+  expect(valuesOf(cluster)).toEqual(['0', '1', '2', '3'])
+})
+
+test('where Kafka no longer goes by the identity, the records go all the same, counted and told', async () => {
+  const { cluster, folder } = await killedInFlight()
+  cluster.topics.get('events')!.partitions[0]!.refusals.push(45)
+  const { producer, fixture } = await goesOn(cluster, folder)
+  expect(valuesOf(cluster)).toEqual(['0', '1', '2', '0', '1', '2', '3'])
+  expect(producer.stats.possiblyRepeated).toBe(3)
+  expect(fixture.logs.lines.filter(({ message }) => message.includes('can be there twice'))).toHaveLength(1)
+})
+
+test('a note that is older than Kafka remembers a producer is counted and told', async () => {
+  const { cluster, folder } = await killedInFlight()
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 25 * 3_600_000 })
+  const { producer } = await goesOn(cluster, folder)
+  expect(producer.stats.possiblyRepeated).toBe(3)
+})
+
+test('a batch whose topic was named anew goes to the new topic as new records, counted and told', async () => {
+  const { cluster, folder } = await killedInFlight()
+  cluster.createTopic('renamed', 1)
+  const gateway = new DurableLife(cluster, { folder, topic: 'renamed' })
+  await gateway.drained()
+  gateway.end()
+  expect(cluster.stored('renamed')[0]!.map(({ value }) => value)).toEqual(['0', '1', '2'])
+  expect(gateway.producer.stats.possiblyRepeated).toBe(3)
+})
 
 /** Marks of an audited partition that do not follow on the one before of the same writer. */
 function marksOutOfOrder(log: readonly { readonly headers: Readonly<Record<string, string>> }[]): string[] {
