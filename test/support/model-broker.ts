@@ -52,7 +52,7 @@ export class ModelCluster implements Transport {
 
   /** @inheritdoc */
   async connect(host: string, _port: number, requestTimeoutMs: number): Promise<BrokerConnection> {
-    const node = this.nodes.get(Number(host.replace('node-', '')))
+    const node = [...this.nodes.values()].find((each) => each.host === host)
     this.connects.push({ nodeId: node?.nodeId ?? -1, atMs: performance.now() })
     await delay(2 * this.responseMs)
     const giveUpAtMs = performance.now() + this.connectionTimeoutMs
@@ -174,10 +174,13 @@ export class ModelNode implements ModelServer {
     [22, { min: 0, max: 6 }],
     [32, { min: 1, max: 4 }],
   ])
+  /** Another name is another machine. */
+  host: string
   readonly #cluster: ModelCluster
 
   constructor(nodeId: number, cluster: ModelCluster) {
     this.nodeId = nodeId
+    this.host = `node-${nodeId}`
     this.#cluster = cluster
   }
 
@@ -191,7 +194,7 @@ export class ModelNode implements ModelServer {
   }
 
   get address(): string {
-    return `node-${this.nodeId}:9092`
+    return `${this.host}:9092`
   }
 
   get serviceMs(): number {

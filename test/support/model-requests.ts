@@ -146,7 +146,7 @@ function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
   const nodes = [...cluster.nodes.values()].filter(({ isRegistered }) => isRegistered)
   const writer = new ModelWriter().int32(0)
   writer.array(nodes, (node) => {
-    writer.int32(node.nodeId).string(`node-${node.nodeId}`).int32(9092).string(null)
+    writer.int32(node.nodeId).string(node.host).int32(9092).string(null)
   })
   writer.string('model').int32(nodeId)
   writer.array(names, (name) => {
@@ -193,7 +193,7 @@ function topicIds(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
   const nodes = [...cluster.nodes.values()].filter(({ isRegistered }) => isRegistered)
   const writer = new ModelWriter().int8(0).int32(0)
   writer.compactArray(nodes, (node) => {
-    writer.int32(node.nodeId).compactString(`node-${node.nodeId}`).int32(9092).compactString(null).int8(0)
+    writer.int32(node.nodeId).compactString(node.host).int32(9092).compactString(null).int8(0)
   })
   writer.compactString('model').int32(nodeId)
   writer.compactArray(names, (name) => {

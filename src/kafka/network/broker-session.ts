@@ -39,6 +39,11 @@ export class BrokerSession {
     return this.#connection
   }
 
+  /** Where the connection leads, or the last one led; null: there was none. */
+  get address(): BrokerAddress | null {
+    return this.#address
+  }
+
   /** What the broker does not serve of what is needed; null: it serves all, or was not reached yet. */
   get lacking(): string | null {
     return this.#lacking

@@ -93,9 +93,14 @@ export class Confirmation {
     return this.#roundTripMs
   }
 
-  /** Barriers go over this connection from now on. */
-  attach(connection: BrokerConnection): void {
+  /**
+   * Barriers go over this connection from now on.
+   * @param isElsewhere the connection leads to another address than the one before it, and so to another broker. Nothing of what was
+   * written to the old one is open any more.
+   */
+  attach(connection: BrokerConnection, isElsewhere = false): void {
     this.#connection = connection
+    if (isElsewhere) this.#proof.forget()
     // A barrier that is out on the connection before this one covers no write, and is asked again here.
     this.#sentAtMs = null
     this.#schedule()

@@ -45,6 +45,8 @@ export class AtMostOnceLink implements LeaderLink {
   /** Smoothed time that the answer to a write takes, in milliseconds. */
   #answerMs = 0
   #isStandstillTold = false
+  /** Where the last connection led. */
+  #address: BrokerAddress | null = null
   /** A write was stored since the connection was made. */
   #trusted = false
   /** The broker asks to be left alone until then (KIP-219). What waits for that stays in the buffer, from where any connection can take it. */
@@ -426,7 +428,10 @@ export class AtMostOnceLink implements LeaderLink {
   #attach(connection: BrokerConnection): void {
     this.#isShortSession = connection.renewAtMs - performance.now() < shortSessionMs
     connection.onDrain(this.#options.onReady)
-    this.#confirmation?.attach(connection)
+    const { host, port } = this.#session.address!
+    const isElsewhere = this.#address !== null && (this.#address.host !== host || this.#address.port !== port)
+    this.#address = { host, port }
+    this.#confirmation?.attach(connection, isElsewhere)
     this.#online.attach(connection)
   }
 

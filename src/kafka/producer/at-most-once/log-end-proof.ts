@@ -16,6 +16,12 @@ export class LogEndProof {
     return this.#isTold
   }
 
+  /** Another broker answers from now on: nothing that is known holds for that broker. */
+  forget(): void {
+    this.#isTold = null
+    this.#shortAnswers = 0
+  }
+
   /** An answer was beyond the high watermark that was told after it. */
   beyond(): void {
     this.#isTold ??= true

@@ -473,6 +473,30 @@ describe('a broker that answers the high watermark for the end of its log', () =
     expect(told).toMatchObject([{ level: 'warn', fields: { broker: 'node-1:9092' } }])
   })
 
+  test('is looked at anew where a broker comes back at another address, whatever the one before told', async () => {
+    await start({ nodes: 2 })
+    cluster.tellsLogEnd = false
+    await flow(1_000)
+    expect(producer.stats.confirmation).toBe('acks_1')
+    const node = cluster.nodes.get(1)!
+    const move = async (host: string, tellsLogEnd: boolean): Promise<void> => {
+      node.host = host
+      cluster.tellsLogEnd = tellsLogEnd
+      cluster.cutConnections(1)
+      fixture.metadata.refresh()
+      await flow(3_000)
+    }
+    await move('kafka-1', true)
+    expect(producer.stats.confirmation).toBe('log_end')
+    await move('other-1', false)
+    expect(producer.stats.confirmation).toBe('acks_1')
+    const told = fixture.logs.lines.filter(({ message }) => message.includes('where its log ends'))
+    expect(told.map(({ fields }) => (fields as { broker: string }).broker)).toEqual([
+      'node-1:9092',
+      'other-1:9092',
+    ])
+  })
+
   test('is found out without replicas, too, where it lags behind itself, and nothing is lost by it', async () => {
     await startTrusted()
     cluster.tellsLogEnd = false
