@@ -6,8 +6,14 @@ import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Fo
  */
 export class MemoryDedupeStore implements DedupeStore {
   readonly #maxEntries: number
-  /** In the order in which they were kept, which is the order in which they run out. */
   readonly #kept = new Map<string, KeptKey>()
+  /**
+   * What was kept, in its order, which is the order in which it runs out. One that {@link #kept} does not have, or not any
+   * more, is gone. A map alone would do, but its first entry is dear to find: each look goes over all that were deleted.
+   */
+  #queue: KeptKey[] = []
+  /** Place of the oldest in {@link #queue}. */
+  #oldest = 0
   readonly #claimed = new Map<string, ClaimedKey>()
   #claims = 0
   forgotten = 0
@@ -38,14 +44,14 @@ export class MemoryDedupeStore implements DedupeStore {
   keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void {
     for (const { name, fingerprint } of keys) {
       this.#claimed.delete(name)
-      // Behind the others, also where it is there already.
-      this.#kept.delete(name)
-      this.#kept.set(name, { fingerprint, claim, untilMs })
+      const key = { name, fingerprint, claim, untilMs }
+      this.#kept.set(name, key)
+      this.#queue.push(key)
     }
     while (this.#kept.size > this.#maxEntries) {
-      this.#kept.delete(this.#kept.keys().next().value!)
-      this.forgotten++
+      if (this.#forget(this.#queue[this.#oldest]!)) this.forgotten++
     }
+    this.#shorten()
   }
 
   /** @inheritdoc */
@@ -78,10 +84,24 @@ export class MemoryDedupeStore implements DedupeStore {
 
   #forgetOld(): void {
     const nowMs = performance.now()
-    for (const [name, { untilMs }] of this.#kept) {
-      if (untilMs > nowMs) return
-      this.#kept.delete(name)
+    while (this.#oldest < this.#queue.length) {
+      const key = this.#queue[this.#oldest]!
+      if (key.untilMs > nowMs && this.#kept.get(key.name) === key) break
+      this.#forget(key)
     }
+    this.#shorten()
+  }
+
+  /** @returns false: the oldest was gone. */
+  #forget(oldest: KeptKey): boolean {
+    this.#oldest++
+    return this.#kept.get(oldest.name) === oldest && this.#kept.delete(oldest.name)
+  }
+
+  #shorten(): void {
+    if (this.#oldest <= this.#queue.length / 2) return
+    this.#queue = this.#queue.slice(this.#oldest)
+    this.#oldest = 0
   }
 }
 
@@ -92,6 +112,7 @@ interface ClaimedKey {
 }
 
 interface KeptKey extends ClaimedKey {
+  readonly name: string
   readonly untilMs: number
 }
 

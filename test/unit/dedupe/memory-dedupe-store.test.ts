@@ -162,3 +162,20 @@ test('what is claimed is not forgotten for want of room', () => {
   }
   expect(claim(store, key('claimed'))).toEqual(['busy'])
 })
+
+test('a full store forgets the oldest key without a look at those that were forgotten before', () => {
+  vi.useRealTimers()
+  const maxEntries = 100_000
+  const store = new MemoryDedupeStore(maxEntries)
+  const timeMs = (round: number): number => {
+    const keys = Array.from({ length: 10_000 }, (_, nth) => key(`${round}-${nth}`))
+    const startedAtMs = performance.now()
+    store.keep(round, keys, startedAtMs + 60_000)
+    return performance.now() - startedAtMs
+  }
+  const roomy = Array.from({ length: 10 }, (_, round) => timeMs(round)).toSorted((a, b) => a - b)
+  const full = Array.from({ length: 10 }, (_, round) => timeMs(10 + round)).toSorted((a, b) => a - b)
+  expect(store.forgotten).toBe(maxEntries)
+  // Medians: it was more than a hundred times as long.
+  expect(full[5]).toBeLessThan(20 * roomy[5]!)
+})
