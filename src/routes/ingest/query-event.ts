@@ -16,6 +16,8 @@ export function eventFromFields(fields: Buffer): Buffer {
   const labels = new Map<string, string>()
   let count = 0
   for (let start = 0; start < fields.length;) {
+    // A call for each of a million of them takes a tenth of a second.
+    while (fields[start] === ampersand) start++
     const found = fields.indexOf(ampersand, start)
     const end = found === -1 ? fields.length : found
     if (end > start) {
