@@ -25,6 +25,7 @@ export function hostileShapes(): HostileShape[] {
     shape(`${mostEvents} lines that are not JSON`, telemetry, listOf('x', '\n'), true),
     shape(`${mostEvents} good events, the last one bad`, telemetry, `[${listOf(good)},{"name":"a"}]`, true),
     shape(`${mostEvents} good events with ids`, '/v1/streams/bench-critical', `[${numbered()}]`, true),
+    newIds(),
     shape('1 MiB of [', telemetry, '['.repeat(bodyBytes)),
     shape('500,000 nested arrays', telemetry, '['.repeat(bodyBytes / 2) + ']'.repeat(bodyBytes / 2)),
     shape('an event of 150,000 members', telemetry, anyKeys),
@@ -41,6 +42,20 @@ export function hostileShapes(): HostileShape[] {
     shape('a bomb of gzip', telemetry, ' '.repeat(64 * bodyBytes), true),
     shape('members of 1 MiB, schema any', '/v1/streams/bench-any', anyKeys),
     shape('members of 1 MiB, JSON Schema', '/v1/streams/bench-schema', anyKeys),
+    shape(
+      'a million blank lines between two bad ones',
+      telemetry,
+      `x\n${'\n'.repeat(bodyBytes - 10)}y`,
+      true,
+    ),
+    shape(
+      'an event of one key of 1 MiB',
+      telemetry,
+      `{"name":"a","value":1,"labels":{"${'é'.repeat(480_000)}":null}}`,
+    ),
+    shape('a line of 1 MiB that has no end', telemetry, `${good}\n{"name":"a","x":[${filled(() => '{}')}`),
+    beacon('a key of 1 MiB in a beacon', `{"name":"a","value":1,"labels":{"${'é'.repeat(480_000)}":null}}`),
+    form('a form of a million ampersands', `a=1${'&'.repeat(bodyBytes - 10)}`),
     form('a form of 100,000 fields', 'a=1&'.repeat(100_000)),
     form('a form of one field of 1 MiB', `name=${'%41'.repeat(bodyBytes / 3 - 10)}`),
   ]
@@ -50,6 +65,10 @@ function shape(name: string, path: string, text: string, isGzip = false): Hostil
   const contentType = text.includes('\n') ? 'application/x-ndjson' : 'application/json'
   const body = isGzip ? gzipSync(text) : Buffer.from(text)
   return { name, path, contentType, body, isGzip }
+}
+
+function beacon(name: string, text: string): HostileShape {
+  return { ...shape(name, '/v1/beacon/bench-telemetry', text), contentType: 'text/plain' }
 }
 
 function form(name: string, text: string): HostileShape {
@@ -65,9 +84,23 @@ function listOf(
   return Array.from({ length: mostEvents }, (_, nth) => each(nth)).join(separator)
 }
 
-/** Ids that no other body has: those of a body that is sent again are known. */
-function numbered(): string {
-  return listOf(0, ',', (nth) => `{"name":"a","value":1,"source":"s","id":"${nth}"}`)
+/** The ids of a body that is sent again are known. */
+function numbered(prefix = ''): string {
+  return listOf(0, ',', (nth) => `{"name":"a","value":1,"source":"s","id":"${prefix}${nth}"}`)
+}
+
+/** Each body has ids that no other has. */
+function newIds(): HostileShape {
+  let bodies = 0
+  return {
+    name: `${mostEvents} good events with ids that are new`,
+    path: '/v1/streams/bench-critical',
+    contentType: 'application/json',
+    get body() {
+      return Buffer.from(`[${numbered(`${bodies++}-`)}]`)
+    },
+    isGzip: false,
+  }
 }
 
 /** As many items, with commas between, as an event of 1 MiB has room for. */

@@ -19,9 +19,9 @@ import {
 } from './scan-json.ts'
 
 /**
- * Reads the bytes of one JSON value without making it, as strictly as `JSON.parse` does (RFC 8259). A megabyte takes some
- * five milliseconds whatever it holds, where `JSON.parse` takes up to thirty times as long: for many different keys, and
- * for deep nesting. The body must be known to be UTF-8.
+ * Reads the bytes of one JSON value without making it, as strictly as `JSON.parse` does (RFC 8259). What a megabyte takes
+ * hardly depends on what it holds, where `JSON.parse` takes up to thirty times as long: for many different keys, and for
+ * deep nesting. A large value is read in slices, so that others get a turn in between. The body must be known to be UTF-8.
  */
 export class JsonCheck {
   /** Behind the value that was read; where there is none, the first byte that is not JSON. */
@@ -34,23 +34,47 @@ export class JsonCheck {
   flaw: Exclude<JsonFlaw, 'too_deep'> | null = null
   /** The kind of what is open, outermost first. */
   #open = new Uint8Array(64)
+  #level = 0
+  #next: Next = 'value'
+  #kindOfNext = object
+
+  /** Reads on at `start`. {@link readOn} goes on from there. */
+  begin(start: number): void {
+    this.at = start
+    this.levels = this.nodes = this.#level = 0
+    this.flaw = null
+    this.#next = 'value'
+    this.#kindOfNext = object
+  }
 
   /**
    * @param end where the value ends at the latest.
    * @returns whether a whole value begins at `start`.
    */
   read(body: Buffer, start: number, end: number): boolean {
-    this.levels = this.nodes = 0
-    this.flaw = null
+    this.begin(start)
+    return this.readOn(body, end, Infinity) === 'whole'
+  }
+
+  /**
+   * Reads on from where the last call or {@link begin} left off.
+   * @param end where the value ends at the latest.
+   * @param pauseAt the position from which on nothing more is read in this call. A text, a number or white space is always
+   * read whole.
+   * @returns `whole`: a value ends at {@link at}; `broken`: there is none; `paused`: call this again.
+   */
+  readOn(body: Buffer, end: number, pauseAt: number): 'whole' | 'broken' | 'paused' {
     // In one function, and in variables of its own: as methods and fields this takes several times as long.
     let open = this.#open
-    let level = 0
-    let levels = 0
-    let nodes = 0
-    let isKeyNext = false
-    let kindOfNext = object
-    let at = start
+    let level = this.#level
+    let levels = this.levels
+    let nodes = this.nodes
+    let isKeyNext = this.#next === 'key'
+    let isEndNext = this.#next === 'end'
+    let kindOfNext = this.#kindOfNext
+    let at = this.at
     for (;;) {
+      if (at >= pauseAt) break
       if (isKeyNext) {
         const behind = body[at] === quote && at < end ? textEnd(body, at + 1) : ~at
         if (behind < 0) return this.#endsAt(~behind)
@@ -60,31 +84,33 @@ export class JsonCheck {
         if (body[at] !== colon || at >= end) return this.#endsAt(at)
         at = skipWhitespace(body, at + 1, end)
       }
-      const kind = body[at] === openArray ? array : kindOfNext
-      kindOfNext = object
-      if (body[at] === openObject || body[at] === openArray) {
-        if (level === open.length) open = this.#grow()
-        open[level++] = kind
-        if (level > levels) levels = level
-        nodes++
-        at = skipWhitespace(body, at + 1, end)
-        isKeyNext = kind !== array
-        if (at >= end) return this.#endsAt(end)
-        if (body[at] !== (isKeyNext ? closeObject : closeArray)) continue
-        level--
-        at++
-      } else {
-        const behind = body[at] === quote ? textEnd(body, at + 1) : scalarEnd(body, at)
-        if (behind < 0) return this.#endsAt(~behind)
-        at = behind
+      if (!isEndNext) {
+        const kind = body[at] === openArray ? array : kindOfNext
+        kindOfNext = object
+        if (body[at] === openObject || body[at] === openArray) {
+          if (level === open.length) open = this.#grow()
+          open[level++] = kind
+          if (level > levels) levels = level
+          nodes++
+          at = skipWhitespace(body, at + 1, end)
+          isKeyNext = kind !== array
+          if (at >= end) return this.#endsAt(end)
+          if (body[at] !== (isKeyNext ? closeObject : closeArray)) continue
+          level--
+          at++
+        } else {
+          const behind = body[at] === quote ? textEnd(body, at + 1) : scalarEnd(body, at)
+          if (behind < 0) return this.#endsAt(~behind)
+          at = behind
+        }
       }
       // Closes what ends behind the value.
-      for (;;) {
+      for (isEndNext = false, isKeyNext = false; ;) {
         if (level === 0) {
           this.levels = levels
           this.nodes = nodes
           this.at = at
-          return true
+          return 'whole'
         }
         const isArray = open[level - 1] === array
         if (body[at] !== comma) {
@@ -99,8 +125,19 @@ export class JsonCheck {
         if (body[at] !== (isArray ? closeArray : closeObject)) return this.#endsAt(at)
         level--
         at++
+        if (at >= pauseAt) {
+          isEndNext = true
+          break
+        }
       }
     }
+    this.at = at
+    this.levels = levels
+    this.nodes = nodes
+    this.#level = level
+    this.#next = isEndNext ? 'end' : isKeyNext ? 'key' : 'value'
+    this.#kindOfNext = kindOfNext
+    return 'paused'
   }
 
   /**
@@ -130,9 +167,9 @@ export class JsonCheck {
     return larger
   }
 
-  #endsAt(at: number): false {
+  #endsAt(at: number): 'broken' {
     this.at = at
-    return false
+    return 'broken'
   }
 }
 
@@ -193,6 +230,9 @@ export function describeBadJson(body: Buffer, at: number, end: number, origin: n
   const hint = /^[+-]?(?:nan|inf|infinity)$/i.test(token) ? '; JSON has no NaN and no Infinity' : ''
   return `${JSON.stringify(token)} at ${place} is not JSON${hint}`
 }
+
+/** What a value that was read in part goes on with: a member's key, a value, or whatever stands behind a value. */
+type Next = 'key' | 'value' | 'end'
 
 /** Kinds of what can be open. A constructor's object is the value of a member `constructor`. */
 const object = 1

@@ -30,8 +30,11 @@ export interface EventSink {
   restart(): void
   /** An event: its value as parsed, and where its bytes are. */
   event(value: unknown, start: number, end: number): void
-  /** An event that is too large to be parsed in one go: it is known to be JSON, and `check` has just read it. */
-  largeEvent(check: JsonCheck, start: number, end: number): void
+  /**
+   * An event that is too large to be parsed in one go: it is known to be JSON, and `check` has just read it.
+   * @returns what is left to do with it, before any other event, or nothing.
+   */
+  largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined
   /** An event, a line of NDJSON, that is not JSON. The others are not harmed. */
   invalidJson(detail: string): void
 }
@@ -39,9 +42,24 @@ export interface EventSink {
 /** Goes on with a body that is decoded in slices. Returns what is left then, or nothing. Throws as {@link decodeEvents}. */
 export type DecodingLeft = () => DecodingLeft | undefined
 
+/** A body and all that its decoding goes by. */
+interface Decoding {
+  readonly body: Buffer
+  /** Of the text, without the white space around it. */
+  readonly start: number
+  readonly end: number
+  /** What a body that is all ASCII is read as: a quarter faster, and the same text. */
+  readonly encoding: 'latin1' | 'utf8'
+  readonly mustBeJson: boolean
+  readonly sink: EventSink
+  readonly sliceBytes: number
+  /** Reads what is too large to be parsed in one go. */
+  readonly check: JsonCheck
+}
+
 /**
  * Finds the events of a body.
- * @param sliceBytes how much of lines, or of an array that needs no parsing, is decoded before this returns.
+ * @param sliceBytes about how much is decoded before this returns.
  * @returns what is left to do, or nothing.
  * @throws GatewayError `empty_body`, `invalid_utf8`, `malformed_json`, or whatever the sink throws.
  */
@@ -58,46 +76,52 @@ export function decodeEvents(
   const start = skipWhitespace(body, hasByteOrderMark(body) ? 3 : 0, body.length)
   const end = trimWhitespaceEnd(body, start, body.length)
   if (start === end) throw new GatewayError('empty_body', 'send an event, an array of events, or NDJSON')
-  const encoding = ascii ? 'latin1' : 'utf8'
-  if (kind === 'ndjson') return decodeLines(body, start, end, encoding, sink, sliceBytes)
-  if (body[start] === openArray) {
-    const parse = (): DecodingLeft | undefined =>
-      parseJson(body, start, end, encoding, kind === 'json', sink, sliceBytes)
-    return scanArray(body, start, end, sink, sliceBytes, parse)
+  const decoding: Decoding = {
+    body,
+    start,
+    end,
+    encoding: ascii ? 'latin1' : 'utf8',
+    mustBeJson: kind === 'json',
+    sink,
+    sliceBytes,
+    // Between two slices another body may be decoded.
+    check: sliceBytes === Infinity ? check : new JsonCheck(),
   }
-  if (scanWhole(start, end, sink)) return undefined
-  return parseJson(body, start, end, encoding, kind === 'json', sink, sliceBytes)
+  if (kind === 'ndjson') return decodeLines(decoding, start)
+  if (body[start] === openArray) return scanArray(decoding, start)
+  if (sink.scan(start) !== end) return later(decoding, () => parseJson(decoding))
+  sink.scanned(start, end)
+  return undefined
 }
 
-/** What a body that is all ASCII is read as: a quarter faster, and the same text. */
-type TextEncoding = 'latin1' | 'utf8'
+/** Leaves a step to do where others are to get a turn. */
+function later({ sliceBytes }: Decoding, step: DecodingLeft): DecodingLeft | undefined {
+  return sliceBytes === Infinity ? step() : step
+}
 
-function parseJson(
-  body: Buffer,
-  start: number,
-  end: number,
-  encoding: TextEncoding,
-  mustBeJson: boolean,
-  sink: EventSink,
-  sliceBytes: number,
-): DecodingLeft | undefined {
+/** Does what is left in slices, and then what comes after it. */
+function andThen(left: DecodingLeft, next: DecodingLeft): DecodingLeft {
+  return () => {
+    const more = left()
+    return more === undefined ? next : andThen(more, next)
+  }
+}
+
+function parseJson(decoding: Decoding): DecodingLeft | undefined {
+  const { body, start, end, encoding, sink } = decoding
   const isArray = body[start] === openArray
   if (end - start > parsedWholeBytes) {
-    if (isArray) return parseElements(body, start, 0, end, encoding, sink, sliceBytes)
-    if (check.read(body, start, end) && check.at === end) {
-      sink.largeEvent(check, start, end)
-      return undefined
-    }
-    if (!mustBeJson && startsWithEventLine(body, start, end))
-      return decodeLines(body, start, end, encoding, sink, sliceBytes)
-    throw malformedJson(body, start, end)
+    if (isArray) return parseElements(decoding, start, 0)
+    decoding.check.begin(start)
+    return parseLarge(decoding)
   }
   let value: unknown
   try {
     value = JSON.parse(body.toString(encoding, start, end))
   } catch {
-    if (isArray || mustBeJson || !startsWithEventLine(body, start, end)) throw malformedJson(body, start, end)
-    return decodeLines(body, start, end, encoding, sink, sliceBytes)
+    if (isArray) throw malformedArray(body, start, end)
+    const isWhole = check.read(body, start, end)
+    return parseBroken(decoding, check.at, isWhole)
   }
   if (!Array.isArray(value)) {
     sink.event(value, start, end)
@@ -110,74 +134,96 @@ function parseJson(
   return undefined
 }
 
+/** Takes the one event of a body, as far as it is JSON. */
+function parseLarge(decoding: Decoding): DecodingLeft | undefined {
+  const { body, start, end, sink, sliceBytes } = decoding
+  const result = decoding.check.readOn(body, end, decoding.check.at + sliceBytes)
+  if (result === 'paused') return () => parseLarge(decoding)
+  const { at } = decoding.check
+  if (result === 'whole' && at === end) return sink.largeEvent(decoding.check, start, end, sliceBytes)
+  return parseBroken(decoding, at, result === 'whole')
+}
+
+/**
+ * Takes a body that is no JSON text, if it can be read as NDJSON though its type does not say so: it has several lines, and
+ * the first is a JSON object. That tells `curl --data-binary @events.ndjson` from an object with a syntax error, whose
+ * first line is never an object by itself.
+ * @param at where the first value of the body ends, if it `isWhole`; else where it stops to be JSON.
+ */
+function parseBroken(decoding: Decoding, at: number, isWhole: boolean): DecodingLeft | undefined {
+  const { body, start, end, mustBeJson } = decoding
+  const newlineAt = body.indexOf(newline, start)
+  const hasLines = newlineAt !== -1 && newlineAt < end
+  const isLine = isWhole && hasLines && at === trimWhitespaceEnd(body, start, newlineAt)
+  if (!mustBeJson && isLine && body[start] === openObject) return decodeLines(decoding, start)
+  const hint = hasLines ? '; for an event a line, send Content-Type: application/x-ndjson' : ''
+  throw new GatewayError('malformed_json', describeBadJson(body, at, end, 0) + hint, {
+    extensions: { byte: at },
+  })
+}
+
 /**
  * Parses a large array element by element, so that others get a turn in between.
  * @param from the bracket or comma before the next element, which has the given index.
  */
-function parseElements(
-  body: Buffer,
-  from: number,
-  firstIndex: number,
-  end: number,
-  encoding: TextEncoding,
-  sink: EventSink,
-  sliceBytes: number,
-): DecodingLeft | undefined {
+function parseElements(decoding: Decoding, from: number, firstIndex: number): DecodingLeft | undefined {
+  const { body, end, sliceBytes } = decoding
   let at = from
   let index = firstIndex
   do {
     if (at - from >= sliceBytes) {
       const [next, nextIndex] = [at, index]
-      return () => parseElements(body, next, nextIndex, end, encoding, sink, sliceBytes)
+      return () => parseElements(decoding, next, nextIndex)
     }
     const start = skipWhitespace(body, at + 1, end)
     if (index === 0 && body[start] === closeArray && start === end - 1) throw emptyArray()
-    if (!check.read(body, start, end)) throw badElement(body, check.at, end, index)
-    const to = check.at
-    takeChecked(body, start, to, encoding, sink)
-    at = skipWhitespace(body, to, end)
+    decoding.check.begin(start)
+    const left = parseElement(decoding, start, index)
+    if (left !== undefined) {
+      const nextIndex = index + 1
+      return andThen(left, () => parseBehind(decoding, nextIndex))
+    }
+    at = skipWhitespace(body, decoding.check.at, end)
     index++
   } while (body[at] === comma && at < end)
-  if (at !== end - 1 || body[at] !== closeArray) throw badElement(body, at, end, index - 1)
+  return endArray(decoding, at, index)
+}
+
+function parseElement(decoding: Decoding, start: number, index: number): DecodingLeft | undefined {
+  const { body, end, encoding, sink, sliceBytes } = decoding
+  const result = decoding.check.readOn(body, end, decoding.check.at + sliceBytes)
+  if (result === 'paused') return () => parseElement(decoding, start, index)
+  const to = decoding.check.at
+  if (result === 'broken') throw badElement(body, to, end, index)
+  if (to - start > parsedWholeBytes) return sink.largeEvent(decoding.check, start, to, sliceBytes)
+  sink.event(JSON.parse(body.toString(encoding, start, to)), start, to)
   return undefined
 }
 
-/** Takes an event that `check` has just read. */
-function takeChecked(
-  body: Buffer,
-  start: number,
-  end: number,
-  encoding: TextEncoding,
-  sink: EventSink,
-): void {
-  if (end - start > parsedWholeBytes) sink.largeEvent(check, start, end)
-  else sink.event(JSON.parse(body.toString(encoding, start, end)), start, end)
+/** Goes on behind the element that `check` has read. */
+function parseBehind(decoding: Decoding, index: number): DecodingLeft | undefined {
+  const { body, end } = decoding
+  const at = skipWhitespace(body, decoding.check.at, end)
+  const isNext = body[at] === comma && at < end
+  return isNext ? parseElements(decoding, at, index) : endArray(decoding, at, index)
 }
 
-function scanWhole(start: number, end: number, sink: EventSink): boolean {
-  if (sink.scan(start) !== end) return false
-  sink.scanned(start, end)
-  return true
+function endArray({ body, end }: Decoding, at: number, index: number): undefined {
+  if (at !== end - 1 || body[at] !== closeArray) throw badElement(body, at, end, index - 1)
 }
 
 /**
  * Takes an array whose events can all be told from their bytes; else none of it, and parses it.
  * @param from the bracket or comma before the next event.
  */
-function scanArray(
-  body: Buffer,
-  from: number,
-  end: number,
-  sink: EventSink,
-  sliceBytes: number,
-  parse: DecodingLeft,
-): DecodingLeft | undefined {
+function scanArray(decoding: Decoding, from: number): DecodingLeft | undefined {
+  const { body, end, sink, sliceBytes } = decoding
   let at = from
   do {
     if (at - from >= sliceBytes) {
       // A closure over the loop's own variable would keep it out of a register in every round.
       const next = at
-      return () => scanArray(body, next, end, sink, sliceBytes, parse)
+      return () => scanArray(decoding, next)
     }
     const start = skipWhitespace(body, at + 1, end)
     const to = sink.scan(start)
@@ -187,50 +233,47 @@ function scanArray(
   } while (body[at] === comma)
   if (at === end - 1 && body[at] === closeArray) return undefined
   sink.restart()
-  return parse()
+  return later(decoding, () => parseJson(decoding))
 }
 
 function decodeLines(
-  body: Buffer,
+  decoding: Decoding,
   start: number,
-  end: number,
-  encoding: TextEncoding,
-  sink: EventSink,
-  sliceBytes: number,
   textOfAll: string | null = null,
   hadBadLines = false,
 ): DecodingLeft | undefined {
+  const { body, end, encoding, sink, sliceBytes } = decoding
   let text = textOfAll
   let hasBadLines = hadBadLines
   let lineStart = start
   while (lineStart < end) {
     if (lineStart - start >= sliceBytes) {
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
-      return () => decodeLines(body, next, end, encoding, sink, sliceBytes, textSoFar, badSoFar)
+      return () => decodeLines(decoding, next, textSoFar, badSoFar)
     }
-    const eventStart = skipWhitespace(body, lineStart, end)
-    const eventEnd = sink.scan(eventStart)
-    const nextLine = eventEnd === -1 ? -1 : nextLineAfter(body, eventEnd, end)
+    // Over blank lines too. There is something before the end, which is no white space.
+    const from = skipWhitespace(body, lineStart, end)
+    const scannedEnd = sink.scan(from)
+    const nextLine = scannedEnd === -1 ? -1 : nextLineAfter(body, scannedEnd, end)
     if (nextLine !== -1) {
-      sink.scanned(eventStart, eventEnd)
+      sink.scanned(from, scannedEnd)
       lineStart = nextLine
       continue
     }
-    let lineEnd = body.indexOf(newline, lineStart)
-    if (lineEnd === -1 || lineEnd > end) lineEnd = end
-    const from = skipWhitespace(body, lineStart, lineEnd)
+    const newlineAt = body.indexOf(newline, from)
+    const lineEnd = newlineAt === -1 || newlineAt > end ? end : newlineAt
     const to = trimWhitespaceEnd(body, from, lineEnd)
-    const origin = lineStart
     lineStart = lineEnd + 1
-    if (from === to) continue
     if (to - from > parsedWholeBytes) {
-      if (isJson(body, from, to)) sink.largeEvent(check, from, to)
-      else sink.invalidJson(describeBadJson(body, check.at, to, origin))
+      decoding.check.begin(from)
+      const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
+      const left = decodeLongLine(decoding, from, to)
+      if (left !== undefined) return andThen(left, () => decodeLines(decoding, next, textSoFar, badSoFar))
       continue
     }
     // A line that fails to parse costs an exception, which is dear: of many bad lines only the first throws.
     if (hasBadLines && !isJson(body, from, to)) {
-      sink.invalidJson(describeBadJson(body, check.at, to, origin))
+      sink.invalidJson(describeBadLine(decoding, from, to, check.at))
       continue
     }
     // Slices of one string share its memory, and positions in ASCII text are positions in the body.
@@ -241,12 +284,29 @@ function decodeLines(
     } catch {
       hasBadLines = true
       isJson(body, from, to)
-      sink.invalidJson(describeBadJson(body, check.at, to, origin))
+      sink.invalidJson(describeBadLine(decoding, from, to, check.at))
       continue
     }
     sink.event(value, from, to)
   }
   return undefined
+}
+
+/** Takes a line that is too long to be parsed in one go. */
+function decodeLongLine(decoding: Decoding, from: number, to: number): DecodingLeft | undefined {
+  const { body, sink, sliceBytes } = decoding
+  const result = decoding.check.readOn(body, to, decoding.check.at + sliceBytes)
+  if (result === 'paused') return () => decodeLongLine(decoding, from, to)
+  const { at } = decoding.check
+  if (result === 'whole' && at === to) return sink.largeEvent(decoding.check, from, to, sliceBytes)
+  sink.invalidJson(describeBadLine(decoding, from, to, at))
+  return undefined
+}
+
+/** What stands where a line stops to be JSON, with its place in the line. */
+function describeBadLine({ body, start }: Decoding, from: number, to: number, at: number): string {
+  const lineStart = from === 0 ? 0 : body.lastIndexOf(newline, from - 1) + 1
+  return describeBadJson(body, at, to, Math.max(lineStart, start))
 }
 
 /** Whether [start, end) is one JSON value; if not, `check.at` says where it stops to be. */
@@ -261,38 +321,18 @@ function nextLineAfter(body: Buffer, at: number, end: number): number {
   return next >= end || body[next] === newline ? next + 1 : -1
 }
 
-/**
- * Whether a body that is no JSON text is to be read as NDJSON though its type does not say so: it has several lines, and
- * the first is a JSON object. That tells `curl --data-binary @events.ndjson` from an object with a syntax error, whose
- * first line is never an object by itself.
- */
-function startsWithEventLine(body: Buffer, start: number, end: number): boolean {
-  const lineEnd = body.indexOf(newline, start)
-  if (lineEnd === -1 || lineEnd >= end || body[start] !== openObject) return false
-  return isJson(body, start, trimWhitespaceEnd(body, start, lineEnd))
-}
-
-/** The error of a body that is not JSON, with the byte where it stops to be, and in an array the event. */
-function malformedJson(body: Buffer, start: number, end: number): GatewayError {
-  if (body[start] === openArray) {
-    // One element after the other, as far as they are JSON.
-    let at = start
-    let index = -1
-    do {
-      index++
-      if (!check.read(body, skipWhitespace(body, at + 1, end), end))
-        return badElement(body, check.at, end, index)
-      at = skipWhitespace(body, check.at, end)
-    } while (body[at] === comma && at < end)
-    return badElement(body, at, end, index)
-  }
-  isJson(body, start, end)
-  const lineEnd = body.indexOf(newline, start)
-  const hint =
-    lineEnd !== -1 && lineEnd < end ? '; for an event a line, send Content-Type: application/x-ndjson' : ''
-  return new GatewayError('malformed_json', describeBadJson(body, check.at, end, 0) + hint, {
-    extensions: { byte: check.at },
-  })
+/** The error of an array that is not JSON, with the event and the byte where it stops to be. */
+function malformedArray(body: Buffer, start: number, end: number): GatewayError {
+  // One element after the other, as far as they are JSON.
+  let at = start
+  let index = -1
+  do {
+    index++
+    if (!check.read(body, skipWhitespace(body, at + 1, end), end))
+      return badElement(body, check.at, end, index)
+    at = skipWhitespace(body, check.at, end)
+  } while (body[at] === comma && at < end)
+  return badElement(body, at, end, index)
 }
 
 /** In an array the good events cannot be taken without the bad one; in NDJSON they can. */
@@ -314,7 +354,7 @@ function hasByteOrderMark(body: Buffer): boolean {
   return body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
 }
 
-/** One for all bodies: what it found is asked for at once. */
+/** One for all that is read in one go: what it found is asked for at once. */
 const check = new JsonCheck()
 
 /**

@@ -1,16 +1,10 @@
 import { hash } from 'node:crypto'
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { JsonCheck } from './check-json.ts'
-import type { EventSink } from './decode.ts'
+import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
-import {
-  identityOf,
-  keyOf,
-  maxNodes,
-  tooManyNodes,
-  type EventIdentity,
-  type EventSchema,
-} from './event-schema.ts'
+import { identityOf, keyOf, maxNodes, type EventIdentity, type EventSchema } from './event-schema.ts'
+import { shortPointer } from './json-pointer.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */
@@ -40,6 +34,9 @@ export interface EventLimits {
   readonly depth: number
 }
 
+/** A JSON Schema's error can have a key of the event in it. */
+const maxDetailLength = 1_024
+
 /** Errors that a reply lists; the others are counted. */
 export const maxListedErrors = 100
 
@@ -63,6 +60,10 @@ export class EventBatch implements EventSink {
   readonly errors: EventError[] = []
   /** Made with the first rejection: most requests have none. */
   #rejectedByCode: Map<ErrorCode, number> | null = null
+  /** As much of the body as one scan may go over. */
+  #scanned: Buffer
+  /** Where the last event begins that has enough of {@link #scanned} behind it. */
+  #slideFrom = Infinity
   readonly #schema: EventSchema
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
@@ -85,6 +86,8 @@ export class EventBatch implements EventSink {
     },
   ) {
     this.body = body
+    this.#scanned = body
+    if (body.length > 2 * scannedWholeBytes) this.#slide(0)
     this.#schema = options.schema
     this.#limits = options.limits
     this.#maxRecordBytes = options.maxRecordBytes
@@ -111,7 +114,8 @@ export class EventBatch implements EventSink {
   scan(start: number): number {
     const { scanner } = this.#schema
     if (scanner === null || this.received === this.#limits.eventsPerRequest) return -1
-    const end = scanner.scan(this.body, start, this.#limits.depth)
+    if (start > this.#slideFrom) this.#slide(start)
+    const end = scanner.scan(this.#scanned, start, this.#limits.depth)
     const keyBytes = scanner.sourceEnd - scanner.sourceStart
     if (this.#needsKey && keyBytes === 0) return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
@@ -141,19 +145,28 @@ export class EventBatch implements EventSink {
   }
 
   /** @inheritdoc */
-  largeEvent(check: JsonCheck, start: number, end: number): void {
+  largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
     this.#receive()
     const flaw = check.levels > this.#limits.depth ? 'too_deep' : check.flaw
     if (flaw !== null) this.#rejectFlawed(flaw)
     else if (end - start > this.#limitBytes(0)) this.#rejectLarge(end - start, this.#limitBytes(0))
-    else {
-      const { valueOf } = this.#schema
-      const value = valueOf(this.body, start, end, check.nodes)
-      if (value === tooManyNodes) {
-        const detail = `has ${check.nodes} members, objects and arrays, and ${maxNodes} is the most`
-        this.#reject('too_complex', detail, '')
-      } else this.#take(value, start, end)
+    else if (!this.#schema.takesLarge(check.nodes)) {
+      const detail = `has ${check.nodes} members, objects and arrays, and ${maxNodes} is the most`
+      this.#reject('too_complex', detail, '')
+    } else {
+      const parts = this.#schema.textOf(this.body, start, end, sliceBytes)
+      const takeText = (): DecodingLeft | undefined => {
+        const { done, value } = parts.next()
+        if (done !== true) return takeText
+        if (sliceBytes === Infinity) return void this.#take(JSON.parse(value), start, end)
+        return () => {
+          const event: unknown = JSON.parse(value)
+          return () => void this.#take(event, start, end)
+        }
+      }
+      return takeText()
     }
+    return undefined
   }
 
   #take(value: unknown, start: number, end: number): void {
@@ -202,11 +215,22 @@ export class EventBatch implements EventSink {
     const told = this.told
     this.told = null
     if (!fates.includes('conflict')) return
+    // Only the first can be among those that are listed.
+    const conflicts: EventError[] = []
     fates.forEach((fate, good) => {
-      if (fate === 'conflict') this.#rejectConflict(indexes[good]!, told?.[good] ?? null)
+      if (fate !== 'conflict') return
+      this.#countRejected('id_conflict')
+      if (conflicts.length < maxListedErrors) conflicts.push(conflictOf(indexes[good]!, told?.[good] ?? null))
     })
+    this.errors.push(...conflicts)
     this.errors.sort((one, other) => one.index - other.index)
     this.errors.length = Math.min(this.errors.length, maxListedErrors)
+  }
+
+  #slide(start: number): void {
+    const end = start + 2 * scannedWholeBytes
+    this.#scanned = this.body.subarray(0, end)
+    this.#slideFrom = end < this.body.length ? end - scannedWholeBytes : Infinity
   }
 
   /** Most bytes that an event may have whose key has `keyBytes`. */
@@ -246,13 +270,6 @@ export class EventBatch implements EventSink {
     return hash('sha256', this.body.subarray(start, end), 'base64url').slice(0, 16)
   }
 
-  #rejectConflict(index: number, told: ToldEvent | null): void {
-    this.#countRejected('id_conflict')
-    const source = told === null || told.source === '' ? '' : ` of source ${JSON.stringify(told.source)}`
-    const detail = `the id ${JSON.stringify(told?.id)}${source} stands for an event with other content, which was accepted; give each event an id of its own, and send the same content with it each time`
-    this.errors.push({ index, code: 'id_conflict', detail, pointer: '/id' })
-  }
-
   #countRejected(code: ErrorCode): void {
     this.rejected++
     const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
@@ -262,10 +279,26 @@ export class EventBatch implements EventSink {
   #reject(code: ErrorCode, detail: string, pointer: string): void {
     this.indexes ??= this.#firstIndexes()
     this.#countRejected(code)
-    if (this.errors.length < maxListedErrors)
-      this.errors.push({ index: this.received - 1, code, detail, pointer })
+    if (this.errors.length >= maxListedErrors) return
+    const index = this.received - 1
+    this.errors.push({
+      index,
+      code,
+      detail: detail.slice(0, maxDetailLength),
+      pointer: shortPointer(pointer),
+    })
   }
 }
+
+function conflictOf(index: number, told: ToldEvent | null): EventError {
+  const source =
+    told === null || told.source === '' ? '' : ` of source ${JSON.stringify(told.source.slice(0, 255))}`
+  const detail = `the id ${JSON.stringify(told?.id)}${source} stands for an event with other content, which was accepted; give each event an id of its own, and send the same content with it each time`
+  return { index, code: 'id_conflict', detail, pointer: '/id' }
+}
+
+/** An event that is larger may be left to {@link EventBatch.largeEvent}, which reads it in slices. */
+const scannedWholeBytes = 65_536
 
 const noSource =
   'needs a text of 1 to 255 characters here: it becomes the key of the record, and the topic is compacted (cleanup.policy), so it takes no record without a key'

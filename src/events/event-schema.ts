@@ -11,12 +11,18 @@ export interface EventSchema {
   /** @returns null if the event fits; else what is wrong, which takes up to a hundred times as long as {@link fits}. */
   readonly check: (value: unknown) => EventProblem | null
   readonly fits: (value: unknown) => boolean
+  /** Whether a large event of so many members, objects and arrays can be taken: else parsing it would take too long. */
+  readonly takesLarge: (nodes: number) => boolean
   /**
-   * Parses a large event, as far as it is looked at.
-   * @param nodes its members, objects and arrays.
-   * @returns {@link tooManyNodes} if it has to be parsed whole, and that would take too long.
+   * The JSON of a large event, as far as it is looked at.
+   * @returns yields after about `sliceBytes`.
    */
-  readonly valueOf: (body: Buffer, start: number, end: number, nodes: number) => unknown
+  readonly textOf: (
+    body: Buffer,
+    start: number,
+    end: number,
+    sliceBytes: number,
+  ) => Generator<undefined, string>
   /** Tells good events from their bytes; null where they have to be parsed. */
   readonly scanner: TelemetryScanner | null
 }
@@ -34,10 +40,9 @@ const maxKeyLength = 255
 export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
   if (setting === 'telemetry') {
     const scanner = new TelemetryScanner()
-    return { check: checkTelemetry, fits: isTelemetry, valueOf: reducedValueOf, scanner }
+    return { check: checkTelemetry, fits: isTelemetry, ...reduced, scanner }
   }
-  if (setting === 'any')
-    return { check: () => null, fits: () => true, valueOf: reducedValueOf, scanner: null }
+  if (setting === 'any') return { check: () => null, fits: () => true, ...reduced, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
 
@@ -82,23 +87,25 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
   return {
     check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])),
     fits: (value) => validate(value),
-    valueOf: (body, start, end, nodes) =>
-      nodes > maxNodes ? tooManyNodes : JSON.parse(body.toString('utf8', start, end)),
+    takesLarge: (nodes) => nodes <= maxNodes,
+    *textOf(body, start, end) {
+      return body.toString('utf8', start, end)
+    },
     scanner: null,
   }
 }
 
-/** What an event looks like to the built-in checks, and to those who ask for its key and id. */
-function reducedValueOf(body: Buffer, start: number, end: number): unknown {
-  return JSON.parse(reduceEvent(body, start, end, namedFields))
-}
-
 const namedFields = Object.keys(telemetrySchema.shape).map((name) => Buffer.from(name))
+
+/** What an event looks like to the built-in checks, and to those who ask for its key and id. */
+const reduced = {
+  takesLarge: () => true,
+  textOf: (body: Buffer, start: number, end: number, sliceBytes: number) =>
+    reduceEvent(body, start, end, namedFields, sliceBytes),
+} as const
 
 /** Members, objects and arrays of a large event that is parsed whole: parsing a million of them takes half a second. */
 export const maxNodes = 20_000
-/** See {@link EventSchema.valueOf}. */
-export const tooManyNodes = Symbol('too many nodes')
 
 /**
  * The dialect that `$schema` names: draft 2020-12, or draft-07, which is also what most schemas without one are written

@@ -15,54 +15,86 @@ import { maxLabels } from './telemetry-schema.ts'
 /**
  * The JSON of a large event with only what the built-in checks look at, so that parsing it takes no longer than parsing a
  * small one: its members of the given names, and of those that are objects their scalars. An object with very many
- * members, which no check takes, is replaced by one that has a few too many.
+ * members, which no check takes, is replaced by one that has a few too many. Yields after each `sliceBytes` or so.
  * @param body holds the event at [start, end), and it is known to be valid.
  */
-export function reduceEvent(body: Buffer, start: number, end: number, names: readonly Buffer[]): string {
+export function* reduceEvent(
+  body: Buffer,
+  start: number,
+  end: number,
+  names: readonly Buffer[],
+  sliceBytes: number,
+): Generator<undefined, string> {
   switch (body[start]) {
     case openObject:
-      return reducedObject(body, start, (keyStart, keyEnd, valueStart, valueEnd) => {
-        if (!isOneOf(body, keyStart, keyEnd, names)) return null
-        if (body[valueStart] !== openObject) return scalarOf(body, valueStart, valueEnd)
-        let members = 0
-        const text = reducedObject(body, valueStart, (_keyStart, _keyEnd, innerStart, innerEnd) =>
-          ++members > manyMembers ? null : scalarOf(body, innerStart, innerEnd),
-        )
-        return members > manyMembers ? tooManyMembers : text
-      })
+      return yield* reduceObject(new ValueSkip(body, start, sliceBytes), start, names)
     case openArray:
       return '[]'
     default:
       return body.toString('utf8', start, end)
   }
 }
-
-/** An escaped name is found by its letters too: each of them takes up to six bytes. */
-function isOneOf(body: Buffer, start: number, end: number, names: readonly Buffer[]): boolean {
+/** The one of the names that a key stands for. An escaped name is found by its letters too: each takes up to six bytes. */
+function nameOf(body: Buffer, start: number, end: number, names: readonly Buffer[]): string | null {
   const length = end - start - 2
-  for (const name of names) if (length === name.length && isText(body, start + 1, name)) return true
-  if (length > longestName || !hasEscape(body, start, end)) return false
+  const same = names.find((name) => length === name.length && isText(body, start + 1, name))
+  if (same !== undefined) return same.toString()
+  if (length > longestName || !hasEscape(body, start, end)) return null
   const key = JSON.parse(body.toString('utf8', start, end)) as string
-  return names.some((name) => name.toString() === key)
+  return names.some((name) => name.toString() === key) ? key : null
 }
 
-/** Gets a member's key, quotes included, and its value. @returns what stands for the value; null: leave the member out. */
-type MemberVisit = (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => string | null
+/** The event, with its members of the given names. Of one that is given twice the last counts. */
+function* reduceObject(
+  skip: ValueSkip,
+  start: number,
+  names: readonly Buffer[],
+): Generator<undefined, string> {
+  const { body } = skip
+  const members = new Map<string, string>()
+  let at = skipWhitespace(body, start + 1, body.length)
+  while (body[at] !== closeObject) {
+    const valueStart = valueAt(body, at)
+    skip.begin(valueStart)
+    while (!skip.goOn()) yield
+    const valueEnd = skip.at
+    const name = nameOf(body, at, textEnd(body, at), names)
+    if (name !== null) {
+      const isObject = body[valueStart] === openObject
+      const text = isObject ? yield* reduceEntries(skip, valueStart) : scalarOf(body, valueStart, valueEnd)
+      members.set(name, text)
+    }
+    at = nextMemberAt(body, valueEnd)
+  }
+  return `{${Array.from(members, ([name, text]) => `"${name}":${text}`).join(',')}}`
+}
 
-function reducedObject(body: Buffer, start: number, visit: MemberVisit): string {
+/** An object in the event, with its scalars. */
+function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, string> {
+  const { body } = skip
   const members: string[] = []
   let at = skipWhitespace(body, start + 1, body.length)
   while (body[at] !== closeObject) {
-    const keyEnd = textEnd(body, at)
-    const colonAt = skipWhitespace(body, keyEnd, body.length)
-    const valueStart = skipWhitespace(body, colonAt + 1, body.length)
-    const valueEnd = anyEnd(body, valueStart)
-    const text = visit(at, keyEnd, valueStart, valueEnd)
-    if (text !== null) members.push(`${body.toString('utf8', at, keyEnd)}:${text}`)
-    at = skipWhitespace(body, valueEnd, body.length)
-    if (body[at] === comma) at = skipWhitespace(body, at + 1, body.length)
+    if (members.length === manyMembers) return tooManyMembers
+    const valueStart = valueAt(body, at)
+    skip.begin(valueStart)
+    while (!skip.goOn()) yield
+    members.push(`${body.toString('utf8', at, textEnd(body, at))}:${scalarOf(body, valueStart, skip.at)}`)
+    at = nextMemberAt(body, skip.at)
   }
   return `{${members.join(',')}}`
+}
+
+/** Where the value of the member begins whose key begins at `at`. */
+function valueAt(body: Buffer, at: number): number {
+  const colonAt = skipWhitespace(body, textEnd(body, at), body.length)
+  return skipWhitespace(body, colonAt + 1, body.length)
+}
+
+/** The next key, or the end of the object. */
+function nextMemberAt(body: Buffer, valueEnd: number): number {
+  const at = skipWhitespace(body, valueEnd, body.length)
+  return body[at] === comma ? skipWhitespace(body, at + 1, body.length) : at
 }
 
 /** What nests is emptied: no check looks into it. */
@@ -71,31 +103,60 @@ function scalarOf(body: Buffer, start: number, end: number): string {
   return body[start] === openArray ? '[]' : body.toString('utf8', start, end)
 }
 
-/** Behind a valid value. */
-function anyEnd(body: Buffer, start: number): number {
-  let at = start
-  let depth = 0
-  do {
-    switch (body[at]) {
-      case quote:
-        at = textEnd(body, at)
-        break
-      case openObject:
-      case openArray:
-        depth++
-        at++
-        break
-      case closeObject:
-      case closeArray:
-        depth--
-        at++
-        break
-      default:
-        at++
-        if (depth === 0) at = scalarEnd(body, at)
+/** Goes over a valid value in slices. */
+class ValueSkip {
+  readonly body: Buffer
+  /** Behind what was gone over. */
+  at = 0
+  readonly #sliceBytes: number
+  #sliceEnd: number
+  #depth = 0
+
+  constructor(body: Buffer, start: number, sliceBytes: number) {
+    this.body = body
+    this.#sliceBytes = sliceBytes
+    this.#sliceEnd = start + sliceBytes
+  }
+
+  begin(start: number): void {
+    this.at = start
+    this.#depth = 0
+  }
+
+  /** @returns whether the value ends at {@link at}; false: others are to get a turn before the next call. */
+  goOn(): boolean {
+    const { body } = this
+    let at = this.at
+    if (at >= this.#sliceEnd) {
+      this.#sliceEnd = at + this.#sliceBytes
+      return false
     }
-  } while (depth > 0)
-  return at
+    const sliceEnd = this.#sliceEnd
+    let depth = this.#depth
+    do {
+      switch (body[at]) {
+        case quote:
+          at = textEnd(body, at)
+          break
+        case openObject:
+        case openArray:
+          depth++
+          at++
+          break
+        case closeObject:
+        case closeArray:
+          depth--
+          at++
+          break
+        default:
+          at++
+          if (depth === 0) at = scalarEnd(body, at)
+      }
+    } while (depth > 0 && at < sliceEnd)
+    this.at = at
+    this.#depth = depth
+    return depth === 0
+  }
 }
 
 function scalarEnd(body: Buffer, start: number): number {

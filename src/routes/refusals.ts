@@ -115,10 +115,12 @@ function headerOf({ code, pointer, detail, index }: EventError, rejected: number
 
 /** The value of `Chute-Error`: visible ASCII, 300 characters at most. Everything else is escaped as in JSON. */
 export function errorHeader(code: string, reason: string): string {
-  const escaped = `${code}; ${reason}`.replaceAll(
-    /[^\x20-\x7e]/g,
-    (character) => String.raw`\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+  const escaped = `${code}; ${reason}`
+    .slice(0, maxHeaderLength + 1)
+    .replaceAll(
+      /[^\x20-\x7e]/g,
+      (character) => String.raw`\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    )
   return escaped.length <= maxHeaderLength ? escaped : `${escaped.slice(0, maxHeaderLength - 3)}...`
 }
 

@@ -56,7 +56,7 @@ function withFields(exchange: IngestExchange): BodyListener {
   return (error, body) => {
     const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', 0, 64))
     if (!isFields) exchange.onBody(error, body)
-    else exchange.takeMade(() => eventFromFields(body))
+    else exchange.takeMade(body, eventFromFields)
   }
 }
 
@@ -99,7 +99,7 @@ function registerPixel(
     const key = idempotencyKeyOf(target, headers)
     const options = { kind: 'json', preferences: noPreferences, key } as const
     const exchange = new IngestExchange(route, target, reply, options)
-    exchange.takeMade(() => eventFromFields(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1')))
+    exchange.takeMade(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1'), eventFromFields)
   })
 }
 

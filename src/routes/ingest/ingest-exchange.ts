@@ -89,9 +89,13 @@ export class IngestExchange implements CommitListener {
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
   readonly onBody: BodyListener = (error, body) => {
     this.#body = body
-    if (error === null && body.length < largeBodyBytes) this.take(body)
-    else if (error === null) inTurns(() => this.#takeLarge(body))
+    if (error === null) this.#takeAny(body)
     else if (error !== 'aborted') this.fail(error)
+  }
+
+  #takeAny(body: Buffer): void {
+    if (body.length < largeBodyBytes) this.take(body)
+    else inTurns(() => this.#takeSlice(() => this.#takeLarge(body)))
   }
 
   /** Takes the whole body and answers, at once or when there is room, or when the outcomes are known. */
@@ -107,32 +111,47 @@ export class IngestExchange implements CommitListener {
     this.#proceed(batch)
   }
 
-  /** Takes an event that is made of something else than a JSON body. */
-  takeMade(make: () => Buffer): void {
-    let body: Buffer
-    try {
-      body = make()
-    } catch (error) {
-      this.fail(error)
-      return
+  /** Takes an event that is made of something else than a JSON body, in a turn of its own where that is large. */
+  takeMade(source: Buffer, make: (source: Buffer) => Buffer): void {
+    const takeSource = (): undefined => {
+      let body: Buffer
+      try {
+        body = make(source)
+      } catch (error) {
+        this.fail(error)
+        return
+      }
+      this.#takeAny(body)
     }
-    this.take(body)
+    if (source.length < largeBodyBytes) takeSource()
+    else inTurns(takeSource)
   }
 
   /** As {@link take}, for a body that is large: decodes a slice, and leaves the next one, or what follows, to do. */
   #takeLarge(body: Buffer): Job | undefined {
     const batch = this.#batchFor(body)
-    return this.#takeSlice(batch, () => decodeEvents(body, this.#kind, batch, sliceBytes))
+    const left = decodeEvents(body, this.#kind, batch, sliceBytes)
+    return this.#decodeOn(batch, left)
   }
 
-  #takeSlice(batch: EventBatch, decode: DecodingLeft): Job | undefined {
+  #decodeOn(batch: EventBatch, left: DecodingLeft | undefined): Job {
+    if (left === undefined) return () => this.#proceed(batch)
+    return () => this.#takeSlice(() => this.#decodeOn(batch, left()))
+  }
+
+  #takeSlice(slice: Job): Job | undefined {
     try {
-      const left = decode()
-      return left === undefined ? () => this.#proceed(batch) : () => this.#takeSlice(batch, left)
+      return slice()
     } catch (error) {
       this.fail(error)
       return undefined
     }
+  }
+
+  /** Does a step with all events of a request: in a turn of its own where they are many. */
+  #step(batch: EventBatch, step: () => void): void {
+    if (batch.good < manyEvents) step()
+    else inTurns(() => this.#takeSlice(() => void step()))
   }
 
   #batchFor(body: Buffer): EventBatch {
@@ -182,7 +201,7 @@ export class IngestExchange implements CommitListener {
       this.#claim = leaveOutSeen(batch, error, verdict)
       this.isReplay = this.#claim === null
       if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
-      if (batch.good > 0) this.#admit(batch)
+      if (batch.good > 0) this.#step(batch, () => this.#admit(batch))
       else this.#acceptNothingNew(batch)
     } catch (problem) {
       this.fail(problem)
@@ -217,11 +236,10 @@ export class IngestExchange implements CommitListener {
       this.#succeed(batch, waitSeconds === null ? null : droppedOutcomes(producer, batch))
     } else if (producer.durability === null) {
       this.#bookAccepted(batch)
-      this.#claim?.keep()
-      if (waitSeconds !== null) this.#appendAndWait(batch, waitSeconds)
+      if (this.#claim === null) this.#appendNow(batch)
       else {
-        this.#append(batch)
-        this.#succeed(batch, null)
+        this.#claim.keep()
+        this.#step(batch, () => this.#appendNow(batch))
       }
     } else {
       this.#uncommitted = batch
@@ -232,15 +250,32 @@ export class IngestExchange implements CommitListener {
     }
   }
 
+  /** Appends what nothing is to be committed of, and answers, at once or when the outcomes are known. */
+  #appendNow(batch: EventBatch): void {
+    const { waitSeconds } = this.preferences
+    if (waitSeconds !== null) {
+      this.#appendAndWait(batch, waitSeconds)
+      return
+    }
+    this.#append(batch)
+    this.#succeed(batch, null)
+  }
+
   /** @inheritdoc */
   committed(failure: string | null, isUndecided = false): void {
     const batch = this.#uncommitted!
-    this.#uncommitted = null
-    if (failure !== null) {
-      this.#isRefused = true
-      this.fail(isUndecided ? spoolUndecided() : spoolUnavailable(this.target.producer))
+    if (failure === null) {
+      if (this.#claim === null) this.#keepCommitted(batch)
+      else this.#step(batch, () => this.#keepCommitted(batch))
       return
     }
+    this.#uncommitted = null
+    this.#isRefused = true
+    this.fail(isUndecided ? spoolUndecided() : spoolUnavailable(this.target.producer))
+  }
+
+  #keepCommitted(batch: EventBatch): void {
+    this.#uncommitted = null
     this.#claim?.keep()
     this.#bookAccepted(batch)
     if (this.preferences.waitSeconds === null) this.#succeed(batch, null)
@@ -310,5 +345,7 @@ export class IngestExchange implements CommitListener {
 const largeBodyBytes = 8_192
 /** A body of this size is not read while others wait for their turn. */
 const hugeBodyBytes = 131_072
-/** What is decoded before others get a turn, if it is late: about a millisecond's worth. */
-const sliceBytes = 65_536
+/** What is decoded before others get a turn, if it is late: well below a millisecond's worth, a few where it is made to take long. */
+const sliceBytes = 8_192
+/** So many events are claimed, and appended, and kept in turns of their own: each step takes some milliseconds. */
+const manyEvents = 1_000

@@ -80,6 +80,23 @@ describe('a check of bytes', () => {
     )
   })
 
+  test('reads in slices what it reads in one go', () => {
+    fc.assert(
+      fc.property(fc.oneof(jsonText, nearlyJson), fc.integer({ min: 1, max: 9 }), (text, sliceBytes) => {
+        const body = Buffer.from(text)
+        const isWhole = check.read(body, 0, body.length)
+        const { at, levels, nodes, flaw } = check
+        const sliced = new JsonCheck()
+        sliced.begin(0)
+        let result = sliced.readOn(body, body.length, sliceBytes)
+        while (result === 'paused') result = sliced.readOn(body, body.length, sliced.at + sliceBytes)
+        expect({ result, at: sliced.at }).toEqual({ result: isWhole ? 'whole' : 'broken', at })
+        if (isWhole) expect([sliced.levels, sliced.nodes, sliced.flaw]).toEqual([levels, nodes, flaw])
+      }),
+      { numRuns: 3_000 },
+    )
+  })
+
   test('ends where the value ends, and not beyond the given end', () => {
     const body = Buffer.from('{"a":1} [2')
     expect(check.read(body, 0, body.length)).toBe(true)

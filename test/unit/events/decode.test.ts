@@ -2,6 +2,8 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { BodyKind } from '../../../src/events/content-type.ts'
 import { decodeEvents, type EventSink } from '../../../src/events/decode.ts'
+import { EventBatch } from '../../../src/events/event-batch.ts'
+import { compileEventSchema } from '../../../src/events/event-schema.ts'
 import { GatewayError } from '../../../src/errors.ts'
 
 /** What a body decodes to: for each event its bytes as text, its value, or the detail of its error. */
@@ -26,6 +28,7 @@ function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): 
       const text = bytes.toString('utf8', start, end)
       decoded.values.push(JSON.parse(text))
       decoded.texts.push(text)
+      return undefined
     },
     invalidJson: (detail) => decoded.errors.push(detail),
   }
@@ -237,5 +240,56 @@ describe('bytes that are no text', () => {
         )
       }),
     )
+  })
+})
+
+describe('a body of a megabyte', () => {
+  const bodyBytes = 1 << 20
+  const sliceBytes = 8_192
+  const schema = compileEventSchema('telemetry')
+  const limits = { eventBytes: bodyBytes, eventsPerRequest: 10_000, depth: 32 }
+  const filledWith = (text: string): string => text.repeat(bodyBytes / text.length)
+
+  test.each<[string, string, 'json' | 'ndjson']>([
+    ['brackets that open', filledWith('['), 'json'],
+    [
+      'brackets that open and close',
+      filledWith('[').slice(bodyBytes / 2) + filledWith(']').slice(bodyBytes / 2),
+      'json',
+    ],
+    ['empty objects', `{"name":"a","value":1,"x":[${filledWith('{},').slice(0, -1)}]}`, 'json'],
+    ['members', `{"name":"a","value":1,"x":{${filledWith('"k":1,').slice(0, -1)}}}`, 'json'],
+    ['members without a comma behind the last', `{${filledWith('"k":1,').slice(0, -1)}`, 'json'],
+    ['one line', `{"name":"a","value":1,"x":[${filledWith('{},').slice(0, -1)}]}\n{"name":"a"}`, 'ndjson'],
+    ['an element', `[{"name":"a","value":1},{"x":[${filledWith('{},').slice(0, -1)}]}]`, 'json'],
+  ])('of %s is read in slices', (_name, text, kind) => {
+    const body = Buffer.from(text)
+    const batch = new EventBatch(body, { schema, limits, maxRecordBytes: bodyBytes * 2 })
+    let slices = 1
+    try {
+      for (let left = decodeEvents(body, kind, batch, sliceBytes); left !== undefined; left = left()) slices++
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'malformed_json' })
+    }
+    expect(slices).toBeGreaterThan(bodyBytes / sliceBytes / 2)
+  })
+
+  test('of blank lines between two bad ones is gone over once', () => {
+    const body = Buffer.from(`x\n${filledWith('\n')}y`)
+    let scans = 0
+    const errors: string[] = []
+    const sink: EventSink = {
+      scan: () => (scans++, -1),
+      scanned: () => {},
+      restart: () => {},
+      event: () => {},
+      largeEvent: () => undefined,
+      invalidJson: (detail) => errors.push(detail),
+    }
+    decodeEvents(body, 'ndjson', sink)
+    expect({ scans, errors }).toEqual({
+      scans: 2,
+      errors: ['"x" at byte 0 is not JSON', '"y" at byte 0 is not JSON'],
+    })
   })
 })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { toJsonPointer } from '../../../src/events/json-pointer.ts'
+import { shortPointer, toJsonPointer } from '../../../src/events/json-pointer.ts'
 
 // The table of RFC 6901, section 5, as far as it has steps.
 test.each([
@@ -12,4 +12,11 @@ test.each([
   [['~1'], '/~01'],
 ])('the path %j is the pointer %s', (path, pointer) => {
   expect(toJsonPointer(path)).toBe(pointer)
+})
+
+test('a pointer to a very long key is cut to one that points to what holds the key', () => {
+  expect(shortPointer('/labels/a')).toBe('/labels/a')
+  expect(shortPointer(`/labels/${'k'.repeat(2_000)}`)).toBe('/labels')
+  expect(shortPointer(`/${'k'.repeat(2_000)}`)).toBe('')
+  expect(toJsonPointer(['labels', 'k'.repeat(2_000)])).toBe('/labels')
 })

@@ -14,6 +14,19 @@ import { checkTelemetry } from '../../../src/events/validate-telemetry.ts'
 const names = ['name', 'value', 'timestamp', 'unit', 'labels', 'source', 'id']
 const namedFields = names.map((name) => Buffer.from(name))
 
+function reduce(body: Buffer, sliceBytes: number): string {
+  const parts = reduceEvent(body, 0, body.length, namedFields, sliceBytes)
+  for (;;) {
+    const { done, value } = parts.next()
+    if (done === true) return value
+  }
+}
+
+test('of a name that is given twice the last value counts, however it is spelled', () => {
+  const body = Buffer.from(String.raw`{"name":1,"n\u0061me":2,"name":{"a":3}, "value" :[1]}`)
+  expect(JSON.parse(reduce(body, 1))).toEqual({ name: { a: 3 }, value: [] })
+})
+
 test('a reduced event is judged as the whole event is', () => {
   const scalar = fc.oneof(fc.string(), fc.double(), fc.boolean(), fc.constant(null))
   const anything = fc.oneof(scalar, fc.jsonValue({ maxDepth: 3 }))
@@ -27,14 +40,15 @@ test('a reduced event is judged as the whole event is', () => {
       fc.oneof({ weight: 9, arbitrary: event }, anything),
       spaces,
       fc.boolean(),
-      (value, space, escaped) => {
+      fc.constantFrom(1, 10, Infinity),
+      (value, space, escaped, sliceBytes) => {
         const json = JSON.stringify(value, null, space)
         const text = escaped
           ? json.replaceAll('"name"', '"n\\u0061me"').replaceAll('"id"', '"\\u0069d"')
           : json
         const body = Buffer.from(text)
         const whole: unknown = JSON.parse(text)
-        const reduced: unknown = JSON.parse(reduceEvent(body, 0, body.length, namedFields))
+        const reduced: unknown = JSON.parse(reduce(body, sliceBytes))
         expect(checkTelemetry(reduced)).toEqual(checkTelemetry(whole))
         expect([keyOf(reduced), identityOf(reduced)]).toEqual([keyOf(whole), identityOf(whole)])
       },
