@@ -176,6 +176,6 @@ test('a full store forgets the oldest key without a look at those that were forg
   const roomy = Array.from({ length: 10 }, (_, round) => timeMs(round)).toSorted((a, b) => a - b)
   const full = Array.from({ length: 10 }, (_, round) => timeMs(10 + round)).toSorted((a, b) => a - b)
   expect(store.forgotten).toBe(maxEntries)
-  // Medians: it was more than a hundred times as long.
+  // Medians: going over them takes sixty times as long.
   expect(full[5]).toBeLessThan(20 * roomy[5]!)
 })
