@@ -158,10 +158,10 @@ export class EventBatch implements EventSink {
       const takeText = (): DecodingLeft | undefined => {
         const { done, value } = parts.next()
         if (done !== true) return takeText
-        if (sliceBytes === Infinity) return void this.#take(JSON.parse(value), start, end)
+        if (sliceBytes === Infinity) return this.#take(JSON.parse(value), start, end)
         return () => {
           const event: unknown = JSON.parse(value)
-          return () => void this.#take(event, start, end)
+          return () => this.#take(event, start, end)
         }
       }
       return takeText()
@@ -169,7 +169,7 @@ export class EventBatch implements EventSink {
     return undefined
   }
 
-  #take(value: unknown, start: number, end: number): void {
+  #take(value: unknown, start: number, end: number): undefined {
     // What is wrong is worked out for the errors that are listed only.
     const problem = this.errors.length < maxListedErrors ? this.#schema.check(value) : null
     if (problem !== null || (this.errors.length >= maxListedErrors && !this.#schema.fits(value))) {

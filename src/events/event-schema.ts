@@ -88,7 +88,8 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
     check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])),
     fits: (value) => validate(value),
     takesLarge: (nodes) => nodes <= maxNodes,
-    *textOf(body, start, end) {
+    *textOf(body, start, end, sliceBytes) {
+      if (end - start > sliceBytes) yield
       return body.toString('utf8', start, end)
     },
     scanner: null,

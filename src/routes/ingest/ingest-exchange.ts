@@ -149,9 +149,9 @@ export class IngestExchange implements CommitListener {
   }
 
   /** Does a step with all events of a request: in a turn of its own where they are many. */
-  #step(batch: EventBatch, step: () => void): void {
+  #step(batch: EventBatch, step: () => undefined): void {
     if (batch.good < manyEvents) step()
-    else inTurns(() => this.#takeSlice(() => void step()))
+    else inTurns(() => this.#takeSlice(step))
   }
 
   #batchFor(body: Buffer): EventBatch {
@@ -214,7 +214,7 @@ export class IngestExchange implements CommitListener {
     this.#succeed(batch, null)
   }
 
-  #admit(batch: EventBatch): void {
+  #admit(batch: EventBatch): undefined {
     const { producer } = this.target
     const admission = admit(batch, producer, {
       strict: this.preferences.strict,
@@ -251,11 +251,11 @@ export class IngestExchange implements CommitListener {
   }
 
   /** Appends what nothing is to be committed of, and answers, at once or when the outcomes are known. */
-  #appendNow(batch: EventBatch): void {
+  #appendNow(batch: EventBatch): undefined {
     const { waitSeconds } = this.preferences
     if (waitSeconds !== null) {
       this.#appendAndWait(batch, waitSeconds)
-      return
+      return undefined
     }
     this.#append(batch)
     this.#succeed(batch, null)
@@ -274,7 +274,7 @@ export class IngestExchange implements CommitListener {
     this.fail(isUndecided ? spoolUndecided() : spoolUnavailable(this.target.producer))
   }
 
-  #keepCommitted(batch: EventBatch): void {
+  #keepCommitted(batch: EventBatch): undefined {
     this.#uncommitted = null
     this.#claim?.keep()
     this.#bookAccepted(batch)
