@@ -70,7 +70,8 @@ export class Accumulator {
    */
   repartition(count: number, first: readonly ProducerBatch[] = []): ProducerBatch[] {
     const waiting = this.#queues.flatMap((queue) => queue.takeAll())
-    for (const batch of waiting) if (batch.state === 'closed') this.#stamp?.takeBack(batch)
+    // What was on its way to a partition that is gone is not there: its numbers are missing nowhere.
+    for (const batch of [...first, ...waiting]) if (batch.state !== 'open') this.#stamp?.takeBack(batch)
     this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
     const batches = [...first, ...waiting]
     for (const batch of batches) this.#appendAgain(batch)
@@ -85,7 +86,8 @@ export class Accumulator {
     const records = batch.plainRecords()
     let place = 0
     for (const { record, headers } of readRecords(records, batch)) {
-      const target = this.#append(this.#queueFor(record), record, headers)
+      // The whole mark is new: the batch may be one of an earlier process, or have no mark.
+      const target = this.#append(this.#queueFor(record), record, this.#stamp?.headers ?? headers)
       target.createdAtMs = Math.min(target.createdAtMs, batch.createdAtMs)
       const weighs = target.uncompressedBytes - target.chargedBytes
       if (weighs > 0) {

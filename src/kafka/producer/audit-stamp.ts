@@ -5,6 +5,7 @@ import {
   readAuditMark,
   sequenceOffset,
   writeAuditMark,
+  type AuditMark,
 } from '../protocol/audit-header.ts'
 import type { AuditCount } from './producer.ts'
 import type { ProducerBatch } from './producer-batch.ts'
@@ -44,7 +45,11 @@ export class AuditStamp {
   }
 
   /** @inheritdoc */
-  takeBack({ partition, recordCount }: ProducerBatch): void {
+  takeBack({ partition, recordCount, firstHeaders }: ProducerBatch): void {
+    const mark = firstHeaders === null ? null : readAuditMark(firstHeaders.subarray(-auditValueBytes))
+    // Without a mark the batch is one of an earlier process, whose stream was not audited.
+    if (mark === null) return
+    if (mark.instance !== this.instance) return this.#leave(partition, mark)
     this.#next[partition] = (this.#next[partition] ?? 0) - recordCount
   }
 
@@ -53,6 +58,15 @@ export class AuditStamp {
     const mark = readAuditMark(headers.subarray(-auditValueBytes))
     if (mark !== null)
       this.#resumed.push({ instance: mark.instance, partition, first: mark.sequence, stamped })
+  }
+
+  /** What an earlier process had numbered from a mark on goes under numbers of this process. */
+  #leave(partition: number, { instance, sequence }: AuditMark): void {
+    const nth = this.#resumed.findIndex((each) => each.partition === partition && each.instance === instance)
+    const { first = 0 } = this.#resumed[nth] ?? {}
+    if (nth === -1 || sequence < first) return
+    const left = sequence > first ? [{ instance, partition, first, stamped: sequence - first }] : []
+    this.#resumed.splice(nth, 1, ...left)
   }
 
   /** How many records of each partition have a number. */

@@ -6,7 +6,7 @@ import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
-import type { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
+import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
 import { producerConfig } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
@@ -121,3 +121,53 @@ function keyOf(partition: number, partitionCount: number): string {
     if (partitionForHash(murmur2(key), partitionCount) === partition) return `${i}`
   }
 }
+
+test('a batch of an earlier process whose partition is gone goes under marks of this process, and no mark is missing', async () => {
+  const { memory, stamp, accumulator } = setUp(2)
+  const earlier = new AuditStamp()
+  // Three records, which the earlier process had numbered 0 to 2.
+  const batch = new ProducerBatch(1, performance.now(), Buffer.alloc(400), () => {})
+  for (const value of ['a', 'b', 'c'])
+    batch.append(RecordBytes.of(Buffer.from(value), Buffer.from(value), 1), Infinity, earlier.headers)
+  batch.close()
+  earlier.number(batch)
+  batch.chargedBytes = batch.sizeBytes
+  expect(memory.reserve(batch.chargedBytes)).toBe(true)
+  stamp.resume(1, batch.firstHeaders!, 3)
+  expect(stamp.counts).toContainEqual({ instance: earlier.instance, partition: 1, first: 0, stamped: 3 })
+
+  accumulator.repartition(1, [batch])
+  const marks = await marksOf(takeAllOf(accumulator))
+  expect(marks).toEqual([0, 1, 2].map((sequence) => ({ instance: stamp.instance, sequence })))
+  expect(stamp.counts).toEqual([{ instance: stamp.instance, partition: 0, stamped: 3 }])
+})
+
+test('a batch on its way to a partition that is gone leaves no number of that partition unused', async () => {
+  const { stamp, accumulator, append } = setUp(2)
+  for (let i = 0; i < 20; i++) append(`value ${i}`, `key ${i}`)
+  const gone = takeAllOf(accumulator).filter(({ partition }) => partition === 1)
+  expect(gone.length).toBeGreaterThan(0)
+  const count = gone.reduce((sum, { recordCount }) => sum + recordCount, 0)
+  accumulator.repartition(1, gone)
+  await marksOf(takeAllOf(accumulator))
+  expect(stamp.counts.filter(({ stamped }) => stamped > 0)).toEqual([
+    { instance: stamp.instance, partition: 0, stamped: 20 },
+  ])
+  expect(count).toBeLessThan(20)
+})
+
+test('a batch of an earlier process that was not audited gets marks, and keeps its values', async () => {
+  const { memory, stamp, accumulator } = setUp(2)
+  const batch = new ProducerBatch(1, performance.now(), Buffer.alloc(400), () => {})
+  const value = 'a value that is longer than a mark'
+  batch.append(RecordBytes.of(Buffer.from(value), Buffer.from('k'), 1), Infinity, null)
+  batch.close()
+  batch.chargedBytes = batch.sizeBytes
+  expect(memory.reserve(batch.chargedBytes)).toBe(true)
+  accumulator.repartition(1, [batch])
+  const taken = takeAllOf(accumulator)
+  const { records } = await decodeWithKafkajs(taken[0]!.seal())
+  expect(records.map((record) => record.value?.toString())).toEqual([value])
+  expect(await marksOf(taken)).toEqual([{ instance: stamp.instance, sequence: 0 }])
+  expect(stamp.counts).toEqual([{ instance: stamp.instance, partition: 0, stamped: 1 }])
+})
