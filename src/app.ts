@@ -107,6 +107,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await server.listen({ host: config.http.host, port: config.http.port })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
+    // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs, even in mid-drain.
     async stop(delay = null) {
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()

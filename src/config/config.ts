@@ -1,6 +1,10 @@
 /**
- * What a valid configuration is, after presets, defaults and files have been resolved. Every other part of Chute
- * takes its settings from these types and from nowhere else; `load-config.ts` is the only writer of them.
+ * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
+ * the commands. `chute check` and the workers make changed copies (`commands/check-connect.ts`, `workers/messages.ts`), and
+ * the library of the consumer makes a {@link ConsumerConfig} of its options. All other parts of Chute only read them.
+ *
+ * A configuration is plain data: no functions and no instances of classes. With WORKERS above 1 it goes to each worker in a
+ * message (`start` in `workers/messages.ts`), and a structured clone keeps nothing else. `Plain` there refuses a function.
  *
  * Units are in the names: `Ms`, `Bytes`. Kafka's own names are kept (`linger.ms` is `lingerMs`).
  */

@@ -5,42 +5,58 @@ import type { Readiness } from '../readiness.ts'
 import type { RequestCount } from '../routes/policy/rate-limit.ts'
 
 /**
- * What the primary and its workers tell each other. Read this file of the folder first.
+ * The messages between the primary and its workers. Read this file of the folder first.
  *
- * With `WORKERS` above 1 the first process, the primary, takes no requests: it starts the workers, adds up what they
- * report, counts requests where there is a rate limit, and ends them. Each worker is a whole gateway with its share of
- * every buffer. All of it goes over the IPC channel, whose end is also how a worker learns that its primary is gone.
- * Messages are cloned (`serialization: 'advanced'`), since JSON has neither NaN nor infinity.
+ * With `WORKERS` above 1 the process that was started is the primary. It takes no requests: it starts the workers, adds up
+ * their reports, counts requests where there is a rate limit, and ends the workers. Each worker is a whole gateway with its
+ * share of every buffer. Primary and worker talk over the IPC channel of node:cluster. A worker learns from the end of the
+ * channel that its primary is gone.
+ *
+ * A message is copied by the structured clone algorithm (`serialization: 'advanced'`): JSON has neither NaN nor infinity. The
+ * copy has no functions, and an instance of a class arrives as a plain object without its methods. {@link Plain} refuses both
+ * at compile time.
+ *
+ * The folder knows the configuration, the plain numbers of `metrics/` and what readiness is. It knows neither HTTP nor Kafka.
  */
-export type ToWorker =
+export type ToWorker = Plain<
+  /** The worker's number and its configuration. */
   | { readonly type: 'start'; readonly worker: number; readonly config: Config }
+  /** Asks for a report. */
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
+  /** Answers `view`. */
   | { readonly type: 'view'; readonly request: number; readonly view: GroupView }
+  /** Answers `count`, in the order of the addresses. */
   | { readonly type: 'counted'; readonly request: number; readonly counts: readonly RequestCount[] }
-  /** `delayed`: requests are taken as before until the end of the delay is told. */
+  /** The worker is to drain. `delayed`: it takes requests as before until `delay-over` comes. */
   | { readonly type: 'drain'; readonly delayed: boolean }
-  /** `whole`: it was not cut short. */
+  /** `whole`: the delay was not cut short by a second signal. */
   | { readonly type: 'delay-over'; readonly whole: boolean }
+  /** The worker is to end at once. */
   | { readonly type: 'abort' }
+>
 
 /** See {@link ToWorker}. */
-export type FromWorker =
-  /** It listens to its primary, and to nobody else yet. */
+export type FromWorker = Plain<
+  /** The worker listens to its primary from now on. It does not listen to clients yet. */
   | { readonly type: 'hello' }
+  /** The worker takes requests. */
   | { readonly type: 'listening'; readonly url: string; readonly adminUrl: string | null }
-  /** It cannot start; `message` is for the operator. */
+  /** The worker cannot start. `message` is for the operator. */
   | { readonly type: 'failed'; readonly message: string }
-  /** Its report: asked for, or (`request` null) by itself every second. */
+  /** A report. `request` is null for the report that a worker sends by itself every second. */
   | { readonly type: 'report'; readonly request: number | null; readonly report: WorkerReport }
+  /** Asks for the view of all workers. */
   | { readonly type: 'view'; readonly request: number; readonly scope: ViewScope }
+  /** Asks to count one request of each address. */
   | { readonly type: 'count'; readonly request: number; readonly addresses: readonly string[] }
-  /** Its last word: every record has its outcome. `lost`: what the shutdown cost. */
+  /** The last message: every record has its outcome. `lost`: the records that the shutdown cost. */
   | { readonly type: 'ended'; readonly report: WorkerReport; readonly lost: number }
+>
 
-/** `all` has the metrics of the process too, whose lag is measured from one look to the next. */
+/** `all` has the metrics of the processes too. Their event-loop lag is measured from one view to the next. */
 export type ViewScope = 'account' | 'all'
 
-/** What a worker says of itself, as of one turn of its event loop. */
+/** The numbers of one worker, as of one turn of its event loop. */
 export interface WorkerReport {
   readonly account: MetricsSnapshot
   readonly readiness: Readiness
@@ -48,11 +64,40 @@ export interface WorkerReport {
   readonly process: readonly MergeableFamily[] | null
 }
 
-/** All workers as one gateway: what the admin routes show, whichever worker was asked. */
+/** All workers as one gateway. The admin routes show it, whichever worker serves them. */
 export interface GroupView {
   readonly metrics: MetricsSnapshot
   readonly readiness: Readiness
-  /** Workers that have been silent for so long that they must be taken for stuck. */
+  /** Workers that have been silent for so long that they count as stuck. */
   readonly stuckWorkers: readonly number[]
   readonly uptimeSeconds: number
+}
+
+/**
+ * A type whose values survive a structured clone. A function anywhere in `T`, such as a method of a class, becomes `never`,
+ * and then a message that has it does not compile. config.ts has the same rule for the configuration.
+ */
+type Plain<T> = T extends (...args: never) => unknown
+  ? never
+  : T extends object
+    ? { readonly [K in keyof T]: Plain<T[K]> }
+    : T
+
+/**
+ * The configuration of one worker. `buffer.memory` is a promise for the whole gateway, so each worker has its part of it.
+ * @param options.createTopics false once the workers have seen a topic: a topic that is missing after that was deleted on purpose.
+ */
+export function shareOf(config: Config, options: { createTopics: boolean }): Config {
+  const { topics } = config.kafka
+  return {
+    ...config,
+    kafka: { ...config.kafka, topics: { ...topics, create: topics.create && options.createTopics } },
+    streams: config.streams.map((stream) => ({
+      ...stream,
+      producer: {
+        ...stream.producer,
+        bufferMemoryBytes: Math.floor(stream.producer.bufferMemoryBytes / config.workers),
+      },
+    })),
+  }
 }

@@ -2,31 +2,31 @@ import cluster from 'node:cluster'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
 import type { RequestCount } from '../routes/policy/rate-limit.ts'
-import { Lookout } from './lookout.ts'
+import { SingleFlight } from './single-flight.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
 
-/** A worker's end of the channel to its primary. */
+/** The worker's end of the channel to its primary. */
 export class PrimaryLink {
-  /** What this worker is. */
+  /** The worker's number and its configuration, once the primary has sent them. */
   readonly started: Promise<{ worker: number; config: Config }>
-  /** Why to drain: it was told to, at once or when a delay is over, or the primary is gone. */
+  /** Resolves when the worker is to drain: `told` at once, `delayed` once a delay is over, `orphaned` as the primary is gone. */
   readonly drain: Promise<'told' | 'delayed' | 'orphaned'>
-  /** Whether the delay went by, or was cut short: by a signal, or by the end of the primary. */
+  /** Resolves at the end of the delay: to false if a second signal or the end of the primary cut it short. */
   readonly delayOver: Promise<boolean>
+  /** Resolves when the worker is to end at once. */
   readonly abort: Promise<void>
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
   readonly #views = new Map<number, Waiter<GroupView>>()
-  /** A view of many streams takes milliseconds to read, so scrapes at the same time share one. */
-  readonly #lookouts: Readonly<Record<ViewScope, Lookout<GroupView>>> = {
-    account: new Lookout(async () => await this.#view('account')),
-    all: new Lookout(async () => await this.#view('all')),
+  readonly #sharedViews: Readonly<Record<ViewScope, SingleFlight<GroupView>>> = {
+    account: new SingleFlight(async () => await this.#requestView('account')),
+    all: new SingleFlight(async () => await this.#requestView('all')),
   }
   readonly #counts = new Map<number, { waiting: readonly Uncounted[]; timer: NodeJS.Timeout }>()
   #uncounted: Uncounted[] = []
   #lastRequest = 0
   #on: Listeners | null = null
 
-  /** @param report is asked for reports, once the worker has sent one by itself. */
+  /** @param report makes the report that the primary asks for. It is not called before the worker has sent a report by itself. */
   constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
     this.#report = report
     const on: Partial<Listeners> = {}
@@ -35,12 +35,12 @@ export class PrimaryLink {
     this.delayOver = new Promise((resolve) => (on.delayOver = resolve))
     this.abort = new Promise((resolve) => (on.abort = resolve))
     this.#on = on as Listeners
-    process.on('message', (message: ToWorker) => this.#take(message))
+    process.on('message', (message: ToWorker) => this.#receive(message))
     cluster.worker?.on('disconnect', () => this.#orphaned())
     void this.send({ type: 'hello' })
   }
 
-  /** Sends a message; resolves when the kernel has it, or nobody is there to read it. */
+  /** Sends a message. Resolves when the kernel has it, or when the primary is gone. */
   async send(message: FromWorker): Promise<void> {
     await new Promise<void>((resolve) => {
       if (process.connected) process.send!(message, undefined, {}, () => resolve())
@@ -50,14 +50,14 @@ export class PrimaryLink {
 
   /**
    * All workers as one gateway.
-   * @throws GatewayError if the primary is gone or does not answer: this worker's own numbers would be taken for the sum.
+   * @throws GatewayError if the primary is gone or does not answer. The numbers of this worker alone would pass for the sum.
    */
   async view(scope: ViewScope): Promise<GroupView> {
-    return await this.#lookouts[scope].look()
+    return await this.#sharedViews[scope].run()
   }
 
-  async #view(scope: ViewScope): Promise<GroupView> {
-    if (!process.connected) throw gone()
+  async #requestView(scope: ViewScope): Promise<GroupView> {
+    if (!process.connected) throw primaryIsGone()
     const request = ++this.#lastRequest
     return await new Promise<GroupView>((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -70,9 +70,9 @@ export class PrimaryLink {
   }
 
   /**
-   * Counts a request of an address for all workers. What comes in within one turn of the event loop goes in one message.
-   * A limit protects the gateway and is nothing that a client was promised: if the primary is gone, or does not answer, the
-   * request goes on.
+   * Counts a request of an address for all workers. All requests of one turn of the event loop go in one message. If the
+   * primary is gone or does not answer, the count is zero and the request is served: the limit protects the gateway, and no
+   * client was promised it.
    */
   async countRequest(address: string): Promise<RequestCount> {
     if (!process.connected) return uncounted
@@ -98,7 +98,7 @@ export class PrimaryLink {
     for (const [index, { resolve }] of asked?.waiting.entries() ?? []) resolve(counts[index] ?? uncounted)
   }
 
-  #take(message: ToWorker): void {
+  #receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
         this.#on?.start(message)
@@ -130,11 +130,11 @@ export class PrimaryLink {
   }
 
   #orphaned(): void {
-    // node:cluster ends a worker on the spot whose primary is gone, unless the worker seems to have asked for it.
+    // Without this flag node:cluster ends the worker at once when its primary is gone.
     if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
     for (const { reject, timer } of this.#views.values()) {
       clearTimeout(timer)
-      reject(gone())
+      reject(primaryIsGone())
     }
     this.#views.clear()
     for (const request of this.#counts.keys()) this.#counted(request, [])
@@ -161,10 +161,10 @@ interface Waiter<T> {
   readonly timer: NodeJS.Timeout
 }
 
-function gone(): GatewayError {
+function primaryIsGone(): GatewayError {
   return new GatewayError('shutting_down', 'the primary process is gone, and this worker drains')
 }
 
 const uncounted: RequestCount = { current: 0, ttl: 0 }
-/** Longer than a primary waits for its workers. */
+/** Longer than the primary waits for a report: `answerWithinMs` in worker-process.ts. */
 const answerWithinMs = 3_000

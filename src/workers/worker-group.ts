@@ -1,31 +1,30 @@
 import cluster from 'node:cluster'
-import { accountOf } from '../kafka/producer/account-log.ts'
 import type { Config } from '../config/config.ts'
-import type { Logger } from '../logger.ts'
+import { accountOf } from '../kafka/producer/account-log.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { mergeFamilies } from '../metrics/family.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
-import { GroupAccount } from './group-account.ts'
-import { collectWorkerMetrics, groupReadiness, type WorkerState } from './group-readiness.ts'
-import { Lookout } from './lookout.ts'
-import { Member, type MemberEnd } from './member.ts'
-import type { FromWorker, GroupView, ToWorker, ViewScope } from './messages.ts'
-import { RequestCounts } from './request-counts.ts'
-import { shareOf } from './worker-share.ts'
+import type { RequestCount } from '../routes/policy/rate-limit.ts'
+import { collectWorkerMetrics, GroupAccount, groupReadiness, type WorkerState } from './group-view.ts'
+import { type FromWorker, type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
+import { SingleFlight } from './single-flight.ts'
+import { WorkerProcess, type ProcessEnd } from './worker-process.ts'
 
 /**
- * The workers of a gateway: started together, added up, started again when they crash, and ended together. Lives in the
- * primary, which does nothing else.
+ * The workers of a gateway, in the primary. It starts them together, adds up their reports, starts a worker again that
+ * crashed, and ends them together.
  */
 export class WorkerGroup {
   readonly #config: Config
   readonly #logger: Logger
   readonly #account = new GroupAccount()
-  readonly #members = new Map<number, Member>()
+  /** By number. */
+  readonly #processes = new Map<number, WorkerProcess>()
   readonly #requests: RequestCounts | null
-  readonly #views: Readonly<Record<ViewScope, Lookout<GroupView>>>
-  /** Pauses before a start again, by worker. */
-  readonly #backOff = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
+  readonly #views: Readonly<Record<ViewScope, SingleFlight<GroupView>>>
+  /** Restarts that wait for their moment, by number. */
+  readonly #restarting = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
   #onStart: StartListener | null = null
   #restarts = 0
   #lost = 0
@@ -36,15 +35,15 @@ export class WorkerGroup {
     this.#logger = logger
     this.#requests = config.http.rateLimit === null ? null : new RequestCounts(config.http.rateLimit.windowMs)
     this.#views = {
-      account: new Lookout(async () => await this.#look('account')),
-      all: new Lookout(async () => await this.#look('all')),
+      account: new SingleFlight(async () => await this.#collectView('account')),
+      all: new SingleFlight(async () => await this.#collectView('all')),
     }
     cluster.setupPrimary({ serialization: 'advanced' })
   }
 
   /**
-   * Starts all workers, and returns when each listens.
-   * @throws Error with a message for the operator, if one cannot; the others are to be ended with {@link abort}.
+   * Starts all workers, and returns when all of them listen.
+   * @throws Error with a message for the operator, if a worker cannot. The caller then ends the others with {@link abort}.
    */
   async start(): Promise<Listening> {
     const started = new Promise<Listening>((resolve, reject) => {
@@ -56,29 +55,29 @@ export class WorkerGroup {
     return listening
   }
 
-  /** Every stream's account over all workers, as of their last reports. */
+  /** The account of each stream over all workers, as of their last reports. */
   get stats(): readonly ProducerStats[] {
     return this.#account.sum()?.streams ?? []
   }
 
-  /** The processes that serve now. */
+  /** The processes that there are now. */
   get workers(): { worker: number; pid: number | undefined }[] {
-    return Array.from(this.#members.values(), ({ number, pid }) => ({ worker: number, pid }))
+    return Array.from(this.#processes.values(), ({ number, pid }) => ({ worker: number, pid }))
   }
 
   /**
-   * Lets every worker answer what is under way and drain, side by side, each within `shutdownTimeoutMs`. One that is not
-   * gone a while after that is killed.
-   * @param delay while it lasts, they take requests as before and nobody is ready; null: there is none. It resolves to whether
-   * it was not cut short.
+   * Lets all workers answer the requests that are under way and drain, at the same time, each within `shutdownTimeoutMs`. A
+   * worker that is still there {@link overtimeMs} after that is killed.
+   * @param delay while it lasts, the workers take requests as before and `/readyz` answers 503. It resolves to false when it
+   * was cut short. null: there is no delay.
    * @returns how many accepted records this cost: dropped, suspected lost, or gone with a worker that was killed.
    */
   async drain(delay: Promise<boolean> | null): Promise<{ lost: number }> {
     this.#phase = 'ending'
     this.#lost = 0
-    for (const { timer } of this.#backOff.values()) clearTimeout(timer)
+    for (const { timer } of this.#restarting.values()) clearTimeout(timer)
     const tell = (message: ToWorker): void => {
-      for (const member of this.#members.values()) member.send(message)
+      for (const worker of this.#processes.values()) worker.send(message)
     }
     tell({ type: 'drain', delayed: delay !== null })
     if (delay !== null) tell({ type: 'delay-over', whole: await delay })
@@ -86,124 +85,124 @@ export class WorkerGroup {
     return { lost: this.#lost }
   }
 
-  /** Ends all workers at once; returns when they are gone. The accounts say what that cost. */
+  /** Ends all workers at once, and returns when they are gone. {@link stats} then has the records that this cost. */
   async abort(): Promise<void> {
     this.#phase = 'ending'
-    for (const { timer } of this.#backOff.values()) clearTimeout(timer)
-    for (const member of this.#members.values()) member.send({ type: 'abort' })
+    for (const { timer } of this.#restarting.values()) clearTimeout(timer)
+    for (const worker of this.#processes.values()) worker.send({ type: 'abort' })
     await this.#allEnded(abortWithinMs)
   }
 
   async #allEnded(limitMs: number): Promise<void> {
-    const members = [...this.#members.values()]
+    const workers = [...this.#processes.values()]
     const limit = setTimeout(() => {
-      for (const member of members) member.kill()
+      for (const worker of workers) worker.kill()
     }, limitMs)
-    await Promise.all(members.map(async ({ ended }) => await ended))
+    await Promise.all(workers.map(async ({ ended }) => await ended))
     clearTimeout(limit)
   }
 
-  #fork(worker: number): void {
+  #fork(number: number): void {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
     const config = shareOf(this.#config, { createTopics })
-    const member = new Member({ number: worker, config }, (message) => this.#take(member, message))
-    this.#members.set(worker, member)
-    void member.ended.then((end) => this.#ended(member, end))
+    const worker = new WorkerProcess({ number, config }, (message) => this.#receive(worker, message))
+    this.#processes.set(number, worker)
+    void worker.ended.then((end) => this.#ended(worker, end))
   }
 
-  #take(member: Member, message: Exclude<FromWorker, { type: 'hello' }>): void {
+  #receive(worker: WorkerProcess, message: Exclude<FromWorker, { type: 'hello' }>): void {
     switch (message.type) {
       case 'listening':
-        this.#listening(member, message)
+        this.#listening(worker, message)
         return
       case 'failed':
         if (this.#phase === 'starting') this.#onStart?.failed(message.message)
-        else this.#logger.error({ worker: member.number, cause: message.message }, 'a worker could not start')
+        else this.#logger.error({ worker: worker.number, cause: message.message }, 'a worker could not start')
         return
       case 'report':
-        this.#account.heard(member.number, message.report)
+        this.#account.takeReport(worker.number, message.report)
         return
       case 'ended':
-        this.#account.heard(member.number, message.report)
+        this.#account.takeReport(worker.number, message.report)
         this.#lost += message.lost
         return
       case 'view':
-        void this.#answerView(member, message.request, message.scope)
+        void this.#answerView(worker, message.request, message.scope)
         return
       case 'count': {
         const nowMs = performance.now()
         const counts = message.addresses.map(
           (address) => this.#requests?.count(address, nowMs) ?? { current: 0, ttl: 0 },
         )
-        member.send({ type: 'counted', request: message.request, counts })
+        worker.send({ type: 'counted', request: message.request, counts })
       }
     }
   }
 
-  async #answerView(member: Member, request: number, scope: ViewScope): Promise<void> {
+  async #answerView(worker: WorkerProcess, request: number, scope: ViewScope): Promise<void> {
     try {
-      member.send({ type: 'view', request, view: await this.#views[scope].look() })
+      worker.send({ type: 'view', request, view: await this.#views[scope].run() })
     } catch (error) {
       this.#logger.error({ cause: String(error) }, 'the workers could not be added up')
     }
   }
 
-  #listening(member: Member, { url, adminUrl }: Listening): void {
-    member.isListening = true
+  #listening(worker: WorkerProcess, { url, adminUrl }: Listening): void {
+    worker.isListening = true
     if (this.#phase === 'running')
-      this.#logger.info({ worker: member.number, pid: member.pid }, 'a worker takes requests again')
-    if ([...this.#members.values()].every(({ isListening }) => isListening))
+      this.#logger.info({ worker: worker.number, pid: worker.pid }, 'a worker takes requests again')
+    if ([...this.#processes.values()].every(({ isListening }) => isListening))
       this.#onStart?.listening({ url, adminUrl })
   }
 
-  /** A worker's process is gone: as it was told to, or by itself. */
-  #ended(member: Member, { code, signal }: MemberEnd): void {
-    const { number: worker, pid } = member
-    const { streams, lost } = this.#account.retire(worker)
+  /** The process of a worker is gone, because it was told to end or by itself. */
+  #ended(worker: WorkerProcess, { code, signal }: ProcessEnd): void {
+    const { number, pid } = worker
+    const { streams, lost } = this.#account.retire(number)
     this.#lost += lost
     if (this.#phase === 'starting')
-      this.#onStart?.failed(`Worker ${worker} ended before it listened (${signal ?? `exit code ${code}`}).`)
+      this.#onStart?.failed(`Worker ${number} ended before it listened (${signal ?? `exit code ${code}`}).`)
     if (this.#phase !== 'running') {
       if (lost > 0)
         this.#logger.error(
-          { worker, pid, code, signal, account: accountOf(streams), lost },
+          { worker: number, pid, code, signal, account: accountOf(streams), lost },
           'a worker ended before it had drained',
         )
       return
     }
-    const livedMs = performance.now() - member.startedAtMs
-    const crashes = livedMs > stableAfterMs ? 0 : (this.#backOff.get(worker)?.crashes ?? 0)
+    const livedMs = performance.now() - worker.startedAtMs
+    const crashes = livedMs > stableAfterMs ? 0 : (this.#restarting.get(number)?.crashes ?? 0)
     const restartMs = Math.min(longestPauseMs, firstPauseMs * 2 ** crashes)
     const timer = setTimeout(() => {
       this.#restarts++
-      this.#fork(worker)
+      this.#fork(number)
     }, restartMs)
-    this.#backOff.set(worker, { crashes: crashes + 1, timer })
+    this.#restarting.set(number, { crashes: crashes + 1, timer })
     this.#logger.error(
-      { worker, pid, code, signal, account: accountOf(streams), lost, restartMs },
+      { worker: number, pid, code, signal, account: accountOf(streams), lost, restartMs },
       'a worker ended by itself; what it held is suspected lost, and it is started again',
     )
   }
 
-  async #look(scope: ViewScope): Promise<GroupView> {
-    const members = [...this.#members.values()]
-    await Promise.all(members.map(async (member) => await member.report(scope)))
+  async #collectView(scope: ViewScope): Promise<GroupView> {
+    const workers = [...this.#processes.values()]
+    await Promise.all(workers.map(async (worker) => await worker.requestReport(scope)))
     const own = scope === 'all' ? await collectProcessMetrics() : null
     const sum = await this.#account.sumInTurns()
     if (sum === null) throw new Error('a worker asked before it had reported')
-    const workers = new Map(
-      Array.from(this.#members.values(), ({ number, state }): [number, WorkerState] => [number, state]),
+    const states = new Map(
+      Array.from(this.#processes.values(), ({ number, state }): [number, WorkerState] => [number, state]),
     )
     const processes = own === null ? [] : this.#account.processes(own)
-    const families = mergeFamilies([sum.families, collectWorkerMetrics(workers, this.#restarts), processes])
+    const families = mergeFamilies([sum.families, collectWorkerMetrics(states, this.#restarts), processes])
     return {
       metrics: { ...sum, families },
       readiness: groupReadiness({
-        workers,
+        workers: states,
         readiness: this.#account.readiness,
         draining: this.#phase === 'ending',
       }),
-      stuckWorkers: members.filter(({ isStuck }) => isStuck).map(({ number }) => number),
+      stuckWorkers: workers.filter(({ isStuck }) => isStuck).map(({ number }) => number),
       uptimeSeconds: Math.round(process.uptime()),
     }
   }
@@ -222,8 +221,38 @@ interface StartListener {
 
 const firstPauseMs = 100
 const longestPauseMs = 10_000
-/** A worker that lived for so long begins with the shortest pause again. */
+/** After a life of this length a worker is started again with the shortest pause. */
 const stableAfterMs = 60_000
-/** On top of `shutdownTimeoutMs`: a worker has a second for its last scrapes, and then to leave. */
+/**
+ * What a worker has on top of `shutdownTimeoutMs` before it is killed, even in mid-drain. `stop()` in app.ts has to end within
+ * it: it lets the last scrapes take up to a second, and `leave()` in disk-calls.ts waits up to 300 ms for the disk.
+ */
 const overtimeMs = 3_000
 const abortWithinMs = 1_000
+
+/**
+ * The counter of the rate limit that all workers share. Each address has a window of its own, which begins with its first
+ * request. There are `capacity` addresses at most: the address that was not seen for longest is forgotten first.
+ */
+export class RequestCounts {
+  readonly #windowMs: number
+  readonly #capacity: number
+  readonly #windows = new Map<string, { count: number; startMs: number }>()
+
+  constructor(windowMs: number, capacity = 10_000) {
+    this.#windowMs = windowMs
+    this.#capacity = capacity
+  }
+
+  /** Counts one request. `nowMs` never goes back. */
+  count(address: string, nowMs: number): RequestCount {
+    const known = this.#windows.get(address)
+    const isOver = known === undefined || known.startMs + this.#windowMs <= nowMs
+    const window = isOver ? { count: 1, startMs: nowMs } : { count: known.count + 1, startMs: known.startMs }
+    // A map keeps the order of insertion, so the address is the last to be forgotten now.
+    this.#windows.delete(address)
+    this.#windows.set(address, window)
+    if (this.#windows.size > this.#capacity) this.#windows.delete(this.#windows.keys().next().value!)
+    return { current: window.count, ttl: window.startMs + this.#windowMs - nowMs }
+  }
+}

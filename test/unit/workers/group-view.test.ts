@@ -4,7 +4,13 @@ import { dropReasons } from '../../../src/kafka/producer/outcome.ts'
 import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import type { MergeableFamily } from '../../../src/metrics/family.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
-import { GroupAccount } from '../../../src/workers/group-account.ts'
+import type { Readiness } from '../../../src/readiness.ts'
+import {
+  collectWorkerMetrics,
+  GroupAccount,
+  groupReadiness,
+  type WorkerState,
+} from '../../../src/workers/group-view.ts'
 import type { WorkerReport } from '../../../src/workers/messages.ts'
 import { producerStats } from '../../support/producer-stats.ts'
 
@@ -45,9 +51,9 @@ test('there is no sum before the first report', () => {
 
 test('the last report of each worker counts', async () => {
   const account = new GroupAccount()
-  account.heard(1, report(5, 5))
-  account.heard(2, report(7, 0))
-  account.heard(1, report(9, 2))
+  account.takeReport(1, report(5, 5))
+  account.takeReport(2, report(7, 0))
+  account.takeReport(1, report(9, 2))
   expect(account.sum()?.streams).toMatchObject([{ accepted: 16, inFlight: 2, confirmed: 14 }])
   expect(account.sum()?.edge.accepted.http).toBe(16)
   expect(await account.sumInTurns()).toEqual(account.sum())
@@ -55,10 +61,10 @@ test('the last report of each worker counts', async () => {
 
 test('of a worker that has ended the counters stay, and what it held is suspected lost', () => {
   const account = new GroupAccount()
-  account.heard(1, report(5, 0))
-  account.heard(2, report(7, 3))
+  account.takeReport(1, report(5, 0))
+  account.takeReport(2, report(7, 3))
   expect(account.retire(2)).toMatchObject({ lost: 3, streams: [{ accepted: 7, suspectedLost: 3 }] })
-  account.heard(2, report(1, 1))
+  account.takeReport(2, report(1, 1))
   expect(account.sum()?.streams).toMatchObject([
     { accepted: 13, inFlight: 1, confirmed: 9, suspectedLost: 3, bufferTotalBytes: 2 * 67_108_864 },
   ])
@@ -73,11 +79,11 @@ test('a worker that has never reported takes nothing along', () => {
 
 test('the counters of a process that has ended stay, its memory does not', () => {
   const account = new GroupAccount()
-  account.heard(1, report(0, 0, 20))
-  account.heard(2, report(0, 0, 30))
+  account.takeReport(1, report(0, 0, 20))
+  account.takeReport(2, report(0, 0, 30))
   expect(processesOf(account)).toEqual({ cpu_total: 51, memory: 110 })
   // A report of the account alone says nothing of the process.
-  account.heard(2, report(1, 0))
+  account.takeReport(2, report(1, 0))
   expect(processesOf(account)).toEqual({ cpu_total: 51, memory: 110 })
   account.retire(2)
   expect(processesOf(account)).toEqual({ cpu_total: 51, memory: 60 })
@@ -100,7 +106,7 @@ test('whatever workers report and whenever they end, no counter goes back and th
         known.accepted += accepted
         known.pending = Math.max(0, known.pending + accepted - settled)
         workers.set(worker, known)
-        account.heard(worker, report(known.accepted, known.pending))
+        account.takeReport(worker, report(known.accepted, known.pending))
         if (ends) {
           account.retire(worker)
           workers.delete(worker)
@@ -124,4 +130,78 @@ test('whatever workers report and whenever they end, no counter goes back and th
       }
     }),
   )
+})
+
+const well: Readiness = { ready: true, checks: [{ name: 'draining', ok: true, detail: 'takes requests' }] }
+const running = new Map<number, WorkerState>([
+  [1, 'running'],
+  [2, 'running'],
+])
+
+test('a gateway is ready when every worker is', () => {
+  const readiness = new Map([
+    [1, well],
+    [2, well],
+  ])
+  expect(groupReadiness({ workers: running, readiness, draining: false })).toEqual({
+    ready: true,
+    checks: [...well.checks, { name: 'workers', ok: true, detail: '2 workers take requests' }],
+  })
+})
+
+test('a check that fails names the workers that it fails in', () => {
+  const full = (detail: string): Readiness => ({
+    ready: false,
+    checks: [{ name: 'buffers', ok: false, detail }],
+  })
+  const fine = { ready: true, checks: [{ name: 'buffers', ok: true, detail: 'there is room' }] }
+  const readiness = new Map([
+    [1, fine],
+    [2, full('full: a')],
+    [3, full('full: b')],
+  ])
+  const merged = groupReadiness({ workers: running, readiness, draining: false })
+  expect(merged.ready).toBe(false)
+  expect(merged.checks[0]).toEqual({
+    name: 'buffers',
+    ok: false,
+    detail: 'worker 2: full: a; worker 3: full: b',
+  })
+})
+
+test('a check that is well in all says what each worker has to say, once', () => {
+  const says = (detail: string): Readiness => ({
+    ready: true,
+    checks: [{ name: 'confirmation', ok: true, detail }],
+  })
+  const readiness = new Map([
+    [1, says('as configured')],
+    [2, says('each write is answered')],
+    [3, says('each write is answered')],
+  ])
+  const merged = groupReadiness({ workers: running, readiness, draining: false })
+  expect(merged.checks[0]).toEqual({
+    name: 'confirmation',
+    ok: true,
+    detail: 'as configured; worker 2: each write is answered',
+  })
+})
+
+test('draining counts from the moment the primary knows of it', () => {
+  const merged = groupReadiness({ workers: running, readiness: new Map([[1, well]]), draining: true })
+  expect(merged).toMatchObject({ ready: false, checks: [{ name: 'draining', ok: false }, {}] })
+})
+
+test.each(['silent', 'starting', 'down'] as const)('a worker that is %s makes it not ready', (state) => {
+  const workers = new Map<number, WorkerState>([
+    [1, 'running'],
+    [2, state],
+  ])
+  const merged = groupReadiness({ workers, readiness: new Map([[1, well]]), draining: false })
+  expect(merged.ready).toBe(false)
+  expect(merged.checks.at(-1)).toEqual({ name: 'workers', ok: false, detail: `worker 2 is ${state}` })
+  const [byState] = collectWorkerMetrics(workers, 0)
+  const counts = byState?.samples.map(({ labels, value }) => [labels['state'], value]) ?? []
+  expect(Object.fromEntries(counts)).toMatchObject({ running: 1, [state]: 1 })
+  expect(counts).toHaveLength(4)
 })

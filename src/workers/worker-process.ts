@@ -1,25 +1,25 @@
 import cluster, { type Worker } from 'node:cluster'
 import type { Config } from '../config/config.ts'
-import type { WorkerState } from './group-readiness.ts'
+import type { WorkerState } from './group-view.ts'
 import type { FromWorker, ToWorker, ViewScope } from './messages.ts'
 
-/** How a worker's process ended. */
-export interface MemberEnd {
+/** How the process of a worker ended. */
+export interface ProcessEnd {
   readonly code: number | null
   readonly signal: string | null
 }
 
-/** One worker's process, as its primary sees it. A worker that was started again is another member of the same number. */
-export class Member {
+/** The process of one worker, as its primary sees it. A worker that is started again gets a new process and keeps its number. */
+export class WorkerProcess {
   readonly number: number
   readonly startedAtMs = performance.now()
-  /** Resolves when the process is gone and all that it said was heard. */
-  readonly ended: Promise<MemberEnd>
+  /** Resolves when the process is gone and all of its messages were read. */
+  readonly ended: Promise<ProcessEnd>
   isListening = false
   readonly #process: Worker
   readonly #answers = new Map<number, () => void>()
   #lastRequest = 0
-  #heardAtMs = performance.now()
+  #lastMessageAtMs = performance.now()
   #isSilent = false
   #isConnected = true
 
@@ -29,12 +29,12 @@ export class Member {
   ) {
     this.number = number
     this.#process = cluster.fork()
-    // A message that can't be sent any more concerns a worker that is ending, which is noticed by itself.
+    // A message cannot be sent to a worker that is ending. `ended` tells of its end.
     this.#process.on('error', () => {})
     this.#process.on('message', (message: FromWorker) => {
-      this.#heardAtMs = performance.now()
+      this.#lastMessageAtMs = performance.now()
       this.#isSilent = false
-      // What is sent before the worker has said something, nobody reads.
+      // A worker reads no message before it has sent `hello`.
       if (message.type === 'hello') this.send({ type: 'start', worker: number, config })
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
@@ -52,9 +52,9 @@ export class Member {
     return this.#isSilent ? 'silent' : 'running'
   }
 
-  /** It has said nothing for so long that it can't be merely busy. */
+  /** Whether the worker has sent nothing for so long that it cannot be merely busy. It sends a report every second. */
   get isStuck(): boolean {
-    return this.isListening && this.#isConnected && performance.now() - this.#heardAtMs > stuckAfterMs
+    return this.isListening && this.#isConnected && performance.now() - this.#lastMessageAtMs > stuckAfterMs
   }
 
   send(message: ToWorker): void {
@@ -65,8 +65,11 @@ export class Member {
     this.#process.process.kill('SIGKILL')
   }
 
-  /** Asks for a report and returns when it was heard, or in a second: a worker that is silent is not waited for again. */
-  async report(scope: ViewScope): Promise<void> {
+  /**
+   * Asks for a report, and returns when `onMessage` had it, or after a second. A worker that does not answer in time is
+   * `silent`, and is not asked again before it has sent a message.
+   */
+  async requestReport(scope: ViewScope): Promise<void> {
     if (this.state !== 'running') return
     const request = ++this.#lastRequest
     await new Promise<void>((resolve) => {
@@ -84,11 +87,11 @@ export class Member {
   }
 
   /**
-   * `exit` can be told before the last that the process said, and `disconnect` is never told of a worker that was handed a
-   * connection and left without a word on it. `close` comes once the process is gone and its channel read to the end.
+   * `close` comes when the process is gone and its channel was read to the end. Node can emit `exit` before the last message,
+   * and emits no `disconnect` for a worker that was handed a connection and ended before it answered.
    */
-  async #whenEnded(): Promise<MemberEnd> {
-    const end = await new Promise<MemberEnd>((resolve) =>
+  async #whenEnded(): Promise<ProcessEnd> {
+    const end = await new Promise<ProcessEnd>((resolve) =>
       this.#process.process.once('close', (code: number | null, signal: string | null) =>
         resolve({ code, signal }),
       ),
@@ -99,5 +102,6 @@ export class Member {
   }
 }
 
+/** A worker waits longer for its primary: `answerWithinMs` in primary-link.ts. */
 const answerWithinMs = 1_000
 const stuckAfterMs = 30_000

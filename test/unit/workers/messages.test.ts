@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { shareOf } from '../../../src/workers/worker-share.ts'
+import { shareOf } from '../../../src/workers/messages.ts'
 import { load } from '../../support/config-fixture.ts'
 
 test('the parts of buffer.memory are together no more than the whole', () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { RequestCounts } from '../../../src/workers/request-counts.ts'
+import { RequestCounts } from '../../../src/workers/worker-group.ts'
 
 test('a window begins with the first request of an address and ends after its time', () => {
   const counts = new RequestCounts(1_000)
