@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import type { ConsumeArguments } from '../config/load-consumer-config.ts'
+import type { ConsumeArguments } from '../config/load-config.ts'
 import { wholeNumber } from './command-line.ts'
 
 /** Where records go. */

@@ -1,5 +1,4 @@
-import { ConfigError } from '../config/config-error.ts'
-import type { Config } from '../config/config.ts'
+import { ConfigError, type Config } from '../config/config.ts'
 import { loadConfig, readTextFile } from '../config/load-config.ts'
 import type { FlawOfSchema } from '../config/read-streams.ts'
 import { compileEventSchema } from '../events/event-schema.ts'

@@ -1,3 +1,7 @@
+import { parse as parseYaml } from 'yaml'
+import type { ConfigProblem } from './config.ts'
+import { isMap } from './read-fields.ts'
+
 /** Reads a text file. Throws what `fs` throws. */
 export type ReadFile = (path: string) => string
 
@@ -14,4 +18,30 @@ export function describeReadError(error: unknown): string {
     default:
       return error instanceof Error ? error.message : String(error)
   }
+}
+
+/** Reads the file that CHUTE_CONFIG names. @returns null if it holds no map; then `problems` says why. */
+export function readDocument(
+  file: string,
+  { readFile, problems }: { readFile: ReadFile; problems: ConfigProblem[] },
+): Readonly<Record<string, unknown>> | null {
+  const remedy =
+    'Name a YAML or JSON file with a map of streams, or leave CHUTE_CONFIG out for the two default streams.'
+  let content: string
+  try {
+    content = readFile(file)
+  } catch (error) {
+    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}: ${describeReadError(error)}`, remedy })
+    return null
+  }
+  try {
+    // JSON is YAML; a file that calls itself JSON is held to it.
+    const document: unknown = file.endsWith('.json') ? JSON.parse(content) : parseYaml(content)
+    if (isMap(document)) return document
+    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}, which holds no map`, remedy })
+  } catch (error) {
+    const problem = `names ${file}, which cannot be read: ${(error as Error).message.trimEnd()}`
+    problems.push({ path: 'CHUTE_CONFIG', problem, remedy: 'Mend the file.' })
+  }
+  return null
 }

@@ -1,19 +1,18 @@
 import { isAbsolute, dirname, join } from 'node:path'
-import type { ConfigProblem } from './config-error.ts'
-import type { Config, StreamConfig } from './config.ts'
-import { refuseDedupeContradictions, resolveDedupe } from './dedupe-settings.ts'
-import { refuseLessThanExactlyOnce } from './exactly-once.ts'
-import { readConsumerSection } from './read-consumer.ts'
-import { nearestName } from './near-miss.ts'
+import type { Config, ConfigProblem, StreamConfig } from './config.ts'
+import {
+  refuseContradictions,
+  refuseDedupeContradictions,
+  refuseLessThanExactlyOnce,
+  refuseSpoolContradictions,
+} from './stream-contradictions.ts'
+import { flawOfStreamName, flawOfTopic, resolveDedupe, resolveSpool, streamShape } from './stream-schema.ts'
+import { readConsumerSection } from './consumer-settings.ts'
+import { isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
-import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
-import { readDocument } from './read-document.ts'
-import { describeReadError, type ReadFile } from './read-file.ts'
+import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
-import { refuseContradictions } from './stream-contradictions.ts'
-import { refuseSpoolContradictions, resolveSpool } from './spool-settings.ts'
-import { flawOfStreamName, flawOfTopic, streamShape } from './stream-schema.ts'
 
 /** Where the streams come from, and what is shared while they are read. */
 export interface StreamsSource {

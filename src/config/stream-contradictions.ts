@@ -1,7 +1,14 @@
-import type { ConfigProblem } from './config-error.ts'
-import type { DedupeConfig, Delivery, Preset, ProducerConfig, SpoolConfig } from './config.ts'
-import type { StreamValues } from './stream-schema.ts'
+import type {
+  ConfigProblem,
+  DedupeConfig,
+  Delivery,
+  Preset,
+  ProducerConfig,
+  SpoolConfig,
+  StreamConfig,
+} from './config.ts'
 import type { ProducerValues } from './producer-schema.ts'
+import type { StreamValues } from './stream-schema.ts'
 
 /** A stream with its defaults filled in, and what of it was written in the file. */
 export interface StreamUnderTest {
@@ -147,4 +154,118 @@ function originOf(stream: StreamUnderTest, ...keys: (keyof ProducerValues)[]): s
   const key = keys.find((each) => stream.writtenProducer[each] !== undefined)
   if (key !== undefined) return `${stream.path}.producer.${key}`
   return stream.written.preset === undefined ? `${stream.path}.delivery` : `${stream.path}.preset`
+}
+
+/**
+ * `delivery: exactly-once` is at-least-once with everything that keeps a client's retry, a lost answer and a crash of the
+ * gateway from making two records of one event: de-duplication, idempotent writes, and a 202 that is on disk. Whatever
+ * takes one of them away is refused.
+ */
+export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: ConfigProblem[]): void {
+  const { path, written, producer, hasDataDir, dedupe, spool, workers } = stream
+  const refuse = (key: string, problem: string, remedy: string): void => {
+    problems.push({ path: key === '' ? path : `${path}.${key}`, problem, remedy })
+  }
+  if (!hasDataDir) {
+    const problem = 'is exactly-once, and there is no folder that survives a crash of the gateway'
+    refuse('delivery', problem, 'Set CHUTE_DATA_DIR, or delivery: at-least-once.')
+  } else if (spool === null) {
+    refuse('durable', 'is off, and exactly-once needs a 202 that survives', 'Leave it out.')
+  } else if (!spool.fsync) {
+    refuse('fsync', 'is off, and exactly-once needs a 202 that survives a power cut', 'Leave it out.')
+  }
+  if (dedupe === null) {
+    const [key, why] =
+      written.dedupe === false
+        ? ['dedupe', 'is off']
+        : ['delivery', `is exactly-once with WORKERS ${workers}`]
+    refuse(
+      key,
+      `${why}, and a client that sends a request again would make a second record`,
+      'Leave dedupe out, and WORKERS at 1.',
+    )
+  }
+  for (const key of ['onBufferFull', 'beaconOnBufferFull'] as const) {
+    if (written[key] !== 'drop') continue
+    refuse(key, 'answers 202 to what it drops, which is not once', 'Set reject or block.')
+  }
+  if (!producer.enableIdempotence || producer.acks !== -1) {
+    const problem = 'is at odds with exactly-once, which needs acks all and idempotent writes'
+    refuse(
+      written.preset === undefined ? 'producer' : 'preset',
+      problem,
+      'Leave acks and enable.idempotence out.',
+    )
+  }
+}
+
+/** Finds de-duplication that cannot keep what it says, and settings that nothing goes by. */
+export function refuseDedupeContradictions(
+  { path, dedupe, written, workers, hasSharedDedupe }: StreamUnderTest,
+  problems: ConfigProblem[],
+): void {
+  if (written.dedupe === true && workers > 1 && !hasSharedDedupe) {
+    problems.push({
+      path: `${path}.dedupe`,
+      problem: `is on with WORKERS ${workers}: each process knows only what it accepted itself, and a retry can reach another`,
+      remedy: 'Set WORKERS to 1, or leave it out; or set CHUTE_DEDUPE_REDIS_URL, a store for all of them.',
+    })
+  }
+  for (const key of ['dedupe.window.ms', 'dedupe.max.entries'] as const) {
+    if (written[key] === undefined || dedupe !== null) continue
+    problems.push({
+      path: `${path}.${key}`,
+      problem: 'is set for a stream that does not tell duplicates',
+      remedy: 'Set dedupe: on, or leave it out.',
+    })
+  }
+}
+
+/** A store that nothing is kept in is a mistake: whoever set it expects duplicates to be told. */
+export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
+  if (streams.length === 0 || streams.some(({ dedupe }) => dedupe !== null)) return
+  problems.push({
+    path: 'CHUTE_DEDUPE_REDIS_URL',
+    problem: 'is set, and no stream tells duplicates',
+    remedy: 'Set dedupe: on for a stream, or leave it out.',
+  })
+}
+
+/** Finds durability that is asked for and cannot be had, and settings that nothing goes by. */
+export function refuseSpoolContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
+  const { path, delivery, hasDataDir, producer, spool, written } = stream
+  if (written.durable === true && delivery === 'at-most-once') {
+    problems.push({
+      path: `${path}.durable`,
+      problem:
+        'is on for an at-most-once stream: after a crash nobody knows what was sent already, and to send it again is to send it twice',
+      remedy: 'Leave it out, or set delivery: at-least-once.',
+    })
+  } else if (written.durable === true && !hasDataDir) {
+    problems.push({
+      path: `${path}.durable`,
+      problem: 'is on, and there is no folder to keep events in',
+      remedy: 'Set CHUTE_DATA_DIR to a folder on a disk that stays, or leave it out.',
+    })
+  }
+  for (const key of ['fsync', 'spool.max.bytes'] as const) {
+    if (written[key] === undefined || spool !== null) continue
+    const why =
+      delivery === 'at-most-once' ? 'at-most-once' : hasDataDir ? 'durable: off' : 'no CHUTE_DATA_DIR'
+    problems.push({
+      path: `${path}.${key}`,
+      problem: `is set for a stream that keeps nothing on disk (${why})`,
+      remedy: 'Leave it out, or make the stream durable: delivery: at-least-once, and CHUTE_DATA_DIR.',
+    })
+  }
+  if (spool !== null && spool.maxBytes < producer.bufferMemoryBytes) {
+    problems.push({
+      path:
+        written['spool.max.bytes'] === undefined
+          ? `${path}.producer.buffer.memory`
+          : `${path}.spool.max.bytes`,
+      problem: `makes spool.max.bytes (${spool.maxBytes}) smaller than buffer.memory (${producer.bufferMemoryBytes}): the disk would be full before memory is`,
+      remedy: `Raise spool.max.bytes to ${producer.bufferMemoryBytes} at least, or lower buffer.memory.`,
+    })
+  }
 }

@@ -1,11 +1,12 @@
 import type { z } from 'zod'
+import type { DedupeConfig, Delivery, SpoolConfig } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
 import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse, wholeNumber } from './setting.ts'
 
 /** What a stream takes in the file, beside `producer`. */
 export const streamShape = {
   topic: topic().optional(),
-  delivery: delivery(),
+  delivery: deliveryWord(),
   preset: oneOf(['telemetry', 'logs', 'critical']).optional(),
   schema: nonEmptyText().default('telemetry'),
   onBufferFull: oneOf(['reject', 'drop', 'block']).default('reject'),
@@ -23,6 +24,46 @@ export const streamShape = {
 
 /** What could be read of a stream. */
 export type StreamValues = FieldValues<typeof streamShape>
+
+/** What decides about duplicates beside the stream itself. */
+export interface DedupeContext {
+  readonly delivery: Delivery
+  /** `WORKERS`: above 1, each process would know only what it accepted itself, unless there is a shared store. */
+  readonly workers: number
+  readonly hasSharedDedupe: boolean
+}
+
+/** Whether a stream tells duplicates, and how: an at-least-once stream does unless it says otherwise. */
+export function resolveDedupe(
+  values: StreamValues,
+  { delivery, workers, hasSharedDedupe }: DedupeContext,
+): DedupeConfig | null {
+  const isOn = values.dedupe ?? (delivery === 'at-least-once' && (workers === 1 || hasSharedDedupe))
+  if (!isOn) return null
+  return {
+    windowMs: values['dedupe.window.ms'] ?? defaultWindowMs,
+    maxEntries: values['dedupe.max.entries'] ?? defaultMaxEntries,
+  }
+}
+
+/** Whether a stream is durable, and how: with a data folder every at-least-once stream is that does not say otherwise. */
+export function resolveSpool(
+  values: StreamValues,
+  context: { delivery: Delivery; hasDataDir: boolean },
+): SpoolConfig | null {
+  const isDurable = values.durable ?? context.delivery === 'at-least-once'
+  if (!isDurable || !context.hasDataDir) return null
+  return { fsync: values.fsync ?? true, maxBytes: values['spool.max.bytes'] ?? defaultMaxBytes }
+}
+
+/** 10 minutes: longer than clients go on to retry. */
+const defaultWindowMs = 600_000
+
+/** Some 200 bytes each, with a UUID as id: 100 MB, when they are all in use. */
+const defaultMaxEntries = 500_000
+
+/** 4 GiB: an outage of twelve hours at 350 events of 250 bytes a second. */
+const defaultMaxBytes = 4 * 1024 ** 3
 
 /** Why a name cannot be a topic's (Kafka's `Topic.validate`), or null. */
 export function flawOfTopic(name: string): Refusal | null {
@@ -49,7 +90,7 @@ function topic() {
   })
 }
 
-function delivery() {
+function deliveryWord() {
   const known = ['at-most-once', 'at-least-once', 'exactly-once'] as const
   return setting<(typeof known)[number]>((value) => {
     const word = known.find((each) => each === value)

@@ -1,5 +1,4 @@
-import { ConfigError, type ConfigProblem } from '../../src/config/config-error.ts'
-import type { Config, StreamConfig } from '../../src/config/config.ts'
+import { type Config, ConfigError, type ConfigProblem, type StreamConfig } from '../../src/config/config.ts'
 import { loadConfig } from '../../src/config/load-config.ts'
 
 /** Files as the configuration finds them, by path. */

@@ -1,10 +1,10 @@
 import type { ConsumerDelivery, KafkaConfig } from '../../config/config.ts'
-import { readConsumerOrThrow } from '../../config/read-consumer.ts'
+import { readConsumerOrThrow } from '../../config/consumer-settings.ts'
 import { silentLogger, type Logger } from '../../logger.ts'
 import type { Consumer, ConsumerTelemetry, Process } from './consumer.ts'
 import { GroupConsumer } from './group-consumer.ts'
 
-export { ConfigError } from '../../config/config-error.ts'
+export { ConfigError } from '../../config/config.ts'
 export type { ConsumerDelivery } from '../../config/config.ts'
 export type { Logger } from '../../logger.ts'
 export type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ProcessContext } from './consumer.ts'

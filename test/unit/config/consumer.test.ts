@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeConsumer } from '../../../src/config/describe-config.ts'
-import { loadConsumerConfig, type ConsumeArguments } from '../../../src/config/load-consumer-config.ts'
+import { loadConsumerConfig, type ConsumeArguments } from '../../../src/config/load-config.ts'
 import { loadFile, problemsOf, type Files } from '../../support/config-fixture.ts'
 
 const said: ConsumeArguments = { topic: 't', group: 'g', delivery: undefined, set: [] }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError } from '../../../src/config/config-error.ts'
+import { ConfigError } from '../../../src/config/config.ts'
 import { load, loadFile, loadStream, problemsOf } from '../../support/config-fixture.ts'
 
 const inProducer = (delivery: string, producer: string) =>

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { consumerShape } from '../../../src/config/consumer-schema.ts'
+import { consumerShape } from '../../../src/config/consumer-settings.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { producerShape } from '../../../src/config/producer-schema.ts'
 import { streamShape } from '../../../src/config/stream-schema.ts'

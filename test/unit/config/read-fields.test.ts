@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
-import { nearestKey, nearestName } from '../../../src/config/near-miss.ts'
+import { nearestKey, nearestName } from '../../../src/config/read-fields.ts'
 import { producerShape } from '../../../src/config/producer-schema.ts'
 
 const keys = Object.keys(producerShape)

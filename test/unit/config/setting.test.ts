@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseDurationMs } from '../../../src/config/duration.ts'
+import { parseDurationMs } from '../../../src/config/setting.ts'
 
 test.each([
   ['60000', 60_000],
