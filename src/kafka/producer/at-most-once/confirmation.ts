@@ -1,11 +1,9 @@
 import type { Account } from '../account.ts'
-import { BarrierPace } from './barrier-pace.ts'
-import { BarrierRequests } from './barrier-requests.ts'
+import { Barrier, type BarrierQuestions } from './barrier.ts'
 import { isStaleMetadata, kafkaErrors } from '../../protocol/kafka-error.ts'
-import { LogEndProof } from './log-end-proof.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
-import { decodeListOffsets, type PartitionOffset } from '../../protocol/requests.ts'
-import { Standstill } from './standstill.ts'
+import type { PartitionOffset } from '../../protocol/requests.ts'
+import { continues, LogEndProof, ReplicatedPartition, type AppendedBatch } from './replicated-partition.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
@@ -18,45 +16,29 @@ import type { BrokerConnection } from '../../network/transport.ts'
  * the first tells where the log ends behind the writes, the second how far all in-sync replicas have it (the high
  * watermark). A batch is confirmed once the second has reached the first; until then it waits for the next barrier.
  *
- * The first answer counts only if the log has grown by at least what was written since the last one. Where it has not,
- * nothing is confirmed by it, and the next barrier asks again. A broker that goes on like this does not tell where its log
- * ends (`log-end-proof.ts`): then each write has to be answered ({@link needsAnswers}), and its own answer says where it is.
+ * The first answer counts only if the log has grown by at least what was written since the last one. Where it has not, nothing is
+ * confirmed by it, and the next barrier asks again. A broker that goes on like this does not tell where its log ends
+ * ({@link LogEndProof}): then each write has to be answered ({@link needsAnswers}), and its own answer says where it is.
  *
- * Barriers go every `confirm.interval.ms` while something waits, one at a time; and earlier with a write, in one call to the
- * kernel, where no other is to be expected before the interval ends (`barrier-pace.ts`).
- * They need no batch to ride on, so the last batch before a silence is confirmed too. Where a client waits for the outcome, one goes right behind the write, or behind
- * the answer that is out: never more of them than writes that somebody waits for, and a few more each for replicas that lag.
- *
- * Where the high watermark of a partition stands still, nothing more is written to it (`standstill.ts`).
+ * When barriers go is in `barrier.ts`. Where the high watermark of a partition stands still, nothing more is written to it
+ * (`replicated-partition.ts`).
  */
-export class Confirmation {
+export class Confirmation implements BarrierQuestions {
   readonly #options: ConfirmationOptions
-  readonly #requests: BarrierRequests
-  readonly #pace: BarrierPace
+  readonly #barrier: Barrier
   readonly #proof = new LogEndProof()
-  #connection: BrokerConnection | null = null
   /** acks=0 writes that no answer covers, in the order of writing. */
   #written: ProducerBatch[][] = []
-  readonly #partitions = new Map<number, PartitionState>()
+  readonly #partitions = new Map<number, ReplicatedPartition>()
   /** Batches that are in the leader's log and not known to be replicated. */
   #waiting = 0
   /** Batches that were answered for by a log end that does not show them. */
   #unproved = 0
-  #timer: NodeJS.Timeout | null = null
-  #sentAtMs: number | null = null
-  /** Smoothed time of a barrier's round trip, in milliseconds. */
-  #roundTripMs = 0
-  #hurried = false
-  /** A client waits for the outcome of something that no barrier was sent for. */
-  #isAwaited = false
-  /** From one barrier to the next: shorter than the interval only while somebody waits for replicas. */
-  #pauseMs: number
 
   constructor(options: ConfirmationOptions) {
     this.#options = options
-    this.#requests = new BarrierRequests(options.topic)
-    this.#pauseMs = options.intervalMs
-    this.#pace = new BarrierPace(options.intervalMs)
+    const { topic, intervalMs, onAnswered } = options
+    this.#barrier = new Barrier({ topic, intervalMs, questions: this, onAnswered })
   }
 
   /** Writes that no answer covers: `max.in.flight` counts them. */
@@ -66,12 +48,12 @@ export class Confirmation {
 
   /** A barrier is out: what is written now has to wait for the next one. */
   get isBarrierOut(): boolean {
-    return this.#sentAtMs !== null
+    return this.#barrier.sentAtMs !== null
   }
 
   /** When the barrier was sent that is out; null: none is. */
   get owedSinceMs(): number | null {
-    return this.#sentAtMs
+    return this.#barrier.sentAtMs
   }
 
   /** Something has no outcome yet. */
@@ -90,7 +72,7 @@ export class Confirmation {
 
   /** Smoothed time of a barrier's round trip, in milliseconds. */
   get roundTripMs(): number {
-    return this.#roundTripMs
+    return this.#barrier.roundTripMs
   }
 
   /**
@@ -99,19 +81,13 @@ export class Confirmation {
    * written to the old one is open any more.
    */
   attach(connection: BrokerConnection, isElsewhere = false): void {
-    this.#connection = connection
     if (isElsewhere) this.#proof.forget()
-    // A barrier that is out on the connection before this one covers no write, and is asked again here.
-    this.#sentAtMs = null
-    this.#schedule()
+    this.#barrier.attach(connection)
   }
 
   /** The connection is gone. Gives back what has no outcome: nobody will ever know. */
   detach(): ProducerBatch[] {
-    this.#connection = null
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
-    this.#sentAtMs = null
+    this.#barrier.detach()
     const unknown: ProducerBatch[] = []
     for (const { waiting, unproved } of this.#partitions.values()) {
       for (const { batch } of waiting) unknown.push(batch)
@@ -122,17 +98,13 @@ export class Confirmation {
     this.#written = []
     this.#waiting = 0
     this.#unproved = 0
-    this.#isAwaited = false
-    this.#pauseMs = this.#options.intervalMs
     return unknown
   }
 
   /** Batches were written with acks=0. */
   written(batches: ProducerBatch[]): void {
     this.#written.push(batches)
-    this.#isAwaited ||= batches.some(isAwaited)
-    if (this.#pace.written(performance.now())) this.sendBarrier()
-    else this.#schedule()
+    this.#barrier.written(batches.some(isAwaited))
   }
 
   /**
@@ -140,7 +112,7 @@ export class Confirmation {
    * them shows it, while the replicas do not have them yet.
    */
   writtenForAnswer(batches: readonly ProducerBatch[]): void {
-    if (this.#proof.isTold === null) this.#sendBarrier(batches)
+    if (this.#proof.isTold === null) this.#barrier.send(batches.map(({ partition }) => partition))
   }
 
   /**
@@ -156,13 +128,12 @@ export class Confirmation {
     const endOffset = baseOffset + BigInt(batch.recordCount)
     state.end = endOffset
     this.#append(state, batch, baseOffset, endOffset, performance.now())
-    this.#isAwaited ||= batch.isAwaited
-    this.#schedule()
+    this.#barrier.appended(batch.isAwaited)
   }
 
   /** Nothing more is to be written to the partition for now: its replicas stand still. Not at shutdown, when what is not written is lost. */
   isHeldBack(partition: number): boolean {
-    return !this.#hurried && this.#partitions.get(partition)?.still.isOn === true
+    return !this.#barrier.isHurried && this.#partitions.get(partition)?.still.isOn === true
   }
 
   /**
@@ -170,9 +141,7 @@ export class Confirmation {
    * at what two intervals carry.
    */
   isLate(nowMs: number): boolean {
-    return (
-      this.#sentAtMs !== null && nowMs - this.#sentAtMs > this.#options.intervalMs + 2 * this.#roundTripMs
-    )
+    return this.#barrier.isLate(nowMs)
   }
 
   /** Partitions whose replicas have been standing still for this long. */
@@ -200,55 +169,49 @@ export class Confirmation {
 
   /** From now on a barrier follows each write at once: the stream is shutting down. */
   hurry(): void {
-    this.#hurried = true
-    this.#schedule()
+    this.#barrier.hurry()
   }
 
   /** Sends a barrier now, unless one is out: nothing more may be written before its answer. */
   sendBarrier(): void {
-    this.#sendBarrier([])
+    this.#barrier.send()
   }
 
-  /** @param justWritten batches that went with acks=1 right before it. */
-  #sendBarrier(justWritten: readonly ProducerBatch[]): void {
-    const connection = this.#connection
-    if (connection === null || this.#sentAtMs !== null) return
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
-    if (!this.#hasQuestions && justWritten.length === 0) return
-    const sentAtMs = performance.now()
-    this.#sentAtMs = sentAtMs
-    this.#pace.sent(sentAtMs)
-    const isFirstOfAwaited = this.#isAwaited
-    this.#isAwaited = false
-    const onError = (error: Error): void => connection.destroy(error)
-    const covered = this.#written.length
-    const partitions = new Set<number>()
-    for (const { partition } of justWritten) partitions.add(partition)
+  /** @inheritdoc */
+  get hasAny(): boolean {
+    return this.#written.length > 0 || this.#waiting > 0 || this.#isUnprovedAskedFor
+  }
+
+  /** @inheritdoc */
+  addUncovered(partitions: Set<number>): void {
     for (const batches of this.#written) for (const { partition } of batches) partitions.add(partition)
-    if (this.#isUnprovedAskedFor)
-      for (const [partition, { unproved }] of this.#partitions)
-        if (unproved.length > 0) partitions.add(partition)
-    if (partitions.size > 0) {
-      const onLogEnds = (payload: Buffer): void => {
-        if (connection === this.#connection) this.#cover(covered, decodeListOffsets(payload))
-      }
-      connection.call(this.#requests.about([...partitions]).logEnd, onLogEnds, onError)
-    }
+    if (!this.#isUnprovedAskedFor) return
+    for (const [partition, { unproved }] of this.#partitions)
+      if (unproved.length > 0) partitions.add(partition)
+  }
+
+  /** @inheritdoc */
+  addWaiting(partitions: Set<number>): void {
     for (const [partition, { waiting }] of this.#partitions) if (waiting.length > 0) partitions.add(partition)
-    const onAnswer = (payload: Buffer): void => {
-      if (connection !== this.#connection) return
-      this.#sentAtMs = null
-      const tookMs = performance.now() - sentAtMs
-      this.#roundTripMs = this.#roundTripMs === 0 ? tookMs : this.#roundTripMs * 0.8 + tookMs * 0.2
-      let isShort = false
-      for (const replicated of decodeListOffsets(payload)) isShort = this.#judge(replicated) || isShort
-      if (isShort) this.#short()
-      this.#pauseMs = this.#pauseAfter(isFirstOfAwaited)
-      this.#schedule()
-      this.#options.onAnswered(tookMs)
+  }
+
+  /** @inheritdoc */
+  judge(highWatermarks: readonly PartitionOffset[]): void {
+    let isShort = false
+    for (const replicated of highWatermarks) isShort = this.#judge(replicated) || isShort
+    if (isShort) this.#short()
+  }
+
+  /** @inheritdoc */
+  patience(): { isAnyWaiting: boolean; isAwaited: boolean; isStandstill: boolean } {
+    const isAnyWaiting = this.#waiting > 0 || this.#unproved > 0
+    let isAwaitedYet = false
+    let isStandstill = false
+    for (const { waiting, unproved, still } of this.#partitions.values()) {
+      isAwaitedYet ||= waiting.some(({ batch }) => batch.isAwaited) || unproved.some(isAwaited)
+      isStandstill ||= still.isOn
     }
-    connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
+    return { isAnyWaiting, isAwaited: isAwaitedYet, isStandstill }
   }
 
   /**
@@ -279,8 +242,8 @@ export class Confirmation {
     return true
   }
 
-  /** The oldest `count` writes are in the leader's log, which ended at `logEnds` behind them. */
-  #cover(count: number, logEnds: readonly PartitionOffset[]): void {
+  /** @inheritdoc */
+  cover(count: number, logEnds: readonly PartitionOffset[]): void {
     for (const batches of this.#written.splice(0, count)) {
       for (const batch of batches) {
         const state = this.#state(batch.partition)
@@ -335,12 +298,12 @@ export class Confirmation {
   /** A log end was short of what was written. Once that decides, what was written goes on to wait for the answer of a later write. */
   #short(): void {
     if (!this.#proof.short()) return
-    this.#cover(this.#written.length, [])
+    this.cover(this.#written.length, [])
     this.#options.onNoLogEnd()
   }
 
   /** What is unproved is in the leader's log, which ends at `endOffset`. */
-  #prove(state: PartitionState, endOffset: bigint): void {
+  #prove(state: ReplicatedPartition, endOffset: bigint): void {
     if (state.unproved.length === 0) return
     const nowMs = performance.now()
     for (const batch of this.#takeUnproved(state, state.unproved.length))
@@ -348,7 +311,7 @@ export class Confirmation {
   }
 
   #append(
-    state: PartitionState,
+    state: ReplicatedPartition,
     batch: ProducerBatch,
     baseOffset: bigint | null,
     endOffset: bigint,
@@ -359,27 +322,27 @@ export class Confirmation {
     this.#waiting++
   }
 
-  #suspect(state: PartitionState): void {
+  #suspect(state: ReplicatedPartition): void {
     this.#suspectWaiting(state, state.waiting.length)
     this.#suspectUnproved(state, state.unproved.length)
   }
 
-  #suspectWaiting(state: PartitionState, count: number): void {
+  #suspectWaiting(state: ReplicatedPartition, count: number): void {
     for (const { batch } of this.#take(state, count)) this.#options.account.settle(batch, 'suspected_lost')
     if (state.waiting.length === 0) state.still.end()
   }
 
-  #suspectUnproved(state: PartitionState, count: number): void {
+  #suspectUnproved(state: ReplicatedPartition, count: number): void {
     for (const batch of this.#takeUnproved(state, count))
       this.#options.account.settle(batch, 'suspected_lost')
   }
 
-  #take({ waiting }: PartitionState, count: number): AppendedBatch[] {
+  #take({ waiting }: ReplicatedPartition, count: number): AppendedBatch[] {
     this.#waiting -= count
     return waiting.splice(0, count)
   }
 
-  #takeUnproved(state: PartitionState, count: number): ProducerBatch[] {
+  #takeUnproved(state: ReplicatedPartition, count: number): ProducerBatch[] {
     this.#unproved -= count
     const taken = state.unproved.splice(0, count)
     for (const batch of taken) state.unprovedRecords -= batch.recordCount
@@ -387,15 +350,15 @@ export class Confirmation {
   }
 
   /** Another may lead by now, of which a broker that lags behind the cluster knows nothing. */
-  #stays(state: PartitionState, partition: number): void {
-    if (!state.still.stays(performance.now(), this.#roundTripMs)) return
+  #stays(state: ReplicatedPartition, partition: number): void {
+    if (!state.still.stays(performance.now(), this.#barrier.roundTripMs)) return
     this.#options.onStandstill(partition)
   }
 
-  #state(partition: number): PartitionState {
+  #state(partition: number): ReplicatedPartition {
     let state = this.#partitions.get(partition)
     if (state === undefined) {
-      state = new PartitionState(this.#options.intervalMs)
+      state = new ReplicatedPartition(this.#options.intervalMs)
       this.#partitions.set(partition, state)
     }
     return state
@@ -404,39 +367,6 @@ export class Confirmation {
   /** Where the broker does not tell where its log ends, what is unproved waits for the answer of a later write. */
   get #isUnprovedAskedFor(): boolean {
     return this.#unproved > 0 && this.#proof.isTold !== false
-  }
-
-  /** A barrier could tell something. */
-  get #hasQuestions(): boolean {
-    return this.#written.length > 0 || this.#waiting > 0 || this.#isUnprovedAskedFor
-  }
-
-  #schedule(): void {
-    if (this.#sentAtMs !== null || !this.#hasQuestions) return
-    if (this.#isAwaited || (this.#hurried && this.#written.length > 0)) {
-      this.sendBarrier()
-    } else if (this.#timer === null) {
-      const dueInMs = this.#pace.dueInMs(performance.now(), this.#pauseMs)
-      this.#timer = setTimeout(() => this.sendBarrier(), dueInMs)
-    }
-  }
-
-  /**
-   * Replicas usually fetch within a moment, so who waits for them is looked after at once, then ever less often: if they
-   * lag for long, barriers go at their usual pace. Where writing waits for replicas that stand still, that is a faster one.
-   */
-  #pauseAfter(isFirstOfAwaited: boolean): number {
-    const { intervalMs } = this.#options
-    if (this.#waiting === 0 && this.#unproved === 0) return intervalMs
-    let isAwaitedYet = false
-    let standsStill = false
-    for (const { waiting, unproved, still } of this.#partitions.values()) {
-      isAwaitedYet ||= waiting.some(({ batch }) => batch.isAwaited) || unproved.some(isAwaited)
-      standsStill ||= still.isOn
-    }
-    const usualMs = standsStill ? Math.max(1, intervalMs / 4) : intervalMs
-    if (!isAwaitedYet) return usualMs
-    return isFirstOfAwaited ? 1 : Math.min(2 * this.#pauseMs, usualMs)
   }
 }
 
@@ -460,52 +390,6 @@ export interface ConfirmationOptions {
   readonly onStandstill: (partition: number) => void
 }
 
-/** One partition, as the last answers of its leader showed it. */
-class PartitionState {
-  /** What is in the leader's log and not known to be replicated, in the order of the log. */
-  readonly waiting: AppendedBatch[] = []
-  /** What was written before a log end that did not show it, in the order of writing. */
-  readonly unproved: ProducerBatch[] = []
-  unprovedRecords = 0
-  highWatermark = 0n
-  /** -1 before the first answer, and of a broker that does not tell. */
-  leaderEpoch = -1
-  /** Where the leader's log ends at the least, without what is unproved; null: not known. */
-  end: bigint | null = null
-  /** What the barrier that is out told as the log's end, and whether that is short of what was written. */
-  toldEnd: bigint | null = null
-  isShort = false
-  readonly still: Standstill
-
-  constructor(intervalMs: number) {
-    this.still = new Standstill(intervalMs)
-  }
-
-  /** Where the log ends at the least if it holds what is unproved. */
-  get grownEnd(): bigint {
-    return (this.end ?? 0n) + BigInt(this.unprovedRecords)
-  }
-}
-
-interface AppendedBatch {
-  readonly batch: ProducerBatch
-  /** Where the broker told it. */
-  readonly baseOffset: bigint | null
-  /** The high watermark at which all in-sync replicas have the batch. */
-  readonly endOffset: bigint
-}
-
 function isAwaited(batch: ProducerBatch): boolean {
   return batch.isAwaited
-}
-
-/**
- * Whether nothing was cut off the leader's log since the last answer. A leader keeps its log; but if another led in between
- * (that takes two changes of the epoch), it cut off what that one did not have. And a high watermark that goes back, or an
- * older epoch, is a topic that was deleted and made anew.
- */
-function continues(before: PartitionState, highWatermark: bigint, leaderEpoch: number): boolean {
-  if (highWatermark < before.highWatermark) return false
-  if (before.leaderEpoch < 0 || leaderEpoch < 0) return true
-  return leaderEpoch === before.leaderEpoch || leaderEpoch === before.leaderEpoch + 1
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Standstill } from '../../../../../src/kafka/producer/at-most-once/standstill.ts'
+import { Standstill } from '../../../../../src/kafka/producer/at-most-once/replicated-partition.ts'
 
 const intervalMs = 20
 const roundTripMs = 1

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { BarrierPace } from '../../../../../src/kafka/producer/at-most-once/barrier-pace.ts'
+import { BarrierPace, BarrierRequests } from '../../../../../src/kafka/producer/at-most-once/barrier.ts'
+import { encodeListOffsets } from '../../../../../src/kafka/protocol/requests.ts'
 
 /** Which writes a barrier rides on, with an interval of 20 ms. */
 function ridesOf(writtenAtMs: readonly number[]): number[] {
@@ -41,4 +42,17 @@ test('without a write, a barrier is due when its pause is over, and soon if it h
   expect(pace.dueInMs(0, 20)).toBe(1)
   pace.sent(100)
   expect([pace.dueInMs(105, 20), pace.dueInMs(105, 8), pace.dueInMs(500, 20)]).toEqual([15, 3, 1])
+})
+
+test('the two requests of a barrier are made once for the same partitions, and anew for others', () => {
+  const requests = new BarrierRequests('events')
+  const pair = (partitions: number[]): object => ({
+    logEnd: encodeListOffsets('events', partitions, 'log_end'),
+    highWatermark: encodeListOffsets('events', partitions, 'high_watermark'),
+  })
+  const first = requests.about([0, 5])
+  expect(first).toEqual(pair([0, 5]))
+  expect(requests.about([0, 5])).toBe(first)
+  for (const partitions of [[0], [5], [5, 0], [0, 5], []])
+    expect(requests.about(partitions)).toEqual(pair(partitions))
 })
