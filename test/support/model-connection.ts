@@ -1,5 +1,4 @@
-import type { RequestName } from '../../src/kafka/protocol/requests.ts'
-import { lackingOf, type ServedVersions } from '../../src/kafka/protocol/served-versions.ts'
+import { type RequestName, lackingOf, type ServedVersions } from '../../src/kafka/protocol/requests.ts'
 import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
 import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 

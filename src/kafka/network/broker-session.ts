@@ -1,7 +1,6 @@
 import { CircuitBreaker } from './circuit-breaker.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
-import { encodeMetadata, type RequestName } from '../protocol/requests.ts'
-import { UnservedError } from '../protocol/served-versions.ts'
+import { encodeMetadata, type RequestName, UnservedError } from '../protocol/requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 
 /**

@@ -10,8 +10,8 @@ import {
   encodeTopicIds,
   type ClusterView,
   type TopicSettings,
+  UnservedError,
 } from '../protocol/requests.ts'
-import { UnservedError } from '../protocol/served-versions.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 

@@ -5,7 +5,7 @@ import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/sr
 import type { KafkaConfig } from '../../config/config.ts'
 import { describeFailure } from './describe-failure.ts'
 import type { Logger } from '../../logger.ts'
-import type { ServedVersions } from '../protocol/served-versions.ts'
+import type { ServedVersions } from '../protocol/requests.ts'
 import { resetSocket, SocketConnection } from './socket-connection.ts'
 import { AuthenticationError, type BrokerConnection, type Transport } from './transport.ts'
 

@@ -1,4 +1,4 @@
-import { UnservedError } from '../protocol/served-versions.ts'
+import { UnservedError } from '../protocol/requests.ts'
 import type { Logger } from '../../logger.ts'
 
 /**

@@ -20,20 +20,8 @@ export interface Producer {
   readonly needsKey: boolean
   /** Bytes of the headers that each record gets; 0 without `audit: true`. */
   readonly headerBytes: number
-  /**
-   * Whether records can be appended at all; if not, the request must be refused with 503, and {@link obstacle} says why.
-   * `not_known_yet`: Kafka was not reached since the start, so that a key's partition is not known. `no_leader_yet`: the
-   * topic is known, and no leader of it was reached since the start. `unknown_topic` and `not_authorized`: Kafka said so.
-   * `spool_unavailable`: the disk did not take the last write. `closing`: the gateway is shutting down.
-   */
-  readonly admission:
-    | 'open'
-    | 'not_known_yet'
-    | 'no_leader_yet'
-    | 'unknown_topic'
-    | 'not_authorized'
-    | 'spool_unavailable'
-    | 'closing'
+  /** Whether records can be appended at all; if not, the request must be refused with 503, and {@link obstacle} says why. */
+  readonly admission: ProducerAdmission
   /** Why Kafka does not take records; null while it does. The same words are in the reply, in `/readyz` and in the log. */
   readonly obstacle: Obstacle | null
   /** A connection to a broker of the stream is open. */
@@ -65,6 +53,19 @@ export interface Producer {
   retryAfterSeconds(): number
   readonly stats: ProducerStats
 }
+
+/**
+ * Whether the topic of a stream takes records. `not_known_yet`: Kafka was not reached since the start, so that a key's partition is not
+ * known. `no_leader_yet`: the topic is known, and no leader of it was reached since the start. `unknown_topic` and `not_authorized`:
+ * Kafka said so.
+ */
+export type TopicAdmission = 'open' | 'not_known_yet' | 'no_leader_yet' | 'unknown_topic' | 'not_authorized'
+
+/**
+ * Whether a producer takes records, and if not, why. `spool_unavailable`: the disk did not take the last write. `closing`: the gateway is
+ * shutting down. A closed set: `routes/ingest/admit.ts` has a problem for each, and `readiness.ts` a check.
+ */
+export type ProducerAdmission = TopicAdmission | 'spool_unavailable' | 'closing'
 
 /** Why Kafka does not take records of a topic. */
 export interface Obstacle {

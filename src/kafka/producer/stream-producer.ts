@@ -5,7 +5,7 @@ import { AuditStamp } from './audit-stamp.ts'
 import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
-import type { ClusterMetadata, TopicState } from '../network/cluster-metadata.ts'
+import type { ClusterMetadata } from '../network/cluster-metadata.ts'
 import { type ConfirmationMode, dropReasonOf } from './outcome.ts'
 import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
@@ -16,19 +16,17 @@ import {
   type Obstacle,
   type ManagedProducer,
   type PendingBatch,
-  type Producer,
+  type ProducerAdmission,
   type ProducerStats,
   type ProducerTelemetry,
 } from './producer.ts'
 import type { ProducerBatch } from './producer-batch.ts'
-import { recordBatchHeaderBytes } from '../protocol/record-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
 import type { DeadLetterQueue, Refusal, Sender, SenderOptions } from './sender.ts'
-import { UnservedError } from '../protocol/served-versions.ts'
 import { withRatios } from './stats-ratios.ts'
-import { AuthenticationError, type Transport } from '../network/transport.ts'
-import { WriteRights } from '../network/write-rights.ts'
+import type { Transport } from '../network/transport.ts'
+import { TopicFollower } from './topic-follower.ts'
 
 /**
  * The producer of one stream: its own memory, account, accumulator, connections and sender, so that nothing that happens
@@ -43,30 +41,14 @@ export class StreamProducer implements ManagedProducer {
   readonly #accumulator: Accumulator
   readonly #offsets = new LogEndOffsets()
   readonly #sender: Sender
-  readonly #metadata: ClusterMetadata
-  readonly #logger: Logger
   readonly #telemetry: ProducerTelemetry
   readonly #recentBatches = new RollingSum(30)
   readonly #recentBatchBytes = new RollingSum(30)
   readonly #lossLog: LossLog | null
   readonly #tendTimer: NodeJS.Timeout
-  #topic: TopicState
-  #everKnown = false
   #closing = false
   #pumpScheduled = false
-  readonly #rights: WriteRights
-  /** A leader of the topic was reached since the start. */
-  #everReached = false
-  /** Why no leader is connected; null while one is, or nothing was tried. */
-  #failure: Error | null = null
-  #everOpen = false
-  /** The obstacle that was told. */
-  #toldObstacle: string | null = null
-  #fewerPartitionsSinceMs: number | null = null
-  /** Of the topic that partitions are counted for. */
-  #incarnation = 0
-  maxRecordBytes: number
-  needsKey = false
+  readonly #topic: TopicFollower
   readonly headerBytes: number
   readonly #stamp: RecordStamp | null
   readonly #audit: AuditStamp | null
@@ -76,8 +58,6 @@ export class StreamProducer implements ManagedProducer {
     const { stream, metadata, transport, logger, buffers } = options
     const config = stream.producer
     this.stream = stream
-    this.#metadata = metadata
-    this.#logger = logger
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
@@ -92,10 +72,16 @@ export class StreamProducer implements ManagedProducer {
       onReady: this.#schedulePump,
       awaitedLingerMs: awaitedLingerMs[stream.delivery],
     })
-    this.#rights = new WriteRights(stream.topic, this.#schedulePump)
-    this.#topic = metadata.topic(stream.topic)
-    this.maxRecordBytes = config.maxRequestSizeBytes - recordSizeUpperBound(0, 0, this.headerBytes)
-    metadata.onChange(() => this.#followTopic())
+    this.#topic = new TopicFollower({
+      stream,
+      metadata,
+      logger,
+      headerBytes: this.headerBytes,
+      partitionCount: () => this.#accumulator.partitionCount,
+      onReady: this.#schedulePump,
+      onBatchSizeLimit: (bytes) => (this.#accumulator.batchSizeLimitBytes = bytes),
+      onPartitions: (count) => this.#repartition(count),
+    })
     this.#deadLetters =
       options.openDeadLetters?.({ account: this.#account, onReady: this.#schedulePump }) ?? null
     this.#sender = options.openSender({
@@ -112,62 +98,39 @@ export class StreamProducer implements ManagedProducer {
       },
       logger,
       onReady: this.#schedulePump,
-      rights: this.#rights,
-      onConnection: (failure) => {
-        this.#everReached ||= failure === null
-        this.#failure = failure
-      },
+      rights: this.#topic.rights,
+      onConnection: (failure) => this.#topic.connected(failure),
       onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
       onRefused: (batch, refusal) => this.#refuse(batch, refusal),
     })
-    this.#followTopic()
+    this.#topic.follow()
     this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
     this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
   }
 
   /** @inheritdoc */
-  get admission(): Producer['admission'] {
-    if (this.#closing) return 'closing'
-    if (this.#topic.status === 'unknown_topic') return 'unknown_topic'
-    if (this.#rights.missing !== null) return 'not_authorized'
-    if (!this.#everKnown) return 'not_known_yet'
-    if (this.#failure instanceof AuthenticationError) return 'not_authorized'
-    if (!this.#everReached) return 'no_leader_yet'
-    if (!this.#rights.isKnown) return 'not_known_yet'
-    return 'open'
+  get maxRecordBytes(): number {
+    return this.#topic.maxRecordBytes
+  }
+
+  /** @inheritdoc */
+  get needsKey(): boolean {
+    return this.#topic.needsKey
+  }
+
+  /** @inheritdoc */
+  get admission(): ProducerAdmission {
+    return this.#closing ? 'closing' : this.#topic.admission
   }
 
   /** Records could be appended at some time since the start. */
   get wasOpen(): boolean {
-    return this.#everOpen || this.admission === 'open'
+    return this.#topic.wasOpen
   }
 
   /** @inheritdoc */
   get obstacle(): Obstacle | null {
-    const { topic } = this.stream
-    const { missing } = this.#rights
-    switch (this.admission) {
-      case 'unknown_topic':
-        return { summary: `topic ${topic} does not exist`, cause: this.#metadata.notCreated(topic) }
-      case 'not_authorized':
-        if (missing === null)
-          return { summary: 'Kafka does not accept the credentials', cause: this.#failure?.message ?? null }
-        return {
-          summary: `${missing.right} is not permitted${this.#topic.status === 'known' ? '' : ', or there is no such topic'}`,
-          cause: `${missing.kafkaError}; ${adviceOnRights}`,
-        }
-      case 'no_leader_yet':
-        return {
-          summary: `no leader of topic ${topic} was reached yet`,
-          cause: describeUnreached(this.#failure),
-        }
-      case 'not_known_yet':
-        if (!this.#metadata.everConnected)
-          return { summary: 'Kafka was not reached yet', cause: this.#metadata.failure }
-        return { summary: `topic ${topic} ${saidOf[this.#topic.status]}`, cause: null }
-      default:
-        return null
-    }
+    return this.#closing ? null : this.#topic.obstacle
   }
 
   /** @inheritdoc */
@@ -257,7 +220,7 @@ export class StreamProducer implements ManagedProducer {
       bufferAvailableBytes: this.#memory.availableBytes,
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
-      topicKnown: this.#everKnown,
+      topicKnown: this.#topic.isEverKnown,
       confirmation: this.confirmation,
       lacking: this.lacking,
       logEndOffsets: [...this.#offsets],
@@ -360,61 +323,11 @@ export class StreamProducer implements ManagedProducer {
       this.#lossLog?.clockRefused(this.stream.topic, batch.baseTimestampMs)
   }
 
-  #followTopic(): void {
-    const { producer, topic } = this.stream
-    this.#topic = this.#metadata.topic(topic)
-    const { leaders, maxMessageBytes, isCompacted, status, incarnation } = this.#topic
-    if (status === 'known') this.#rights.told(this.#topic.mayWrite)
-    // Who may write to a topic may also see it.
-    else if (status === 'not_authorized') this.#rights.told(false)
-    this.needsKey = isCompacted === true
-    // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
-    const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
-    this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0, this.headerBytes))
-    this.#accumulator.batchSizeLimitBytes = Math.max(
-      recordBatchHeaderBytes,
-      Math.min(producer.batchSizeBytes, limitBytes),
-    )
-    if (status !== 'known' || leaders.length === 0) return
-    this.#everKnown = true
-    this.#followPartitions(leaders.length, incarnation)
-  }
-
-  /**
-   * Kafka adds partitions and never takes one away. Fewer than before is a topic that was made anew, where that is certain;
-   * or else the view of a broker that lags, unless it stays so.
-   */
-  #followPartitions(count: number, incarnation: number): void {
-    const isAnother = incarnation !== this.#incarnation
-    this.#incarnation = incarnation
-    const before = this.#accumulator.partitionCount
-    if (count < before && !isAnother) {
-      this.#fewerPartitionsSinceMs ??= performance.now()
-      if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
-    }
-    this.#fewerPartitionsSinceMs = null
-    if (count === before) return
-    // What was not sent goes to the partitions that its keys have now.
+  /** What was not sent goes to the partitions that its keys have now. */
+  #repartition(count: number): void {
     for (const batch of this.#accumulator.repartition(count, this.#sender.leave(count)))
       this.#account.movedOn(batch)
     this.#schedulePump()
-  }
-
-  /** One line when a right or a leader is missing, and one when it no longer is. What metadata tells is told there. */
-  #tellObstacle(): void {
-    const { admission, obstacle } = this
-    this.#everOpen ||= admission === 'open'
-    const isToldHere =
-      (admission === 'no_leader_yet' && !(this.#failure instanceof UnservedError)) ||
-      (admission === 'not_authorized' && this.#topic.status === 'known')
-    const told = isToldHere ? obstacle!.summary : null
-    if (told === this.#toldObstacle || (told !== null && obstacle!.cause === null)) return
-    if (told === null && admission !== 'open') return
-    this.#toldObstacle = told
-    const { name: stream, topic } = this.stream
-    const fields = { stream, topic, obstacle: told, cause: obstacle?.cause ?? null }
-    if (told === null) this.#logger.info({ stream, topic }, 'events of the stream are taken again')
-    else this.#logger.warn(fields, `events of the stream are refused: ${told}`)
   }
 
   /**
@@ -439,7 +352,7 @@ export class StreamProducer implements ManagedProducer {
       this.#account.settle(batch, 'dropped', 'expired')
     }
     this.#sender.tend(nowMs)
-    this.#tellObstacle()
+    if (!this.#closing) this.#topic.tend()
     this.#lossLog?.tend(nowMs)
     this.#deadLetters?.tend(nowMs)
     this.#schedulePump()
@@ -478,26 +391,6 @@ export interface DeadLetterQueueOptions {
  */
 const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } as const
 
-const saidOf: Record<TopicState['status'], string> = {
-  unseen: 'was not seen yet',
-  known: 'has no partition whose leader told yet what may be written',
-  unknown_topic: 'does not exist',
-  not_authorized: 'may not be seen with these credentials',
-}
-
-/** Why a broker is not connected, and where to look. Brokers that are too old are no matter of addresses. */
-function describeUnreached(failure: Error | null): string | null {
-  if (failure === null) return null
-  return failure instanceof UnservedError ? failure.message : `${failure.message}; ${adviceOnListeners}`
-}
-
-const adviceOnRights = "permit it to the gateway's principal with an ACL (or a role of your provider)"
-
-const adviceOnListeners =
-  'that is where the brokers say that they listen: see their advertised.listeners, and what is between'
-
 const tendIntervalMs = 1_000
 /** What of the time to drain is kept for dead letters that have not reached their topic: they go to the file. */
 const lettersMs = 1_000
-/** A broker that is in the cluster learns of a new partition well within this. */
-const lagOfMetadataMs = 10_000

@@ -1,23 +1,20 @@
 import type { Account } from '../account.ts'
 import { BrokerSession } from '../../network/broker-session.ts'
 import type { BrokerAddress } from '../../network/cluster-metadata.ts'
-import { configuredMode, type ConfirmationMode, dropReasonOf } from '../outcome.ts'
+import { configuredMode, type ConfirmationMode } from '../outcome.ts'
 import type { LeaderLink } from '../../network/leader-links.ts'
 import { Confirmation } from './confirmation.ts'
-import {
-  isBadContent,
-  isStaleMetadata,
-  isUnauthorized,
-  kafkaErrorName,
-  kafkaErrors,
-  mayBeStored,
-} from '../../protocol/kafka-error.ts'
+import type { WireRequest } from '../../protocol/wire.ts'
+import { AnsweredWrites } from './answered-writes.ts'
+import { LinkLog } from './link-log.ts'
+import { UnconfirmedWrites } from './unconfirmed-writes.ts'
+import { QuotaCare } from './quota-care.ts'
 import type { LogEndOffsets } from '../log-end-offsets.ts'
 import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger } from '../../../logger.ts'
 import type { ProducerTelemetry } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
-import { decodeProduce, encodeMetadata, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
+import { encodeProduce } from '../../protocol/requests.ts'
 import type { BrokerConnection, Transport } from '../../network/transport.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
@@ -38,25 +35,15 @@ export class AtMostOnceLink implements LeaderLink {
   readonly #online: OnlinePartitions
   /** Null with `confirm: off`, and where every write is answered by all in-sync replicas (acks=all). */
   readonly #confirmation: Confirmation | null
-  /** Unconfirmed acks=0 writes that the kernel has not taken whole, in the order of writing. */
-  #unflushed: ProducerBatch[][] = []
-  /** Writes that will be answered, and when they were written, the oldest first. */
-  readonly #unanswered = new Map<ProducerBatch[], number>()
-  /** Smoothed time that the answer to a write takes, in milliseconds. */
-  #answerMs = 0
-  #isStandstillTold = false
+  readonly #answered: AnsweredWrites
+  readonly #quota: QuotaCare
+  /** Used with `confirm: off` and acks=0 only. */
+  readonly #unconfirmed: UnconfirmedWrites
+  readonly #log: LinkLog
   /** Where the last connection led. */
   #address: BrokerAddress | null = null
   /** A write was stored since the connection was made. */
   #trusted = false
-  /** The broker asks to be left alone until then (KIP-219). What waits for that stays in the buffer, from where any connection can take it. */
-  #throttledUntilMs = 0
-  /** Until then each write is answered, one at a time: see {@link AtMostOnceLink.#isCareful}. */
-  #carefulUntilMs = 0
-  /** The session of the connection is so short that a quota can make the broker stop reading until it is over. */
-  #isShortSession = false
-  /** What is on the old connection was asked after: the answer says that the broker has handled all of it. A later write voids the question. */
-  #drain: object | null = null
   /** The last connection took along what was not confirmed: an acks=0 write that is not permitted ends so, too. */
   #wasCut = false
   /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
@@ -66,6 +53,26 @@ export class AtMostOnceLink implements LeaderLink {
     this.nodeId = nodeId
     this.#options = options
     const { topic, config, account, offsets, onReady, onStale } = options
+    this.#quota = new QuotaCare(onReady)
+    this.#unconfirmed = new UnconfirmedWrites(account)
+    this.#log = new LinkLog(options.logger, topic, nodeId)
+    this.#answered = new AnsweredWrites({
+      topic,
+      account,
+      telemetry: options.telemetry,
+      logger: options.logger,
+      rights: options.rights,
+      onStored: (batch, baseOffset) => this.#stored(batch, baseOffset),
+      onRejected: options.onRejected,
+      onNotLed: (partition) => this.#online.lost(partition),
+      onStale,
+      onBadContent: options.onBadContent,
+      onThrottled: (connection, throttleTimeMs) => this.#quota.throttle(connection, throttleTimeMs),
+      onAnswered: () => {
+        this.#handOver()
+        onReady()
+      },
+    })
     this.#online = new OnlinePartitions({
       topic,
       offsets,
@@ -82,13 +89,13 @@ export class AtMostOnceLink implements LeaderLink {
             deliveryTimeoutMs: config.deliveryTimeoutMs,
             account,
             onAnswered: (tookMs) => {
-              if (tookMs > throttleSuspicionMs) this.#suspectThrottle()
+              this.#quota.barrierTook(this.#session.connection, tookMs)
               this.#handOver()
               onReady()
             },
             onStale: (partition) => this.#online.lost(partition),
             isReplicated: options.isReplicated,
-            onNoLogEnd: () => this.#logNoLogEnd(),
+            onNoLogEnd: () => this.#log.noLogEnd(options.address()),
             onStandstill: options.onStale,
           })
     this.#session = new BrokerSession({
@@ -119,7 +126,7 @@ export class AtMostOnceLink implements LeaderLink {
 
   /** Something was written here and has no outcome yet. */
   get hasPending(): boolean {
-    return this.#confirmation?.hasPending === true || this.#unflushed.length > 0 || this.#unanswered.size > 0
+    return this.#confirmation?.hasPending === true || this.#unconfirmed.count > 0 || this.#answered.count > 0
   }
 
   /** Metadata was looked at: sets which partitions the broker leads; those that are new here are looked at before anything is written to them. */
@@ -137,9 +144,9 @@ export class AtMostOnceLink implements LeaderLink {
   canWrite(nowMs: number): boolean {
     const { connection } = this.#session
     if (connection === null || connection.pendingBytes > socketHighWaterBytes) return false
-    if (this.#isAsking || this.#session.isHandingOver || nowMs < this.#throttledUntilMs) return false
+    if (this.#isAsking || this.#session.isHandingOver || this.#quota.isThrottled(nowMs)) return false
     const { acks, maxInFlight } = this.#options.config
-    if (acks === 0 && (!this.#trusted || this.#isCareful(nowMs))) return this.#inFlight === 0
+    if (acks === 0 && (!this.#trusted || this.#quota.isCareful(nowMs))) return this.#inFlight === 0
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
   }
 
@@ -169,7 +176,7 @@ export class AtMostOnceLink implements LeaderLink {
 
   /** How long the broker usually takes to answer, in milliseconds; 0: it never did. */
   get usualAnswerMs(): number {
-    return this.#confirmation?.roundTripMs ?? this.#answerMs
+    return this.#confirmation?.roundTripMs ?? this.#answered.usualMs
   }
 
   /** Another request may be written now, to some partition. */
@@ -182,8 +189,7 @@ export class AtMostOnceLink implements LeaderLink {
    * @param usualAnswerMs of the quickest broker.
    */
   isBehind(nowMs: number, usualAnswerMs: number): boolean {
-    const [oldestMs = nowMs] = this.#unanswered.values()
-    const owedSinceMs = Math.min(oldestMs, this.#confirmation?.owedSinceMs ?? nowMs)
+    const owedSinceMs = Math.min(this.#answered.oldestAtMs ?? nowMs, this.#confirmation?.owedSinceMs ?? nowMs)
     const graceMs = this.#options.config.confirmIntervalMs ?? answerGraceMs
     return nowMs - owedSinceMs > graceMs + 2 * usualAnswerMs
   }
@@ -193,22 +199,25 @@ export class AtMostOnceLink implements LeaderLink {
     const connection = this.#session.connection!
     const { topic, config, account, offsets, telemetry } = this.#options
     const nowMs = performance.now()
-    const acks = config.acks === 0 && (this.#needsAnswers || this.#isCareful(nowMs)) ? 1 : config.acks
+    const acks = config.acks === 0 && (this.#needsAnswers || this.#quota.isCareful(nowMs)) ? 1 : config.acks
     const request = encodeProduce(topic, acks, config.requestTimeoutMs, batches)
     for (const batch of batches) {
       account.written(batch)
       offsets.written(batch.partition, batch.recordCount)
       telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
     }
-    this.#drain = null
-    if (acks === 0) this.#writeUnanswered(connection, request, batches, nowMs)
-    else this.#writeAnswered(connection, request, batches, nowMs)
+    this.#unconfirmed.forgetDrain()
+    if (acks === 0) this.#writeUnanswered(connection, request, batches)
+    else {
+      this.#answered.write(connection, request, batches)
+      if (config.acks === 0) this.#confirmation?.writtenForAnswer(batches)
+    }
   }
 
   /** Is called every second. Looks at the log end offsets where something was written. */
   tend(nowMs: number): void {
     this.#confirmation?.tend(nowMs)
-    this.#tellStandstill(nowMs)
+    this.#log.standstill(this.#confirmation?.standingFor(standstillLoggedAfterMs, nowMs) ?? [])
     this.#session.tend(nowMs)
     const { connection } = this.#session
     if (connection === null) return
@@ -231,22 +240,7 @@ export class AtMostOnceLink implements LeaderLink {
 
   /** Requests that were written and are neither answered nor covered by an answer. */
   get #inFlight(): number {
-    return (this.#confirmation?.uncoveredWrites ?? this.#unflushed.length) + this.#unanswered.size
-  }
-
-  /**
-   * A broker that throttles (KIP-219) stops reading, for seconds, and with acks=0 does not say so. What is behind the first write is
-   * lost if the session ends meanwhile. So where a session ends, and the broker throttles or the session is short, nothing is
-   * written before the last write is answered; the answer tells for how long the broker wants to be left alone.
-   */
-  #isCareful(nowMs: number): boolean {
-    return this.#isShortSession || nowMs < this.#carefulUntilMs
-  }
-
-  /** A barrier took long. The next write is answered, and tells whether it was a quota. */
-  #suspectThrottle(): void {
-    const endsSession = (this.#session.connection?.renewAtMs ?? Infinity) < Infinity
-    if (endsSession) this.#carefulUntilMs = Math.max(this.#carefulUntilMs, performance.now() + carefulForMs)
+    return (this.#confirmation?.uncoveredWrites ?? this.#unconfirmed.count) + this.#answered.count
   }
 
   /** Before it is trusted, and where nothing else would tell what became of a write. */
@@ -260,136 +254,33 @@ export class AtMostOnceLink implements LeaderLink {
     if (confirmation === null) return false
     if (confirmation.isLate(nowMs)) return true
     const { acks, confirmIntervalMs } = this.#options.config
-    if (acks !== 0 || this.#unanswered.size === 0) return false
-    const [oldestMs] = this.#unanswered.values()
-    return nowMs - oldestMs! > confirmIntervalMs! + 2 * Math.max(this.#answerMs, confirmation.roundTripMs)
+    const { oldestAtMs, usualMs } = this.#answered
+    if (acks !== 0 || oldestAtMs === null) return false
+    return nowMs - oldestAtMs > confirmIntervalMs! + 2 * Math.max(usualMs, confirmation.roundTripMs)
   }
 
-  #writeUnanswered(
-    connection: BrokerConnection,
-    request: ReturnType<typeof encodeProduce>,
-    batches: ProducerBatch[],
-    nowMs: number,
-  ): void {
+  #writeUnanswered(connection: BrokerConnection, request: WireRequest, batches: ProducerBatch[]): void {
     const { config, telemetry } = this.#options
+    const nowMs = performance.now()
     const confirmation = this.#confirmation
-    if (confirmation === null) this.#unflushed.push(batches)
+    if (confirmation === null) this.#unconfirmed.written(batches)
     connection.send(request, () => {
       telemetry.requestCompleted(performance.now() - nowMs)
       for (const batch of batches) if (batch.state === 'written') batch.release()
-      if (confirmation === null) this.#flushed(batches)
+      if (confirmation !== null || !this.#unconfirmed.flushed(batches)) return
+      this.#handOver()
+      this.#options.onReady()
     })
     confirmation?.written(batches)
     if (this.#inFlight >= config.maxInFlight) confirmation?.sendBarrier()
   }
 
-  /** Without confirmation, that the kernel has them is the last that can be said of batches. */
-  #flushed(batches: readonly ProducerBatch[]): void {
-    if (this.#unflushed[0] !== batches) return
-    this.#unflushed.shift()
-    for (const batch of batches) this.#options.account.settle(batch, 'sent')
-    this.#handOver()
-    this.#options.onReady()
-  }
-
-  #writeAnswered(
-    connection: BrokerConnection,
-    request: ReturnType<typeof encodeProduce>,
-    batches: ProducerBatch[],
-    nowMs: number,
-  ): void {
-    this.#unanswered.set(batches, nowMs)
-    connection.call(
-      request,
-      (payload) => {
-        const tookMs = performance.now() - nowMs
-        this.#options.telemetry.requestCompleted(tookMs)
-        if (!this.#unanswered.delete(batches)) return
-        this.#answerMs = this.#answerMs === 0 ? tookMs : this.#answerMs * 0.8 + tookMs * 0.2
-        const { results, throttleTimeMs } = decodeProduce(payload)
-        this.#throttle(connection, throttleTimeMs)
-        this.#settleAnswered(batches, results)
-        this.#handOver()
-        this.#options.onReady()
-      },
-      (error) => connection.destroy(error),
-    )
-    if (this.#options.config.acks === 0) this.#confirmation?.writtenForAnswer(batches)
-  }
-
-  #settleAnswered(batches: readonly ProducerBatch[], results: readonly ProduceResult[]): void {
-    const { account } = this.#options
-    const byPartition = new Map(results.map((result) => [result.partition, result]))
-    for (const batch of batches) {
-      const result = byPartition.get(batch.partition)
-      if (result === undefined) {
-        account.settle(batch, 'suspected_lost')
-      } else if (result.errorCode === kafkaErrors.none) {
-        this.#trust()
-        if (this.#confirmation === null) account.settle(batch, 'confirmed', null, result.baseOffset)
-        else this.#confirmation.appended(batch, result.baseOffset)
-      } else {
-        this.#rejected(batch, result.errorCode)
-      }
-    }
-  }
-
-  /** The broker said no; at most once, the batch is not sent again all the same. */
-  #rejected(batch: ProducerBatch, errorCode: number): void {
-    const { account, logger, topic, rights, onStale, onBadContent, onRejected } = this.#options
-    const reason = dropReasonOf(errorCode)
-    onRejected(batch, errorCode)
-    if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
-    else account.settle(batch, 'dropped', reason)
-    if (isBadContent(errorCode)) onBadContent()
-    const fields = {
-      topic,
-      partition: batch.partition,
-      records: batch.recordCount,
-      kafkaError: kafkaErrorName(errorCode),
-    }
-    logger.debug(fields, 'the broker refused a batch')
-    if (isStaleMetadata(errorCode)) this.#online.lost(batch.partition)
-    if (isUnauthorized(errorCode)) rights.answered(errorCode)
-    onStale()
-  }
-
-  /** Is called once. */
-  #logNoLogEnd(): void {
-    const { logger, topic, address } = this.#options
-    const { host, port } = address() ?? { host: `broker ${this.nodeId}`, port: '' }
-    const broker = port === '' ? host : `${host}:${port}`
-    logger.warn(
-      { topic, broker, confirmation: 'acks_1' },
-      'the broker does not tell where its log ends; from now on each write is answered by it (acks=1)',
-    )
-  }
-
-  /** Once for each time that replicas stand still for long: with too few of them in sync they may do so for hours. */
-  #tellStandstill(nowMs: number): void {
-    const partitions = this.#confirmation?.standingFor(standstillToldAfterMs, nowMs) ?? []
-    if (partitions.length === 0) {
-      this.#isStandstillTold = false
-    } else if (!this.#isStandstillTold) {
-      this.#isStandstillTold = true
-      const { logger, topic } = this.#options
-      const fields = { topic, broker: this.nodeId, partitions: partitions.slice(0, 20) }
-      logger.warn(fields, 'replicas do not fetch what was written; records wait in the buffer')
-    }
-  }
-
-  #trust(): void {
-    if (this.#trusted) return
+  /** The leader has the batch, and says where. */
+  #stored(batch: ProducerBatch, baseOffset: bigint): void {
+    if (!this.#trusted) this.#session.succeeded()
     this.#trusted = true
-    this.#session.succeeded()
-  }
-
-  #throttle(connection: BrokerConnection, throttleTimeMs: number): void {
-    if (throttleTimeMs <= 0) return
-    connection.throttle(throttleTimeMs)
-    this.#throttledUntilMs = performance.now() + throttleTimeMs
-    if (connection.renewAtMs < Infinity) this.#carefulUntilMs = this.#throttledUntilMs + carefulForMs
-    setTimeout(this.#options.onReady, throttleTimeMs)
+    if (this.#confirmation === null) this.#options.account.settle(batch, 'confirmed', null, baseOffset)
+    else this.#confirmation.appended(batch, baseOffset)
   }
 
   /**
@@ -399,25 +290,19 @@ export class AtMostOnceLink implements LeaderLink {
    */
   #handOver(): void {
     const session = this.#session
-    if (!session.isHandingOver || this.#drain !== null) return
+    if (!session.isHandingOver || this.#unconfirmed.isDraining) return
     const confirmation = this.#confirmation
-    if (this.#isAsking || this.#unanswered.size > 0 || this.#unflushed.length > 0) return
+    if (this.#isAsking || this.#answered.count > 0 || this.#unconfirmed.count > 0) return
     if (confirmation !== null && confirmation.uncoveredWrites > 0) return confirmation.sendBarrier()
     // Where every write has been answered, or covered by a barrier, the broker has nothing left to handle.
     if (confirmation !== null || this.#options.config.acks !== 0) return this.#swap()
-    const old = session.connection!
-    const drain = (this.#drain = {})
-    const drained = (): void => {
-      if (this.#drain !== drain) return
+    this.#unconfirmed.drain(session.connection!, () => {
       // Where the next connection is gone by now, the one after it is handed over to as any other.
-      this.#drain = null
       if (session.isHandingOver) this.#swap()
-    }
-    old.call(encodeMetadata([]), drained, (error) => old.destroy(error))
+    })
   }
 
   #swap(): void {
-    this.#drain = null
     const { old, connection } = this.#session.handOver()
     this.#online.detach()
     this.#attach(connection)
@@ -426,7 +311,7 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   #attach(connection: BrokerConnection): void {
-    this.#isShortSession = connection.renewAtMs - performance.now() < shortSessionMs
+    this.#quota.attach(connection)
     connection.onDrain(this.#options.onReady)
     const { host, port } = this.#session.address!
     const isElsewhere = this.#address !== null && (this.#address.host !== host || this.#address.port !== port)
@@ -466,15 +351,12 @@ export class AtMostOnceLink implements LeaderLink {
 
   #down(cause: Error): void {
     this.#trusted = false
-    this.#drain = null
     this.#online.detach()
     const unknown = [
       ...(this.#confirmation?.detach() ?? []),
-      ...this.#unflushed.flat(),
-      ...[...this.#unanswered.keys()].flat(),
+      ...this.#unconfirmed.takeAll(),
+      ...this.#answered.takeAll(),
     ]
-    this.#unflushed = []
-    this.#unanswered.clear()
     // A broker that ends the connection for the question is not asked again.
     this.#wasCut = unknown.length > 0 && !this.#isAsking
     this.#isAsking = false
@@ -515,12 +397,6 @@ export interface AtMostOnceLinkOptions {
 
 /** Enough to keep the kernel busy; more would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
-/** A barrier that took longer may have been behind a quota. */
-const throttleSuspicionMs = 200
-/** Longer than the window in which a broker adds up what a quota is about (`quota.window.num` and `quota.window.size.seconds`). */
-const carefulForMs = 15_000
-/** To the time of renewal. The rest of a longer session is enough for what a broker can be behind. */
-const shortSessionMs = 50_000
-const standstillToldAfterMs = 5_000
+const standstillLoggedAfterMs = 5_000
 /** Beside twice the usual time, with `confirm: off`: the default of `confirm.interval.ms`. */
 const answerGraceMs = 20

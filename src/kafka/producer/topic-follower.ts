@@ -1,0 +1,194 @@
+import type { StreamConfig } from '../../config/config.ts'
+import type { Logger } from '../../logger.ts'
+import type { ClusterMetadata, TopicState } from '../network/cluster-metadata.ts'
+import { AuthenticationError } from '../network/transport.ts'
+import { WriteRights } from '../network/write-rights.ts'
+import { recordBatchHeaderBytes } from '../protocol/record-batch.ts'
+import { UnservedError } from '../protocol/requests.ts'
+import { recordSizeUpperBound, type Obstacle, type TopicAdmission } from './producer.ts'
+
+/**
+ * Follows the topic of one stream: what metadata tells of it, what the credentials may do, and whether a leader was reached. From
+ * these come the answer to whether records are taken, the words that say why not, the size limits, and the number of partitions.
+ */
+export class TopicFollower {
+  /** What the credentials may do. The sender asks and tells. */
+  readonly rights: WriteRights
+  /** See `Producer.maxRecordBytes`. */
+  maxRecordBytes: number
+  /** See `Producer.needsKey`. */
+  needsKey = false
+  readonly #options: TopicFollowerOptions
+  #topic: TopicState
+  #isEverKnown = false
+  /** A leader of the topic was reached since the start. */
+  #isEverReached = false
+  /** Why no leader is connected; null while one is, or nothing was tried. */
+  #failure: Error | null = null
+  #isEverOpen = false
+  /** The obstacle that was logged last; null: none is. */
+  #loggedObstacle: string | null = null
+  #fewerPartitionsSinceMs: number | null = null
+  /** Of the topic that partitions are counted for. */
+  #incarnation = 0
+
+  constructor(options: TopicFollowerOptions) {
+    this.#options = options
+    const { stream, metadata, headerBytes, onReady } = options
+    this.rights = new WriteRights(stream.topic, onReady)
+    this.#topic = metadata.topic(stream.topic)
+    this.maxRecordBytes = stream.producer.maxRequestSizeBytes - recordSizeUpperBound(0, 0, headerBytes)
+    metadata.onChange(() => this.follow())
+  }
+
+  /** The topic was seen at least once since the start. */
+  get isEverKnown(): boolean {
+    return this.#isEverKnown
+  }
+
+  /** Whether records can be appended; see `Producer.admission`. */
+  get admission(): TopicAdmission {
+    if (this.#topic.status === 'unknown_topic') return 'unknown_topic'
+    if (this.rights.missing !== null) return 'not_authorized'
+    if (!this.#isEverKnown) return 'not_known_yet'
+    if (this.#failure instanceof AuthenticationError) return 'not_authorized'
+    if (!this.#isEverReached) return 'no_leader_yet'
+    if (!this.rights.isKnown) return 'not_known_yet'
+    return 'open'
+  }
+
+  /** Records could be appended at some time since the start. */
+  get wasOpen(): boolean {
+    return this.#isEverOpen || this.admission === 'open'
+  }
+
+  /** Why Kafka does not take records; null while it does. */
+  get obstacle(): Obstacle | null {
+    const { stream, metadata } = this.#options
+    const { topic } = stream
+    switch (this.admission) {
+      case 'open':
+        return null
+      case 'unknown_topic':
+        return { summary: `topic ${topic} does not exist`, cause: metadata.notCreated(topic) }
+      case 'not_authorized':
+        return this.#missingRight()
+      case 'no_leader_yet':
+        return {
+          summary: `no leader of topic ${topic} was reached yet`,
+          cause: describeUnreached(this.#failure),
+        }
+      case 'not_known_yet':
+        if (!metadata.everConnected) return { summary: 'Kafka was not reached yet', cause: metadata.failure }
+        return { summary: `topic ${topic} ${saidOf[this.#topic.status]}`, cause: null }
+    }
+  }
+
+  /** A connection to a leader is open (null), or the last one is gone or could not be made. */
+  connected(failure: Error | null): void {
+    this.#isEverReached ||= failure === null
+    this.#failure = failure
+  }
+
+  /** Takes over what the metadata says of the topic now. To be called once when whoever is told of changes is ready. */
+  follow(): void {
+    const { stream, metadata, headerBytes, onBatchSizeLimit } = this.#options
+    const { producer, topic } = stream
+    this.#topic = metadata.topic(topic)
+    const { leaders, maxMessageBytes, isCompacted, status, incarnation } = this.#topic
+    if (status === 'known') this.rights.told(this.#topic.mayWrite)
+    // Credentials that may write to a topic may also see it.
+    else if (status === 'not_authorized') this.rights.told(false)
+    this.needsKey = isCompacted === true
+    // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
+    const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
+    this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0, headerBytes))
+    onBatchSizeLimit(Math.max(recordBatchHeaderBytes, Math.min(producer.batchSizeBytes, limitBytes)))
+    if (status !== 'known' || leaders.length === 0) return
+    this.#isEverKnown = true
+    this.#followPartitions(leaders.length, incarnation)
+  }
+
+  /** Is called every second: one log line when a right or a leader is missing, and one when it no longer is. Metadata logs the rest. */
+  tend(): void {
+    const { admission, obstacle } = this
+    this.#isEverOpen ||= admission === 'open'
+    const isLoggedHere =
+      (admission === 'no_leader_yet' && !(this.#failure instanceof UnservedError)) ||
+      (admission === 'not_authorized' && this.#topic.status === 'known')
+    const summary = isLoggedHere ? obstacle!.summary : null
+    if (summary === this.#loggedObstacle || (summary !== null && obstacle!.cause === null)) return
+    if (summary === null && admission !== 'open') return
+    this.#loggedObstacle = summary
+    const { stream: config, logger } = this.#options
+    const { name: stream, topic } = config
+    const fields = { stream, topic, obstacle: summary, cause: obstacle?.cause ?? null }
+    if (summary === null) logger.info({ stream, topic }, 'events of the stream are taken again')
+    else logger.warn(fields, `events of the stream are refused: ${summary}`)
+  }
+
+  #missingRight(): Obstacle {
+    const { missing } = this.rights
+    if (missing === null)
+      return { summary: 'Kafka does not accept the credentials', cause: this.#failure?.message ?? null }
+    const doubt = this.#topic.status === 'known' ? '' : ', or there is no such topic'
+    return {
+      summary: `${missing.right} is not permitted${doubt}`,
+      cause: `${missing.kafkaError}; ${adviceOnRights}`,
+    }
+  }
+
+  /**
+   * Kafka adds partitions and never takes one away. Fewer partitions than before mean that the topic was made anew, where that is
+   * certain; or else that the broker that was asked lags behind, unless it stays so.
+   */
+  #followPartitions(count: number, incarnation: number): void {
+    const { partitionCount: before, onPartitions } = this.#options
+    const isAnother = incarnation !== this.#incarnation
+    this.#incarnation = incarnation
+    if (count < before() && !isAnother) {
+      this.#fewerPartitionsSinceMs ??= performance.now()
+      if (performance.now() - this.#fewerPartitionsSinceMs < lagOfMetadataMs) return
+    }
+    this.#fewerPartitionsSinceMs = null
+    if (count !== before()) onPartitions(count)
+  }
+}
+
+/** See {@link TopicFollower}. */
+export interface TopicFollowerOptions {
+  readonly stream: StreamConfig
+  readonly metadata: ClusterMetadata
+  readonly logger: Logger
+  /** Bytes of the headers that each record gets. */
+  readonly headerBytes: number
+  /** Partitions that records are spread over now. */
+  readonly partitionCount: () => number
+  /** Something that kept batches from being written is gone. */
+  readonly onReady: () => void
+  /** No batch may be larger from now on. */
+  readonly onBatchSizeLimit: (bytes: number) => void
+  /** The topic has another number of partitions. */
+  readonly onPartitions: (count: number) => void
+}
+
+const saidOf: Record<TopicState['status'], string> = {
+  unseen: 'was not seen yet',
+  known: 'has no partition whose leader told yet what may be written',
+  unknown_topic: 'does not exist',
+  not_authorized: 'may not be seen with these credentials',
+}
+
+/** Why a broker is not connected, and where to look. Brokers that are too old are no matter of addresses. */
+function describeUnreached(failure: Error | null): string | null {
+  if (failure === null) return null
+  return failure instanceof UnservedError ? failure.message : `${failure.message}; ${adviceOnListeners}`
+}
+
+const adviceOnRights = "permit it to the gateway's principal with an ACL (or a role of your provider)"
+
+const adviceOnListeners =
+  'that is where the brokers say that they listen: see their advertised.listeners, and what is between'
+
+/** A broker that is in the cluster learns of a new partition well within this. */
+const lagOfMetadataMs = 10_000
