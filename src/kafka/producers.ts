@@ -11,7 +11,7 @@ import type {
   ProducerTelemetry,
 } from './producer/producer.ts'
 import { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
-import { DeadLetters, DeadLetterStamp } from './producer/at-least-once/dead-letters.ts'
+import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
@@ -156,14 +156,14 @@ export function openProducer(
   const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
   if (stream.delivery === 'at-most-once')
     return { producer: new StreamProducer({ ...parts, stream, telemetry }), letters: null }
-  const stamp = new DeadLetterStamp()
+  const headers = new DeadLetterHeaders()
   const letters =
     stream.deadLetterTopic === null
       ? null
       : new StreamProducer({
           ...parts,
           stream: letterStream(stream, stream.deadLetterTopic),
-          stamp,
+          headers,
           telemetry: { batchWritten() {}, requestCompleted() {} },
           isForDeadLetters: true,
         })
@@ -177,7 +177,7 @@ export function openProducer(
         topic: stream.topic,
         account,
         producer: letters,
-        stamp,
+        headers,
         file: dataDir === null ? null : new DeadLetterFile(dataDir, stream.name),
         logger,
         onReady,

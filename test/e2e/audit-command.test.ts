@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import type { StreamConfig } from '../../src/config/config.ts'
 import type { AuditReport } from '../../src/kafka/audit/audit-report.ts'
-import { auditHeaderKey, writeAuditMark } from '../../src/kafka/protocol/audit-header.ts'
+import { auditHeaderKey, writeAuditHeader } from '../../src/kafka/protocol/audit-header.ts'
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
 import { startReader, type ReaderProcess } from '../support/consume-process.ts'
@@ -110,7 +110,7 @@ test('what is lost, repeated, out of order or not marked is found, whoever wrote
   const marked = (sequence: number) => ({
     partition: 1,
     value: 'x',
-    headers: { [auditHeaderKey]: writeAuditMark({ instance, sequence }) },
+    headers: { [auditHeaderKey]: writeAuditHeader({ instance, sequence }) },
   })
   const messages = [...[0, 1, 1, 5, 4, 9].map(marked), { partition: 0, value: 'x' }]
   await producer.send({ topic, messages, acks: -1 })

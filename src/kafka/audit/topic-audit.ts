@@ -1,4 +1,4 @@
-import { auditHeaderKey, readAuditMark, type AuditInstance } from '../protocol/audit-header.ts'
+import { auditHeaderKey, readAuditHeader, type AuditInstance } from '../protocol/audit-header.ts'
 import type { ConsumedRecord } from '../consumer/record.ts'
 import { SequenceTrack, type MissingRange } from './sequence-track.ts'
 import { Timeline, type TimelineBucket } from './timeline.ts'
@@ -67,7 +67,7 @@ export class TopicAudit {
     const found = this.#partition(partition)
     found.records++
     const header = headers[auditHeaderKey]
-    const mark = Buffer.isBuffer(header) ? readAuditMark(header) : null
+    const mark = Buffer.isBuffer(header) ? readAuditHeader(header) : null
     if (mark === null) {
       found.unmarked++
       return

@@ -76,7 +76,7 @@ export class BrokerSession {
   }
 
   /** Is called now and then: asks for something small, once a minute. */
-  tend(nowMs: number): void {
+  everySecond(nowMs: number): void {
     const connection = this.#connection
     this.#renewIfDue()
     if (connection === null || nowMs - this.#spokeAtMs < keepAliveMs) return

@@ -35,19 +35,19 @@ export class ClusterMetadata {
   readonly #formerIds = new Set<string>()
   /** Topics whose limit may not be read, as was logged. */
   readonly #withoutLimit = new Set<string>()
-  #looking = false
-  #again = false
+  #isLooking = false
+  #isAskedMeanwhile = false
   /** Somebody asked for a look, other than the clock. */
   #isAsked = false
   /** Looks in a row that were asked for, or had to be, and found what the last one had found. */
   #fruitless = 0
-  #stopped = false
+  #isStopped = false
   /** A broker was reached at least once. */
   everConnected = false
   /** Why the last look failed; null if it did not. */
   failure: string | null = null
   /** Causes that were told since the start, until a broker was reached: each once, since brokers are tried twice a second. */
-  readonly #toldCauses = new Set<string>()
+  readonly #loggedCauses = new Set<string>()
 
   /** The name that the cluster has given itself; empty until it is known. */
   clusterId = ''
@@ -73,7 +73,7 @@ export class ClusterMetadata {
   }
 
   /** A topic that is missing could not be created. */
-  tellNotCreated(name: string, cause: string): void {
+  setNotCreated(name: string, cause: string): void {
     this.#notCreated.set(name, cause)
   }
 
@@ -94,10 +94,10 @@ export class ClusterMetadata {
 
   /** Looks again soon: many calls make one look. Looks that find nothing new are ever further apart (KIP-580). */
   refresh(): void {
-    if (this.#stopped) return
+    if (this.#isStopped) return
     this.#isAsked = true
-    if (this.#looking) {
-      this.#again = true
+    if (this.#isLooking) {
+      this.#isAskedMeanwhile = true
       return
     }
     this.#schedule(Math.max(0, this.#lookedAtMs + this.#pauseMs() - performance.now(), this.#breaker.waitMs))
@@ -111,7 +111,7 @@ export class ClusterMetadata {
 
   /** Ends the connection. Nothing is looked at any more. */
   stop(): void {
-    this.#stopped = true
+    this.#isStopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#connection?.destroy(stopCause)
   }
@@ -122,8 +122,8 @@ export class ClusterMetadata {
   }
 
   async #look(): Promise<void> {
-    this.#looking = true
-    this.#again = false
+    this.#isLooking = true
+    this.#isAskedMeanwhile = false
     const isAsked = this.#isAsked
     this.#isAsked = false
     try {
@@ -134,18 +134,18 @@ export class ClusterMetadata {
       this.#reached()
       const isNews = this.#apply(view, settings)
       this.#fruitless = isNews || !(isAsked || this.#isIncomplete()) ? 0 : this.#fruitless + 1
-      this.#tellChange()
+      this.#notifyListeners()
     } catch (error) {
       this.#breaker.failed()
       this.#connection?.destroy(error as Error)
       this.#connection = null
       this.#failed((error as Error).message)
     } finally {
-      this.#looking = false
+      this.#isLooking = false
       this.#lookedAtMs = performance.now()
     }
-    if (this.#stopped) return
-    const incomplete = this.#breaker.failures > 0 || this.#again || this.#isIncomplete()
+    if (this.#isStopped) return
+    const incomplete = this.#breaker.failures > 0 || this.#isAskedMeanwhile || this.#isIncomplete()
     const pauseMs = incomplete ? Math.max(this.#pauseMs(), this.#breaker.waitMs) : this.#options.maxAgeMs
     this.#schedule(Math.min(pauseMs, this.#options.maxAgeMs))
   }
@@ -157,7 +157,7 @@ export class ClusterMetadata {
   }
 
   #reached(): void {
-    if (!this.everConnected && this.#toldCauses.size > 0) this.#options.logger.info({}, 'Kafka was reached')
+    if (!this.everConnected && this.#loggedCauses.size > 0) this.#options.logger.info({}, 'Kafka was reached')
     this.everConnected = true
     this.failure = null
   }
@@ -166,10 +166,10 @@ export class ClusterMetadata {
   #failed(cause: string): void {
     this.failure = cause
     const { logger } = this.#options
-    if (this.everConnected || this.#stopped || this.#toldCauses.has(cause)) {
+    if (this.everConnected || this.#isStopped || this.#loggedCauses.has(cause)) {
       logger.debug({ cause }, 'metadata could not be read')
-    } else if (this.#toldCauses.size < maxToldCauses) {
-      this.#toldCauses.add(cause)
+    } else if (this.#loggedCauses.size < maxLoggedCauses) {
+      this.#loggedCauses.add(cause)
       logger.warn({ cause }, 'Kafka was not reached; trying again')
     }
   }
@@ -194,7 +194,7 @@ export class ClusterMetadata {
       .catch((error: Error) => {
         throw new Error(`${host}:${port}: ${error.message}`, { cause: error })
       })
-    if (this.#stopped) {
+    if (this.#isStopped) {
       connection.destroy(stopCause)
       throw stopCause
     }
@@ -273,7 +273,7 @@ export class ClusterMetadata {
     return isNews
   }
 
-  #tellChange(): void {
+  #notifyListeners(): void {
     for (const listener of this.#listeners) listener()
   }
 
@@ -386,6 +386,6 @@ const stopCause = new Error('the gateway stopped')
 const minIntervalMs = 100
 const maxIntervalMs = 1_000
 const settingsMaxAgeMs = 30_000
-const maxToldCauses = 20
+const maxLoggedCauses = 20
 /** A broker that does not answer so small a question in this time is not the one to ask. */
 const requestTimeoutMs = 3_000

@@ -1,3 +1,4 @@
+import type { ConnectionOptions } from 'node:tls'
 import { Kafka, logLevel, type SASLOptions } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
 import { stopIdleTimers } from './kafkajs-idle-timer.ts'
@@ -15,17 +16,18 @@ export function kafkajsClient(config: KafkaConfig): Kafka {
     clientId: config.clientId,
     connectionTimeout: config.connectionTimeoutMs,
     logLevel: logLevel.NOTHING,
-    ...(ssl === null
-      ? {}
-      : {
-          ssl: {
-            rejectUnauthorized: ssl.rejectUnauthorized,
-            ...(ssl.ca === null ? {} : { ca: ssl.ca }),
-            ...(ssl.cert === null ? {} : { cert: ssl.cert }),
-            ...(ssl.key === null ? {} : { key: ssl.key }),
-            ...(ssl.servername === null ? {} : { servername: ssl.servername }),
-          },
-        }),
+    ...(ssl === null ? {} : { ssl: tlsOptions(ssl) }),
     ...(sasl === null ? {} : { sasl: { ...sasl } as SASLOptions }),
   })
+}
+
+/** TLS as kafkajs, and `node:tls`, take it. */
+export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOptions {
+  return {
+    rejectUnauthorized: ssl.rejectUnauthorized,
+    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
+    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
+    ...(ssl.key === null ? {} : { key: ssl.key }),
+    ...(ssl.servername === null ? {} : { servername: ssl.servername }),
+  }
 }

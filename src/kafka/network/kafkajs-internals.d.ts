@@ -1,5 +1,5 @@
 /**
- * The parts of kafkajs 2.2.4 that are reached from `producer/kafkajs-transport.ts` (to connect) and `kafkajs-idle-timer.ts`, and from nowhere else. They
+ * The parts of kafkajs 2.2.4 that are reached from `kafkajs-transport.ts` (to connect) and `kafkajs-idle-timer.ts`, and from nowhere else. They
  * are not its public interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {

@@ -3,6 +3,7 @@ import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
+import { tlsOptions } from './kafkajs-client.ts'
 import { describeFailure } from './describe-failure.ts'
 import type { Logger } from '../../logger.ts'
 import type { ServedVersions } from '../protocol/requests.ts'
@@ -29,7 +30,7 @@ export class KafkajsTransport implements Transport {
     const pool = new ConnectionPool({
       host,
       port,
-      ssl: tlsOptions(this.#config),
+      ssl: this.#config.ssl === null ? null : tlsOptions(this.#config.ssl),
       sasl: this.#config.sasl === null ? null : { ...this.#config.sasl },
       clientId: this.#config.clientId,
       logger: this.#logger,
@@ -152,17 +153,6 @@ function openSocket(options: {
   socket.setNoDelay(true)
   socket.setKeepAlive(true, 10_000)
   return socket
-}
-
-function tlsOptions({ ssl }: KafkaConfig): object | null {
-  if (ssl === null) return null
-  return {
-    rejectUnauthorized: ssl.rejectUnauthorized,
-    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
-    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
-    ...(ssl.key === null ? {} : { key: ssl.key }),
-    ...(ssl.servername === null ? {} : { servername: ssl.servername }),
-  }
 }
 
 /** kafkajs logs each failed attempt as an error; for an operator that is one line when a broker goes and one when it comes. */

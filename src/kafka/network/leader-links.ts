@@ -13,7 +13,7 @@ export interface LeaderLink {
   /** Metadata was looked at. @param partitions the partitions that the broker leads now. */
   assign(partitions: readonly number[]): void
   /** Is called every second. */
-  tend(nowMs: number): void
+  everySecond(nowMs: number): void
   /** Ends the connection for good. */
   stop(cause: Error): void
 }
@@ -105,8 +105,8 @@ export class LeaderLinks<Link extends LeaderLink> {
   }
 
   /** Is called every second. */
-  tend(nowMs: number): void {
-    for (const link of this.#byNode.values()) link.tend(nowMs)
+  everySecond(nowMs: number): void {
+    for (const link of this.#byNode.values()) link.everySecond(nowMs)
   }
 
   /** Ends all connections and opens no others. */

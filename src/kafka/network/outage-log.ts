@@ -11,7 +11,7 @@ export class OutageLog {
   readonly #buffered: () => number
   readonly #outages = new Map<number, Outage>()
   /** When it was last told of a node that it is gone. */
-  readonly #toldAtMs = new Map<number, number>()
+  readonly #loggedAtMs = new Map<number, number>()
 
   /** @param buffered how many records of the stream wait in the buffer at this moment. */
   constructor(stream: string, logger: Logger, buffered: () => number) {
@@ -23,12 +23,12 @@ export class OutageLog {
   /** A connection ended or could not be made. */
   down(nodeId: number, cause: Error, suspectedRecords: number): void {
     const nowMs = performance.now()
-    const outage = this.#outages.get(nodeId) ?? { sinceMs: nowMs, suspectedRecords: 0, isTold: false }
+    const outage = this.#outages.get(nodeId) ?? { sinceMs: nowMs, suspectedRecords: 0, isLogged: false }
     this.#outages.set(nodeId, outage)
     outage.suspectedRecords += suspectedRecords
-    if (outage.isTold || nowMs - (this.#toldAtMs.get(nodeId) ?? -Infinity) < quietMs) return
-    outage.isTold = true
-    this.#toldAtMs.set(nodeId, nowMs)
+    if (outage.isLogged || nowMs - (this.#loggedAtMs.get(nodeId) ?? -Infinity) < quietMs) return
+    outage.isLogged = true
+    this.#loggedAtMs.set(nodeId, nowMs)
     const fields = {
       stream: this.#stream,
       broker: nodeId,
@@ -43,7 +43,7 @@ export class OutageLog {
   up(nodeId: number): void {
     const outage = this.#outages.get(nodeId)
     this.#outages.delete(nodeId)
-    if (outage?.isTold !== true) return
+    if (outage?.isLogged !== true) return
     const awayMs = Math.round(performance.now() - outage.sinceMs)
     this.#logger.info(
       {
@@ -61,7 +61,7 @@ export class OutageLog {
 interface Outage {
   readonly sinceMs: number
   suspectedRecords: number
-  isTold: boolean
+  isLogged: boolean
 }
 
 const quietMs = 10_000

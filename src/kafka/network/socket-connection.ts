@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
-import { FrameReader } from './frame-reader.ts'
-import { FrameWriter, type Frame } from './frame-writer.ts'
+import { RequestFramer, ResponseReader, type Frame } from './frames.ts'
 import { type RequestName, lackingOf, type ServedVersions } from '../protocol/requests.ts'
 import type { BrokerConnection } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
@@ -14,8 +13,8 @@ import type { WireRequest } from '../protocol/wire.ts'
 export class SocketConnection implements BrokerConnection {
   readonly #options: SocketConnectionOptions
   readonly #socket: Socket
-  readonly #writer: FrameWriter
-  readonly #reader = new FrameReader()
+  readonly #framer: RequestFramer
+  readonly #reader = new ResponseReader()
   #nextCorrelationId: number
   #closeCause: Error | null = null
   #hasAnswered = false
@@ -37,7 +36,7 @@ export class SocketConnection implements BrokerConnection {
   /** @param options.socket nobody else reads from it or writes to it from now on. */
   constructor(options: SocketConnectionOptions) {
     this.#options = options
-    this.#writer = new FrameWriter(options.clientId)
+    this.#framer = new RequestFramer(options.clientId)
     this.#nextCorrelationId = options.firstCorrelationId
     this.#socket = options.socket
     const closed = (): void => {
@@ -102,7 +101,7 @@ export class SocketConnection implements BrokerConnection {
     onResponse: Pushed['onResponse'],
     onError: Pushed['onError'],
   ): void {
-    const sizeBytes = this.#writer.sizeOf(request)
+    const sizeBytes = this.#framer.sizeOf(request)
     const pushed = { request, sizeBytes, correlationId: 0, writtenAtMs: 0, onFlushed, onResponse, onError }
     this.#unwrittenBytes += sizeBytes
     if (this.#isHeldBack) {
@@ -149,7 +148,7 @@ export class SocketConnection implements BrokerConnection {
       pushed.writtenAtMs = nowMs
       this.#unanswered.push(pushed)
     }
-    this.#write(this.#writer.join(turn), flushed)
+    this.#write(this.#framer.join(turn), flushed)
     if (this.#unanswered.length > 0 && this.#answerTimer === null)
       this.#awaitAnswer(this.#options.requestTimeoutMs)
   }

@@ -15,7 +15,7 @@ export class TopicCreator {
   readonly #logger: Logger
   /** Topics that were neither seen nor created yet. */
   readonly #pending: Set<string>
-  readonly #toldCauses = new Set<string>()
+  readonly #loggedCauses = new Set<string>()
   #failures = 0
   #creating = false
   #retryTimer: NodeJS.Timeout | null = null
@@ -32,7 +32,7 @@ export class TopicCreator {
     this.#logger = options.logger
     this.#pending = new Set(options.config.topics.create ? options.topics : [])
     if (!options.config.topics.create)
-      for (const topic of options.topics) this.#metadata.tellNotCreated(topic, adviceToCreate)
+      for (const topic of options.topics) this.#metadata.setNotCreated(topic, adviceToCreate)
     if (this.#pending.size > 0) this.#metadata.onChange(() => void this.#createMissing())
   }
 
@@ -46,7 +46,7 @@ export class TopicCreator {
     for (const topic of this.#pending)
       if (this.#metadata.topic(topic).status === 'known') {
         this.#pending.delete(topic)
-        this.#metadata.tellNotCreated(
+        this.#metadata.setNotCreated(
           topic,
           'it was there, and a topic is created at the start only: create it again',
         )
@@ -71,10 +71,10 @@ export class TopicCreator {
     for (const topic of missing) {
       const cause = causes.get(topic) ?? causes.get('')
       if (cause === undefined) continue
-      this.#metadata.tellNotCreated(topic, `it could not be created: ${cause}`)
-      const isTold = this.#toldCauses.has(`${topic} ${cause}`)
-      this.#toldCauses.add(`${topic} ${cause}`)
-      if (isTold) this.#logger.debug({ topic, cause }, 'the topic could still not be created')
+      this.#metadata.setNotCreated(topic, `it could not be created: ${cause}`)
+      const isLogged = this.#loggedCauses.has(`${topic} ${cause}`)
+      this.#loggedCauses.add(`${topic} ${cause}`)
+      if (isLogged) this.#logger.debug({ topic, cause }, 'the topic could still not be created')
       else this.#logger.warn({ topic, cause }, 'the topic could not be created; trying again')
     }
     const pauseMs = Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs)

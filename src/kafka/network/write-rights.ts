@@ -12,7 +12,7 @@ export class WriteRights {
   readonly #topic: string
   readonly #onChange: () => void
   /** What metadata says; null: it does not tell. */
-  #told: boolean | null = null
+  #fromMetadata: boolean | null = null
   /** A leader has answered a produce, empty or not, and the answer was not a lack of rights. */
   #isProved = false
   /** The error with which a leader has refused to write; null: none has, or one takes writes since. */
@@ -29,7 +29,7 @@ export class WriteRights {
 
   /** What is missing; null if nothing is known to be. */
   get missing(): MissingRight | null {
-    if (this.#told === false || this.#refusal !== null) {
+    if (this.#fromMetadata === false || this.#refusal !== null) {
       const code = this.#refusal ?? kafkaErrors.topicAuthorizationFailed
       return { right: `WRITE on topic ${this.#topic}`, kafkaError: kafkaErrorName(code) }
     }
@@ -40,13 +40,13 @@ export class WriteRights {
 
   /** The cluster has said whether the topic may be written to. */
   get isKnown(): boolean {
-    return this.#told !== null || this.#isProved || this.#refusal !== null
+    return this.#fromMetadata !== null || this.#isProved || this.#refusal !== null
   }
 
   /** Metadata was looked at. @param mayWrite null: it does not tell. */
-  told(mayWrite: boolean | null): void {
-    const before = this.#told
-    this.#told = mayWrite
+  metadataSays(mayWrite: boolean | null): void {
+    const before = this.#fromMetadata
+    this.#fromMetadata = mayWrite
     if (mayWrite !== before) this.#onChange()
   }
 
@@ -70,7 +70,7 @@ export class WriteRights {
 
   /** Asks the leader of a partition where only that can tell. Any number of calls make one request at a time. */
   ask(connection: BrokerConnection, partition: number): void {
-    const isOpen = this.#refusal !== null || (this.#told === null && !this.#isProved)
+    const isOpen = this.#refusal !== null || (this.#fromMetadata === null && !this.#isProved)
     if (!isOpen || this.#isAsking) return
     this.#isAsking = true
     askToWrite(connection, this.#topic, partition, (errorCode) => {

@@ -2,7 +2,7 @@ import type { BufferPool } from '../../buffer-pool.ts'
 import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from '../protocol/compression.ts'
 import { murmur2, partitionForHash } from '../protocol/murmur2.ts'
-import type { AuditCount } from './producer.ts'
+import type { RecordHeaders } from './record-headers.ts'
 import { ProducerBatch } from './producer-batch.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
 import { readRecords } from '../protocol/record-format.ts'
@@ -24,7 +24,7 @@ export class Accumulator {
   readonly #onReady: () => void
   readonly #awaitedLingerMs: number
   readonly #codec: Codec | null
-  readonly #stamp: RecordStamp | null
+  readonly #headers: RecordHeaders | null
   #queues: PartitionQueue[] = []
   /** Records without a key. */
   readonly #unkeyed = new PartitionQueue(noPartition)
@@ -36,7 +36,7 @@ export class Accumulator {
   /**
    * @param options.onReady is called when a batch has become due; it may be called when none has.
    * @param options.awaitedLingerMs how long a batch lingers that a client waits for; `linger.ms` if that is less.
-   * @param options.stamp gives the records headers; null: they have no headers.
+   * @param options.headers gives the records headers; null: they have no headers.
    */
   constructor(options: {
     config: ProducerConfig
@@ -44,7 +44,7 @@ export class Accumulator {
     buffers: BufferPool
     onReady: () => void
     awaitedLingerMs?: number
-    stamp?: RecordStamp | null
+    headers?: RecordHeaders | null
   }) {
     this.#config = options.config
     this.#memory = options.memory
@@ -52,7 +52,7 @@ export class Accumulator {
     this.#onReady = options.onReady
     this.#awaitedLingerMs = Math.min(options.awaitedLingerMs ?? Infinity, options.config.lingerMs)
     this.#codec = codecFor(options.config.compressionType)
-    this.#stamp = options.stamp ?? null
+    this.#headers = options.headers ?? null
     this.batchSizeLimitBytes = options.config.batchSizeBytes
     this.#queues.push(new PartitionQueue(0))
   }
@@ -71,7 +71,7 @@ export class Accumulator {
   repartition(count: number, first: readonly ProducerBatch[] = []): ProducerBatch[] {
     const waiting = this.#queues.flatMap((queue) => queue.takeAll())
     // What was on its way to a partition that is gone is not there: its numbers are missing nowhere.
-    for (const batch of [...first, ...waiting]) if (batch.state !== 'open') this.#stamp?.takeBack(batch)
+    for (const batch of [...first, ...waiting]) if (batch.state !== 'open') this.#headers?.takeBack(batch)
     this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
     const batches = [...first, ...waiting]
     for (const batch of batches) this.#appendAgain(batch)
@@ -86,8 +86,7 @@ export class Accumulator {
     const records = batch.plainRecords()
     let place = 0
     for (const { record, headers } of readRecords(records, batch)) {
-      // The whole mark is new: the batch may be one of an earlier process, or have no mark.
-      const target = this.#append(this.#queueFor(record), record, this.#stamp?.headers ?? headers)
+      const target = this.#append(this.#queueFor(record), record, this.#headers?.ofMoved(headers) ?? headers)
       target.createdAtMs = Math.min(target.createdAtMs, batch.createdAtMs)
       const weighs = target.uncompressedBytes - target.chargedBytes
       if (weighs > 0) {
@@ -104,7 +103,7 @@ export class Accumulator {
    * @param chargedBytes the room that was reserved for it; the batch holds it from now on.
    */
   append(record: RecordBytes, chargedBytes: number): ProducerBatch {
-    const headers = this.#stamp === null ? null : this.#stamp.headers
+    const headers = this.#headers === null ? null : this.#headers.encoded
     const batch = this.#append(this.#queueFor(record), record, headers)
     batch.chargedBytes += chargedBytes
     return batch
@@ -193,7 +192,7 @@ export class Accumulator {
     const unkeyed = takesUnkeyed ? this.#due(this.#unkeyed, nowMs, hurriesAwaited) : null
     if (unkeyed !== null && (own === null || unkeyed.createdAtMs < own.createdAtMs)) {
       if (unkeyed.state === 'open') this.#close(this.#unkeyed)
-      if (this.#stamp === null) return unkeyed.compressing ? null : unkeyed
+      if (this.#headers === null) return unkeyed.compressing ? null : unkeyed
       // Its numbers have to follow those of what is closed already, so it goes behind that.
       this.take(queue, unkeyed)
       queue.push(unkeyed)
@@ -256,12 +255,12 @@ export class Accumulator {
 
   /** Batches that are never sent use up numbers all the same, or a reader could not tell that they are missing. */
   #withNumbers(batches: ProducerBatch[]): ProducerBatch[] {
-    const stamp = this.#stamp
-    if (stamp === null) return batches
+    const headers = this.#headers
+    if (headers === null) return batches
     for (const batch of batches) {
       if (batch.partition !== noPartition && batch.state !== 'open') continue
       batch.partition = Math.max(0, batch.partition)
-      stamp.number(batch)
+      headers.number(batch)
     }
     return batches
   }
@@ -273,12 +272,12 @@ export class Accumulator {
     queue.usualBatchBytes = Math.min(batch.uncompressedBytes, this.batchSizeLimitBytes)
     queue.push(batch)
     this.#recharge(batch)
-    if (this.#stamp === null || queue !== this.#unkeyed) this.#finish(batch)
+    if (this.#headers === null || queue !== this.#unkeyed) this.#finish(batch)
   }
 
   /** Numbers and compresses a closed batch. With numbers, not before its place among those of its partition is certain. */
   #finish(batch: ProducerBatch): void {
-    this.#stamp?.number(batch)
+    this.#headers?.number(batch)
     if (this.#codec !== null) void this.#compress(batch, this.#codec)
   }
 
@@ -306,23 +305,6 @@ export class Accumulator {
     batch.chargedBytes -= surplus
     this.#memory.unreserve(surplus)
   }
-}
-
-/** Gives each record headers of its own, as `encodeHeaders` writes them. */
-export interface RecordStamp {
-  /** The most that a record gets more by it. */
-  readonly headerBytes: number
-  /** The headers of the next record, without its number. */
-  readonly headers: Buffer
-  /**
-   * Numbers the records of a batch in its partition: of each batch once, in the order in which a partition's batches are
-   * sent, and before it is compressed.
-   */
-  number(batch: ProducerBatch): void
-  /** Takes back the numbers of a batch that was not sent: of all such batches of its partition, or of none. */
-  takeBack(batch: ProducerBatch): void
-  /** How many records of each partition have a number; empty where the stamp gives none. */
-  readonly counts: readonly AuditCount[]
 }
 
 /** The batches of one partition: those that are closed, oldest first, and the open one behind them. */

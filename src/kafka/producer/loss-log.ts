@@ -15,7 +15,7 @@ export class LossLog {
   #loggedAtMs = -Infinity
   #logged: Record<string, number> = {}
   #loggedErrors: Record<string, number> = {}
-  #clockToldAtMs = -Infinity
+  #clockLoggedAtMs = -Infinity
 
   constructor(stream: string, account: Account, logger: Logger) {
     this.#stream = stream
@@ -29,8 +29,8 @@ export class LossLog {
    */
   clockRefused(topic: string, recordTimeMs: number): void {
     const nowMs = performance.now()
-    if (nowMs - this.#clockToldAtMs < clockQuietMs) return
-    this.#clockToldAtMs = nowMs
+    if (nowMs - this.#clockLoggedAtMs < clockQuietMs) return
+    this.#clockLoggedAtMs = nowMs
     const fields = {
       stream: this.#stream,
       topic,
@@ -44,10 +44,10 @@ export class LossLog {
   }
 
   /** Is called every second. */
-  tend(nowMs: number): void {
+  everySecond(nowMs: number): void {
     if (nowMs - this.#loggedAtMs < intervalMs) return
     const total: Record<string, number> = {}
-    for (const outcome of toldOutcomes) total[outcome] = countOf(this.#account, outcome)
+    for (const outcome of loggedOutcomes) total[outcome] = countOf(this.#account, outcome)
     Object.assign(total, this.#account.dropped)
     const lost = growth(this.#logged, total)
     if (Object.keys(lost).length === 0) return
@@ -78,8 +78,8 @@ function growth(
 }
 
 /** Dropped records are told by reason besides. */
-const toldOutcomes = keptOutcomes.filter((outcome) => !outcomeTraits[outcome].isDelivered)
-const notLost = new Set<string>(toldOutcomes.filter((outcome) => !outcomeTraits[outcome].isLoss))
+const loggedOutcomes = keptOutcomes.filter((outcome) => !outcomeTraits[outcome].isDelivered)
+const notLost = new Set<string>(loggedOutcomes.filter((outcome) => !outcomeTraits[outcome].isLoss))
 
 const intervalMs = 10_000
 const clockQuietMs = 3_600_000

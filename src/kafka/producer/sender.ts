@@ -40,7 +40,7 @@ export interface Sender {
   /** What brokers do not serve of what is needed, a sentence a broker. */
   readonly lacking: readonly string[]
   /** Is called every second: gives up what waited too long, and renews connections that would have to authenticate again. */
-  tend(nowMs: number): void
+  everySecond(nowMs: number): void
   /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */
   hurry(): void
   /** Ends all connections. What was written and has no outcome yet gets the one that is true of it. */
@@ -83,7 +83,7 @@ export interface DeadLetterQueue {
   /** Takes a batch, and gives it its outcome now or later. */
   take(batch: ProducerBatch, refusal: Refusal): void
   /** Is called every second. */
-  tend(nowMs: number): void
+  everySecond(nowMs: number): void
   /** The end is near: what has not reached its place goes to the place that is certain. */
   hurry(): void
   /** Ends at once. */

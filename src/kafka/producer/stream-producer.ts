@@ -1,7 +1,7 @@
 import type { StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
-import { Accumulator, type RecordStamp } from './accumulator.ts'
-import { AuditStamp } from './audit-stamp.ts'
+import { type RecordHeaders, AuditHeaders } from './record-headers.ts'
+import { Accumulator } from './accumulator.ts'
 import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'
 import { BufferMemory } from './buffer-memory.ts'
@@ -45,13 +45,13 @@ export class StreamProducer implements ManagedProducer {
   readonly #recentBatches = new RollingSum(30)
   readonly #recentBatchBytes = new RollingSum(30)
   readonly #lossLog: LossLog | null
-  readonly #tendTimer: NodeJS.Timeout
+  readonly #secondTimer: NodeJS.Timeout
   #closing = false
   #pumpScheduled = false
   readonly #topic: TopicFollower
   readonly headerBytes: number
-  readonly #stamp: RecordStamp | null
-  readonly #audit: AuditStamp | null
+  readonly #headers: RecordHeaders | null
+  readonly #audit: AuditHeaders | null
   readonly #deadLetters: DeadLetterQueue | null
 
   constructor(options: StreamProducerOptions) {
@@ -61,12 +61,12 @@ export class StreamProducer implements ManagedProducer {
     this.#telemetry = options.telemetry
     this.#memory = new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
-    this.#audit = stream.audit ? new AuditStamp() : null
-    this.#stamp = options.stamp ?? this.#audit
-    this.headerBytes = this.#stamp?.headerBytes ?? 0
+    this.#audit = stream.audit ? new AuditHeaders() : null
+    this.#headers = options.headers ?? this.#audit
+    this.headerBytes = this.#headers?.headerBytes ?? 0
     this.#accumulator = new Accumulator({
       config,
-      stamp: this.#stamp,
+      headers: this.#headers,
       memory: this.#memory,
       buffers,
       onReady: this.#schedulePump,
@@ -105,7 +105,7 @@ export class StreamProducer implements ManagedProducer {
     })
     this.#topic.follow()
     this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
-    this.#tendTimer = setInterval(() => this.#tend(), tendIntervalMs).unref()
+    this.#secondTimer = setInterval(() => this.#everySecond(), secondMs).unref()
   }
 
   /** @inheritdoc */
@@ -224,7 +224,7 @@ export class StreamProducer implements ManagedProducer {
       confirmation: this.confirmation,
       lacking: this.lacking,
       logEndOffsets: [...this.#offsets],
-      audit: this.#stamp?.counts ?? [],
+      audit: this.#headers?.counts ?? [],
       spool: null,
     })
   }
@@ -277,7 +277,7 @@ export class StreamProducer implements ManagedProducer {
   /** Ends at once: what was not sent is dropped, what was not confirmed is suspected lost. */
   abort(): void {
     this.#closing = true
-    clearInterval(this.#tendTimer)
+    clearInterval(this.#secondTimer)
     this.#sender.stop()
     for (const batch of this.#accumulator.takeAll()) this.#account.settle(batch, 'dropped', 'shutdown')
     this.#deadLetters?.stop()
@@ -346,15 +346,15 @@ export class StreamProducer implements ManagedProducer {
     else this.#account.settle(batch, 'dropped', refusal.reason)
   }
 
-  #tend(): void {
+  #everySecond(): void {
     const nowMs = performance.now()
     for (const batch of this.#accumulator.takeExpired(nowMs, this.stream.producer.deliveryTimeoutMs)) {
       this.#account.settle(batch, 'dropped', 'expired')
     }
-    this.#sender.tend(nowMs)
-    if (!this.#closing) this.#topic.tend()
-    this.#lossLog?.tend(nowMs)
-    this.#deadLetters?.tend(nowMs)
+    this.#sender.everySecond(nowMs)
+    if (!this.#closing) this.#topic.everySecond()
+    this.#lossLog?.everySecond(nowMs)
+    this.#deadLetters?.everySecond(nowMs)
     this.#schedulePump()
   }
 }
@@ -368,7 +368,7 @@ export interface StreamProducerOptions {
   readonly buffers: BufferPool
   readonly logger: Logger
   /** Gives records headers, in the place of what the stream's configuration says. */
-  readonly stamp?: RecordStamp
+  readonly headers?: RecordHeaders
   /** Makes the sender of the stream's delivery. */
   readonly openSender: (options: SenderOptions) => Sender
   /** Opens the place of what Kafka refuses for good; left out: what is refused is dropped. */
@@ -391,6 +391,6 @@ export interface DeadLetterQueueOptions {
  */
 const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } as const
 
-const tendIntervalMs = 1_000
+const secondMs = 1_000
 /** What of the time to drain is kept for dead letters that have not reached their topic: they go to the file. */
 const lettersMs = 1_000

@@ -96,9 +96,9 @@ export class TopicFollower {
     const { producer, topic } = stream
     this.#topic = metadata.topic(topic)
     const { leaders, maxMessageBytes, isCompacted, status, incarnation } = this.#topic
-    if (status === 'known') this.rights.told(this.#topic.mayWrite)
+    if (status === 'known') this.rights.metadataSays(this.#topic.mayWrite)
     // Credentials that may write to a topic may also see it.
-    else if (status === 'not_authorized') this.rights.told(false)
+    else if (status === 'not_authorized') this.rights.metadataSays(false)
     this.needsKey = isCompacted === true
     // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
@@ -110,7 +110,7 @@ export class TopicFollower {
   }
 
   /** Is called every second: one log line when a right or a leader is missing, and one when it no longer is. Metadata logs the rest. */
-  tend(): void {
+  everySecond(): void {
     const { admission, obstacle } = this
     this.#isEverOpen ||= admission === 'open'
     const isLoggedHere =

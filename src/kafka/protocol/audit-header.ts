@@ -5,6 +5,9 @@
  *
  * `chute-audit`, 13 bytes: version (1), instance (6 bytes, drawn at random at each start of a stream's producer), and
  * sequence (6 bytes, big-endian, from 0 and without gaps, in the order of sending).
+ *
+ * The header has to be the last one of its record: `producer/record-headers.ts` writes the sequence at a fixed distance from the record's
+ * end.
  */
 export const auditHeaderKey = 'chute-audit'
 
@@ -12,7 +15,7 @@ export const auditHeaderKey = 'chute-audit'
 export type AuditInstance = string
 
 /** What the header says. */
-export interface AuditMark {
+export interface AuditHeader {
   readonly instance: AuditInstance
   readonly sequence: number
 }
@@ -24,7 +27,7 @@ export const sequenceOffset = 7
 export const auditValueBytes = 13
 
 /** The value of the header. */
-export function writeAuditMark({ instance, sequence }: AuditMark): Buffer {
+export function writeAuditHeader({ instance, sequence }: AuditHeader): Buffer {
   const value = Buffer.alloc(auditValueBytes)
   value[0] = auditVersion
   value.write(instance, 1, 'hex')
@@ -33,7 +36,7 @@ export function writeAuditMark({ instance, sequence }: AuditMark): Buffer {
 }
 
 /** Reads the value of the header; null if it is none of this version. */
-export function readAuditMark(value: Buffer): AuditMark | null {
+export function readAuditHeader(value: Buffer): AuditHeader | null {
   if (value.length !== auditValueBytes || value[0] !== auditVersion) return null
   return {
     instance: value.toString('hex', 1, sequenceOffset),

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
 import { totalsOf, type AuditReport } from '../../../src/kafka/audit/audit-report.ts'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
-import { auditHeaderKey, writeAuditMark } from '../../../src/kafka/protocol/audit-header.ts'
+import { auditHeaderKey, writeAuditHeader } from '../../../src/kafka/protocol/audit-header.ts'
 import { auditHtml } from '../../../src/reports/audit-html.ts'
 import { auditText } from '../../../src/reports/audit-text.ts'
 
 function reportOf(changes: Partial<AuditReport> = {}): AuditReport {
   const audit = new TopicAudit('a<b', new Map([[0, 0]]))
   for (const sequence of [0, 1, 4]) {
-    const headers = { [auditHeaderKey]: writeAuditMark({ instance: '0123456789ab', sequence }) }
+    const headers = { [auditHeaderKey]: writeAuditHeader({ instance: '0123456789ab', sequence }) }
     const timestampMs = 1_700_000_000_000 + sequence * 1_000
     audit.take({ partition: 0, timestampMs, headers })
   }

@@ -1,5 +1,5 @@
 import type { Account } from '../account.ts'
-import type { RecordStamp } from '../accumulator.ts'
+import type { RecordHeaders } from '../record-headers.ts'
 import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
 import { kafkaErrorName } from '../../protocol/kafka-error.ts'
@@ -16,7 +16,7 @@ import { addHeaders, type RecordHeader, readRecords } from '../../protocol/recor
  */
 export class DeadLetters implements DeadLetterQueue {
   readonly #options: DeadLettersOptions
-  readonly #open = new Set<Burial>()
+  readonly #open = new Set<RefusedBatch>()
 
   constructor(options: DeadLettersOptions) {
     this.#options = options
@@ -26,7 +26,7 @@ export class DeadLetters implements DeadLetterQueue {
   take(batch: ProducerBatch, refusal: Refusal): void {
     if (batch.state === 'open') batch.close()
     if (batch.state === 'closed') this.#options.account.written(batch)
-    const burial: Burial = {
+    const refused: RefusedBatch = {
       batch,
       refusal,
       sinceMs: performance.now(),
@@ -35,85 +35,85 @@ export class DeadLetters implements DeadLetterQueue {
       isSent: false,
       isFiled: false,
     }
-    this.#open.add(burial)
-    this.#send(burial)
+    this.#open.add(refused)
+    this.#send(refused)
   }
 
   /** Is called every second: tries again what found no room, until that took too long. */
-  tend(nowMs: number): void {
-    for (const burial of this.#open) {
-      if (burial.isSent || burial.isFiled) continue
-      if (nowMs - burial.sinceMs < patienceMs) this.#send(burial)
-      else this.#keepInFile(burial)
+  everySecond(nowMs: number): void {
+    for (const refused of this.#open) {
+      if (refused.isSent || refused.isFiled) continue
+      if (nowMs - refused.sinceMs < patienceMs) this.#send(refused)
+      else this.#keepInFile(refused)
     }
   }
 
   /** The end is near: what has not reached the topic goes to the file. */
   hurry(): void {
-    for (const burial of this.#open) this.#keepInFile(burial)
+    for (const refused of this.#open) this.#keepInFile(refused)
   }
 
   /** Ends at once: what was not given to the file before goes there, or is given up. */
   stop(): void {
-    for (const burial of this.#open) {
+    for (const refused of this.#open) {
       try {
-        if (burial.isFiled) throw new Error('the disk has not taken it in time')
-        this.#options.file?.appendNow(this.#letters(burial))
-        this.#end(burial, this.#options.file !== null)
+        if (refused.isFiled) throw new Error('the disk has not taken it in time')
+        this.#options.file?.appendNow(this.#letters(refused))
+        this.#end(refused, this.#options.file !== null)
       } catch (error) {
         this.#failed(error)
-        this.#end(burial, false)
+        this.#end(refused, false)
       }
     }
     this.#options.producer?.abort()
   }
 
-  #send(burial: Burial): void {
-    const { producer, stamp } = this.#options
-    if (producer === null) return this.#keepInFile(burial)
-    const { batch } = burial
+  #send(refused: RefusedBatch): void {
+    const { producer, headers } = this.#options
+    if (producer === null) return this.#keepInFile(refused)
+    const { batch } = refused
     const records = batch.plainRecords()
     const status = producer.admission
     let sizeBytes = 0
     let isTakable = status !== 'unknown_topic' && status !== 'not_authorized'
     for (const { record } of readRecords(records, batch)) {
-      sizeBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, stamp.headerBytes)
+      sizeBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, headers.headerBytes)
       if (record.keyBytes + record.valueBytes > producer.maxRecordBytes) isTakable = false
       if (producer.needsKey && record.key === null) isTakable = false
     }
-    if (!isTakable) return this.#keepInFile(burial)
+    if (!isTakable) return this.#keepInFile(refused)
     if (status !== 'open' || !producer.reserve(sizeBytes)) return
-    burial.isSent = true
-    const headers = this.#headers(burial)
+    refused.isSent = true
+    const reasons = this.#reasonsOf(refused)
     for (const { record, headers: own } of readRecords(records, batch)) {
-      stamp.headers = addHeaders(own, headers)
+      headers.encoded = addHeaders(own, reasons)
       const taken = producer.append(record)
       const place = taken.recordCount - 1
-      taken.onSettled((settlement) => this.#settled(burial, place, settlement))
+      taken.onSettled((settlement) => this.#settled(refused, place, settlement))
     }
   }
 
-  #settled(burial: Burial, place: number, { outcome, firstPlace, recordCount }: Settlement): void {
-    if (place < firstPlace || place >= firstPlace + recordCount || !this.#open.has(burial)) return
-    if (burial.isFiled) return
-    burial.open--
-    if (outcome !== 'acked') burial.failed++
-    if (burial.open > 0) return
-    if (burial.failed > 0) this.#keepInFile(burial)
-    else this.#end(burial, true)
+  #settled(refused: RefusedBatch, place: number, { outcome, firstPlace, recordCount }: Settlement): void {
+    if (place < firstPlace || place >= firstPlace + recordCount || !this.#open.has(refused)) return
+    if (refused.isFiled) return
+    refused.open--
+    if (outcome !== 'acked') refused.failed++
+    if (refused.open > 0) return
+    if (refused.failed > 0) this.#keepInFile(refused)
+    else this.#end(refused, true)
   }
 
   /** Does not wait for the disk: until the letters are there, the batch keeps its place. */
-  #keepInFile(burial: Burial): void {
-    if (burial.isFiled) return
+  #keepInFile(refused: RefusedBatch): void {
+    if (refused.isFiled) return
     const { file } = this.#options
-    if (file === null) return this.#end(burial, false)
-    burial.isFiled = true
-    file.append(this.#letters(burial)).then(
-      () => this.#end(burial, true),
+    if (file === null) return this.#end(refused, false)
+    refused.isFiled = true
+    file.append(this.#letters(refused)).then(
+      () => this.#end(refused, true),
       (error: unknown) => {
         this.#failed(error)
-        this.#end(burial, false)
+        this.#end(refused, false)
       },
     )
   }
@@ -124,17 +124,17 @@ export class DeadLetters implements DeadLetterQueue {
     logger.error({ stream, cause }, 'dead letters could not be written to the file')
   }
 
-  #end(burial: Burial, isKept: boolean): void {
+  #end(refused: RefusedBatch, isKept: boolean): void {
     const { account, onReady } = this.#options
-    const { batch, refusal } = burial
-    if (!this.#open.delete(burial)) return
+    const { batch, refusal } = refused
+    if (!this.#open.delete(refused)) return
     if (isKept) account.settle(batch, 'dead_lettered', refusal.reason)
     else if (refusal.mayBeStored) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', refusal.reason)
     onReady()
   }
 
-  #headers({ batch, refusal }: Burial): RecordHeader[] {
+  #reasonsOf({ batch, refusal }: RefusedBatch): RecordHeader[] {
     const { stream, topic } = this.#options
     const texts = {
       stream,
@@ -147,7 +147,7 @@ export class DeadLetters implements DeadLetterQueue {
     return Object.entries(texts).map(([key, text]) => ({ key: headerPrefix + key, value: Buffer.from(text) }))
   }
 
-  #letters({ batch, refusal }: Burial): DeadLetter[] {
+  #letters({ batch, refusal }: RefusedBatch): DeadLetter[] {
     const { stream, topic } = this.#options
     const records = batch.plainRecords()
     const at = new Date().toISOString()
@@ -182,9 +182,9 @@ export interface DeadLettersOptions {
   readonly stream: string
   readonly topic: string
   readonly account: Account
-  /** Writes to the dead-letter topic, with the headers of {@link stamp}; null if there is none. */
+  /** Writes to the dead-letter topic, with the headers of {@link headers}; null if there is none. */
   readonly producer: LetterProducer | null
-  readonly stamp: DeadLetterStamp
+  readonly headers: DeadLetterHeaders
   /** Null without a data folder. */
   readonly file: DeadLetterFile | null
   readonly logger: Logger
@@ -193,12 +193,17 @@ export interface DeadLettersOptions {
 }
 
 /** Gives each dead letter the headers that were set for it. */
-export class DeadLetterStamp implements RecordStamp {
-  headers: Buffer = Buffer.alloc(0)
+export class DeadLetterHeaders implements RecordHeaders {
+  encoded: Buffer = Buffer.alloc(0)
 
   /** The most that they take: a few short texts, two names of 249 characters, and what the record had. */
   get headerBytes(): number {
     return 1_024
+  }
+
+  /** A letter keeps the headers that say why it is one. */
+  ofMoved(own: Buffer): Buffer {
+    return own
   }
 
   /** Dead letters have no numbers. */
@@ -212,7 +217,7 @@ export class DeadLetterStamp implements RecordStamp {
 }
 
 /** A batch on its way out. */
-interface Burial {
+interface RefusedBatch {
   readonly batch: ProducerBatch
   readonly refusal: Refusal
   readonly sinceMs: number

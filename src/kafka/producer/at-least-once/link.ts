@@ -77,8 +77,8 @@ export class AtLeastOnceLink implements LeaderLink {
   }
 
   /** @inheritdoc */
-  tend(nowMs: number): void {
-    this.#session.tend(nowMs)
+  everySecond(nowMs: number): void {
+    this.#session.everySecond(nowMs)
   }
 
   /** @inheritdoc */

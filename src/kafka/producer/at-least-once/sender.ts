@@ -2,32 +2,23 @@ import { crc32c } from '@node-rs/crc32'
 import type { PartitionQueue } from '../accumulator.ts'
 import type { BatchJournal, ResumedBatch } from '../batch-journal.ts'
 import { AtLeastOnceLink } from './link.ts'
-import { configuredMode, type ConfirmationMode, type DropReason, dropReasonOf } from '../outcome.ts'
-import { Flight } from './flight.ts'
-import {
-  isBadContent,
-  isLostIdentity,
-  isRetriable,
-  isStaleMetadata,
-  isUnauthorized,
-  kafkaErrorName,
-  kafkaErrors,
-  mayBeStored,
-} from '../../protocol/kafka-error.ts'
+import { configuredMode, type ConfirmationMode } from '../outcome.ts'
+import { PartitionFlight } from './partition-flight.ts'
+import { isUnauthorized, kafkaErrors } from '../../protocol/kafka-error.ts'
 import { LeaderLinks } from '../../network/leader-links.ts'
 import { OutageLog } from '../../network/outage-log.ts'
-import { remakeBatch } from './resume-batch.ts'
+import { remakeBatch } from './split-and-resume.ts'
 import { IdentitySource } from './producer-identity.ts'
 import { decodeProduce, encodeProduce, type ProduceResult } from '../../protocol/requests.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import type { Sender, SenderOptions } from '../sender.ts'
-import { splitBatch } from './split-batch.ts'
+import { BatchCompletion } from './batch-completion.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
  * Brings the due batches of an at-least-once stream to Kafka and keeps at it: one batch in flight a partition, and the
  * same bytes again until they are acknowledged, `retries` or `delivery.timeout.ms` is used up, or the broker refuses them
- * for good. With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
+ * for good (`batch-completion.ts`). With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
  * once however often it comes. What a broker's error leads to is what Kafka's own producer does (`Sender.completeBatch`,
  * `TransactionManager.canRetry`).
  *
@@ -38,7 +29,8 @@ export class AtLeastOnceSender implements Sender {
   readonly #options: SenderOptions
   readonly #links: LeaderLinks<AtLeastOnceLink>
   readonly #identity: IdentitySource
-  readonly #flights: Flight[] = []
+  readonly #completion: BatchCompletion
+  readonly #flights: PartitionFlight[] = []
   #journal: BatchJournal | null = null
   #retryTimer: NodeJS.Timeout | null = null
   /** Where the next pump begins, so that batches without keys go to each partition in turn. */
@@ -69,6 +61,17 @@ export class AtLeastOnceSender implements Sender {
         if (isUnauthorized(errorCode)) rights.answered(errorCode)
         this.#wakeUpAt(againAtMs)
       },
+    })
+    this.#completion = new BatchCompletion({
+      stream,
+      account,
+      metadata,
+      logger,
+      rights,
+      identity: this.#identity,
+      onRejected: options.onRejected,
+      onRefused: options.onRefused,
+      wakeUpAt: (atMs) => this.#wakeUpAt(atMs),
     })
   }
 
@@ -110,7 +113,7 @@ export class AtLeastOnceSender implements Sender {
     this.#stopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
     this.#links.stop()
-    for (const flight of this.#flights) this.#giveUpAll(flight, 'shutdown')
+    for (const flight of this.#flights) this.#completion.giveUpAll(flight, 'shutdown')
   }
 
   /** Without idempotent writes there is nothing to tell: a broker would not know the batch again. */
@@ -126,7 +129,7 @@ export class AtLeastOnceSender implements Sender {
     if (partition >= accumulator.partitionCount) return null
     const batch = remakeBatch(noted)
     if (batch === null) return null
-    const flight = (this.#flights[partition] ??= new Flight(partition))
+    const flight = (this.#flights[partition] ??= new PartitionFlight(partition))
     if (!flight.isEmpty) throw new Error('what is resumed goes first')
     batch.close()
     flight.resume(batch, { errorCode: kafkaErrors.none, producerId, epoch }, baseSequence)
@@ -147,14 +150,14 @@ export class AtLeastOnceSender implements Sender {
     if (rights.missing !== null) return
     const { leaders } = metadata.topic(stream.topic)
     const nowMs = performance.now()
-    const groups = new Map<BrokerConnection, Flight[]>()
+    const groups = new Map<BrokerConnection, PartitionFlight[]>()
     let isStale = false
     let isWritable = false
     const { queues } = accumulator
     const firstQueue = this.#firstQueue
     for (let i = 0; i < queues.length; i++) {
       const queue = queues[(firstQueue + i) % queues.length]!
-      const flight = (this.#flights[queue.partition] ??= new Flight(queue.partition))
+      const flight = (this.#flights[queue.partition] ??= new PartitionFlight(queue.partition))
       if (flight.connection !== null) {
         isWritable = true
         continue
@@ -178,18 +181,18 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** @inheritdoc */
-  tend(nowMs: number): void {
+  everySecond(nowMs: number): void {
     const { stream } = this.#options
     for (const flight of this.#flights) {
       if (flight.connection !== null || flight.isEmpty) continue
       const { createdAtMs } = flight.batch ?? flight.parts[0]!
       if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
-      else if (flight.heldFor !== null) this.#refused(flight, flight.heldFor)
-      else this.#giveUpAll(flight, 'expired')
+      else if (flight.heldFor !== null) this.#completion.refuse(flight, flight.heldFor)
+      else this.#completion.giveUpAll(flight, 'expired')
     }
     const any = this.#anyLeader
     if (any !== null) this.#options.rights.ask(any.connection, any.partition)
-    this.#links.tend(nowMs)
+    this.#links.everySecond(nowMs)
     this.#endReplaced()
   }
 
@@ -233,7 +236,7 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
-  #load(flight: Flight, queue: PartitionQueue, nowMs: number): boolean {
+  #load(flight: PartitionFlight, queue: PartitionQueue, nowMs: number): boolean {
     const { stream, accumulator } = this.#options
     if (flight.isSequenced) return true
     const identity = this.#identity.current
@@ -243,14 +246,18 @@ export class AtLeastOnceSender implements Sender {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
       flight.mayBeStored = false
-      flight.isTold = false
+      flight.isRepeatCounted = false
       accumulator.take(queue, flight.batch)
     }
     if (identity !== null) flight.sequence(identity)
     return true
   }
 
-  #group(groups: Map<BrokerConnection, Flight[]>, connection: BrokerConnection, flight: Flight): void {
+  #group(
+    groups: Map<BrokerConnection, PartitionFlight[]>,
+    connection: BrokerConnection,
+    flight: PartitionFlight,
+  ): void {
     const group = groups.get(connection)
     if (group === undefined) {
       groups.set(connection, [flight])
@@ -263,7 +270,7 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** Notes what has to be noted, and writes. */
-  #write(connection: BrokerConnection, flights: Flight[]): void {
+  #write(connection: BrokerConnection, flights: PartitionFlight[]): void {
     const journal = this.#journal
     for (const flight of flights) flight.connection = connection
     const unnoted =
@@ -278,7 +285,7 @@ export class AtLeastOnceSender implements Sender {
     })
   }
 
-  #send(connection: BrokerConnection, flights: readonly Flight[]): void {
+  #send(connection: BrokerConnection, flights: readonly PartitionFlight[]): void {
     const { stream, account, offsets, telemetry } = this.#options
     const { acks, requestTimeoutMs } = stream.producer
     const nowMs = performance.now()
@@ -301,7 +308,7 @@ export class AtLeastOnceSender implements Sender {
       },
       (error) => {
         connection.destroy(error)
-        for (const flight of flights) this.#landed(flight, null, kafkaErrors.networkException)
+        for (const flight of flights) this.#completion.complete(flight, null, kafkaErrors.networkException)
         this.#options.onReady()
       },
     )
@@ -309,133 +316,17 @@ export class AtLeastOnceSender implements Sender {
 
   #answered(
     connection: BrokerConnection,
-    flights: readonly Flight[],
+    flights: readonly PartitionFlight[],
     results: readonly ProduceResult[],
   ): void {
     const byPartition = new Map(results.map((result) => [result.partition, result]))
     for (const flight of flights) {
       const result = byPartition.get(flight.partition)
-      this.#landed(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
+      this.#completion.complete(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
     }
     for (const link of this.#links) if (link.connection === connection) link.succeeded()
     this.#endReplaced()
     this.#options.onReady()
-  }
-
-  #landed(flight: Flight, result: ProduceResult | null, errorCode: number): void {
-    flight.connection = null
-    flight.heldFor = null
-    const { batch } = flight
-    if (batch === null) return
-    if (errorCode === kafkaErrors.none || errorCode === kafkaErrors.duplicateSequenceNumber) {
-      flight.batch = null
-      const { baseOffset } = result!
-      this.#options.account.settle(batch, 'acked', null, baseOffset < 0n ? null : baseOffset)
-      return
-    }
-    const { metadata } = this.#options
-    if (mayBeStored(errorCode)) flight.mayBeStored = true
-    if (isStaleMetadata(errorCode)) metadata.refresh()
-    // The topic takes less than it did, or is compacted by now.
-    if (isBadContent(errorCode)) metadata.refreshSettings()
-    if (isUnauthorized(errorCode)) this.#hold(flight, errorCode)
-    else if (errorCode === kafkaErrors.unknownTopicOrPartition) this.#hold(flight, errorCode)
-    else if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
-    else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
-    else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)
-    else this.#refused(flight, errorCode)
-  }
-
-  /**
-   * What an operator can take back is no end, and costs no try: the batch waits until the broker takes it, or
-   * `delivery.timeout.ms` is used up, as in an outage.
-   */
-  #hold(flight: Flight, errorCode: number): void {
-    const { rights, stream } = this.#options
-    const batch = flight.batch!
-    batch.attempts = Math.max(1, batch.attempts - 1)
-    flight.heldFor = errorCode
-    flight.retryAtMs = performance.now() + stream.producer.retryBackoffMs
-    this.#wakeUpAt(flight.retryAtMs)
-    if (!isUnauthorized(errorCode)) return
-    // Whether the broker takes a producer id is told with another one; the batch keeps its own, since it may be stored under it.
-    if (errorCode !== kafkaErrors.topicAuthorizationFailed) this.#identity.discard(this.#identity.current)
-    rights.answered(errorCode)
-  }
-
-  /**
-   * @param isIdentityLost the broker does not know the sequence that it is given: its state of this producer is gone
-   * (retention, an unclean election). With one batch in flight a partition, a new identity is safe; only this batch can
-   * come twice, if it was stored and its answer lost.
-   */
-  #retry(flight: Flight, errorCode: number, isIdentityLost: boolean): void {
-    const { retries, retryBackoffMs } = this.#options.stream.producer
-    if (isIdentityLost) {
-      this.#renewIdentity(flight)
-      this.#tellUnsure(flight, errorCode)
-    }
-    if (flight.batch!.attempts > retries) return this.#refused(flight, errorCode)
-    flight.retryAtMs = performance.now() + retryBackoffMs
-    this.#wakeUpAt(flight.retryAtMs)
-  }
-
-  /** The batch goes again under another identity. If the broker had stored it, nobody can tell any more. */
-  #tellUnsure(flight: Flight, errorCode: number): void {
-    if (!flight.mayBeStored || flight.isTold) return
-    flight.isTold = true
-    const { account, stream, logger } = this.#options
-    const { recordCount } = flight.batch!
-    account.possiblyRepeated += recordCount
-    const fields = { topic: stream.topic, partition: flight.partition, records: recordCount }
-    logger.warn(
-      { ...fields, kafkaError: kafkaErrorName(errorCode) },
-      'the broker no longer knows the producer of a batch that it may have: its records go again, and can be there twice',
-    )
-  }
-
-  /**
-   * The batch is larger than the topic takes by now, or a record in it is not what the topic wants: its halves go instead,
-   * until only what is wrong is refused. Kafka's producer does so with what is too large, and fails a whole batch for one
-   * bad record.
-   */
-  #split(flight: Flight): void {
-    const batch = flight.batch!
-    const parts = splitBatch(batch)
-    this.#options.account.split(batch, parts)
-    flight.split(parts)
-  }
-
-  #refused(flight: Flight, errorCode: number): void {
-    const { logger, stream, onRejected } = this.#options
-    const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
-    logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
-    onRejected(flight.batch!, errorCode)
-    this.#refuse(flight, dropReasonOf(errorCode), errorCode)
-  }
-
-  /** Ends what is on its way to a partition because of the broker, so that what is behind it can go. */
-  #refuse(flight: Flight, reason: DropReason, errorCode: number | null): void {
-    const batch = flight.take()!
-    // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
-    this.#renewIdentity(flight)
-    this.#options.onRefused(batch, { reason, errorCode, mayBeStored: flight.mayBeStored })
-  }
-
-  /** Ends what is on its way to a partition because of a limit of our own. */
-  #giveUpAll(flight: Flight, reason: DropReason): void {
-    for (let batch = flight.take(); batch !== null; batch = flight.take()) {
-      this.#renewIdentity(flight)
-      if (flight.mayBeStored || flight.connection !== null)
-        this.#options.account.settle(batch, 'suspected_lost')
-      else this.#options.account.settle(batch, 'dropped', reason)
-    }
-    flight.connection = null
-  }
-
-  /** The next batch of the partition gets another identity, as do those of others, once they are done with what they have. */
-  #renewIdentity(flight: Flight): void {
-    flight.forgetSequence()
-    this.#identity.discard(flight.identity)
   }
 
   /** One timer for all: it is set again while it finds somebody who has longer to wait. */

@@ -66,8 +66,8 @@ export class Confirmation implements BarrierQuestions {
    * Without replicas that makes no difference, as long as the log grows by what is written.
    */
   get needsAnswers(): boolean {
-    const { isTold } = this.#proof
-    return isTold === false || (isTold === null && this.#options.isReplicated())
+    const { tellsLogEnd } = this.#proof
+    return tellsLogEnd === false || (tellsLogEnd === null && this.#options.isReplicated())
   }
 
   /** Smoothed time of a barrier's round trip, in milliseconds. */
@@ -112,7 +112,7 @@ export class Confirmation implements BarrierQuestions {
    * them shows it, while the replicas do not have them yet.
    */
   writtenForAnswer(batches: readonly ProducerBatch[]): void {
-    if (this.#proof.isTold === null) this.#barrier.send(batches.map(({ partition }) => partition))
+    if (this.#proof.tellsLogEnd === null) this.#barrier.send(batches.map(({ partition }) => partition))
   }
 
   /**
@@ -153,7 +153,7 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /** Is called every second: nobody waits longer for replicas than `delivery.timeout.ms`. */
-  tend(nowMs: number): void {
+  everySecond(nowMs: number): void {
     const { deliveryTimeoutMs } = this.#options
     const isExpired = (batch: ProducerBatch): boolean => nowMs - batch.createdAtMs > deliveryTimeoutMs
     for (const state of this.#partitions.values()) {
@@ -255,7 +255,7 @@ export class Confirmation implements BarrierQuestions {
     for (const { partition, errorCode, offset } of logEnds) {
       const state = this.#state(partition)
       if (errorCode === kafkaErrors.none) {
-        state.toldEnd = offset
+        state.answeredLogEnd = offset
         if (state.end === null || offset >= state.grownEnd) {
           this.#prove(state, offset)
           state.end = offset
@@ -275,12 +275,12 @@ export class Confirmation implements BarrierQuestions {
   #judge(replicated: PartitionOffset): boolean {
     const { partition, errorCode, offset } = replicated
     const state = this.#state(partition)
-    const { toldEnd, isShort } = state
-    state.toldEnd = null
+    const { answeredLogEnd, isShort } = state
+    state.answeredLogEnd = null
     state.isShort = false
     if (errorCode === kafkaErrors.none) {
       if (!this.observe(replicated)) return false
-      if (toldEnd !== null && toldEnd > offset) this.#proof.beyond()
+      if (answeredLogEnd !== null && answeredLogEnd > offset) this.#proof.beyond()
       return isShort
     }
     if (errorCode === kafkaErrors.leaderNotAvailable) {
@@ -366,7 +366,7 @@ export class Confirmation implements BarrierQuestions {
 
   /** Where the broker does not tell where its log ends, what is unproved waits for the answer of a later write. */
   get #isUnprovedAskedFor(): boolean {
-    return this.#unproved > 0 && this.#proof.isTold !== false
+    return this.#unproved > 0 && this.#proof.tellsLogEnd !== false
   }
 }
 

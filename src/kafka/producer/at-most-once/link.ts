@@ -215,10 +215,10 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /** Is called every second. Looks at the log end offsets where something was written. */
-  tend(nowMs: number): void {
-    this.#confirmation?.tend(nowMs)
+  everySecond(nowMs: number): void {
+    this.#confirmation?.everySecond(nowMs)
     this.#log.standstill(this.#confirmation?.standingFor(standstillLoggedAfterMs, nowMs) ?? [])
-    this.#session.tend(nowMs)
+    this.#session.everySecond(nowMs)
     const { connection } = this.#session
     if (connection === null) return
     // Where the broker answers the high watermark in place of the log's end, replicas that are behind would look like loss.

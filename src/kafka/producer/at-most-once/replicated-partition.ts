@@ -13,7 +13,7 @@ export class ReplicatedPartition {
   /** Where the leader's log ends at the least, without what is unproved; null: not known. */
   end: bigint | null = null
   /** What the barrier that is out told as the log's end, and whether that is short of what was written. */
-  toldEnd: bigint | null = null
+  answeredLogEnd: bigint | null = null
   isShort = false
   readonly still: Standstill
 
@@ -126,30 +126,30 @@ export class Standstill {
  * nobody knows.
  */
 export class LogEndProof {
-  #isTold: boolean | null = null
+  #tellsLogEnd: boolean | null = null
   #shortAnswers = 0
 
   /** Null: not known. */
-  get isTold(): boolean | null {
-    return this.#isTold
+  get tellsLogEnd(): boolean | null {
+    return this.#tellsLogEnd
   }
 
   /** Another broker answers from now on: nothing that is known holds for that broker. */
   forget(): void {
-    this.#isTold = null
+    this.#tellsLogEnd = null
     this.#shortAnswers = 0
   }
 
   /** An answer was beyond the high watermark that was told after it. */
   beyond(): void {
-    this.#isTold ??= true
+    this.#tellsLogEnd ??= true
     this.#shortAnswers = 0
   }
 
   /** An answer was short of what was written, or was an error. @returns whether that decides. */
   short(): boolean {
-    if (this.#isTold === false || ++this.#shortAnswers < shortAnswersThatDecide) return false
-    this.#isTold = false
+    if (this.#tellsLogEnd === false || ++this.#shortAnswers < shortAnswersThatDecide) return false
+    this.#tellsLogEnd = false
     return true
   }
 }

@@ -86,8 +86,8 @@ export class AtMostOnceSender implements Sender {
   }
 
   /** @inheritdoc */
-  tend(nowMs: number): void {
-    this.#links.tend(nowMs)
+  everySecond(nowMs: number): void {
+    this.#links.everySecond(nowMs)
   }
 
   /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { describeComparison, totalsOf } from '../../../../src/kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../../../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../../../src/kafka/audit/topic-audit.ts'
-import { auditHeaderKey, writeAuditMark } from '../../../../src/kafka/protocol/audit-header.ts'
+import { auditHeaderKey, writeAuditHeader } from '../../../../src/kafka/protocol/audit-header.ts'
 
 const one = '0123456789ab'
 const other = 'ffffffffffff'
@@ -18,7 +18,7 @@ function read(
     audit.take({
       partition,
       timestampMs: start + nth * everyMs,
-      headers: sequence === null ? {} : { [auditHeaderKey]: writeAuditMark({ instance, sequence }) },
+      headers: sequence === null ? {} : { [auditHeaderKey]: writeAuditHeader({ instance, sequence }) },
     }),
   )
 }

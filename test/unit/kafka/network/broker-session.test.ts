@@ -36,7 +36,7 @@ afterEach(() => {
 async function tendFor(seconds: number): Promise<void> {
   for (let i = 0; i < seconds; i++) {
     await pass(1_000)
-    session.tend(performance.now())
+    session.everySecond(performance.now())
   }
 }
 

@@ -230,10 +230,10 @@ test('nobody waits for replicas longer than delivery.timeout.ms', async () => {
   write(0, 2)
   await barrier(2, 0)
   await pass(4_000)
-  confirmation.tend(performance.now())
+  confirmation.everySecond(performance.now())
   expect(account.suspectedLost).toBe(0)
   await pass(1_000)
-  confirmation.tend(performance.now())
+  confirmation.everySecond(performance.now())
   expect(account).toMatchObject({ suspectedLost: 2, inFlight: 0 })
 })
 

@@ -1,7 +1,25 @@
-import { headersBehind } from '../audit-stamp.ts'
+import { headersBehind } from '../record-headers.ts'
 import type { ResumedBatch } from '../batch-journal.ts'
-import { ProducerBatch } from '../producer-batch.ts'
 import { RecordBytes } from '../../protocol/record-bytes.ts'
+import { ProducerBatch } from '../producer-batch.ts'
+import { readRecords } from '../../protocol/record-format.ts'
+
+/**
+ * Makes two batches of one that a broker refused as it is, as `ProducerBatch.split` does: in the same order,
+ * uncompressed, and open still.
+ */
+export function splitBatch(batch: ProducerBatch): [ProducerBatch, ProducerBatch] {
+  const records = batch.plainRecords()
+  const firstCount = batch.recordCount >> 1
+  const halves = [firstCount, batch.recordCount - firstCount].map(() => {
+    const buffer = Buffer.allocUnsafeSlow(Math.max(512, records.length >> 1))
+    return new ProducerBatch(batch.partition, batch.createdAtMs, buffer, () => {})
+  }) as [ProducerBatch, ProducerBatch]
+  let place = 0
+  for (const { record, headers } of readRecords(records, batch))
+    halves[place++ < firstCount ? 0 : 1].append(record, Infinity, headers)
+  return halves
+}
 
 /** Makes the batch again that an earlier process noted, open still; null if its records do not make the same batch any more. */
 export function remakeBatch(noted: ResumedBatch): ProducerBatch | null {

@@ -6,7 +6,7 @@ import type { BrokerConnection } from '../../network/transport.ts'
  * What is on its way to one partition of an at-least-once stream: at most one batch, so that the order holds whatever
  * fails, and its place in the sequence of the idempotent producer.
  */
-export class Flight {
+export class PartitionFlight {
   readonly partition: number
   batch: ProducerBatch | null = null
   /** Parts of a batch that the broker found too large: they go before anything else does. */
@@ -19,7 +19,7 @@ export class Flight {
   /** The error for which the batch is kept until an operator has mended it; null: there was none. */
   heldFor: number | null = null
   /** It was told that the batch can be stored twice. */
-  isTold = false
+  isRepeatCounted = false
   /** A journal has the batch with its sequence. */
   isNoted = false
   /** What {@link #nextSequence} counts under. */

@@ -5,7 +5,7 @@ import { copiedBelowBytes, type WireRequest } from '../protocol/wire.ts'
  * version, correlation id, client id. A piece more costs the socket and the kernel more than a few kilobytes that are
  * copied, so what is small is copied together, and what is large goes as it is.
  */
-export class FrameWriter {
+export class RequestFramer {
   /** Client id and its length: where every header ends. */
   readonly #headerEnd: Buffer
   readonly #headerBytes: number
@@ -63,10 +63,58 @@ export class FrameWriter {
 /** A request that is about to be written. */
 export interface Frame {
   readonly request: WireRequest
-  /** {@link FrameWriter.sizeOf} it. */
+  /** {@link RequestFramer.sizeOf} it. */
   readonly sizeBytes: number
   readonly correlationId: number
 }
 
 /** Size, API key and version, correlation id. */
 const headerStartBytes = 12
+
+/**
+ * Cuts the bytes of a connection into the broker's answers: each is its size in 32 bits and that many bytes
+ * (https://kafka.apache.org/protocol#protocol_common). An answer that comes in pieces is put together once, when it is whole.
+ */
+export class ResponseReader {
+  /** What was read and not given out, in the order of arrival. */
+  #pieces: Buffer[] = []
+  #heldBytes = 0
+  /** With fewer there is nothing to give out: a size, or a size and its answer. */
+  #neededBytes = sizeBytes
+
+  /** Takes what the socket has read. */
+  push(data: Buffer): void {
+    this.#pieces.push(data)
+    this.#heldBytes += data.length
+  }
+
+  /**
+   * The next answer, without its size; null if it is not whole yet.
+   * @throws RangeError for a size that no answer has: where the next one begins is not known then.
+   */
+  next(): Buffer | null {
+    if (this.#heldBytes < this.#neededBytes) return null
+    let bytes = this.#pieces[0]!
+    if (this.#pieces.length > 1) {
+      bytes = Buffer.concat(this.#pieces, this.#heldBytes)
+      this.#pieces = [bytes]
+    }
+    const size = bytes.readInt32BE(0)
+    if (size < sizeBytes || size > maxAnswerBytes) throw new RangeError(`an answer of ${size} bytes`)
+    const end = sizeBytes + size
+    if (bytes.length < end) {
+      this.#neededBytes = end
+      return null
+    }
+    this.#neededBytes = sizeBytes
+    this.#heldBytes -= end
+    if (this.#heldBytes === 0) this.#pieces.pop()
+    else this.#pieces[0] = bytes.subarray(end)
+    return bytes.subarray(sizeBytes, end)
+  }
+}
+
+const sizeBytes = 4
+
+/** What a broker takes as a request at most, by default (`socket.request.max.bytes`); answers to ours are far smaller. */
+const maxAnswerBytes = 100 << 20

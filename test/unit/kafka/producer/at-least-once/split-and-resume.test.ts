@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { codecFor } from '../../../../../src/kafka/protocol/compression.ts'
 import { ProducerBatch } from '../../../../../src/kafka/producer/producer-batch.ts'
 import { encodeHeaders, readRecords } from '../../../../../src/kafka/protocol/record-format.ts'
-import { splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-batch.ts'
+import { splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-and-resume.ts'
 import { readBatch } from '../../../../support/record-batch-reader.ts'
 import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 
