@@ -1,4 +1,4 @@
-import type { Config, StreamConfig } from '../config/config.ts'
+import { resends, type Config, type StreamConfig } from '../config/config.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { ephemeralFolder, warningOfFolder } from '../spool/ephemeral-folder.ts'
@@ -24,7 +24,7 @@ export function logStart(
   if (warning !== null) logger.warn({ dataDir }, warning)
   const isEphemeral = dataDir !== null && ephemeralFolder(dataDir) !== null
   for (const { name, delivery, spool } of config.streams) {
-    if (delivery !== 'at-least-once') continue
+    if (!resends[delivery]) continue
     if (spool === null) {
       logger.warn(
         { stream: name },
@@ -55,7 +55,7 @@ function logDedupe({ streams, workers, dedupeStore }: Config, logger: Logger): v
       { streams: alone },
       'duplicates of these streams are told by this gateway alone: where several gateways take their events, a retry at another one is written again; CHUTE_DEDUPE_REDIS_URL makes them share what they know',
     )
-  const untold = names(streams.filter((each) => each.dedupe === null && each.delivery === 'at-least-once'))
+  const untold = names(streams.filter((each) => each.dedupe === null && resends[each.delivery]))
   if (workers > 1 && untold.length > 0)
     logger.warn(
       { streams: untold, workers },

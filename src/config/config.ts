@@ -9,20 +9,71 @@
  * Units are in the names: `Ms`, `Bytes`. Kafka's own names are kept (`linger.ms` is `lingerMs`).
  */
 
-/** What a stream promises: never twice (`at-most-once`), or never lost while Kafka can be reached again (`at-least-once`). */
+// The closed sets of the configuration. Each has its members here and nowhere else: the schemas read these lists, and every
+// table with a row a member is a Record, so that a new member does not compile until each table has its row.
+
+/** How a stream writes: never twice (`at-most-once`), or again until Kafka has acknowledged it (`at-least-once`). */
 export type Delivery = 'at-most-once' | 'at-least-once'
 
+/**
+ * Whether a stream of this delivery sends a batch again until Kafka has acknowledged it. Code that treats the two deliveries
+ * differently asks this table, or has a table of its own with a row a delivery.
+ */
+export const resends: Readonly<Record<Delivery, boolean>> = { 'at-most-once': false, 'at-least-once': true }
+
+/**
+ * The words that `delivery:` of a stream takes, and what each of them sets. Exactly-once is at-least-once with everything that
+ * keeps a repetition from becoming a second record: `refuseLessThanExactlyOnce` in stream-contradictions.ts.
+ */
+export const streamPromises = {
+  'at-most-once': { delivery: 'at-most-once', exactlyOnce: false },
+  'at-least-once': { delivery: 'at-least-once', exactlyOnce: false },
+  'exactly-once': { delivery: 'at-least-once', exactlyOnce: true },
+} as const satisfies Record<
+  Delivery | 'exactly-once',
+  { readonly delivery: Delivery; readonly exactlyOnce: boolean }
+>
+
+/** See {@link streamPromises}. Clients read it in `Chute-Delivery`. */
+export type StreamPromise = keyof typeof streamPromises
+
+/** The word of {@link streamPromises} that a stream was set with. */
+export function promiseOf({
+  delivery,
+  exactlyOnce,
+}: Pick<StreamConfig, 'delivery' | 'exactlyOnce'>): StreamPromise {
+  return exactlyOnce ? 'exactly-once' : delivery
+}
+
+/** See {@link OnBufferFull}. */
+export const onBufferFullActions = ['reject', 'drop', 'block'] as const
+
 /** What becomes of a request that finds the stream's buffer full: refused with 503, accepted and dropped, or made to wait. */
-export type OnBufferFull = 'reject' | 'drop' | 'block'
+export type OnBufferFull = (typeof onBufferFullActions)[number]
 
 /** See {@link CompressionType}. The codec of each is in `kafka/protocol/compression.ts`. */
 export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
 
-/** Kafka's `compression.type`, but for `producer` and `uncompressed`, which only topics have. */
+/** Kafka's `compression.type`, without `producer` and `uncompressed`, which only topics have. */
 export type CompressionType = (typeof compressionTypes)[number]
 
-/** A row of the preset table in the documentation: the source document's producer configurations. */
-export type Preset = 'telemetry' | 'logs' | 'critical'
+/** See {@link Preset}. The settings of each are in presets.ts. */
+export const presetNames = ['telemetry', 'logs', 'critical'] as const
+
+/** A row of the table of presets in docs/configuration.md. */
+export type Preset = (typeof presetNames)[number]
+
+/** See {@link SaslMechanism}. */
+export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
+
+/** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/kafkajs-client.ts hands them to kafkajs. */
+export type SaslMechanism = (typeof saslMechanisms)[number]
+
+/** When a consumer commits: before it processes, after it has processed, or by the clock, whatever was processed. */
+export type ConsumerDelivery = 'at-most-once' | 'at-least-once' | 'auto-commit'
+
+/** Levels of the log. They are pino's. */
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
 /** The settings of one stream's producer, in Kafka's terms (`org.apache.kafka.clients.producer.ProducerConfig`). */
 export interface ProducerConfig {
@@ -108,9 +159,6 @@ export interface StreamConfig {
   readonly exactlyOnce: boolean
 }
 
-/** SASL mechanisms that Chute offers. */
-type SaslMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512'
-
 /** How to reach Kafka. */
 export interface KafkaConfig {
   /** `host:port` of the bootstrap brokers; never empty. */
@@ -142,9 +190,6 @@ export interface KafkaConfig {
   /** Longest age of the partition leaders that producers go by, in milliseconds (`metadata.max.age.ms`). */
   readonly metadataMaxAgeMs: number
 }
-
-/** When a consumer commits: before it processes, after it has processed, or by the clock whatever was processed. */
-export type ConsumerDelivery = 'at-most-once' | 'at-least-once' | 'auto-commit'
 
 /** The settings of `chute consume`, in Kafka's terms (`org.apache.kafka.clients.consumer.ConsumerConfig`). */
 export interface ConsumerConfig {
@@ -233,7 +278,7 @@ export interface Config {
   readonly workers: number
   /** `CHUTE_DEDUPE_REDIS_URL`; null: each process knows what it accepted itself. */
   readonly dedupeStore: DedupeStoreConfig | null
-  readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
+  readonly logLevel: (typeof logLevels)[number]
 }
 
 /** One thing that is wrong with the configuration, told so that it can be put right without reading the source. */

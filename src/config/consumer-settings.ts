@@ -7,7 +7,7 @@ import {
   type ConsumerSection,
 } from './config.ts'
 import { type FieldValues, isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
-import { oneOf, quote, Refusal, setting, trueOrFalse, wholeNumber } from './setting.ts'
+import { oneOf, quote, Refusal, setting, trueOrFalse, wholeNumber, wordsWithMeanings } from './setting.ts'
 import { flawOfTopic } from './stream-schema.ts'
 
 /** What `--set` and `consumer:` take: Kafka's own names, units and bounds (`ConsumerConfig.java`). */
@@ -106,6 +106,12 @@ export function refuseSlowHeartbeats(
   }
 }
 
+const deliveryMeanings: Readonly<Record<ConsumerDelivery, string>> = {
+  'at-most-once': 'never twice',
+  'at-least-once': 'not lost',
+  'auto-commit': 'neither',
+}
+
 const autoCommitMeaning: Readonly<Record<ConsumerDelivery, string>> = {
   'at-most-once': 'it is false, each poll is committed before it is processed',
   'at-least-once': 'it is false, each poll is committed after it was processed',
@@ -155,7 +161,7 @@ export function readConsumer(input: ConsumerInput, problems: ConfigProblem[]): C
     problems.push({ path: names.group, problem: 'is missing', remedy })
   }
   if (!isDelivery(delivery)) {
-    const remedy = `Give at-most-once (never twice), at-least-once (not lost) or auto-commit (neither).`
+    const remedy = `Give ${wordsWithMeanings(deliveryMeanings)}.`
     problems.push({ path: names.delivery, problem: `is ${quote(delivery)}`, remedy })
   }
   const values = readSettings(input.settings, at, problems)
@@ -228,5 +234,5 @@ const setElsewhere: Readonly<Record<string, string>> = {
 }
 
 function isDelivery(text: string): text is ConsumerDelivery {
-  return text === 'at-most-once' || text === 'at-least-once' || text === 'auto-commit'
+  return Object.hasOwn(deliveryMeanings, text)
 }

@@ -1,13 +1,15 @@
 import { stringify } from 'yaml'
-import type {
-  Config,
-  ConsumerConfig,
-  ConsumerSection,
-  DedupeStoreConfig,
-  HttpConfig,
-  KafkaConfig,
-  ProducerConfig,
-  StreamConfig,
+import {
+  promiseOf,
+  resends,
+  type Config,
+  type ConsumerConfig,
+  type ConsumerSection,
+  type DedupeStoreConfig,
+  type HttpConfig,
+  type KafkaConfig,
+  type ProducerConfig,
+  type StreamConfig,
 } from './config.ts'
 import { unlimitedMs } from './producer-schema.ts'
 
@@ -130,7 +132,7 @@ function describeDedupeStore(store: DedupeStoreConfig | null): object {
 function describeStream({ producer, ...stream }: StreamConfig): object {
   return {
     topic: stream.topic,
-    delivery: stream.exactlyOnce ? 'exactly-once' : stream.delivery,
+    delivery: promiseOf(stream),
     preset: stream.preset,
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
     onBufferFull: stream.onBufferFull,
@@ -142,12 +144,12 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
       'dedupe.window.ms': stream.dedupe.windowMs,
       'dedupe.max.entries': stream.dedupe.maxEntries,
     }),
-    ...(stream.delivery === 'at-least-once' && { durable: stream.spool === null ? 'off' : 'on' }),
+    ...(resends[stream.delivery] && { durable: stream.spool === null ? 'off' : 'on' }),
     ...(stream.spool !== null && {
       fsync: stream.spool.fsync ? 'on' : 'off',
       'spool.max.bytes': stream.spool.maxBytes,
     }),
-    ...(stream.delivery === 'at-most-once' &&
+    ...(!resends[stream.delivery] &&
       producer.acks !== -1 && { confirm: producer.confirmIntervalMs === null ? 'off' : 'on' }),
     producer: describeProducer(producer),
   }

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import { logLevels, saslMechanisms } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
 import {
   nonEmptyText,
@@ -38,7 +39,7 @@ export const environmentShape = {
   KAFKA_SSL_KEY: pem().nullable().default(null),
   KAFKA_SSL_REJECT_UNAUTHORIZED: trueOrFalse().default(true),
   KAFKA_SSL_SERVERNAME: nonEmptyText().nullable().default(null),
-  KAFKA_SASL_MECHANISM: oneOf(['plain', 'scram-sha-256', 'scram-sha-512']).nullable().default(null),
+  KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).nullable().default(null),
   KAFKA_SASL_USERNAME: nonEmptyText().nullable().default(null),
   KAFKA_SASL_PASSWORD: secret().nullable().default(null),
   KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(3_000),
@@ -57,7 +58,7 @@ export const environmentShape = {
   SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
   DRAIN_DELAY_MS: wholeNumber('milliseconds', 0).nullable().default(null),
   WORKERS: wholeNumber(null, 1, 256).default(1),
-  LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  LOG_LEVEL: oneOf(logLevels).default('info'),
 } satisfies z.ZodRawShape
 
 /** What could be read of the environment. */

@@ -49,6 +49,7 @@ export const presets: Readonly<Record<Preset, PresetRow>> = {
 }
 
 /** The preset of a stream that names none. */
-export function defaultPreset(delivery: Delivery): Preset {
-  return delivery === 'at-most-once' ? 'telemetry' : 'critical'
+export const defaultPreset: Readonly<Record<Delivery, Preset>> = {
+  'at-most-once': 'telemetry',
+  'at-least-once': 'critical',
 }

@@ -2,6 +2,7 @@ import zlib from 'node:zlib'
 import type { z } from 'zod'
 import {
   compressionTypes,
+  resends,
   type CompressionType,
   type Delivery,
   type Preset,
@@ -52,7 +53,7 @@ export interface ProducerContext {
 /** Fills in the preset and the defaults. Does not judge: contradictions are found in the result. */
 export function resolveProducer(values: ProducerValues, context: ProducerContext): ProducerConfig {
   const preset = presets[context.preset]
-  const atLeastOnce = context.delivery === 'at-least-once'
+  const atLeastOnce = resends[context.delivery]
   const sent = values.acks ?? preset.acks
   const batchSizeBytes = values['batch.size'] ?? preset.batchSizeBytes
   return {
@@ -101,7 +102,7 @@ function deliveryTimeout() {
 }
 
 function compressionType() {
-  const known = oneOf<CompressionType>(compressionTypes)
+  const known = oneOf(compressionTypes)
   return known.transform((type, context): CompressionType => {
     if (type !== 'zstd' || 'zstdCompress' in zlib) return type
     context.addIssue({

@@ -1,5 +1,5 @@
 import { isAbsolute, dirname, join } from 'node:path'
-import type { Config, ConfigProblem, StreamConfig } from './config.ts'
+import { promiseOf, streamPromises, type Config, type ConfigProblem, type StreamConfig } from './config.ts'
 import {
   refuseContradictions,
   refuseDedupeContradictions,
@@ -101,9 +101,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const schema = readSchema(values.schema ?? 'telemetry', at('schema'), source)
 
   if (values.delivery === undefined) return null
-  const exactlyOnce = values.delivery === 'exactly-once'
-  const delivery = values.delivery === 'exactly-once' ? 'at-least-once' : values.delivery
-  const preset = values.preset ?? defaultPreset(delivery)
+  const { delivery, exactlyOnce } = streamPromises[values.delivery]
+  const preset = values.preset ?? defaultPreset[delivery]
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
   const { hasDataDir, workers, hasSharedDedupe } = source
   const spool = resolveSpool(values, { delivery, hasDataDir })
@@ -204,10 +203,6 @@ function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigP
       })
     }
   }
-}
-
-function promiseOf({ delivery, exactlyOnce }: StreamConfig): string {
-  return exactlyOnce ? 'exactly-once' : delivery
 }
 
 /** Dead letters are no events of a stream: a topic with both could not be read as either. */

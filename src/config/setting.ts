@@ -96,3 +96,9 @@ export function parseDurationMs(text: string): number | null {
   if (match === null) return null
   return Number(match[1]) * unitMs[(match[2] ?? 'ms') as keyof typeof unitMs]
 }
+
+/** Words that a setting takes, each with its meaning: `a (this), b (that) or c (both)`. */
+export function wordsWithMeanings(meanings: Readonly<Record<string, string>>): string {
+  const words = Object.entries(meanings).map(([word, meaning]) => `${word} (${meaning})`)
+  return `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`
+}

@@ -1,11 +1,12 @@
-import type {
-  ConfigProblem,
-  DedupeConfig,
-  Delivery,
-  Preset,
-  ProducerConfig,
-  SpoolConfig,
-  StreamConfig,
+import {
+  resends,
+  type ConfigProblem,
+  type DedupeConfig,
+  type Delivery,
+  type Preset,
+  type ProducerConfig,
+  type SpoolConfig,
+  type StreamConfig,
 } from './config.ts'
 import type { ProducerValues } from './producer-schema.ts'
 import type { StreamValues } from './stream-schema.ts'
@@ -30,12 +31,15 @@ export interface StreamUnderTest {
 
 /** Finds what a stream's settings promise and cannot keep together. */
 export function refuseContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
-  if (stream.delivery === 'at-most-once') refuseAtMostOnce(stream, problems)
-  else refuseAtLeastOnce(stream, problems)
+  refuseByDelivery[stream.delivery](stream, problems)
   refuseConfirm(stream, problems)
   refuseDeadLetters(stream, problems)
   refuseSizes(stream, problems)
 }
+
+const refuseByDelivery: Readonly<
+  Record<Delivery, (stream: StreamUnderTest, problems: ConfigProblem[]) => void>
+> = { 'at-most-once': refuseAtMostOnce, 'at-least-once': refuseAtLeastOnce }
 
 function refuseAtMostOnce(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { retries, enableIdempotence } = stream.producer
@@ -56,7 +60,7 @@ function refuseAtMostOnce(stream: StreamUnderTest, problems: ConfigProblem[]): v
 }
 
 function refuseDeadLetters(stream: StreamUnderTest, problems: ConfigProblem[]): void {
-  if (stream.delivery === 'at-least-once' || stream.written.deadLetterTopic === undefined) return
+  if (resends[stream.delivery] || stream.written.deadLetterTopic === undefined) return
   problems.push({
     path: `${stream.path}.deadLetterTopic`,
     problem: 'is set on an at-most-once stream, which drops and counts what Kafka refuses',
@@ -99,7 +103,7 @@ function refuseAtLeastOnce(stream: StreamUnderTest, problems: ConfigProblem[]): 
 function refuseConfirm(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { written, writtenProducer } = stream
   const interval = writtenProducer['confirm.interval.ms']
-  if (stream.producer.acks === -1 || stream.delivery === 'at-least-once') {
+  if (stream.producer.acks === -1 || resends[stream.delivery]) {
     const unasked = {
       problem: 'is set where the broker acknowledges each batch itself',
       remedy: 'Leave it out.',
@@ -234,7 +238,7 @@ export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], proble
 /** Finds durability that is asked for and cannot be had, and settings that nothing goes by. */
 export function refuseSpoolContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { path, delivery, hasDataDir, producer, spool, written } = stream
-  if (written.durable === true && delivery === 'at-most-once') {
+  if (written.durable === true && !resends[delivery]) {
     problems.push({
       path: `${path}.durable`,
       problem:
@@ -250,8 +254,7 @@ export function refuseSpoolContradictions(stream: StreamUnderTest, problems: Con
   }
   for (const key of ['fsync', 'spool.max.bytes'] as const) {
     if (written[key] === undefined || spool !== null) continue
-    const why =
-      delivery === 'at-most-once' ? 'at-most-once' : hasDataDir ? 'durable: off' : 'no CHUTE_DATA_DIR'
+    const why = !resends[delivery] ? delivery : hasDataDir ? 'durable: off' : 'no CHUTE_DATA_DIR'
     problems.push({
       path: `${path}.${key}`,
       problem: `is set for a stream that keeps nothing on disk (${why})`,

@@ -1,16 +1,33 @@
 import type { z } from 'zod'
-import type { DedupeConfig, Delivery, SpoolConfig } from './config.ts'
+import {
+  onBufferFullActions,
+  presetNames,
+  resends,
+  type DedupeConfig,
+  type Delivery,
+  type SpoolConfig,
+  type StreamPromise,
+} from './config.ts'
 import type { FieldValues } from './read-fields.ts'
-import { Refusal, oneOf, quote, setting, nonEmptyText, trueOrFalse, wholeNumber } from './setting.ts'
+import {
+  Refusal,
+  oneOf,
+  quote,
+  setting,
+  nonEmptyText,
+  trueOrFalse,
+  wholeNumber,
+  wordsWithMeanings,
+} from './setting.ts'
 
 /** What a stream takes in the file, beside `producer`. */
 export const streamShape = {
   topic: topic().optional(),
   delivery: deliveryWord(),
-  preset: oneOf(['telemetry', 'logs', 'critical']).optional(),
+  preset: oneOf(presetNames).optional(),
   schema: nonEmptyText().default('telemetry'),
-  onBufferFull: oneOf(['reject', 'drop', 'block']).default('reject'),
-  beaconOnBufferFull: oneOf(['reject', 'drop', 'block']).optional(),
+  onBufferFull: oneOf(onBufferFullActions).default('reject'),
+  beaconOnBufferFull: oneOf(onBufferFullActions).optional(),
   confirm: onOrOff().optional(),
   audit: trueOrFalse().default(false),
   deadLetterTopic: topic().optional(),
@@ -38,7 +55,7 @@ export function resolveDedupe(
   values: StreamValues,
   { delivery, workers, hasSharedDedupe }: DedupeContext,
 ): DedupeConfig | null {
-  const isOn = values.dedupe ?? (delivery === 'at-least-once' && (workers === 1 || hasSharedDedupe))
+  const isOn = values.dedupe ?? (resends[delivery] && (workers === 1 || hasSharedDedupe))
   if (!isOn) return null
   return {
     windowMs: values['dedupe.window.ms'] ?? defaultWindowMs,
@@ -51,7 +68,7 @@ export function resolveSpool(
   values: StreamValues,
   context: { delivery: Delivery; hasDataDir: boolean },
 ): SpoolConfig | null {
-  const isDurable = values.durable ?? context.delivery === 'at-least-once'
+  const isDurable = values.durable ?? resends[context.delivery]
   if (!isDurable || !context.hasDataDir) return null
   return { fsync: values.fsync ?? true, maxBytes: values['spool.max.bytes'] ?? defaultMaxBytes }
 }
@@ -91,15 +108,20 @@ function topic() {
 }
 
 function deliveryWord() {
-  const known = ['at-most-once', 'at-least-once', 'exactly-once'] as const
-  return setting<(typeof known)[number]>((value) => {
-    const word = known.find((each) => each === value)
+  return setting<StreamPromise>((value) => {
+    const word = (Object.keys(meanings) as StreamPromise[]).find((each) => each === value)
     if (word !== undefined) return word
     return new Refusal(
       value === undefined ? 'is missing' : `is ${quote(value)}`,
-      'Give at-most-once (never twice), at-least-once (not lost) or exactly-once (neither, for clients that send keys or ids).',
+      `Give ${wordsWithMeanings(meanings)}.`,
     )
   })
+}
+
+const meanings: Readonly<Record<StreamPromise, string>> = {
+  'at-most-once': 'never twice',
+  'at-least-once': 'not lost',
+  'exactly-once': 'neither, for clients that send keys or ids',
 }
 
 /** JSON has no off, and YAML 1.1 reads it as false. */

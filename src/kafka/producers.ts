@@ -1,4 +1,4 @@
-import type { Delivery, KafkaConfig, StreamConfig } from '../config/config.ts'
+import { resends, type Delivery, type KafkaConfig, type StreamConfig } from '../config/config.ts'
 import { TopicCreator } from './network/topic-creator.ts'
 import { BufferPool } from '../buffer-pool.ts'
 import { ClusterMetadata } from './network/cluster-metadata.ts'
@@ -154,7 +154,7 @@ export function openProducer(
   { metadata, transport, buffers, logger }: SharedParts,
 ): { producer: StreamProducer; letters: StreamProducer | null } {
   const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
-  if (stream.delivery === 'at-most-once')
+  if (!resends[stream.delivery])
     return { producer: new StreamProducer({ ...parts, stream, telemetry }), letters: null }
   const headers = new DeadLetterHeaders()
   const letters =

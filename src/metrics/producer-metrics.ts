@@ -1,3 +1,4 @@
+import { resends } from '../config/config.ts'
 import {
   confirmationModes,
   countOf,
@@ -184,7 +185,7 @@ const producerFamilies: readonly StreamFamily[] = [
     type: 'gauge',
     read: (stats) =>
       confirmationModes
-        .filter((mode) => stats.delivery === 'at-most-once' || mode.startsWith('acks_'))
+        .filter((mode) => !resends[stats.delivery] || mode.startsWith('acks_'))
         .map((mode): Reading => [{ mode }, Number(mode === stats.confirmation)]),
   },
   {
@@ -202,7 +203,7 @@ const producerFamilies: readonly StreamFamily[] = [
  */
 function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
   if (countOf(stats, outcome) > 0) return true
-  const isAtMostOnce = stats.delivery === 'at-most-once'
+  const isAtMostOnce = !resends[stats.delivery]
   switch (outcome) {
     case 'confirmed':
       return isAtMostOnce && stats.confirmation !== 'off'

@@ -17,7 +17,7 @@ export function kafkajsClient(config: KafkaConfig): Kafka {
     connectionTimeout: config.connectionTimeoutMs,
     logLevel: logLevel.NOTHING,
     ...(ssl === null ? {} : { ssl: tlsOptions(ssl) }),
-    ...(sasl === null ? {} : { sasl: { ...sasl } as SASLOptions }),
+    ...(sasl === null ? {} : { sasl: saslOptions(sasl) }),
   })
 }
 
@@ -29,5 +29,21 @@ export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOpti
     ...(ssl.cert === null ? {} : { cert: ssl.cert }),
     ...(ssl.key === null ? {} : { key: ssl.key }),
     ...(ssl.servername === null ? {} : { servername: ssl.servername }),
+  }
+}
+
+/** SASL as kafkajs takes it. Every mechanism has its case here, since kafkajs takes each with options of its own. */
+export function saslOptions({
+  mechanism,
+  username,
+  password,
+}: NonNullable<KafkaConfig['sasl']>): SASLOptions {
+  switch (mechanism) {
+    case 'plain':
+      return { mechanism, username, password }
+    case 'scram-sha-256':
+      return { mechanism, username, password }
+    case 'scram-sha-512':
+      return { mechanism, username, password }
   }
 }

@@ -3,7 +3,7 @@ import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
-import { tlsOptions } from './kafkajs-client.ts'
+import { saslOptions, tlsOptions } from './kafkajs-client.ts'
 import { describeFailure } from './describe-failure.ts'
 import type { Logger } from '../../logger.ts'
 import type { ServedVersions } from '../protocol/requests.ts'
@@ -31,7 +31,7 @@ export class KafkajsTransport implements Transport {
       host,
       port,
       ssl: this.#config.ssl === null ? null : tlsOptions(this.#config.ssl),
-      sasl: this.#config.sasl === null ? null : { ...this.#config.sasl },
+      sasl: this.#config.sasl === null ? null : saslOptions(this.#config.sasl),
       clientId: this.#config.clientId,
       logger: this.#logger,
       socketFactory: (options) => (socket = openSocket(options)),

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import type { HttpLimits } from '../../config/config.ts'
+import { resends, type HttpLimits } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
@@ -117,10 +117,9 @@ function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
     return { reason: 'accepted_before', detail }
   }
   const { delivery } = producer.stream
-  const fate =
-    delivery === 'at-least-once'
-      ? 'the events are sent until they are acknowledged'
-      : 'the events are sent once; whether they arrived shows in /metrics'
+  const fate = resends[delivery]
+    ? 'the events are sent until they are acknowledged'
+    : 'the events are sent once; whether they arrived shows in /metrics'
   if (producer.admission === 'closing' && producer.durability !== null) {
     const detail = 'the gateway ends; the events are on disk, and are sent at its next start'
     return { reason: 'shutting_down', detail }

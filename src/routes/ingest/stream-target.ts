@@ -1,3 +1,4 @@
+import { promiseOf } from '../../config/config.ts'
 import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
@@ -24,10 +25,10 @@ export class StreamTargets {
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
-      const { name, schema, delivery, exactlyOnce } = producer.stream
+      const { name, schema } = producer.stream
       const deduplicator = dedupe.get(name) ?? null
       const promises = [
-        exactlyOnce ? 'exactly-once' : delivery,
+        promiseOf(producer.stream),
         ...(producer.durability?.isLasting === true ? ['durable'] : []),
         ...(deduplicator === null ? ['no-dedupe'] : []),
       ]

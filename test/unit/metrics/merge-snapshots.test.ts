@@ -101,7 +101,10 @@ class CountingGateway {
         const batch = this.#batches.get(step.id)
         if (batch === undefined || batch.state === 'settled') return
         this.#account.settle(batch, step.outcome, step.outcome === 'dropped' ? step.reason : null)
+        return
       }
+      case 'look':
+      // All processes look at the same logs, at one moment: see below.
     }
   }
 }
