@@ -39,10 +39,12 @@ export interface Disk {
 
   /** The names in a folder, and whether each is a file. */
   listNow(folder: string): FolderEntry[]
-  /** Opens a file for reading, or a folder for {@link sync}. */
-  openNow(path: string): number
+  /** Opens a file for reading (`r`) or for reading and writing (`r+`), or a folder for {@link sync} (`r`). */
+  openNow(path: string, mode: 'r' | 'r+'): number
   statNow(fd: number): { readonly sizeBytes: number; readonly modifiedMs: number }
   readNow(fd: number, buffer: Buffer, position: number): number
+  /** Writes to a position of the file. @returns how many bytes were written, which may be fewer than there are. */
+  writeNow(fd: number, buffer: Buffer, position: number): number
   /** As {@link sync}. */
   syncNow(fd: number): void
   closeNow(fd: number): void
@@ -72,12 +74,13 @@ export const realDisk: Disk = {
       const stat = fs.statSync(`${folder}/${name}`, { throwIfNoEntry: false })
       return { name, isFile: stat?.isFile() ?? false }
     }),
-  openNow: (path) => fs.openSync(path, 'r'),
+  openNow: (path, mode) => fs.openSync(path, mode),
   statNow(fd) {
     const { size, mtimeMs } = fs.fstatSync(fd)
     return { sizeBytes: size, modifiedMs: mtimeMs }
   },
   readNow: (fd, buffer, position) => fs.readSync(fd, buffer, 0, buffer.length, position),
+  writeNow: (fd, buffer, position) => fs.writeSync(fd, buffer, 0, buffer.length, position),
   syncNow: (fd) => fs.fdatasyncSync(fd),
   closeNow: (fd) => fs.closeSync(fd),
 }

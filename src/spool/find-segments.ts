@@ -6,7 +6,7 @@ import { scanFrames } from './scan-frames.ts'
 import { acksPath, parseName, Segment, segmentName } from './segment.ts'
 
 /**
- * Finds the log that another process left, and changes nothing of it. Only the newest file is read: how many records the
+ * Finds the log that another process left, and changes no byte of it. Only the newest file is read: how many records the
  * others have is in the names. So a start takes no longer after an outage of hours. What is not the spool's is named in the
  * log and left alone. Waits for the disk: nothing listens yet.
  */
@@ -23,8 +23,7 @@ export function findSegments(
     else if (parsed.kind === 'log') bases.push(parsed.seq)
   }
   bases.sort((a, b) => a - b)
-  if (bases.length > 0) bringToDisk(disk, folder, `${folder}/${segmentName(bases.at(-1)!)}`)
-  return bases.map((baseSeq, nth) => {
+  const segments = bases.map((baseSeq, nth) => {
     const path = `${folder}/${segmentName(baseSeq)}`
     const next = bases[nth + 1]
     const size = measure(disk, path, { baseSeq, nextSeq: next ?? null })
@@ -44,20 +43,56 @@ export function findSegments(
     segment.isSealed = next !== undefined || size.recordCount > 0
     return segment
   })
+  const newest = segments.at(-1)
+  if (newest !== undefined) bringToDisk(newest, { disk, folder, stream, logger })
+  return segments
 }
 
 /**
- * What is found counts from now on, and may be with the kernel only: the process before it was killed before its sync.
- * Without this, a power cut would take what this life has built on.
+ * Makes sure that what the newest file holds is on the disk, and the names of all files too: from now on these records count.
+ * The process before this one may have been killed before its sync had ended, or after a sync that failed. After a failed
+ * sync the kernel can hold bytes that are not on the disk and take them for clean, so that no later sync writes them
+ * (fsyncgate, https://wiki.postgresql.org/wiki/Fsync_Errors). So the file's bytes are written once more, over themselves,
+ * before the sync. Older files need none of this: each was synced before the next one was made.
  */
-function bringToDisk(disk: Disk, ...paths: readonly string[]): void {
-  for (const path of paths) {
-    const fd = disk.openNow(path)
+function bringToDisk(
+  { path, sizeBytes }: Segment,
+  { disk, folder, stream, logger }: { disk: Disk; folder: string; stream: string; logger: Logger },
+): void {
+  try {
+    rewrite(disk, path, sizeBytes)
+  } catch (error) {
+    // A copy-on-write file system needs room even for this. Records that wait must go all the same: that makes room.
+    logger.warn(
+      { stream, path, err: error },
+      'the newest file of the spool could not be written again: a power cut could take its last request, which had no answer',
+    )
+  }
+  for (const each of [path, folder]) {
+    const fd = disk.openNow(each, 'r')
     try {
       disk.syncNow(fd)
     } finally {
       disk.closeNow(fd)
     }
+  }
+}
+
+/** Writes the first bytes of a file over themselves. */
+function rewrite(disk: Disk, path: string, sizeBytes: number): void {
+  if (sizeBytes === 0) return
+  const fd = disk.openNow(path, 'r+')
+  try {
+    const buffer = Buffer.allocUnsafe(Math.min(sizeBytes, rewriteBytes))
+    let position = 0
+    while (position < sizeBytes) {
+      const read = disk.readNow(fd, buffer.subarray(0, sizeBytes - position), position)
+      const written = disk.writeNow(fd, buffer.subarray(0, read), position)
+      if (written === 0) throw new Error('the disk took nothing')
+      position += written
+    }
+  } finally {
+    disk.closeNow(fd)
   }
 }
 
@@ -85,7 +120,7 @@ function measure(
   path: string,
   { baseSeq, nextSeq }: { baseSeq: number; nextSeq: number | null },
 ): Size {
-  const fd = disk.openNow(path)
+  const fd = disk.openNow(path, 'r')
   try {
     const fileBytes = disk.statNow(fd).sizeBytes
     const mostRecords = Math.max(fileBytes, largestFileBytes) / entryHeaderBytes
@@ -114,7 +149,7 @@ function readAcksOf(
   const { baseSeq, recordCount } = of
   let bytes = Buffer.alloc(0)
   try {
-    const fd = disk.openNow(acksPath(path))
+    const fd = disk.openNow(acksPath(path), 'r')
     try {
       bytes = Buffer.alloc(disk.statNow(fd).sizeBytes)
       bytes = bytes.subarray(0, disk.readNow(fd, bytes, 0))
@@ -133,3 +168,5 @@ function readAcksOf(
 
 /** No file of the spool has grown beyond this, but for its last group. */
 const largestFileBytes = 64 << 20
+/** How much of a file is written again at a time. */
+const rewriteBytes = 1 << 20

@@ -170,7 +170,7 @@ function readSegment(
     records,
   }: { wanted: ReadonlySet<number>; until: number; records: Map<number, ResumedRecord> },
 ): void {
-  const fd = disk.openNow(segment.path)
+  const fd = disk.openNow(segment.path, 'r')
   try {
     let next = segment.baseSeq
     const range = { sizeBytes: segment.sizeBytes, seq: segment.baseSeq, endSeq: segment.endSeq }
@@ -200,7 +200,7 @@ function copyOf({ body, start, end, key, keyStart, keyEnd, timestampMs }: Record
 }
 
 function readAll(path: string, disk: Disk): Buffer {
-  const fd = disk.openNow(path)
+  const fd = disk.openNow(path, 'r')
   try {
     const bytes = Buffer.alloc(disk.statNow(fd).sizeBytes)
     return bytes.subarray(0, disk.readNow(fd, bytes, 0))

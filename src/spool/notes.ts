@@ -109,7 +109,7 @@ export class Notes {
   /** @returns when the last of the notes may be forgotten; 0 if there is none. */
   #readNotes(file: NotesOf, newerThanMs: number, each: EachNote): number {
     const { disk } = this.#options
-    const fd = disk.openNow(file.path)
+    const fd = disk.openNow(file.path, 'r')
     let untilMs = 0
     try {
       const stat = disk.statNow(fd)

@@ -57,6 +57,11 @@ export class FaultyDisk implements Disk {
     })
   }
 
+  /** As after syncs that failed and wrote nothing: the kernel takes all bytes that are not on the disk for clean. */
+  takeForClean(): void {
+    for (const inode of this.#names.values()) inode.changes = []
+  }
+
   /** The power is cut: only what is on the disk is left, and any of what was on its way there. */
   cutPower(): FaultyDisk {
     this.#die()
@@ -178,6 +183,11 @@ export class FaultyDisk implements Disk {
 
   readNow(fd: number, buffer: Buffer, position: number): number {
     return this.#file(fd).bytes.copy(buffer, 0, position)
+  }
+
+  writeNow(fd: number, buffer: Buffer, position: number): number {
+    this.#file(fd).change({ position, bytes: Buffer.from(buffer) })
+    return buffer.length
   }
 
   syncNow(fd: number): void {

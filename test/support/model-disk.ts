@@ -213,6 +213,12 @@ export class ProcessDisk implements Disk {
   }
 
   /** @inheritdoc */
+  writeNow(fd: number, buffer: Buffer, position: number): number {
+    this.#file(fd).write(buffer, position)
+    return buffer.length
+  }
+
+  /** @inheritdoc */
   syncNow(fd: number): void {
     this.#target(fd).sync()
   }

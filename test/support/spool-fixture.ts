@@ -45,7 +45,8 @@ export class SpoolFixture {
     this.folder = isInMemory ? faultyFolder : (options.folder ?? temporaryFolder())
     this.inner = options.inner ?? new FakeInnerProducer()
     const disk = options.disk instanceof FaultyDisk ? options.disk : { ...realDisk, ...options.disk }
-    const fd = options.disk instanceof FaultyDisk ? disk.openNow(this.folder) : openSync(this.folder, 'r')
+    const fd =
+      options.disk instanceof FaultyDisk ? disk.openNow(this.folder, 'r') : openSync(this.folder, 'r')
     const segments = findSegments(this.folder, 'critical', this.logs, disk)
     this.producer = new DurableProducer({
       producer: this.inner,

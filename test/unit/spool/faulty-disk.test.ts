@@ -118,6 +118,42 @@ test(
   },
 )
 
+test('what a start finds is on the disk before it counts, though the kernel took the bytes for clean after a failed sync', async () => {
+  const promises = new Promises()
+  const disk = new FaultyDisk(randomOf(1))
+  const first = start(disk, promises, true)
+  first.submit([{ key: null, value: 'before' }], () => {})
+  await turns(40)
+  expect(first.producer.stats.accepted).toBe(1)
+  // The write of the next request ends, and its sync does not. The disk gets nothing of it, and the process is killed.
+  const synced = new Promise<void>((resolve) => {
+    disk.sync = () => resolve()
+  })
+  first.submit([{ key: null, value: 'without an answer' }], () => {}, 'a key')
+  await synced
+  disk.takeForClean()
+  const second = disk.kill()
+  first.producer.abort()
+  vi.clearAllTimers()
+
+  const spool = start(second, promises, true)
+  expect(spool.producer.stats.recovered).toBe(2)
+  // Another file, whose name says how many records the one before it has.
+  spool.submit([{ key: null, value: 'behind' }], () => {})
+  await turns(40)
+  expect(spool.producer.stats.accepted).toBe(1)
+  const third = second.cutPower()
+  spool.producer.abort()
+  vi.clearAllTimers()
+
+  const last = start(third, promises, true)
+  last.inner.acksAtOnce = true
+  for (let nth = 0; nth < 100 && last.producer.stats.spooled > 0; nth++) await pass(60)
+  await turns(20)
+  expect(last.producer.stats).toMatchObject({ spooled: 0, dropped: { spool_damaged: 0 } })
+  expect(last.inner.values).toEqual(['before', 'without an answer', 'behind'])
+})
+
 function start(disk: FaultyDisk, promises: Promises, fsync: boolean): SpoolFixture {
   disk.faults = noFaults
   const inner = new FakeInnerProducer({ bufferMemoryBytes: 8_000, batchRecords: 3 })
