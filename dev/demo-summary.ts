@@ -3,7 +3,7 @@ import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import type { ProducerStats } from '../src/kafka/producer/producer.ts'
 import { readTopic } from '../test/support/independent-reader.ts'
 import type { StreamTraffic } from './demo-traffic.ts'
-import { table } from './table.ts'
+import { alignTable } from '../src/reports/text-table.ts'
 
 /** What became of the demo's events. */
 export interface Summary {
@@ -44,7 +44,7 @@ export async function summarize(
 export function printSummary({ rows, complete }: Summary, say: (text: string) => void): void {
   const head = ['stream', 'accepted', 'landed', 'confirmed', 'rate', 'batch', 'reply p50', 'reply p99']
   say('')
-  for (const line of table(head, rows)) say(line)
+  for (const line of alignTable([head, ...rows])) say(line)
   say(complete ? '\nEvery accepted event is in its topic.' : '\nNOT every accepted event is in its topic.')
 }
 

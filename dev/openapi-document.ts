@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { StreamPromise } from '../src/config/config.ts'
 import { errorTable, type ErrorCode } from '../src/errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/event-batch.ts'
@@ -8,7 +9,7 @@ import { pendingReasons } from '../src/routes/ingest/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
 import { maxFields } from '../src/routes/ingest/query-event.ts'
 import { maxHeaderLength } from '../src/routes/refusals.ts'
-import { fieldOfEvent, headers, operations, type Operation } from './openapi-operations.ts'
+import { codesOf, fieldOfEvent, headers, operations, type Operation } from './openapi-operations.ts'
 
 /**
  * Builds the OpenAPI 3.1 document: events from the zod schema, problems from the error table, routes from
@@ -250,6 +251,13 @@ const encodingParameter = {
   schema: { type: 'string', enum: ['identity', 'gzip', 'x-gzip', 'deflate', 'br', ''] },
 }
 
+/** The words of `Chute-Delivery`, each with what can stand behind it. */
+const deliveryParameters: Readonly<Record<StreamPromise, readonly string[]>> = {
+  'at-most-once': ['', '; no-dedupe'],
+  'at-least-once': ['', '; no-dedupe', '; durable', '; durable; no-dedupe'],
+  'exactly-once': ['', '; durable'],
+}
+
 const headerComponents = {
   'Chute-Delivery': {
     description:
@@ -257,16 +265,7 @@ const headerComponents = {
       '`no-dedupe`: an Idempotency-Key and ids have no effect, and a request that is sent again makes second records.',
     schema: {
       type: 'string',
-      enum: [
-        'at-most-once',
-        'at-most-once; no-dedupe',
-        'at-least-once',
-        'at-least-once; no-dedupe',
-        'at-least-once; durable',
-        'at-least-once; durable; no-dedupe',
-        'exactly-once',
-        'exactly-once; durable',
-      ],
+      enum: Object.entries(deliveryParameters).flatMap(([word, all]) => all.map((each) => word + each)),
     },
   },
   'Idempotency-Replayed': {
@@ -311,15 +310,7 @@ const eventErrorSchema = {
     index: { type: 'integer', minimum: 0, description: 'Place of the event in the request' },
     code: {
       type: 'string',
-      enum: [
-        'invalid_json',
-        'invalid_event',
-        'event_too_large',
-        'source_missing',
-        'too_deep',
-        'too_complex',
-        'id_conflict',
-      ],
+      enum: codesOf('event'),
     },
     detail: { type: 'string' },
     pointer: { type: 'string', description: 'Where in the event (RFC 6901)' },

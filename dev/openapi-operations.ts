@@ -16,35 +16,83 @@ export interface Operation {
   readonly errors: readonly ErrorCode[]
 }
 
-const ofBody: readonly ErrorCode[] = [
-  'malformed_json',
-  'invalid_utf8',
-  'empty_body',
-  'invalid_encoding',
-  'all_events_invalid',
-]
-// A name of more than 255 characters is no parameter of the path.
-const ofStream: readonly ErrorCode[] = ['origin_not_allowed', 'unknown_stream', 'not_found']
-const ofSize: readonly ErrorCode[] = ['body_too_large', 'too_many_events']
-const ofMedia: readonly ErrorCode[] = ['unsupported_media_type', 'unsupported_encoding']
-const ofKey: readonly ErrorCode[] = ['invalid_idempotency_key', 'idempotency_key_reused']
-const ofDuplicates: readonly ErrorCode[] = [
-  'id_conflict',
-  'idempotency_key_missing',
-  'request_in_progress',
-  'dedupe_unavailable',
-]
-const ofLoad: readonly ErrorCode[] = [
-  'rate_limited',
-  'buffer_full',
-  'stream_unavailable',
-  'spool_unavailable',
-  'spool_undecided',
-  'shutting_down',
-]
+/** What a code is about. Routes list whole groups, and the codes of `special` one by one. */
+type CodeGroup =
+  | 'bytes'
+  | 'body'
+  | 'stream'
+  | 'size'
+  | 'media'
+  | 'event'
+  | 'duplicates'
+  | 'key'
+  | 'load'
+  | 'special'
+  | 'unlisted'
 
-/** Of the bytes of a request, before any route is looked for. */
-const ofBytes: readonly ErrorCode[] = ['invalid_request', 'body_timeout', 'headers_too_large']
+/**
+ * Every code of errors.ts and its groups, in the order of the contract. A new code does not compile until it stands here; one
+ * of `special` then has to be added to the operations that answer it.
+ */
+const codeGroups = {
+  // Of the bytes of a request, before any route is looked for.
+  invalid_request: ['bytes'],
+  body_timeout: ['bytes'],
+  headers_too_large: ['bytes'],
+  malformed_json: ['body'],
+  invalid_utf8: ['body'],
+  empty_body: ['body'],
+  invalid_encoding: ['body'],
+  all_events_invalid: ['body'],
+  origin_not_allowed: ['stream'],
+  unknown_stream: ['stream'],
+  // A name of more than 255 characters is no parameter of the path.
+  not_found: ['stream'],
+  body_too_large: ['size'],
+  too_many_events: ['size'],
+  unsupported_media_type: ['media'],
+  unsupported_encoding: ['media'],
+  invalid_idempotency_key: ['key'],
+  idempotency_key_reused: ['key'],
+  // Of one event: a reply lists them in `errors`.
+  invalid_json: ['event'],
+  invalid_event: ['event'],
+  event_too_large: ['event'],
+  source_missing: ['event'],
+  too_deep: ['event'],
+  too_complex: ['event'],
+  id_conflict: ['event', 'duplicates'],
+  idempotency_key_missing: ['duplicates'],
+  request_in_progress: ['duplicates'],
+  dedupe_unavailable: ['duplicates'],
+  rate_limited: ['load'],
+  buffer_full: ['load'],
+  stream_unavailable: ['load'],
+  spool_unavailable: ['load'],
+  spool_undecided: ['load'],
+  shutting_down: ['load'],
+  strict_rejected: ['special'],
+  too_many_fields: ['special'],
+  delivery_failed: ['special'],
+  // Of no route of the contract: another method, and a fault of the gateway.
+  method_not_allowed: ['unlisted'],
+  internal: ['unlisted'],
+} as const satisfies Record<ErrorCode, readonly CodeGroup[]>
+
+/** The codes of a group, in the order of the table. */
+export function codesOf(group: CodeGroup): ErrorCode[] {
+  const groups: Readonly<Record<ErrorCode, readonly CodeGroup[]>> = codeGroups
+  return (Object.keys(groups) as ErrorCode[]).filter((code) => groups[code].includes(group))
+}
+
+const ofBytes = codesOf('bytes')
+const ofBody = codesOf('body')
+const ofStream = codesOf('stream')
+const ofSize = codesOf('size')
+const ofMedia = codesOf('media')
+const ofKey = codesOf('key')
+const ofDuplicates = codesOf('duplicates')
+const ofLoad = codesOf('load')
 
 const rateLimitHeaders = headers('RateLimit', 'RateLimit-Policy')
 const stream = { $ref: '#/components/parameters/stream' }

@@ -1,10 +1,12 @@
 /**
  * The closed table of what can go wrong for a client: a stable code, its HTTP status and its title. The same code is the
- * problem's `code`, the metric's label and the log's field; `openapi.yaml` is generated from here. Branch on codes, never
- * on messages.
+ * problem's `code`, the metric's label and the log's field. Branch on codes, never on messages.
+ *
+ * A new code also needs its groups in `dev/openapi-operations.ts`, which does not compile without them. `openapi.yaml` is
+ * generated from both files.
  */
 export const errorTable = {
-  // of a request: nothing of it was accepted
+  // Of a request: nothing of it was accepted, but for `delivery_failed` and `spool_undecided`.
   malformed_json: { status: 400, title: 'The body is not valid JSON' },
   invalid_utf8: { status: 400, title: 'The body is not valid UTF-8' },
   empty_body: { status: 400, title: 'The body is empty' },
@@ -36,7 +38,7 @@ export const errorTable = {
   shutting_down: { status: 503, title: 'The gateway is shutting down' },
   delivery_failed: { status: 503, title: 'The records were accepted and then lost' },
   internal: { status: 500, title: 'The gateway failed' },
-  // of one event: the others of the request are not harmed
+  // Of one event: the other events of the request are accepted.
   invalid_json: { status: 400, title: 'The event is not valid JSON' },
   invalid_event: { status: 400, title: 'The event does not fit the schema of the stream' },
   event_too_large: { status: 413, title: 'The event is larger than the topic takes' },
@@ -49,13 +51,13 @@ export const errorTable = {
 /** See {@link errorTable}. */
 export type ErrorCode = keyof typeof errorTable
 
-/** An error that a client is told about. `detail` says what is wrong with this request and what would be right. */
+/** An error that a client is told about. The message is the problem's `detail`: what is wrong with the request, and what would be right. */
 export class GatewayError extends Error {
   override readonly name = 'GatewayError'
   readonly code: ErrorCode
   /** Members of the problem+json reply beside the standard ones (RFC 9457, section 3.2), such as `limit` or `streams`. */
   readonly extensions: Readonly<Record<string, unknown>>
-  /** For 429 and 503: when to come back. */
+  /** For 429 and 503: when the client may try again (`Retry-After`). */
   readonly retryAfterSeconds: number | null
 
   constructor(

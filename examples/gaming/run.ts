@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { untilSettled } from '../../dev/demo-summary.ts'
-import { table } from '../../dev/table.ts'
+import { alignTable } from '../../src/reports/text-table.ts'
 import { readTopic } from '../../test/support/independent-reader.ts'
 import { runExample, say, type Stack } from '../stack.ts'
 import { gameStreams, play, type Accepted, type GameStream } from './players.ts'
@@ -48,10 +48,10 @@ async function judge({ url, broker }: Stack, accepted: Accepted): Promise<boolea
     rows.push([stream, delivery, ...[accepted[stream].size, landed.size, lost, toldLost, twice].map(String)])
   }
   say('')
-  for (const line of table(
+  for (const line of alignTable([
     ['stream', 'delivery', 'accepted', 'landed', 'lost', 'told as lost', 'twice'],
-    rows,
-  ))
+    ...rows,
+  ]))
     say(line)
   say(
     asPromised

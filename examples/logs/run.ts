@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { untilSettled } from '../../dev/demo-summary.ts'
-import { table } from '../../dev/table.ts'
+import { alignTable } from '../../src/reports/text-table.ts'
 import { readTopic } from '../../test/support/independent-reader.ts'
 import { runExample, say, type Stack } from '../stack.ts'
 import { forward, type Forwarded } from './forward.ts'
@@ -48,7 +48,7 @@ async function judge({ url, broker }: Stack, { lines, bytes, seconds }: Forwarde
     ['batch, before lz4', `${Math.round(bytes / batches)} B on average`],
     ['batch, on the wire', `${Math.round(wireBytes / batches)} B on average`],
   ]
-  for (const line of table(['logs preset', ''], rows)) say(line)
+  for (const line of alignTable([['logs preset', ''], ...rows])) say(line)
   return landed >= account.confirmed && ids.length === landed && account.accepted === lines
 }
 

@@ -1,5 +1,5 @@
 import { apart, describeComparison, gatewaysApart, type AuditReport } from '../kafka/audit/audit-report.ts'
-import { alignTable } from './align-table.ts'
+import { alignTable } from './text-table.ts'
 
 /** The report as text for a terminal. */
 export function auditText(report: AuditReport): string {
