@@ -1,40 +1,32 @@
 import { writeFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
-import { describeFailure } from '../kafka/network/describe-failure.ts'
-import { ConfigError } from '../config/config.ts'
 import { loadReaderConfig, type ReaderProcessConfig } from '../config/load-config.ts'
-import { totalsOf, type AuditReport } from '../kafka/audit/audit-report.ts'
-import { compareAccount } from '../kafka/audit/compare-account.ts'
+import { flawOfTopic } from '../config/stream-schema.ts'
+import { type AuditReport, totalsOf } from '../kafka/audit/audit-report.ts'
+import { compareAccount, type StreamAccount } from '../kafka/audit/compare-account.ts'
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { TopicReader } from '../kafka/audit/topic-reader.ts'
+import { describeFailure } from '../kafka/network/describe-failure.ts'
 import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
 import { serveAdminRoutes } from '../routes/admin/admin-server.ts'
-import { auditUsage, readAuditArguments, type AuditCommandLine } from './audit-arguments.ts'
-import { fetchAccount } from './gateway-account.ts'
-import { readCommandLine } from './command-line.ts'
-import { createLogger } from './process-log.ts'
-import { StopSignals } from './stop-signals.ts'
+import { configOrExplain, type MetricsAddress, readCommandLine, readMetricsAddress } from './command-line.ts'
+import { createLogger, StopSignals } from './process.ts'
 
 /**
- * `chute audit`: reads a topic to its end, and says of each writer what is lost, duplicated or reordered, from the topic
- * alone; with `--gateway`, whether the gateway's account agrees.
- * @returns the process's exit code: 0 when a report was made and every account agrees; 1 when an account differs, or the
- * topic could not be read; 2 for a command line that is wrong.
+ * `chute audit`: reads a topic to its end, and reports how many records of each writer are lost, duplicated or reordered. It
+ * finds this from the topic alone. With `--gateway` it also compares the account of each gateway with the topic.
+ * @returns the exit code of the process: 0 when a report was made and every account agrees; 1 when an account differs, or the
+ * topic could not be read; 2 for a wrong command line.
  */
 export async function runAuditCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, auditUsage, readAuditArguments)
   if (typeof commandLine === 'number') return commandLine
-  let config: ReaderProcessConfig
-  try {
-    config = loadReaderConfig(env)
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\n`)
-    return 1
-  }
+  const config = configOrExplain(() => loadReaderConfig(env))
+  if (config === null) return 1
   try {
     const report = await audit(commandLine, config)
     await write(report, commandLine)
@@ -52,7 +44,7 @@ async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig)
   const reader = new TopicReader(config.kafka, topic)
   let server: FastifyInstance | null = null
   try {
-    // The accounts come first: what they say arrived has to be before the ends that are read to.
+    // The accounts are read before the end offsets, so every record that they count as arrived is before those offsets.
     let accounts = follow ? [] : await accountsOf(gateways)
     let ranges = await reader.connect()
     const found = new TopicAudit(
@@ -91,13 +83,13 @@ async function accountsOf(gateways: readonly string[]): Promise<Accounts> {
 }
 
 async function followUntilSignal(found: TopicAudit, logger: Logger): Promise<void> {
-  let told = ''
+  let logged = ''
   const timer = setInterval(() => {
     const totals = totalsOf(found.findings)
     const text = JSON.stringify(totals)
-    if (text !== told) logger.info(totals, 'read so far')
-    told = text
-  }, tellEveryMs)
+    if (text !== logged) logger.info(totals, 'read so far')
+    logged = text
+  }, logEveryMs)
   await new StopSignals().next()
   clearInterval(timer)
 }
@@ -136,4 +128,75 @@ async function write(report: AuditReport, { json, html }: AuditCommandLine): Pro
   process.stdout.write(onStdout())
 }
 
-const tellEveryMs = 10_000
+const logEveryMs = 10_000
+
+/** The command line of `chute audit`. */
+interface AuditCommandLine {
+  readonly topic: string
+  /** Base URLs of the gateways whose accounts are compared with the topic. */
+  readonly gateways: readonly string[]
+  /** The files of the report as JSON and as a page. null: no such file. `-` is standard output, in place of the text. */
+  readonly json: string | null
+  readonly html: string | null
+  readonly follow: boolean
+  readonly metrics: MetricsAddress | null
+}
+
+/** How `chute audit` is called. */
+const auditUsage = `usage: chute audit --topic T [--gateway URL]… [--json FILE] [--html FILE] [--follow]
+
+  --gateway URL         compares with the account of a gateway (its ADMIN_PORT where it has one); one for each
+  --json FILE           the report as JSON; - for standard output
+  --html FILE           the report as a page with a plot over time; - for standard output
+  --follow              goes on reading until Ctrl-C; the report comes then
+  --metrics-port N      serves /metrics there while it follows; 0: any free port
+  --metrics-host H      on this address (127.0.0.1)
+
+Kafka is reached as the gateway reaches it: KAFKA_BROKERS and the other KAFKA_ variables.
+`
+
+/** Reads the command line. @throws Error that says what is wrong with it. */
+function readAuditArguments(argv: readonly string[]): AuditCommandLine {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      topic: { type: 'string' },
+      gateway: { type: 'string', multiple: true, default: [] },
+      json: { type: 'string' },
+      html: { type: 'string' },
+      follow: { type: 'boolean', default: false },
+      'metrics-port': { type: 'string' },
+      'metrics-host': { type: 'string' },
+    },
+  })
+  const { topic, gateway: gateways, json = null, html = null, follow } = values
+  if (topic === undefined) throw new Error('--topic is missing')
+  const flaw = flawOfTopic(topic)
+  if (flaw !== null) throw new Error(`--topic ${flaw.problem}. ${flaw.remedy}`)
+  for (const url of gateways) {
+    if (!URL.canParse(url) || !/^https?:/.test(url))
+      throw new Error(`--gateway must be an http(s) URL, got ${url}`)
+  }
+  if (json === '-' && html === '-') throw new Error('--json and --html cannot both go to standard output')
+  const metrics = readMetricsAddress(values)
+  if (metrics !== null && !follow) throw new Error('--metrics-port is given without --follow')
+  return { topic, gateways, json, html, follow, metrics }
+}
+
+/** The accounts of a gateway's streams, from its live page. @throws Error if they cannot be read, with the reason. */
+export async function fetchAccount(gateway: string): Promise<readonly StreamAccount[]> {
+  const url = new URL('/live.json', gateway)
+  let reply: Response
+  try {
+    reply = await fetch(url, { signal: AbortSignal.timeout(10_000) })
+  } catch (error) {
+    const { cause, message } = error as Error
+    throw new Error(`${url.href}: ${cause instanceof Error ? cause.message : message}`, { cause: error })
+  }
+  if (!reply.ok) throw new Error(`${url.href} answered ${reply.status}: is it the port of the live page?`)
+  const { streams } = (await reply.json()) as { readonly streams?: readonly StreamAccount[] }
+  if (streams === undefined || streams.some((stream) => stream.audit === undefined)) {
+    throw new Error(`${url.href} is not of a gateway that can be compared with`)
+  }
+  return streams
+}

@@ -1,8 +1,11 @@
 import { parseArgs } from 'node:util'
+import type { Config } from '../config/config.ts'
 import { describeConfig } from '../config/describe-config.ts'
+import { loadConfig, readTextFile } from '../config/load-config.ts'
+import type { FlawOfSchema } from '../config/read-streams.ts'
+import { compileEventSchema } from '../events/event-schema.ts'
 import { warningOfFolder } from '../spool/ephemeral-folder.ts'
-import { readCommandLine, wholeNumber } from './command-line.ts'
-import { readConfig } from './read-config.ts'
+import { configOrExplain, readCommandLine, wholeNumber } from './command-line.ts'
 
 const checkUsage = `usage: chute check [--connect [--timeout-ms N]]
 
@@ -14,10 +17,10 @@ Prints the effective configuration with secrets masked, or all that is wrong wit
 `
 
 /**
- * `chute check`: prints the effective configuration with secrets masked, or every problem on stderr. Starts nothing. With
- * `--connect` it looks at Kafka with the gateway's own eyes, so that an init container finds out before the gateway does.
- * @returns the process's exit code: 0; 1 if the configuration cannot be used, or if the gateway would not be ready with it; 2 for
- * a command line that is wrong.
+ * `chute check`: prints the effective configuration with secrets masked, or every problem on stderr. It starts nothing. With
+ * `--connect` it looks at Kafka as the gateway would, so that an init container finds a problem before the gateway starts.
+ * @returns the exit code of the process: 0; 1 if the configuration cannot be used, or if the gateway would not be ready with it;
+ * 2 for a wrong command line.
  */
 export async function runCheckCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, checkUsage, readCheckArguments)
@@ -38,7 +41,7 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
 }
 
 interface CheckCommandLine {
-  /** How long to look at Kafka; null: not at all. */
+  /** Longest look at Kafka, in milliseconds; null without `--connect`. */
   readonly connectMs: number | null
 }
 
@@ -53,4 +56,22 @@ function readCheckArguments(argv: readonly string[]): CheckCommandLine {
     return { connectMs: null }
   }
   return { connectMs: timeout === undefined ? 15_000 : wholeNumber('--timeout-ms', timeout, 1, 3_600_000) }
+}
+
+/**
+ * Loads the configuration of the gateway, for `chute check` and `chute serve`, and compiles the JSON Schemas of the streams.
+ * Every problem is written to stderr.
+ * @returns null if the configuration cannot be used.
+ */
+export function readConfig(env: NodeJS.ProcessEnv): Config | null {
+  return configOrExplain(() => loadConfig(env, readTextFile, flawOfSchema))
+}
+
+const flawOfSchema: FlawOfSchema = (schema) => {
+  try {
+    compileEventSchema(schema)
+    return null
+  } catch (error) {
+    return (error as Error).message
+  }
 }

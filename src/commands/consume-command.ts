@@ -1,7 +1,8 @@
+import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
-import { ConfigError, type ConsumerConfig } from '../config/config.ts'
+import type { ConsumerConfig } from '../config/config.ts'
 import { describeConsumer } from '../config/describe-config.ts'
-import { loadConsumerConfig } from '../config/load-config.ts'
+import { type ConsumeArguments, loadConsumerConfig } from '../config/load-config.ts'
 import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'
 import { GroupConsumer } from '../kafka/consumer/group-consumer.ts'
 import type { Logger } from '../logger.ts'
@@ -13,30 +14,28 @@ import { httpSink } from '../sinks/http-sink.ts'
 import type { Sink } from '../sinks/sink.ts'
 import { streamSink } from '../sinks/stream-sink.ts'
 import { version } from '../version.ts'
-import { readCommandLine } from './command-line.ts'
-import { consumeUsage, readConsumeArguments, type SinkChoice } from './consume-arguments.ts'
-import { createLogger } from './process-log.ts'
-import { StopSignals, surviveHangUp } from './stop-signals.ts'
+import {
+  configOrExplain,
+  readCommandLine,
+  readMetricsAddress,
+  wholeNumber,
+  type MetricsAddress,
+} from './command-line.ts'
+import { createLogger, StopSignals, ignoreHangUps } from './process.ts'
 
 /**
- * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT, which ends what is polled as the delivery
- * says and leaves the group. The last line of the log is the account. A second signal ends at once.
- * @returns the process's exit code: 0 after a clean stop; 1 if it could not start, if the place where records go ended,
- * or if stopping lost records; 2 for a command line that is wrong.
+ * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT. Then it finishes the polled records as the
+ * delivery says, and leaves the group. The last line of the log is the account. A second signal ends the process at once.
+ * @returns the exit code of the process: 0 after a clean stop; 1 if it could not start, if the sink ended, or if the stop lost
+ * records; 2 for a wrong command line.
  */
 export async function runConsumeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, consumeUsage, readConsumeArguments)
   if (typeof commandLine === 'number') return commandLine
-  let config: ReturnType<typeof loadConsumerConfig>
-  try {
-    config = loadConsumerConfig(commandLine.consumer, env)
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\n`)
-    return 1
-  }
+  const config = configOrExplain(() => loadConsumerConfig(commandLine.consumer, env))
+  if (config === null) return 1
   const logger = createLogger(config, null, 'stderr')
-  surviveHangUp().logTo(logger)
+  ignoreHangUps().logTo(logger)
   const signals = new StopSignals()
   const { topic, groupId: group, delivery } = config.consumer
   const metrics = new ConsumerMetrics({ group, topic })
@@ -61,7 +60,7 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
     { version, brokers: config.kafka.brokers, topic, group, delivery, settings, metricsUrl },
     `consuming ${topic}`,
   )
-  warnOf(config.consumer, logger)
+  warnOfChoices(config.consumer, logger)
   consumer.start()
 
   const signalled = signals.next().then((signal) => ({ signal, reason: null }))
@@ -82,14 +81,14 @@ interface Running {
   readonly sink: Sink
   readonly server: FastifyInstance | null
   readonly logger: Logger
-  /** Why it stops: null for a signal. */
+  /** Why the process stops; `reason` is null for a signal. */
   readonly end: { readonly reason: string | null }
   readonly timeoutMs: number
 }
 
 async function stop(
   { consumer, sink, server, logger, end, timeoutMs }: Running,
-  again: Promise<unknown>,
+  secondSignal: Promise<unknown>,
 ): Promise<number> {
   const lostBefore = consumer.stats.lost
   const limit = AbortSignal.timeout(timeoutMs)
@@ -97,7 +96,10 @@ async function stop(
     .stop(timeoutMs)
     .then(async () => await sink.close(limit))
     .then(() => 'stopped' as const)
-  const how = await Promise.race([stopped, again.then(() => 'ended at once by a second signal' as const)])
+  const how = await Promise.race([
+    stopped,
+    secondSignal.then(() => 'ended at once by a second signal' as const),
+  ])
   const { stats } = consumer
   const account = accountOf(stats)
   const lost = stats.lost + stats.pending - lostBefore
@@ -110,7 +112,7 @@ async function stop(
   return 1
 }
 
-/** The account as the log states it: consumed = processed + lost + returned + pending. */
+/** The account as the log states it. In it consumed = processed + lost + returned + pending. */
 function accountOf(stats: ConsumerStats): object {
   const { consumed, committed, processed, lost, returned, pending, repeated } = stats
   return { consumed, committed, processed, lost, returned, pending, repeated }
@@ -127,7 +129,7 @@ function openSink(choice: SinkChoice, { delivery }: ConsumerConfig): Sink {
   }
 }
 
-function warnOf({ delivery, autoOffsetReset }: ConsumerConfig, logger: Logger): void {
+function warnOfChoices({ delivery, autoOffsetReset }: ConsumerConfig, logger: Logger): void {
   if (delivery === 'auto-commit') {
     const message =
       'auto-commit is not recommended: it commits by the clock, so a crash repeats what was processed since the last commit and loses what was committed before it was processed. --delivery at-most-once never repeats, at-least-once never loses'
@@ -140,10 +142,89 @@ function warnOf({ delivery, autoOffsetReset }: ConsumerConfig, logger: Logger): 
   }
 }
 
-/** Ready while the member is in its group. */
+/** Ready while the consumer is a member of its group. */
 function readinessOf({ stats }: Consumer): Readiness {
   const detail = stats.joined
     ? `partitions ${stats.partitions.map(({ partition }) => partition).join(', ') || 'none'}`
     : 'Kafka or the topic was not found yet, or the group is rebalancing'
   return { ready: stats.joined, checks: [{ name: 'group', ok: stats.joined, detail }] }
+}
+
+/** The sink that the command line names. */
+export type SinkChoice =
+  | { readonly kind: 'stdout' }
+  | { readonly kind: 'exec'; readonly command: string }
+  | { readonly kind: 'http'; readonly url: string; readonly timeoutMs: number }
+
+/** The command line of `chute consume`. */
+export interface ConsumeCommandLine {
+  readonly consumer: ConsumeArguments
+  readonly sink: SinkChoice
+  readonly metrics: MetricsAddress | null
+}
+
+/** How `chute consume` is called. */
+const consumeUsage = `usage: chute consume --topic T --group G [--stdout | --exec CMD | --http URL]
+
+  --delivery D          at-most-once (the default), at-least-once or auto-commit
+  --stdout              a record a line to standard output (the default)
+  --exec CMD            the same to the standard input of one command, which runs as long as the consumer
+  --http URL            each poll as one request, application/x-ndjson
+  --http-timeout-ms N   longest wait for its answer (10000)
+  --set KEY=VALUE       a setting of Kafka's consumer, such as max.poll.records=100; as often as needed
+  --metrics-port N      serves /metrics, /livez and /readyz there; 0: any free port
+  --metrics-host H      on this address (127.0.0.1)
+
+Kafka is reached as the gateway reaches it: KAFKA_BROKERS and the other KAFKA_ variables.
+`
+
+/** Reads the command line. @throws Error that says what is wrong with it. */
+export function readConsumeArguments(argv: readonly string[]): ConsumeCommandLine {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      topic: { type: 'string' },
+      group: { type: 'string' },
+      delivery: { type: 'string' },
+      set: { type: 'string', multiple: true, default: [] },
+      stdout: { type: 'boolean' },
+      exec: { type: 'string' },
+      http: { type: 'string' },
+      'http-timeout-ms': { type: 'string' },
+      'metrics-port': { type: 'string' },
+      'metrics-host': { type: 'string' },
+    },
+  })
+  const { topic, group, delivery, set } = values
+  return {
+    consumer: { topic, group, delivery, set },
+    sink: readSink(values),
+    metrics: readMetricsAddress(values),
+  }
+}
+
+function readSink(values: {
+  readonly stdout?: boolean | undefined
+  readonly exec?: string | undefined
+  readonly http?: string | undefined
+  readonly 'http-timeout-ms'?: string | undefined
+}): SinkChoice {
+  const { exec, http, 'http-timeout-ms': timeout } = values
+  const given = (['stdout', 'exec', 'http'] as const).filter((name) => values[name] !== undefined)
+  if (given.length > 1) throw new Error(`--${given.join(' and --')} are given: records go to one place`)
+  if (timeout !== undefined && http === undefined)
+    throw new Error('--http-timeout-ms is given without --http')
+  if (exec !== undefined) {
+    if (exec.trim() === '') throw new Error('--exec is empty')
+    return { kind: 'exec', command: exec }
+  }
+  if (http === undefined) return { kind: 'stdout' }
+  const url = URL.canParse(http) ? new URL(http) : null
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new Error(`--http must be an http(s) URL, got ${http}`)
+  return {
+    kind: 'http',
+    url: url.href,
+    timeoutMs: wholeNumber('--http-timeout-ms', timeout ?? '10000', 1, 2 ** 31 - 1),
+  }
 }

@@ -4,11 +4,10 @@ import type { Gateway } from '../app.ts'
 import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder-error.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
-import { createLogger } from './process-log.ts'
+import { createLogger, drainDelayMs, type HangUps, StopSignals, ignoreHangUps } from './process.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
-import { readConfig } from './read-config.ts'
+import { readConfig } from './check-command.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
-import { drainDelayMs, StopSignals, surviveHangUp, type HangUps } from './stop-signals.ts'
 
 const serveUsage = `usage: chute serve
 
@@ -17,20 +16,20 @@ environment, streams from the file in CHUTE_CONFIG. docs/configuration.md has al
 `
 
 /**
- * `chute serve`: the gateway, until SIGTERM or SIGINT. It takes requests for `DRAIN_DELAY_MS` more, which a second signal
- * ends, and then drains, which a signal ends at once. The last line of the log is the account of every stream. With
- * `WORKERS` above 1 this process starts the workers, which run the same command.
- * @returns the process's exit code: 0 after a clean drain; 1 if it could not start, or if the shutdown cost records that
- * had been accepted.
+ * `chute serve`: the gateway, until SIGTERM or SIGINT. After the signal it takes requests for `DRAIN_DELAY_MS` more, and then
+ * drains. A second signal ends the delay, and a signal during the drain ends the process at once. The last line of the log is
+ * the account of every stream. With `WORKERS` above 1 this process starts the workers, which run the same command.
+ * @returns the exit code of the process: 0 after a clean drain; 1 if it could not start, or if the shutdown lost accepted
+ * records; 2 for a wrong command line.
  */
 export async function runServeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, serveUsage, readNoWords)
   if (typeof commandLine === 'number') return commandLine
-  const hangUps = surviveHangUp()
-  if (cluster.isWorker) return await (await import('./serve-worker.ts')).serveAsWorker()
+  const hangUps = ignoreHangUps()
+  if (cluster.isWorker) return await (await import('./serve-workers.ts')).serveAsWorker()
   const config = readConfig(env)
   if (config === null) return 1
-  if (config.workers > 1) return await (await import('./serve-primary.ts')).serveAsPrimary(config, hangUps)
+  if (config.workers > 1) return await (await import('./serve-workers.ts')).serveAsPrimary(config, hangUps)
   return await serveAlone(config, hangUps)
 }
 
@@ -57,7 +56,7 @@ async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
   return await drain(gateway, logger, { delay, signals })
 }
 
-/** @returns null if the data folder cannot be used, which stderr then says. */
+/** @returns null if the data folder cannot be used; stderr then has the reason. */
 async function build(config: Config, logger: Logger): Promise<Gateway | null> {
   try {
     const { buildGateway } = await import('../app.ts')

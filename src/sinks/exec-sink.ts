@@ -1,8 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { Breakable } from './breakable.ts'
+import { Breakable, type Sink } from './sink.ts'
 import { ndjsonLine } from './ndjson.ts'
-import type { Sink } from './sink.ts'
 import { writeLines } from './stream-sink.ts'
 
 /**

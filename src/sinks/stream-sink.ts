@@ -1,7 +1,6 @@
 import type { Writable } from 'node:stream'
-import { Breakable } from './breakable.ts'
+import { Breakable, type Sink } from './sink.ts'
 import { ndjsonLine } from './ndjson.ts'
-import type { Sink } from './sink.ts'
 
 /** Writes records to a stream, as fast as its reader takes them. A record is processed when its line is out of this process. */
 export function streamSink(stream: Writable): Sink {

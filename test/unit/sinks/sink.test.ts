@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { Breakable } from '../../../src/sinks/breakable.ts'
+import { Breakable } from '../../../src/sinks/sink.ts'
 
 const never = new AbortController().signal
 

@@ -1,0 +1,95 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { type Logger, pino } from 'pino'
+import type { Config } from '../config/config.ts'
+
+/**
+ * The log of a process: JSON lines on stdout, or on stderr where stdout has other uses. A line is written at once: a line in a
+ * buffer would be lost with the process, and the last line matters most.
+ * @param worker the number of the worker, where there are several. It stands in every line.
+ */
+export function createLogger(
+  { logLevel }: Pick<Config, 'logLevel'>,
+  worker: number | null = null,
+  output: 'stdout' | 'stderr' = 'stdout',
+): Logger {
+  const logger = pino(
+    {
+      level: logLevel,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (level) => ({ level }) },
+    },
+    pino.destination({ dest: output === 'stdout' ? 1 : 2, sync: true }),
+  )
+  return worker === null ? logger : logger.child({ worker })
+}
+
+/**
+ * The SIGTERMs and SIGINTs that come from now on, in order. None is lost: one listener takes them all, since without a listener
+ * Node ends the process at once.
+ */
+export class StopSignals {
+  readonly #pending: NodeJS.Signals[] = []
+  readonly #waiting: ((signal: NodeJS.Signals) => void)[] = []
+
+  constructor() {
+    const onSignal = (signal: NodeJS.Signals): void => {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#pending.push(signal)
+      else next(signal)
+    }
+    process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+  }
+
+  /** The next signal. Each signal is given to one caller. */
+  async next(): Promise<NodeJS.Signals> {
+    const pending = this.#pending.shift()
+    return pending ?? (await new Promise((resolve) => this.#waiting.push(resolve)))
+  }
+
+  /**
+   * Waits for `delayMs`, or until the next signal comes. That signal is then given to no other caller.
+   * @returns whether the wait ended without a signal.
+   */
+  async pauseUnlessNext(delayMs: number): Promise<boolean> {
+    if (this.#pending.shift() !== undefined) return false
+    const over = new AbortController()
+    let take = (): void => {}
+    const signalled = new Promise<boolean>((resolve) => {
+      take = () => resolve(false)
+      this.#waiting.unshift(take)
+    })
+    const waited = pause(delayMs, true, { signal: over.signal }).catch(() => false)
+    const isOver = await Promise.race([waited, signalled])
+    over.abort()
+    if (isOver) this.#waiting.splice(this.#waiting.indexOf(take), 1)
+    return isOver
+  }
+}
+
+/**
+ * For how long requests are taken after a signal, in milliseconds: `DRAIN_DELAY_MS`, where it is set. Otherwise 5 s after
+ * SIGTERM: service managers and orchestrators send it while load balancers still send requests. And 0 after SIGINT, Ctrl-C.
+ */
+export function drainDelayMs(
+  signal: NodeJS.Signals,
+  config: { readonly drainDelayMs: number | null },
+): number {
+  return config.drainDelayMs ?? (signal === 'SIGTERM' ? 5_000 : 0)
+}
+
+/** Ignores SIGHUP, which would end the process: a lost terminal is no reason to lose records. */
+export function ignoreHangUps(): HangUps {
+  let log = (): void => {}
+  process.on('SIGHUP', () => log())
+  return {
+    logTo(logger) {
+      log = () => logger.info({ signal: 'SIGHUP' }, 'SIGHUP is ignored; SIGTERM or SIGINT ends the process')
+    },
+  }
+}
+
+/** The log of the hang-ups that {@link ignoreHangUps} ignores. */
+export interface HangUps {
+  /** Logs a line for each hang-up from now on. */
+  logTo(logger: { info(fields: object, message: string): void }): void
+}
