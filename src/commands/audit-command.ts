@@ -12,7 +12,7 @@ import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
-import { serveAdminRoutes } from '../routes/admin/admin-server.ts'
+import { serveAdminRoutes } from '../routes/admin/operations.ts'
 import { configOrExplain, type MetricsAddress, readCommandLine, readMetricsAddress } from './command-line.ts'
 import { createLogger, StopSignals } from './process.ts'
 

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
+import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib'
+import { BufferPool } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
-import { BodyRoom, recycleBody } from './body-room.ts'
-import { contentEncodingOf, createInflater, supportedEncodings, type ContentEncoding } from './inflate.ts'
 
 /**
  * Told once how reading ended: with the body, or with what is wrong. `aborted` means that the client is gone, so that
@@ -131,5 +131,102 @@ function tooLarge(limitBytes: number): GatewayError {
   const detail = `a body may have ${limitBytes} bytes, as sent and as inflated`
   return new GatewayError('body_too_large', detail, { extensions: { limitBytes } })
 }
+
+/** Content codings that a body may have, as the `Accept-Encoding` of a 415 says them (RFC 9110, section 12.5.3). */
+export const supportedEncodings = 'gzip, deflate, br'
+
+/** One content coding of a request; `identity` is none. */
+export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'br'
+
+/**
+ * Reads a Content-Encoding (RFC 9110, section 8.4).
+ * @returns null for one that is not known, and for several: nobody needs to compress twice but whoever builds a bomb.
+ */
+export function contentEncodingOf(header: string | undefined): ContentEncoding | null {
+  switch (header?.trim().toLowerCase()) {
+    case undefined:
+    case '':
+    case 'identity':
+      return 'identity'
+    case 'gzip':
+    case 'x-gzip':
+      return 'gzip'
+    case 'deflate':
+      return 'deflate'
+    case 'br':
+      return 'br'
+    default:
+      return null
+  }
+}
+
+/**
+ * A stream that inflates. Its output comes in small pieces, so that whoever counts them can stop a bomb early.
+ * @param firstByte of the body: `deflate` is zlib's format (RFC 1950), but some clients send bare DEFLATE (RFC 1951),
+ * as RFC 9110, section 8.4.1.2 notes. A zlib header's low four bits are always 8.
+ */
+export function createInflater(encoding: Exclude<ContentEncoding, 'identity'>, firstByte: number): Transform {
+  switch (encoding) {
+    case 'gzip':
+      return createGunzip()
+    case 'deflate':
+      return (firstByte & 0x0f) === 8 ? createInflate() : createInflateRaw()
+    case 'br':
+      return createBrotliDecompress()
+  }
+}
+
+/**
+ * Puts a body that comes in pieces together, in one buffer that grows with them: never to more than four times what came,
+ * so that a large `Content-Length` alone takes no memory. The buffers are recycled: thrown away, a few bodies of a megabyte
+ * bring on a garbage collection that stops everything for longer than the work on them takes.
+ */
+export class BodyRoom {
+  #buffer: Buffer
+  #sizeBytes = 0
+  readonly #mostBytes: number
+
+  /** @param mostBytes what the body is not going to exceed. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes
+    this.#buffer = empty
+  }
+
+  /** Copies a piece behind those before it. */
+  add(piece: Buffer): void {
+    const needed = this.#sizeBytes + piece.length
+    if (needed > this.#buffer.length) this.#grow(needed)
+    this.#buffer.set(piece, this.#sizeBytes)
+    this.#sizeBytes = needed
+  }
+
+  /** The body. Once nobody reads it any more, {@link recycleBody} takes its buffer back. */
+  get body(): Buffer {
+    return this.#buffer.subarray(0, this.#sizeBytes)
+  }
+
+  #grow(needed: number): void {
+    const old = this.#buffer
+    this.#buffer = pool.take(Math.max(needed, Math.min(needed * 4, this.#mostBytes)))
+    lent.set(this.#buffer.buffer, this.#buffer)
+    old.copy(this.#buffer, 0, 0, this.#sizeBytes)
+    recycleBody(old)
+  }
+}
+
+/**
+ * Takes back the buffer of a body that came in pieces. Does nothing with a body that came in one piece, and nothing the
+ * second time. Nobody may read the body any more.
+ */
+export function recycleBody(body: Buffer): void {
+  const buffer = lent.get(body.buffer)
+  if (buffer === undefined) return
+  lent.delete(body.buffer)
+  pool.give(buffer)
+}
+
+/** Enough for the bodies of a megabyte that are read and decoded at a time where many come at once. */
+const pool = new BufferPool(16 << 20)
+const lent = new WeakMap<ArrayBufferLike, Buffer>()
 
 const empty = Buffer.alloc(0)

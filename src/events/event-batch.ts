@@ -4,7 +4,7 @@ import type { JsonCheck } from './check-json.ts'
 import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
 import { identityOf, keyOf, maxNodes, type EventIdentity, type EventSchema } from './event-schema.ts'
-import { shortPointer } from './json-pointer.ts'
+import { shortPointer } from './json-flaw.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { toJsonPointer } from './json-pointer.ts'
+import { toJsonPointer } from './json-flaw.ts'
 import { maxLabels, shortText, telemetrySchema } from './telemetry-schema.ts'
 import { isRfc3339, maxEpochMs } from './timestamp.ts'
 

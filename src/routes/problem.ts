@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import { errorTable, GatewayError, type ErrorCode } from '../errors.ts'
-import { supportedEncodings } from '../events/inflate.ts'
+import { supportedEncodings } from '../events/body-reader.ts'
 import type { Logger } from '../logger.ts'
 import { replyRawAndClose } from './ingest/raw-reply.ts'
 

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FastifyInstance } from 'fastify'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerLivePage } from '../../src/routes/admin/live-page.ts'
-import { registerMetrics } from '../../src/routes/admin/metrics-route.ts'
+import { registerMetrics } from '../../src/routes/admin/operations.ts'
 import { parseExposition, sumOf, valueOf } from '../support/parse-exposition.ts'
 import { producerStats } from '../support/producer-stats.ts'
 

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { BodyListener } from '../../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
-import { idempotencyKeyOf } from './idempotency-key.ts'
+import { idempotencyKeyOf } from './duplicates.ts'
 import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { readPreferences, type Preferences } from './prefer.ts'
@@ -46,7 +46,7 @@ function registerPost(
     const { headers } = request.raw
     const kind = beaconKindOf(headers['content-type'])
     const key = idempotencyKeyOf(target, headers)
-    const exchange = new IngestExchange(route, target, reply, { kind, preferences: noPreferences, key })
+    const exchange = new IngestExchange(route, target, { reply, kind, preferences: noPreferences, key })
     exchange.read(request.raw, kind === 'form' ? withFields(exchange) : exchange.onBody)
   })
 }
@@ -97,8 +97,8 @@ function registerPixel(
     const { url = '', headers } = request.raw
     const at = url.indexOf('?')
     const key = idempotencyKeyOf(target, headers)
-    const options = { kind: 'json', preferences: noPreferences, key } as const
-    const exchange = new IngestExchange(route, target, reply, options)
+    const options = { reply, kind: 'json', preferences: noPreferences, key } as const
+    const exchange = new IngestExchange(route, target, options)
     exchange.takeMade(Buffer.from(at === -1 ? '' : url.slice(at + 1), 'latin1'), eventFromFields)
   })
 }

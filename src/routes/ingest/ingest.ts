@@ -4,10 +4,10 @@ import { GatewayError } from '../../errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import type { Logger } from '../../logger.ts'
-import { isDelivered, isGone, withDuplicates, type EventOutcome } from './await-outcomes.ts'
+import { isDelivered, isGone, withDuplicates, type EventOutcome } from './append.ts'
 import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
-import { idempotencyKeyOf } from './idempotency-key.ts'
+import { idempotencyKeyOf } from './duplicates.ts'
 import { readPreferences } from './prefer.ts'
 import { replyRaw, replySmallest } from './raw-reply.ts'
 import type { Refusals } from '../refusals.ts'
@@ -47,7 +47,7 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
     if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])
     const preferences = readPreferences(headers['prefer'])
     const key = idempotencyKeyOf(target, headers)
-    const exchange = new IngestExchange(route, target, reply, { kind, preferences, key })
+    const exchange = new IngestExchange(route, target, { reply, kind, preferences, key })
     exchange.read(request.raw)
   })
 }

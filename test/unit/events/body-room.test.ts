@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { BodyRoom, recycleBody } from '../../../src/events/body-room.ts'
+import { BodyRoom, recycleBody } from '../../../src/events/body-reader.ts'
 
 test('holds the pieces in their order, in never more than four times what came', () => {
   fc.assert(

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { shortPointer, toJsonPointer } from '../../../src/events/json-pointer.ts'
+import { shortPointer, toJsonPointer } from '../../../src/events/json-flaw.ts'
 
 // The table of RFC 6901, section 5, as far as it has steps.
 test.each([

@@ -1,7 +1,7 @@
 import type { EventBatch } from '../../events/event-batch.ts'
 import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
 import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
-import { appendEvent } from './append-event.ts'
+import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 
 /** What became of one event, as a reply to `Prefer: wait` tells it. */
 export interface EventOutcome {
@@ -21,19 +21,25 @@ interface Share {
   readonly places: number[]
 }
 
+/** Appends the good events of a request, for which room is reserved. */
+export function append(producer: Producer, batch: EventBatch): void {
+  record.timestampMs = Date.now()
+  const count = batch.good
+  for (let good = 0; good < count; good++) producer.append(recordOf(batch, good))
+}
+
 /**
- * Appends a request's events, for which room is reserved, and waits for what becomes of them.
- * @param done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or the
- * gateway ends before the outcomes are known.
+ * Appends the good events of a request, for which room is reserved, and waits for what becomes of them.
+ * @param options.done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or
+ * the gateway ends before the outcomes are known.
  */
 export function appendAndWait(
   producer: Producer,
   batch: EventBatch,
-  waitMs: number,
-  done: (outcomes: EventOutcome[] | null) => void,
+  { waitMs, done }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void },
 ): void {
   const shares = appendToShares(producer, batch)
-  const outcomes: EventOutcome[] = []
+  const outcomes: Omit<EventOutcome, 'index'>[] = []
   let open = batch.good
   let finished = false
   const finish = (result: EventOutcome[] | null): void => {
@@ -50,10 +56,11 @@ export function appendAndWait(
       share.events.forEach((good, nth) => {
         const place = share.places[nth]! - settlement.firstPlace
         if (place < 0 || place >= settlement.recordCount) return
-        outcomes[good] = outcomeOf(producer, { ...settlement, outcome }, batch.indexOf(good), place)
+        outcomes[good] = outcomeOf(producer.stream.topic, { ...settlement, outcome }, place)
         open--
       })
-      if (open === 0) finish(outcomes)
+      if (open > 0) return
+      finish(outcomes.map((each, good) => ({ index: batch.indexOf(good), ...each })))
     })
     pending.hurry()
   }
@@ -99,9 +106,9 @@ export function isGone(outcome: EventOutcome['outcome']): boolean {
 
 function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {
   const shares = new Map<PendingBatch, Share>()
-  const nowMs = Date.now()
+  record.timestampMs = Date.now()
   for (let good = 0; good < batch.good; good++) {
-    const pending = appendEvent(producer, batch, good, nowMs)
+    const pending = producer.append(recordOf(batch, good))
     const share = shares.get(pending) ?? { events: [], places: [] }
     share.events.push(good)
     // An appended record is the last of its batch.
@@ -111,15 +118,22 @@ function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch
   return shares
 }
 
+/** Moves {@link record} to a good event. */
+function recordOf({ body, ranges }: EventBatch, good: number): RecordBytes {
+  record.value(body, ranges.start(good), ranges.end(good))
+  return record.keyed(ranges.key(good, body), ranges.keyStart(good), ranges.keyEnd(good))
+}
+
+/** One for all events: a producer copies the bytes before `append` returns. */
+const record = new RecordBytes()
+
 function outcomeOf(
-  producer: Producer,
+  topic: string,
   settlement: Settlement & { readonly outcome: Outcome },
-  index: number,
   place: number,
-): EventOutcome {
+): Omit<EventOutcome, 'index'> {
   const { outcome, reason, partition, baseOffset } = settlement
   const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
-  const { topic } = producer.stream
   // A record without a key that was never written has no partition.
-  return { index, outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
+  return { outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
 }

@@ -3,7 +3,7 @@ import { decodeEvents } from '../../../../src/events/decode.ts'
 import { EventBatch } from '../../../../src/events/event-batch.ts'
 import { compileEventSchema } from '../../../../src/events/event-schema.ts'
 import { reservationBytes } from '../../../../src/routes/ingest/admit.ts'
-import { appendAndWait, type EventOutcome } from '../../../../src/routes/ingest/await-outcomes.ts'
+import { appendAndWait, type EventOutcome } from '../../../../src/routes/ingest/append.ts'
 import { FakeBatch, FakeProducer } from '../../../support/fake-producer.ts'
 import { fakeLimits } from '../../../support/edge.ts'
 
@@ -21,7 +21,7 @@ function start(
   const batch = batchOf(lines)
   producer.reserve(reservationBytes(batch, 0))
   const results: (EventOutcome[] | null)[] = []
-  appendAndWait(producer, batch, 5000, (outcomes) => results.push(outcomes))
+  appendAndWait(producer, batch, { waitMs: 5000, done: (outcomes) => results.push(outcomes) })
   return { producer, results }
 }
 

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { GatewayError } from '../../../../src/errors.ts'
-import { readIdempotencyKey } from '../../../../src/routes/ingest/idempotency-key.ts'
+import { readIdempotencyKey } from '../../../../src/routes/ingest/duplicates.ts'
 
 test.each([
   ['"8e03978e-40d5-43dd-bc93-6894a57f9324"', '8e03978e-40d5-43dd-bc93-6894a57f9324'],

@@ -1,0 +1,54 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Scrape } from '../../metrics/exposition.ts'
+import type { Readiness } from '../../readiness.ts'
+import { replyWritten } from './text-reply.ts'
+
+/** How the gateway is, asked for at each look. */
+export interface Health {
+  readonly readiness: () => Readiness | Promise<Readiness>
+  /** Workers that have been silent for too long; left out where the process that answers is the only one. */
+  readonly stuckWorkers?: () => Promise<readonly number[]>
+}
+
+/** `GET /livez`: the process answers, and so does every other. `GET /readyz`: 200 or 503, and what each check saw. */
+export function registerHealth(app: FastifyInstance, { readiness, stuckWorkers }: Health): void {
+  app.get('/livez', async (_request, reply) => {
+    const stuck = (await stuckWorkers?.()) ?? []
+    return reply
+      .code(stuck.length === 0 ? 200 : 503)
+      .header('cache-control', 'no-store')
+      .send(stuck.length === 0 ? { status: 'ok' } : { status: 'stuck', workers: stuck })
+  })
+  app.get('/readyz', async (_request, reply) => {
+    const state = await readiness()
+    return reply
+      .code(state.ready ? 200 : 503)
+      .header('cache-control', 'no-store')
+      .send(state)
+  })
+}
+
+/** `GET /metrics`: Prometheus text 0.0.4, or OpenMetrics 1.0.0 to those who ask for it. */
+export function registerMetrics(app: FastifyInstance, metrics: Scrape): void {
+  app.get('/metrics', async (request, reply) => {
+    const { contentType, lines } = await metrics.text(request.headers.accept)
+    reply.headers({
+      'content-type': contentType,
+      'cache-control': 'no-store',
+      vary: 'Accept, Accept-Encoding',
+    })
+    return await replyWritten(request, reply, lines)
+  })
+}
+
+/** Serves `/metrics`, `/livez` and `/readyz` of a process that takes no requests otherwise. */
+export async function serveAdminRoutes(
+  scrape: Scrape,
+  options: { host: string; port: number; readiness: () => Readiness },
+): Promise<FastifyInstance> {
+  const app = Fastify({ logger: false, forceCloseConnections: true })
+  registerMetrics(app, scrape)
+  registerHealth(app, { readiness: options.readiness })
+  await app.listen({ host: options.host, port: options.port })
+  return app
+}

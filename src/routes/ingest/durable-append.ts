@@ -1,0 +1,60 @@
+import type { EventBatch } from '../../events/event-batch.ts'
+import type { CommitListener } from '../../kafka/producer/producer.ts'
+import { spoolUnavailable, spoolUndecided } from './admit.ts'
+import type { EventOutcome } from './append.ts'
+import type { StreamTarget } from './stream-target.ts'
+
+/** What {@link DurableAppend} does with its request. `ingest-exchange.ts` has it. */
+export interface DurableRequest {
+  readonly target: StreamTarget
+  /** Books what was committed, and calls `done`, in this turn or a later one. */
+  keep(batch: EventBatch, done: () => void): void
+  succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void
+  fail(error: unknown): void
+}
+
+/**
+ * The part of a durable request between its append and its reply. The reply needs two things, which come in any order: the
+ * commit, and the outcomes where the client waits for them. A commit that failed is answered at once, and nothing else is
+ * answered after it.
+ */
+export class DurableAppend implements CommitListener {
+  readonly #request: DurableRequest
+  readonly #batch: EventBatch
+  #commit: 'open' | 'kept' | 'failed' = 'open'
+  /** The outcomes are known, or the client does not wait for them any more, or never did. */
+  #isWaitOver: boolean
+  #outcomes: EventOutcome[] | null = null
+
+  /** @param waits whether the client waits for the outcomes. */
+  constructor(request: DurableRequest, batch: EventBatch, waits: boolean) {
+    this.#request = request
+    this.#batch = batch
+    this.#isWaitOver = !waits
+  }
+
+  /** The wait is over. @param outcomes null where they were not known in time. */
+  waited(outcomes: EventOutcome[] | null): void {
+    this.#isWaitOver = true
+    this.#outcomes = outcomes
+    this.#answer()
+  }
+
+  /** @inheritdoc */
+  committed(failure: string | null, isUndecided = false): void {
+    if (failure === null) {
+      this.#request.keep(this.#batch, () => {
+        this.#commit = 'kept'
+        this.#answer()
+      })
+      return
+    }
+    this.#commit = 'failed'
+    const { producer } = this.#request.target
+    this.#request.fail(isUndecided ? spoolUndecided() : spoolUnavailable(producer))
+  }
+
+  #answer(): void {
+    if (this.#commit === 'kept' && this.#isWaitOver) this.#request.succeed(this.#batch, this.#outcomes)
+  }
+}
