@@ -87,13 +87,13 @@ export interface ProducerConfig {
   readonly lingerMs: number
   /** `batch.size`: a batch is closed when the next record would pass it. One larger record gets a batch of its own. */
   readonly batchSizeBytes: number
-  /** `buffer.memory`: ceiling of what is queued, in the socket and unconfirmed, in bytes. */
+  /** `buffer.memory`: ceiling of the records that are queued, in the socket or unconfirmed, in bytes. */
   readonly bufferMemoryBytes: number
   /** `max.block.ms`: longest wait for room where `onBufferFull` is `block`. */
   readonly maxBlockMs: number
   /** `max.in.flight.requests.per.connection`: produce requests written and not yet confirmed. */
   readonly maxInFlight: number
-  /** `delivery.timeout.ms`: from append to outcome; after it a record that was not written is dropped as `expired`. */
+  /** `delivery.timeout.ms`: longest time from append to outcome. A record that was not written by then is dropped as `expired`. */
   readonly deliveryTimeoutMs: number
   /** `request.timeout.ms`: longest wait for a broker's response. */
   readonly requestTimeoutMs: number
@@ -103,33 +103,33 @@ export interface ProducerConfig {
   readonly compressionType: CompressionType
   /** `enable.idempotence`: sequence numbers, so that a batch that is sent again is stored once (KIP-98). */
   readonly enableIdempotence: boolean
-  /** `confirm.interval.ms`: how often writes are confirmed by a barrier; null when `confirm: off`, and where none is needed. */
+  /** `confirm.interval.ms`: how often a barrier confirms writes; null with `confirm: off`, and where no barrier is needed. */
   readonly confirmIntervalMs: number | null
 }
 
-/** What a durable stream keeps on disk. */
+/** The spool of a durable stream, on disk. */
 export interface SpoolConfig {
-  /** `fsync`: a 202 waits for the disk, and survives a power cut; otherwise for the kernel, and survives the process. */
+  /** `fsync`. true: a 202 waits for the disk, and survives a power cut. false: it waits for the kernel, and survives the process. */
   readonly fsync: boolean
-  /** `spool.max.bytes`: ceiling of what is on disk; then `onBufferFull` decides. */
+  /** `spool.max.bytes`: ceiling of the spool. When it is reached, `onBufferFull` decides. */
   readonly maxBytes: number
 }
 
-/** How a stream tells requests and events that it accepted before. */
+/** How a stream finds requests and events that it accepted before. */
 export interface DedupeConfig {
   /** `dedupe.window.ms`: for how long an `Idempotency-Key` or an event's `id` is known. */
   readonly windowMs: number
-  /** `dedupe.max.entries`: the most that are known; then the oldest are forgotten before their time. */
+  /** `dedupe.max.entries`: the most keys and ids that are known. Above it the oldest are forgotten before their time. */
   readonly maxEntries: number
 }
 
-/** Where what was accepted is kept for several gateways: Redis, or what speaks its protocol. */
+/** The store of accepted keys that several gateways share: Redis, or a server that speaks its protocol. */
 export interface DedupeStoreConfig {
   /** `redis:` or `rediss:`, with the credentials. */
   readonly url: string
-  /** What all keys begin with. */
+  /** The beginning of all keys in the store. */
   readonly prefix: string
-  /** For how long the key of a request that has no answer yet outlives its gateway. */
+  /** For how long the key of an unanswered request stays claimed after the gateway has crashed. */
   readonly leaseMs: number
   /** Longest wait for an answer, and for a connection. */
   readonly timeoutMs: number
@@ -148,14 +148,14 @@ export interface StreamConfig {
   readonly beaconOnBufferFull: OnBufferFull
   /** Each record gets a header with its writer and its number, by which `chute audit` finds what is missing. */
   readonly audit: boolean
-  /** Where records go that Kafka refused for good; null: to a file of the data folder, and without one nowhere. */
+  /** The topic of records that Kafka refused for good; null: a file in the data folder takes them. Without a folder they are dropped. */
   readonly deadLetterTopic: string | null
   readonly producer: ProducerConfig
   /** null: a 202 is answered from memory. */
   readonly spool: SpoolConfig | null
-  /** null: what is sent again is written again. */
+  /** null: a repeated request is written again. */
   readonly dedupe: DedupeConfig | null
-  /** `delivery: exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain. */
+  /** `delivery: exactly-once`. Then `spool` and `dedupe` are not null, and writes are idempotent. */
   readonly exactlyOnce: boolean
 }
 
@@ -179,8 +179,8 @@ export interface KafkaConfig {
   } | null
   readonly connectionTimeoutMs: number
   /**
-   * Topics that are missing at start are created when `create` is true; a produce never creates one. null: as the brokers
-   * are set (`num.partitions`, `default.replication.factor`; KIP-464).
+   * When `create` is true, the start creates missing topics. Writing never creates one. null: the settings of the brokers
+   * decide (`num.partitions`, `default.replication.factor`; KIP-464).
    */
   readonly topics: {
     readonly create: boolean
@@ -196,13 +196,13 @@ export interface ConsumerConfig {
   readonly topic: string
   /** `group.id` */
   readonly groupId: string
-  /** Stands for `enable.auto.commit`, which follows from it. */
+  /** `enable.auto.commit` follows from it. */
   readonly delivery: ConsumerDelivery
   /** `auto.commit.interval.ms`: pause between two commits by the clock. */
   readonly autoCommitIntervalMs: number
-  /** `auto.offset.reset`: where a group begins that has committed nothing. */
+  /** `auto.offset.reset`: where a group without committed offsets begins. */
   readonly autoOffsetReset: 'latest' | 'earliest'
-  /** `max.poll.records`: the most that is committed, and so put at stake, at a time. */
+  /** `max.poll.records`: the most records of one poll, and so of one commit. A crash can lose or repeat so many. */
   readonly maxPollRecords: number
   /** `max.poll.interval.ms`: longest time that processing one poll may take before the group goes on without this member. */
   readonly maxPollIntervalMs: number
@@ -216,14 +216,14 @@ export interface ConsumerConfig {
   readonly isolationLevel: 'read_uncommitted' | 'read_committed'
 }
 
-/** `consumer:` of the file, for `chute consume`, which is told the rest on its command line. */
+/** `consumer:` of the file, for `chute consume`. Topic, group and delivery stand on its command line. */
 export interface ConsumerSection extends Omit<
   ConsumerConfig,
   'topic' | 'groupId' | 'delivery' | 'autoCommitIntervalMs'
 > {
-  /** null: it is not said, and follows from `--delivery`. */
+  /** null: the file does not set it, and it follows from `--delivery`. */
   readonly enableAutoCommit: boolean | null
-  /** null: it is not said. Only `--delivery auto-commit` takes it. */
+  /** null: the file does not set it. Only `--delivery auto-commit` takes it. */
   readonly autoCommitIntervalMs: number | null
 }
 
@@ -237,11 +237,11 @@ export interface HttpLimits {
   readonly eventsPerRequest: number
   /** Nesting of one event's JSON. */
   readonly depth: number
-  /** From the first byte of a request to the end of its header, and for a body the time before its pace counts, in milliseconds. */
+  /** Longest time from the first byte of a request to the end of its header, in milliseconds. A body has the same time before its pace counts. */
   readonly bodyTimeoutMs: number
-  /** From the first byte of a request to its last in any case, in milliseconds; not below `bodyTimeoutMs`. */
+  /** Longest time from the first byte of a request to its last byte, in milliseconds; not below `bodyTimeoutMs`. */
   readonly bodyTimeoutMaxMs: number
-  /** What has to come of a body after `bodyTimeoutMs`, over each further `bodyTimeoutMs`. */
+  /** The slowest pace of a body after `bodyTimeoutMs`, as the mean over each further `bodyTimeoutMs`. */
   readonly bodyMinBytesPerSecond: number
 }
 
@@ -266,7 +266,7 @@ export interface Config {
   readonly kafka: KafkaConfig
   /** In order of declaration; names are unique, and no topic has two deliveries. */
   readonly streams: readonly StreamConfig[]
-  /** null: the file has no `consumer:`. The gateway only reads it, to tell what is wrong in it and to print it. */
+  /** null: the file has no `consumer:`. The gateway does not use it: it only reports problems in it, and prints it. */
   readonly consumer: ConsumerSection | null
   readonly shutdownTimeoutMs: number
   /** For how long requests are taken after a signal to stop; null: 5 s after SIGTERM, and 0 after SIGINT. */
@@ -281,17 +281,17 @@ export interface Config {
   readonly logLevel: (typeof logLevels)[number]
 }
 
-/** One thing that is wrong with the configuration, told so that it can be put right without reading the source. */
+/** One problem of the configuration. Its text is enough to put the configuration right, without the source. */
 export interface ConfigProblem {
   /** The environment variable, or the key in the file: `streams.metrics-realtime.producer.linger.ms`. */
   readonly path: string
-  /** What is wrong; reads on from the path: `is "5ms", not a plain number`. */
+  /** What is wrong, as the rest of a sentence that begins with the path: `is "5ms", not a plain number`. */
   readonly problem: string
   /** What would be right. */
   readonly remedy: string
 }
 
-/** The configuration cannot be used. Carries every problem that was found, since a start that fails once a fault is a long one. */
+/** The configuration cannot be used. The error has every problem that was found, so that one start shows them all. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly problems: readonly ConfigProblem[]

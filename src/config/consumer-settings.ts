@@ -10,7 +10,7 @@ import { type FieldValues, isMap, readFields, refuseUnknownKeys } from './read-f
 import { oneOf, quote, Refusal, setting, trueOrFalse, wholeNumber, wordsWithMeanings } from './setting.ts'
 import { flawOfTopic } from './stream-schema.ts'
 
-/** What `--set` and `consumer:` take: Kafka's own names, units and bounds (`ConsumerConfig.java`). */
+/** The settings of `--set` and `consumer:`, with Kafka's own names, units and bounds (`ConsumerConfig.java`). */
 export const consumerShape = {
   'enable.auto.commit': trueOrFalse().optional(),
   'auto.commit.interval.ms': wholeNumber('milliseconds', 1).optional(),
@@ -26,10 +26,10 @@ export const consumerShape = {
   'isolation.level': oneOf(['read_uncommitted', 'read_committed']).optional(),
 } satisfies z.ZodRawShape
 
-/** What could be read of the settings. */
+/** The settings that could be read. */
 export type ConsumerValues = FieldValues<typeof consumerShape>
 
-/** Fills in the source document's settings and Kafka's defaults. Does not judge. */
+/** Fills in the defaults: those of docs/delivery-model.md, and Kafka's. {@link refuseConsumerContradictions} judges the result. */
 export function resolveConsumer(
   values: ConsumerValues,
   { topic, groupId, delivery }: Pick<ConsumerConfig, 'topic' | 'groupId' | 'delivery'>,
@@ -52,7 +52,7 @@ export function resolveConsumer(
   }
 }
 
-/** `consumer:` of the file, with what `chute consume` takes where the file says nothing. */
+/** `consumer:` of the file, with the defaults of `chute consume`. */
 export function resolveConsumerSection(values: ConsumerValues): ConsumerSection {
   const { topic: _, groupId: _of, delivery: _by, ...reading } = resolveConsumer(values, nobody)
   return {
@@ -62,7 +62,7 @@ export function resolveConsumerSection(values: ConsumerValues): ConsumerSection 
   }
 }
 
-/** Finds what the settings promise and cannot keep together. */
+/** Finds settings of a consumer that contradict each other. */
 export function refuseConsumerContradictions(
   values: ConsumerValues,
   config: ConsumerConfig,
@@ -88,7 +88,7 @@ export function refuseConsumerContradictions(
   refuseSlowHeartbeats(values, config, at, problems)
 }
 
-/** Heartbeats that come too late are a contradiction whatever the command line says. */
+/** Finds heartbeats that come too late. They are a contradiction with every delivery. */
 export function refuseSlowHeartbeats(
   values: ConsumerValues,
   { heartbeatIntervalMs, sessionTimeoutMs }: Pick<ConsumerConfig, 'heartbeatIntervalMs' | 'sessionTimeoutMs'>,
@@ -118,7 +118,7 @@ const autoCommitMeaning: Readonly<Record<ConsumerDelivery, string>> = {
   'auto-commit': 'it is true',
 }
 
-/** Stands for what the command line says; no setting of reading depends on it. */
+/** In place of the command line. No setting of reading depends on it. */
 const nobody = { topic: '', groupId: '', delivery: 'at-most-once' } as const
 
 function autoOffsetReset() {
@@ -129,7 +129,7 @@ function autoOffsetReset() {
   })
 }
 
-/** What a consumer is made of, before it was judged. */
+/** The settings of a consumer before they are judged. */
 export interface ConsumerInput {
   readonly topic: string | undefined
   readonly group: string | undefined
@@ -137,14 +137,14 @@ export interface ConsumerInput {
   readonly delivery?: string | undefined
   /** Kafka's settings by their own names. */
   readonly settings: Readonly<Record<string, unknown>>
-  /** Where a setting comes from, for problems. */
+  /** The place of a setting, for problems. */
   readonly at: (key: string) => string
-  /** Names of the other three, for problems. */
+  /** The places of topic, group and delivery, for problems. */
   readonly names: { readonly topic: string; readonly group: string; readonly delivery: string }
 }
 
 /**
- * Reads the settings of one consumer. What it returns is free of contradictions.
+ * Reads the settings of one consumer. The result has no contradictions.
  * @returns null if there are problems, which are added to `problems`.
  */
 export function readConsumer(input: ConsumerInput, problems: ConfigProblem[]): ConsumerConfig | null {
@@ -171,7 +171,7 @@ export function readConsumer(input: ConsumerInput, problems: ConfigProblem[]): C
   return problems.length > before ? null : config
 }
 
-/** As {@link readConsumer}, for who calls it as a library. @throws ConfigError with every problem. */
+/** As {@link readConsumer}, for the library (kafka/consumer/consume.ts). @throws ConfigError with every problem. */
 export function readConsumerOrThrow(input: ConsumerInput): ConsumerConfig {
   const problems: ConfigProblem[] = []
   const config = readConsumer(input, problems)
@@ -180,8 +180,7 @@ export function readConsumerOrThrow(input: ConsumerInput): ConsumerConfig {
 }
 
 /**
- * Reads `consumer:` of the file for commands that read the file for something else, and tells what is wrong in it by
- * itself.
+ * Reads `consumer:` of the file for commands without a consumer. Only problems that show without a command line are found.
  * @returns null where the file has none.
  */
 export function readConsumerSection(
@@ -196,7 +195,7 @@ export function readConsumerSection(
   return section
 }
 
-/** `consumer:` of the file as it is written; nothing where it is missing or no map. */
+/** `consumer:` of the file as it is written. It is empty where the file has none, or where it is no map. */
 export function consumerSection(
   document: Readonly<Record<string, unknown>>,
   problems: ConfigProblem[],

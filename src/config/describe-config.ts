@@ -13,12 +13,12 @@ import {
 } from './config.ts'
 import { unlimitedMs } from './producer-schema.ts'
 
-/** Stands for a secret. Its length says nothing about the secret's. */
+/** Stands for a secret of any length. */
 const mask = '********'
 
 /**
- * The effective configuration as YAML, in the names by which it is set: `streams` and `consumer` can be used as a
- * configuration file. Secrets are masked. Certificates are public, and only too long to print.
+ * The effective configuration as YAML, with the names of the settings. Its parts `streams` and `consumer` can be used as a
+ * configuration file. Secrets are masked. Certificates are public, but too long to print.
  */
 export function describeConfig(config: Config): string {
   return stringify(
@@ -41,7 +41,7 @@ export function describeConfig(config: Config): string {
   )
 }
 
-/** A consumer's effective settings in Kafka's names. */
+/** The effective settings of a consumer, with Kafka's names. */
 export function describeConsumer(
   consumer: ConsumerConfig,
 ): Readonly<Record<string, string | number | boolean>> {
@@ -52,7 +52,7 @@ export function describeConsumer(
   }
 }
 
-/** What is not said of committing is left out: it depends on `--delivery`. */
+/** Settings of commits that the file does not set are left out: they depend on `--delivery`. */
 function describeConsumerSection({ enableAutoCommit, autoCommitIntervalMs, ...reading }: ConsumerSection) {
   return {
     ...(enableAutoCommit !== null && { 'enable.auto.commit': enableAutoCommit }),

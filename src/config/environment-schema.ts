@@ -14,7 +14,7 @@ import {
 
 const portNumber = (least: number) => wholeNumber(null, least, 65_535)
 
-/** Every variable of the environment that Chute reads, with its default. docs/configuration.md says what each acts on. */
+/** Every variable of the environment that the gateway and the readers take, with its default. docs/configuration.md explains each. */
 export const environmentShape = {
   HOST: nonEmptyText().default('127.0.0.1'),
   PORT: portNumber(0).default(8080),
@@ -64,10 +64,10 @@ export const environmentShape = {
 /** What could be read of the environment. */
 export type EnvironmentValues = FieldValues<typeof environmentShape>
 
-/** The environment, wholly read. */
+/** The environment, when every variable could be read. */
 export type Environment = { [K in keyof typeof environmentShape]: z.output<(typeof environmentShape)[K]> }
 
-/** Variables that may also come from the file that `NAME_FILE` names: secrets, as Docker and Kubernetes hand them out. */
+/** Variables whose value may also stand in the file that `NAME_FILE` names. Docker and Kubernetes hand out secrets as files. */
 export const fileVariables = [
   'KAFKA_SSL_CA',
   'KAFKA_SSL_CERT',
@@ -85,7 +85,7 @@ function duration() {
   })
 }
 
-/** The text is never quoted: it may be a key. */
+/** A text in PEM form. A problem never quotes it, since it may be a private key. */
 function pem() {
   return setting<string>((value) => {
     if (typeof value === 'string' && value.includes('-----BEGIN ')) return value
@@ -96,7 +96,7 @@ function pem() {
   })
 }
 
-/** Taken as it is, blanks included, and never quoted. */
+/** A text that is taken as it is, blanks included. A problem never quotes it. */
 function secret() {
   return setting<string>((value) =>
     typeof value === 'string' ? value : new Refusal('is not a text', 'Give a text.'),
@@ -129,7 +129,7 @@ function isHostAndPort(address: string): boolean {
   return port >= 1 && port <= 65_535
 }
 
-/** `redis://` or `rediss://`. Never quoted: it may have a password in it. */
+/** A URL of `redis://` or `rediss://`. A problem never quotes it, since it may contain a password. */
 export function redisUrl() {
   return setting<string>((value) => {
     if (typeof value === 'string' && isRedisUrl(value)) return value
@@ -148,8 +148,8 @@ function isRedisUrl(text: string): boolean {
 }
 
 /**
- * Origins as a browser sends them (RFC 6454, section 7): scheme and host, in lower case, no path, no default port; `https://*.example.com` for all
- * subdomains; or `*` alone.
+ * Origins as a browser sends them (RFC 6454, section 7): scheme and host in lower case, no path and no default port.
+ * `https://*.example.com` stands for all subdomains, and `*` alone for every origin.
  */
 export function originList() {
   return setting<readonly string[]>((value) => {
@@ -173,7 +173,7 @@ export function originList() {
   })
 }
 
-/** `*` stands for one or more labels at the front of a host, and nowhere else. @returns null for what is no origin. */
+/** The origin of a text, in which `*` may stand at the front of the host for one or more labels. @returns null if it is no origin. */
 function originOf(text: string): string | null {
   const host = text.replace('://*.', '://')
   if (host.includes('*') || !URL.canParse(host)) return null

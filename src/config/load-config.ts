@@ -16,9 +16,10 @@ import { readDocument, type ReadFile } from './read-file.ts'
 import { readConfigFile, type FlawOfSchema } from './read-streams.ts'
 
 /**
- * Reads the whole configuration: the environment, the files that it names, presets and defaults. What it returns is free
- * of contradictions. Nothing else in Chute reads either.
- * @param flawOfSchema judges the streams' JSON Schemas; left out: nobody does.
+ * Reads the whole configuration: the environment, the files that it names, presets and defaults. The result has no
+ * contradictions. The commands read settings by the functions of this file. Only `chute kafka` and local-kafka/ read variables
+ * of their own (`KAFKA_PORT`, `CHUTE_CACHE_DIR`), since they need no gateway.
+ * @param flawOfSchema judges the JSON Schemas of the streams. They are not judged where it is left out.
  * @throws ConfigError with every problem, not only the first.
  */
 export function loadConfig(
@@ -76,10 +77,10 @@ export function loadConfig(
   }
 }
 
-/** The hard end of a request, unless `BODY_TIMEOUT_MAX_MS` says another or `BODY_TIMEOUT_MS` is longer. */
+/** Longest time of a request, where `BODY_TIMEOUT_MAX_MS` is not set and `BODY_TIMEOUT_MS` is not longer. */
 const bodyTimeoutMaxMs = 300_000
 
-/** How to reach Kafka, for whichever command. */
+/** How to reach Kafka. All commands reach it in one way. */
 export function kafkaConfig(environment: Environment): KafkaConfig {
   const { KAFKA_SASL_MECHANISM: mechanism, KAFKA_SASL_USERNAME: username } = environment
   const { KAFKA_SASL_PASSWORD: password } = environment
@@ -117,12 +118,12 @@ function dedupeStoreConfig(environment: Environment): DedupeStoreConfig | null {
   }
 }
 
-/** How files are read outside of tests. */
+/** Reads a file of the disk. Tests give a {@link ReadFile} of their own. */
 export function readTextFile(path: string): string {
   return readFileSync(path, 'utf8')
 }
 
-/** What was said on the command line of `chute consume`. */
+/** The part of the command line of `chute consume` that is configuration. */
 export interface ConsumeArguments {
   readonly topic: string | undefined
   readonly group: string | undefined
@@ -131,14 +132,14 @@ export interface ConsumeArguments {
   readonly set: readonly string[]
 }
 
-/** The whole configuration of one process that reads from Kafka. */
+/** The configuration of a process that reads from Kafka, apart from its consumer. */
 export interface ReaderProcessConfig extends Pick<Config, 'shutdownTimeoutMs' | 'logLevel'> {
   readonly kafka: KafkaConfig
 }
 
 /**
- * Reads the configuration of `chute consume`: the environment as the gateway does, `consumer:` of the file that it
- * names, and `--set`, which comes before the file.
+ * Reads the configuration of `chute consume`: the environment as the gateway reads it, `consumer:` of the file that
+ * CHUTE_CONFIG names, and `--set`. A setting of `--set` wins over the file.
  * @throws ConfigError with every problem, not only the first.
  */
 export function loadConsumerConfig(

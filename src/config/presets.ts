@@ -1,6 +1,6 @@
 import type { Delivery, Preset, ProducerConfig } from './config.ts'
 
-/** What a preset decides; everything else has one default for all of them. */
+/** The settings that a preset decides. Each other setting has one default for all presets. */
 export type PresetRow = Pick<
   ProducerConfig,
   | 'acks'
@@ -13,7 +13,7 @@ export type PresetRow = Pick<
   | 'compressionType'
 >
 
-/** The producer configurations of the source document: fire and forget, log streaming, and critical data. */
+/** The producer configurations of docs/delivery-model.md: fire and forget, log streaming, and critical data. */
 export const presets: Readonly<Record<Preset, PresetRow>> = {
   telemetry: {
     acks: 0,
@@ -42,7 +42,7 @@ export const presets: Readonly<Record<Preset, PresetRow>> = {
     lingerMs: 5,
     batchSizeBytes: 32_768,
     bufferMemoryBytes: 67_108_864,
-    // Of each partition: what keeps the order when a batch has to be sent again.
+    // One batch of a partition at a time, so that the order stays when a batch is sent again.
     maxInFlight: 1,
     compressionType: 'none',
   },

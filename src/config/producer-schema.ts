@@ -12,10 +12,10 @@ import { presets } from './presets.ts'
 import type { FieldValues } from './read-fields.ts'
 import { Refusal, oneOf, quote, setting, trueOrFalse, wholeNumber } from './setting.ts'
 
-/** Stands for a `delivery.timeout.ms` that never runs out; written `unlimited`. */
+/** A `delivery.timeout.ms` that never runs out. The file writes it as `unlimited`. */
 export const unlimitedMs = Number.MAX_SAFE_INTEGER
 
-/** What `producer:` under a stream takes: Kafka's own names, units and bounds (`ProducerConfig.java`). */
+/** The settings of `producer:` of a stream, with Kafka's own names, units and bounds (`ProducerConfig.java`). */
 export const producerShape = {
   acks: acks().optional(),
   retries: wholeNumber(null, 0).optional(),
@@ -33,24 +33,24 @@ export const producerShape = {
   'confirm.interval.ms': wholeNumber('milliseconds', 1).optional(),
 } satisfies z.ZodRawShape
 
-/** What could be read of `producer:`. */
+/** The settings of `producer:` that could be read. */
 export type ProducerValues = FieldValues<typeof producerShape>
 
-/** What the default `max.request.size` leaves for a produce request around its largest batch, in bytes. */
+/** The room that the default of `max.request.size` leaves for a produce request around its largest batch, in bytes. */
 const requestOverheadBytes = 1_024
 
 /** Kafka's default of `max.request.size`, in bytes. */
 const defaultMaxRequestSizeBytes = 1_048_576
 
-/** What a producer's defaults depend on. */
+/** The defaults of a producer depend on this. */
 export interface ProducerContext {
   readonly delivery: Delivery
   readonly preset: Preset
-  /** `confirm: on`; with acks=all the broker's answer is the confirmation. */
+  /** `confirm: on`. It has no effect with acks=all, where the answer of the broker confirms. */
   readonly confirm: boolean
 }
 
-/** Fills in the preset and the defaults. Does not judge: contradictions are found in the result. */
+/** Fills in the preset and the defaults. stream-contradictions.ts judges the result. */
 export function resolveProducer(values: ProducerValues, context: ProducerContext): ProducerConfig {
   const preset = presets[context.preset]
   const atLeastOnce = resends[context.delivery]

@@ -3,7 +3,7 @@ import { environmentShape, type EnvironmentValues, fileVariables } from './envir
 import { nearestName, readFields } from './read-fields.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
 
-/** Reads the environment. An empty variable counts as not set, as Compose and systemd hand them on. */
+/** Reads the environment. An empty variable counts as not set: Compose and systemd give an empty text to a variable without a value. */
 export function readEnvironment(
   env: NodeJS.ProcessEnv,
   readFile: ReadFile,
@@ -21,7 +21,7 @@ export function readEnvironment(
   return values
 }
 
-/** @returns undefined if no file is named, or it could not be read. */
+/** The value of a variable from the file that `NAME_FILE` names. @returns undefined if no file is named, or it cannot be read. */
 function readVariableFile(
   name: string,
   env: NodeJS.ProcessEnv,
@@ -39,7 +39,7 @@ function readVariableFile(
     return undefined
   }
   try {
-    // Editors and `echo` end a file with a newline that no secret has.
+    // Editors and `echo` put a newline at the end of a file. It is no part of the secret.
     return readFile(path).replace(/\r?\n$/, '')
   } catch (error) {
     problems.push({
@@ -52,8 +52,8 @@ function readVariableFile(
 }
 
 /**
- * Refuses what looks like a setting and is none: names of other clients, ours misspelt, and whatever else begins like ours.
- * `KAFKA_HOME` and what Kubernetes sets for a service called kafka are somebody else's.
+ * Refuses variables that look like settings and are none: settings of other clients, misspelt settings, and all other names
+ * that begin like a setting. Variables of other programs, such as `KAFKA_HOME`, are left alone ({@link belongsToOthers}).
  */
 function refuseUnknown(env: NodeJS.ProcessEnv, problems: ConfigProblem[]): void {
   const known = [...Object.keys(environmentShape), ...fileVariables.map((name) => `${name}_FILE`)]
@@ -164,8 +164,8 @@ function refuseHalves(
 }
 
 /**
- * Variables that people bring from other clients of Kafka, and what they are called here. A name that is ignored is worse
- * than one that is refused: with `KAFKA_SECURITY_PROTOCOL=SASL_SSL` ignored, a gateway would speak plaintext.
+ * Variables of other clients of Kafka, and the settings of Chute that stand for them. Such a variable is refused and not
+ * ignored: a gateway that ignored `KAFKA_SECURITY_PROTOCOL=SASL_SSL` would speak plaintext.
  */
 const foreignNames: readonly (readonly [names: RegExp, ours: string])[] = [
   // librdkafka's and Java's `bootstrap.servers`, librdkafka's `metadata.broker.list`, Heroku's KAFKA_URL.
@@ -211,14 +211,14 @@ const foreignNames: readonly (readonly [names: RegExp, ours: string])[] = [
   [/^RATE_LIMIT(_(REQUESTS|COUNT|RPS|PER_\w+))?$/, 'RATE_LIMIT_MAX and RATE_LIMIT_WINDOW'],
 ]
 
-/** What a variable of another client is called here; null for one that is none of these. */
+/** The setting that stands for a variable of another client; null if the variable is not in the list. */
 export function oursFor(name: string): string | null {
   return foreignNames.find(([names]) => names.test(name))?.[1] ?? null
 }
 
 /**
- * Whether a variable with a prefix of ours belongs to somebody else: to Kafka's own scripts, to what Kubernetes and Docker set
- * for a service called kafka or chute, to `chute kafka`, or to our tests.
+ * Whether a variable that begins like a setting belongs to another program: Kafka's own scripts, `chute kafka` or our tests.
+ * Kubernetes and Docker set such variables too, for a service called kafka or chute.
  */
 export function belongsToOthers(name: string): boolean {
   return (

@@ -1,12 +1,12 @@
 import type { z } from 'zod'
 import type { ConfigProblem } from './config.ts'
 
-/** The fields that could be read. Where no problem was found, all of them are there. */
+/** The fields that could be read. All fields are there if there was no problem. */
 export type FieldValues<S extends z.ZodRawShape> = { [K in keyof S]?: z.output<S[K]> }
 
 /**
- * Reads an object field by field, so that one bad field hides neither the others' problems nor their values: what could be
- * read is then looked at for contradictions. Zod's own objects stop before that.
+ * Reads an object field by field. One bad field hides neither the problems of the other fields nor their values, which are
+ * checked for contradictions next. A schema made by `z.object` would give no values as soon as one field is bad.
  */
 export function readFields<S extends z.ZodRawShape>(
   shape: S,
@@ -29,7 +29,7 @@ function problemOf(path: string, issue: z.core.$ZodIssue): ConfigProblem {
   return { path, problem: issue.message, remedy: remedy ?? 'See docs/configuration.md.' }
 }
 
-/** Says of each key that nobody reads what was probably meant: a misspelt setting must not be taken for one that holds. */
+/** Refuses each key that is not known, and names the key that was probably meant. A misspelt setting must not go unnoticed. */
 export function refuseUnknownKeys(
   input: Readonly<Record<string, unknown>>,
   known: readonly string[],
@@ -54,8 +54,8 @@ export function isMap(value: unknown): value is Readonly<Record<string, unknown>
 }
 
 /**
- * Finds what was probably meant by a name that is not known: `lingerMs` for `linger.ms`, `KAFKA_BROKER` for
- * `KAFKA_BROKERS`. Case, dots, dashes and underscores do not count; up to two wrong letters are forgiven.
+ * Finds the known name that was probably meant by an unknown one: `linger.ms` for `lingerMs`, `KAFKA_BROKERS` for
+ * `KAFKA_BROKER`. Case, dots, dashes and underscores do not count. Two letters at most may be wrong.
  * @returns null if nothing is near.
  */
 export function nearestName(unknown: string, known: readonly string[]): string | null {
@@ -71,7 +71,7 @@ export function nearestName(unknown: string, known: readonly string[]): string |
   return nearest
 }
 
-/** As {@link nearestName}, and also finds `max.in.flight.requests.per.connection` for `max.in.flight`. */
+/** As {@link nearestName}. It also finds a name by its beginning: `max.in.flight.requests.per.connection` for `max.in.flight`. */
 export function nearestKey(unknown: string, known: readonly string[]): string | null {
   const wanted = lettersOf(unknown)
   const isPartOf = (name: string) => lettersOf(name).startsWith(wanted) || wanted.startsWith(lettersOf(name))

@@ -2,7 +2,7 @@ import { parse as parseYaml } from 'yaml'
 import type { ConfigProblem } from './config.ts'
 import { isMap } from './read-fields.ts'
 
-/** Reads a text file. Throws what `fs` throws. */
+/** Reads a text file. It throws the errors of `node:fs`. */
 export type ReadFile = (path: string) => string
 
 /** Why a file could not be read, in words. */
@@ -20,7 +20,7 @@ export function describeReadError(error: unknown): string {
   }
 }
 
-/** Reads the file that CHUTE_CONFIG names. @returns null if it holds no map; then `problems` says why. */
+/** Reads the file that CHUTE_CONFIG names. @returns null if it holds no map; `problems` then has the reason. */
 export function readDocument(
   file: string,
   { readFile, problems }: { readFile: ReadFile; problems: ConfigProblem[] },
@@ -35,7 +35,7 @@ export function readDocument(
     return null
   }
   try {
-    // JSON is YAML; a file that calls itself JSON is held to it.
+    // Every JSON text is YAML too. A file whose name ends in .json has to be JSON.
     const document: unknown = file.endsWith('.json') ? JSON.parse(content) : parseYaml(content)
     if (isMap(document)) return document
     problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}, which holds no map`, remedy })

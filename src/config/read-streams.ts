@@ -14,25 +14,25 @@ import { producerShape, resolveProducer } from './producer-schema.ts'
 import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
 
-/** Where the streams come from, and what is shared while they are read. */
+/** The source of the streams, and what all streams share while they are read. */
 export interface StreamsSource {
   /** `CHUTE_DATA_DIR` is set: at-least-once streams are durable unless they say otherwise. */
   readonly hasDataDir: boolean
-  /** The file's path; null: the two streams of the source document. */
+  /** The path of the file; null for the two default streams. */
   readonly file: string | null
-  /** Each has its part of every `buffer.memory`. */
+  /** `WORKERS`. Each worker has its part of every `buffer.memory`. */
   readonly workers: number
-  /** What one process accepted is known to all. */
+  /** Gateways share a store of the keys that they accepted. */
   readonly hasSharedDedupe: boolean
   readonly readFile: ReadFile
   readonly flawOfSchema: FlawOfSchema
   readonly problems: ConfigProblem[]
 }
 
-/** Why a JSON Schema cannot be used, in words; null if it can. Only compiling a schema tells. */
+/** The reason why a JSON Schema cannot be used, in words; null if it can be used. Compiling the schema is the only way to know. */
 export type FlawOfSchema = (schema: StreamConfig['schema']) => string | null
 
-/** The source document's two streams: its metrics by value, "separate topics by reliability requirement". */
+/** The two default streams, one for each delivery, as docs/delivery-model.md has them. */
 const defaultFile = {
   streams: {
     'metrics-realtime': { topic: 'metrics-realtime', delivery: 'at-most-once' },
@@ -40,7 +40,7 @@ const defaultFile = {
   },
 }
 
-/** Reads the file. What could not be read is in `problems`, and is not returned. */
+/** Reads the file. A stream that cannot be read is not in the result, and `problems` has the reasons. */
 export function readConfigFile(source: StreamsSource): Pick<Config, 'streams' | 'consumer'> {
   const { problems } = source
   const document = source.file === null ? defaultFile : readDocument(source.file, source)
@@ -133,7 +133,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   }
 }
 
-/** A producer's setting that stands beside `producer:` instead of under it is told apart from a misspelt one. */
+/** Refuses unknown keys of a stream. A setting of the producer that stands beside `producer:` gets a remedy of its own. */
 function refuseStreamKeys(
   value: Readonly<Record<string, unknown>>,
   at: (key: string) => string,
@@ -205,7 +205,7 @@ function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigP
   }
 }
 
-/** Dead letters are no events of a stream: a topic with both could not be read as either. */
+/** A topic with both dead letters and events of a stream could be read as neither. */
 function refuseMixedDeadLetters(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
   for (const { name, deadLetterTopic } of streams) {
     const writer = streams.find(({ topic }) => topic === deadLetterTopic)

@@ -12,8 +12,8 @@ export class Refusal {
 }
 
 /**
- * Makes a zod schema of a function that reads one value of the environment or of the file, or refuses it; the remedy goes
- * into the issue's `params`. The function is not asked where the value is missing and there is a default.
+ * Makes a zod schema of a function that reads one value of the environment or of the file, or refuses it. The remedy goes
+ * into the `params` of zod's issue. The function is not called where the value is missing and has a default.
  */
 export function setting<T>(read: (value: unknown) => T | Refusal) {
   return z.unknown().transform((value, context): T => {
@@ -24,19 +24,19 @@ export function setting<T>(read: (value: unknown) => T | Refusal) {
   })
 }
 
-/** A value as it is quoted in a problem. */
+/** A value as a problem quotes it: 80 characters at most. */
 export function quote(value: unknown): string {
   const text = JSON.stringify(value) ?? 'missing'
   return text.length > 80 ? `${text.slice(0, 77)}…` : text
 }
 
-/** Longest wait that Node's timers know, in milliseconds: 24.8 days. Kafka's `int` settings end there too. */
+/** The longest wait of Node's timers, in milliseconds: 24.8 days. It is also the largest value of Kafka's `int` settings. */
 const maxInt32 = 2_147_483_647
 
-/** What a whole number counts. */
+/** The unit of a whole number; null for a plain count. */
 export type Unit = 'milliseconds' | 'bytes' | null
 
-/** A whole number within bounds, both included: as a number, or as its digits. Never with a unit. */
+/** A whole number within bounds, both included. It is a number or a text of digits, without a unit. */
 export function wholeNumber(unit: Unit, least: number, most = maxInt32) {
   return setting<number>((value) => {
     const number = typeof value === 'string' && /^-?\d+$/.test(value.trim()) ? Number(value) : value
@@ -60,7 +60,7 @@ function withoutUnit(text: string, unit: Unit): number | null {
   return Number(match[1]) * 1024 ** ('kmg'.indexOf((match[2] ?? '').toLowerCase()) + 1)
 }
 
-/** `true` or `false`, as themselves or as text. */
+/** `true` or `false`, as a boolean or as a text. */
 export function trueOrFalse() {
   return setting<boolean>((value) => {
     const text = String(value).toLowerCase()
@@ -69,7 +69,7 @@ export function trueOrFalse() {
   })
 }
 
-/** One of a few words, in any case. */
+/** One of the words, in upper or lower case. */
 export function oneOf<const T extends string>(words: readonly T[]) {
   return setting<T>((value) => {
     const word = words.find((each) => typeof value === 'string' && each === value.trim().toLowerCase())

@@ -11,7 +11,7 @@ import {
 import type { ProducerValues } from './producer-schema.ts'
 import type { StreamValues } from './stream-schema.ts'
 
-/** A stream with its defaults filled in, and what of it was written in the file. */
+/** A stream with its defaults filled in, and the settings that were written in the file. */
 export interface StreamUnderTest {
   /** Path of the stream in the file. */
   readonly path: string
@@ -25,11 +25,11 @@ export interface StreamUnderTest {
   readonly writtenProducer: ProducerValues
   /** Processes that share the stream's `buffer.memory`. */
   readonly workers: number
-  /** What one process accepted is known to all. */
+  /** Gateways share a store of the keys that they accepted. */
   readonly hasSharedDedupe: boolean
 }
 
-/** Finds what a stream's settings promise and cannot keep together. */
+/** Finds settings of a stream that contradict each other. */
 export function refuseContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   refuseByDelivery[stream.delivery](stream, problems)
   refuseConfirm(stream, problems)
@@ -153,7 +153,7 @@ function refuseSizes(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   }
 }
 
-/** Path of the first of the keys that was written; if none was, of the preset or the delivery that decided. */
+/** The path of the first key that was written. If none was, the path of the preset or the delivery that set the value. */
 function originOf(stream: StreamUnderTest, ...keys: (keyof ProducerValues)[]): string {
   const key = keys.find((each) => stream.writtenProducer[each] !== undefined)
   if (key !== undefined) return `${stream.path}.producer.${key}`
@@ -161,9 +161,9 @@ function originOf(stream: StreamUnderTest, ...keys: (keyof ProducerValues)[]): s
 }
 
 /**
- * `delivery: exactly-once` is at-least-once with everything that keeps a client's retry, a lost answer and a crash of the
- * gateway from making two records of one event: de-duplication, idempotent writes, and a 202 that is on disk. Whatever
- * takes one of them away is refused.
+ * Finds settings that `delivery: exactly-once` cannot have. Exactly-once is at-least-once with three things: de-duplication,
+ * idempotent writes, and a 202 that is on disk. Without one of them a retry of a client, a lost answer or a crash of the
+ * gateway could make two records of one event.
  */
 export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { path, written, producer, hasDataDir, dedupe, spool, workers } = stream
@@ -203,7 +203,7 @@ export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: Con
   }
 }
 
-/** Finds de-duplication that cannot keep what it says, and settings that nothing goes by. */
+/** Finds de-duplication that could not work, and settings of it that would have no effect. */
 export function refuseDedupeContradictions(
   { path, dedupe, written, workers, hasSharedDedupe }: StreamUnderTest,
   problems: ConfigProblem[],
@@ -225,7 +225,7 @@ export function refuseDedupeContradictions(
   }
 }
 
-/** A store that nothing is kept in is a mistake: whoever set it expects duplicates to be told. */
+/** Finds a shared store that no stream uses. It is a mistake: the operator who set it expects duplicates to be told. */
 export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
   if (streams.length === 0 || streams.some(({ dedupe }) => dedupe !== null)) return
   problems.push({
@@ -235,7 +235,7 @@ export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], proble
   })
 }
 
-/** Finds durability that is asked for and cannot be had, and settings that nothing goes by. */
+/** Finds durability that is not possible, and settings of it that would have no effect. */
 export function refuseSpoolContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { path, delivery, hasDataDir, producer, spool, written } = stream
   if (written.durable === true && !resends[delivery]) {

@@ -20,7 +20,7 @@ import {
   wordsWithMeanings,
 } from './setting.ts'
 
-/** What a stream takes in the file, beside `producer`. */
+/** The settings of a stream in the file, without `producer`. */
 export const streamShape = {
   topic: topic().optional(),
   delivery: deliveryWord(),
@@ -39,18 +39,18 @@ export const streamShape = {
   'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional(),
 } satisfies z.ZodRawShape
 
-/** What could be read of a stream. */
+/** The settings of a stream that could be read. */
 export type StreamValues = FieldValues<typeof streamShape>
 
-/** What decides about duplicates beside the stream itself. */
+/** Whether a stream can tell duplicates depends on this. */
 export interface DedupeContext {
   readonly delivery: Delivery
-  /** `WORKERS`: above 1, each process would know only what it accepted itself, unless there is a shared store. */
+  /** `WORKERS`. Above 1 and without a shared store, each process knows only the requests that it accepted itself. */
   readonly workers: number
   readonly hasSharedDedupe: boolean
 }
 
-/** Whether a stream tells duplicates, and how: an at-least-once stream does unless it says otherwise. */
+/** Whether and how a stream tells duplicates. An at-least-once stream tells them unless `dedupe` says otherwise. */
 export function resolveDedupe(
   values: StreamValues,
   { delivery, workers, hasSharedDedupe }: DedupeContext,
@@ -63,7 +63,7 @@ export function resolveDedupe(
   }
 }
 
-/** Whether a stream is durable, and how: with a data folder every at-least-once stream is that does not say otherwise. */
+/** Whether and how a stream is durable. With a data folder, an at-least-once stream is durable unless `durable` says otherwise. */
 export function resolveSpool(
   values: StreamValues,
   context: { delivery: Delivery; hasDataDir: boolean },
@@ -73,16 +73,16 @@ export function resolveSpool(
   return { fsync: values.fsync ?? true, maxBytes: values['spool.max.bytes'] ?? defaultMaxBytes }
 }
 
-/** 10 minutes: longer than clients go on to retry. */
+/** 10 minutes. Clients give up retrying earlier. */
 const defaultWindowMs = 600_000
 
-/** Some 200 bytes each, with a UUID as id: 100 MB, when they are all in use. */
+/** An entry with a UUID takes about 200 bytes, so the memory is 100 MB when all entries are in use. */
 const defaultMaxEntries = 500_000
 
-/** 4 GiB: an outage of twelve hours at 350 events of 250 bytes a second. */
+/** 4 GiB: the events of twelve hours, at 350 events of 250 bytes a second. */
 const defaultMaxBytes = 4 * 1024 ** 3
 
-/** Why a name cannot be a topic's (Kafka's `Topic.validate`), or null. */
+/** The reason why Kafka does not take a text as the name of a topic (`Topic.validate`); null if Kafka takes it. */
 export function flawOfTopic(name: string): Refusal | null {
   if (/^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
   return new Refusal(
@@ -91,7 +91,10 @@ export function flawOfTopic(name: string): Refusal | null {
   )
 }
 
-/** Why a name cannot be a stream's, which is a segment of its URL that needs no escaping (RFC 3986, section 2.3), or null. */
+/**
+ * The reason why a text cannot be the name of a stream; null if it can. The name is a segment of the stream's URL and has to
+ * need no escaping (RFC 3986, section 2.3).
+ */
 export function flawOfStreamName(name: string): Refusal | null {
   if (/^[A-Za-z0-9._~-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
   return new Refusal(
@@ -124,7 +127,7 @@ const meanings: Readonly<Record<StreamPromise, string>> = {
   'exactly-once': 'neither, for clients that send keys or ids',
 }
 
-/** JSON has no off, and YAML 1.1 reads it as false. */
+/** `on` or `off`. JSON has neither word, and YAML 1.1 reads them as true and false. */
 function onOrOff() {
   return setting<boolean>((value) => {
     if (value === 'on' || value === true) return true
