@@ -20,9 +20,9 @@ import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
 /**
- * The composition root: builds a gateway from a configuration. The only file that sees every part; parts see each other
+ * The composition root: it builds a gateway from a configuration. No other file sees every part. The parts see each other
  * through the interfaces that they are given here.
- * @param group where this process is one of several: the admin routes then answer for all of them.
+ * @param group the other processes, where this process is one of several. The admin routes then answer for all of them.
  * @throws DataFolderError if the folder for durable streams cannot be used.
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
@@ -113,16 +113,16 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const leave = delay === null ? null : connections.beginToLeave()
       const isLeaving = await delay
       const deadlineMs = performance.now() + config.shutdownTimeoutMs
-      // Who still sends a body gets half of the time; what is in the buffers then gets the rest.
+      // Clients that still send a body get half of the time. The records in the buffers get the rest.
       const limitMs = config.shutdownTimeoutMs / 2
       if (leave !== null && isLeaving === true) await withinMs(limitMs, leave())
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
-      // Scraped to the last moment, so that the account can be seen to close.
+      // The admin routes answer to the last moment, so that a scrape sees the account close.
       const lastScrapeMs = Math.min(1_000, Math.max(100, deadlineMs - performance.now()))
       await withinMs(lastScrapeMs, Promise.all(servers.map(async (each) => await each.close())))
-      // A close waits for the disk on some file systems; the lock ends with the process in any case.
+      // On some file systems a close waits for the disk. The lock ends with the process in any case.
       if (!areDiskCallsUnderWay()) folder?.close()
       return drained
     },
@@ -139,28 +139,28 @@ export interface Gateway {
   readonly server: FastifyInstance
   /** Has the admin routes where `ADMIN_PORT` is set. */
   readonly adminServer: FastifyInstance | null
-  /** Every stream's account, at this moment. */
+  /** The account of each stream at this moment. */
   readonly stats: readonly ProducerStats[]
-  /** What a group is told of this gateway, at this moment. `ofProcess`: the metrics of the process, where they are asked for. */
+  /** The report to the primary, at this moment. `ofProcess`: the metrics of the process, where the primary asks for them. */
   report(ofProcess?: WorkerReport['process']): WorkerReport
   /**
-   * Listens, and looks for Kafka in the background: that Kafka is away does not keep a gateway from starting.
-   * @param findKafkaMs how long to look for Kafka before that; 0 unless given.
+   * Looks for Kafka, listens, and goes on looking in the background. A gateway starts without Kafka too.
+   * @param findKafkaMs longest time to look for Kafka before the gateway listens; 0 unless given.
    */
   start(findKafkaMs?: number): Promise<void>
   /**
-   * Is not ready from now on, answers what is under way, and drains, all within `shutdownTimeoutMs`.
-   * @param delay while it lasts, requests are taken as before, so that those who send can learn that the gateway leaves; then
-   * connections are let go with care. If it resolves to false, there is no time for that. `shutdownTimeoutMs` counts from its
-   * end. null: no delay.
+   * Answers the requests that are under way and drains, within `shutdownTimeoutMs`. `/readyz` answers 503 from now on.
+   * @param delay while it lasts, requests are taken as before, and each reply is the last of its connection, so that clients and
+   * load balancers move on. At its end the other connections are closed with care (`beginToLeave` in
+   * routes/connections/connections.ts), unless it resolves to false. `shutdownTimeoutMs` begins at its end. null: no delay.
    * @returns whether every accepted record was sent and confirmed.
    */
   stop(delay?: Promise<boolean> | null): Promise<boolean>
-  /** Ends the producers at once; the accounts say what that cost. */
+  /** Ends the producers at once. {@link stats} then has the records that this cost. */
   abort(): void
 }
 
-/** What a gateway of several processes is to each of them. */
+/** The other processes of a gateway, as each of them sees them. */
 export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
   readonly countRequest: CountRequest

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { leave } from './disk-calls.ts'
 
-/** The command line. Each command is loaded when it is asked for, so that `chute kafka` needs no gateway. */
+/** The command line. A command is loaded when it is called, so that `chute kafka` needs no gateway. */
 const help = `usage: chute <command>
 
   serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
@@ -45,5 +45,5 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
   }
 }
 
-// What is left open (keep-alive connections, reconnects to Kafka) must not hold up a process that has said its last line.
+// Open connections and timers, such as reconnects to Kafka, must not hold up a process that has written its last line.
 await leave(await run(process.argv.slice(2), process.env))

@@ -9,11 +9,12 @@ export interface Readiness {
 }
 
 /**
- * Ready means: give me requests. Not before Kafka was reached once, and every topic is known, may be written to, and has a
- * leader that was reached; not while draining; not while a buffer is full and its Kafka is away. An outage alone does not flip
- * it: there is room, and a fleet that leaves its load balancer together loses more than one that answers. For the same reason
- * one stream that is refused later (its topic is gone, a right was taken away) is named and flips nothing while another takes
- * events.
+ * Whether the gateway wants requests. At the start it is ready once Kafka was reached, and every topic is known, may be written
+ * to, and has a leader that was reached. Later it is not ready while it drains, or while a buffer is full and its Kafka is away.
+ *
+ * An outage of Kafka alone does not make it unready: there is room in the buffers, and a whole fleet that leaves its load
+ * balancer at the same time loses more events than a fleet that answers. For the same reason a stream that is refused later,
+ * since its topic is gone or a right was taken away, is named and changes nothing while another stream takes events.
  */
 export function readinessOf(state: {
   producers: Pick<Producers, 'byStream' | 'everConnected' | 'failure' | 'obstructed'>
@@ -56,7 +57,7 @@ function describe({ summary, cause }: Obstacle): string {
   return cause === null ? summary : `${summary} (${cause})`
 }
 
-/** Does not make unready: it costs answers, and everything is as true as before. */
+/** Never makes the gateway unready: each write costs an answer, and every outcome is as true as before. */
 function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   const answered = streams.filter(
     ({ stream, confirmation }) => confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
@@ -66,7 +67,7 @@ function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
     : `a broker has not shown where its log ends, so each write is answered (acks=1): ${answered.map(nameOf).join(', ')}`
 }
 
-/** Does not make unready either: no reply says more than is true. */
+/** Never makes the gateway unready: no reply promises more than the disk can keep. */
 function saidOfDurability(streams: readonly ManagedProducer[]): string {
   const fleeting = streams.filter(({ durability }) => durability?.isLasting === false)
   return fleeting.length === 0

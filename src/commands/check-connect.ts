@@ -6,7 +6,7 @@ import { parseAddress, Producers } from '../kafka/producers.ts'
 import { createTopics } from '../kafka/network/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
 
-/** What was looked at, whether it is right, and what was found, or would be right. */
+/** The result of one check: its name, whether it is right, and what was found or would be right. */
 export interface Finding {
   readonly name: string
   readonly ok: boolean
@@ -21,11 +21,11 @@ export interface Finding {
 export async function checkConnections(config: Config, limitMs: number): Promise<Finding[]> {
   const brokers = await Promise.all(config.kafka.brokers.map(async (address) => await reach(config, address)))
   const producers = new Producers({
-    // Whether topics can be created is asked below.
+    // `creatable` asks below whether the topics could be created.
     kafka: { ...config.kafka, topics: { ...config.kafka.topics, create: false } },
     streams: config.streams,
     dataDir: null,
-    // What goes wrong is told in the findings.
+    // The findings have the problems.
     logger: silentLogger,
     telemetry: () => ({ batchWritten() {}, requestCompleted() {} }),
   })
@@ -39,7 +39,7 @@ export async function checkConnections(config: Config, limitMs: number): Promise
       const onlyTopicsAreMissing =
         missing.length > 0 && checks.every(({ ok, name }) => ok || ofTopics.has(name))
       if (isOver || onlyTopicsAreMissing) {
-        // Where Kafka was reached by one broker, another that is away is no reason for the gateway not to be ready.
+        // One broker is enough to reach Kafka. A gateway is ready while others are away.
         const reached = brokers.map((broker) => ({ ...broker, ok: broker.ok || producers.everConnected }))
         const ofReadiness = checks.filter(({ name }) => !ofGateway.has(name))
         if (missing.length === 0) return [...reached, ...ofReadiness, ...settingsOf(producers, ready)]
@@ -99,5 +99,5 @@ async function creatable({ kafka }: Config, topics: readonly string[]): Promise<
 /** Checks of a gateway that runs. */
 const ofGateway: ReadonlySet<string> = new Set(['draining', 'buffers', 'durability'])
 
-/** What cannot be known of a topic that is missing. */
+/** Checks that say nothing of a missing topic. */
 const ofTopics: ReadonlySet<string> = new Set(['topics', 'rights', 'leaders'])

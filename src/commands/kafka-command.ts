@@ -16,8 +16,9 @@ KAFKA_PORT is the port of the first node (9092); CHUTE_CACHE_DIR keeps what was 
 `
 
 /**
- * `chute kafka [--nodes N]`: a local Apache Kafka in the foreground, until Ctrl-C. With Java and Maven, else with Docker.
- * @returns the process's exit code.
+ * `chute kafka [--nodes N]`: a local Apache Kafka in the foreground, until Ctrl-C. It runs with Java and Maven, or else in
+ * Docker.
+ * @returns the exit code of the process.
  */
 export async function runKafkaCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, kafkaUsage, (words) => {
@@ -80,7 +81,7 @@ async function stopSignal(): Promise<void> {
   await new Promise<void>((resolve) => {
     process.once('SIGINT', resolve)
     process.once('SIGTERM', resolve)
-    // Its terminal is gone.
+    // The terminal is gone.
     process.once('SIGHUP', resolve)
   })
 }

@@ -5,7 +5,7 @@ import { ephemeralFolder, warningOfFolder } from '../spool/ephemeral-folder.ts'
 import { version } from '../version.ts'
 import { accountOf, spooledOf } from '../kafka/producer/account-log.ts'
 
-/** The line that says that the gateway listens, and what an operator should know of its configuration. */
+/** Logs that the gateway listens, and what an operator should know of its configuration. */
 export function logStart(
   config: Config,
   where: { url: string; adminUrl: string | null; workers?: readonly object[] },
@@ -45,7 +45,7 @@ export function logStart(
   }
 }
 
-/** A gateway cannot know whether it is alone, so it says what follows where it is not. */
+/** A gateway cannot know whether it is alone. So it logs what happens where several gateways take the events of a stream. */
 function logDedupe({ streams, workers, dedupeStore }: Config, logger: Logger): void {
   if (dedupeStore !== null) return
   const names = (some: readonly StreamConfig[]): string[] => some.map(({ name }) => name)
@@ -64,8 +64,8 @@ function logDedupe({ streams, workers, dedupeStore }: Config, logger: Logger): v
 }
 
 /**
- * The last line of the log: the account of every stream, and what the shutdown cost.
- * @returns the process's exit code.
+ * Writes the last line of the log: the account of every stream, and the records that the shutdown cost.
+ * @returns the exit code of the process.
  */
 export function logEnd(
   end: { stats: readonly ProducerStats[]; lost: number; interrupted: boolean },
@@ -89,13 +89,13 @@ export function logEnd(
 }
 
 /**
- * How long a gateway looks for Kafka before it listens, in milliseconds. Until it has found Kafka it would answer 503, and
- * a proxy that does not ask `/readyz` sends requests as soon as a port is open; a closed one it passes by. So do the other
- * workers take the connections of one that starts again. If Kafka is away for longer, the gateway listens all the same.
+ * Longest time to look for Kafka before the gateway listens, in milliseconds. Without Kafka it would answer 503. A proxy that
+ * does not ask `/readyz` sends requests to every open port, and none to a closed one. In the same way the other workers take
+ * the connections of a worker that starts again. If Kafka is away for longer, the gateway listens all the same.
  */
 export const findKafkaMs = 2_000
 
-/** Why a gateway cannot listen, and what would be right. */
+/** The reason why a gateway cannot listen, and what would be right. */
 export function describeListenError(error: unknown, { http }: Config): string {
   const { code, port } = error as NodeJS.ErrnoException & { readonly port?: number }
   const variable = port !== undefined && port === http.adminPort ? 'ADMIN_PORT' : 'PORT'

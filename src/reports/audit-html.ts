@@ -1,7 +1,7 @@
 import { apart, describeComparison, gatewaysApart, type AuditReport } from '../kafka/audit/audit-report.ts'
 import type { TimelineBucket } from '../kafka/audit/timeline.ts'
 
-/** The report as one page that needs nothing else: no script, no font, no picture from anywhere. */
+/** The report as one page that loads nothing: it has no script, and no font or picture from elsewhere. */
 export function auditHtml(report: AuditReport): string {
   const { topic, totals, writers, gateways, comparisons, unknownWriters, readAtMs } = report
   const ratio = totals.lossRatio === null ? 'no marks' : `${(totals.lossRatio * 100).toFixed(4)} %`
@@ -54,7 +54,7 @@ ${rows.join('\n')}
 `
 }
 
-/** Bars of records by time, and lost ones in red under the axis, each to its own scale. */
+/** A plot over time: bars of the records above the axis, and bars of the lost records in red under it. Each has a scale of its own. */
 function plot(buckets: readonly TimelineBucket[], widthMs: number): string {
   if (buckets.length === 0) return '<p>There is nothing to show.</p>'
   const most = Math.max(...buckets.map(({ records }) => records), 1)

@@ -7,22 +7,22 @@ import { writeLines } from './stream-sink.ts'
 /**
  * Runs one command for as long as the consumer runs, and writes records to its standard input.
  *
- * Without acknowledgment a record is processed when its line is in the pipe; a command that dies takes along what it had
- * not read. With acknowledgment it is processed when the command has written a line of its own, whatever it says, to its
- * standard output: one for each record, in order.
+ * Without acknowledgment a record is processed when its line is in the pipe. If the command dies, the lines that it had not
+ * read are lost. With acknowledgment a record is processed when the command has written one line to its standard output, with
+ * any text. The command writes one line a record, in the order of the records.
  */
 export function execSink(command: string, { acknowledged }: { acknowledged: boolean }): Sink {
   const child = spawn(command, {
     shell: true,
     stdio: ['pipe', acknowledged ? 'pipe' : 'inherit', 'inherit'],
-    // A group of its own: Ctrl-C is for the consumer, which ends the command's input when it has written what it polled.
+    // A process group of its own, so that Ctrl-C reaches the consumer only. The consumer ends the input of the command.
     detached: true,
   })
   const stdin = child.stdin!
   const pipe = new Breakable()
   let onAnswer: () => void = () => {}
   if (child.stdout !== null) createInterface(child.stdout).on('line', () => onAnswer())
-  // The exit says more than the pipe that breaks with it.
+  // The pipe breaks when the command exits. The reason comes with the exit.
   stdin.on('error', () => {})
   const ended = new Promise<string>((resolve) => {
     const end = (reason: string): void => {
@@ -30,7 +30,7 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
       resolve(reason)
     }
     child.once('error', (error) => end(`the command could not be run: ${error.message}`))
-    // Not `exit`: what it answered before is still to be read.
+    // `close` and not `exit`: at `exit` the answers of the command may not have been read yet.
     child.once('close', (code, signal) =>
       end(code === null ? `the command was ended by ${signal}` : `the command ended with exit code ${code}`),
     )
@@ -62,11 +62,11 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
   }
 }
 
-/** The shell and what it has started. */
+/** Kills the shell and the processes that it has started. */
 function killGroup({ pid }: ChildProcess): void {
   try {
     if (pid !== undefined) process.kill(-pid, 'SIGKILL')
   } catch {
-    // All of it has ended.
+    // The processes have ended already.
   }
 }

@@ -3,8 +3,8 @@ import { ndjsonLine } from './ndjson.ts'
 import type { Sink } from './sink.ts'
 
 /**
- * Posts each poll as one `application/x-ndjson` request. Any answer but 2xx, and none within `timeoutMs`, is a failure of
- * the whole poll: what became of it at the other end is not known.
+ * Posts each poll as one `application/x-ndjson` request. The whole poll fails if the answer is not 2xx, or does not come within
+ * `timeoutMs`: nobody knows then which records the endpoint has taken.
  */
 export function httpSink(url: string, { timeoutMs }: { timeoutMs: number }): Sink {
   return {
@@ -37,11 +37,11 @@ async function post(url: string, records: readonly ConsumedRecord[], signal: Abo
       redirect: 'error',
       signal,
     })
-    // Read to its end, so that the connection can be used again.
+    // The body is read to its end, so that the connection can be used again.
     await reply.arrayBuffer()
   } catch (error) {
     if (signal.aborted) throw signal.reason
-    // fetch says no more than "fetch failed"; its cause knows.
+    // The message of fetch is "fetch failed" in every case. Its cause has the reason.
     const { cause, message } = error as Error
     throw new Error(cause instanceof Error ? `${message}: ${cause.message}` : message, { cause: error })
   }

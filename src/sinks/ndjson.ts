@@ -5,9 +5,9 @@ import type { ConsumedRecord } from '../kafka/consumer/record.ts'
  * One record as one line of NDJSON, newline included:
  * `{"topic","partition","offset","timestamp","key","value","headers"}`.
  *
- * A value that is JSON stands there as it was written, so that big numbers and their form survive; any other says in
- * `valueEncoding` what it is: `utf8` (a text), `base64` (bytes), `none` (null: a tombstone). Keys and headers are texts;
- * bytes that are none are `{"base64": "…"}`.
+ * A value that is JSON is copied as it was written, so that big numbers keep their digits and their form. For another value
+ * `valueEncoding` names the form: `utf8` (a text), `base64` (bytes), `none` (null: a tombstone). Keys and headers are texts.
+ * Bytes that are no UTF-8 are `{"base64": "…"}`.
  */
 export function ndjsonLine(record: ConsumedRecord): string {
   const { topic, partition, offset, timestampMs, key, headers } = record
@@ -32,7 +32,7 @@ function valueFields(value: Buffer | null): string {
   if (!isUtf8(value)) return `"value":"${value.toString('base64')}","valueEncoding":"base64"`
   const written = value.toString()
   if (!isJson(written)) return `"value":${JSON.stringify(written)},"valueEncoding":"utf8"`
-  // A line break of JSON stands between tokens, where any other white space does as well.
+  // In JSON a line break can only stand between tokens, so a blank can take its place.
   return `"value":${written.replaceAll(/[\r\n]/g, ' ')}`
 }
 

@@ -1,30 +1,33 @@
 import type { Process } from '../kafka/consumer/consumer.ts'
 
-/** Where `chute consume` hands records to. */
+/**
+ * A place that `chute consume` hands records to. Read this file of the folder first. Each other file is one kind of sink, and
+ * `ndjson.ts` is the form that all of them write. The folder knows the consumer's records and nothing else of Chute.
+ */
 export interface Sink {
   readonly process: Process
-  /** Resolves with the reason when it can take no more, unless it was closed. */
+  /** Resolves when the sink can take no more records, with the reason. It does not resolve because of {@link close}. */
   readonly ended: Promise<string>
-  /** Says that there is no more to come, and waits until that was understood; `signal` ends the wait. */
+  /** Tells the other end that no more records come, and waits until it has ended. `signal` ends the wait. */
   close(signal: AbortSignal): Promise<void>
 }
 
 /**
- * Work, a piece at a time, on something that can break for good: a stream whose reader goes, a command that exits. A piece
- * that is under way then fails, and so does every later one. Nothing is left behind by a piece that has ended, since there
- * are very many of them.
+ * Runs pieces of work, one at a time, on something that can break for good, such as a stream whose reader goes or a command
+ * that exits. After a break the piece under way fails, and so does every later piece. A piece leaves no listener behind when it
+ * has ended, since there are very many pieces.
  */
 export class Breakable {
   #reason: Error | null = null
   #reject: ((error: Error) => void) | null = null
 
-  /** There is no more. Only the first reason counts. */
+  /** Breaks for good. Only the first reason counts. */
   breakOff(reason: Error): void {
     this.#reason ??= reason
     this.#reject?.(this.#reason)
   }
 
-  /** Does one piece; it also fails when the signal is aborted. */
+  /** Runs one piece. It fails after a break, and when the signal is aborted. */
   async do(
     piece: (done: () => void, fail: (error: Error) => void) => void,
     signal: AbortSignal,

@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream'
 import { Breakable, type Sink } from './sink.ts'
 import { ndjsonLine } from './ndjson.ts'
 
-/** Writes records to a stream, as fast as its reader takes them. A record is processed when its line is out of this process. */
+/** Writes records to a stream, as fast as its reader takes them. A record is processed when its line has left this process. */
 export function streamSink(stream: Writable): Sink {
   const pipe = new Breakable()
   const ended = new Promise<string>((resolve) => {
@@ -21,7 +21,7 @@ export function streamSink(stream: Writable): Sink {
   }
 }
 
-/** Writes lines and tells of each when it is out of this process. */
+/** Writes lines. `processed` is called for each line when it has left this process. */
 export function writeLines(
   stream: Writable,
   lines: readonly string[],
