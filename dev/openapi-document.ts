@@ -8,7 +8,7 @@ import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
 import { maxFields } from '../src/routes/ingest/query-event.ts'
-import { maxHeaderLength } from '../src/routes/refusals.ts'
+import { maxHeaderLength } from '../src/routes/http/refusals.ts'
 import { codesOf, fieldOfEvent, headers, operations, type Operation } from './openapi-operations.ts'
 
 /**

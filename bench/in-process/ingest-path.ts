@@ -7,7 +7,7 @@ import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts
 import { openProducer } from '../../src/kafka/producers.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
-import { Refusals } from '../../src/routes/refusals.ts'
+import { Refusals } from '../../src/routes/http/refusals.ts'
 import { StreamTargets } from '../../src/routes/ingest/stream-target.ts'
 import type { LoadRequest } from '../load.ts'
 import { NullBroker } from './null-broker.ts'

@@ -5,15 +5,15 @@ import type { GatewayError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './ingest/beacon.ts'
-import { Connections } from './connections/connections.ts'
+import { Connections } from './http/connections.ts'
 import { Cors, registerPreflight } from './policy/cors.ts'
 import type { EdgeTelemetry } from '../metrics/edge-telemetry.ts'
 import { registerHealth, type Health } from './admin/operations.ts'
 import { registerIngest } from './ingest/ingest.ts'
 import { registerNoRoute } from './no-route.ts'
-import { replyProblem, toGatewayError } from './problem.ts'
+import { replyProblem, toGatewayError } from './http/problem.ts'
 import { registerRateLimit, type CountRequest } from './policy/rate-limit.ts'
-import { Refusals, tellProblem, transportOf } from './refusals.ts'
+import { Refusals, tellProblem, transportOf } from './http/refusals.ts'
 import { StreamTargets } from './ingest/stream-target.ts'
 
 /**
@@ -21,7 +21,11 @@ import { StreamTargets } from './ingest/stream-target.ts'
  *
  * `routes/` translates between HTTP and events: each file registers routes on a Fastify instance and takes what it needs
  * as options. It talks to producers by their interface, and never to Kafka. Whatever goes wrong is thrown as a
- * `GatewayError` and becomes a reply in `problem.ts`.
+ * `GatewayError` and becomes a reply in `http/problem.ts`.
+ *
+ * This file puts the rooms together. `http/` is below every route: connections, replies, problems, refusals. `policy/` lets a
+ * request in or not. `ingest/` takes events to producers. `admin/` shows operators what others know. None of the last three
+ * knows another.
  */
 export interface ServerOptions extends Health {
   readonly http: HttpConfig

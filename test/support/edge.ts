@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
 import type { EdgeTelemetry, EdgeTransport } from '../../src/metrics/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
-import type { Connections } from '../../src/routes/connections/connections.ts'
+import type { Connections } from '../../src/routes/http/connections.ts'
 import { FakeProducer } from './fake-producer.ts'
 
 export const fakeLimits: HttpLimits = {

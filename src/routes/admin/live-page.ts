@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { MetricsSnapshot } from '../../metrics/metrics.ts'
 import type { Readiness } from '../../readiness.ts'
 import { registerPage } from './page.ts'
-import { replyWritten } from './text-reply.ts'
+import { replyWritten } from '../http/text-reply.ts'
 
 /** What the page shows. Plain objects: what JSON does not see is not shown. */
 export interface LiveLook {

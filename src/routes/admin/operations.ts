@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Scrape } from '../../metrics/exposition.ts'
 import type { Readiness } from '../../readiness.ts'
-import { replyWritten } from './text-reply.ts'
+import { replyWritten } from '../http/text-reply.ts'
 
 /** How the gateway is, asked for at each look. */
 export interface Health {

@@ -6,8 +6,8 @@ import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from 
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { readPreferences, type Preferences } from './prefer.ts'
 import { eventFromFields } from './query-event.ts'
-import { replyRaw } from './raw-reply.ts'
-import { tellRejected } from '../refusals.ts'
+import { replyRaw } from '../http/raw-reply.ts'
+import { tellRejected } from '../http/refusals.ts'
 
 const postPath = '/v1/beacon/:stream'
 const pixelPath = '/v1/beacon/:stream.gif'

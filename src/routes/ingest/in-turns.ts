@@ -1,4 +1,4 @@
-import { sendReplies } from './raw-reply.ts'
+import { sendReplies } from '../http/raw-reply.ts'
 
 /** Work on a body. Returns what is left to do, or nothing. */
 export type Job = () => Job | undefined

@@ -14,8 +14,8 @@ import { DurableAppend, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
 import { whenFewWait } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
-import { replyProblem, toGatewayError } from '../problem.ts'
-import { tellProblem, type Refusals } from '../refusals.ts'
+import { replyProblem, toGatewayError } from '../http/problem.ts'
+import { tellProblem, type Refusals } from '../http/refusals.ts'
 import { leaveOutSeen, refuseUntold } from './duplicates.ts'
 import type { StreamTarget } from './stream-target.ts'
 
@@ -41,7 +41,8 @@ export interface IngestRoute {
  * One request with events and its reply: decode, validate, leave out what was accepted before, reserve for all, append
  * all, commit where the stream is durable, answer. Invariants: there is one reply; unless it is a success nothing was
  * accepted; every event that was decoded is booked at the edge once. `decode-in-turns.ts` decodes, `durable-append.ts` waits
- * for the commit.
+ * for the commit. Read this file of the folder first: `ingest/` takes events from HTTP to a producer, and knows of Kafka only
+ * the producer's interface.
  *
  * Callbacks instead of promises, and one object a request: this is the hottest path of the gateway.
  */

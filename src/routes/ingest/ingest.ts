@@ -9,8 +9,8 @@ import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
 import { readPreferences } from './prefer.ts'
-import { replyRaw, replySmallest } from './raw-reply.ts'
-import type { Refusals } from '../refusals.ts'
+import { replyRaw, replySmallest } from '../http/raw-reply.ts'
+import type { Refusals } from '../http/refusals.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
 /** What the routes that take events need. */

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError } from '../../errors.ts'
-import { replyRaw } from '../ingest/raw-reply.ts'
+import { replyRaw } from '../http/raw-reply.ts'
 
 /** Headers of ours that a page may read. */
 const exposedHeaders =

@@ -1,7 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../../errors.ts'
-import { clientNetwork } from './client-address.ts'
+import { clientNetwork } from '../http/client-address.ts'
 
 /** `RATE_LIMIT_MAX` requests in `RATE_LIMIT_WINDOW`. */
 export interface RateLimit {

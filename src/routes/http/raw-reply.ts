@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
-import { makeLast } from '../connections/connection.ts'
+import { makeLast } from './connection.ts'
 
 /**
  * Writes a whole reply past Fastify's serialisers and hooks, which cost more than everything else that an ingest route

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { HttpLimits } from '../../config/config.ts'
 import { errorTable, GatewayError } from '../../errors.ts'
-import { problemHeaders, toProblem } from '../problem.ts'
+import { problemHeaders, toProblem } from './problem.ts'
 
 /** What node:http tells of a connection on which something came that is no request, or did not come in time. */
 export interface ClientError {

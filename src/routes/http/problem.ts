@@ -1,8 +1,8 @@
 import type { FastifyError, FastifyReply } from 'fastify'
-import { errorTable, GatewayError, type ErrorCode } from '../errors.ts'
-import { supportedEncodings } from '../events/body-reader.ts'
-import type { Logger } from '../logger.ts'
-import { replyRawAndClose } from './ingest/raw-reply.ts'
+import { errorTable, GatewayError, type ErrorCode } from '../../errors.ts'
+import { supportedEncodings } from '../../events/body-reader.ts'
+import type { Logger } from '../../logger.ts'
+import { replyRawAndClose } from './raw-reply.ts'
 
 /** A problem as it is sent (RFC 9457, section 3). `code` is what clients branch on. */
 export interface Problem {

@@ -15,8 +15,8 @@ import {
 } from './client-error.ts'
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
-import { problemHeaders, toProblem } from '../problem.ts'
-import { tellProblem, transportOf, type Refusals } from '../refusals.ts'
+import { problemHeaders, toProblem } from './problem.ts'
+import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 
 /** What {@link Connections} needs. */
 export interface ConnectionsOptions {
@@ -28,7 +28,8 @@ export interface ConnectionsOptions {
 }
 
 /**
- * The connections of a server, between node:http and the routes. Invariants: every request that was taken gets its reply,
+ * The connections of a server, between node:http and the routes. Read this file of the folder first: `http/` is what every
+ * route stands on, and knows no route, no policy and no producer. Invariants: every request that was taken gets its reply,
  * in order, whatever comes behind it on its connection; behind a reply that says `Connection: close` nothing is read.
  */
 export class Connections {

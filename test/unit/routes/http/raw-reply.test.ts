@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { expect, onTestFinished, test } from 'vitest'
-import { replyRaw, sendReplies } from '../../../../src/routes/ingest/raw-reply.ts'
+import { replyRaw, sendReplies } from '../../../../src/routes/http/raw-reply.ts'
 
 /** Serves one request with `reply` and gives what its client got. */
 async function serve(reply: (response: ServerResponse) => void): Promise<string> {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { errorTable, GatewayError, type ErrorCode } from '../../../src/errors.ts'
-import type { Logger } from '../../../src/logger.ts'
-import { toGatewayError, toProblem } from '../../../src/routes/problem.ts'
+import { errorTable, GatewayError, type ErrorCode } from '../../../../src/errors.ts'
+import type { Logger } from '../../../../src/logger.ts'
+import { toGatewayError, toProblem } from '../../../../src/routes/http/problem.ts'
 
 describe('toProblem', () => {
   test.each(Object.keys(errorTable) as ErrorCode[])(

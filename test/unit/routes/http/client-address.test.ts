@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { clientNetwork } from '../../../../src/routes/policy/client-address.ts'
+import { clientNetwork } from '../../../../src/routes/http/client-address.ts'
 
 test.each([
   ['203.0.113.9', '203.0.113.9'],

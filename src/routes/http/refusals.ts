@@ -1,10 +1,10 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { GatewayError } from '../errors.ts'
-import type { EventBatch, EventError } from '../events/event-batch.ts'
-import type { Logger } from '../logger.ts'
-import { clientPrefix } from './policy/client-address.ts'
-import type { EdgeTelemetry, EdgeTransport } from '../metrics/edge-telemetry.ts'
+import type { GatewayError } from '../../errors.ts'
+import type { EventBatch, EventError } from '../../events/event-batch.ts'
+import type { Logger } from '../../logger.ts'
+import { clientPrefix } from './client-address.ts'
+import type { EdgeTelemetry, EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
 /** Where a request that was refused was to go. */
 export interface RefusedRequest {
