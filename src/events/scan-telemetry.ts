@@ -156,6 +156,7 @@ function shortTextEnd(body: Buffer, at: number): number {
   return -1
 }
 
+/** The rule of `timestamp` stands in telemetry-schema.ts, in `isTimestamp` of validate-telemetry.ts, and here. */
 function timestampEnd(body: Buffer, at: number): number {
   if (body[at] !== quote) {
     const end = numberEnd(body, at)

@@ -14,8 +14,11 @@ const shortTextSchema = z
   .meta({ minLength: 1, maxLength: 255 })
 
 /**
- * The built-in event: what design and `openapi.yaml` promise is written here and nowhere else. Fields that are not named
- * pass through. `validate-telemetry.ts` has a faster check that must agree, which a property test proves.
+ * The built-in event. `openapi.yaml` is generated from this schema. Fields that are not named pass through.
+ *
+ * Two faster checks must agree with the schema: the hand-written one in `validate-telemetry.ts`, and the scanner of bytes in
+ * `scan-telemetry.ts`. A rule that changes here, such as that of `timestamp`, changes in both of them. A property test holds
+ * all three together (`test/unit/events/scan-telemetry.test.ts`).
  */
 export const telemetrySchema = z
   .looseObject({

@@ -41,6 +41,7 @@ function isShortText(value: unknown): boolean {
   return typeof value === 'string' && shortText.test(value)
 }
 
+/** The rule of `timestamp` stands in telemetry-schema.ts, here, and in `timestampEnd` of scan-telemetry.ts. */
 function isTimestamp(value: unknown): boolean {
   if (typeof value === 'number') return value >= 0 && value <= maxEpochMs
   return typeof value === 'string' && isRfc3339(value)
