@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { spawnWatched } from '../src/local-kafka/spawn-watched.ts'
+import { spawnWatched } from '../src/local-kafka/kafka-node.ts'
 
 /** The real `chute serve` in a process of its own, for the demo and the examples. Whoever starts it stops it. */
 export interface GatewayProcess {

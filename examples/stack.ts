@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { choosePort, startGatewayProcess, type GatewayProcess } from '../dev/gateway-process.ts'
-import { LocalKafkaError } from '../src/local-kafka/local-kafka-error.ts'
+import { LocalKafkaError } from '../src/local-kafka/kafka-jars.ts'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
 
 /** What an example runs on: a gateway with the example's configuration, and a Kafka. */

@@ -2,8 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { readCommandLine, wholeNumber } from './command-line.ts'
-import { kafkaVersion } from '../local-kafka/kafka-jars.ts'
-import { LocalKafkaError } from '../local-kafka/local-kafka-error.ts'
+import { kafkaVersion, LocalKafkaError } from '../local-kafka/kafka-jars.ts'
 import { startKafka, type LocalKafka } from '../local-kafka/local-kafka.ts'
 
 const kafkaUsage = `usage: chute kafka [--nodes N]

@@ -5,7 +5,6 @@ import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { LocalKafkaError } from './local-kafka-error.ts'
 
 /** The Apache Kafka that is run locally, unless another version is asked for. */
 export const kafkaVersion = '4.1.0'
@@ -30,7 +29,7 @@ export async function kafkaJars(
 ): Promise<KafkaJars> {
   const javaVersion = await requireJava()
   const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
-  // By what is in it, so that a folder of an older Chute is not taken for this one.
+  // The name depends on the contents, so that the folder of an older Chute is not used.
   const pom = pomXml(version)
   const contents = createHash('sha256').update(pom).digest('hex').slice(0, 8)
   const jars = join(cache, `kafka-${version}-${contents}`)
@@ -59,7 +58,7 @@ async function download(cache: string, pomXml: string, jars: string): Promise<vo
     ]
     await run('mvn', args)
     await rename(join(folder, 'jars'), jars).catch((error: unknown) => {
-      // Somebody else was faster.
+      // Another process has just downloaded the jars.
       if (!existsSync(jars)) throw error
     })
   } catch (error) {
@@ -102,3 +101,31 @@ const pomXml = (version: string): string => `<project xmlns="http://maven.apache
   </dependencies>
 </project>
 `
+
+/** Why a local Kafka cannot be had. */
+export type LocalKafkaProblem = 'no_java' | 'no_maven' | 'no_download' | 'port_taken' | 'not_ready'
+
+/** The ways to get a broker. An error of one way names the others. */
+export const waysToGetABroker = `Three ways to get a broker:
+  - Java 17 or newer and Maven:  npm run kafka
+  - Docker:                      docker run --rm -p 9092:9092 apache/kafka:4.1.0
+  - a cluster that you have:     KAFKA_BROKERS=host:9092 npm start`
+
+/** A local Kafka cannot be had; the message says what to do about it. */
+export class LocalKafkaError extends Error {
+  override readonly name = 'LocalKafkaError'
+  readonly problem: LocalKafkaProblem
+
+  constructor(problem: LocalKafkaProblem, message: string, options?: { cause: unknown }) {
+    super(`${message}\n${remedies[problem]}`, options)
+    this.problem = problem
+  }
+}
+
+const remedies: Record<LocalKafkaProblem, string> = {
+  no_java: waysToGetABroker,
+  no_maven: waysToGetABroker,
+  no_download: `Is Maven Central, or your mirror of it (~/.m2/settings.xml), within reach?\n${waysToGetABroker}`,
+  port_taken: 'Stop what listens there, or set KAFKA_PORT to another port.',
+  not_ready: 'Is there enough memory (512 MB a node)? The log above says what Kafka stumbled on.',
+}

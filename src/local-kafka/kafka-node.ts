@@ -1,18 +1,18 @@
-import { spawnSync, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
-import { LocalKafkaError } from './local-kafka-error.ts'
+import { LocalKafkaError } from './kafka-jars.ts'
 import type { PreparedKafka } from './prepared-kafka.ts'
-import { spawnWatched } from './spawn-watched.ts'
 
 /** What makes up one node: an id, its ports and its folder. */
 export interface KafkaNodeOptions {
   readonly id: number
   readonly port: number
   readonly controllerPort: number
-  /** Where clients are told to connect; a proxy of a test, for instance. `port` unless set. */
+  /** The port that Kafka tells its clients, such as that of a proxy in a test. */
   readonly advertisedPort: number
   /** `id@host:port` of every controller. */
   readonly quorumVoters: string
@@ -93,7 +93,7 @@ export class KafkaNode {
     if (signal === 'SIGKILL' || signal === 'SIGTERM') await gone
   }
 
-  /** Ends the process, at first politely. */
+  /** Ends the process with SIGTERM, and after 10 s with SIGKILL. */
   async stop(): Promise<void> {
     const child = this.#process
     if (child === null) return
@@ -201,3 +201,26 @@ const logInfo = '-Dorg.apache.logging.log4j.level=INFO'
 
 /** The fastest start, in little memory. */
 const usualJvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
+
+/**
+ * Starts a process that only its owner ends: Ctrl-C in a terminal does not reach it. It never outlives its owner, even if the
+ * owner is killed: a shell waits for the end of its input, which comes with the end of the owner, and then kills the process.
+ */
+export function spawnWatched(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  const child = spawn(command, args, { ...options, detached: true })
+  if (child.pid === undefined) return child
+  const script = 'read -r _; kill -KILL "$1"'
+  const watcher = spawn('sh', ['-c', script, 'sh', String(child.pid)], {
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  watcher.on('error', () => {}) // there is no sh: the process is not watched
+  watcher.unref()
+  const input = watcher.stdin as Socket | null
+  input?.unref()
+  child.once('exit', () => {
+    watcher.kill('SIGKILL')
+    input?.destroy()
+  })
+  return child
+}

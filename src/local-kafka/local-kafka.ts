@@ -2,14 +2,14 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { kafkaJars, kafkaVersion } from './kafka-jars.ts'
+import { kafkaJars, kafkaVersion, LocalKafkaError } from './kafka-jars.ts'
 import { KafkaNode, type KafkaNodeOptions } from './kafka-node.ts'
-import { LocalKafkaError } from './local-kafka-error.ts'
 import { kafkaId, prepareKafka } from './prepared-kafka.ts'
 
 /**
- * A real Apache Kafka on this machine, for the demo, the tests and whoever tries Chute out: one node or a small cluster,
- * each node a process with its own ports and folder on 127.0.0.1. Everything is gone after `stop`.
+ * A real Apache Kafka on this machine, for the demo, the tests and everybody who tries Chute out. Read this file of the folder
+ * first. It is one node or a small cluster on 127.0.0.1. Each node is a process with ports and a folder of its own. `stop`
+ * removes all of it.
  *
  * The folder knows nothing of the rest of Chute.
  */

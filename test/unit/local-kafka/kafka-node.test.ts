@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from 'vitest'
 
 /** Starts a watched process, which shares its standard output, tells its id, and says when it is interrupted. */
 const ownerScript = `
-  import { spawnWatched } from './src/local-kafka/spawn-watched.ts'
+  import { spawnWatched } from './src/local-kafka/kafka-node.ts'
   const child = spawnWatched('sleep', ['60'], { stdio: ['ignore', 'inherit', 'ignore'] })
   process.on('SIGINT', () => process.stdout.write('interrupted'))
   process.stdout.write(String(child.pid))
