@@ -20,7 +20,7 @@ import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
 /**
- * The composition root: it builds a gateway from a configuration. No other file sees every part. The parts see each other
+ * The composition root: it builds a gateway from a configuration. Read this file first. No other file sees every part. The parts see each other
  * through the interfaces that they are given here.
  * @param group the other processes, where this process is one of several. The admin routes then answer for all of them.
  * @throws DataFolderError if the folder for durable streams cannot be used.

@@ -16,6 +16,8 @@ import { readDocument, type ReadFile } from './read-file.ts'
 import { readConfigFile, type FlawOfSchema } from './read-streams.ts'
 
 /**
+ * Read this file of the folder first: `config/` turns text into a checked `Config`, and knows nothing else of Chute.
+ *
  * Reads the whole configuration: the environment, the files that it names, presets and defaults. The result has no
  * contradictions. The commands read settings by the functions of this file. Only `chute kafka` and local-kafka/ read variables
  * of their own (`KAFKA_PORT`, `CHUTE_CACHE_DIR`), since they need no gateway.

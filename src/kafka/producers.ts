@@ -19,7 +19,8 @@ import { StreamProducer, type StreamProducerOptions } from './producer/stream-pr
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
 
 /**
- * The producers of all streams of a gateway. They share one view of the cluster and the recycled batch buffers, and
+ * The producers of all streams of a gateway. Read this file of the folder first: it puts the rooms of `kafka/` together. Arrows
+ * go one way: `protocol/` ← `network/` ← `producer/` ← a delivery. The producers share one view of the cluster and the recycled batch buffers, and
  * nothing else: neither memory nor connections.
  */
 export class Producers {
