@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { FastifyInstance } from 'fastify'
-import { acceptsGzip } from '../ingest/written-reply.ts'
+import { acceptsGzip } from '../http/text-reply.ts'
 
 const compress = promisify(gzip)
 
