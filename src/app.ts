@@ -152,7 +152,7 @@ export interface Gateway {
    * Answers the requests that are under way and drains, within `shutdownTimeoutMs`. `/readyz` answers 503 from now on.
    * @param delay while it lasts, requests are taken as before, and each reply is the last of its connection, so that clients and
    * load balancers move on. At its end the other connections are closed with care (`beginToLeave` in
-   * routes/connections/connections.ts), unless it resolves to false. `shutdownTimeoutMs` begins at its end. null: no delay.
+   * routes/http/connections.ts), unless it resolves to false. `shutdownTimeoutMs` begins at its end. null: no delay.
    * @returns whether every accepted record was sent and confirmed.
    */
   stop(delay?: Promise<boolean> | null): Promise<boolean>
