@@ -1,5 +1,5 @@
 import { configuredMode } from './kafka/producer/outcome.ts'
-import type { ManagedProducer, Obstacle, Producer } from './kafka/producer/producer.ts'
+import type { ManagedProducer, Obstacle, ProducerAdmission } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 
 /** Whether a process wants requests, and what each check saw. `GET /readyz` answers with it. */
@@ -26,11 +26,10 @@ export function readinessOf(state: {
   const { obstructed } = producers
   const someTakeEvents = streams.some(({ obstacle }) => obstacle === null)
   const about = (
-    name: string,
+    name: NonNullable<(typeof checkOf)[ProducerAdmission]>,
     good: string,
-    ...admissions: readonly Producer['admission'][]
   ): Readiness['checks'][number] => {
-    const found = obstructed.filter(({ admission }) => admissions.includes(admission))
+    const found = obstructed.filter(({ admission }) => checkOf[admission] === name)
     const ok = found.every(({ wasOpen }) => wasOpen && someTakeEvents)
     return check(name, ok, [good, ...textsOf(found)].join('; but '), textsOf(found).join('; '))
   }
@@ -38,9 +37,9 @@ export function readinessOf(state: {
   const checks = [
     check('draining', !draining, 'the gateway takes requests', 'the gateway is shutting down'),
     check('kafka', producers.everConnected, 'Kafka was reached', notReached(producers.failure)),
-    about('topics', 'every topic was seen', 'not_known_yet', 'unknown_topic'),
-    about('rights', 'every topic may be written to', 'not_authorized'),
-    about('leaders', 'a leader of every topic was reached', 'no_leader_yet'),
+    about('topics', 'every topic was seen'),
+    about('rights', 'every topic may be written to'),
+    about('leaders', 'a leader of every topic was reached'),
     check('versions', lacking.length === 0, 'brokers serve what Chute sends', lacking.join('; ')),
     check('confirmation', true, saidOfConfirmation(streams), ''),
     check('durability', true, saidOfDurability(streams), ''),
@@ -48,6 +47,17 @@ export function readinessOf(state: {
   ]
   return { ready: checks.every(({ ok }) => ok), checks }
 }
+
+/** The check that fails where a topic is not open, by what its producer says; null: no check goes by it. */
+const checkOf = {
+  open: null,
+  not_known_yet: 'topics',
+  unknown_topic: 'topics',
+  not_authorized: 'rights',
+  no_leader_yet: 'leaders',
+  spool_unavailable: null,
+  closing: null,
+} as const satisfies Record<ProducerAdmission, string | null>
 
 function textsOf(found: readonly ObstructedTopic[]): string[] {
   return [...new Set(found.map(({ obstacle }) => describe(obstacle)))]

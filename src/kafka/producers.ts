@@ -193,7 +193,7 @@ const senders = {
   'at-least-once': (options) => new AtLeastOnceSender(options),
 } satisfies Record<Delivery, (options: SenderOptions) => Sender>
 
-/** The stream of dead letters that a stream has: as the stream itself, but for what is about its events. */
+/** The dead letters of a stream as a stream of their own: its settings, without audit and without dead letters of its own. */
 function letterStream(stream: StreamConfig, topic: string): StreamConfig {
   const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
   const producer = { ...stream.producer, deliveryTimeoutMs }

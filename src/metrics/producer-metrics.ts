@@ -3,6 +3,7 @@ import {
   confirmationModes,
   countOf,
   dropReasons,
+  isAnswered,
   keptOutcomes,
   type DropReason,
   type KeptOutcome,
@@ -185,7 +186,7 @@ const producerFamilies: readonly StreamFamily[] = [
     type: 'gauge',
     read: (stats) =>
       confirmationModes
-        .filter((mode) => !resends[stats.delivery] || mode.startsWith('acks_'))
+        .filter((mode) => !resends[stats.delivery] || isAnswered(mode))
         .map((mode): Reading => [{ mode }, Number(mode === stats.confirmation)]),
   },
   {

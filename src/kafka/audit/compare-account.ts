@@ -19,13 +19,13 @@ export type StreamAccount = Pick<
 /** The account of one stream against what its topic has. */
 export interface Comparison {
   readonly stream: string
-  /** Records that have a number: accepted, less those that were dropped as the buffer was full, and what a spool still has. */
+  /** Records that have a number: the accepted ones, less those that were dropped because the buffer was full, less those that are still on disk. */
   readonly stamped: number
-  /** Found on disk at start. What of it was in flight when the run before ended keeps its numbers of then. */
+  /** Found on disk at start. Those that were in flight when the run before ended keep the numbers that they had. */
   readonly recovered: number
-  /** Of the numbered, what is not in the topic. */
+  /** Numbered records that are not in the topic. */
   readonly missing: number
-  /** Dropped before they were written, by the account: these have to be missing. */
+  /** Neither in the topic nor in doubt, by the account: dropped, or in the dead letters. These have to be missing. */
   readonly dropped: number
   /** Suspected lost, `sent` without confirmation, or without an outcome yet: these may be missing. */
   readonly doubtful: number
@@ -34,7 +34,7 @@ export interface Comparison {
   readonly suspectsLanded: number | null
   /** `agrees`: dropped ≤ missing ≤ dropped + doubtful. */
   readonly verdict: 'agrees' | 'more_missing_than_told' | 'less_missing_than_told'
-  /** By how many records it does not. */
+  /** By how many records the account and the topic differ; 0 where they agree. */
   readonly difference: number
 }
 

@@ -43,8 +43,9 @@ export interface PartitionFindings {
 }
 
 /**
- * Takes every record of a topic and knows of each writer what is missing. It believes nothing but the topic: it shares
- * with the gateway the form of the header, and nothing else.
+ * Takes every record of a topic, and knows what of each writer is missing. Read this file of the folder first. It believes nothing but
+ * the topic: it shares the form of the header with the gateway, and nothing else. `compare-account.ts` holds the findings against what a
+ * gateway says of itself.
  */
 export class TopicAudit {
   readonly topic: string

@@ -16,8 +16,8 @@ import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * Who leads which partition, for all streams of a gateway, over one connection of its own. It looks again when it is told
- * that something is stale, and every `maxAgeMs`; a topic that is gone or forbidden is told as such and harms no other.
+ * Knows which broker leads which partition, for all streams of a gateway, over one connection of its own. It looks again when a stream
+ * finds something out of date, and every `maxAgeMs`. A topic that is gone or forbidden has a status that says so, and harms no other.
  */
 export class ClusterMetadata {
   readonly #options: ClusterMetadataOptions
@@ -33,20 +33,20 @@ export class ClusterMetadata {
   #settingsAtMs = -Infinity
   /** Of topics that were deleted and made anew. */
   readonly #formerIds = new Set<string>()
-  /** Topics whose limit may not be read, as was logged. */
+  /** Topics whose limit may not be read. Each was logged. */
   readonly #withoutLimit = new Set<string>()
   #isLooking = false
   #isAskedMeanwhile = false
-  /** Somebody asked for a look, other than the clock. */
+  /** A stream asked for a look: it is not only that the time for one has come. */
   #isAsked = false
-  /** Looks in a row that were asked for, or had to be, and found what the last one had found. */
+  /** How many looks in a row were asked for, or were due because something is incomplete, and found nothing new. */
   #fruitless = 0
   #isStopped = false
   /** A broker was reached at least once. */
   everConnected = false
   /** Why the last look failed; null if it did not. */
   failure: string | null = null
-  /** Causes that were told since the start, until a broker was reached: each once, since brokers are tried twice a second. */
+  /** Causes that were logged before a broker was reached: each once, since brokers are tried twice a second. */
   readonly #loggedCauses = new Set<string>()
 
   /** The name that the cluster has given itself; empty until it is known. */
@@ -82,17 +82,17 @@ export class ClusterMetadata {
     return this.#brokers.get(nodeId) ?? null
   }
 
-  /** Any brokers that are known, for requests that every broker serves. */
+  /** The brokers that are known, for requests that every broker serves. */
   get nodeIds(): number[] {
     return [...this.#brokers.keys()]
   }
 
-  /** Is called after every look that changed something. */
+  /** Calls `listener` after every look that succeeded, whether or not something has changed. */
   onChange(listener: () => void): void {
     this.#listeners.push(listener)
   }
 
-  /** Looks again soon: many calls make one look. Looks that find nothing new are ever further apart (KIP-580). */
+  /** Looks again soon. Many calls make one look, and looks that find nothing new are ever further apart (KIP-580). */
   refresh(): void {
     if (this.#isStopped) return
     this.#isAsked = true
@@ -103,13 +103,13 @@ export class ClusterMetadata {
     this.#schedule(Math.max(0, this.#lookedAtMs + this.#pauseMs() - performance.now(), this.#breaker.waitMs))
   }
 
-  /** As {@link refresh}, and the topics' settings are read anew: a broker refuses what they were thought to allow. */
+  /** As {@link refresh}, and reads the topics' settings anew: a broker has refused a batch that the known settings allow. */
   refreshSettings(): void {
     this.#settingsAtMs = -Infinity
     this.refresh()
   }
 
-  /** Ends the connection. Nothing is looked at any more. */
+  /** Ends the connection and looks no more. */
   stop(): void {
     this.#isStopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -162,7 +162,7 @@ export class ClusterMetadata {
     this.failure = null
   }
 
-  /** Once a broker was reached, outages are the streams' to tell. */
+  /** Once a broker was reached, the streams log outages (`outage-log.ts`), and this class does not. */
   #failed(cause: string): void {
     this.failure = cause
     const { logger } = this.#options
@@ -174,7 +174,7 @@ export class ClusterMetadata {
     }
   }
 
-  /** A topic without a leader somewhere, or without a right, is looked at again soon; one that is missing with the usual patience. */
+  /** A topic with a partition without a leader, or without a right, is looked at again soon. A missing topic is looked at at the usual pace. */
   #isIncomplete(): boolean {
     return [...this.#topics.values()].some(
       ({ leaders, mayWrite, status }) =>
@@ -252,11 +252,11 @@ export class ClusterMetadata {
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
     for (const topic of view.topics) {
       const { name, errorCode, id, mayWrite } = topic
-      // A broker that has not heard that the topic was made anew.
+      // This broker has not heard yet that the topic was made anew.
       if (id !== null && this.#formerIds.has(id)) continue
       const before = this.topic(name)
       if (before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
-      // What a broker does not tell this time stays as it was.
+      // A setting that the broker does not tell this time stays as it was.
       const known = isAnother(before, id) ? unknownTopic : before
       const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? known.maxMessageBytes
       const isCompacted = settings.get(name)?.isCompacted ?? known.isCompacted
@@ -316,7 +316,10 @@ export interface BrokerAddress {
 /** What the cluster last said of a topic. */
 export interface TopicState {
   readonly status: 'unseen' | 'known' | 'unknown_topic' | 'not_authorized'
-  /** Node id of each partition's leader, by partition; -1 while there is none. Never gets shorter while the topic is there. */
+  /**
+   * Node id of each partition's leader, by partition; -1 while there is none. The list gets shorter where the topic was made anew with
+   * fewer partitions, and for a while where the broker that was asked lags behind.
+   */
   readonly leaders: readonly number[]
   /** The topic's `max.message.bytes`; null until it was read. */
   readonly maxMessageBytes: number | null
@@ -329,8 +332,8 @@ export interface TopicState {
   /** Tells it from another topic of the same name; null where brokers do not tell it. */
   readonly id: string | null
   /**
-   * How many topics of this name there were, as far as is certain: the id is another, or, without ids, there was no such
-   * topic in between.
+   * How many topics of this name there were, as far as is certain. A topic is another one where its id is another; or, without ids,
+   * where there was no such topic in between.
    */
   readonly incarnation: number
 }
@@ -365,7 +368,7 @@ function nextState(
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
   const leaders = Array.from({ length: partitions.length }, () => -1)
   for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
-  // A broker that knows of the topic and not yet of its partitions: that is no news.
+  // The broker knows the topic, and not its partitions yet: that is no news.
   if (leaders.length === 0) return before
   const isReplicated = partitions.some(({ replicas }) => replicas > 1)
   const isNew = before.incarnation === 0 || isAnother(before, id)
@@ -387,5 +390,5 @@ const minIntervalMs = 100
 const maxIntervalMs = 1_000
 const settingsMaxAgeMs = 30_000
 const maxLoggedCauses = 20
-/** A broker that does not answer so small a question in this time is not the one to ask. */
+/** A broker that takes longer for so small a question is given up, and another one is asked. */
 const requestTimeoutMs = 3_000

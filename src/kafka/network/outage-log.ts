@@ -2,15 +2,15 @@ import { UnservedError } from '../protocol/requests.ts'
 import type { Logger } from '../../logger.ts'
 
 /**
- * Tells an operator once that a broker is gone and once that it is back, with what that did to the stream. Of a broker that
- * comes and goes, one such pair is told every 10 s at the most; an outage that lasts is told in any case.
+ * Logs once that a broker is gone and once that it is back, with what the outage did to the stream. Of a broker that comes and goes, one
+ * such pair is logged every 10 s at most. An outage that lasts is logged in any case.
  */
 export class OutageLog {
   readonly #stream: string
   readonly #logger: Logger
   readonly #buffered: () => number
   readonly #outages = new Map<number, Outage>()
-  /** When it was last told of a node that it is gone. */
+  /** When it was last logged that a node is gone, by node. */
   readonly #loggedAtMs = new Map<number, number>()
 
   /** @param buffered how many records of the stream wait in the buffer at this moment. */

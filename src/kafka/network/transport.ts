@@ -2,8 +2,11 @@ import type { RequestName } from '../protocol/requests.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * What the senders know of connections to brokers, and a test can play. What is sent is written in the order of the calls,
- * at the end of the turn. A connection that is gone stays gone: nothing here connects or sends again.
+ * What the senders know of connections to brokers, and what a test can play. Read this file of the folder first. network/ knows sockets
+ * and time, the cluster and its leaders; it knows no batch, no account, and no stream's settings.
+ *
+ * Requests are written in the order of the calls, at the end of the turn. A connection that is gone stays gone: nothing here connects or
+ * sends again. `broker-session.ts` keeps connecting.
  */
 export interface Transport {
   /** Connects, at most within `connectionTimeoutMs`, the handshakes included. */

@@ -3,10 +3,9 @@ import { decodeProduce, encodeEmptyProduce } from '../protocol/requests.ts'
 import type { BrokerConnection } from './transport.ts'
 
 /**
- * What the credentials of a stream may not do, as far as the cluster tells. Rights are asked for, and no record is risked to
- * find out: metadata tells whether the topic may be written to (KIP-430); where metadata does not tell, or a leader has
- * refused a write, a produce without a record is the question. While a right is missing nothing is written, so that what waits
- * is kept until an operator has given the right.
+ * What the credentials of a stream may not do, as far as the cluster tells. No record is risked to find out. Metadata tells whether the
+ * topic may be written to (KIP-430). Where metadata does not tell, or a leader has refused a write, a produce without a record asks the
+ * leader. While a right is missing nothing is written, so that the records wait until an operator has given the right.
  */
 export class WriteRights {
   readonly #topic: string
@@ -21,7 +20,7 @@ export class WriteRights {
   #identityRefusal: number | null = null
   #isAsking = false
 
-  /** @param onChange something is known now that was not, or has changed. */
+  /** @param onChange is called when a right becomes known, or changes. */
   constructor(topic: string, onChange: () => void) {
     this.#topic = topic
     this.#onChange = onChange

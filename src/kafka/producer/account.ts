@@ -21,7 +21,7 @@ export class Account implements OutcomeCounts {
     DropReason,
     number
   >
-  /** Records that a broker refused for good, by Kafka's name of the error. No term of the sum: each has its outcome besides. */
+  /** Records that a broker refused for good, by Kafka's name of the error. They are no term of the sum: each record has an outcome besides. */
   readonly refused: Record<string, number> = {}
   /** Records that were sent again although Kafka may have them and could no longer tell. */
   possiblyRepeated = 0
@@ -29,7 +29,7 @@ export class Account implements OutcomeCounts {
   recordSendTotal = 0
   /** Records that ended as an error. */
   recordErrorTotal = 0
-  /** Of these, those that the producer saw fail itself: the document's `sendErrors`, without the barrier's suspects. */
+  /** Of these, the records that the producer saw fail itself: without those that only the barrier suspects. */
   localErrorTotal = 0
 
   readonly #memory: BufferMemory
@@ -65,7 +65,7 @@ export class Account implements OutcomeCounts {
     this.#attempt(batch.recordCount)
   }
 
-  /** A batch that was written goes on as its parts, which share what it had: its records stay in flight. */
+  /** A batch that was written goes on as its parts. Its records stay in flight, and the parts share its room. */
   split(batch: ProducerBatch, parts: readonly ProducerBatch[]): void {
     if (batch.state !== 'written') throw new Error(`a batch that is ${batch.state} cannot be split`)
     batch.handOverTo(parts)
@@ -74,7 +74,7 @@ export class Account implements OutcomeCounts {
     for (const part of parts) part.state = 'written'
   }
 
-  /** The records of a batch go on in others, which are not written yet: they wait in the buffer, and have no outcome. */
+  /** The records of a batch go on in other batches, which are not written yet. The records are buffered again, and have no outcome. */
   movedOn(batch: ProducerBatch): void {
     if (batch.state === 'settled') throw new Error('a batch that has an outcome cannot go on')
     if (batch.state === 'written') {
@@ -86,7 +86,9 @@ export class Account implements OutcomeCounts {
   }
 
   /**
-   * Gives every record of a batch its outcome, lets go of its bytes and of its room in the buffer, and tells those who wait.
+   * Gives every record of a batch its outcome. In this turn: books the outcome, lets go of the bytes, and gives back the room, which may
+   * wake a request that waits for room. In microtasks behind it: calls the listeners of the batch, such as the spool's feeder and a
+   * request that waits for its outcomes.
    * @param reason why, if it was dropped or dead-lettered; else null.
    * @param baseOffset offset of its first record where the broker told it.
    */
@@ -112,7 +114,7 @@ export class Account implements OutcomeCounts {
     batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
   }
 
-  /** A broker refused records for good, with an error that Kafka names so. What becomes of them, {@link settle} says. */
+  /** A broker refused records for good. {@link settle} says what becomes of them. @param kafkaError Kafka's name of the error. */
   refuse(kafkaError: string, recordCount: number): void {
     this.refused[kafkaError] = (this.refused[kafkaError] ?? 0) + recordCount
   }

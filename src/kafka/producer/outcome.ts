@@ -13,7 +13,7 @@ interface OutcomeTraits {
   readonly isLoss: boolean
   /** The producer saw an error: `record-error-total`. */
   readonly isError: boolean
-  /** The producer saw the write itself fail, and did not only doubt it: the document's `sendErrors`. */
+  /** The producer saw the write fail, and did not only doubt it. */
   readonly isLocalError: boolean
 }
 
@@ -166,16 +166,35 @@ export function dropReasonOf(errorCode: number): DropReason {
   return reasonOfError[kafkaErrorName(errorCode)] ?? 'broker_rejected'
 }
 
-/** See {@link ConfirmationMode}. */
-export const confirmationModes = ['log_end', 'acks_1', 'acks_all', 'off'] as const
-
 /**
- * How a stream learns what became of its writes. `log_end`: writes go unanswered (acks=0), and barriers find out what all
- * in-sync replicas have. `acks_1`: each write is answered by its leader, and barriers find out what all in-sync replicas
- * have; so it is with `acks: 1`, and where a broker does not tell where its log ends. `acks_all`: each write is answered by
- * all in-sync replicas. `off`: with `confirm: off`, nobody learns it. A closed set, since it is a metric label.
+ * How a stream learns what became of its writes. A stream of which parts are in different modes is in the later one of them. A closed set,
+ * since it is a metric label.
+ * `isAnswered`: each write is answered by its leader.
  */
-export type ConfirmationMode = (typeof confirmationModes)[number]
+const confirmationTraits = {
+  /** Writes go unanswered (acks=0), and barriers find out what all in-sync replicas have. */
+  log_end: { isAnswered: false },
+  /**
+   * Each write is answered by its leader, and barriers find out what all in-sync replicas have. So it is with `acks: 1`, and where a
+   * broker does not tell where its log ends.
+   */
+  acks_1: { isAnswered: true },
+  /** Each write is answered by all in-sync replicas. */
+  acks_all: { isAnswered: true },
+  /** With `confirm: off` nobody learns what became of the writes. */
+  off: { isAnswered: false },
+} as const satisfies Record<string, { readonly isAnswered: boolean }>
+
+/** See {@link confirmationTraits}. */
+export type ConfirmationMode = keyof typeof confirmationTraits
+
+/** All modes, in the order of {@link confirmationTraits}. */
+export const confirmationModes = Object.keys(confirmationTraits) as ConfirmationMode[]
+
+/** Whether each write of a stream in this mode is answered. Streams that send again are in such modes only. */
+export function isAnswered(mode: ConfirmationMode): boolean {
+  return confirmationTraits[mode].isAnswered
+}
 
 /** The mode of a stream of which all brokers tell what Kafka tells. */
 export function configuredMode({
@@ -187,7 +206,7 @@ export function configuredMode({
   return confirmIntervalMs === null ? 'off' : 'log_end'
 }
 
-/** What is true of a stream of which parts are in different modes: the one that costs more. */
+/** The mode of a stream of which parts are in different modes: the later one of {@link confirmationTraits}. */
 export function commonMode(one: ConfirmationMode, other: ConfirmationMode): ConfirmationMode {
   return confirmationModes[Math.max(confirmationModes.indexOf(one), confirmationModes.indexOf(other))]!
 }

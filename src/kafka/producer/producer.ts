@@ -4,9 +4,13 @@ import type { RecordBytes } from '../protocol/record-bytes.ts'
 import type { ConfirmationMode, DropReason, Outcome, OutcomeCounts } from './outcome.ts'
 
 /**
- * What the rest of Chute sees of a stream's producer: room is reserved for a whole request, then every event of it is
- * appended, and nothing of that can fail or wait. What becomes of the records is told by {@link ProducerStats}, and to
- * whoever asked for it by {@link PendingBatch.onSettled}.
+ * What the rest of Chute sees of a stream's producer. Read this file of the folder first: it has the ports, and everything else in
+ * producer/ is behind them. producer/ knows no HTTP, and no delivery: `at-most-once/` and `at-least-once/` stand on it, and
+ * `../producers.ts` puts them together.
+ *
+ * Room is reserved for a whole request. Then every event of the request is appended, and no append can fail or wait. The way back of an
+ * outcome is one line: a sender settles a batch (`Account.settle`), the account books the outcome and gives the room back, and each
+ * listener of the batch ({@link PendingBatch.onSettled}) is called in a microtask of its own. {@link ProducerStats} counts the same.
  */
 export interface Producer {
   readonly stream: StreamConfig
@@ -86,7 +90,7 @@ export interface Durability {
    * be called in the turn in which they are appended, after them.
    */
   note(key: string, value: Buffer, untilMs: number): void
-  /** The same, beside whatever is committed next, and so not after a crash that comes before that. */
+  /** As {@link note}, in the next commit, whichever records that has. A crash before that commit loses the note. */
   noteLater(key: string, value: Buffer, untilMs: number): void
   /**
    * Reads the notes that an earlier process left and that have time left, oldest first. To be called right after the
@@ -97,26 +101,26 @@ export interface Durability {
   readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
 }
 
-/** Who waits for a commit. */
+/** Is told of a commit. */
 export interface CommitListener {
   /**
-   * @param failure null, or the code of the error that kept it from the disk: then nothing of it was accepted.
+   * @param failure null; or the code of the error that kept the records from the disk: then none of them was accepted.
    * @param isUndecided the disk took neither the records nor their removal: a later start may find and send them.
    */
   committed(failure: string | null, isUndecided?: boolean): void
 }
 
-/** A producer, as who starts and stops it sees it. */
+/** A producer, as the gateway that starts and stops it sees it. */
 export interface ManagedProducer extends Producer {
-  /** There is no room for a request of ordinary size and nothing makes any: readiness goes by this. */
+  /** There is no room for a request of the usual size, and nothing makes room. Readiness goes by this. */
   readonly isFullAndStuck: boolean
-  /** As in {@link ProducerStats}, whose whole takes much longer to read. */
+  /** As in {@link ProducerStats}. To read the whole of the stats takes much longer. */
   readonly confirmation: ConfirmationMode
   /** As in {@link ProducerStats}. */
   readonly lacking: readonly string[]
   /**
-   * Takes no more records, sends what is there and waits for the outcomes, until `deadlineMs` (by `performance.now()`) at
-   * most; what is on disk need not be sent.
+   * Takes no more records, sends those that it has, and waits for their outcomes, until `deadlineMs` (by `performance.now()`) at most.
+   * Records that are on disk need not be sent.
    * @returns whether nothing that was accepted is lost by the end.
    */
   close(deadlineMs: number): Promise<boolean>
@@ -124,17 +128,17 @@ export interface ManagedProducer extends Producer {
   abort(): void
 }
 
-/** A batch on its way, as somebody sees it who waits for a record in it. */
+/** A batch on its way, as a caller that waits for a record in it sees it. */
 export interface PendingBatch {
   /** -1: its records have no key, and no partition has taken it yet. */
   readonly partition: number
   readonly recordCount: number
   /**
-   * Calls back with what became of the records: once, or for each part of a batch that had to be split. Each record is
-   * told of once, and never before this returns.
+   * Calls `listener` with the outcome: once, or once for each part where the batch is split or its records go on in other batches. Each
+   * record is in one of these calls, and none of them comes before `onSettled` returns.
    */
   onSettled(listener: (settlement: Settlement) => void): void
-  /** Where its records were before, if they were in other batches. */
+  /** The batches that its records were in before; empty where they were appended to this one. */
   readonly sources?: readonly RecordSource[]
   /** A client waits for the outcome: the batch need not linger, and is asked about as soon as it is written. */
   hurry(): void
@@ -151,14 +155,18 @@ export interface RecordSource {
 
 /** How a batch ended, or a part of it. */
 export interface Settlement {
-  /** `pending`: none in this process. It ends, and the records are on disk for the next one. */
+  /** `pending`: the process ends before there is an outcome, and the records are on disk for the next process. */
   readonly outcome: Outcome | 'pending'
   /** Null unless `dropped` or `dead_lettered`. */
   readonly reason: DropReason | null
+  /** -1: the records have no key, and no partition had taken them. */
   readonly partition: number
-  /** Offset of the first of these records where the broker told it, else null. */
+  /** Offset of the first of these records, where a broker told it; else null. */
   readonly baseOffset: bigint | null
-  /** The records that this tells of: their first place in the batch, 0 unless the batch was split, and their number. */
+  /**
+   * The place of the first of these records in the batch that they were appended to: 0 unless the batch was split, or its records went on
+   * in other batches.
+   */
   readonly firstPlace: number
   readonly recordCount: number
 }
@@ -195,7 +203,7 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly recordSendTotal: number
   /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */
   readonly recordErrorTotal: number
-  /** Of these, what the producer saw fail itself, without the barrier's suspects. */
+  /** Of these, the records that the producer saw fail itself: without those that only the barrier suspects. */
   readonly localErrorTotal: number
   /** Sums over the last 30 s: what the rate and the mean below are made of, and would be for several producers. */
   readonly recent: {
@@ -271,7 +279,7 @@ export interface PartitionProgress {
   readonly written: number
 }
 
-/** What a producer tells as it happens, a call a batch or a request and never a call a record. */
+/** What a producer tells as it happens: one call a batch or a request, and never a call a record. */
 export interface ProducerTelemetry {
   /** A batch was written. `queueTimeMs`: from its first append. `sizeBytes`: on the wire. */
   batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void

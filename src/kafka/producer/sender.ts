@@ -43,7 +43,7 @@ export interface Sender {
   everySecond(nowMs: number): void
   /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */
   hurry(): void
-  /** Ends all connections. What was written and has no outcome yet gets the one that is true of it. */
+  /** Ends all connections. Every batch that was written and has no outcome yet gets one. */
   stop(): void
 }
 
@@ -63,7 +63,7 @@ export interface SenderOptions {
   readonly onReady: () => void
   /** A connection to a leader is open (null), or the last one is gone or could not be made. */
   readonly onConnection: (failure: Error | null) => void
-  /** A broker refused a batch for good; what becomes of the batch is told besides. */
+  /** A broker refused a batch for good. The outcome of the batch is settled besides. */
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
   /** Where a batch goes that was refused for good and is not to be dropped: it gets its outcome there. */
   readonly onRefused: (batch: ProducerBatch, refusal: Refusal) => void

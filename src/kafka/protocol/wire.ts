@@ -1,4 +1,7 @@
 /**
+ * Read this file of the folder first. protocol/ is bytes and what they mean: it knows no socket, no clock and no stream, and of Chute's
+ * rooms only the types of config/.
+ *
  * Reading and writing Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), for the few requests
  * that Chute makes itself: the classic encodings, and those of flexible versions (KIP-482).
  */
@@ -18,7 +21,7 @@ export interface WireRequest {
  */
 export const copiedBelowBytes = 4_096
 
-/** Builds the body of a request. Grows as needed. */
+/** Builds the body of a request. Its buffer grows as needed. */
 export class WireWriter {
   #buffer: Buffer
   /** Where what was not taken begins. */

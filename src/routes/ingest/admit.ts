@@ -126,7 +126,12 @@ function unavailable(producer: Producer): GatewayError {
       )
     case 'spool_unavailable':
       return spoolUnavailable(producer)
-    default: {
+    // Open again by now: it was not when the request was refused.
+    case 'open':
+    case 'not_known_yet':
+    case 'no_leader_yet':
+    case 'unknown_topic':
+    case 'not_authorized': {
       const summary = producer.obstacle?.summary ?? 'Kafka does not take records now'
       const detail = `nothing of the request was accepted: ${summary}`
       return new GatewayError('stream_unavailable', detail, { retryAfterSeconds })

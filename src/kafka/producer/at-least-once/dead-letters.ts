@@ -216,7 +216,7 @@ export class DeadLetterHeaders implements RecordHeaders {
   }
 }
 
-/** A batch on its way out. */
+/** A batch that Kafka refused, until it has its outcome. */
 interface RefusedBatch {
   readonly batch: ProducerBatch
   readonly refusal: Refusal
@@ -224,9 +224,9 @@ interface RefusedBatch {
   /** Records whose end in the dead-letter topic is not known. */
   open: number
   failed: number
-  /** They were handed to the producer of the dead-letter topic. */
+  /** The records were handed to the producer of the dead-letter topic. */
   isSent: boolean
-  /** They were handed to the file, and what becomes of them in the topic does not count any more. */
+  /** The records were handed to the file. What becomes of them in the topic does not count any more. */
   isFiled: boolean
 }
 
@@ -237,5 +237,5 @@ function labelOf({ errorCode }: Refusal): string | null {
 /** As Kafka Connect's `__connect.errors.`. */
 const headerPrefix = '__chute.errors.'
 
-/** How long a dead-letter topic that takes nothing is waited for. */
+/** How long letters wait for a dead-letter topic that takes nothing. */
 const patienceMs = 60_000

@@ -18,7 +18,7 @@ export class PartitionFlight {
   retryAtMs = 0
   /** The error for which the batch is kept until an operator has mended it; null: there was none. */
   heldFor: number | null = null
-  /** It was told that the batch can be stored twice. */
+  /** The batch was counted, and logged, as one that can be stored twice. */
   isRepeatCounted = false
   /** A journal has the batch with its sequence. */
   isNoted = false

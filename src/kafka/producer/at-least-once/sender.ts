@@ -16,6 +16,8 @@ import { BatchCompletion } from './batch-completion.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
+ * Read this file of the folder first. at-least-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
+ *
  * Brings the due batches of an at-least-once stream to Kafka and keeps at it: one batch in flight a partition, and the
  * same bytes again until they are acknowledged, `retries` or `delivery.timeout.ms` is used up, or the broker refuses them
  * for good (`batch-completion.ts`). With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
@@ -329,7 +331,7 @@ export class AtLeastOnceSender implements Sender {
     this.#options.onReady()
   }
 
-  /** One timer for all: it is set again while it finds somebody who has longer to wait. */
+  /** One timer for all partitions: a pump that it starts sets it again for a batch that has longer to wait. */
   #wakeUpAt(atMs: number): void {
     if (this.#stopped) return
     this.#retryTimer ??= setTimeout(

@@ -7,6 +7,8 @@ import type { Sender, SenderOptions } from '../sender.ts'
 import { LeaderLinks } from '../../network/leader-links.ts'
 
 /**
+ * Read this file of the folder first. at-most-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
+ *
  * Brings the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in
  * order, as many as it takes, and each at most once. What can't be written yet stays in the accumulator.
  */
