@@ -1,5 +1,5 @@
 import type { DedupeStats } from '../dedupe/deduplicators.ts'
-import { mergeStats, retireStats } from '../kafka/producer/merge-stats.ts'
+import { mergeStats, retireStats } from '../kafka/producer/producer-stats.ts'
 import type { ProducerStats, ProducerTelemetry } from '../kafka/producer/producer.ts'
 import { collectDedupeMetrics } from './dedupe-metrics.ts'
 import {

@@ -1,4 +1,4 @@
-import type { ConsumedRecord } from '../kafka/consumer/record.ts'
+import type { ConsumedRecord } from '../kafka/consumer/consumer.ts'
 import { ndjsonLine } from './ndjson.ts'
 import type { Sink } from './sink.ts'
 

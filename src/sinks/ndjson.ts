@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import type { ConsumedRecord } from '../kafka/consumer/record.ts'
+import type { ConsumedRecord } from '../kafka/consumer/consumer.ts'
 
 /**
  * One record as one line of NDJSON, newline included:

@@ -1,6 +1,6 @@
 import type { DropReason } from '../kafka/producer/outcome.ts'
 import type { ProducerStats, SpoolStats } from '../kafka/producer/producer.ts'
-import { withRatios } from '../kafka/producer/stats-ratios.ts'
+import { withRatios } from '../kafka/producer/producer-stats.ts'
 
 /** What a spool knows beside the producer behind it. */
 export interface SpoolAccount {

@@ -1,7 +1,7 @@
 import type { Comparison } from './compare-account.ts'
 import type { AuditFindings } from './topic-audit.ts'
 
-/** What `chute audit` tells: of the topic alone, and against the accounts of the gateways that were asked. */
+/** What `chute audit` found: in the topic alone, and against the accounts of the gateways that were asked. */
 export interface AuditReport extends AuditFindings {
   readonly readAtMs: number
   readonly totals: AuditTotals
@@ -42,7 +42,7 @@ export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
   }
 }
 
-/** The gateways that were asked and of which no stream writes to the topic: there is no comparison of them. */
+/** The gateways that were asked and that have no stream that writes to the topic. There is no comparison for them. */
 export function gatewaysApart({ gateways, comparisons }: AuditReport): readonly string[] {
   const compared = new Set(comparisons.map(({ gateway }) => gateway))
   return gateways.filter(({ gateway }) => !compared.has(gateway)).map(({ gateway }) => gateway)

@@ -10,9 +10,9 @@ export interface MissingRange {
 }
 
 /**
- * The sequences of one writer in one partition, as a reader meets them. Memory is by gap and not by record: what was not
- * seen is kept as ranges, so that a record that comes late is told from one that comes twice. A record that comes in order
- * costs the same however many gaps there are before it.
+ * The sequences of one writer in one partition, as a reader meets them. It keeps gaps and not records: the sequences that were
+ * not seen are ranges, so that a record that comes late can be told from a record that comes twice. A record that comes in order costs
+ * the same, however many gaps are before it.
  *
  * Invariant: sequences 0 to `last` are the distinct ones that were seen and the missing ones.
  */

@@ -1,5 +1,5 @@
 import { auditHeaderKey, readAuditHeader, type AuditInstance } from '../protocol/audit-header.ts'
-import type { ConsumedRecord } from '../consumer/record.ts'
+import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { SequenceTrack, type MissingRange } from './sequence-track.ts'
 import { Timeline, type TimelineBucket } from './timeline.ts'
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Admin, Consumer } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
-import { consumedRecord, type ConsumedRecord } from '../consumer/record.ts'
-import { registerReadCodecs } from '../consumer/read-codecs.ts'
+import { consumedRecord, registerReadCodecs } from '../consumer/kafkajs-consumer.ts'
+import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 
 /** A partition's first offset and the one behind its last. */
@@ -59,7 +59,7 @@ export class TopicReader {
       this.#failure = payload.error
       this.#look()
     })
-    // Told of markers and of what was compacted away too, which never come as records.
+    // This event also covers markers and compacted records, which never come as records.
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
       this.#reached(payload.partition, Number(payload.lastOffset) + 1)
     })

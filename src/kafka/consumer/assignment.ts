@@ -1,6 +1,6 @@
 /**
- * Which partitions a member of a group has, and how far it has got in each. Every rebalance begins a new *epoch*: what was
- * polled in an older one may belong to somebody else now, and must not be processed as if it did not.
+ * Which partitions a member of a group has, and how far it has got in each. Every rebalance begins a new
+ * *epoch*: records that were polled in an older epoch may belong to another member now, and must not be processed.
  */
 export class Assignment {
   #epoch = 0
@@ -54,7 +54,7 @@ export class Assignment {
     return this.#positions.get(partition) ?? null
   }
 
-  /** Moves on, never back. What is not the member's is left alone. */
+  /** Moves a partition's position on, never back. Does nothing for a partition that is not the member's. */
   advance(partition: number, position: number): void {
     const known = this.#positions.get(partition)
     if (known === undefined || (known !== null && known >= position)) return

@@ -1,8 +1,8 @@
 import type { ConsumerConfig } from '../../config/config.ts'
 
 /**
- * Commits every `auto.commit.interval.ms` how far was polled, as `enable.auto.commit` does. It does not know what was
- * processed, which is why it promises nothing.
+ * Commits every `auto.commit.interval.ms` how far was polled, as `enable.auto.commit` does. It does not know which
+ * records were processed, so it promises nothing.
  */
 export class AutoCommit {
   readonly #commit: (partitions: readonly Moved[]) => Promise<void>
@@ -21,7 +21,7 @@ export class AutoCommit {
     this.#moved.set(partition, { partition, offset: String(offset), count: before + count })
   }
 
-  /** Commits what is left. */
+  /** Commits the positions that were not committed yet. */
   async stop(): Promise<void> {
     clearInterval(this.#timer)
     this.#tick()

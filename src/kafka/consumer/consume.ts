@@ -4,11 +4,16 @@ import { silentLogger, type Logger } from '../../logger.ts'
 import type { Consumer, ConsumerTelemetry, Process } from './consumer.ts'
 import { GroupConsumer } from './group-consumer.ts'
 
-export { ConfigError } from '../../config/config.ts'
-export type { ConsumerDelivery } from '../../config/config.ts'
+export { ConfigError, type ConsumerDelivery } from '../../config/config.ts'
 export type { Logger } from '../../logger.ts'
-export type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ProcessContext } from './consumer.ts'
-export type { ConsumedRecord } from './record.ts'
+export type {
+  Consumer,
+  ConsumerStats,
+  ConsumerTelemetry,
+  Process,
+  ProcessContext,
+  ConsumedRecord,
+} from './consumer.ts'
 
 /** See {@link consume}. */
 export interface ConsumeOptions {

@@ -1,5 +1,4 @@
 import type { ConsumerDelivery } from '../../config/config.ts'
-import type { ConsumedRecord } from './record.ts'
 
 /**
  * What the rest of Chute sees of a consumer. Read this file of the folder first: records are polled from one topic as a
@@ -15,6 +14,20 @@ export interface Consumer {
    * @param timeoutMs after which the process's signal is aborted.
    */
   stop(timeoutMs: number): Promise<void>
+}
+
+/** A record as it was polled. Bytes are as they were written. */
+export interface ConsumedRecord {
+  readonly topic: string
+  readonly partition: number
+  /** A string, since offsets have 64 bits. */
+  readonly offset: string
+  readonly timestampMs: number
+  readonly key: Buffer | null
+  /** null: a tombstone. */
+  readonly value: Buffer | null
+  /** A name can come more than once; then its values are in their order. */
+  readonly headers: Readonly<Record<string, Buffer | readonly Buffer[]>>
 }
 
 /**
@@ -42,7 +55,7 @@ export interface ConsumerStats {
   readonly processed: number
   /** Committed and not processed. */
   readonly lost: number
-  /** Polled, neither committed nor processed: left to whoever polls them next. */
+  /** Polled, neither committed nor processed: the member that has the partition next polls them again. */
   readonly returned: number
   readonly pending: number
   /** Handed out for processing for a second time by this member. 0 for ever at most once. */
@@ -60,7 +73,7 @@ export interface ConsumerStats {
   readonly partitions: readonly { partition: number; position: number | null; lag: number | null }[]
 }
 
-/** What a consumer tells as it happens, a call a commit. */
+/** What a consumer tells as it happens: one call a commit. */
 export interface ConsumerTelemetry {
   committed(latencyMs: number): void
 }

@@ -1,7 +1,7 @@
+import type { Logger } from '../../logger.ts'
 import type { ConsumerDelivery } from '../../config/config.ts'
-import type { Process } from './consumer.ts'
+import type { Process, ConsumedRecord } from './consumer.ts'
 import type { ConsumerAccount } from './consumer-account.ts'
-import type { ConsumedRecord } from './record.ts'
 
 /** Records that were polled together, and what can be done about their offsets. */
 export interface Poll {
@@ -76,8 +76,8 @@ async function processThenCommit(poll: Poll, context: DeliveryContext): Promise<
 }
 
 /**
- * Commits by the clock, as `enable.auto.commit` does: they say how far was polled and nothing about what was processed.
- * So a crash repeats what was processed since the last one, and loses what was polled before it.
+ * Commits by the clock, as `enable.auto.commit` does: the commits say how far was polled, and nothing about what was processed. So a
+ * crash repeats the records that were processed since the last commit, and loses records that were polled before it and not processed.
  */
 async function processByTheClock(poll: Poll, context: DeliveryContext): Promise<void> {
   poll.moveOn()
@@ -125,3 +125,33 @@ async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
 
 const minBackoffMs = 100
 const maxBackoffMs = 5_000
+
+/** Logs failures that come in numbers: the first at once, then at most a line every ten seconds, with the count. */
+export class FailureLog {
+  readonly #logger: Logger
+  readonly #message: string
+  #records = 0
+  #lastMs = Number.NEGATIVE_INFINITY
+
+  constructor(logger: Logger, delivery: ConsumerDelivery) {
+    this.#logger = logger
+    this.#message = failureMessages[delivery]
+  }
+
+  add(error: unknown, records: number): void {
+    this.#records += records
+    const nowMs = performance.now()
+    if (nowMs - this.#lastMs < logPauseMs) return
+    this.#lastMs = nowMs
+    this.#logger.error({ cause: (error as Error).message, records: this.#records }, this.#message)
+    this.#records = 0
+  }
+}
+
+const failureMessages: Readonly<Record<ConsumerDelivery, string>> = {
+  'at-most-once': 'records were committed and not processed: they are lost',
+  'at-least-once': 'records could not be processed; trying again',
+  'auto-commit': 'records could not be processed: they are lost',
+}
+
+const logPauseMs = 10_000

@@ -7,14 +7,11 @@ import type { Logger } from '../../logger.ts'
 import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
-import type { Consumer, ConsumerStats, ConsumerTelemetry, Process } from './consumer.ts'
-import { deliveries, type Poll } from './deliveries.ts'
-import { FailureLog } from './failure-log.ts'
+import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
+import { deliveries, FailureLog, type Poll } from './deliveries.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
-import { registerReadCodecs } from './read-codecs.ts'
-import { kafkajsConsumerConfig } from './kafkajs-consumer-config.ts'
-import { consumedRecord, type ConsumedRecord } from './record.ts'
+import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kafkajs-consumer.ts'
 
 /**
  * One member of a consumer group, on kafkajs's consumer as it is. What kafkajs leaves to its user is done here:

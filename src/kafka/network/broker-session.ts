@@ -6,10 +6,11 @@ import type { BrokerConnection, Transport } from './transport.ts'
 /**
  * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
  * is up and when it is down, and tries again with growing pauses until it is stopped. A connection with nothing to do is kept
- * alive: brokers end idle ones after ten minutes, what is between them and us often sooner, and that would look like an outage.
+ * alive: brokers end idle connections after ten minutes, and a load balancer in between often sooner, and either would look like an
+ * outage.
  *
- * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside it. The owner finishes what is
- * on the old one and then calls {@link handOver}, so that a session's end is no outage.
+ * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside it. The owner waits for the
+ * answers on the old connection and then calls {@link handOver}, so that the end of a session is no outage.
  */
 export class BrokerSession {
   readonly #options: BrokerSessionOptions
@@ -219,7 +220,7 @@ export class BrokerSession {
 export interface BrokerSessionOptions {
   readonly transport: Transport
   readonly requestTimeoutMs: number
-  /** What is sent over the connection. A broker that does not serve all of it is not used, and asked again later. */
+  /** The requests that are sent over the connection. A broker that does not serve all of them is not used, and is asked again later. */
   readonly needs: readonly RequestName[]
   /** Where the broker is now; null while it is not in the cluster. */
   readonly address: () => BrokerAddress | null

@@ -1,6 +1,6 @@
 /**
- * Says when a broker may be tried again. After each failure the pause grows, from 100 ms up, with full jitter, so that a
- * fleet does not return at the same moment and nobody reconnects in a loop. The ceiling is 750 ms and not Kafka's
+ * Says when a broker may be tried again. After each failure the pause grows, from 100 ms up, with full jitter, so that the
+ * gateways of a fleet do not return at the same moment, and no gateway reconnects in a loop. The ceiling is 750 ms and not Kafka's
  * `reconnect.backoff.max.ms` of 1 s, since a stream has to be back within a second of its broker.
  */
 export class CircuitBreaker {

@@ -52,7 +52,7 @@ function missingRight(name: string, { topic, group }: FailureContext): string | 
 
 /**
  * A broker says nothing to a client that does not speak as its listener expects: it ends the connection. So the failure alone
- * does not tell what is wrong, but it and the settings tell what may be.
+ * does not tell what is wrong. Together with the settings it tells what may be wrong.
  */
 function adviceOnConnecting(
   chain: readonly KafkajsError[],

@@ -2,8 +2,8 @@ import { copiedBelowBytes, type WireRequest } from '../protocol/wire.ts'
 
 /**
  * Puts requests into frames, header version 1 (https://kafka.apache.org/protocol#protocol_messages): size, API key and
- * version, correlation id, client id. A piece more costs the socket and the kernel more than a few kilobytes that are
- * copied, so what is small is copied together, and what is large goes as it is.
+ * version, correlation id, client id. One more piece costs the socket and the kernel more than a copy of
+ * a few kilobytes, so small pieces are copied together, and large ones go as they are.
  */
 export class RequestFramer {
   /** Client id and its length: where every header ends. */
@@ -76,7 +76,7 @@ const headerStartBytes = 12
  * (https://kafka.apache.org/protocol#protocol_common). An answer that comes in pieces is put together once, when it is whole.
  */
 export class ResponseReader {
-  /** What was read and not given out, in the order of arrival. */
+  /** The bytes that were read and not given out, in the order of arrival. */
   #pieces: Buffer[] = []
   #heldBytes = 0
   /** With fewer there is nothing to give out: a size, or a size and its answer. */
@@ -116,5 +116,5 @@ export class ResponseReader {
 
 const sizeBytes = 4
 
-/** What a broker takes as a request at most, by default (`socket.request.max.bytes`); answers to ours are far smaller. */
+/** The largest request that a broker takes by default (`socket.request.max.bytes`). Answers to our requests are far smaller. */
 const maxAnswerBytes = 100 << 20

@@ -5,10 +5,7 @@ import { stopIdleTimers } from './kafkajs-idle-timer.ts'
 
 stopIdleTimers()
 
-/**
- * kafkajs's public client, for what is used as it is: the admin and the consumer. Its own log is off: what it cannot do
- * comes back as an error.
- */
+/** kafkajs's public client, for its admin and its consumer, which are used as they are. Its own log is off: failures come back as errors. */
 export function kafkajsClient(config: KafkaConfig): Kafka {
   const { ssl, sasl } = config
   return new Kafka({

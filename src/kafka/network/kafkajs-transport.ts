@@ -117,8 +117,8 @@ function failureOf(error: Error, kafka: KafkaConfig): Error {
 
 /**
  * When to replace a connection whose session lasts `lifetimeMs` (0: for ever). Kafka's clients authenticate again after 85 to 95 % of
- * it. What is on the old connection must have been read by the broker before the end, though a quota may make that take seconds
- * (KIP-219): so ten seconds are left for it, of short sessions half. With jitter, since all connections may have been made at once.
+ * it. The broker must have read everything on the old connection before the end, and a quota may make that take seconds (KIP-219). So ten
+ * seconds are left for it, and half of a session that is short. With jitter, since all connections may have been made at once.
  */
 export function renewAfterMs(lifetimeMs: number): number {
   if (lifetimeMs <= 0) return Infinity
@@ -126,7 +126,7 @@ export function renewAfterMs(lifetimeMs: number): number {
   return (lifetimeMs - reserveMs) * (0.9 + 0.1 * Math.random())
 }
 
-/** Ends a connection that was not made. kafkajs's own `disconnect` waits for what is pending. */
+/** Ends a connection that could not be made. kafkajs's own `disconnect` waits for pending requests. */
 function giveUp(connection: Connection, socket: Socket | null): void {
   connection.connectionStatus = 'disconnected'
   connection.requestQueue.destroy()

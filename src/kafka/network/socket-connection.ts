@@ -6,8 +6,8 @@ import type { BrokerConnection } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * Requests and answers over a socket that leads to a broker, with all handshakes behind it. What is pushed in one turn of
- * the event loop is written at its end, in one call to the kernel, which costs more than what it carries. A broker answers
+ * Requests and answers over a socket that leads to a broker, with all handshakes behind it. Requests of one turn of
+ * the event loop are written at its end, in one call to the kernel: the call costs more than the bytes. A broker answers
  * one connection in order, so answers are matched by their place; one that is not the oldest request's ends the connection.
  */
 export class SocketConnection implements BrokerConnection {
@@ -112,7 +112,7 @@ export class SocketConnection implements BrokerConnection {
     }
   }
 
-  /** Behind what is held back, too: the order is that of the calls. */
+  /** A request behind others that are held back is held back too: the order is that of the calls. */
   get #isHeldBack(): boolean {
     return this.#held.length > 0 || (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs)
   }
@@ -156,7 +156,7 @@ export class SocketConnection implements BrokerConnection {
   #write(pieces: readonly Buffer[], flushed: readonly (() => void)[]): void {
     const socket = this.#socket
     const onWritten = (error?: Error | null): void => {
-      // Node tells of a write that a destroyed socket has given up as if it had succeeded (`onWriteComplete`).
+      // Of a write that a destroyed socket has given up, Node reports success (`onWriteComplete`).
       if (socket.destroyed || (error !== undefined && error !== null)) return
       for (const onFlushed of flushed) onFlushed()
     }
@@ -259,7 +259,7 @@ interface Pushed extends Frame {
   readonly onError: ((error: Error) => void) | null
 }
 
-/** Ends a socket at once. A reset lets the kernel forget what it has not sent, so that it can't arrive after what a new connection sends. */
+/** Ends a socket at once. A reset makes the kernel forget unsent bytes, so that they cannot arrive after the bytes of a new connection. */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return
   if (socket instanceof TLSSocket) socket.destroy()

@@ -6,8 +6,8 @@ import type { Logger } from '../../logger.ts'
 
 /**
  * Creates the topics that are missing at start (`KAFKA_CREATE_TOPICS`), once each: a topic that is deleted later was
- * deleted by somebody, and a produce never creates one. Why a topic is still missing is told to the metadata, which `/readyz`
- * goes by, and logged once a cause.
+ * deleted by somebody, and a produce never creates one. The metadata gets the reason why a topic is still missing, for
+ * `/readyz`, and each reason is logged once.
  */
 export class TopicCreator {
   readonly #config: KafkaConfig
@@ -130,5 +130,5 @@ function causesOf(error: unknown, kafka: KafkaConfig): Map<string, string> {
 
 const adviceToCreate = 'create it, or set KAFKA_CREATE_TOPICS=true'
 const firstRetryMs = 2_000
-/** An operator who has given the right does not wait for longer. */
+/** How long an operator who has given the right waits at most. */
 const maxRetryMs = 10_000

@@ -26,7 +26,7 @@ export class WriteRights {
     this.#onChange = onChange
   }
 
-  /** What is missing; null if nothing is known to be. */
+  /** The right that is missing; null if none is known to be. */
   get missing(): MissingRight | null {
     if (this.#fromMetadata === false || this.#refusal !== null) {
       const code = this.#refusal ?? kafkaErrors.topicAuthorizationFailed

@@ -24,7 +24,7 @@ import type { ProducerBatch } from './producer-batch.ts'
 import { RollingSum } from '../../rolling-sum.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
 import type { DeadLetterQueue, Refusal, Sender, SenderOptions } from './sender.ts'
-import { withRatios } from './stats-ratios.ts'
+import { withRatios } from './producer-stats.ts'
 import type { Transport } from '../network/transport.ts'
 import { TopicFollower } from './topic-follower.ts'
 

@@ -1,7 +1,7 @@
 /**
- * The header of a record that is written under `audit: true`: who wrote it, and its number among the records that this
- * writer had for this partition. Whoever reads the topic can tell from these what is missing, repeated or out of
- * order, without asking the writer.
+ * The header of a record that is written under `audit: true`: its writer, and its number among the records that this writer had for this
+ * partition. From the headers a reader of the topic can tell which records are missing, repeated or out of order, without asking the
+ * writer.
  *
  * `chute-audit`, 13 bytes: version (1), instance (6 bytes, drawn at random at each start of a stream's producer), and
  * sequence (6 bytes, big-endian, from 0 and without gaps, in the order of sending).

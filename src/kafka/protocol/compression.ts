@@ -12,7 +12,7 @@ export interface Codec {
   compress(records: Buffer): Promise<Buffer>
   /** Takes what any client has compressed. Works off the event loop's thread. */
   decompress(compressed: Buffer): Promise<Buffer>
-  /** The same, and blocks: for the few batches that a broker refuses. */
+  /** As {@link decompress}, and blocks: for the few batches that a broker refuses. */
   decompressSync(compressed: Buffer): Buffer
 }
 

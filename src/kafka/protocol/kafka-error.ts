@@ -221,8 +221,8 @@ export function isRetriable(code: number): boolean {
 }
 
 /**
- * The broker may have stored the batch all the same: it gave up on replicas after its own append, failed in the midst of
- * it, or never answered. Of such a batch nobody may say that it was dropped.
+ * The broker may have stored the batch all the same: it gave up on replicas after its own append, failed in the midst of the append, or
+ * never answered. Such a batch must not be called dropped.
  */
 export function mayBeStored(code: number): boolean {
   return (
@@ -234,7 +234,7 @@ export function mayBeStored(code: number): boolean {
   )
 }
 
-/** It is the batch's content that the broker refuses, and not all of its records need be at fault. */
+/** The broker refuses the batch for its content. Not all of its records need be at fault. */
 export function isBadContent(code: number): boolean {
   return (
     code === kafkaErrors.messageTooLarge ||
@@ -244,7 +244,7 @@ export function isBadContent(code: number): boolean {
   )
 }
 
-/** The broker does not go by the batch's producer id, epoch or sequence: the batch needs others (KIP-360, KIP-588). */
+/** The broker does not accept the batch's producer id, epoch or sequence: the batch needs new ones (KIP-360, KIP-588). */
 export function isLostIdentity(code: number): boolean {
   return (
     code === kafkaErrors.outOfOrderSequenceNumber ||

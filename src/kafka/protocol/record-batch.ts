@@ -164,7 +164,7 @@ export class RecordBatch {
     this.#size = header.length
   }
 
-  /** Enters the idempotent producer's identity (KIP-98): the same bytes can then be written again and are stored once. */
+  /** Enters the idempotent producer's identity (KIP-98). A broker then stores the batch once, however often the same bytes come. */
   setProducer(producerId: bigint, epoch: number, baseSequence: number): void {
     this.#buffer.writeBigInt64BE(producerId, 43)
     this.#buffer.writeInt16BE(epoch, 51)
@@ -229,7 +229,7 @@ const maxTimestampDeltaMs = 1 << 30
 const released = Buffer.alloc(0)
 
 /**
- * What does not differ: base offset 0 (the broker assigns it); attributes 0 (no compression, create time, not transactional); no
+ * The fields that are the same in every batch: base offset 0 (the broker assigns it); attributes 0 (no compression, create time, not transactional); no
  * partition leader epoch, producer id, epoch and sequence (-1).
  */
 const plainHeader = Buffer.alloc(recordBatchHeaderBytes)

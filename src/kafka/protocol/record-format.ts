@@ -79,7 +79,8 @@ export interface RecordView {
 }
 
 /**
- * Reads the records of a batch that was closed. Slow beside writing them: for what a broker refused.
+ * Reads the records of a batch that was closed. Reading is slow beside writing: it is for batches that a broker refused, and for those
+ * that move.
  * @param records as they were appended: see `RecordBatch.plainRecords`.
  */
 export function* readRecords(

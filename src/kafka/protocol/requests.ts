@@ -23,7 +23,7 @@ export type RequestName = keyof typeof requestVersions
 export type ServedVersions = ReadonlyMap<number, { readonly min: number; readonly max: number }>
 
 /**
- * What a broker does not serve of what is needed, as an operator reads it: `host:9093 serves ListOffsets 0 to 2, Chute
+ * The requests that are needed and that a broker does not serve, in words for an operator: `host:9093 serves ListOffsets 0 to 2, Chute
  * needs 4`. Null: it serves all of it.
  */
 export function lackingOf(
@@ -42,7 +42,7 @@ export function lackingOf(
   return lacking.length === 0 ? null : lacking.join('; ')
 }
 
-/** A broker was reached and does not serve what is needed of it. */
+/** A broker was reached, and does not serve all requests that are needed. */
 export class UnservedError extends Error {}
 
 function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest {
@@ -134,8 +134,8 @@ export interface PartitionOffset {
 /**
  * ListOffsets, version 4.
  * @param end `high_watermark`: how far all in-sync replicas have the log, which is what consumers see. Only the leader of a
- * partition that is online answers it without an error. `log_end`: how far this broker itself has it, which it tells to
- * whoever asks as a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), as a follower, too.
+ * partition that is online answers it without an error. `log_end`: how far this broker itself has it. A broker tells
+ * that to a client that asks as a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), also where it is a follower.
  */
 export function encodeListOffsets(
   topic: string,
@@ -322,7 +322,7 @@ export function decodeDescribeTopics(payload: Buffer): Map<string, TopicSettings
   return settings
 }
 
-/** A setting that is a number of bytes. What is missing, empty or no number is not known, and not 0. */
+/** Reads a setting that is a number of bytes; null, and not 0, where it is missing, empty or no number. */
 function wholeNumber(value: string | null | undefined): number | null {
   if (value === null || value === undefined || !/^\d+$/.test(value.trim())) return null
   const number = Number(value)

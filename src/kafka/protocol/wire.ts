@@ -16,19 +16,19 @@ export interface WireRequest {
 }
 
 /**
- * Bytes that are fewer than this are copied together with what is before and behind them: that costs less than to hand one
- * more piece to the socket. It is also what `Buffer.allocUnsafe` takes from its pool.
+ * Pieces of fewer bytes than this are copied together with the bytes before and behind them: a copy costs less than one more piece for
+ * the socket. It is also the size below which `Buffer.allocUnsafe` uses its pool.
  */
 export const copiedBelowBytes = 4_096
 
 /** Builds the body of a request. Its buffer grows as needed. */
 export class WireWriter {
   #buffer: Buffer
-  /** Where what was not taken begins. */
+  /** Where the bytes begin that were not taken. */
   #start = 0
   #length = 0
 
-  /** @param sizeBytes what is going to be written, where that is known. */
+  /** @param sizeBytes how many bytes are going to be written, where that is known. */
   constructor(sizeBytes = 256) {
     this.#buffer = Buffer.allocUnsafe(sizeBytes)
   }
@@ -91,7 +91,7 @@ export class WireWriter {
     return this
   }
 
-  /** What was written since the last call. */
+  /** The bytes that were written since the last call. */
   take(): Buffer {
     const taken = this.#buffer.subarray(this.#start, this.#length)
     this.#start = this.#length

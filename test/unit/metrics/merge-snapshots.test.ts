@@ -5,9 +5,8 @@ import { BufferMemory } from '../../../src/kafka/producer/buffer-memory.ts'
 import { LogEndOffsets } from '../../../src/kafka/producer/log-end-offsets.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../src/kafka/producer/outcome.ts'
 import { ProducerBatch } from '../../../src/kafka/producer/producer-batch.ts'
-import { withRatios } from '../../../src/kafka/producer/stats-ratios.ts'
-import type { MergeableFamily } from '../../../src/metrics/family.ts'
-import { mergeFamilies } from '../../../src/metrics/family.ts'
+import { withRatios } from '../../../src/kafka/producer/producer-stats.ts'
+import { type MergeableFamily, mergeFamilies } from '../../../src/metrics/family.ts'
 import {
   mergeSnapshots,
   Metrics,

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { ConsumedRecord } from '../../../src/kafka/consumer/record.ts'
+import type { ConsumedRecord } from '../../../src/kafka/consumer/consumer.ts'
 import { ndjsonLine } from '../../../src/sinks/ndjson.ts'
 
 function recordOf(changes: Partial<ConsumedRecord>): ConsumedRecord {

@@ -46,7 +46,7 @@ export class Confirmation implements BarrierQuestions {
     return this.#written.length
   }
 
-  /** A barrier is out: what is written now has to wait for the next one. */
+  /** A barrier is out: a batch that is written now has to wait for the next one. */
   get isBarrierOut(): boolean {
     return this.#barrier.sentAtMs !== null
   }
@@ -108,16 +108,16 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /**
-   * Batches were written with acks=1, before it is known whether the broker tells where its log ends: a barrier right behind
-   * them shows it, while the replicas do not have them yet.
+   * Batches were written with acks=1, and it is not known yet whether the broker tells where its log ends. A barrier right behind the
+   * batches shows it, while the replicas do not have them yet.
    */
   writtenForAnswer(batches: readonly ProducerBatch[]): void {
     if (this.#proof.tellsLogEnd === null) this.#barrier.send(batches.map(({ partition }) => partition))
   }
 
   /**
-   * The leader acknowledged a batch (acks=1). What was written before it on the connection and is unproved is in front of it,
-   * if there is room for it there.
+   * The leader acknowledged a batch (acks=1). Unproved batches that were written before it on the connection are in front of it in the
+   * log, if there is room for them there.
    */
   appended(batch: ProducerBatch, baseOffset: bigint): void {
     const state = this.#state(batch.partition)
@@ -131,14 +131,17 @@ export class Confirmation implements BarrierQuestions {
     this.#barrier.appended(batch.isAwaited)
   }
 
-  /** Nothing more is to be written to the partition for now: its replicas stand still. Not at shutdown, when what is not written is lost. */
+  /**
+   * Nothing more is to be written to the partition for now: its replicas stand still. At shutdown everything is written all the same: a
+   * batch that is not written then is lost.
+   */
   isHeldBack(partition: number): boolean {
     return !this.#barrier.isHurried && this.#partitions.get(partition)?.still.isOn === true
   }
 
   /**
-   * While a barrier is overdue, writing pauses: what is not covered, and so what a broker that dies can take along, stays
-   * at what two intervals carry.
+   * While a barrier is overdue, writing pauses. So the batches that no barrier covers, which a broker that dies takes along, are never
+   * more than two intervals carry.
    */
   isLate(nowMs: number): boolean {
     return this.#barrier.isLate(nowMs)
@@ -230,7 +233,7 @@ export class Confirmation implements BarrierQuestions {
       this.#suspect(state)
       return false
     }
-    // Later it may be beyond what is unproved, which would count twice.
+    // A later high watermark may be beyond the unproved batches, which would then count twice.
     state.end ??= highWatermark
     const { waiting } = state
     let replicated = 0
@@ -265,13 +268,13 @@ export class Confirmation implements BarrierQuestions {
       } else if (isStaleMetadata(errorCode) || errorCode === kafkaErrors.topicAuthorizationFailed) {
         this.#suspectUnproved(state, state.unproved.length)
       } else {
-        // It answers nobody who asks like this.
+        // The broker does not answer this kind of question.
         state.isShort = true
       }
     }
   }
 
-  /** @returns whether the log end that was told before this is short of what was written. */
+  /** @returns whether the log end that the first answer told is short of what was written. */
   #judge(replicated: PartitionOffset): boolean {
     const { partition, errorCode, offset } = replicated
     const state = this.#state(partition)
@@ -295,14 +298,14 @@ export class Confirmation implements BarrierQuestions {
     return false
   }
 
-  /** A log end was short of what was written. Once that decides, what was written goes on to wait for the answer of a later write. */
+  /** A log end was short of what was written. Once the proof has failed, the batches wait for the answer to a later write. */
   #short(): void {
     if (!this.#proof.short()) return
     this.cover(this.#written.length, [])
     this.#options.onNoLogEnd()
   }
 
-  /** What is unproved is in the leader's log, which ends at `endOffset`. */
+  /** The unproved batches are in the leader's log, which ends at `endOffset`. */
   #prove(state: ReplicatedPartition, endOffset: bigint): void {
     if (state.unproved.length === 0) return
     const nowMs = performance.now()
@@ -349,7 +352,7 @@ export class Confirmation implements BarrierQuestions {
     return taken
   }
 
-  /** Another may lead by now, of which a broker that lags behind the cluster knows nothing. */
+  /** The high watermark did not move. Another broker may lead by now, and a broker that lags behind the cluster does not know it. */
   #stays(state: ReplicatedPartition, partition: number): void {
     if (!state.still.stays(performance.now(), this.#barrier.roundTripMs)) return
     this.#options.onStandstill(partition)
@@ -364,7 +367,7 @@ export class Confirmation implements BarrierQuestions {
     return state
   }
 
-  /** Where the broker does not tell where its log ends, what is unproved waits for the answer of a later write. */
+  /** Where the broker does not tell where its log ends, unproved batches wait for the answer to a later write, and no barrier asks. */
   get #isUnprovedAskedFor(): boolean {
     return this.#unproved > 0 && this.#proof.tellsLogEnd !== false
   }

@@ -20,8 +20,8 @@ import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
 
 /**
- * The way of one at-most-once stream to one broker. A batch is written once or never: what was written and is not known to
- * have arrived when the connection ends is suspected lost and is not sent again.
+ * The way of one at-most-once stream to one broker. A batch is written once or never. A batch that was written, and
+ * is not known to have arrived when the connection ends, is suspected lost and is not sent again.
  *
  * After each connect, and before anything is risked: `online-partitions.ts` asks which partitions are online here (the broker
  * closes an acks=0 connection on any error, and everything behind the error is lost), and the first batches go with acks=1,
@@ -29,7 +29,6 @@ import type { ProducerConfig } from '../../../config/config.ts'
  * where it cannot, they go on with acks=1, many at a time.
  */
 export class AtMostOnceLink implements LeaderLink {
-  readonly nodeId: number
   readonly #options: AtMostOnceLinkOptions
   readonly #session: BrokerSession
   readonly #online: OnlinePartitions
@@ -44,13 +43,12 @@ export class AtMostOnceLink implements LeaderLink {
   #address: BrokerAddress | null = null
   /** A write was stored since the connection was made. */
   #trusted = false
-  /** The last connection took along what was not confirmed: an acks=0 write that is not permitted ends so, too. */
+  /** The last connection ended with unconfirmed batches: an acks=0 write that is not permitted ends so, too. */
   #wasCut = false
   /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
   #isAsking = false
 
   constructor(nodeId: number, options: AtMostOnceLinkOptions) {
-    this.nodeId = nodeId
     this.#options = options
     const { topic, config, account, offsets, onReady, onStale } = options
     this.#quota = new QuotaCare(onReady)
@@ -162,8 +160,8 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /**
-   * A batch that somebody waits for need not linger. Writes are not held up by one another here, so a small one costs the
-   * others nothing but its own handling; and that is bounded, since it leaves early once a round trip at most.
+   * A batch that a client waits for need not linger. Writes do not hold up one another here, so a small batch costs the others nothing but
+   * its own handling. That is bounded: such a batch leaves early once a round trip at most.
    */
   get hurriesAwaited(): boolean {
     return this.#confirmation === null ? this.#inFlight === 0 : !this.#confirmation.isBarrierOut
@@ -233,7 +231,7 @@ export class AtMostOnceLink implements LeaderLink {
     this.#confirmation?.hurry()
   }
 
-  /** Ends the connection for good. What was written and not confirmed is suspected lost. */
+  /** Ends the connection for good. Batches that were written and not confirmed are suspected lost. */
   stop(cause: Error): void {
     this.#session.stop(cause)
   }
@@ -285,8 +283,8 @@ export class AtMostOnceLink implements LeaderLink {
 
   /**
    * One step towards the next connection, if there is one. Nothing is written meanwhile, and nothing is written to the next
-   * one before the broker has handled all that is on the old one: the order holds, and nothing is in doubt. What waits for replicas
-   * goes on to wait, by barriers of the next connection.
+   * one before the broker has handled all that is on the old one: the order holds, and nothing is in doubt. Batches that wait
+   * for replicas go on waiting, by barriers of the next connection.
    */
   #handOver(): void {
     const session = this.#session

@@ -94,7 +94,7 @@ export class OnlinePartitions {
         this.#options.onOnline(answer)
       }
       const missing = [...this.#assigned].filter((partition) => !this.#online.has(partition))
-      // What was assigned in the meantime was not asked about.
+      // Partitions that were assigned in the meantime were not asked about.
       if (missing.some((partition) => !asked.includes(partition))) this.#probe()
       else if (missing.length > 0) this.#probeLater()
       this.#options.onReady()

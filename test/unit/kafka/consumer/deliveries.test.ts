@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ConsumerDelivery } from '../../../../src/config/config.ts'
-import type { Process } from '../../../../src/kafka/consumer/consumer.ts'
+import type { Process, ConsumedRecord } from '../../../../src/kafka/consumer/consumer.ts'
 import { ConsumerAccount } from '../../../../src/kafka/consumer/consumer-account.ts'
 import { deliveries, type Poll } from '../../../../src/kafka/consumer/deliveries.ts'
-import type { ConsumedRecord } from '../../../../src/kafka/consumer/record.ts'
 import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
 
 beforeEach(() => useVirtualClock())

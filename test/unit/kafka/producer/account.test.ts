@@ -4,7 +4,7 @@ import { Account } from '../../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
 import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
-import { errorRateOf } from '../../../../src/kafka/producer/stats-ratios.ts'
+import { errorRateOf } from '../../../../src/kafka/producer/producer-stats.ts'
 import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 function setUp(): { account: Account; memory: BufferMemory } {

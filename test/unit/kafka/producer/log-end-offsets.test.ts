@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { LogEndOffsets } from '../../../../src/kafka/producer/log-end-offsets.ts'
-import { brokerLossOf } from '../../../../src/kafka/producer/stats-ratios.ts'
+import { brokerLossOf } from '../../../../src/kafka/producer/producer-stats.ts'
 
 /** Looks at partition 0 with what was written up to now. */
 function look(offsets: LogEndOffsets, logEnd: bigint): void {
