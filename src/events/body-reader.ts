@@ -25,7 +25,7 @@ export function readBody(request: BodySource, limitBytes: number, listener: Body
     listener(new GatewayError('unsupported_encoding', detail), empty)
     return
   }
-  // A header that is no number gives NaN; node:http has refused the request before.
+  // A header that is no number gives NaN here. node:http has refused such a request already.
   if (Number(request.headers['content-length']) > limitBytes) {
     listener(tooLarge(limitBytes), empty)
     return
@@ -122,7 +122,7 @@ function readInflated(
   request.on('error', (error) => finish(asFlaw(error)))
 }
 
-/** The server may have found a flaw in how the body is sent. Whatever else ends a request: its client is gone. */
+/** A GatewayError is a flaw in how the body was sent, which the server has found. Every other error means that the client is gone. */
 function asFlaw(error: unknown): GatewayError | 'aborted' {
   return error instanceof GatewayError ? error : 'aborted'
 }
@@ -140,7 +140,7 @@ export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'br'
 
 /**
  * Reads a Content-Encoding (RFC 9110, section 8.4).
- * @returns null for one that is not known, and for several: nobody needs to compress twice but whoever builds a bomb.
+ * @returns null for an unknown coding, and for several codings: only the maker of a bomb compresses twice.
  */
 export function contentEncodingOf(header: string | undefined): ContentEncoding | null {
   switch (header?.trim().toLowerCase()) {
@@ -177,9 +177,9 @@ export function createInflater(encoding: Exclude<ContentEncoding, 'identity'>, f
 }
 
 /**
- * Puts a body that comes in pieces together, in one buffer that grows with them: never to more than four times what came,
- * so that a large `Content-Length` alone takes no memory. The buffers are recycled: thrown away, a few bodies of a megabyte
- * bring on a garbage collection that stops everything for longer than the work on them takes.
+ * Joins the pieces of a body in one buffer. The buffer grows with the pieces, to four times their size at most, so that a large
+ * `Content-Length` alone takes no memory. Buffers are recycled: otherwise a few bodies of a megabyte bring on a garbage
+ * collection, which stops everything for longer than the work on the bodies takes.
  */
 export class BodyRoom {
   #buffer: Buffer

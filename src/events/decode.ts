@@ -251,7 +251,7 @@ function decodeLines(
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
       return () => decodeLines(decoding, next, textSoFar, badSoFar)
     }
-    // Over blank lines too. There is something before the end, which is no white space.
+    // Skips blank lines too. The last byte before the end is no white space, so there is something to find.
     const from = skipWhitespace(body, lineStart, end)
     const scannedEnd = sink.scan(from)
     const nextLine = scannedEnd === -1 ? -1 : nextLineAfter(body, scannedEnd, end)
@@ -335,7 +335,7 @@ function malformedArray(body: Buffer, start: number, end: number): GatewayError 
   return badElement(body, at, end, index)
 }
 
-/** In an array the good events cannot be taken without the bad one; in NDJSON they can. */
+/** The error of an array with a bad event. In an array the good events cannot be taken without the bad one. In NDJSON they can. */
 function badElement(body: Buffer, at: number, end: number, index: number): GatewayError {
   const detail =
     at >= end - 1 && body[end - 1] !== closeArray
@@ -354,11 +354,12 @@ function hasByteOrderMark(body: Buffer): boolean {
   return body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
 }
 
-/** One for all that is read in one go: what it found is asked for at once. */
+/** One check for every value that is read in one go. */
 const check = new JsonCheck()
 
 /**
- * What may be parsed in one go. What parsing a megabyte takes depends on what it holds, and can be 150 ms: of this size, 5.
+ * The largest value that is parsed in one go. Parsing a megabyte takes up to 150 ms, by its content. Parsing this size takes up to
+ * 5 ms.
  */
 const parsedWholeBytes = 32_768
 

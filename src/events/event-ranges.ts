@@ -50,7 +50,7 @@ export class EventRanges {
     return this.#places[index * placesAnEvent + 3]!
   }
 
-  /** What holds an event's key, until the next call: the body, or a copy. Null: the event has no key. */
+  /** The buffer that holds an event's key: the body, or a copy that is good until the next call. Null: the event has no key. */
   key(index: number, body: Buffer): Buffer | null {
     if (this.keyStart(index) === this.keyEnd(index)) return null
     const text = this.#texts?.[index] ?? null
@@ -88,5 +88,5 @@ export class EventRanges {
 
 const placesAnEvent = 4
 
-/** Where the few parsed keys become bytes; one that could be longer gets a buffer of its own. */
+/** Parsed keys become bytes here. There are few of them, and a key that may not fit gets a buffer of its own. */
 const scratch = Buffer.allocUnsafe(1024)

@@ -13,9 +13,9 @@ import {
 import { maxLabels } from './telemetry-schema.ts'
 
 /**
- * The JSON of a large event with only what the built-in checks look at, so that parsing it takes no longer than parsing a
- * small one: its members of the given names, and of those that are objects their scalars. An object with very many
- * members, which no check takes, is replaced by one that has a few too many. Yields after each `sliceBytes` or so.
+ * Reduces a large event to the parts that the built-in checks look at, so that parsing the result takes no longer than parsing a
+ * small event: the members of the given names, and the scalars in those that are objects. An object with very many members is
+ * replaced by an object with a few too many, which every check refuses as well. Yields after about each `sliceBytes`.
  * @param body holds the event at [start, end), and it is known to be valid.
  */
 export function* reduceEvent(

@@ -1,7 +1,7 @@
 /**
- * Finds where JSON values end, without making them: strict where it says that there is one (RFC 8259), but it may say
- * that there is none where there is, and `JSON.parse` is to be asked. Numbers with an exponent, keys with an escape and
- * line breaks between tokens are such cases, and so are the keys that `json-flaw.ts` looks for.
+ * Finds where JSON values end, without making them. Where these functions find a value, there is one (RFC 8259). Where they find
+ * none, there may be one all the same, and `JSON.parse` has to be asked: numbers with an exponent, keys with an escape, line
+ * breaks between tokens, and the keys that `json-flaw.ts` looks for.
  *
  * All positions are indexes of the body, whose bytes must be known to be UTF-8. A function that finds an end returns the
  * position behind it, or a negative number.

@@ -21,9 +21,9 @@ import { isRfc3339 } from './timestamp.ts'
  * Tells a good telemetry event from its bytes, without making a value of it: parsing is the largest part of what an
  * event costs, and most of it is garbage a moment later.
  *
- * It says yes or nothing. Whatever is unusual (an escape in a name, an exponent, a key twice, white space between lines,
- * an `id`, which others may want to see) is left to `JSON.parse` and the schema, so this must never say yes where those
- * say no: a property test holds them together. The bytes must be known to be UTF-8.
+ * The scanner says yes, or it says nothing. It leaves every unusual event to `JSON.parse` and the schema: an escape in a name, an
+ * exponent, a key that is given twice, white space between lines, an `id`. It must never say yes where the schema says no, which
+ * a property test checks. The bytes must be known to be UTF-8.
  */
 export class TelemetryScanner {
   /** Where the bytes of the `source` of the last event are; the same twice where it has none. */

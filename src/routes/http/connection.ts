@@ -11,11 +11,11 @@ export class Connection {
   newest: ServerResponse | null = null
   /** The newest reply is the last: nothing that comes behind its request is read as a request. */
   isEnding = false
-  /** What came could not be read. It is judged once; what comes behind is thrown away. */
+  /** Something came that is no request. It is answered once, and what comes behind it is thrown away. */
   hasFailed = false
   /** The incomplete request whose progress is watched, and how much the connection had received when its window began. */
   watched: { response: ServerResponse; sinceMs: number; fromBytes: number } | null = null
-  /** For leaving: how much had been received at the last look, and since when nothing has happened. */
+  /** While the gateway leaves: how many bytes had come at the last look, and since when nothing has come. */
   idle: { bytesRead: number; sinceMs: number } | null = null
 
   constructor(socket: Socket) {
@@ -57,7 +57,7 @@ const lingerMs = 2_000
 
 const ofSocket = new WeakMap<Socket, Connection>()
 
-/** Begins to know a connection. It is told of once, by the server that accepted it. */
+/** Begins to track a connection. The server that accepted the connection calls this once. */
 export function trackConnection(socket: Socket): Connection {
   const connection = new Connection(socket)
   ofSocket.set(socket, connection)

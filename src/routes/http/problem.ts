@@ -43,8 +43,8 @@ export function problemHeaders(error: GatewayError): string[] {
 }
 
 /**
- * Whatever was thrown, as an error that a client may see. Fastify's own errors are translated by their status; anything
- * else is a bug: it is logged, and its message stays here.
+ * Makes an error that a client may see of anything that was thrown. An error of Fastify is translated by its status. Everything
+ * else is a bug of the gateway: the bug is logged, and the client does not see its message.
  */
 export function toGatewayError(error: unknown, logger: Logger): GatewayError {
   if (error instanceof GatewayError) return error

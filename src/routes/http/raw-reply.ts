@@ -21,9 +21,9 @@ export function replyRaw(
 }
 
 /**
- * Answers with as few bytes as HTTP allows for: 73 of them, of which 37 are the Date that a server with a clock has to send
- * (RFC 9110, section 6.6.1). A reason phrase may be empty (RFC 9112, section 4), and a connection of HTTP/1.1 persists
- * without a word. For clients that pay by the byte.
+ * Answers with as few bytes as HTTP allows: 73. The Date takes 37 of them, and a server with a clock has to send it (RFC 9110,
+ * section 6.6.1). A reason phrase may be empty (RFC 9112, section 4), and a connection of HTTP/1.1 stays open without a
+ * header that says so. For clients that pay by the byte.
  */
 export function replySmallest(reply: FastifyReply, statusCode: number, headers: readonly string[]): void {
   reply.hijack()
@@ -58,13 +58,13 @@ function sendAtEndOfTurn(response: ServerResponse, body: string): void {
   if (ready.push(response) === 1) setImmediate(sendReplies)
 }
 
-/** Replies that are written, and go to the kernel once what came in with their requests has been read. */
+/** Replies of this turn that are written and not yet with the kernel. */
 let ready: ServerResponse[] = []
 
 /**
- * Sends the replies of a turn of the event loop one right after the other, at the end of the turn, or when it is called. Sent one
- * by one as they become ready, each wakes up whoever waits for it at the other end of a local connection, which costs as
- * much as all that is done for a small request.
+ * Hands the replies of a turn of the event loop to the kernel, one right after the other: at the end of the turn, or when this
+ * is called. A reply that is sent alone wakes up its client. Where the client is on the same machine, that costs as much as the
+ * whole work on a small request.
  */
 export function sendReplies(): void {
   if (ready.length === 0) return
@@ -89,14 +89,14 @@ export function replyRawAndClose(
   body: string,
 ): void {
   const { raw: request } = reply.request
-  // Of a request that is complete all has come, and another can have been taken behind it.
+  // A complete request has nothing left to read, and a next request may have been taken behind it.
   const isLeft = !request.complete && !isRestShort(request)
   if (isLeft) makeLast(reply.raw)
   replyRaw(reply, statusCode, headers, body)
   if (isLeft) request.resume()
 }
 
-/** Of a short body node:http reads the rest by itself, and the connection can go on, unless the body may not come at all. */
+/** node:http reads the rest of a short body by itself. The connection can go on then, unless the body may not come at all. */
 function isRestShort({ headers }: IncomingMessage): boolean {
   return (
     headers['transfer-encoding'] === undefined &&

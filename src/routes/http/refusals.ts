@@ -36,7 +36,7 @@ export class Refusals {
   /** To be called once for each reply that says that nothing of its request was accepted. */
   refused(problem: GatewayError, { transport, stream, request }: RefusedRequest): void {
     const { code } = problem
-    // Its events were accepted, and then lost.
+    // The events of the request were accepted, and lost later.
     if (code === 'delivery_failed') return
     this.#edge.refused(code, transport, stream ?? '')
     // A socket that is closed has no address any more.
@@ -62,7 +62,7 @@ export class Refusals {
     setTimeout(() => this.#say(code), logIntervalMs).unref()
   }
 
-  /** Says what came since the last line. Where something did, the next line is a second away again. */
+  /** Logs the refusals since the last line of the code. The next line follows after a second at the earliest. */
   #say(code: string): void {
     const { requests, fields } = this.#unsaid.get(code)!
     if (requests === 0) {
@@ -106,7 +106,7 @@ interface Refused {
   readonly rejected: number
 }
 
-/** The first of the rejected events stands for all. */
+/** Names the first rejected event, and how many were rejected. */
 function headerOf({ code, pointer, detail, index }: EventError, rejected: number, received: number): string {
   const where = pointer === '' ? detail : `${pointer} ${detail}`
   const others = received === 1 ? '' : `; event ${index}, ${rejected} of ${received} refused`

@@ -6,8 +6,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 const compress = promisify(gzip)
 
 /**
- * Sends a long text that is written line by line. Each turn of the event loop writes a slice of one text, however many texts
- * are asked for: nobody else is held up by them. It is compressed, by another thread, for those who ask for gzip.
+ * Sends a long text that is written line by line. Each turn of the event loop writes one slice of one text, however many
+ * clients ask for texts, so that no other request waits for a text. Another thread compresses the text for a client that
+ * asks for gzip.
  * @param lines is read from the first line on when the texts before it are written.
  */
 export async function replyWritten(
@@ -21,7 +22,7 @@ export async function replyWritten(
   return reply.header('content-encoding', 'gzip').send(zipped)
 }
 
-/** The text that is written now, or the last of those that wait. */
+/** Resolves when the last text that was asked for is written. */
 let last: Promise<unknown> = Promise.resolve()
 
 async function afterOthers<T>(work: () => Promise<T>): Promise<T> {
@@ -47,7 +48,7 @@ async function write(lines: Iterable<string>): Promise<Buffer> {
   return Buffer.concat(slices)
 }
 
-/** Whether gzip is wanted (RFC 9110, section 12.5.3). Without the header everything is allowed and nothing was asked for. */
+/** Whether the client asks for gzip (RFC 9110, section 12.5.3). A request without the header allows gzip, and does not ask for it. */
 export function acceptsGzip(header: string | undefined): boolean {
   const qualities = new Map(
     (header ?? '').split(',').map((range) => {

@@ -3,7 +3,7 @@ import { GatewayError, type ErrorCode } from '../../errors.ts'
 import { maxListedErrors, type EventBatch } from '../../events/event-batch.ts'
 import { recordSizeUpperBound, type Producer } from '../../kafka/producer/producer.ts'
 
-/** How a request was taken: its room is reserved, or its events were dropped on the spot, as the stream is set to do. */
+/** How a request was taken: its room is reserved, or its events were dropped at once, where the stream is set to drop. */
 export type Admission = 'reserved' | 'dropped'
 
 /** Whoever waits for the reply: a response of node:http. */
@@ -55,12 +55,12 @@ export function reservationBytes(batch: EventBatch, headerBytes: number): number
 async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {
   const granted = await producer.reserveOrWait(sizeBytes)
   if (granted && (client.destroyed || client.req.socket.readableEnded)) {
-    // Nobody may be left to learn that the events were taken, and a client that sends them again would make duplicates. One
-    // that has only ended its side is told that they were not.
+    // The client may be gone. Its events are not taken then, since it would send them again. A client that has only ended its
+    // side of the connection is told that they were not taken.
     producer.unreserve(sizeBytes)
     throw bufferFull(producer)
   }
-  // What was true before the wait may not be any more.
+  // The stream may have changed during the wait.
   if (producer.admission !== 'open') {
     if (granted) producer.unreserve(sizeBytes)
     throw unavailable(producer)
@@ -99,7 +99,7 @@ function bufferFull(producer: Producer): GatewayError {
   })
 }
 
-/** The error for a stream whose disk refuses, or refused what it was given of this request. */
+/** The error for a stream whose disk takes nothing, or did not take this request. */
 export function spoolUnavailable(producer: Producer): GatewayError {
   const detail = 'nothing of the request was accepted, since it could not be kept; send it again later'
   return new GatewayError('spool_unavailable', detail, { retryAfterSeconds: producer.retryAfterSeconds() })

@@ -61,8 +61,7 @@ function withFields(exchange: IngestExchange): BodyListener {
 }
 
 /**
- * A Blob carries whatever type its page gave it, so the type is only a hint here: all but multipart forms are read as
- * the JSON that they should be.
+ * The page chooses the type of a Blob, so the type is only a hint here. Every body but a multipart form is read as JSON.
  */
 function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsupported'> {
   const kind = bodyKindOf(contentType)

@@ -5,8 +5,8 @@ import type { EventBatch } from '../../events/event-batch.ts'
 import type { StreamTarget } from './stream-target.ts'
 
 /**
- * Goes by what a stream knows of a request: takes out of it what was accepted before, and rejects events whose id was
- * accepted with other content.
+ * Applies the verdict on a request: takes out the events that were accepted before, and rejects events whose id was accepted
+ * with other content.
  * @returns the keys that the request has for itself; null where it is a repetition as a whole.
  * @throws GatewayError `idempotency_key_reused`, `request_in_progress` or `dedupe_unavailable`.
  */
@@ -38,7 +38,7 @@ export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Ve
 }
 
 /**
- * Sees to it that what an exactly-once stream takes can be told from its repetition.
+ * Refuses a request to an exactly-once stream that could not be told from its repetition.
  * @throws GatewayError `idempotency_key_missing`.
  */
 export function refuseUntold(batch: EventBatch, key: string | null): void {

@@ -5,13 +5,13 @@ export type Job = () => Job | undefined
 
 /** Jobs that wait for a turn of the event loop, oldest first. */
 const waiting: Job[] = []
-/** What is to begin when fewer jobs wait, oldest first. */
+/** Calls that are made when fewer jobs wait, oldest first. */
 const heldBack: (() => void)[] = []
 
 /**
- * Runs jobs in order, in each turn of the event loop as many as begin within `budgetMs`: bodies that become complete at once
- * must not block it for as long as all of them take. What else is ready (small requests, confirmations, timers) comes in
- * between. What a job leaves to do comes before the next job.
+ * Runs jobs in order. A turn of the event loop begins jobs for `budgetMs`, and the next turn goes on, so that many bodies that
+ * become complete at once do not block the loop. Small requests, confirmations and timers get their turn in between. A job that
+ * leaves something to do goes on before the next job begins.
  */
 export function inTurns(job: Job): void {
   waiting.push(job)
@@ -19,9 +19,9 @@ export function inTurns(job: Job): void {
 }
 
 /**
- * Calls `begin` as soon as few jobs wait, which is usually at once: large bodies are better left with the kernel, which
- * makes their clients wait, than read into memory where they would do nothing but wait. One that is slow to come holds
- * nobody back: only jobs count.
+ * Calls `begin` as soon as few jobs wait, which is usually at once. A large body stays with the kernel until then: its client
+ * waits, and no memory is taken for a body that would only wait here. A body that comes slowly holds back no other, since only
+ * jobs count.
  */
 export function whenFewWait(begin: () => void): void {
   if (waiting.length < fewJobs) begin()
@@ -32,11 +32,11 @@ function runNext(): void {
   const untilMs = performance.now() + budgetMs
   try {
     do {
-      // It stays in the queue while it runs, so that a job that asks for another does not start a second round.
+      // The job stays in the queue while it runs. A job that adds another job then starts no second round.
       const left = waiting[0]!()
       if (left === undefined) waiting.shift()
       else waiting[0] = left
-      // Its client can send its next body while the next job runs.
+      // The client of this job can send its next body while the next job runs.
       sendReplies()
     } while (waiting.length > 0 && performance.now() < untilMs)
   } catch (error) {
@@ -48,13 +48,13 @@ function runNext(): void {
   }
 }
 
-/** As many as may wait, and all where nothing does: those that were begun before may be slow to come. */
+/** Begins as many bodies as jobs may wait, and all of them where no job waits: bodies that were begun before may come slowly. */
 function beginSome(): void {
   const count = waiting.length === 0 ? heldBack.length : Math.max(0, fewJobs - waiting.length)
   for (const begin of heldBack.splice(0, count)) begin()
 }
 
-/** A turn also reads what came in and collects garbage: together they are to stay well below 20 ms. */
+/** A turn of the event loop also reads sockets and collects garbage. All of it together stays well below 20 ms. */
 const budgetMs = 3
-/** Enough to keep busy: the next body is read while these are worked on. */
+/** Enough jobs to keep the loop busy while the next body is read. */
 const fewJobs = 4

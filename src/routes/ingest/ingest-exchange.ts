@@ -58,7 +58,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #body: Buffer | null = null
   /** The events, from when all of them are decoded until they are booked. */
   #unbooked: EventBatch | null = null
-  /** What tells this request and its events from others, until it is known whether they are accepted. */
+  /** The keys that this request has claimed, until it is known whether its events are accepted. */
   #claim: Claim | null = null
   /** All of it was accepted before. */
   isReplay = false
@@ -133,7 +133,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
   }
 
-  /** Takes out what was accepted before, if anything tells. */
+  /** Asks which events are new. A request without a key and without ids is taken as it is. */
   #claimNew(batch: EventBatch, dedupe: Deduplicator): void {
     if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
     if (this.target.producer.stream.exactlyOnce) refuseUntold(batch, this.#key)
@@ -173,7 +173,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #accept(batch: EventBatch, admission: Admission): void {
     const { producer } = this.target
     if (admission === 'dropped') {
-      // It is answered as accepted, but a retry may find room.
+      // The client is told that the events are accepted. If it sends them again all the same, there may be room.
       this.#releaseClaim()
       this.#bookAccepted(batch)
       this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
@@ -245,7 +245,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     try {
       this.#answered(this.#route.succeed(this, batch, outcomes))
     } catch (error) {
-      // Accepted and lost, as the client is told: if it sends the request again, that is to be written.
+      // The client is told that its events were accepted and lost. If it sends the request again, the events are written.
       this.#releaseClaim()
       this.#replyProblem(toGatewayError(error, this.#route.logger))
     }

@@ -9,12 +9,11 @@ export interface StreamTarget {
   readonly producer: Producer
   readonly schema: EventSchema
   /**
-   * What `Chute-Delivery` says: the delivery; `durable` where a 202 survives a crash of the gateway, on a disk that
-   * stays; `no-dedupe` where an
-   * `Idempotency-Key` and ids have no effect, so that a request that is sent again makes second records.
+   * The value of `Chute-Delivery`: the delivery; `durable` where a 202 survives a crash of the gateway, on a disk that stays;
+   * `no-dedupe` where an `Idempotency-Key` and ids have no effect, and a request that is sent again makes second records.
    */
   readonly delivery: string
-  /** Tells what was accepted before; null: nothing does. */
+  /** Knows what was accepted before. Null: the stream tells no duplicates. */
   readonly dedupe: Deduplicator | null
 }
 
