@@ -3,14 +3,22 @@ import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import type * as fileLocks from 'fs-native-extensions'
 import type { Logger } from '../logger.ts'
-import { DataFolderError } from './data-folder-error.ts'
 import { realDisk } from './disk.ts'
 import { findSegments, tellStray } from './find-segments.ts'
 import { parseName, type Segment } from './segment.ts'
 
+/** A data folder that the gateway cannot start with. The message says what is wrong, and what would be right. */
+export class DataFolderError extends Error {
+  override readonly name = 'DataFolderError'
+
+  constructor(message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+  }
+}
+
 /**
- * `CHUTE_DATA_DIR`: one process at a time has it, by a lock of the kernel's that ends with the process, and its format has
- * a version. Each durable stream has a folder of its own in it.
+ * `CHUTE_DATA_DIR`. One process at a time has it, by a lock of the kernel that ends with the process. Its format has a version.
+ * Each durable stream has a folder of its own in it.
  */
 export class DataFolder {
   readonly #path: string
@@ -19,8 +27,8 @@ export class DataFolder {
   readonly #streamFds: number[] = []
 
   /**
-   * @param streams the durable ones.
-   * @throws DataFolderError if it cannot be used, another process has it, or it holds records of other streams.
+   * @param streams names of the durable streams.
+   * @throws DataFolderError if the folder cannot be used, another process has it, or it holds records of other streams.
    */
   constructor(path: string, streams: readonly string[], logger: Logger) {
     this.#path = path
@@ -41,7 +49,7 @@ export class DataFolder {
   }
 
   /**
-   * The folder of a stream, and the log that is in it.
+   * Opens the folder of a stream, and finds the log in it.
    * @throws DataFolderError
    */
   stream(name: string): StreamFolder {
@@ -57,7 +65,7 @@ export class DataFolder {
   }
 
   /**
-   * Looks for records that nobody would send: of streams that were renamed, removed, or are durable no more.
+   * Looks for records that nobody would send: those of streams that were renamed or removed, or that are no longer durable.
    * @throws DataFolderError if there are any.
    */
   #refuseOrphans(streams: readonly string[]): void {
@@ -80,25 +88,25 @@ export class DataFolder {
     }
   }
 
-  /** Lets another process have it. */
+  /** Lets another process have the folder. */
   close(): void {
     for (const fd of this.#streamFds.splice(0)) fs.closeSync(fd)
     fs.closeSync(this.#lockFd)
   }
 }
 
-/** Where the log of a stream is. */
+/** The folder of a stream's log. */
 export interface StreamFolder {
   readonly path: string
-  /** Open, for syncing the names of new files. */
+  /** Open, to sync the names of new files. */
   readonly fd: number
-  /** What was found, oldest first. */
+  /** The segments that were found, oldest first. */
   readonly segments: Segment[]
 }
 
 /**
- * Makes a folder, and waits until the names of all folders that were made are on the disk: a file that is synced is lost
- * all the same where the name of a folder above it is not on the disk.
+ * Makes a folder, and syncs the names of all folders that were made. Without that, a power cut could take a synced file
+ * together with the name of a folder above it.
  */
 function makeFolder(path: string): void {
   const first = fs.mkdirSync(path, { recursive: true, mode: 0o700 })
@@ -108,7 +116,7 @@ function makeFolder(path: string): void {
     try {
       syncFolder(above)
     } catch (error) {
-      // A folder that may be written to need not be one that may be read. Then the kernel decides when the name is on disk.
+      // A folder that this user may write to, and not read, cannot be synced. The kernel decides when the name is on disk.
       if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
     }
     if (above === highest) return
@@ -124,17 +132,20 @@ function syncFolder(path: string): void {
   }
 }
 
-/** A folder that the spool has put files in. Whatever else is there, a start has nothing to do with. */
+/** Whether a folder has a segment in it. A start leaves all other folders alone. */
 function holdsLog(path: string): boolean {
   try {
     return realDisk.listNow(path).some(({ name }) => parseName(name)?.kind === 'log')
   } catch {
-    // No folder, or none that this user may look into: the spool's own are made by this user.
+    // It is not a folder, or this user may not look into it. This user made all folders of the spool.
     return false
   }
 }
 
-/** Loaded when a folder is opened: its native part is built for the usual platforms, and who keeps nothing needs none. */
+/**
+ * Loads the native part only when a data folder is opened: it is built for the usual platforms only, and a gateway without
+ * durable streams does not need it.
+ */
 function loadLocks(): typeof fileLocks {
   try {
     return createRequire(import.meta.url)('fs-native-extensions') as typeof fileLocks
@@ -154,7 +165,7 @@ function takeLock(folder: string): number {
       fs.ftruncateSync(fd)
       fs.writeSync(fd, `${process.pid}\n`)
     } catch {
-      // It only tells people who has the lock; a disk that is full does not matter here.
+      // The number only tells people which process has the lock. So it does not matter if the disk is full.
     }
     return fd
   }
@@ -166,7 +177,7 @@ function takeLock(folder: string): number {
   )
 }
 
-/** The version is the first thing that is written to a folder. */
+/** Checks the version of the folder's format. In a new folder, the version is the first thing that is written. */
 function checkVersion(folder: string, streams: readonly string[]): void {
   const path = join(folder, 'version')
   if (!fs.existsSync(path)) {
@@ -210,5 +221,5 @@ const reasons: Readonly<Record<string, string>> = {
 }
 
 const versionPrefix = 'chute data folder, format '
-/** Raised whenever an older version could not read what this one writes. */
+/** To be raised whenever an older version could not read what this version writes. */
 const formatVersion = 1

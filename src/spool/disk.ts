@@ -4,25 +4,25 @@ import fs from 'node:fs'
 export type DiskDone = (error: NodeJS.ErrnoException | null) => void
 
 /**
- * Everything that the spool asks of the disk, so that a test can make the disk fail, hang or forget at any step. DESIGN.md
- * has the crash model: what each call promises, and what a power cut may undo.
+ * Everything that the spool asks of the disk. It is a port, so that a test can make the disk fail, hang or forget at any step.
+ * DESIGN.md has the crash model: what each call promises, and what a power cut may undo. Arguments are in the order of POSIX.
  *
- * A call with a callback never blocks and may never end. The calls whose names end in `Now` wait for the disk: they are
+ * A call with a callback never blocks the gateway, and may never end. A call whose name ends in `Now` waits for the disk: it is
  * made at start, before anything listens, and never later.
  */
 export interface Disk {
-  /** Creates a file for reading and writing. Fails with EEXIST where the name is taken: a name is never used twice. */
+  /** Creates a file for reading and writing. Fails with EEXIST if the name is taken. */
   create(path: string, done: (error: NodeJS.ErrnoException | null, fd: number) => void): void
-  /** Opens a file that is there, for reading and writing. */
+  /** Opens an existing file for reading and writing. */
   open(path: string, done: (error: NodeJS.ErrnoException | null, fd: number) => void): void
-  /** Reads up to the buffer's length, from a position of the file on. Fewer bytes are no error. */
+  /** Reads from a position of the file on, up to the buffer's length. Fewer bytes are no error. */
   read(
     fd: number,
     buffer: Buffer,
     position: number,
     done: (error: NodeJS.ErrnoException | null, read: number) => void,
   ): void
-  /** Writes buffers one after the other. Fewer bytes than were given are no error: see {@link writeAll}. */
+  /** Writes buffers one after the other. Fewer bytes than there are are no error: see {@link writeAll}. */
   write(
     fd: number,
     buffers: readonly Buffer[],
@@ -56,7 +56,7 @@ export interface FolderEntry {
   readonly isFile: boolean
 }
 
-/** The real one. */
+/** The disk of the machine. */
 export const realDisk: Disk = {
   create: (path, done) => fs.open(path, 'wx+', 0o600, done),
   open: (path, done) => fs.open(path, 'r+', done),
@@ -85,31 +85,33 @@ export const realDisk: Disk = {
   closeNow: (fd) => fs.closeSync(fd),
 }
 
-/** Writes all of the buffers: a disk that is getting full takes a part first, and says why at the next attempt. */
-export function writeAll(
-  disk: Disk,
-  fd: number,
-  buffers: readonly Buffer[],
-  position: number,
-  done: DiskDone,
-): void {
+/** Writes all of the buffers. A disk that gets full takes a part of them first, and tells the error at the next write. */
+export function writeAll(disk: Disk, { fd, buffers, position }: Write, done: DiskDone): void {
   disk.write(fd, buffers, position, (error, written) => {
     if (error !== null) return done(error)
     const rest = behind(buffers, written)
     if (rest.length === 0) return done(null)
     if (written === 0) return done(Object.assign(new Error('the disk took nothing'), { code: 'ENOSPC' }))
-    writeAll(disk, fd, rest, position + written, done)
+    writeAll(disk, { fd, buffers: rest, position: position + written }, done)
   })
 }
 
-/** Closes a file, and does not wait for the end of that: what had to be on disk was synced before. */
+/** What is written, and where. */
+interface Write {
+  readonly fd: number
+  readonly buffers: readonly Buffer[]
+  readonly position: number
+}
+
+/** Closes a file without waiting for the end of the call: what had to be on disk was synced before. */
 export function letGo(disk: Disk, fd: number): void {
   disk.close(fd, ignored)
 }
 
-/** For calls of which nobody needs the end. */
+/** For calls whose end nobody needs to know. */
 export function ignored(): void {}
 
+/** The bytes of the buffers that are behind the first `written` ones. */
 function behind(buffers: readonly Buffer[], written: number): Buffer[] {
   const rest: Buffer[] = []
   let skip = written

@@ -1,6 +1,5 @@
+import type { SpoolConfig } from '../config/config.ts'
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
-import type { DropReason } from '../kafka/producer/outcome.ts'
-import type { Logger } from '../logger.ts'
 import {
   recordSizeUpperBound,
   type CommitListener,
@@ -10,64 +9,55 @@ import {
   type Producer,
   type ProducerStats,
 } from '../kafka/producer/producer.ts'
+import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
+import type { Logger } from '../logger.ts'
 import { RollingSum } from '../rolling-sum.ts'
-import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
-import type { SpoolConfig } from '../config/config.ts'
-import { accountWithSpool } from './account-with-spool.ts'
 import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
-import { Feeder, type ResumableBatch } from './feeder.ts'
+import { Feeder, type FeederEvents, type InnerProducer } from './feeder.ts'
+import { findJournal, reserveSent, resolveSent } from './find-sent.ts'
 import { GroupCommit } from './group-commit.ts'
-import type { Group } from './group.ts'
-import type { InnerProducer } from './inner-producer.ts'
+import { SpooledRecord, type Group } from './group.ts'
 import { Notes } from './notes.ts'
-import { findJournal, resolveNotes, type SentBefore } from './find-sent.ts'
-import { Runs } from './runs.ts'
+import { Runs } from './sent-batch.ts'
 import { SentJournal } from './sent-journal.ts'
+import { SpoolAccount } from './spool-account.ts'
 import { SpoolLog, type PlacedGroup } from './spool-log.ts'
-import { SpooledRecord } from './spooled-record.ts'
 
 /**
- * A stream whose 202 survives: what is appended is on disk before it counts as accepted, and goes on to Kafka from
- * there. Read this file of the folder first.
+ * A stream whose 202 survives a crash: a record counts as accepted once it is on disk, and goes to Kafka from there. Read this
+ * file of the folder first.
  *
- * `spool/` puts a log on disk in front of an at-least-once stream's producer: `group-commit.ts` collects requests,
- * `spool-log.ts` writes and syncs them in its files, `feeder.ts` takes them to the producer in order and books what Kafka
- * has. It knows neither HTTP nor Kafka's protocol.
+ * `spool/` puts a write-ahead log on disk in front of the producer of an at-least-once stream. `group-commit.ts` collects
+ * requests into groups. `spool-log.ts` writes and syncs the groups. `feeder.ts` takes the records to the producer in their order,
+ * and books those that have an outcome. `sent-journal.ts` notes which batches were sent, so that the next process can send the same ones.
+ * The folder knows the producer's interface. It knows neither HTTP, nor Kafka's connections, nor Prometheus.
  *
- * Memory is the producer's `buffer.memory`, all of it: what is on its way to the disk is reserved there, and what has been
- * committed gives its room back or goes on in it. At every moment accepted + recovered = spooled + what the producer has
- * + the outcomes.
+ * The producer's `buffer.memory` bounds the memory of both. Requests on their way to the disk have their room reserved there. A
+ * group that was committed gives its room back, or goes on to the producer in it.
  */
 export class DurableProducer implements ManagedProducer, Durability {
   /** @inheritdoc */
   readonly isLasting: boolean
   readonly #producer: InnerProducer
   readonly #spool: SpoolConfig
+  /** Room on disk: `spool.max.bytes`. */
   readonly #disk: BufferMemory
   readonly #log: SpoolLog
-  readonly #commits: GroupCommit<SpooledRecord>
+  readonly #commits: GroupCommit
   readonly #feeder: Feeder
   readonly #journal: SentJournal
+  readonly #account: SpoolAccount
   readonly #logger: Logger
   readonly #notes: Notes
   readonly #recentlyFreed = new RollingSum(freedWindowSeconds)
-  readonly #tendTimer: NodeJS.Timeout
-  readonly #recovered: number
-  readonly #dropped: Partial<Record<DropReason, number>> = {}
-  /** What goes with the next record. */
-  #laterNotes: LaterNote[] = []
-  #accepted = 0
-  #drained = 0
-  #readFailures = 0
+  readonly #maintenanceTimer: NodeJS.Timeout
   #closing = false
   #isFull = false
-  #suspectedBefore: number | null = null
-  /** Records of batches of an earlier process, where Kafka may have a batch and not be able to tell it. */
-  #possiblyRepeated = 0
 
   constructor(options: DurableProducerOptions) {
     const { producer, folder, spool, isLasting = true, logger, disk = realDisk } = options
+    const stream = producer.stream.name
     this.isLasting = isLasting
     this.#producer = producer
     this.#logger = logger
@@ -75,7 +65,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.#notes = new Notes({ folder: folder.path, folderFd: folder.fd, disk, logger })
     this.#log = new SpoolLog(
       {
-        stream: producer.stream.name,
+        stream,
         folder: folder.path,
         folderFd: folder.fd,
         fsync: spool.fsync,
@@ -92,16 +82,21 @@ export class DurableProducer implements ManagedProducer, Durability {
     )
     this.#disk = new BufferMemory(spool.maxBytes)
     this.#disk.take(this.#log.sizeBytes)
-    const journal = findJournal(folder.path, disk, logger)
-    const before = resolveNotes(journal.notes, this.#log, disk)
-    this.#recovered = this.#log.pendingRecords - before.doneSeqs.length
-    if (this.#recovered > 0) {
-      const found = { stream: producer.stream.name, records: this.#recovered, bytes: this.#log.sizeBytes }
-      logger.info(found, 'records of an earlier run are on disk and go first')
+    const found = findJournal(folder.path, disk, logger)
+    const before = resolveSent(found.batches, this.#log, disk)
+    const recovered = this.#log.pendingRecords - before.doneSeqs.length
+    this.#account = new SpoolAccount(recovered)
+    if (recovered > 0) {
+      const bytes = this.#log.sizeBytes
+      logger.info({ stream, records: recovered, bytes }, 'records of an earlier run are on disk and go first')
     }
-    const resumable = this.#reserveResumed(before)
+    for (const { recordCount } of before.lost)
+      this.#tellUnsure(recordCount, 'its records cannot be read back')
+    const resumable = reserveSent(before, producer, ({ recordCount }) =>
+      this.#tellUnsure(recordCount, 'buffer.memory has no room for it'),
+    )
     this.#journal = new SentJournal({
-      stream: producer.stream.name,
+      stream,
       folder: folder.path,
       folderFd: folder.fd,
       fsync: spool.fsync,
@@ -111,58 +106,31 @@ export class DurableProducer implements ManagedProducer, Durability {
       isExactlyOnce: producer.stream.exactlyOnce,
       areAcksWritten: () => this.#log.areAcksWritten,
     })
-    this.#feeder = new Feeder({
-      log: this.#log,
-      producer,
-      resumable,
-      done: before.doneSeqs,
-      events: {
-        resumed: (noted, batch) => {
-          if (batch !== null) {
-            if (Date.now() - noted.notedAtMs > producerExpirationMs)
-              this.#tellUnsure(noted.recordCount, 'the note is older than a broker remembers a producer')
-            return this.#journal.resumed(noted.partition, batch)
-          }
-          this.#journal.forget(noted.partition)
-          this.#tellUnsure(noted.recordCount, 'its topic or its partition is not the same')
-        },
-        drained: (count) => {
-          this.#drained += count
-        },
-        dropped: (reason, count) => {
-          this.#dropped[reason] = (this.#dropped[reason] ?? 0) + count
-        },
-        readFailed: (code) => {
-          if (this.#readFailures++ === 0)
-            logger.error(
-              { stream: producer.stream.name, code },
-              'the spool cannot be read; it is tried again',
-            )
-        },
-      },
-    })
+    const events = this.#feederEvents()
+    this.#feeder = new Feeder({ log: this.#log, producer, resumable, done: before.doneSeqs, events })
     this.#commits = new GroupCommit(this.#log, this.#committed)
-    this.#tendTimer = setInterval(() => {
-      this.#log.tend()
-      this.#notes.tend()
-      this.#journal.tend()
+    this.#maintenanceTimer = setInterval(() => {
+      this.#log.maintain()
+      this.#notes.removeOld()
+      this.#journal.giveUpOverdueWrite()
       if (spool.fsync) this.#journal.sync()
-    }, tendIntervalMs).unref()
+    }, maintenanceIntervalMs).unref()
     producer.keepJournal({
       note: (scope, batches, done) =>
         this.#journal.note(scope, batches, {
           runsOf: ({ whole, firstPlace, recordCount }) => {
             const runs = new Runs()
-            this.#feeder.seqsOf(whole, firstPlace, recordCount, (first, count) => runs.addRun(first, count))
+            const places = { from: firstPlace, length: recordCount }
+            this.#feeder.eachSeq(whole, places, (first, count) => runs.addRun(first, count))
             return runs
           },
           done,
         }),
     })
     const open = before.inDoubt
-      .map(({ note }) => note)
+      .map(({ batch }) => batch)
       .filter(({ partition }) => resumable.some(({ batch }) => batch.partition === partition))
-    const { paths, nextNumber } = journal
+    const { paths, nextNumber } = found
     this.#journal.start({ paths, nextNumber, open, done: before.done }, () => {
       for (const seq of before.doneSeqs) this.#log.done(seq, 1)
       this.#feeder.start()
@@ -181,7 +149,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     return this.#producer.needsKey
   }
 
-  /** Kafka need not have been reached: until then the records wait on disk. */
+  /** Records are taken before Kafka was reached: until then they wait on disk. */
   get admission(): Producer['admission'] {
     if (this.#closing) return 'closing'
     if (this.#log.isFailing) return 'spool_unavailable'
@@ -243,14 +211,10 @@ export class DurableProducer implements ManagedProducer, Durability {
     return false
   }
 
-  /** Takes one record to the group that is committed next. It is accepted when that is. */
+  /** Appends one record to the group that is committed next. The record is accepted when the group is committed. */
   append(record: RecordBytes): PendingBatch {
-    const group = this.#commits.append('record', record)
+    const group = this.#commits.append(record)
     group.reservedBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
-    if (this.#laterNotes.length > 0) {
-      for (const { key: name, value, untilMs } of this.#laterNotes) this.note(name, value, untilMs)
-      this.#laterNotes = []
-    }
     return new SpooledRecord(group)
   }
 
@@ -261,14 +225,12 @@ export class DurableProducer implements ManagedProducer, Durability {
 
   /** @inheritdoc */
   note(key: string, value: Buffer, untilMs: number): void {
-    const group = this.#commits.open
-    if (group.recordCount === 0) throw new Error('a note goes with records')
-    this.#commits.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
+    this.#commits.note({ key, value, untilMs })
   }
 
   /** @inheritdoc */
   noteLater(key: string, value: Buffer, untilMs: number): void {
-    this.#laterNotes.push({ key, value, untilMs })
+    this.#commits.noteLater({ key, value, untilMs })
   }
 
   /** @inheritdoc */
@@ -279,7 +241,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   /** @inheritdoc */
   drop(count: number): void {
     this.#producer.drop(count)
-    this.#accepted += count
+    this.#account.accepted += count
   }
 
   /** @inheritdoc */
@@ -291,44 +253,38 @@ export class DurableProducer implements ManagedProducer, Durability {
     return Math.min(maxRetryAfterSeconds, Math.max(1, Math.ceil(seconds)))
   }
 
-  /** What is committed of the file that is written to. */
-  get newestFileBytes(): number {
+  /** Size of what is committed of the newest segment, in bytes. */
+  get newestSegmentBytes(): number {
     return this.#log.segments.at(-1)?.sizeBytes ?? 0
   }
 
   /** @inheritdoc */
   get stats(): ProducerStats {
     const { oldestMs } = this.#feeder
-    return accountWithSpool(this.#producer.stats, {
-      accepted: this.#accepted,
-      recovered: this.#recovered,
-      dropped: this.#dropped,
-      suspectedBefore: this.#suspectedBefore,
-      possiblyRepeated: this.#possiblyRepeated,
-      spool: {
-        records: this.#log.pendingRecords,
-        bytes: this.#log.sizeBytes,
-        maxBytes: this.#spool.maxBytes,
-        oldestAgeSeconds: oldestMs === null ? 0 : Math.max(0, Date.now() - oldestMs) / 1000,
-        drained: this.#drained,
-        writeFailures: this.#log.failures,
-        readFailures: this.#readFailures,
-        available: !this.#log.isFailing,
-      },
+    return this.#account.stats(this.#producer.stats, {
+      records: this.#log.pendingRecords,
+      bytes: this.#log.sizeBytes,
+      maxBytes: this.#spool.maxBytes,
+      oldestAgeSeconds: oldestMs === null ? 0 : Math.max(0, Date.now() - oldestMs) / 1000,
+      drained: this.#account.drained,
+      writeFailures: this.#log.failures,
+      readFailures: this.#account.readFailures,
+      available: !this.#log.isFailing,
     })
   }
 
   /**
-   * Ends by the deadline, whatever the disk does. Does not wait for Kafka to take what is on disk: only for what is on its way to the disk, and, for a moment, for what
-   * is on its way to a Kafka that answers, so that the next start sends nothing of it again.
+   * Ends by the deadline, whatever the disk does. Waits for the requests that are on their way to the disk. Waits a moment for
+   * the batches that are on their way to Kafka, if Kafka answers, so that the next start does not send them again. Does not wait
+   * for Kafka to take the records that are on disk.
    */
   async close(deadlineMs: number): Promise<boolean> {
     this.#closing = true
     this.#disk.close()
     this.#feeder.stop()
-    // Before the producer closes, which gives batches up at its end.
+    // Before the producer closes: at its end it gives batches up, and these are not done.
     this.#journal.stop()
-    this.#suspectedBefore = this.#producer.stats.suspectedLost
+    this.#account.beginEnd(this.#producer.stats)
     await by(deadlineMs, (done) => this.#commits.whenIdle(done))
     const isSafe = this.#commits.isIdle
     const graceMs = this.#producer.isConnected ? inFlightGraceMs : lettersGraceMs
@@ -336,7 +292,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     this.abort()
     // Settlements are told in microtasks.
     await new Promise((resolve) => setImmediate(resolve))
-    this.#feeder.leaveWaiters()
+    this.#feeder.leaveAwaited()
     await by(deadlineMs, (done) => this.#log.whenIdle(done))
     this.#log.close()
     this.#journal.close()
@@ -346,22 +302,22 @@ export class DurableProducer implements ManagedProducer, Durability {
   /** @inheritdoc */
   abort(): void {
     this.#closing = true
-    clearInterval(this.#tendTimer)
+    clearInterval(this.#maintenanceTimer)
     this.#feeder.stop()
     this.#journal.stop()
-    this.#suspectedBefore ??= this.#producer.stats.suspectedLost
+    this.#account.beginEnd(this.#producer.stats)
     this.#producer.abort()
   }
 
-  readonly #committed = (groups: readonly Group<SpooledRecord>[], placed: readonly PlacedGroup[]): void => {
+  readonly #committed = (groups: readonly Group[], placed: readonly PlacedGroup[]): void => {
     if (placed.length === 0) {
       for (const { reservedBytes } of groups) this.unreserve(reservedBytes)
       return
     }
     for (const each of placed) {
       const { group } = each
-      this.#accepted += group.recordCount
-      // On disk a record takes less than in a batch of its own; notes have no room reserved for them.
+      this.#account.accepted += group.recordCount
+      // A record takes less room on disk than was reserved for it. Nothing was reserved for notes.
       this.#disk.release(group.reservedBytes)
       this.#disk.take(group.sizeBytes)
       this.#feeder.offer(each)
@@ -369,28 +325,33 @@ export class DurableProducer implements ManagedProducer, Durability {
     if (this.#spool.fsync) this.#journal.sync()
   }
 
-  /** Takes room for the batches that are sent again. */
-  #reserveResumed({ inDoubt, lost }: SentBefore): ResumableBatch[] {
-    for (const { recordCount } of lost) this.#tellUnsure(recordCount, 'its records cannot be read back')
-    return inDoubt.flatMap(({ note, records }) => {
-      const headerBytes = note.firstHeaders?.length ?? 0
-      const chargedBytes = records.reduce(
-        (sum, { key, value }) => sum + recordSizeUpperBound(key?.length ?? 0, value.length, headerBytes),
-        0,
-      )
-      if (!this.#producer.reserve(chargedBytes)) {
-        this.#tellUnsure(note.recordCount, 'buffer.memory has no room for it')
-        return []
-      }
-      const runs = new Runs()
-      for (const [first, count] of note.runs) for (let seq = first; seq < first + count; seq++) runs.add(seq)
-      return [{ batch: { ...note, chargedBytes, records }, runs }]
-    })
+  #feederEvents(): FeederEvents {
+    const account = this.#account
+    return {
+      resumed: (noted, batch) => {
+        if (batch !== null) {
+          if (Date.now() - noted.notedAtMs > producerExpirationMs)
+            this.#tellUnsure(noted.recordCount, 'the note is older than a broker remembers a producer')
+          return this.#journal.resumed(noted.partition, batch)
+        }
+        this.#journal.forget(noted.partition)
+        this.#tellUnsure(noted.recordCount, 'its topic or its partition is not the same')
+      },
+      drained: (count) => {
+        account.drained += count
+      },
+      dropped: (reason, count) => account.drop(reason, count),
+      readFailed: (code) => {
+        if (account.readFailures++ > 0) return
+        const { name } = this.stream
+        this.#logger.error({ stream: name, code }, 'the spool cannot be read; it is tried again')
+      },
+    }
   }
 
-  /** Kafka may have a batch of an earlier process, and not be able to tell it. */
+  /** Counts and logs a batch of an earlier process that Kafka may have, though Kafka can no longer tell that it has it. */
   #tellUnsure(records: number, reason: string): void {
-    this.#possiblyRepeated += records
+    this.#account.possiblyRepeated += records
     this.#logger.warn(
       { stream: this.stream.name, records, reason },
       'Kafka may not know a batch of an earlier run that it has: the records of the batch go, and can be there twice',
@@ -400,7 +361,7 @@ export class DurableProducer implements ManagedProducer, Durability {
 
 /** See {@link DurableProducer}. */
 export interface DurableProducerOptions {
-  /** The stream's own; nobody else appends to it. */
+  /** The stream's own producer. Nobody else appends to it. */
   readonly producer: InnerProducer
   readonly folder: StreamFolder
   readonly spool: SpoolConfig
@@ -410,7 +371,7 @@ export interface DurableProducerOptions {
   readonly disk?: Disk
 }
 
-/** Waits for a call back, and no longer than until a moment by `performance.now()`. */
+/** Waits until a call calls back, or until a time by `performance.now()`. */
 async function by(deadlineMs: number, call: (done: () => void) => void): Promise<void> {
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
@@ -421,21 +382,15 @@ async function by(deadlineMs: number, call: (done: () => void) => void): Promise
   })
 }
 
-interface LaterNote {
-  readonly key: string
-  readonly value: Buffer
-  readonly untilMs: number
-}
-
-const tendIntervalMs = 1_000
-/** A broker that has forgotten a producer takes any batch of it (Kafka's `producer.id.expiration.ms`, a day unless it was changed). */
+const maintenanceIntervalMs = 1_000
+/** A broker forgets a producer after `producer.id.expiration.ms` (a day by default). Then it takes any batch of that producer as new. */
 const producerExpirationMs = 86_400_000
-/** A disk that takes longer for a note than this hangs. */
+/** A disk that takes longer than this to note a batch hangs. */
 const longestNoteMs = 5_000
 const largestSegmentBytes = 32 << 20
 const freedWindowSeconds = 5
 const maxRetryAfterSeconds = 60
-/** How long SIGTERM waits for the acknowledgments of what is sent already. */
+/** How long SIGTERM waits for the acknowledgments of batches that are sent already. */
 const inFlightGraceMs = 1_000
-/** The same without Kafka: what Kafka had refused before goes to the dead-letter file meanwhile. */
+/** How long SIGTERM waits if Kafka does not answer. Meanwhile batches that Kafka had refused go to the dead-letter file. */
 const lettersGraceMs = 250

@@ -3,11 +3,10 @@ import { dirname, resolve } from 'node:path'
 import type { Config } from '../config/config.ts'
 
 /**
- * Says what a data folder is lost with, where it does not outlive its container or the machine's next start: a 202 that is
- * answered from there is not durable. Makes nothing: of a folder that is not there yet, the first folder above it that is
- * there is looked at.
- * @param typeOf the magic number of the file system that a path is on, as statfs(2) tells it. Throws where there is no such path.
- * @returns null for every other file system, and for a folder that cannot be looked at: whoever opens it says why.
+ * Finds out whether a data folder goes with its container or with the machine's next start. A 202 from such a folder is not
+ * durable. Makes no folder: if the folder is not there yet, the nearest folder above it is looked at.
+ * @param typeOf gives the magic number of the file system that a path is on, as statfs(2) does. Throws if there is no such path.
+ * @returns null if the folder is on any other file system, or cannot be looked at. Whoever opens the folder tells the error.
  */
 export function ephemeralFolder(
   path: string,
@@ -19,15 +18,15 @@ export function ephemeralFolder(
 
 /** See {@link ephemeralFolder}. */
 export interface EphemeralFolder {
-  /** As mount(8) names it. */
+  /** Its name in mount(8). */
   readonly fileSystem: string
-  /** A noun: the folder goes with it. */
+  /** What the folder goes with: a noun. */
   readonly goesWith: string
 }
 
 /**
- * One sentence for an operator whose data folder does not last, with both ways out.
- * @returns null where the folder lasts, where no stream needs one, and where `CHUTE_DATA_DIR_EPHEMERAL` says that this is wanted.
+ * Warns an operator whose data folder does not last, and names both ways out.
+ * @returns null if the folder lasts, if no stream needs a folder, or if `CHUTE_DATA_DIR_EPHEMERAL` says that this is wanted.
  */
 export function warningOfFolder(
   { dataDir, dataDirEphemeral, streams }: Pick<Config, 'dataDir' | 'dataDirEphemeral' | 'streams'>,
@@ -56,7 +55,7 @@ function readType(path: string): number {
   return fs.statfsSync(path).type
 }
 
-/** From Linux' include/uapi/linux/magic.h. Other systems have other numbers, all of them small. */
+/** Numbers of Linux (include/uapi/linux/magic.h). Other systems have other numbers, and all of those are small. */
 const ephemeralKinds: ReadonlyMap<number, EphemeralFolder> = new Map([
   [0x794c7630, { fileSystem: 'overlayfs', goesWith: 'the container' }],
   [0x61756673, { fileSystem: 'aufs', goesWith: 'the container' }],

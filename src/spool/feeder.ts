@@ -1,34 +1,56 @@
-import type { ResumedBatch } from '../kafka/producer/batch-journal.ts'
-import { recordSizeUpperBound, type PendingBatch, type Settlement } from '../kafka/producer/producer.ts'
+import type { BatchJournal, ResumedBatch } from '../kafka/producer/batch-journal.ts'
+import {
+  recordSizeUpperBound,
+  type ManagedProducer,
+  type PendingBatch,
+  type Settlement,
+} from '../kafka/producer/producer.ts'
 import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import { EntryReader } from './frame.ts'
-import { FrameSource } from './frame-source.ts'
-import type { InnerProducer } from './inner-producer.ts'
-import { Runs } from './runs.ts'
+import type { SpooledRecord } from './group.ts'
+import { LogReader } from './log-reader.ts'
+import { Runs, type EachRun } from './sent-batch.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
-import type { SpooledRecord } from './spooled-record.ts'
+
+/** The producer behind a spool: it has what is in memory, and takes it to Kafka. */
+export interface InnerProducer extends ManagedProducer {
+  /** Room that is left in `buffer.memory`. */
+  readonly bufferAvailableBytes: number
+  /** From now on the journal is told of each batch before the batch is first written. */
+  keepJournal(journal: BatchJournal): void
+  /**
+   * Sends a batch of an earlier process again, as it was. To be called while the stream's admission is open, and before anything is
+   * appended.
+   * @returns null if it cannot be the same batch any more. Then the producer took nothing.
+   */
+  resume(noted: ResumedBatch): PendingBatch | null
+}
 
 /**
- * Takes the records of a log to the producer, strictly in their order, and books them as done when Kafka has them. While
- * it keeps up, records go on from memory as they are committed; behind a backlog they are read back from disk, as many as
- * half of the producer's buffer takes: the other half is for what is on its way to the disk. What an earlier process had
- * sent, and had no answer for, goes before everything else, as the batches that it was.
+ * Takes the records of a log to the producer, strictly in their order, and books them as done when they have an outcome.
+ *
+ * While the producer keeps up, records go to it from memory as they are committed. Behind a backlog they are read back from
+ * disk, as long as half of the producer's buffer is free: the other half is for what is on its way to the disk. Batches that an
+ * earlier process had sent, and had no answer for, go before everything else, as they were.
  */
 export class Feeder {
   readonly #log: SpoolLog
   readonly #producer: InnerProducer
-  readonly #source: FrameSource
+  readonly #reader: LogReader
   readonly #events: FeederEvents
-  /** The newest of each partition at its number and one more; the first one's records have no key. */
-  readonly #flights: (Flight | undefined)[] = []
-  readonly #open = new Map<PendingBatch, Flight>()
+  /** The newest batch of each partition, at the partition's number plus one. The batch at 0 has no partition yet. */
+  readonly #newest: (FedBatch | undefined)[] = []
+  /** All batches that have a record without an outcome. */
+  readonly #open = new Map<PendingBatch, FedBatch>()
   /** Batches of an earlier process, until they are with the producer. */
   #resumable: ResumableBatch[]
-  /** Records that are not to be fed: they are done, or in a batch of an earlier process. */
+  /** Records that are not fed: they are done, or in a batch of an earlier process. */
   readonly #taken: Set<number>
-  readonly #waiters = new Map<number, SpooledRecord>()
-  /** The frame that is being taken from, and the record in it that is next. */
+  /** Records that were not fed yet and whose outcome somebody waits for, by number. */
+  readonly #awaited = new Map<number, SpooledRecord>()
+  /** The frame that records are taken from. */
   #entries: EntryReader | null = null
+  /** The entry that the frame's reader is at is still to be taken. */
   #hasEntry = false
   #nextSeq: number
   #isStarted = false
@@ -36,7 +58,7 @@ export class Feeder {
   #isPumpScheduled = false
   #retryTimer: NodeJS.Timeout | null = null
 
-  /** @param options.done numbers of records that are done, though the log does not know it from its files. */
+  /** @param options.done numbers of records that are done, though no ack file says so. */
   constructor(options: {
     log: SpoolLog
     producer: InnerProducer
@@ -50,68 +72,64 @@ export class Feeder {
     this.#producer = options.producer
     this.#events = options.events
     this.#nextSeq = options.log.firstSeq
-    this.#source = new FrameSource(options.log)
+    this.#reader = new LogReader(options.log)
   }
 
-  /** Starts with what was found on disk. Nothing goes to the producer before. */
+  /** Starts with what was found on disk. Before this call nothing goes to the producer. */
   start(): void {
     this.#isStarted = true
     this.#schedule()
   }
 
-  /** Takes no more records to the producer. What is on its way may still be settled. */
+  /** Takes no more records to the producer. Batches on their way may still be settled. */
   stop(): void {
     this.#isStopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
   }
 
-  /** Tells those who wait for records that were not fed: the next process sends these. */
-  leaveWaiters(): void {
-    for (const waiter of this.#waiters.values()) waiter.leave()
-    this.#waiters.clear()
+  /** Tells those who wait for a record that was not fed that the next process sends the record. */
+  leaveAwaited(): void {
+    for (const record of this.#awaited.values()) record.leave()
+    this.#awaited.clear()
   }
 
   /** When the oldest record that is not done was accepted; null if there is none. */
   get oldestMs(): number | null {
-    let oldest = this.#nextSeq < this.#log.nextSeq ? this.#source.nextTimeMs : null
+    let oldest = this.#nextSeq < this.#log.nextSeq ? this.#reader.nextTimeMs : null
     for (const { firstTimeMs } of this.#open.values())
       if (oldest === null || firstTimeMs < oldest) oldest = firstTimeMs
     return oldest
   }
 
   /**
-   * Is told of each group once it is committed; its room in the producer's buffer is reserved. It goes on from memory if
-   * everything before it has gone, and stays on disk otherwise.
+   * Is told of each group once it is committed. Room for the group is reserved in the producer's buffer. The group goes to the
+   * producer from memory if everything before it has gone there. Otherwise it stays on disk, and its room is given back.
    */
   offer({ group, segment, position }: PlacedGroup): void {
-    for (const waiter of group.waiters)
-      this.#waiters.set(group.firstSeq + waiter.place, waiter as SpooledRecord)
-    const isNext = this.#entries === null && !this.#source.isReading && group.firstSeq === this.#nextSeq
+    for (const record of group.awaited) this.#awaited.set(group.firstSeq + record.place, record)
+    const isNext = this.#entries === null && !this.#reader.isReading && group.firstSeq === this.#nextSeq
     if (!isNext || !this.#hasRoom || this.#isStopped || !this.#isStarted) {
       this.#producer.unreserve(group.reservedBytes)
-      this.#source.left(group.firstTimeMs)
+      this.#reader.left(group.firstTimeMs)
       this.#schedule()
       return
     }
     const entries = new EntryReader(group.frame, 0, group.sizeBytes)
     while (entries.next()) if (entries.kind === 'record') this.#feed(entries.record)
-    this.#source.skipTo(segment, position + group.sizeBytes)
+    this.#reader.skipTo(segment, position + group.sizeBytes)
   }
 
-  /** Numbers of records of a batch that is on its way, in their order: `length` of them from a place on. */
-  seqsOf(
-    batch: PendingBatch,
-    from: number,
-    length: number,
-    add: (first: number, count: number) => void,
-  ): void {
-    const flight = this.#open.get(batch)
-    if (flight !== undefined) return flight.runs.each(add, from, length)
+  /** Calls back with the numbers of a batch's records, in their order: of `length` records from place `from` on. */
+  eachSeq(batch: PendingBatch, { from, length }: Places, each: EachRun): void {
+    const fed = this.#open.get(batch)
+    if (fed !== undefined) return fed.runs.each(each, from, length)
     // A batch that the producer made of others, since the topic has another number of partitions.
     for (const source of batch.sources ?? []) {
       const first = Math.max(from, source.targetPlace)
       const end = Math.min(from + length, source.targetPlace + source.count)
-      if (first < end) this.seqsOf(source.batch, source.place + first - source.targetPlace, end - first, add)
+      if (first >= end) continue
+      const places = { from: source.place + first - source.targetPlace, length: end - first }
+      this.eachSeq(source.batch, places, each)
     }
   }
 
@@ -127,7 +145,7 @@ export class Feeder {
     setImmediate(this.#pump)
   }
 
-  /** Feeds what is read, for a moment at a time, so that requests are not held up. */
+  /** Feeds records for a millisecond at a time, so that requests are not held up. */
   readonly #pump = (): void => {
     this.#isPumpScheduled = false
     if (this.#isStopped) return
@@ -138,16 +156,16 @@ export class Feeder {
     }
   }
 
-  /** One step. @returns false if there is nothing to do for now; whoever changes that pumps again. */
+  /** Does one step. @returns false if there is nothing to do now. Whatever changes that calls {@link #schedule}. */
   #advance(): boolean {
     if (this.#resumable.length > 0) return this.#resume()
     if (this.#entries === null) {
-      // While a frame is being read, its first record stays the next one, whatever becomes of its file.
-      if (this.#source.isReading) return false
-      // Files of which all records are done go without being read.
+      // While a frame is being read, its first record stays the next one, even if the segment goes meanwhile.
+      if (this.#reader.isReading) return false
+      // Segments of which all records are done are not read.
       this.#nextSeq = this.#log.seqFrom(this.#nextSeq)
       if (this.#nextSeq >= this.#log.nextSeq) return false
-      this.#source.read(this.#nextSeq, (result) => {
+      this.#reader.read(this.#nextSeq, (result) => {
         if ('failure' in result) {
           if (this.#log.seqFrom(this.#nextSeq) > this.#nextSeq) return this.#schedule()
           this.#events.readFailed(result.failure)
@@ -173,7 +191,7 @@ export class Feeder {
     return true
   }
 
-  /** Hands over the batches of an earlier process, once their partitions are known. */
+  /** Hands the batches of an earlier process to the producer, once their partitions are known. */
   #resume(): boolean {
     if (this.#producer.admission !== 'open') {
       this.#retryLater()
@@ -186,14 +204,10 @@ export class Feeder {
         this.#producer.unreserve(noted.chargedBytes)
         continue
       }
-      runs.each(
-        (first, count) => {
-          for (let seq = first; seq < first + count; seq++) this.#taken.add(seq)
-        },
-        0,
-        runs.count,
-      )
-      this.#track(batch, { slot: -1, firstTimeMs: noted.baseTimestampMs, runs })
+      runs.each((first, count) => {
+        for (let seq = first; seq < first + count; seq++) this.#taken.add(seq)
+      })
+      this.#track({ batch, slot: -1, firstTimeMs: noted.baseTimestampMs, runs, openRecords: runs.count })
     }
     return true
   }
@@ -209,7 +223,7 @@ export class Feeder {
     const producer = this.#producer
     if (!this.#hasRoom) return false
     const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
-    // What the topic turns out not to take goes all the same: the broker refuses it, and it becomes a dead letter.
+    // A record that is too large for the topic goes all the same: the broker refuses it, and it becomes a dead letter.
     if (sizeBytes > producer.stream.producer.bufferMemoryBytes) {
       this.#refuse()
       return true
@@ -222,60 +236,59 @@ export class Feeder {
   #feed(record: RecordBytes): void {
     const seq = this.#nextSeq++
     const batch = this.#producer.append(record)
-    let flight = this.#flights[batch.partition + 1]
-    if (flight === undefined || flight.batch !== batch) flight = this.#fly(batch, record.timestampMs)
-    flight.runs.add(seq)
-    flight.openRecords++
-    if (this.#waiters.size === 0) return
-    const waiter = this.#waiters.get(seq)
-    if (waiter === undefined) return
-    this.#waiters.delete(seq)
-    waiter.follow(batch, batch.recordCount - 1, this.#isLeft)
+    let fed = this.#newest[batch.partition + 1]
+    if (fed === undefined || fed.batch !== batch) fed = this.#begin(batch, record.timestampMs)
+    fed.runs.add(seq)
+    fed.openRecords++
+    if (this.#awaited.size === 0) return
+    const awaited = this.#awaited.get(seq)
+    if (awaited === undefined) return
+    this.#awaited.delete(seq)
+    awaited.follow(batch, batch.recordCount - 1, this.#isLeft)
   }
 
   #isTaken(seq: number): boolean {
     return this.#taken.size > 0 && this.#taken.delete(seq)
   }
 
-  #fly(batch: PendingBatch, firstTimeMs: number): Flight {
+  #begin(batch: PendingBatch, firstTimeMs: number): FedBatch {
     const slot = batch.partition + 1
-    const flight = this.#track(batch, { slot, firstTimeMs, runs: new Runs() })
-    this.#flights[slot] = flight
-    return flight
+    const fed: FedBatch = { batch, slot, firstTimeMs, runs: new Runs(), openRecords: 0 }
+    this.#track(fed)
+    this.#newest[slot] = fed
+    return fed
   }
 
-  #track(batch: PendingBatch, of: Pick<Flight, 'slot' | 'firstTimeMs' | 'runs'>): Flight {
-    const flight: Flight = { batch, ...of, openRecords: of.runs.count }
-    this.#open.set(batch, flight)
-    batch.onSettled((settlement) => this.#settled(flight, settlement))
-    return flight
+  #track(fed: FedBatch): void {
+    this.#open.set(fed.batch, fed)
+    fed.batch.onSettled((settlement) => this.#settled(fed, settlement))
   }
 
-  #settled(flight: Flight, settlement: Settlement): void {
+  #settled(fed: FedBatch, settlement: Settlement): void {
     const { firstPlace, recordCount } = settlement
-    flight.openRecords -= recordCount
-    if (flight.openRecords === 0) this.#open.delete(flight.batch)
-    if (this.#flights[flight.slot] === flight) this.#flights[flight.slot] = undefined
+    fed.openRecords -= recordCount
+    if (fed.openRecords === 0) this.#open.delete(fed.batch)
+    if (this.#newest[fed.slot] === fed) this.#newest[fed.slot] = undefined
     if (this.#isLeft(settlement)) return
-    flight.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
+    fed.runs.each((first, count) => this.#log.done(first, count), firstPlace, recordCount)
     this.#events.drained(recordCount)
     this.#schedule()
   }
 
-  /** At the end of the process, what Kafka did not answer for stays on disk, and the next process sends it. */
+  /** Whether records stay on disk for the next process: it ends, and Kafka did not answer for them. */
   readonly #isLeft = ({ outcome, reason }: Settlement): boolean =>
     reason === 'shutdown' || (this.#isStopped && outcome === 'suspected_lost')
 
-  /** A record that the buffer never has room for: an earlier run had a larger one. */
+  /** Gives up the next record: the buffer never has room for it. An earlier process had a larger buffer. */
   #refuse(): void {
     const seq = this.#nextSeq++
-    this.#waiters.get(seq)?.settle({ outcome: 'dropped', reason: 'message_too_large' })
-    this.#waiters.delete(seq)
+    this.#awaited.get(seq)?.settle({ outcome: 'dropped', reason: 'message_too_large' })
+    this.#awaited.delete(seq)
     this.#log.done(seq, 1)
     this.#events.dropped('message_too_large', 1)
   }
 
-  /** Records that are on disk and cannot be read. */
+  /** Gives up the next records: they are on disk and cannot be read. */
   #lost(count: number): void {
     let lost = 0
     for (let left = count; left > 0; left--) {
@@ -289,7 +302,7 @@ export class Feeder {
     if (lost > 0) this.#events.dropped('spool_damaged', lost)
   }
 
-  /** Room comes with settlements, which pump; but a topic that comes back, or a disk, tells nobody. */
+  /** Tries again a moment later. A settlement, which makes room, schedules a step by itself. A topic or a disk that comes back does not. */
   #retryLater(): void {
     if (this.#isStopped) return
     this.#retryTimer ??= setTimeout(() => {
@@ -303,11 +316,11 @@ export class Feeder {
 export interface FeederEvents {
   /** Records got an outcome, and are done. */
   drained(count: number): void
-  /** A batch of an earlier process is with the producer; null: it cannot be the same batch any more, and its records go as others do. */
+  /** A batch of an earlier process is with the producer; null: it cannot be the same batch any more, and its records go in new batches. */
   resumed(noted: ResumedBatch, batch: PendingBatch | null): void
   /** Records will never go to Kafka. */
   dropped(reason: 'message_too_large' | 'spool_damaged', count: number): void
-  /** The disk could not be read; it is tried again. */
+  /** The disk could not be read. The read is tried again. */
   readFailed(code: string): void
 }
 
@@ -317,15 +330,21 @@ export interface ResumableBatch {
   readonly runs: Runs
 }
 
-/** The records of a log that are in one batch of the producer, in their order. */
-interface Flight {
+/** A batch of the producer, and the numbers of its records in the log, in their order. */
+interface FedBatch {
   readonly batch: PendingBatch
-  /** Where the feeder keeps it. */
+  /** Its place in the feeder's list of newest batches; -1: it has none. */
   readonly slot: number
   readonly firstTimeMs: number
   readonly runs: Runs
-  /** Records of it without an outcome. */
+  /** Records of the batch that have no outcome yet. */
   openRecords: number
+}
+
+/** Places in a batch: `length` of them, from `from` on. */
+interface Places {
+  readonly from: number
+  readonly length: number
 }
 
 const turnMs = 1

@@ -1,14 +1,12 @@
 import type { Logger } from '../logger.ts'
-import { readAcks, type DoneRecords } from './ack-file.ts'
 import { realDisk, type Disk } from './disk.ts'
-import { entryHeaderBytes } from './frame.ts'
-import { scanFrames } from './scan-frames.ts'
-import { acksPath, parseName, Segment, segmentName } from './segment.ts'
+import { entryHeaderBytes, scanFrames } from './frame.ts'
+import { acksPath, parseName, readAcks, Segment, segmentName, type DoneRecords } from './segment.ts'
 
 /**
- * Finds the log that another process left, and changes no byte of it. Only the newest file is read: how many records the
- * others have is in the names. So a start takes no longer after an outage of hours. What is not the spool's is named in the
- * log and left alone. Waits for the disk: nothing listens yet.
+ * Finds the segments that an earlier process left, and changes no byte of them. Only the newest segment is read: the names say
+ * how many records the others have. So a start takes no longer after an outage of hours. Files that are not the spool's are
+ * named in the gateway's log and left alone. Waits for the disk: nothing listens yet.
  */
 export function findSegments(
   folder: string,
@@ -39,7 +37,7 @@ export function findSegments(
     segment.sizeBytes = size.sizeBytes
     segment.recordCount = size.recordCount
     segment.doneCount = done.count
-    // A newest file without a record is written to before any other file is made: its number is the next one.
+    // A newest segment without a record takes the next group: its number is the next one.
     segment.isSealed = next !== undefined || size.recordCount > 0
     return segment
   })
@@ -96,7 +94,7 @@ function rewrite(disk: Disk, path: string, sizeBytes: number): void {
   }
 }
 
-/** Says of a file or a folder that the spool does not use that it is left alone. */
+/** Logs that the spool does not use a file or a folder, and leaves it alone. */
 export function tellStray(path: string, stream: string | null, logger: Logger): void {
   logger.warn(
     { ...(stream !== null && { stream }), path },
@@ -106,14 +104,15 @@ export function tellStray(path: string, stream: string | null, logger: Logger): 
 
 interface Size {
   readonly recordCount: number
-  /** What of the file counts. */
+  /** Size of what counts of the file, in bytes. */
   readonly sizeBytes: number
   readonly fileBytes: number
 }
 
 /**
- * How many records a file holds: those up to the next file's first, or as many as can be read in the newest. So it is in an
- * older file whose next one is much further on than the records of any file: then a name is not the spool's.
+ * Finds how many records a file holds. The records of a file end where those of the next file begin. The newest file is read.
+ * An older file is read too if the number of the next file is further away than any file has records: then one of the two names
+ * is not the spool's.
  */
 function measure(
   disk: Disk,
@@ -129,7 +128,7 @@ function measure(
     let [recordCount, sizeBytes] = [0, 0]
     const range = { sizeBytes: fileBytes, seq: baseSeq, endSeq: nextSeq ?? Infinity }
     for (const { header, position } of scanFrames(disk, fd, range)) {
-      // Numbers only grow; what is left of a write that failed has numbers that were given again.
+      // A frame that a failed write left behind: its numbers were given again.
       if (header.firstSeq < baseSeq + recordCount) continue
       recordCount = header.firstSeq + header.recordCount - baseSeq
       sizeBytes = position + header.frameBytes
@@ -140,7 +139,7 @@ function measure(
   }
 }
 
-/** Acks that cannot be read cost duplicates, and no start. */
+/** Reads the ack file of a segment. If it cannot be read, records are sent again, and the start goes on. */
 function readAcksOf(
   disk: Disk,
   path: string,
@@ -166,7 +165,7 @@ function readAcksOf(
   return readAcks(bytes, baseSeq, recordCount)
 }
 
-/** No file of the spool has grown beyond this, but for its last group. */
+/** No file of the spool has grown beyond this size by more than its last group. */
 const largestFileBytes = 64 << 20
 /** How much of a file is written again at a time. */
 const rewriteBytes = 1 << 20

@@ -1,23 +1,24 @@
 import type { ResumedRecord } from '../kafka/producer/batch-journal.ts'
 import type { Logger } from '../logger.ts'
 import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
+import { recordSizeUpperBound } from '../kafka/producer/producer.ts'
 import type { Disk } from './disk.ts'
-import { EntryReader } from './frame.ts'
-import { scanFrames } from './scan-frames.ts'
+import type { InnerProducer, ResumableBatch } from './feeder.ts'
+import { EntryReader, scanFrames } from './frame.ts'
 import { parseName, type Segment } from './segment.ts'
 import { journalName } from './sent-journal.ts'
-import { decodeFrames, type SentNote } from './sent-note.ts'
+import { decodeJournal, Runs, type SentBatch } from './sent-batch.ts'
 import type { SpoolLog } from './spool-log.ts'
 
-/** What the journal of an earlier process has. */
+/** The journal that an earlier process left. */
 export interface FoundJournal {
   readonly paths: readonly string[]
   readonly nextNumber: number
-  /** In the order in which they were made. */
-  readonly notes: readonly SentNote[]
+  /** In the order in which they were sent. */
+  readonly batches: readonly SentBatch[]
 }
 
-/** Reads the journal of sent batches: the newest file that has its beginning. Waits for the disk: nothing listens yet. */
+/** Reads the journal of sent batches: the newest file that has its first frame. Waits for the disk: nothing listens yet. */
 export function findJournal(folder: string, disk: Disk, logger: Logger): FoundJournal {
   const numbers = disk
     .listNow(folder)
@@ -30,90 +31,117 @@ export function findJournal(folder: string, disk: Disk, logger: Logger): FoundJo
   const found = { paths, nextNumber: (numbers[0] ?? 0) + 1 }
   for (const path of paths) {
     try {
-      const { isWhole, notes } = decodeFrames(readAll(path, disk))
-      if (isWhole) return { ...found, notes }
+      const { isWhole, batches } = decodeJournal(readAll(path, disk))
+      if (isWhole) return { ...found, batches }
     } catch (error) {
       logger.warn({ path, err: error }, 'a journal of sent batches cannot be read, and is left out')
     }
   }
-  return { ...found, notes: [] }
+  return { ...found, batches: [] }
 }
 
-/** What is to be made of an earlier process's notes. */
+/** What a start does with the batches of an earlier process. */
 export interface SentBefore {
-  /** Batches that Kafka may have or not: they are to be sent again as they were. */
-  readonly inDoubt: readonly { readonly note: SentNote; readonly records: readonly ResumedRecord[] }[]
-  /** Notes of batches that are done, though acks do not say it of all their records. */
-  readonly done: readonly SentNote[]
-  /** Numbers of these records. */
+  /** Batches that Kafka may have or not. They are sent again as they were. */
+  readonly inDoubt: readonly { readonly batch: SentBatch; readonly records: readonly ResumedRecord[] }[]
+  /** Batches that are done, though the ack files do not say so of all their records. */
+  readonly done: readonly SentBatch[]
+  /** Numbers of the records of {@link done} that no ack file has. */
   readonly doneSeqs: readonly number[]
-  /** Notes of batches whose records cannot be read back: Kafka may have them, and nobody can ask. */
-  readonly lost: readonly SentNote[]
+  /** Batches whose records cannot be read back. Kafka may have them, and nobody can ask. */
+  readonly lost: readonly SentBatch[]
 }
 
 /**
- * Finds out what the notes say of the records that are still in the log. A note counts for no record that was accepted later
- * than the note says, and only where no later note has one of them: a batch that was split, or got another identity, has
- * another note. Where some records of a batch are done, all are: a batch ends as one.
+ * Finds out which batches of the journal have records that are still in the log, and what becomes of each of these batches.
+ *
+ * A batch does not count if a later one has one of its records: a batch that was split, or that got another identity, is in the
+ * journal once more. It does not count for a record that was accepted later than the batch's maximal timestamp. If some records of a
+ * batch are done, all of them are: the records of a batch end together.
  */
-export function resolveNotes(notes: readonly SentNote[], log: SpoolLog, disk: Disk): SentBefore {
+export function resolveSent(batches: readonly SentBatch[], log: SpoolLog, disk: Disk): SentBefore {
   if (log.pendingRecords === 0) return { inDoubt: [], done: [], doneSeqs: [], lost: [] }
-  const [open, done] = sortOut(notes)
+  const [open, done] = sortOut(batches)
   const isPending = (seq: number): boolean => {
     const segment = log.segmentOf(seq)
     return segment !== null && !segment.wasDone(seq)
   }
-  const inDoubt: SentNote[] = []
-  const lost: SentNote[] = []
-  for (const note of open) {
-    const pending = seqsOf(note, log).filter(isPending).length
-    // Without fsync a power cut can take the end of the log, and leave the journal.
-    if (note.runs.some(([first, count]) => first + count > log.nextSeq)) lost.push(note)
-    else if (pending === note.recordCount) inDoubt.push(note)
-    else if (pending > 0) done.push(note)
+  const inDoubt: SentBatch[] = []
+  const lost: SentBatch[] = []
+  for (const batch of open) {
+    const pending = seqsOf(batch, log).filter(isPending).length
+    // Without fsync a power cut can take the end of the log and leave the journal.
+    if (batch.runs.some(([first, count]) => first + count > log.nextSeq)) lost.push(batch)
+    else if (pending === batch.recordCount) inDoubt.push(batch)
+    else if (pending > 0) done.push(batch)
   }
   const doneSeqs = new Map(
-    done.flatMap((note) =>
-      seqsOf(note, log)
+    done.flatMap((batch) =>
+      seqsOf(batch, log)
         .filter(isPending)
-        .map((seq) => [seq, note] as const),
+        .map((seq) => [seq, batch] as const),
     ),
   )
-  const wanted = new Set([...inDoubt.flatMap((note) => seqsOf(note, log)), ...doneSeqs.keys()])
+  const wanted = new Set([...inDoubt.flatMap((batch) => seqsOf(batch, log)), ...doneSeqs.keys()])
   const records = readRecords(disk, log.segments, wanted)
-  const isOf = (note: SentNote, seq: number): boolean => {
+  const isOf = (batch: SentBatch, seq: number): boolean => {
     const timestampMs = records.get(seq)?.timestampMs ?? Infinity
-    return timestampMs <= note.maxTimestampMs
+    return timestampMs <= batch.maxTimestampMs
   }
-  const whole = inDoubt.filter((note) => seqsOf(note, log).every((seq) => isOf(note, seq)))
-  const certain = [...doneSeqs].filter(([seq, note]) => isOf(note, seq))
+  const whole = inDoubt.filter((batch) => seqsOf(batch, log).every((seq) => isOf(batch, seq)))
+  const certain = [...doneSeqs].filter(([seq, batch]) => isOf(batch, seq))
   return {
-    inDoubt: whole.map((note) => ({ note, records: seqsOf(note, log).map((seq) => records.get(seq)!) })),
-    done: [...new Set(certain.map(([, note]) => note))],
+    inDoubt: whole.map((batch) => ({ batch, records: seqsOf(batch, log).map((seq) => records.get(seq)!) })),
+    done: [...new Set(certain.map(([, batch]) => batch))],
     doneSeqs: certain.map(([seq]) => seq),
-    lost: [...lost, ...inDoubt.filter((note) => !whole.includes(note))],
+    lost: [...lost, ...inDoubt.filter((batch) => !whole.includes(batch))],
   }
 }
 
-/** The last note of each partition, and those of batches that are done. */
-function sortOut(notes: readonly SentNote[]): [open: SentNote[], done: SentNote[]] {
-  const last = new Map<number, SentNote>()
-  const done: SentNote[] = []
-  for (const note of notes) {
-    const previous = last.get(note.partition)
-    if (note.isPreviousDone && previous !== undefined && !isSame(previous, note)) done.push(previous)
-    if (note.isDone) done.push(note)
-    else last.set(note.partition, note)
+/**
+ * Takes room in the producer's buffer for the batches that are sent again.
+ * @param refused is given each batch that there is no room for. Its records go in new batches.
+ */
+export function reserveSent(
+  { inDoubt }: SentBefore,
+  producer: InnerProducer,
+  refused: (batch: SentBatch) => void,
+): ResumableBatch[] {
+  return inDoubt.flatMap(({ batch, records }) => {
+    const headerBytes = batch.firstHeaders?.length ?? 0
+    const chargedBytes = records.reduce(
+      (sum, { key, value }) => sum + recordSizeUpperBound(key?.length ?? 0, value.length, headerBytes),
+      0,
+    )
+    if (!producer.reserve(chargedBytes)) {
+      refused(batch)
+      return []
+    }
+    const runs = new Runs()
+    for (const [first, count] of batch.runs) runs.addRun(first, count)
+    return [{ batch: { ...batch, chargedBytes, records }, runs }]
+  })
+}
+
+/** Finds the last batch of each partition, and the batches that are done. */
+function sortOut(batches: readonly SentBatch[]): [open: SentBatch[], done: SentBatch[]] {
+  const last = new Map<number, SentBatch>()
+  const done: SentBatch[] = []
+  for (const batch of batches) {
+    const previous = last.get(batch.partition)
+    if (batch.isPreviousDone && previous !== undefined && !isSame(previous, batch)) done.push(previous)
+    if (batch.isDone) done.push(batch)
+    else last.set(batch.partition, batch)
   }
   const open = [...last.values()]
-  const rank = new Map(notes.map((note, nth) => [note, nth]))
-  const isSuperseded = (note: SentNote): boolean =>
-    open.some((other) => rank.get(other)! > rank.get(note)! && overlap(note, other)) ||
-    done.some((other) => rank.get(other)! > rank.get(note)! && overlap(note, other))
-  return [open.filter((note) => !isSuperseded(note)), done]
+  const rank = new Map(batches.map((batch, nth) => [batch, nth]))
+  const isSuperseded = (batch: SentBatch): boolean =>
+    open.some((other) => rank.get(other)! > rank.get(batch)! && overlap(batch, other)) ||
+    done.some((other) => rank.get(other)! > rank.get(batch)! && overlap(batch, other))
+  return [open.filter((batch) => !isSuperseded(batch)), done]
 }
 
-function isSame(one: SentNote, other: SentNote): boolean {
+function isSame(one: SentBatch, other: SentBatch): boolean {
   return (
     one.producerId === other.producerId &&
     one.epoch === other.epoch &&
@@ -121,8 +149,8 @@ function isSame(one: SentNote, other: SentNote): boolean {
   )
 }
 
-/** Whether two notes have a record in common. */
-function overlap(one: SentNote, other: SentNote): boolean {
+/** Whether two batches have a record in common. */
+function overlap(one: SentBatch, other: SentBatch): boolean {
   const runs = one.runs.toSorted(([a], [b]) => a - b)
   const otherRuns = other.runs.toSorted(([a], [b]) => a - b)
   let [i, j] = [0, 0]
@@ -136,8 +164,8 @@ function overlap(one: SentNote, other: SentNote): boolean {
   return false
 }
 
-/** Numbers of a note's records that the log can have. */
-function seqsOf({ runs }: SentNote, log: SpoolLog): number[] {
+/** Numbers of those records of a batch that the log can have. */
+function seqsOf({ runs }: SentBatch, log: SpoolLog): number[] {
   const seqs: number[] = []
   for (const [first, count] of runs) {
     const end = Math.min(first + count, log.nextSeq)
@@ -146,7 +174,7 @@ function seqsOf({ runs }: SentNote, log: SpoolLog): number[] {
   return seqs
 }
 
-/** Reads records back, each with bytes of its own. What cannot be read is missing. */
+/** Reads records back. Each gets bytes of its own. A record that cannot be read is missing in the result. */
 function readRecords(
   disk: Disk,
   segments: readonly Segment[],
@@ -175,7 +203,7 @@ function readSegment(
     let next = segment.baseSeq
     const range = { sizeBytes: segment.sizeBytes, seq: segment.baseSeq, endSeq: segment.endSeq }
     for (const { header, bytes, offset } of scanFrames(disk, fd, range)) {
-      // What is left of a write that failed has numbers that were given again.
+      // A frame that a failed write left behind: its numbers were given again.
       if (header.firstSeq < next) continue
       if (header.firstSeq > until) return
       next = header.firstSeq + header.recordCount

@@ -1,34 +1,31 @@
 import type { CommitListener } from '../kafka/producer/producer.ts'
-import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
-import type { EntryKind } from './frame.ts'
-import { Group, type RecordWaiter } from './group.ts'
+import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
+import { Group } from './group.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
 
 /**
- * Collects what requests append into groups, and commits them one after the other: a group takes in what comes while the
- * disk is busy with the one before, so that the cost of a sync is shared by all of it. What is appended in one turn of
- * the event loop is in one group.
+ * Collects what requests append into groups, and commits one write of groups after the other. While the disk is busy, the
+ * next group takes in what comes, so that many requests share the cost of one sync. What is appended in one turn of the
+ * event loop is in one group.
  */
-export class GroupCommit<Waiter extends RecordWaiter> {
+export class GroupCommit {
   readonly #log: SpoolLog
-  readonly #onEnd: (groups: readonly Group<Waiter>[], placed: readonly PlacedGroup[]) => void
-  #open: Group<Waiter> | null = null
-  #full: Group<Waiter>[] = []
+  readonly #onEnd: GroupsEnded
+  #open: Group | null = null
+  #full: Group[] = []
+  readonly #laterNotes: Note[] = []
   #isScheduled = false
   #onIdle: (() => void) | null = null
 
-  /** @param onEnd is called before the listeners are: with where the groups are, or with nothing if they failed. */
-  constructor(
-    log: SpoolLog,
-    onEnd: (groups: readonly Group<Waiter>[], placed: readonly PlacedGroup[]) => void,
-  ) {
+  /** @param onEnd is called before the listeners of the groups are. */
+  constructor(log: SpoolLog, onEnd: GroupsEnded) {
     this.#log = log
     this.#onEnd = onEnd
   }
 
   /** The group that the next append goes to. */
-  get open(): Group<Waiter> {
-    this.#open ??= new Group<Waiter>(Buffer.allocUnsafeSlow(firstBufferBytes))
+  get #openGroup(): Group {
+    this.#open ??= new Group(Buffer.allocUnsafeSlow(firstBufferBytes))
     return this.#open
   }
 
@@ -43,21 +40,33 @@ export class GroupCommit<Waiter extends RecordWaiter> {
     else this.#onIdle = done
   }
 
-  /** Takes an entry to the open group, as {@link Group.append}. */
-  append(kind: EntryKind, record: RecordBytes): Group<Waiter> {
-    const group = this.open
-    const { timestampMs } = record
-    if (kind === 'note') group.notesUntilMs = Math.max(group.notesUntilMs, timestampMs)
-    else if (group.recordCount === 0) group.firstTimeMs = timestampMs
-    group.append(kind, record)
+  /** Appends a record to the open group, and behind it the notes that wait for a record. */
+  append(record: RecordBytes): Group {
+    const group = this.#openGroup
+    if (group.recordCount === 0) group.firstTimeMs = record.timestampMs
+    group.append('record', record)
+    if (this.#laterNotes.length > 0) for (const note of this.#laterNotes.splice(0)) this.note(note)
     return group
   }
 
-  /** Ends a request: the listener is told when everything that was appended so far is committed, or could not be. */
+  /** Appends a note to the open group, which has records. */
+  note({ key, value, untilMs }: Note): void {
+    const group = this.#openGroup
+    if (group.recordCount === 0) throw new Error('a note goes with records')
+    group.notesUntilMs = Math.max(group.notesUntilMs, untilMs)
+    group.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
+  }
+
+  /** Keeps a note until the next record is appended, and appends it then. */
+  noteLater(note: Note): void {
+    this.#laterNotes.push(note)
+  }
+
+  /** Ends a request. The listener is told when everything that was appended so far is committed, or could not be. */
   commit(listener: CommitListener): void {
-    const group = this.open
+    const group = this.#openGroup
     group.listeners.push(listener)
-    // Never in the midst of a request: it is on disk as a whole or not at all.
+    // A group is never ended in the midst of a request: a request is on disk as a whole or not at all.
     if (group.sizeBytes >= fullGroupBytes) {
       this.#full.push(group)
       this.#open = null
@@ -90,7 +99,18 @@ export class GroupCommit<Waiter extends RecordWaiter> {
   }
 }
 
-/** Grows where a request is larger. */
+/** Is told of groups that were written, and of the place of each; of no places if the write failed. */
+type GroupsEnded = (groups: readonly Group[], placed: readonly PlacedGroup[]) => void
+
+/** See `Durability.note`. */
+interface Note {
+  readonly key: string
+  readonly value: Buffer
+  /** When the note may be forgotten, in epoch milliseconds. */
+  readonly untilMs: number
+}
+
+/** The buffer grows where a request is larger. */
 const firstBufferBytes = 16 * 1024
-/** A group of this size shares the cost of a sync well; larger ones would only be slower to read back. */
+/** A group of this size shares the cost of a sync well. A larger group would only be slower to read back. */
 const fullGroupBytes = 256 * 1024

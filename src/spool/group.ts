@@ -1,22 +1,85 @@
-import type { CommitListener } from '../kafka/producer/producer.ts'
-import { FrameWriter } from './frame.ts'
+import type { CommitListener, PendingBatch, Settlement } from '../kafka/producer/producer.ts'
+import { FrameBuilder } from './frame.ts'
 
-/** Hears what becomes of the single record that it stands for. */
-export interface RecordWaiter {
-  /** Place of the record in its group. */
-  readonly place: number
-}
-
-/** What is committed together: the requests of the moments in which the disk was busy with the group before. */
-export class Group<Waiter extends RecordWaiter = RecordWaiter> extends FrameWriter {
-  /** Number of its first record, once it is being written. */
+/** What is committed together: the requests that came while the disk was busy with the groups before. */
+export class Group extends FrameBuilder {
+  /** Number of its first record, once the group is being written. */
   firstSeq = -1
-  /** Room that it holds: in memory until it is committed, on disk until its file goes. */
+  /** Room that the group holds: in memory until it is committed, on disk until its segment goes. */
   reservedBytes = 0
   /** When its first record was accepted. */
   firstTimeMs = 0
-  /** When the last of its notes may be forgotten; 0: it has none. */
+  /** When the last of its notes may be forgotten; 0: it has no notes. */
   notesUntilMs = 0
   readonly listeners: CommitListener[] = []
-  readonly waiters: Waiter[] = []
+  /** The records whose outcome somebody waits for. */
+  readonly awaited: SpooledRecord[] = []
+}
+
+/**
+ * A record on disk whose outcome somebody may wait for. For the waiter the record is a batch of its own: only when the record
+ * is fed to the producer is it known which of the producer's batches has it.
+ */
+export class SpooledRecord implements PendingBatch {
+  readonly recordCount = 1
+  partition = -1
+  /** Its place in the group. */
+  readonly place: number
+  readonly #group: Group
+  #listeners: ((settlement: Settlement) => void)[] | null = null
+  #isHurried = false
+
+  /** @param group the record is the last one in it. */
+  constructor(group: Group) {
+    this.#group = group
+    this.place = group.recordCount - 1
+  }
+
+  /** @inheritdoc */
+  onSettled(listener: (settlement: Settlement) => void): void {
+    if (this.#listeners === null) {
+      this.#listeners = []
+      this.#group.awaited.push(this)
+    }
+    this.#listeners.push(listener)
+  }
+
+  /** @inheritdoc */
+  hurry(): void {
+    this.#isHurried = true
+  }
+
+  /**
+   * The record is now at `place` of a producer's batch, and gets its outcome from there.
+   * @param isLeft tells whether the records of a settlement stay on disk, for the next process to send.
+   */
+  follow(batch: PendingBatch, place: number, isLeft: (settlement: Settlement) => boolean): void {
+    batch.onSettled((settlement) => {
+      const { outcome, reason, partition, baseOffset, firstPlace, recordCount } = settlement
+      const nth = place - firstPlace
+      if (nth < 0 || nth >= recordCount) return
+      if (isLeft(settlement)) return this.leave()
+      this.partition = partition
+      this.settle({ outcome, reason, baseOffset: baseOffset === null ? null : baseOffset + BigInt(nth) })
+    })
+    if (this.#isHurried) batch.hurry()
+  }
+
+  /** Tells the listeners that this process will not learn the record's outcome. */
+  leave(): void {
+    this.settle({ outcome: 'pending', reason: null })
+  }
+
+  /** Tells the listeners the record's outcome. */
+  settle({ outcome, reason, baseOffset = null }: RecordEnd): void {
+    const { partition } = this
+    const settlement: Settlement = { partition, baseOffset, firstPlace: 0, recordCount: 1, outcome, reason }
+    for (const listener of this.#listeners ?? []) listener(settlement)
+    this.#listeners = null
+  }
+}
+
+/** The outcome of one record. */
+interface RecordEnd extends Pick<Settlement, 'outcome' | 'reason'> {
+  readonly baseOffset?: bigint | null
 }

@@ -1,25 +1,26 @@
 import type { Logger } from '../logger.ts'
 import { ignored, letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
-import { earliestNowMs } from './earliest-now.ts'
-import { EntryReader, FrameWriter } from './frame.ts'
-import { scanFrames, scanFramesLater } from './scan-frames.ts'
+import { EntryReader, FrameBuilder, scanFrames, scanFramesLater } from './frame.ts'
 import { parseName, type Segment } from './segment.ts'
 
-/** Is given a note: what it is kept under, its value (a view that is good for the call), and when it may be forgotten. */
+/** Is given a note: its key, its value (a view that is valid during the call), and the time when it may be forgotten. */
 export type EachNote = (key: string, value: Buffer, untilMs: number) => void
 
 /**
- * Notes that were committed with records and outlive them: before a file of the log goes, those that have time left are
- * written to a file of their own beside it, which goes when the last of them has had its time. The file has the number of
- * the log's file, which no later life uses again: so notes of one life are never written over those of another.
+ * Notes that were committed with records and are kept for longer than the records. Before a segment goes, its notes that have time
+ * left are written to a file of their own beside it. That file goes when the time of its last note is over.
+ *
+ * The file has the number of the segment. No later process uses the number again, so the notes of one process never replace
+ * those of another.
  */
 export class Notes {
   readonly #options: NotesOptions
-  /** Files of notes, and when each may go; 0: nobody has asked for it. */
+  /** Files of notes, and when each may go; 0: nobody has read the file, and it may go now. */
   readonly #files = new Map<string, number>()
-  /** Files that were begun by an earlier life, and count for nothing. */
+  /** Files that an earlier process did not finish. They do not count. */
   readonly #unfinished: string[] = []
-  readonly #rescuing = new Set<Segment>()
+  /** Segments whose notes are being written to a file of their own. */
+  readonly #copying = new Set<Segment>()
 
   constructor(options: NotesOptions) {
     this.#options = options
@@ -32,9 +33,9 @@ export class Notes {
   }
 
   /**
-   * Reads what was found at start, oldest first; notes whose time is over are left out. To be called before the first
-   * turn of the event loop is over: what nobody asks for then may go. Waits for the disk.
-   * @param newerThanMs files that were last written to before that are not opened.
+   * Reads the notes that were found at start, oldest first. Notes whose time is over are left out. To be called in the first turn
+   * of the event loop: after that, notes that nobody has read may go. Waits for the disk.
+   * @param newerThanMs files that were last written before this time are not opened.
    */
   read(segments: readonly Segment[], newerThanMs: number, each: EachNote): void {
     for (const path of [...this.#files.keys()].toSorted()) {
@@ -45,7 +46,7 @@ export class Notes {
           this.#readNotes({ path, baseSeq, sizeBytes: Infinity, endSeq: Infinity }, newerThanMs, each),
         )
       } catch (error) {
-        // What cannot be read now is there for the next start.
+        // The file stays, so that the next start can read it.
         this.#files.delete(path)
         this.#options.logger.error({ path, err: error }, 'keys of an earlier run could not be read')
       }
@@ -53,15 +54,15 @@ export class Notes {
     for (const segment of segments) segment.notesUntilMs = this.#readNotes(segment, newerThanMs, each)
   }
 
-  /** Whether a file of the log can go without taking notes along. If not, they are being brought to safety. */
+  /** Whether a segment can go without a loss of notes. If it cannot, its notes are being written to a file of their own. */
   areSafe(segment: Segment): boolean {
     if (segment.notesUntilMs <= earliestNowMs()) return true
-    if (!this.#rescuing.has(segment)) void this.#rescue(segment)
+    if (!this.#copying.has(segment)) void this.#copy(segment)
     return false
   }
 
-  /** Removes what has had its time. */
-  tend(): void {
+  /** Is called every second. Removes files of notes whose time is over. */
+  removeOld(): void {
     const { disk } = this.#options
     for (const path of this.#unfinished.splice(0)) disk.remove(path, ignored)
     for (const [path, untilMs] of this.#files) {
@@ -73,8 +74,8 @@ export class Notes {
     }
   }
 
-  async #rescue(segment: Segment): Promise<void> {
-    this.#rescuing.add(segment)
+  async #copy(segment: Segment): Promise<void> {
+    this.#copying.add(segment)
     const { disk, folderFd, logger } = this.#options
     const path = segment.path.replace(/\.log$/, '.notes')
     const { notesUntilMs } = segment
@@ -89,7 +90,7 @@ export class Notes {
     } catch (error) {
       logger.debug({ err: error }, 'notes could not be brought to safety yet; their file stays')
     } finally {
-      this.#rescuing.delete(segment)
+      this.#copying.delete(segment)
     }
   }
 
@@ -99,14 +100,14 @@ export class Notes {
       disk.create(path, (error, created) => (error === null ? resolve(created) : reject(error)))
     })
     try {
-      await ended((done) => writeAll(disk, fd, [bytes], 0, done))
+      await ended((done) => writeAll(disk, { fd, buffers: [bytes], position: 0 }, done))
       await ended((done) => disk.sync(fd, done))
     } finally {
       letGo(disk, fd)
     }
   }
 
-  /** @returns when the last of the notes may be forgotten; 0 if there is none. */
+  /** @returns when the last of the notes may be forgotten; 0 if no note has time left. */
   #readNotes(file: NotesOf, newerThanMs: number, each: EachNote): number {
     const { disk } = this.#options
     const fd = disk.openNow(file.path, 'r')
@@ -132,9 +133,9 @@ export class Notes {
     }
   }
 
-  /** One frame with the notes of a segment that have time left. */
+  /** Makes one frame of those notes of a segment that have time left. */
   async #copyOfNotes(segment: Segment): Promise<Buffer> {
-    const writer = new FrameWriter(Buffer.allocUnsafe(64 * 1024))
+    const writer = new FrameBuilder(Buffer.allocUnsafe(64 * 1024))
     const fd = await new Promise<number>((resolve, reject) => {
       segment.open((error, opened) => (error === null ? resolve(opened) : reject(error)))
     })
@@ -155,23 +156,35 @@ export class Notes {
 /** See {@link Notes}. */
 export interface NotesOptions {
   readonly folder: string
-  /** Open for syncing its names. */
+  /** Open, to sync the names of the folder. */
   readonly folderFd: number
   readonly disk: Disk
   readonly logger: Logger
 }
 
-/** Where notes are. */
+/** A file that holds notes: a segment, or a file of notes alone. */
 interface NotesOf {
   readonly path: string
   readonly sizeBytes: number
-  /** Number that its first frame has. */
+  /** Number of its first frame. */
   readonly baseSeq: number
   readonly endSeq: number
 }
 
+/** Waits for the end of a call to the disk. @throws the call's error. */
 async function ended(call: (done: DiskDone) => void): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     call((error) => (error === null ? resolve() : reject(error)))
   })
 }
+
+/**
+ * Now, in epoch milliseconds, by the slower of two clocks: the wall clock, and the wall clock at the beginning of the process
+ * plus the monotonic time since. So a step of the wall clock forward removes no note early. After a step back, no note is removed
+ * that the next process would still want.
+ */
+function earliestNowMs(): number {
+  return Math.min(Date.now(), beganAtMs + performance.now())
+}
+
+const beganAtMs = Date.now() - performance.now()

@@ -1,38 +1,38 @@
 import { randomInt } from 'node:crypto'
-import { AckFile, type DoneRecords } from './ack-file.ts'
-import { letGo, type Disk, type DiskDone } from './disk.ts'
+import { crc32c } from '@node-rs/crc32'
+import { letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
 
 /**
- * One file of a stream's log, and which of its records are done. Bytes that were committed never change, so a copy of the
- * file is good whenever it is made. A file goes when all of its records are done.
+ * A segment: one file of a stream's log, and beside it a file that says which of its records are done. Committed bytes never
+ * change, so a copy of the file is good whenever it is made. A segment goes when all of its records are done.
  */
 export class Segment {
-  /** Number of its first record; also its name, so that the number of records in a file is known from the next one's. */
+  /** Number of its first record, and its name. So the name of the next segment says how many records this one holds. */
   readonly baseSeq: number
   readonly path: string
   readonly acks: AckFile
-  /** What is committed, in bytes. */
+  /** Size of what is committed, in bytes. */
   sizeBytes = 0
   recordCount = 0
   doneCount = 0
-  /** Nothing is appended any more. */
+  /** Nothing is appended to it any more. */
   isSealed = false
   /**
-   * Its name is on the disk, and it holds nothing but what is committed: a group can be written to it. Not so a file that
-   * an earlier life left without a record in it, which is made ready before its first group.
+   * A group can be written to it: its name is on the disk, and it holds only what is committed. A segment without a record that an
+   * earlier process left is not ready. It is made ready before its first group.
    */
   isReady = false
-  /** Some of it could not be read: it is kept when it is done, under another name. */
+  /** Some of it could not be read. When it is done, it is renamed and not removed. */
   isDamaged = false
-  /** When the last of its notes may be forgotten; 0: it has none. */
+  /** When the last of its notes may be forgotten; 0: it has no notes. */
   notesUntilMs = 0
-  /** Open while it is written to. */
+  /** Open while groups are written to it. */
   writeFd: number | null = null
   readonly #disk: Disk
   readonly #doneAtStart: DoneRecords | null
   #readFd: number | null = null
 
-  /** @param found what was done when the process started; left out for a file that is made now. */
+  /** @param found the records that were done when the process started. Left out for a segment that is made now. */
   constructor(disk: Disk, folder: string, baseSeq: number, found: DoneRecords | null = null) {
     this.#disk = disk
     this.baseSeq = baseSeq
@@ -46,7 +46,7 @@ export class Segment {
     return this.baseSeq + this.recordCount
   }
 
-  /** It has no work left. */
+  /** All of its records are done. */
   get isDone(): boolean {
     return this.doneCount >= this.recordCount
   }
@@ -58,7 +58,7 @@ export class Segment {
     return (this.#doneAtStart.bits[nth >> 3]! & (1 << (nth & 7))) !== 0
   }
 
-  /** Reads what is there at a position, up to the buffer's size. */
+  /** Reads from a position on, up to the buffer's size or to the end of what is committed. */
   read(
     buffer: Buffer,
     position: number,
@@ -71,7 +71,7 @@ export class Segment {
     })
   }
 
-  /** Opens the file for reading, once for all who read it. One opens it at a time. */
+  /** Opens the file for reading. All readers share one file descriptor. */
   open(done: (error: NodeJS.ErrnoException | null, fd: number) => void): void {
     if (this.#readFd !== null) return done(null, this.#readFd)
     this.#disk.open(this.path, (error, fd) => {
@@ -90,7 +90,7 @@ export class Segment {
     this.#readFd = this.writeFd = null
   }
 
-  /** Takes the file with the records away. What is damaged is kept for whoever wants to look at it. */
+  /** Removes the file with the records. A damaged one is renamed, so that somebody can look at it. */
   remove(done: DiskDone): void {
     const removed: DiskDone = (error) => {
       if (error === null) this.close()
@@ -101,24 +101,169 @@ export class Segment {
   }
 }
 
-/** Where the acks of a segment are. */
+/**
+ * Says which records of one segment are done, in a file beside the segment. An entry has 12 bytes: the first record of a run, the
+ * number of records in the run, and a checksum that also covers the number of the segment. If an entry is damaged, torn or lost,
+ * the next start sends its records again, and no record is lost. So nothing waits for this file, and it is never synced.
+ */
+class AckFile {
+  readonly #disk: Disk
+  readonly #path: string
+  readonly #baseSeq: number
+  #fd: number | null = null
+  /** Where in the file the next entry goes. */
+  #position: number
+  #runs: [first: number, count: number][] = []
+  #isWriting = false
+  #isClosed = false
+
+  /** @param sizeBytes how much of the file there is already. New entries go behind it. */
+  constructor(disk: Disk, path: string, baseSeq: number, sizeBytes = 0) {
+    this.#disk = disk
+    this.#path = path
+    this.#baseSeq = baseSeq
+    this.#position = sizeBytes
+  }
+
+  /** Adds records that are done. The segment's first record has number 0 here. */
+  add(first: number, count: number): void {
+    const last = this.#runs.at(-1)
+    if (last !== undefined && last[0] + last[1] === first) last[1] += count
+    else this.#runs.push([first, count])
+  }
+
+  /** Records were added that no write has taken yet. */
+  get isDirty(): boolean {
+    return this.#runs.length > 0
+  }
+
+  /** A write is under way. */
+  get isWriting(): boolean {
+    return this.#isWriting
+  }
+
+  /**
+   * Writes what was added since the last write. If a write is under way, it does nothing, and the next flush writes it.
+   * @param done is called when the write has ended. What could not be written is written by the next flush.
+   */
+  flush(done: DiskDone): void {
+    if (this.#isWriting || this.#isClosed || !this.isDirty) return
+    this.#isWriting = true
+    const runs = merged(this.#runs)
+    this.#runs = []
+    const finish: DiskDone = (error) => {
+      this.#isWriting = false
+      if (error !== null) this.#runs.unshift(...runs)
+      if (this.#isClosed) this.#letGo()
+      done(error)
+    }
+    this.#open((error, fd) => {
+      if (error !== null) return finish(error)
+      const bytes = encodeRuns(runs, this.#baseSeq)
+      writeAll(this.#disk, { fd, buffers: [bytes], position: this.#position }, (failure) => {
+        if (failure === null) this.#position += bytes.length
+        finish(failure)
+      })
+    })
+  }
+
+  close(): void {
+    this.#isClosed = true
+    if (!this.#isWriting) this.#letGo()
+  }
+
+  #open(done: (error: NodeJS.ErrnoException | null, fd: number) => void): void {
+    if (this.#fd !== null) return done(null, this.#fd)
+    const opened = (error: NodeJS.ErrnoException | null, fd: number): void => {
+      if (error === null) this.#fd = fd
+      done(error, fd)
+    }
+    this.#disk.open(this.#path, (error, fd) => {
+      if (error?.code === 'ENOENT') this.#disk.create(this.#path, opened)
+      else opened(error, fd)
+    })
+  }
+
+  #letGo(): void {
+    if (this.#fd !== null) letGo(this.#disk, this.#fd)
+    this.#fd = null
+  }
+}
+
+/** The records of a segment that are done. */
+export interface DoneRecords {
+  /** A bit for each record of the segment. */
+  readonly bits: Uint8Array
+  readonly count: number
+  /** Size of the ack file's whole entries, in bytes. */
+  readonly sizeBytes: number
+}
+
+/** Reads the bytes of an ack file. Records that the segment does not have are left out. */
+export function readAcks(bytes: Buffer, baseSeq: number, recordCount: number): DoneRecords {
+  const bits = new Uint8Array(Math.ceil(recordCount / 8))
+  let count = 0
+  const sizeBytes = bytes.length - (bytes.length % entryBytes)
+  for (let offset = 0; offset < sizeBytes; offset += entryBytes) {
+    if (bytes.readUInt32BE(offset + 8) !== checksum(bytes, offset, baseSeq)) continue
+    const first = bytes.readUInt32BE(offset)
+    const end = Math.min(recordCount, first + bytes.readUInt32BE(offset + 4))
+    for (let nth = first; nth < end; nth++) {
+      const bit = 1 << (nth & 7)
+      if ((bits[nth >> 3]! & bit) !== 0) continue
+      bits[nth >> 3]! |= bit
+      count++
+    }
+  }
+  return { bits, count, sizeBytes }
+}
+
+function encodeRuns(runs: readonly (readonly [number, number])[], baseSeq: number): Buffer {
+  const bytes = Buffer.allocUnsafe(runs.length * entryBytes)
+  runs.forEach(([first, count], nth) => {
+    const offset = nth * entryBytes
+    bytes.writeUInt32BE(first, offset)
+    bytes.writeUInt32BE(count, offset + 4)
+    bytes.writeUInt32BE(checksum(bytes, offset, baseSeq), offset + 8)
+  })
+  return bytes
+}
+
+/** Sorts runs, and joins those that follow each other: batches of several partitions are acknowledged side by side. */
+function merged(runs: [number, number][]): [number, number][] {
+  const result: [number, number][] = []
+  for (const [first, count] of runs.toSorted((a, b) => a[0] - b[0])) {
+    const last = result.at(-1)
+    if (last !== undefined && last[0] + last[1] === first) last[1] += count
+    else result.push([first, count])
+  }
+  return result
+}
+
+function checksum(bytes: Buffer, offset: number, baseSeq: number): number {
+  return crc32c(bytes.subarray(offset, offset + 8), baseSeq % 2 ** 32)
+}
+
+const entryBytes = 12
+
+/** Path of the ack file of a segment. */
 export function acksPath(segmentPath: string): string {
   return segmentPath.replace(/\.log$/, '.ack')
 }
 
-/** Numbers have 48 bits in a frame, 15 digits. */
+/** Name of the segment whose first record has a number. Numbers have 48 bits, which are 15 digits. */
 export function segmentName(baseSeq: number): string {
   return `${String(baseSeq).padStart(15, '0')}.log`
 }
 
-/** What a file of a stream's folder is, by its name. */
+/** What the name of a file in a stream's folder says. */
 export interface SpoolFileName {
-  /** Number that the name begins with: of a record, but for `sent`, whose files are counted by themselves. */
+  /** Number that the name begins with. It is the number of a record, except for `sent`: these files are numbered by themselves. */
   readonly seq: number
   readonly kind: 'log' | 'ack' | 'notes' | 'notes.new' | 'log.damaged' | 'sent'
 }
 
-/** @returns null if the name is none that the spool gives. */
+/** @returns null if the spool gives no such name. */
 export function parseName(name: string): SpoolFileName | null {
   const [, digits, kind] = /^(\d{15})\.(log|ack|notes|notes\.new|log\.damaged|sent)$/.exec(name) ?? []
   const seq = Number(digits)
@@ -127,9 +272,9 @@ export function parseName(name: string): SpoolFileName | null {
 }
 
 /**
- * Where the numbers of a stream go on: above every number that a name of the folder has, so that no name is used twice,
- * however many lives the folder has seen. In a folder without names the numbers begin at random: nobody outside knows them,
- * and a file that a crash brings back belongs to nothing that is written later.
+ * The number that a stream goes on with. It is above every number in a name of the folder, so that no name is used twice,
+ * however many processes have used the folder. In a folder without names the numbers begin at random. So nobody outside knows
+ * the numbers, and a file that a crash brings back is never taken for a part of what was written later.
  */
 export function nextFreeSeq(names: readonly string[], endSeq: number): number {
   const taken = names.flatMap((name) => {
@@ -142,6 +287,6 @@ export function nextFreeSeq(names: readonly string[], endSeq: number): number {
 
 /** Numbers have 48 bits. */
 const highestSeq = 2 ** 48 - 1
-/** A stream that begins here has numbers left for as long as anybody could write records. */
+/** A stream that begins between these two has more numbers left than anybody could use. */
 const lowestFirstSeq = 2 ** 45
 const highestFirstSeq = 2 ** 46

@@ -2,44 +2,44 @@ import type { IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
 import type { Logger } from '../logger.ts'
 import type { PendingBatch } from '../kafka/producer/producer.ts'
 import { ignored, writeAll, type Disk, type DiskDone } from './disk.ts'
-import type { Runs } from './runs.ts'
-import { carriedNote, encodeFrame, encodeNote, type SentNote } from './sent-note.ts'
+import { carryOver, encodeJournalFrame, encodeSentBatch, type Runs, type SentBatch } from './sent-batch.ts'
 
 /**
- * The journal of the batches that a stream has sent, so that the next process can send the very same batches again: which
- * records each holds, and the identity under which the broker tells it. A batch is noted before it is first written.
+ * The journal of the batches that a stream has sent. It says which records a batch holds, and under which identity the broker
+ * knows the batch, so that the next process can send the very same batch again. A batch is noted before it is first written to
+ * a broker.
  *
- * One batch a partition is in flight, so the last note of a partition is all that is in doubt; what was before it is done if
- * the note says so. A note is written and not synced on its way: it survives the end of the process, and a power cut once
- * {@link sync} has ended. A file begins with all that is open, and then the older ones go.
+ * One batch a partition is in flight. So only the last batch of a partition can be in doubt, and the journal says with each
+ * batch whether the one before it is done. The journal is written before the batch is, but not synced: it survives the end of
+ * the process, and a power cut once {@link sync} has ended. A new file begins with all open batches. Then the older files go.
  */
 export class SentJournal {
   readonly #options: SentJournalOptions
-  readonly #last = new Map<number, LastNote>()
+  readonly #last = new Map<number, LastBatch>()
   #olderPaths: string[] = []
   #nextNumber = 1
   #path = ''
   #fd: number | null = null
   #sizeBytes = 0
   #queue: Queued[] = []
-  /** Those who wait for the end of a write. */
+  /** Requests of the sender that wait for the end of a write. */
   readonly #waiting = new Set<Queued>()
   #isWriting = false
   #writingSinceMs = 0
-  /** The write that is under way has lasted for too long: nobody waits for it. */
+  /** The write that is under way has lasted for too long. Nothing waits for its end any more. */
   #isOverdue = false
   #isDirty = false
   #isSyncing = false
   #syncedAtMs = -Infinity
   #isClosed = false
   #isStopped = false
-  /** The file says more than what is open. */
+  /** The file has batches that the journal no longer stands for. */
   #isStale = false
-  /** A sync failed: what the kernel still has of the file may never be on the disk, whatever a second sync says. */
+  /** A sync failed: some bytes of the file may never get to the disk, even if a second sync ends well. */
   #isInDoubt = false
   /** Syncs that are under way, by file. */
   readonly #syncs = new Map<number, number>()
-  /** Files to be closed once their syncs have ended: their numbers would be given to other files meanwhile. */
+  /** Files that are closed once their syncs have ended. Closed earlier, their numbers could be given to other files meanwhile. */
   readonly #toClose = new Set<number>()
   #beginAfterMs = -Infinity
   #failureLoggedAtMs = -Infinity
@@ -50,7 +50,7 @@ export class SentJournal {
 
   /**
    * Goes on from what was found at start. To be called once, before anything is noted.
-   * @param ready is called when that is on disk in a file of this process, or cannot be brought there.
+   * @param ready is called when a file of this process has what was found, or when no such file can be written.
    */
   start(found: JournalStart, ready: () => void): void {
     this.#olderPaths = [...found.paths]
@@ -58,10 +58,10 @@ export class SentJournal {
     for (const { partition, bytes } of found.open)
       this.#last.set(partition, { bytes, isDone: false, isWritten: true })
     if (found.paths.length === 0) return ready()
-    const start: Queued = { notes: [], done: ready }
+    const start: Queued = { batches: [], done: ready }
     this.#waiting.add(start)
     this.#beginWriting()
-    const done = found.done.map(({ bytes }) => carriedNote(bytes, true))
+    const done = found.done.map(({ bytes }) => carryOver(bytes, true))
     this.#begin(done, (error, queued) => {
       this.#endWriting()
       if (error !== null) this.#failed(error.code ?? error.message)
@@ -70,13 +70,13 @@ export class SentJournal {
     })
   }
 
-  /** The batch that stands for what an earlier process noted for a partition. */
+  /** An earlier process's last batch of a partition is with the producer again, as `batch`. */
   resumed(partition: number, batch: PendingBatch): void {
     const last = this.#last.get(partition)
     if (last !== undefined) this.#follow(last, batch, batch.recordCount)
   }
 
-  /** What an earlier process noted for a partition stands for nothing any more: its records go as others do. */
+  /** An earlier process's last batch of a partition is not sent again as it was. Its records go in new batches. */
   forget(partition: number): void {
     if (this.#last.delete(partition)) this.#isStale = true
   }
@@ -87,28 +87,28 @@ export class SentJournal {
     batches: readonly IdentifiedBatch[],
     { runsOf, done }: { runsOf: (batch: IdentifiedBatch) => Runs; done: () => void },
   ): void {
-    const notes = batches.map((batch) => {
+    const noted = batches.map((batch) => {
       const { partition, recordCount } = batch
       const isPreviousDone = this.#last.get(partition)?.isDone ?? false
-      const bytes = encodeNote(batch, runsOf(batch), { scope, isPreviousDone })
-      const last: LastNote = { bytes, isDone: false, isWritten: false }
+      const bytes = encodeSentBatch(batch, runsOf(batch), { scope, isPreviousDone })
+      const last: LastBatch = { bytes, isDone: false, isWritten: false }
       this.#last.set(partition, last)
       this.#follow(last, batch, recordCount)
       return last
     })
-    // A note that is given up stands for nothing, and no batch waits for it.
+    // The disk hangs: the batches go without being noted.
     if (this.#isOverdue) return done()
-    const queued: Queued = { notes, done }
+    const queued: Queued = { batches: noted, done }
     this.#queue.push(queued)
     this.#waiting.add(queued)
     this.#write()
   }
 
   /**
-   * Is called every second. A disk that hangs must not hold up what Kafka could take: after a while batches go without a note, except
-   * those of an exactly-once stream, which wait for as long as it takes.
+   * Is called every second. A disk that hangs must not hold up what Kafka could take: after `waitLimitMs` batches go without being
+   * noted. Only the batches of an exactly-once stream wait until the write ends.
    */
-  tend(): void {
+  giveUpOverdueWrite(): void {
     if (!this.#isWriting || performance.now() - this.#writingSinceMs < this.#options.waitLimitMs) return
     this.#failed('ETIMEDOUT')
     if (this.#options.isExactlyOnce) return
@@ -119,8 +119,11 @@ export class SentJournal {
     for (const { done } of waiting) done()
   }
 
-  /** Learns when a batch has its end. Parts of it have notes of their own. That a batch is given up after {@link stop} is no end. */
-  #follow(last: LastNote, batch: Pick<PendingBatch, 'onSettled'>, count: number): void {
+  /**
+   * Learns when a batch is done. A settlement of a part of its records does not count: the batch was split, and its parts are in the
+   * journal by themselves. A batch that is given up after {@link stop} is not done.
+   */
+  #follow(last: LastBatch, batch: Pick<PendingBatch, 'onSettled'>, count: number): void {
     batch.onSettled(({ recordCount, outcome, reason }) => {
       if (recordCount !== count || !last.isWritten) return
       if (this.#isStopped && (reason === 'shutdown' || outcome === 'suspected_lost')) return
@@ -129,14 +132,14 @@ export class SentJournal {
     })
   }
 
-  /** From now on a batch that is given up has no end: its records stay on disk. What Kafka still answers is an end. */
+  /** From now on a batch that is given up is not done: its records stay on disk. A batch that Kafka answers for still is. */
   stop(): void {
     this.#isStopped = true
   }
 
   /**
-   * Brings what was noted to the disk, in the background, unless that is under way or was done a moment ago. Where a sync
-   * fails, all that is open goes into another file a moment later.
+   * Syncs the file in the background, unless a sync is under way or began a moment ago. If a sync fails, all open batches are
+   * written to another file a moment later.
    */
   sync(): void {
     this.#write()
@@ -151,13 +154,13 @@ export class SentJournal {
     })
   }
 
-  /** Lets go of its file. What waits is told, and is not noted any more. */
+  /** Closes the file. Batches that wait go without being noted. */
   close(): void {
     this.#isClosed = true
     if (!this.#isWriting) this.#letGo()
   }
 
-  /** One write at a time: what comes meanwhile goes with the next one. */
+  /** Writes what is queued. One write is under way at a time: what comes meanwhile goes with the next write. */
   #write(): void {
     if (this.#isWriting) return
     if (this.#queue.length === 0 && !(this.#isInDoubt && this.#wantsNewFile && !this.#isClosed)) return
@@ -179,7 +182,7 @@ export class SentJournal {
       })
     const queued = this.#queue.splice(0)
     if (this.#fd !== null) return this.#append(queued, written)
-    // A moment ago there could be no file.
+    // No file could be made a moment ago.
     this.#endWriting()
     this.#end(queued, true)
   }
@@ -188,18 +191,19 @@ export class SentJournal {
     queued: readonly Queued[],
     written: (error: NodeJS.ErrnoException | null, queued: readonly Queued[]) => void,
   ): void {
-    const frame = encodeFrame(
-      queued.flatMap(({ notes }) => notes.map(({ bytes }) => bytes)),
+    const frame = encodeJournalFrame(
+      queued.flatMap(({ batches }) => batches.map(({ bytes }) => bytes)),
       false,
     )
-    // After a failure the next frame goes to the same place: a frame that is torn hides what is behind it.
-    writeAll(this.#options.disk, this.#fd!, [frame], this.#sizeBytes, (error) => {
+    // After a failure the next frame goes to the same place: nothing behind a torn frame can be read.
+    const write = { fd: this.#fd!, buffers: [frame], position: this.#sizeBytes }
+    writeAll(this.#options.disk, write, (error) => {
       if (error === null) this.#sizeBytes += frame.length
       written(error, queued)
     })
   }
 
-  /** What is done has to be in the ack files before the notes go that say so. */
+  /** A new file leaves out the batches that are done. So the ack files must have their records before. */
   get #wantsNewFile(): boolean {
     if (performance.now() < this.#beginAfterMs) return false
     if (this.#fd === null || this.#isStale || this.#isInDoubt) return true
@@ -207,8 +211,9 @@ export class SentJournal {
   }
 
   /**
-   * Begins a file with all that is open: what was noted last for each partition and is not done.
-   * @param done is told which of what waited is in it.
+   * Begins a file with all open batches: the last one of each partition, unless it is done.
+   * @param more goes into the first frame before them.
+   * @param done is told which of the queued batches are in the file.
    */
   #begin(
     more: readonly Buffer[],
@@ -223,11 +228,11 @@ export class SentJournal {
     }
     disk.create(path, (error, fd) => {
       if (error !== null) return failed(error, [])
-      // What waits is among the last notes: it must not be noted once more, behind itself.
+      // Queued batches are the last ones of their partitions, so the first frame has them. They must not be written once more.
       const queued = this.#queue.splice(0)
       const open = [...this.#last.values()].filter(({ isDone }) => !isDone)
-      const frame = encodeFrame([...more, ...open.map(({ bytes }) => carriedNote(bytes, false))], true)
-      writeAll(disk, fd, [frame], 0, (writeError) => {
+      const frame = encodeJournalFrame([...more, ...open.map(({ bytes }) => carryOver(bytes, false))], true)
+      writeAll(disk, { fd, buffers: [frame], position: 0 }, (writeError) => {
         if (writeError !== null) {
           disk.close(fd, ignored)
           return failed(writeError, queued)
@@ -248,7 +253,7 @@ export class SentJournal {
     })
   }
 
-  /** In the background. Where there is a power cut to survive, the new file has to be on the disk first. */
+  /** Removes older files in the background. With fsync, the new file has to be on the disk first. */
   #removeOlder(fd: number, paths: readonly string[]): void {
     const { disk, fsync, folderFd } = this.#options
     const remove = (): void => {
@@ -265,7 +270,7 @@ export class SentJournal {
     })
   }
 
-  /** A file that is synced stays open until that has ended. */
+  /** Syncs a file. The file stays open until the sync has ended. */
   #syncFile(fd: number, done: DiskDone): void {
     this.#syncs.set(fd, (this.#syncs.get(fd) ?? 0) + 1)
     this.#options.disk.sync(fd, (error) => {
@@ -283,7 +288,7 @@ export class SentJournal {
     else this.#options.disk.close(fd, ignored)
   }
 
-  /** A file may not be on the disk, or its name. */
+  /** The bytes of a file, or its name, may not be on the disk. */
   #doubt(fd: number): void {
     if (fd !== this.#fd) return
     this.#isInDoubt = true
@@ -294,7 +299,7 @@ export class SentJournal {
   #end(queued: readonly Queued[], isFailed: boolean): void {
     if (!isFailed) this.#isDirty = true
     for (const each of queued) {
-      for (const note of each.notes) note.isWritten = !isFailed
+      for (const batch of each.batches) batch.isWritten = !isFailed
       if (this.#waiting.delete(each)) each.done()
     }
   }
@@ -333,51 +338,53 @@ export class SentJournal {
 export interface SentJournalOptions {
   readonly stream: string
   readonly folder: string
-  /** Open for syncing its names. */
+  /** Open, to sync the names of the folder. */
   readonly folderFd: number
   readonly fsync: boolean
   readonly disk: Disk
   readonly logger: Logger
-  /** For how long a batch waits for its note, in milliseconds. It is looked at every second. */
+  /** How long a batch waits to be noted, in milliseconds. It is looked at every second. */
   readonly waitLimitMs: number
-  /** A batch waits for its note however long that takes. */
+  /** A batch waits until it is noted, however long the disk takes. */
   readonly isExactlyOnce: boolean
-  /** What is done is in files, as far as it is booked. */
+  /** See `SpoolLog.areAcksWritten`. */
   readonly areAcksWritten: () => boolean
 }
 
-/** What a journal begins with. */
+/** What a journal goes on from. */
 export interface JournalStart {
   /** Files of earlier processes. */
   readonly paths: readonly string[]
   readonly nextNumber: number
-  /** Notes of batches that are going to be sent again, one a partition. */
-  readonly open: readonly SentNote[]
-  /** Notes of batches that are done, which no ack file may say yet. */
-  readonly done: readonly SentNote[]
+  /** Batches that are going to be sent again, one a partition. */
+  readonly open: readonly SentBatch[]
+  /** Batches that are done, though the ack files may not say so yet. */
+  readonly done: readonly SentBatch[]
 }
 
-/** The name of a file; the newest has the highest number. */
+/** The name of a file of the journal. The newest file has the highest number. */
 export function journalName(number: number): string {
   return `${String(number).padStart(15, '0')}.sent`
 }
 
-interface LastNote {
+/** The last batch of a partition. */
+interface LastBatch {
   bytes: Buffer
   isDone: boolean
-  /** A note that could not be written must not say anything of the one before it. */
+  /** The batch is in the file. If it is not, its end must not be noted: the file has an older batch as the last one. */
   isWritten: boolean
 }
 
+/** Batches of one request of the sender, until they are written. */
 interface Queued {
-  readonly notes: readonly LastNote[]
+  readonly batches: readonly LastBatch[]
   readonly done: () => void
 }
 
 const nothing = Buffer.alloc(0)
-/** A file of this size holds the notes of some thousand batches, and takes a millisecond to read. */
+/** A file of this size holds some thousand batches, and takes a millisecond to read. */
 const fileBytes = 1 << 20
 const retryMs = 1_000
-/** A sync with every group of requests would cost a tenth of the CPU time of a single event. */
+/** One sync for each group of requests would cost a tenth of the CPU time of a single event. */
 const syncIntervalMs = 50
 const failureLogIntervalMs = 10_000

@@ -1,36 +1,37 @@
 import type { Logger } from '../logger.ts'
-import { ignored, letGo, writeAll, type Disk, type DiskDone } from './disk.ts'
+import { ignored, writeAll, type Disk } from './disk.ts'
 import type { Group } from './group.ts'
-import { acksPath, nextFreeSeq, parseName, Segment, segmentName } from './segment.ts'
+import { LogTail, type LogTailOptions } from './log-tail.ts'
+import { acksPath, nextFreeSeq, parseName, segmentName, type Segment } from './segment.ts'
 
 /**
- * The log of one stream on disk: groups are appended to the newest of its files, one write and one sync a group, and are
- * committed when that is done. A group that failed is cut out before anybody is told that it was refused, so that no later
- * life finds it; where the disk does not take the cut, whoever waits is told that it is not known. A file that failed is
- * written to no more, unless it is empty: after a failed sync nobody knows what the kernel still has of its bytes.
+ * The write-ahead log of one stream: segments on disk. Groups are appended to the newest segment, and are committed once a
+ * write and a sync have ended well. Records that are done are noted beside their segment, and a segment goes when all of its
+ * records are done.
+ *
+ * Before a group is refused, its bytes are removed (`log-tail.ts`), so that no later start finds it. Where the disk does not
+ * remove them, the requests are told that their end is not known.
+ *
  * Callbacks instead of promises: this is on the way of every 202.
  */
 export class SpoolLog {
   readonly #options: SpoolLogOptions
-  /** Oldest first; the last may be open. */
+  /** Oldest first. The last one may take groups. */
   readonly #segments: Segment[]
-  #nextSeq: number
+  readonly #tail: LogTail
   #isWriting = false
-  /** Bytes of a group that failed are in a file still; nothing is written before they are cut out. */
-  #uncut: Uncut | null = null
-  #isCutting = false
   #isClosed = false
   #isRemoving = false
   #isAckScheduled = false
   #failingUntilMs = 0
   #failureLoggedAtMs = -Infinity
   #onIdle: (() => void) | null = null
-  #seqAtTend = 0
-  /** Acks of files that are gone. */
+  #seqAtMaintenance = 0
+  /** Ack files whose segments are gone. */
   readonly #orphans: string[]
   /** Records that are not done. */
   pendingRecords = 0
-  /** What its files hold, in bytes. */
+  /** What the segments hold, in bytes. */
   sizeBytes = 0
   /** Writes to the disk that failed. */
   failures = 0
@@ -47,34 +48,36 @@ export class SpoolLog {
       const isOrphan = parseName(name)?.kind === 'ack' && !names.includes(name.replace(/\.ack$/, '.log'))
       return isOrphan ? [`${folder}/${name}`] : []
     })
-    this.#nextSeq = firstSeqOf(segments.at(-1), names)
+    this.#tail = new LogTail(options, segments, firstSeqOf(segments.at(-1), names))
     for (const segment of segments) {
       this.pendingRecords += segment.recordCount - segment.doneCount
       this.sizeBytes += segment.sizeBytes
     }
   }
 
-  /** What it is on. */
   get disk(): Disk {
     return this.#options.disk
   }
 
-  /** Number that the next record gets: all before it are committed. */
+  /** Number that the next record gets. All records before it are committed. */
   get nextSeq(): number {
-    return this.#nextSeq
+    return this.#tail.nextSeq
   }
 
-  /** A group is on its way to the disk. */
+  /** Groups are on their way to the disk. */
   get isWriting(): boolean {
     return this.#isWriting
   }
 
-  /** The disk refused a write a moment ago, or holds what is to be cut out. After that the next group is the trial. */
+  /**
+   * The disk refused a write a moment ago, or holds the bytes of a failed write. Once neither is so, the next group is the
+   * trial.
+   */
   get isFailing(): boolean {
-    return this.#uncut !== null || performance.now() < this.#failingUntilMs
+    return this.#tail.hasFailedBytes || performance.now() < this.#failingUntilMs
   }
 
-  /** The file that a record is in; null if it is gone, done. */
+  /** The segment that a record is in; null if all records of that segment were done and it is gone. */
   segmentOf(seq: number): Segment | null {
     for (let nth = this.#segments.length - 1; nth >= 0; nth--) {
       const segment = this.#segments[nth]!
@@ -83,31 +86,32 @@ export class SpoolLog {
     return null
   }
 
-  /** Number of the first record at or behind a number; numbers that no file has are stepped over. */
+  /** Number of the first record at or behind a number. Numbers that no segment has are left out. */
   seqFrom(seq: number): number {
     for (const { baseSeq, endSeq, recordCount } of this.#segments)
       if (recordCount > 0 && seq < endSeq) return Math.max(seq, baseSeq)
-    return Math.max(seq, this.#nextSeq)
+    return Math.max(seq, this.nextSeq)
   }
 
-  /** Its files, oldest first. */
+  /** Oldest first. */
   get segments(): readonly Segment[] {
     return this.#segments
   }
 
   /** Number of the oldest record that is on disk, or of the next one. */
   get firstSeq(): number {
-    return this.#segments[0]?.baseSeq ?? this.#nextSeq
+    return this.#segments[0]?.baseSeq ?? this.nextSeq
   }
 
   /**
-   * Writes groups, in order and all in one piece. To be called when {@link isWriting} is false.
-   * @param done is called with where each group is, or with the failure of all of them.
+   * Writes groups, in order: all of them are committed, or none. To be called when {@link isWriting} is false.
+   * @param done is called with the place of each group, or with the failure of all of them.
    */
   write(groups: readonly Group[], done: WriteDone): void {
-    if (this.#uncut !== null || this.#isClosed) return done({ code: this.failure, isUndecided: false }, [])
+    const tail = this.#tail
+    if (tail.hasFailedBytes || this.#isClosed) return done({ code: this.failure, isUndecided: false }, [])
     this.#isWriting = true
-    let seq = this.#nextSeq
+    let seq = tail.nextSeq
     let sizeBytes = 0
     const frames = groups.map((group) => {
       group.firstSeq = seq
@@ -123,16 +127,15 @@ export class SpoolLog {
         this.#noticeIdle()
       }
       if (segment === null) return refuse(false)
-      this.#uncut = { segment, sizeBytes }
-      this.#cut(cutAttempts, (isCut) => refuse(!isCut))
+      tail.truncate({ segment, sizeBytes }, (isRemoved) => refuse(!isRemoved))
     }
-    this.#activeSegment((error, segment) => {
+    tail.activeSegment((error, segment) => {
       if (error !== null) return fail(error, null)
-      const { disk } = this.#options
       const fd = segment!.writeFd!
-      writeAll(disk, fd, frames, segment!.sizeBytes, (writeError) => {
+      const write = { fd, buffers: frames, position: segment!.sizeBytes }
+      writeAll(this.#options.disk, write, (writeError) => {
         if (writeError !== null) return fail(writeError, segment)
-        this.#sync(fd, (syncError) => {
+        tail.sync(fd, (syncError) => {
           if (syncError !== null) return fail(syncError, segment)
           this.#written(segment!, groups, done)
         })
@@ -140,7 +143,7 @@ export class SpoolLog {
     })
   }
 
-  /** Books records as done; a file of which all are goes. */
+  /** Books records as done. A segment of which all records are done goes. */
   done(firstSeq: number, count: number): void {
     let [seq, left] = [firstSeq, count]
     while (left > 0) {
@@ -158,37 +161,40 @@ export class SpoolLog {
     setImmediate(this.#flushAcks)
   }
 
-  /** Is called every second: lets go of a file that is done when nothing is appended, so that a log without work takes no room. */
-  tend(): void {
+  /**
+   * Is called every second. Tries again whatever failed. Seals the newest segment if all of its records are done and nothing
+   * was appended for a second, so that the segment goes and a log without work takes no room.
+   */
+  maintain(): void {
     const active = this.#segments.at(-1)
-    const isQuiet = this.#nextSeq === this.#seqAtTend && !this.#isWriting
-    this.#seqAtTend = this.#nextSeq
-    // An empty file stays: its number is the next one, and a name is never used twice.
-    if (active?.isDone === true && active.recordCount > 0 && isQuiet) this.#seal(active)
-    if (this.#uncut !== null && !this.#isWriting && !this.#isCutting) this.#cut(1, () => this.#noticeIdle())
+    const isQuiet = this.nextSeq === this.#seqAtMaintenance && !this.#isWriting
+    this.#seqAtMaintenance = this.nextSeq
+    // A segment without a record stays: its number is the next one, and a name is never used twice.
+    if (active?.isDone === true && active.recordCount > 0 && isQuiet) this.#tail.seal(active)
+    if (!this.#isWriting) this.#tail.retry(() => this.#noticeIdle())
     for (const path of this.#orphans.splice(0)) this.#options.disk.remove(path, ignored)
     this.#removeDone()
     this.#flushAcks()
   }
 
-  /** What is done is noted in the files, as far as it was booked. */
+  /** The ack files say of all records that were booked as done that they are. */
   get areAcksWritten(): boolean {
     return this.#segments.every(({ acks }) => !acks.isDirty && !acks.isWriting)
   }
 
-  /** Calls back when nothing is being written, and what is done is noted, as far as the disk lets it. */
+  /** Calls back when nothing is being written and the ack files are written, as far as the disk lets them be. */
   whenIdle(done: () => void): void {
     this.#onIdle = done
     this.#flushAcks()
     this.#noticeIdle()
   }
 
-  /** Closes its files. What is still being written to, on a disk that hangs, is left to the end of the process. */
+  /** Closes the files. */
   close(): void {
     this.#isClosed = true
-    // What the disk has not answered keeps its files until the process ends: an answer that comes later must not find them
-    // closed, nor their numbers given to other files.
-    if (this.#isWriting || this.#isCutting) return
+    // A disk that hangs keeps the files open until the process ends: a call that ends later must not find its file
+    // closed, nor find that the number of its file was given to another one.
+    if (this.#isWriting || this.#tail.isTruncating) return
     for (const segment of this.#segments) segment.close()
   }
 
@@ -205,74 +211,12 @@ export class SpoolLog {
       if (group.notesUntilMs > segment.notesUntilMs) segment.notesUntilMs = group.notesUntilMs
       this.sizeBytes += group.sizeBytes
       this.pendingRecords += group.recordCount
-      this.#nextSeq += group.recordCount
+      this.#tail.nextSeq += group.recordCount
     }
-    if (segment.sizeBytes >= this.#options.segmentBytes) this.#seal(segment)
+    if (segment.sizeBytes >= this.#options.segmentBytes) this.#tail.seal(segment)
     this.#isWriting = false
     done(null, placed)
     this.#noticeIdle()
-  }
-
-  /** The file that groups go to; a new one where there is none. Its name is on disk before anything in it counts. */
-  #activeSegment(done: SegmentDone): void {
-    const last = this.#segments.at(-1)
-    if (last === undefined || last.isSealed) this.#createSegment(done)
-    else if (last.isReady) done(null, last)
-    else this.#makeReady(last, done)
-  }
-
-  #createSegment(done: SegmentDone): void {
-    const { disk, folder } = this.#options
-    const segment = new Segment(disk, folder, this.#nextSeq)
-    disk.create(segment.path, (error, fd) => {
-      // The number is free, so a file that has it was made by a call that told of an error.
-      if (error !== null && error.code !== 'EEXIST') return done(error, null)
-      this.#segments.push(segment)
-      if (error !== null) return this.#makeReady(segment, done)
-      segment.writeFd = fd
-      this.#nameOnDisk(segment, done)
-    })
-  }
-
-  /** Makes a file ready that holds no record, whatever else it holds. What was acknowledged of such a file is no more. */
-  #makeReady(segment: Segment, done: SegmentDone): void {
-    const { disk } = this.#options
-    const empty = (fd: number): void =>
-      disk.truncate(fd, 0, (error) => {
-        if (error !== null) return done(error, null)
-        this.#sync(fd, (syncError) => {
-          if (syncError !== null) return done(syncError, null)
-          this.#nameOnDisk(segment, done)
-        })
-      })
-    disk.remove(acksPath(segment.path), (error) => {
-      if (error !== null) return done(error, null)
-      if (segment.writeFd !== null) return empty(segment.writeFd)
-      disk.open(segment.path, (openError, fd) => {
-        if (openError !== null) return done(openError, null)
-        segment.writeFd = fd
-        empty(fd)
-      })
-    })
-  }
-
-  #nameOnDisk(segment: Segment, done: SegmentDone): void {
-    this.#sync(this.#options.folderFd, (error) => {
-      if (error !== null) return done(error, null)
-      segment.isReady = true
-      done(null, segment)
-    })
-  }
-
-  #sync(fd: number, done: DiskDone): void {
-    if (this.#options.fsync) this.#options.disk.sync(fd, done)
-    else done(null)
-  }
-
-  #seal(segment: Segment): void {
-    segment.isSealed = true
-    if (segment.writeFd !== null) letGo(this.#options.disk, segment.writeFd)
-    segment.writeFd = null
   }
 
   #failed(error: NodeJS.ErrnoException): void {
@@ -287,54 +231,6 @@ export class SpoolLog {
       { stream, code: this.failure, err: error },
       'the disk refused a write; events of this stream are refused (503) until it takes one',
     )
-  }
-
-  /** Cuts out what a group left that failed. @param done is told whether that is certain, whatever happens next. */
-  #cut(attempts: number, done: (isCut: boolean) => void): void {
-    this.#isCutting = true
-    const { segment, sizeBytes } = this.#uncut!
-    if (segment.recordCount > 0) segment.isSealed = true
-    else segment.isReady = false
-    const end = (error: NodeJS.ErrnoException | null): void => {
-      if (error === null) {
-        this.#uncut = null
-        if (segment.isSealed) this.#seal(segment)
-      } else if (attempts > 1) {
-        setTimeout(() => this.#cut(attempts - 1, done), cutPauseMs)
-        return
-      }
-      this.#isCutting = false
-      done(error === null)
-    }
-    if (segment.recordCount > 0) this.#cutBehind(segment, sizeBytes, end)
-    else
-      this.#makeReady(segment, (error) => (error === null ? end(null) : this.#blank(segment, sizeBytes, end)))
-  }
-
-  /**
-   * Three ways to cut off what is behind the records of a file, each of which is enough: make the file shorter, write
-   * zeros over what is there, or make the next file, whose name says how many records this one has.
-   */
-  #cutBehind(segment: Segment, sizeBytes: number, done: DiskDone): void {
-    const { disk } = this.#options
-    const next = this.#segments.at(-1)!
-    const byName = (): void => {
-      if (next === segment) this.#createSegment((error) => done(error))
-      else this.#makeReady(next, (error) => done(error))
-    }
-    disk.truncate(segment.writeFd!, segment.sizeBytes, (error) => {
-      if (error !== null)
-        return this.#blank(segment, sizeBytes, (blankError) => (blankError === null ? done(null) : byName()))
-      this.#sync(segment.writeFd!, (syncError) => (syncError === null ? done(null) : byName()))
-    })
-  }
-
-  #blank({ writeFd, sizeBytes: position }: Segment, sizeBytes: number, done: DiskDone): void {
-    if (writeFd === null) return done(new Error('the file is not open'))
-    writeAll(this.#options.disk, writeFd, [Buffer.alloc(sizeBytes)], position, (error) => {
-      if (error !== null) done(error)
-      else this.#sync(writeFd, done)
-    })
   }
 
   readonly #flushAcks = (): void => {
@@ -353,22 +249,25 @@ export class SpoolLog {
   }
 
   #noticeIdle(): void {
-    if (this.#onIdle === null || this.#isWriting || this.#isCutting || this.#isRemoving) return
+    if (this.#onIdle === null || this.#isWriting || this.#tail.isTruncating || this.#isRemoving) return
     if (this.#segments.some(({ acks }) => acks.isWriting)) return
     const onIdle = this.#onIdle
     this.#onIdle = null
     onIdle()
   }
 
-  /** Oldest first, and none before those that are older: how many records a file holds is known from the next one's name. */
+  /**
+   * Removes segments that are done, the oldest first. A segment is never removed before an older one: the name of the next
+   * segment says how many records a segment holds.
+   */
   #removeDone(): void {
     const oldest = this.#segments[0]
     if (this.#isRemoving || oldest === undefined || !oldest.isSealed || !oldest.isDone) return
-    if (oldest === this.#uncut?.segment || oldest.acks.isWriting || !this.#options.mayRemove(oldest)) return
+    if (this.#tail.isIn(oldest) || oldest.acks.isWriting || !this.#options.mayRemove(oldest)) return
     this.#isRemoving = true
     oldest.remove((error) => {
       if (error === null) return this.#removeAcks(oldest)
-      // It is tried again; until then the file takes room, and nothing is lost.
+      // The removal is tried again. Until then the segment takes room, and nothing is lost.
       this.#options.logger.debug({ err: error }, 'a file of the spool could not be removed yet')
       this.#isRemoving = false
       this.#noticeIdle()
@@ -376,8 +275,8 @@ export class SpoolLog {
   }
 
   /**
-   * The acks go when it is certain that their file is gone: were they to go first, a power cut in between would bring all
-   * records of the file back. Where that is not certain, the next start removes them.
+   * Removes the acks of a segment once it is certain that the segment is gone. If the acks went first, a power cut in between
+   * would bring all records of the segment back. Where it is not certain, the next start removes the acks.
    */
   #removeAcks(gone: Segment): void {
     const end = (): void => {
@@ -388,7 +287,7 @@ export class SpoolLog {
       this.#removeDone()
       this.#noticeIdle()
     }
-    this.#sync(this.#options.folderFd, (error) => {
+    this.#tail.sync(this.#options.folderFd, (error) => {
       if (error === null) this.#options.disk.remove(acksPath(gone.path), end)
       else end()
     })
@@ -396,8 +295,8 @@ export class SpoolLog {
 }
 
 /**
- * Number of the next record. A newest file that holds none is written to first, and its number is the next one; unless the
- * folder has seen a higher one.
+ * Number of the next record. If the newest segment holds no record, it is written to first and its number is the next one,
+ * unless the folder has seen a higher number.
  */
 function firstSeqOf(newest: Segment | undefined, names: readonly string[]): number {
   if (newest === undefined || newest.isSealed) return nextFreeSeq(names, newest?.endSeq ?? 0)
@@ -408,7 +307,7 @@ function firstSeqOf(newest: Segment | undefined, names: readonly string[]): numb
   return seq
 }
 
-/** Where a committed group is. */
+/** A committed group, and its place in the log. */
 export interface PlacedGroup {
   readonly group: Group
   readonly segment: Segment
@@ -417,36 +316,22 @@ export interface PlacedGroup {
 
 /** Why groups were not committed. */
 export interface WriteFailure {
-  /** Of the error. */
+  /** The error's code. */
   readonly code: string
-  /** The disk did not take the cut either: a later life may find the groups, unless something is committed before. */
+  /** The disk did not remove the groups' bytes either: a later start may find the groups, unless something is committed first. */
   readonly isUndecided: boolean
 }
 
 /** Is told how a write ended. */
 export type WriteDone = (failure: WriteFailure | null, placed: readonly PlacedGroup[]) => void
 
-type SegmentDone = (error: NodeJS.ErrnoException | null, segment: Segment | null) => void
-
-/** What is to be cut out: so many bytes behind what is committed of a file. */
-interface Uncut {
-  readonly segment: Segment
-  readonly sizeBytes: number
-}
-
 /** See {@link SpoolLog}. */
-export interface SpoolLogOptions {
+export interface SpoolLogOptions extends LogTailOptions {
   readonly stream: string
-  readonly folder: string
-  /** Open for syncing its names. */
-  readonly folderFd: number
-  /** False: the kernel decides when bytes get to the disk; they survive the process and not a power cut. */
-  readonly fsync: boolean
-  /** Size from which on a file is not written to any more. */
+  /** A segment of this size takes no more groups. */
   readonly segmentBytes: number
-  readonly disk: Disk
   readonly logger: Logger
-  /** Whether a file that is done may go; if not, it is asked again every second. */
+  /** Whether a segment that is done may go. If it may not, it is asked again every second. */
   readonly mayRemove: (segment: Segment) => boolean
   readonly onRemoved: (segment: Segment) => void
 }
@@ -454,6 +339,3 @@ export interface SpoolLogOptions {
 /** How long requests are refused after a failure, before one is risked again. */
 const failingForMs = 1_000
 const failureLogIntervalMs = 10_000
-/** How often a cut is tried before whoever waits is told that the end is not known. */
-const cutAttempts = 4
-const cutPauseMs = 250

@@ -8,7 +8,7 @@ import {
   type ProducerStats,
   type Settlement,
 } from '../../src/kafka/producer/producer.ts'
-import type { InnerProducer } from '../../src/spool/inner-producer.ts'
+import type { InnerProducer } from '../../src/spool/feeder.ts'
 import { streamConfig } from './producer-fixture.ts'
 import { droppedRecords, producerStats } from './producer-stats.ts'
 

@@ -62,7 +62,7 @@ test('whenever it crashes, no committed record is lost, and each key keeps its o
           expect(spool.imbalance).toBe(0)
         }
         // The crash: nothing that happens from here on counts.
-        const committedBytes = spool.producer.newestFileBytes
+        const committedBytes = spool.producer.newestSegmentBytes
         folder = spool.copy()
         delivered.push(...inner.values)
         isDead = true

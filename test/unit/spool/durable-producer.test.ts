@@ -436,6 +436,6 @@ test('a batch that shutdown gives up stays in the journal, also in a file that i
   await producer.close(performance.now() + 1_000)
   held!()
   await lastNoted
-  const notes = findJournal(folder, realDisk, fixture.logs).notes
-  expect(notes.map(({ partition }) => partition)).toContain(givenUp.partition)
+  const { batches } = findJournal(folder, realDisk, fixture.logs)
+  expect(batches.map(({ partition }) => partition)).toContain(givenUp.partition)
 })

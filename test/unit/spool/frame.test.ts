@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { EntryReader, FrameWriter, isWhole, readFrameHeader } from '../../../src/spool/frame.ts'
+import { EntryReader, FrameBuilder, isWhole, readFrameHeader } from '../../../src/spool/frame.ts'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 
 const entry = fc.record({
@@ -16,7 +16,7 @@ test('a frame gives back every entry as it was appended', () => {
       fc.array(entry, { maxLength: 40 }),
       fc.integer({ min: 0, max: 2 ** 48 - 1 }),
       (entries, seq) => {
-        const writer = new FrameWriter(Buffer.allocUnsafe(32))
+        const writer = new FrameBuilder(Buffer.allocUnsafe(32))
         const record = new RecordBytes()
         for (const { kind, timeMs, key, value } of entries) {
           const body = Buffer.concat([Buffer.from('before'), value, Buffer.from('behind')])
@@ -53,7 +53,7 @@ test('a frame gives back every entry as it was appended', () => {
 })
 
 test('a frame with one wrong bit, or without its last byte, is not whole', () => {
-  const writer = new FrameWriter(Buffer.allocUnsafe(16))
+  const writer = new FrameBuilder(Buffer.allocUnsafe(16))
   writer.append('record', RecordBytes.of(Buffer.from('value'), Buffer.from('k'), 1))
   const frame = Buffer.from(writer.seal(7))
   const header = readFrameHeader(frame, 0)!

@@ -3,7 +3,7 @@ import { expect, test, vi } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
 import { realDisk, type Disk, type DiskDone } from '../../../src/spool/disk.ts'
 import { findJournal } from '../../../src/spool/find-sent.ts'
-import { Runs } from '../../../src/spool/runs.ts'
+import { Runs } from '../../../src/spool/sent-batch.ts'
 import { SentJournal } from '../../../src/spool/sent-journal.ts'
 import { LogKeeper } from '../../support/producer-fixture.ts'
 import { temporaryFolder } from '../../support/spool-fixture.ts'
@@ -126,7 +126,7 @@ test('on a disk that hangs a batch goes without its note after a while, and the 
   fixture.hangs = true
   const notes = [fixture.note(1), fixture.note(2)]
   await vi.waitFor(() => {
-    fixture.journal.tend()
+    fixture.journal.giveUpOverdueWrite()
     expect(fixture.logs.lines).toContainEqual(
       expect.objectContaining({ level: 'warn', message: expect.stringContaining('sent without a note') }),
     )
@@ -139,7 +139,7 @@ test('on a disk that hangs a batch goes without its note after a while, and the 
   fixture.writes[0]!()
   await vi.waitFor(async () => {
     await fixture.note(4)
-    const { notes: found } = findJournal(fixture.folder, realDisk, fixture.logs)
+    const { batches: found } = findJournal(fixture.folder, realDisk, fixture.logs)
     expect([...new Set(found.map(({ partition }) => partition))]).toEqual([0, 1, 4])
   })
 })
@@ -150,7 +150,7 @@ test('on a disk that hangs a batch of an exactly-once stream waits for its note,
   let isNoted = false
   const noted = fixture.note(0).then(() => (isNoted = true))
   await vi.waitFor(() => {
-    fixture.journal.tend()
+    fixture.journal.giveUpOverdueWrite()
     expect(fixture.logs.lines).toContainEqual(
       expect.objectContaining({ level: 'warn', message: expect.stringContaining('the disk hangs') }),
     )

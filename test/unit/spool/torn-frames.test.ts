@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { FrameWriter } from '../../../src/spool/frame.ts'
+import { FrameBuilder } from '../../../src/spool/frame.ts'
 import { FakeInnerProducer } from '../../support/fake-inner-producer.ts'
 import { numbered, SpoolFixture, temporaryFolder } from '../../support/spool-fixture.ts'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
@@ -9,7 +9,7 @@ import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 /** A frame whose bytes are text, so that an event's `source` can hold it. */
 function textFrame(seq: number, change: (frame: Buffer) => void = () => {}): string {
   for (let nth = 0; ; nth++) {
-    const writer = new FrameWriter(Buffer.alloc(64))
+    const writer = new FrameBuilder(Buffer.alloc(64))
     writer.append('record', RecordBytes.of(Buffer.from(`forged ${nth}`), null, 1))
     const frame = Buffer.from(writer.seal(seq))
     change(frame)
@@ -25,9 +25,9 @@ function folderWith(
 ): { folder: string; path: string; whole: number; size: number } {
   const folder = temporaryFolder()
   const path = join(folder, `${String(firstSeq).padStart(15, '0')}.log`)
-  const first = new FrameWriter(Buffer.alloc(64))
+  const first = new FrameBuilder(Buffer.alloc(64))
   for (const value of ['0', '1']) first.append('record', RecordBytes.of(Buffer.from(value), null, 1))
-  const second = new FrameWriter(Buffer.alloc(64))
+  const second = new FrameBuilder(Buffer.alloc(64))
   const bytes = Buffer.from(key)
   second.append('record', RecordBytes.of(Buffer.from('2'), bytes, 1))
   const frames = [Buffer.from(first.seal(firstSeq)), Buffer.from(second.seal(firstSeq + 2))]
@@ -62,7 +62,7 @@ test('a frame in a key counts for nothing where the sectors before it are gone t
 
 test('a header that names more records than there can be is no frame', async () => {
   for (const records of [2, 2 ** 31, 2 ** 32 - 1]) {
-    const writer = new FrameWriter(Buffer.alloc(64))
+    const writer = new FrameBuilder(Buffer.alloc(64))
     writer.append('record', RecordBytes.of(Buffer.from('a'), null, 1))
     writer.recordCount = records
     const folder = temporaryFolder()

@@ -1,28 +1,30 @@
-import { EntryReader, frameHeaderBytes, isWhole, readFrameHeader } from './frame.ts'
-import { scanFramesLater } from './scan-frames.ts'
+import { EntryReader, frameHeaderBytes, isWhole, readFrameHeader, scanFramesLater } from './frame.ts'
 import type { Disk } from './disk.ts'
 import type { Segment } from './segment.ts'
 import type { SpoolLog } from './spool-log.ts'
 
-/** What a read ended with: the frame that holds a record, the next one that can be read, or why the disk gave nothing. */
+/**
+ * How a read ended: with the entries of a frame; without entries, and with the number of the next record that may be read; or
+ * with the code of the disk's error.
+ */
 export type ReadResult =
   | { readonly entries: EntryReader | null; readonly firstSeq: number }
   | { readonly failure: string }
 
 /**
- * Reads a log back frame by frame, some hundred kilobytes at a time. Remembers where it is; after damage it goes on with
- * the next frame that is whole.
+ * Reads a log back, frame by frame. Asks the disk for some hundred kilobytes at a time, and remembers its place. After damage
+ * it goes on with the next frame that is whole.
  */
-export class FrameSource {
+export class LogReader {
   readonly #log: SpoolLog
   readonly #disk: Disk
   #segment: Segment | null = null
   /** Where in the segment the next frame begins. */
   #position = 0
-  /** What of the segment is in memory, from the position on. */
+  /** The bytes of the segment that are in memory, from the position on. */
   #held: Buffer = nothing
   isReading = false
-  /** When the next record that is not read yet was accepted. */
+  /** When the first record that was not read yet was accepted. */
   nextTimeMs: number | null = null
 
   constructor(log: SpoolLog) {
@@ -30,12 +32,12 @@ export class FrameSource {
     this.#disk = log.disk
   }
 
-  /** A group stays on disk; it is the next one if nobody was left before it. */
+  /** A group was committed and stays on disk. If no group before it is still to be read, it is the next one. */
   left(firstTimeMs: number): void {
     this.nextTimeMs ??= firstTimeMs
   }
 
-  /** Everything up to here went another way. */
+  /** Everything up to a place went to the producer from memory. The next read begins there. */
   skipTo(segment: Segment, position: number): void {
     this.#segment = segment
     this.#position = position
@@ -44,55 +46,61 @@ export class FrameSource {
   }
 
   /**
-   * Reads the frame that begins with a record, which has been committed.
-   * @param done is called later, with the entries of that frame; after damage with those of a later one, or with none and
-   * the number of the record behind the damage.
+   * Reads the frame that begins with a committed record.
+   * @param done is called later, with the entries of that frame. After damage it is called with the entries of a later frame,
+   * or without entries and with the number of the record behind the damage.
    */
   read(seq: number, done: (result: ReadResult) => void): void {
     this.isReading = true
     const segment = this.#log.segmentOf(seq)!
     if (segment !== this.#segment) this.skipTo(segment, 0)
-    this.#next(segment, seq, frameHeaderBytes, (result) => {
-      this.isReading = false
-      done(result)
-    })
+    const wanted = {
+      segment,
+      seq,
+      done: (result: ReadResult): void => {
+        this.isReading = false
+        done(result)
+      },
+    }
+    this.#next(wanted, frameHeaderBytes)
   }
 
-  /** @param wanted how many bytes have to be there at least. */
-  #next(segment: Segment, seq: number, wanted: number, done: (result: ReadResult) => void): void {
+  /** @param neededBytes how many bytes have to be in memory, unless the segment ends before. */
+  #next(wanted: WantedFrame, neededBytes: number): void {
+    const { segment, seq, done } = wanted
     const restBytes = segment.sizeBytes - this.#position
-    if (this.#held.length < wanted && this.#held.length < restBytes) {
-      const buffer = Buffer.allocUnsafe(Math.min(restBytes, Math.max(wanted, chunkBytes)))
+    if (this.#held.length < neededBytes && this.#held.length < restBytes) {
+      const buffer = Buffer.allocUnsafe(Math.min(restBytes, Math.max(neededBytes, chunkBytes)))
       segment.read(buffer, this.#position, (error, read) => {
         if (error !== null) return done({ failure: error.code ?? error.message })
         const isProgress = read > this.#held.length
         this.#held = buffer.subarray(0, read)
-        if (isProgress) this.#next(segment, seq, wanted, done)
-        else void this.#resume(segment, seq, done)
+        if (isProgress) this.#next(wanted, neededBytes)
+        else void this.#resume(wanted)
       })
       return
     }
     const header = readFrameHeader(this.#held, 0)
-    if (header === null) return void this.#resume(segment, seq, done)
+    if (header === null) return void this.#resume(wanted)
     const isComplete = this.#held.length >= header.frameBytes
     if (!isComplete && header.frameBytes <= restBytes) {
-      return this.#next(segment, seq, header.frameBytes, done)
+      return this.#next(wanted, header.frameBytes)
     }
     if (!isComplete || !isWhole(this.#held, 0, header) || header.firstSeq > seq) {
-      return void this.#resume(segment, seq, done)
+      return void this.#resume(wanted)
     }
     const frame = this.#held
     this.#position += header.frameBytes
     this.#held = frame.subarray(header.frameBytes)
-    // What is left of a write that failed has numbers that were given again.
-    if (header.firstSeq < seq) return this.#next(segment, seq, frameHeaderBytes, done)
+    // A frame that a failed write left behind: its numbers were given again.
+    if (header.firstSeq < seq) return this.#next(wanted, frameHeaderBytes)
     const entries = new EntryReader(frame, 0, header.frameBytes)
     this.nextTimeMs = null
     setImmediate(done, { entries, firstSeq: seq })
   }
 
   /** Looks for the next whole frame behind damage. */
-  async #resume(segment: Segment, seq: number, done: (result: ReadResult) => void): Promise<void> {
+  async #resume({ segment, seq, done }: WantedFrame): Promise<void> {
     const position = this.#position
     this.#held = nothing
     this.nextTimeMs = null
@@ -116,6 +124,13 @@ export class FrameSource {
       setImmediate(done, { failure: code ?? message })
     }
   }
+}
+
+/** The frame that a read is for: the frame of `segment` that begins with record `seq`. */
+interface WantedFrame {
+  readonly segment: Segment
+  readonly seq: number
+  readonly done: (result: ReadResult) => void
 }
 
 const nothing = Buffer.alloc(0)

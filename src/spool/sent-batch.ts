@@ -1,34 +1,32 @@
 import { crc32c } from '@node-rs/crc32'
 import type { BatchIdentity, IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
 import { readVarint, sizeOfVarint, writeVarint } from '../kafka/protocol/record-format.ts'
-import type { Runs } from './runs.ts'
 
 /**
- * What the journal of sent batches has on disk: frames of notes, a note a batch.
+ * What the journal of sent batches says of one batch: which records it holds, and under which identity it goes to Kafka.
  *
- * A note says which records a batch holds and under which identity it goes.
- *
- * frame, big-endian: magic 4, CRC-32C of all that follows it 4, payload bytes 4, kind 1 (0: more notes; 1: all that is open,
- * and nothing before it counts). Payload: notes, each its own size 4, flags 1, scope 4, time 6, partition 4, producer id 8,
- * epoch 2, base sequence 4, records 4, uncompressed bytes 4, base and max timestamp 6 each, header bytes 2, headers, number of
- * the first record 6, then runs of records as varints: how many, how many are left out behind them, how many, and so on.
+ * On disk the journal is a row of frames. Numbers are big-endian. Frame: magic 4, CRC-32C of all that follows the checksum 4,
+ * payload bytes 4, kind 1 (0: more batches; 1: all batches that are open, and nothing before the frame counts), payload.
+ * Payload: batches, each of them its own size 4, flags 1, scope 4, time 6, partition 4, producer id 8, epoch 2, base sequence 4,
+ * records 4, uncompressed bytes 4, base timestamp 6, max timestamp 6, header bytes 2, headers, number of the first record 6,
+ * runs. Runs are varints: the records of a run, the numbers that are left out behind it, the records of the next run, and so on.
  */
-export interface SentNote extends BatchIdentity {
+export interface SentBatch extends BatchIdentity {
   /** See `BatchJournal.note`. */
   readonly scope: number
   readonly notedAtMs: number
-  /** The note of the same partition before this one is of a batch that is done. */
+  /** The batch that the journal has for the same partition before this one is done. */
   readonly isPreviousDone: boolean
-  /** The batch itself is done. */
+  /** This batch is done. */
   readonly isDone: boolean
   /** Numbers of the records, in their order. */
   readonly runs: readonly (readonly [firstSeq: number, count: number])[]
-  /** The note as it stands in its frame. */
+  /** The bytes of the batch in its frame. */
   readonly bytes: Buffer
 }
 
-/** Writes the note of one batch. @param runs of its records. */
-export function encodeNote(
+/** Encodes what the journal says of a batch. @param runs the numbers of its records. */
+export function encodeSentBatch(
   batch: IdentifiedBatch,
   runs: Runs,
   { scope, isPreviousDone }: { scope: number; isPreviousDone: boolean },
@@ -36,16 +34,12 @@ export function encodeNote(
   const headers = batch.firstHeaders ?? none
   const pairs: number[] = []
   let [firstSeq, endSeq] = [-1, -1]
-  runs.each(
-    (first, count) => {
-      if (firstSeq === -1) firstSeq = first
-      else pairs.push(first - endSeq)
-      pairs.push(count)
-      endSeq = first + count
-    },
-    0,
-    runs.count,
-  )
+  runs.each((first, count) => {
+    if (firstSeq === -1) firstSeq = first
+    else pairs.push(first - endSeq)
+    pairs.push(count)
+    endSeq = first + count
+  })
   let sizeBytes = fixedBytes + headers.length + 6
   for (const number of pairs) sizeBytes += sizeOfVarint(number)
   const bytes = Buffer.allocUnsafe(sizeBytes)
@@ -68,16 +62,16 @@ export function encodeNote(
   return bytes
 }
 
-/** The same note for the first frame of a journal, which has none before it. */
-export function carriedNote(note: Buffer, isDone: boolean): Buffer {
-  const bytes = Buffer.from(note)
+/** Takes a batch over into the first frame of a new file, where no batch of its partition stands before it. */
+export function carryOver(batch: Buffer, isDone: boolean): Buffer {
+  const bytes = Buffer.from(batch)
   bytes[flagsAt] = (bytes[flagsAt]! & ~(flagPreviousDone | flagDone)) | (isDone ? flagDone : 0)
   return bytes
 }
 
-/** Puts notes into a frame. @param isSnapshot nothing before the frame counts. */
-export function encodeFrame(notes: readonly Buffer[], isSnapshot: boolean): Buffer {
-  const frame = Buffer.concat([Buffer.alloc(frameHeaderBytes), ...notes])
+/** Makes a frame of batches. @param isSnapshot nothing before the frame counts. */
+export function encodeJournalFrame(batches: readonly Buffer[], isSnapshot: boolean): Buffer {
+  const frame = Buffer.concat([Buffer.alloc(frameHeaderBytes), ...batches])
   frame.writeUInt32BE(magic, 0)
   frame.writeUInt32BE(frame.length - frameHeaderBytes, 8)
   frame[12] = isSnapshot ? 1 : 0
@@ -85,16 +79,16 @@ export function encodeFrame(notes: readonly Buffer[], isSnapshot: boolean): Buff
   return frame
 }
 
-/** What a file of the journal says. */
+/** The content of a file of the journal. */
 export interface JournalFile {
-  /** It has its first frame, so that nothing in older files counts. */
+  /** The file has its first frame, so nothing in older files counts. */
   readonly isWhole: boolean
-  readonly notes: readonly SentNote[]
+  readonly batches: readonly SentBatch[]
 }
 
-/** Reads a file up to where it ends, or is torn: what is behind that was never sent. */
-export function decodeFrames(bytes: Buffer): JournalFile {
-  const notes: SentNote[] = []
+/** Decodes a file up to its end, or to the place where it is torn: no batch behind that place was ever sent. */
+export function decodeJournal(bytes: Buffer): JournalFile {
+  const batches: SentBatch[] = []
   let [offset, isWhole] = [0, false]
   while (offset + frameHeaderBytes <= bytes.length) {
     const end = offset + frameHeaderBytes + bytes.readUInt32BE(offset + 8)
@@ -102,13 +96,13 @@ export function decodeFrames(bytes: Buffer): JournalFile {
     if (crc32c(bytes.subarray(offset + 8, end)) !== bytes.readUInt32BE(offset + 4)) break
     if (offset === 0) isWhole = bytes[12] === 1
     for (let at = offset + frameHeaderBytes; at < end; at += bytes.readUInt32BE(at))
-      notes.push(decodeNote(bytes.subarray(at, at + bytes.readUInt32BE(at))))
+      batches.push(decodeSentBatch(bytes.subarray(at, at + bytes.readUInt32BE(at))))
     offset = end
   }
-  return { isWhole, notes }
+  return { isWhole, batches }
 }
 
-function decodeNote(bytes: Buffer): SentNote {
+function decodeSentBatch(bytes: Buffer): SentBatch {
   const flags = bytes[flagsAt]!
   const headerBytes = bytes.readUInt16BE(53)
   const headers = bytes.subarray(fixedBytes, fixedBytes + headerBytes)
@@ -150,12 +144,50 @@ function decodeRuns(bytes: Buffer, at: number): [number, number][] {
   return runs
 }
 
+/** Numbers of records, in the order in which they were added. Numbers that follow each other are kept as one run. */
+export class Runs {
+  readonly #firsts: number[] = []
+  readonly #counts: number[] = []
+  count = 0
+
+  add(seq: number): void {
+    this.addRun(seq, 1)
+  }
+
+  addRun(first: number, count: number): void {
+    const last = this.#firsts.length - 1
+    if (last >= 0 && first === this.#firsts[last]! + this.#counts[last]!) {
+      this.#counts[last]! += count
+    } else {
+      this.#firsts.push(first)
+      this.#counts.push(count)
+    }
+    this.count += count
+  }
+
+  /** Calls back with each run of the records at places [from, from + length); of all records unless these are given. */
+  each(run: EachRun, from = 0, length = this.count): void {
+    let [skip, left] = [from, length]
+    for (let nth = 0; nth < this.#firsts.length && left > 0; nth++) {
+      const count = Math.min(this.#counts[nth]! - skip, left)
+      if (count > 0) {
+        run(this.#firsts[nth]! + skip, count)
+        left -= count
+      }
+      skip = Math.max(0, skip - this.#counts[nth]!)
+    }
+  }
+}
+
+/** Is given a run of records. */
+export type EachRun = (firstSeq: number, count: number) => void
+
 const magic = 0x43484232
 const frameHeaderBytes = 13
 const flagsAt = 4
 const flagPreviousDone = 1
 const flagHeaders = 2
 const flagDone = 4
-/** Of a note, in front of its headers. */
+/** Size of a batch in the journal without headers and runs, in bytes. */
 const fixedBytes = 55
 const none = Buffer.alloc(0)
