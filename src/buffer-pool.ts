@@ -1,19 +1,19 @@
 /**
- * Keeps buffers that are done with for the next who needs one, by size, so that a steady flow allocates none: large ones are the
- * costliest thing to allocate, and memory outside of the heap brings on the long kind of garbage collection. What it
- * keeps is bounded, and is not part of any stream's `buffer.memory`.
+ * Keeps used buffers, by size, and hands them out again. So a steady flow allocates no buffer. Large buffers are the costliest thing
+ * to allocate, and memory outside of the heap brings on the long kind of garbage collection. What the pool keeps is bounded, and
+ * is not part of any stream's `buffer.memory`.
  */
 export class BufferPool {
   readonly #free = new Map<number, Buffer[]>()
   #keptBytes = 0
   readonly #limitBytes: number
 
-  /** @param limitBytes the most that is kept, in bytes. */
+  /** @param limitBytes how much is kept at most, in bytes. */
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
   }
 
-  /** A buffer of at least `sizeBytes` bytes, with anything in it. */
+  /** Gives a buffer of at least `sizeBytes` bytes. Its content is arbitrary. */
   take(sizeBytes: number): Buffer {
     const rounded = sizeClass(sizeBytes)
     const buffer = this.#free.get(rounded)?.pop()
@@ -33,7 +33,7 @@ export class BufferPool {
   }
 }
 
-/** The next power of two, 512 at least. */
+/** The next power of two, and at least 512. */
 function sizeClass(sizeBytes: number): number {
   let size = 512
   while (size < sizeBytes) size *= 2

@@ -1,6 +1,6 @@
 /**
- * A sum over the last seconds, in buckets of one second. Adding is a few plain operations, so it may be called a batch
- * or a request at a time; nothing runs between calls.
+ * A sum over the last seconds, in buckets of one second. To add is a few plain operations, so it may be done for each batch or
+ * request. Nothing runs between calls.
  */
 export class RollingSum {
   readonly #buckets: Float64Array
@@ -10,7 +10,7 @@ export class RollingSum {
     this.#buckets = new Float64Array(windowSeconds)
   }
 
-  /** Adds to the current second. */
+  /** Adds a value to the current second. */
   add(value: number): void {
     this.#advance()
     const index = this.#second % this.#buckets.length

@@ -1,64 +1,71 @@
 /**
- * What was accepted lately, by key. Read this file of the folder first.
+ * The keys of what was accepted lately. Read this file of the folder first.
  *
- * `dedupe/` keeps a client that sends a request again from making a second record of it: by the request's
- * `Idempotency-Key`, or by the `id` of each event. A key is *claimed* when a request with it is decoded, and *kept* once
- * the request is accepted; if it is not, the key is *released*, so that a refusal never stands in the way of a retry. The
- * folder knows neither HTTP nor Kafka.
+ * `dedupe/` recognizes a request that a client sends again, so that the request makes no second record. It goes by the request's
+ * `Idempotency-Key`, or by the `id` of each event. A key is *claimed* when a request with the key was decoded. It is *kept* once
+ * the request is accepted, and *released* if the request is refused: a refusal never keeps a retry from being accepted. The
+ * folder knows the producer's interface. It knows neither HTTP nor Kafka.
  */
 export interface DedupeStore {
   /**
-   * Claims all keys that are new, or none. Nobody else gets them until they are kept or released.
-   * @param done is called once, at once where the store is in this process. Where a key is `busy`, `contested` or
-   * `reused`, nothing was claimed.
-   * @param asked keys that are looked up in the same step and never claimed; what they are comes behind the others. Where
-   * one of them is `busy` or `contested`, nothing was claimed.
+   * Claims all keys that are new, or none. No other request gets these keys until they are kept or released.
+   * @param keys if one of them is `busy`, `contested` or `reused`, nothing is claimed.
+   * @param done is called once. A store in this process calls it before this method returns.
+   * @param asked keys that are looked up in the same step and never claimed. Their results come behind those of `keys`. If one of
+   * them is `busy` or `contested`, nothing is claimed.
    */
   claim(keys: readonly DedupeKey[], done: ClaimListener, asked?: readonly DedupeKey[]): void
   /**
-   * The records of keys that claim number `claim` got are accepted: the keys are known from now on, until `untilMs` by
-   * the monotonic clock (`performance.now()`), so that no step of the wall clock makes the time shorter or longer.
+   * Keeps keys that claim number `claim` got: their records are accepted. The keys are known until `untilMs` by the monotonic
+   * clock (`performance.now()`), so that no step of the wall clock makes the time shorter or longer.
    */
   keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void
   /**
-   * Nothing was accepted of what had these keys, or it is lost and its client was told so. Ends what claim number `claim`
-   * got and kept, and nothing that another claim of the same names has got or kept since.
+   * Releases keys that claim number `claim` got or kept: their records were refused, or are lost and the client was told so. Keys
+   * of the same names that another claim has got or kept since stay as they are.
    */
   release(claim: number, keys: readonly DedupeKey[]): void
-  /** An earlier process kept the key. To be called before the first claim. */
+  /** Takes over a key that an earlier process kept. To be called before the first claim. */
   learn(key: DedupeKey, untilMs: number): void
-  /** An earlier process released a key after all that {@link learn} was called with. */
+  /** Forgets a key that was learned: the earlier process released it after it had kept it. */
   unlearn(name: string): void
-  /** Keys that are known now; null where only the store knows. */
+  /** Number of keys that are known now; null if only the shared store knows. */
   readonly size: number | null
-  /** Keys that were forgotten before their time, since there was no room for more. */
+  /** Number of keys that were forgotten before their time, to make room. */
   readonly forgotten: number
 }
 
 /**
- * Is told what each key is, in order, and the number of the claim, which no other claim of the store has. An error: the
- * store cannot be reached, and nothing was claimed.
+ * Is told what each key is, in order, and the number of the claim. No other claim of the store has the same number. An error says
+ * that the store cannot be reached; then nothing was claimed.
  */
 export type ClaimListener = (error: Error | null, found: readonly Found[], claim: number) => void
 
-/** What a request or an event is told by. */
+/** Identifies a request or an event. */
 export interface DedupeKey {
   /** Unique in its stream; at most {@link maxKeyLength} characters. */
   readonly name: string
-  /** What has to be the same each time; the empty text: anything goes. */
+  /** Identifies the content: a repetition has the same fingerprint. Empty: any content is a repetition. */
   readonly fingerprint: string
 }
 
 /**
- * What a key is: `new`, and claimed by this; `seen`, accepted before; `reused`, accepted before with another fingerprint;
- * `busy`, claimed by a request that has no answer yet; `contested`, the same with another fingerprint.
+ * What a key is.
+ * - `new`: nobody has it.
+ * - `seen`: it was accepted before.
+ * - `reused`: it was accepted before, with another fingerprint.
+ * - `busy`: a request that has no answer yet has claimed it.
+ * - `contested`: such a request has claimed it with another fingerprint.
  */
 export type Found = 'new' | 'seen' | 'reused' | 'busy' | 'contested'
 
-/** Whether a store claims what is new of a request. `count`: how many of the keys it claims; the others are asked for. */
+/**
+ * Whether a store claims the new keys of a request. The script in `redis-scripts.ts` has the same rule.
+ * @param count how many of the keys are to be claimed. Those behind them are only asked for.
+ */
 export function mayClaim(found: readonly Found[], count: number): boolean {
   return found.every((each, nth) => each === 'new' || each === 'seen' || (each === 'reused' && nth >= count))
 }
 
-/** Longer names are to be hashed: the room that an entry takes is bounded. */
+/** Longer names are to be hashed, so that the room of an entry is bounded. */
 export const maxKeyLength = 64

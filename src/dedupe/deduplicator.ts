@@ -1,46 +1,43 @@
 import { hash } from 'node:crypto'
+import type { Durability } from '../kafka/producer/producer.ts'
 import { maxKeyLength, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
 
-/** Where keys are written beside the records that they stand for, so that a crash takes both or neither. */
-export interface DedupeJournal {
-  note(key: string, value: Buffer, untilMs: number): void
-  noteLater(key: string, value: Buffer, untilMs: number): void
-  readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
-}
+/** Where a durable stream keeps keys beside their records, so that a crash takes both or neither. */
+export type DedupeJournal = Pick<Durability, 'note' | 'noteLater' | 'readNotes'>
 
-/** A request, as it is told from others. */
+/** What identifies a request and its events. */
 export interface DedupeRequest {
-  /** `Idempotency-Key`; null: it has none. */
+  /** The value of `Idempotency-Key`; null: the request has none. */
   readonly key: string | null
   readonly body: Buffer
-  /** What each event is told by, null for one without an id; null: no event has one. */
+  /** What identifies each event, or null for an event without an id; null: no event has an id. */
   readonly events: readonly (DedupeEvent | null)[] | null
 }
 
-/** An event is told by its source and id together. */
+/** Source and id together identify an event. */
 export interface DedupeEvent {
   readonly id: string
-  /** Empty: it has none. */
+  /** Empty: the event has none. */
   readonly source: string
-  /** Of its content: the same id with another digest is not a repetition. At most {@link maxKeyLength} characters. */
+  /** Digest of the content. The same id with another digest is no repetition. At most {@link maxKeyLength} characters. */
   readonly digest: string
 }
 
 /**
- * What becomes of an event: it is `new`; it was `seen`, accepted before; or it is a `conflict`, since its source and id
- * were accepted with other content.
+ * What an event turns out to be: `new`; `seen`, if it was accepted before; `conflict`, if its source and id were accepted before with
+ * other content.
  */
 export type Fate = 'new' | 'seen' | 'conflict'
 
 /**
- * Tells of one stream what was accepted before, within the window. Three answers: the request as a whole was, some of its
- * events were, or it must not go on (`busy`, `reused`).
+ * Finds out what one stream has accepted before, within the window: a whole request, or some of its events. Or the request must
+ * not go on, since its key is `busy` or `reused`.
  */
 export class Deduplicator {
   readonly #options: DeduplicatorOptions
   /**
-   * Until when keys of a version before this one can be there, by the monotonic clock. That version told an event by its
-   * id alone, and did not know its content: as long as such keys have time left, they are asked for too.
+   * Until when the store can have keys of an older version of Chute, by the monotonic clock. That version identified an event by
+   * its id alone, without its content. As long as such keys have time left, they are asked for too.
    */
   #olderUntilMs = 0
 
@@ -49,7 +46,7 @@ export class Deduplicator {
     const { journal, windowMs, store, isShared } = options
     if (isShared) this.#olderUntilMs = performance.now() + windowMs
     journal?.readNotes(windowMs, (name, value, untilMs) => {
-      // Between two processes only the wall clock goes on; where it was set back, nothing is kept for longer than a window.
+      // Only the wall clock goes on from one process to the next. If it was set back, a key is kept for one window at most.
       const leftMs = Math.min(untilMs - Date.now(), windowMs)
       if (leftMs <= 0) return
       const until = performance.now() + leftMs
@@ -60,15 +57,15 @@ export class Deduplicator {
     })
   }
 
-  /** Keys that are known (null where only the store knows), and keys that were forgotten before their time. */
+  /** Number of keys that are known (null if only the shared store knows), and of keys that were forgotten before their time. */
   get stats(): { readonly entries: number | null; readonly forgotten: number } {
     const { size, forgotten } = this.#options.store
     return { entries: size, forgotten }
   }
 
   /**
-   * Claims what is new in a request.
-   * @param done is called once: with the claim, whose end the caller must tell; or with what keeps it from being one.
+   * Claims the new keys of a request.
+   * @param done is called once, with a claim or with the reason why there is none. The caller must keep or release the claim.
    */
   claim(request: DedupeRequest, done: (error: Error | null, verdict: Verdict | null) => void): void {
     const events = request.events?.map((event) => (event === null ? null : keyOfEvent(event))) ?? []
@@ -94,7 +91,7 @@ export class Deduplicator {
           return event !== null && seenOlder !== null && seenOlder.has(olderName(event))
         }
         const round = { key, events, keys, isOlder }
-        // Nearly always: an id comes once, and is new.
+        // The usual case: each id comes once, and is new.
         if (found.every((each) => each === 'new') && first.size === countTold(events))
           return done(null, { kind: 'claimed', fates: null, claim: new Claim(this.#options, claim, keys) })
         const reused = new Set(keys.filter((_, nth) => found[nth] === 'reused'))
@@ -106,8 +103,8 @@ export class Deduplicator {
   }
 
   /**
-   * Claims what is new beside events whose first content was not the one that was accepted, and asks whether another
-   * content that the request has under the same id was. Nothing was claimed before.
+   * Some events have an id that was accepted before with other content. Claims the other new keys. Asks whether the accepted
+   * content is another one that this request has under the same id. Nothing was claimed before.
    */
   #claimOthers(
     round: Round,
@@ -131,7 +128,7 @@ export class Deduplicator {
           const accepted = contents.filter((_, nth) => found[keys.length + nth] === 'seen')
           return done(null, this.#judge(round, { claim, keys, found, contents: accepted }))
         }
-        // Something has changed between the two: the client's next try finds out what.
+        // The keys have changed since the first question. The client tries again.
         this.#options.store.release(
           claim,
           keys.filter((_, nth) => found[nth] === 'new'),
@@ -145,7 +142,7 @@ export class Deduplicator {
   #judge({ key, events, isOlder }: Round, { claim, keys, found, contents }: Claimed): Verdict {
     const { store } = this.#options
     const isReplay = key !== null && found[0] === 'seen'
-    /** The content that stands for each name: accepted before, or the first of this request. */
+    /** The content of each name that counts: the accepted one, or else the first one of this request. */
     const content = new Map<string, string>()
     const isMet = new Set<string>()
     const claimed: DedupeKey[] = []
@@ -174,7 +171,7 @@ export class Deduplicator {
       store.release(claim, claimed)
       return { kind: 'replay', fates: events.length === 0 ? null : fates }
     }
-    // The older key goes on standing for what it stood for.
+    // The key of the older version stays, and is enough.
     const left = claimed.filter(({ name }) => older.has(name))
     if (left.length > 0) store.release(claim, left)
     const ours = claimed.filter(({ name }) => !older.has(name))
@@ -185,7 +182,7 @@ export class Deduplicator {
     }
   }
 
-  /** Names of a version before this one that were seen. Gateways of that version may live on, and keep more. */
+  /** Names of the older version that were seen. Gateways of that version may still run, and keep more keys. */
   #seenOlder(older: readonly DedupeKey[], found: readonly Found[]): ReadonlySet<string> {
     const seen = new Set(older.filter((_, nth) => found[nth] === 'seen').map(({ name }) => name))
     const { isShared, windowMs } = this.#options
@@ -200,13 +197,13 @@ export interface DeduplicatorOptions {
   readonly store: DedupeStore
   /** `dedupe.window.ms`. */
   readonly windowMs: number
-  /** Null: what is kept is as durable as the store. */
+  /** Null: keys are as durable as the store. */
   readonly journal: DedupeJournal | null
-  /** Other gateways may write to the store, also of the version before this one. */
+  /** Other gateways may write to the store. They may be of the older version. */
   readonly isShared: boolean
 }
 
-/** What becomes of a request. `fates`: of each event; null: the same of all, which is what the kind says. */
+/** What a request turns out to be. `fates` are those of its events; null: all events have the fate that the kind says. */
 export type Verdict =
   | { readonly kind: 'busy' | 'reused' }
   | { readonly kind: 'replay'; readonly fates: readonly Fate[] | null }
@@ -215,31 +212,31 @@ export type Verdict =
 /** What a request asks of the store. */
 interface Round {
   readonly key: DedupeKey | null
-  /** Of each event; null: it has no id. */
+  /** The key of each event; null: the event has no id. */
   readonly events: readonly (DedupeKey | null)[]
   /** The request's own key, if it has one, and the first content of each event. */
   readonly keys: readonly DedupeKey[]
-  /** Whether a version before this one accepted the event. */
+  /** Whether the older version accepted the event. */
   readonly isOlder: (nth: number) => boolean
 }
 
-/** What the store said. */
+/** What the store answered. */
 interface Claimed {
   readonly claim: number
   readonly keys: readonly DedupeKey[]
   readonly found: readonly Found[]
-  /** Contents that were accepted, of events whose first content in the request was not. */
+  /** Accepted contents of events whose first content in the request is another one. */
   readonly contents: readonly DedupeKey[]
 }
 
 const noContents: readonly DedupeKey[] = []
 
-/** The keys that one request has for itself until {@link keep} or {@link release}, of which one is called, once. */
+/** The keys that one request has claimed. Ends with {@link keep} or with {@link release}. A kept claim can be released later. */
 export class Claim {
   readonly #options: DeduplicatorOptions
   readonly #number: number
   readonly #keys: readonly DedupeKey[]
-  /** Until when the notes hold, by the wall clock; 0: there are none. */
+  /** When the notes of the keys may be forgotten, by the wall clock; 0: there are no notes. */
   #notedUntilMs = 0
   #isKept = false
 
@@ -249,7 +246,7 @@ export class Claim {
     this.#keys = keys
   }
 
-  /** Writes the keys beside the records. To be called in the turn in which these are appended, after the last. */
+  /** Writes the keys beside the records. To be called after the last record was appended, in the same turn of the event loop. */
   note(): void {
     const { journal, windowMs } = this.#options
     this.#notedUntilMs = Date.now() + windowMs
@@ -257,36 +254,36 @@ export class Claim {
       journal?.note(name, Buffer.from(fingerprint, 'latin1'), this.#notedUntilMs)
   }
 
-  /** The request was accepted: who comes with these keys from now on brings nothing new. */
+  /** The request was accepted: a request with these keys is a repetition from now on. */
   keep(): void {
     const { store, windowMs } = this.#options
     this.#isKept = true
     store.keep(this.#number, this.#keys, performance.now() + windowMs)
   }
 
-  /** Nothing of it was accepted, or it is lost for certain: a retry must go through. */
+  /** The request was refused, or its records are certainly lost: a retry must be accepted. */
   release(): void {
     const { store, journal } = this.#options
     store.release(this.#number, this.#keys)
-    // What is on disk as accepted must not be known again after a restart.
+    // The keys are on disk. After a restart they must not be taken for accepted.
     if (this.#isKept && this.#notedUntilMs > 0)
       for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#notedUntilMs)
   }
 }
 
-/** In the place of a fingerprint, which it cannot be: the key was released after all. */
+/** Stands in the place of a fingerprint, and is none: the key was released after it was kept. */
 const released = '-'
 
 function countTold(events: readonly (DedupeKey | null)[]): number {
   return events.reduce((count, event) => (event === null ? count : count + 1), 0)
 }
 
-/** No source and id give the name of others: the length of the id says where it ends. */
+/** The key of an event. Different sources and ids have different names: the name says how long the id is. */
 function keyOfEvent({ id, source, digest }: DedupeEvent): DedupeKey {
   return { name: nameOf('e', `${id.length}:${id}${source}`), fingerprint: digest }
 }
 
-/** The keys that a version before this one would have kept: it knew the id alone. */
+/** The keys that the older version would have kept for these events: it knew the id alone. */
 function olderKeys(events: readonly (DedupeEvent | null)[]): DedupeKey[] {
   const names = new Set<string>()
   for (const event of events) if (event !== null) names.add(olderName(event))
@@ -301,7 +298,7 @@ function isOlderName(name: string): boolean {
   return name.startsWith('i') || name.startsWith('I')
 }
 
-/** What the client calls it, behind the kind of the key; hashed, behind a capital, where it is long. */
+/** The kind of the key and the client's own text. A long text is hashed, and its kind is a capital. */
 function nameOf(kind: 'k' | 'e' | 'i', text: string): string {
   if (text.length < maxKeyLength) return kind + text
   return kind.toUpperCase() + hash('sha256', text, 'base64url')

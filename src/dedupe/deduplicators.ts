@@ -9,9 +9,8 @@ import { RedisDedupeStore, type DedupeOperation } from './redis-dedupe-store.ts'
 import { RedisLink } from './redis-link.ts'
 
 /**
- * One for each stream that tells duplicates. Where the stream is durable, keys are on disk with the records that they
- * stand for, and those of an earlier process are known again, also to the store that several gateways share. To be made before anything is
- * accepted.
+ * The deduplicators of all streams that have `dedupe: on`. A durable stream has its keys on disk beside the records. The keys that
+ * an earlier process left there are known again, to the shared store too. To be made before anything is accepted.
  */
 export class Deduplicators {
   /** By the stream's name. */
@@ -20,7 +19,7 @@ export class Deduplicators {
   readonly #shared = new Map<string, RedisDedupeStore>()
   readonly #logger: Logger
 
-  /** @param store the one that several gateways share; null: the memory of this process. */
+  /** @param store the store that several gateways share; null: the memory of this process. */
   constructor(producers: Iterable<Producer>, store: DedupeStoreConfig | null, logger: Logger) {
     this.#logger = logger
     this.#link = store === null ? null : new RedisLink({ store, logger })
@@ -35,7 +34,7 @@ export class Deduplicators {
     }
   }
 
-  /** What each stream knows, at this moment. */
+  /** The numbers of all streams at this moment. */
   get stats(): DedupeStats {
     return {
       isStoreUp: this.#link?.isUp ?? null,
@@ -51,7 +50,7 @@ export class Deduplicators {
     this.#link?.start()
   }
 
-  /** To be called when nothing is accepted any more. What the shared store was not told by `deadlineMs` is lost. */
+  /** To be called when nothing is accepted any more. Keys that the shared store was not told of by `deadlineMs` are lost. */
   async close(deadlineMs: number): Promise<void> {
     const waiting = (): number => [...this.#shared.values()].reduce((sum, each) => sum + each.waiting, 0)
     while (this.#link?.isUp === true && waiting() > 0 && performance.now() < deadlineMs) await pause(2)

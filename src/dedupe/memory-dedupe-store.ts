@@ -1,18 +1,18 @@
 import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
 
 /**
- * The keys of one stream in the memory of this process: at most `maxEntries` of them. When there is no room, the oldest
- * is forgotten before its time, and counted. What is claimed is never forgotten.
+ * The keys of one stream in the memory of this process: at most `maxEntries` kept ones. When there is no room, the oldest kept
+ * key is forgotten before its time, and counted. A claimed key is never forgotten.
  */
 export class MemoryDedupeStore implements DedupeStore {
   readonly #maxEntries: number
   readonly #kept = new Map<string, KeptKey>()
   /**
-   * What was kept, in its order, which is the order in which it runs out. One that {@link #kept} does not have, or not any
-   * more, is gone. A map alone would do, but its first entry is dear to find: each look goes over all that were deleted.
+   * Kept keys in the order in which they were kept. A key that is no longer in {@link #kept} is gone. The map alone is not enough:
+   * finding its first entry goes over all deleted entries each time.
    */
   #queue: KeptKey[] = []
-  /** Place of the oldest in {@link #queue}. */
+  /** Place of the oldest key in {@link #queue}. */
   #oldest = 0
   readonly #claimed = new Map<string, ClaimedKey>()
   #claims = 0
@@ -77,7 +77,7 @@ export class MemoryDedupeStore implements DedupeStore {
     const claimed = this.#claimed.get(name)
     if (claimed !== undefined) return claimed.fingerprint === fingerprint ? 'busy' : 'contested'
     const kept = this.#kept.get(name)
-    // One that was learned can run out before others that stand in front of it.
+    // A learned key can run out before keys that stand in front of it in the queue.
     if (kept === undefined || kept.untilMs <= performance.now()) return 'new'
     return kept.fingerprint === fingerprint ? 'seen' : 'reused'
   }
@@ -92,7 +92,7 @@ export class MemoryDedupeStore implements DedupeStore {
     this.#shorten()
   }
 
-  /** @returns false: the oldest was gone. */
+  /** Takes the oldest key from the queue. @returns false if the key was gone before. */
   #forget(oldest: KeptKey): boolean {
     this.#oldest++
     return this.#kept.get(oldest.name) === oldest && this.#kept.delete(oldest.name)
@@ -116,5 +116,5 @@ interface KeptKey extends ClaimedKey {
   readonly untilMs: number
 }
 
-/** In the place of a claim's number: the key is an earlier process's. */
+/** Stands in the place of a claim's number: an earlier process kept the key. */
 const learned = -1

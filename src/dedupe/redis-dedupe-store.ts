@@ -3,27 +3,27 @@ import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Fo
 import type { RedisLink, RedisLinkUser } from './redis-link.ts'
 
 /**
- * The keys of one stream in Redis (or Valkey), for all gateways that share it. While it cannot be reached, claims fail at
- * once; what was accepted waits here and is told as soon as it is back, before any new claim.
+ * The keys of one stream in Redis (or Valkey), for all gateways that share it. While Redis is away, claims fail at once. Keeps and
+ * releases wait here. Redis is told of them as soon as it is back, before any new claim.
  *
- * A claim has a lease, which is renewed for as long as its gateway lives: one that dies with a claim holds the key no longer
- * than that. Each claim carries its owner and a number, and what it kept does too, so that the end of a claim touches
- * nothing of another claim: neither another gateway's, nor an earlier one of this gateway.
+ * A claim has a lease, which its gateway renews as long as it lives. When a gateway dies, its claims end with their leases. The
+ * value of a key names the gateway and the number of the claim that got or kept the key. So the end of a claim changes no key of
+ * another claim, neither of another gateway nor of this one.
  */
 export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   readonly #options: RedisDedupeStoreOptions
   readonly #owner = randomBytes(9).toString('base64url')
-  /** What this gateway has claimed, and by which of its claims. */
+  /** Keys that this gateway has claimed. */
   readonly #claimed = new Map<string, { readonly fingerprint: string; readonly claim: number }>()
-  /** What Redis has not confirmed yet, oldest first: sent again, in this order, where the connection ends before it has. */
-  readonly #waiting = new Set<Write>()
+  /** Writes that Redis has not confirmed yet, oldest first. After a lost connection they are sent again in this order. */
+  readonly #waiting = new Set<PendingWrite>()
   readonly #renewTimer: NodeJS.Timeout
   #claims = 0
-  /** What waits is on its way; otherwise {@link resume} sends it. */
+  /** Writes are sent as they come. If not, {@link resume} sends them. */
   #isFlowing = false
   readonly size = null
   forgotten = 0
-  /** Keys of which Redis did not take what it was to do. Keeps and releases are sent again. */
+  /** Keys with a failed operation, by operation. Keeps and releases are sent again. */
   readonly failures: Record<DedupeOperation, number> = { claim: 0, keep: 0, release: 0 }
 
   constructor(options: RedisDedupeStoreOptions) {
@@ -34,7 +34,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     }, options.leaseMs / 3).unref()
   }
 
-  /** Keys of which Redis is still to be told something. */
+  /** Number of writes that Redis has not confirmed yet. */
   get waiting(): number {
     return this.#waiting.size
   }
@@ -52,11 +52,11 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
 
   /** @inheritdoc */
   keep(claim: number, keys: readonly DedupeKey[], untilMs: number): void {
-    const mark = this.#markOf(claim)
+    const tag = this.#tagOf(claim)
     this.#write(
-      keys.map(({ name, fingerprint }): Write => {
+      keys.map(({ name, fingerprint }): PendingWrite => {
         this.#claimed.delete(name)
-        return { what: 'keep', name, value: `k${mark}${fingerprint}`, mark, untilMs }
+        return { what: 'keep', name, value: `k${tag}${fingerprint}`, tag, untilMs }
       }),
     )
   }
@@ -64,18 +64,18 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   /** @inheritdoc */
   release(claim: number, keys: readonly DedupeKey[]): void {
     for (const { name } of keys) if (this.#claimed.get(name)?.claim === claim) this.#claimed.delete(name)
-    this.#release(this.#markOf(claim), keys)
+    this.#release(this.#tagOf(claim), keys)
   }
 
   /** @inheritdoc */
   learn({ name, fingerprint }: DedupeKey, untilMs: number): void {
-    const mark = this.#markOf(learned)
-    this.#write([{ what: 'learn', name, value: `k${mark}${fingerprint}`, mark, untilMs }])
+    const tag = this.#tagOf(learned)
+    this.#write([{ what: 'learn', name, value: `k${tag}${fingerprint}`, tag, untilMs }])
   }
 
   /** @inheritdoc */
   unlearn(name: string): void {
-    this.#release(this.#markOf(learned), [{ name }])
+    this.#release(this.#tagOf(learned), [{ name }])
   }
 
   /** @inheritdoc */
@@ -90,7 +90,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     this.#isFlowing = false
   }
 
-  /** No claim is renewed any more. */
+  /** Renews no claim any more. */
   close(): void {
     clearInterval(this.#renewTimer)
   }
@@ -100,19 +100,19 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     done: ClaimListener,
   ): Promise<void> {
     const { link, leaseMs } = this.#options
-    // Whatever Redis says of these: it may have lost them, or was away for longer than the lease.
+    // This gateway knows its own claims better than Redis: Redis may have lost them, or was away for longer than the lease.
     const all = keys.concat(asked)
     const isOurs = all.some(({ name }) => this.#claimed.has(name))
-    const mark = this.#markOf(claim)
-    const args = [isOurs ? '' : `c${mark}`, String(leaseMs), String(keys.length)]
+    const tag = this.#tagOf(claim)
+    const args = [isOurs ? '' : `c${tag}`, String(leaseMs), String(keys.length)]
     for (const { fingerprint } of all) args.push(fingerprint)
     let reply: readonly Found[]
     try {
       reply = (await link.run('claim', this.#redisKeys(all), args)) as Found[]
     } catch (error) {
       this.failures.claim += keys.length
-      // It may have been claimed all the same.
-      if (!isOurs) this.#release(mark, keys)
+      // Redis may have run the script all the same, and its answer is lost.
+      if (!isOurs) this.#release(tag, keys)
       return done(error as Error, [], claim)
     }
     const found = all.map((key, nth) => this.#findOurs(key) ?? reply[nth]!)
@@ -124,16 +124,16 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     done(null, found, claim)
   }
 
-  /** What stands in a value between its state and its fingerprint: nothing but this claim has it. */
-  #markOf(claim: number): string {
+  /** The part of a value between its state and its fingerprint. No other claim has the same. */
+  #tagOf(claim: number): string {
     return `:${this.#owner}:${claim === learned ? '' : claim}:`
   }
 
-  #release(mark: string, keys: readonly { readonly name: string }[]): void {
-    this.#write(keys.map(({ name }): Write => ({ what: 'release', name, value: '', mark, untilMs: 0 })))
+  #release(tag: string, keys: readonly { readonly name: string }[]): void {
+    this.#write(keys.map(({ name }): PendingWrite => ({ what: 'release', name, value: '', tag, untilMs: 0 })))
   }
 
-  #write(writes: readonly Write[]): void {
+  #write(writes: readonly PendingWrite[]): void {
     if (writes.length === 0) return
     for (const write of writes) this.#waiting.add(write)
     for (const oldest of this.#waiting) {
@@ -144,12 +144,12 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     if (this.#isFlowing) this.#send(writes).catch(alreadyTold)
   }
 
-  async #send(writes: readonly Write[]): Promise<void> {
+  async #send(writes: readonly PendingWrite[]): Promise<void> {
     const nowMs = performance.now()
-    const args = writes.flatMap(({ what, value, mark, untilMs }) =>
-      // What has had its time while it waited stands in nobody's way; its claim must not, either.
+    const args = writes.flatMap(({ what, value, tag, untilMs }) =>
+      // The time of a key may be over while it waited. Then its claim is released.
       what === 'release' || untilMs <= nowMs
-        ? ['release', mark, '']
+        ? ['release', tag, '']
         : [what, value, String(Math.ceil(untilMs - nowMs))],
     )
     try {
@@ -161,8 +161,8 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     for (const write of writes) this.#waiting.delete(write)
   }
 
-  #oldestWaiting(): Write[] {
-    const oldest: Write[] = []
+  #oldestWaiting(): PendingWrite[] {
+    const oldest: PendingWrite[] = []
     for (const write of this.#waiting) {
       if (oldest.push(write) === writesAtATime) break
     }
@@ -173,13 +173,13 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     const { link, leaseMs } = this.#options
     const claims = Array.from(this.#claimed, ([name, claimed]) => ({ name, ...claimed }))
     for (let from = 0; from < claims.length; from += writesAtATime) {
-      // Those that have ended meanwhile are not to come back.
+      // Claims that have ended meanwhile must not be made again.
       const some = claims
         .slice(from, from + writesAtATime)
         .filter(({ name, claim }) => this.#claimed.get(name)?.claim === claim)
       const args = some.flatMap(({ claim, fingerprint }) => [
         'renew',
-        `c${this.#markOf(claim)}${fingerprint}`,
+        `c${this.#tagOf(claim)}${fingerprint}`,
         String(leaseMs),
       ])
       await link.run('write', this.#redisKeys(some), args)
@@ -192,7 +192,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     return claimed.fingerprint === fingerprint ? 'busy' : 'contested'
   }
 
-  /** The braces keep a stream's keys in one slot, for what stands in front of a Redis Cluster. */
+  /** Names in Redis. The braces put all keys of a stream in one slot, for a proxy in front of a Redis Cluster. */
   #redisKeys(keys: readonly { readonly name: string }[]): string[] {
     const { prefix, stream } = this.#options
     return keys.map(({ name }) => `${prefix}{${stream}}:${name}`)
@@ -203,33 +203,33 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
 export interface RedisDedupeStoreOptions {
   readonly link: RedisLink
   readonly stream: string
-  /** What all keys begin with. */
+  /** All keys begin with it. */
   readonly prefix: string
-  /** For how long a claim outlives its gateway. */
+  /** How long a claim outlives its gateway. */
   readonly leaseMs: number
-  /** The most keys that wait for Redis; then the oldest are given up. */
+  /** How many writes wait for Redis at most. Beyond that, the oldest are given up. */
   readonly maxWaiting: number
 }
 
 /** What Redis is asked to do with a key. */
 export type DedupeOperation = 'claim' | 'keep' | 'release'
 
-interface Write {
+interface PendingWrite {
   readonly what: 'keep' | 'learn' | 'release'
   readonly name: string
-  /** Unless it is a release. */
+  /** Empty for a release. */
   readonly value: string
-  /** The claim's: a release ends what has it. */
-  readonly mark: string
-  /** By the monotonic clock, unless it is a release. */
+  /** Part of the values that a release removes: see {@link RedisDedupeStore}. */
+  readonly tag: string
+  /** By the monotonic clock; 0 for a release. */
   readonly untilMs: number
 }
 
-/** In the place of a claim's number: the key is an earlier process's. */
+/** Stands in the place of a claim's number: an earlier process kept the key. */
 const learned = -1
 
-/** Keys in one script: Redis does nothing else meanwhile. */
+/** Keys in one script. Redis does nothing else while a script runs, so they are not too many. */
 const writesAtATime = 500
 
-/** The link has ended, and said so; what was not done is done when it is back. */
+/** For writes that fail: the link has logged that Redis is away, and the writes are sent again when Redis is back. */
 function alreadyTold(): void {}

@@ -5,9 +5,9 @@ import type { Logger } from '../logger.ts'
 import { redisScripts, type RedisScript } from './redis-scripts.ts'
 
 /**
- * The one connection of this process to Redis, which comes back by itself. Nothing ever waits for it: while Redis is away a
- * command fails at once; one that has no answer in time, or another one than it should, ends the connection, and all that
- * was sent on it fails. The only file that knows Redis's client.
+ * The one connection of this process to Redis. It is opened again whenever it ends, and no command waits for it: while Redis is
+ * away, a command fails at once. A command that has no answer in time, or an unexpected one, ends the connection, and all
+ * commands on the connection fail. No other file knows the client of Redis.
  */
 export class RedisLink {
   readonly #options: RedisLinkOptions
@@ -17,13 +17,13 @@ export class RedisLink {
   readonly #beat: NodeJS.Timeout
   #client: RedisClient | null = null
   #retryTimer: NodeJS.Timeout | undefined
-  /** Redis's clock less ours; a bit less than that, by the way of an answer. */
+  /** The clock of Redis minus the clock of this process, less the time that an answer takes. */
   #clockOffsetMs = 0
   #isUp = false
-  /** Why the last connection ended: what was sent on it fails with this. */
+  /** Why the last connection ended. Commands on it fail with this error. */
   #endedBy: Error | null = null
   #isClosed = false
-  /** Since when it is away; null: it is not, or was not reached yet and nobody was told. */
+  /** Since when Redis is away; null: it is not away, or no connection has failed yet. */
   #awaySinceMs: number | null = null
   #toldAwayAtMs = -Infinity
   #isAwayTold = false
@@ -33,12 +33,12 @@ export class RedisLink {
     this.#beat = setInterval(() => this.#measureClock(), beatIntervalMs).unref()
   }
 
-  /** Redis answers, and knows all that it missed while it was away. */
+  /** Redis answers, and has been told what it missed while it was away. */
   get isUp(): boolean {
     return this.#isUp
   }
 
-  /** To be called before {@link start}. */
+  /** Adds a store. To be called before {@link start}. */
   use(store: RedisLinkUser): void {
     this.#stores.push(store)
   }
@@ -49,8 +49,8 @@ export class RedisLink {
   }
 
   /**
-   * Runs a script, or fails: at once while Redis is away, within the time-out in any case. What has failed may have run, or
-   * still run until the time-out is over, but not after that.
+   * Runs a script. Fails at once while Redis is away, and within the time-out in any case. A script that has failed may have run. It
+   * does not run after the time-out.
    */
   async run(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown> {
     const deadlineMs = Math.floor(performance.now() + this.#clockOffsetMs + this.#options.store.timeoutMs)
@@ -85,14 +85,14 @@ export class RedisLink {
     const timer = setTimeout(() => this.#end(client, unanswered(timeoutMs)), timeoutMs)
     try {
       await client.connect()
-      // One that was given up while it connected still does.
+      // A connection that was given up meanwhile may still be made.
       if (this.#client !== client) return client.destroy()
       for (const [name, text] of Object.entries(redisScripts)) {
         this.#shas.set(name as RedisScript, String(await this.#send(['SCRIPT', 'LOAD', text])))
       }
       this.#clockOffsetMs = clockOffsetMs(await this.#send(['TIME']))
       clearTimeout(timer)
-      // A replica, or a Redis without room, answers and takes nothing.
+      // A replica, or a Redis without room, answers but takes no write.
       await this.run('write', [`${prefix}probe`], ['keep', '', '1'])
       for (const store of this.#stores) await store.resume()
       if (this.#client === client) this.#up()
@@ -103,20 +103,20 @@ export class RedisLink {
     }
   }
 
-  /** Answers are in the order of commands: one that is late holds up all behind it. */
+  /** Sends a command. Redis answers in order, so a late answer holds up all answers behind it. */
   async #send(command: string[]): Promise<unknown> {
     const client = this.#client
     if (client === null) throw new Error('Redis is away')
     const { timeoutMs } = this.#options.store
     let isPending = true
-    // An answer may have come while this process was busy: it is read before the next turn ends.
+    // The answer may have come while this process was busy. It is read in the next turn of the event loop.
     const timer = setTimeout(() => {
       setImmediate(() => isPending && this.#end(client, unanswered(timeoutMs)))
     }, timeoutMs)
     try {
       return await client.sendCommand(command)
     } catch (error) {
-      // Whatever it is (no room, a replica by now, scripts forgotten), a new connection starts from what is known.
+      // Redis may have no room, be a replica by now, or have lost the scripts. A new connection checks and loads everything again.
       this.#end(client, error as Error)
       throw this.#endedBy ?? error
     } finally {
@@ -149,7 +149,7 @@ export class RedisLink {
     this.#tellAway(error)
   }
 
-  /** Once an outage, and every 10 s at the most of a Redis that comes and goes. */
+  /** Logs that Redis is away: once an outage, and every 10 s at most if Redis comes and goes. */
   #tellAway(error: Error): void {
     const nowMs = performance.now()
     this.#awaySinceMs ??= nowMs
@@ -162,7 +162,7 @@ export class RedisLink {
     )
   }
 
-  /** Finds a connection that has died while nobody used it. */
+  /** Asks Redis for its time. That also finds a connection that has died while it was not used. */
   #measureClock(): void {
     if (!this.#isUp) return
     this.#send(['TIME']).then(
@@ -172,11 +172,11 @@ export class RedisLink {
   }
 }
 
-/** What stands on a {@link RedisLink}. */
+/** A store on a {@link RedisLink}. */
 export interface RedisLinkUser {
-  /** The connection is there: tells Redis what it missed. The link is up when all have. */
+  /** The connection is there: tells Redis what it missed. The link is up when all stores have done so. */
   resume(): Promise<void>
-  /** The connection has ended. What was sent on it and has no answer fails after this. */
+  /** The connection has ended. Commands without an answer fail after this call. */
   suspend(): void
 }
 
@@ -188,7 +188,7 @@ export interface RedisLinkOptions {
 
 type RedisClient = ReturnType<typeof newClient>
 
-/** Tries once. Without HELLO and CLIENT SETINFO, which older servers and proxies do not know. */
+/** Makes a client that connects once. It sends neither HELLO nor CLIENT SETINFO, which older servers and proxies do not know. */
 function newClient(url: string, timeoutMs: number) {
   return createClient({
     url,
@@ -196,7 +196,7 @@ function newClient(url: string, timeoutMs: number) {
     disableClientInfo: true,
     maintNotifications: 'disabled',
     disableOfflineQueue: true,
-    // Timed by the link: the client's own time-out ends when a command is written.
+    // The link times commands itself: the client's own time-out ends when a command is written.
     commandOptions: { timeout: 0 },
     socket: { connectTimeout: timeoutMs, reconnectStrategy: false },
   })
@@ -206,13 +206,13 @@ function unanswered(timeoutMs: number): Error {
   return new Error(`no answer within ${timeoutMs} ms`)
 }
 
-/** Of a host with several addresses the client tells one error for each, and no message of its own. */
+/** The text of an error. For a host with several addresses, the client's error holds one error for each address, and has no message. */
 function causeOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(causeOf).join('; ')
   return error instanceof Error ? error.message : String(error)
 }
 
-/** @param reply to TIME: seconds, and microseconds of the second. */
+/** @param reply the answer to TIME: seconds, and microseconds of the second. */
 function clockOffsetMs(reply: unknown): number {
   const [seconds, micros] = reply as readonly [string, string]
   return Number(seconds) * 1000 + Number(micros) / 1000 - performance.now()

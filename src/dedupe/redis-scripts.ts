@@ -1,16 +1,16 @@
 /**
- * What Redis runs as one step. A key's value is `c:owner:claim:fingerprint` while it is claimed and
- * `k:owner:claim:fingerprint` once it is kept; both run out by themselves. Where a gateway learned a key from its data
- * folder, and where an older version kept it, there is no number of the claim.
+ * Scripts that Redis runs as one step. The value of a key is `c:owner:claim:fingerprint` while the key is claimed, and
+ * `k:owner:claim:fingerprint` once it is kept. Both expire by themselves. The number of the claim is empty if a gateway learned
+ * the key from its data folder, or if an older version kept it.
  *
- * The first argument is always the moment, in milliseconds of Redis's own clock, at which whoever asked gives up: what
- * Redis comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
+ * The first argument is always the time at which the caller gives up, in milliseconds of Redis's own clock. A script that Redis
+ * comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
  */
 export const redisScripts = {
   /**
-   * Says of each key what it is, and claims those that are new as `claim` of a store does (`dedupe-store.ts`). Arguments: what a claim's
-   * value begins with, empty to claim nothing; the lease in milliseconds; how many keys are to be claimed, of which the
-   * others are asked for; each key's fingerprint.
+   * Finds out what each key is, and claims the new ones, by the rule of `mayClaim` in `dedupe-store.ts`. Arguments: the beginning
+   * of a claimed value, or nothing, to claim no key; the lease in milliseconds; how many keys are to be claimed (those behind them
+   * are only asked for); the fingerprint of each key.
    */
   claim: `${unlessLate()}
 local found, free, count = {}, ARGV[2] ~= '', tonumber(ARGV[4])
@@ -33,8 +33,11 @@ for i, key in ipairs(KEYS) do
 end
 return found`,
   /**
-   * Three arguments a key. `keep`, the value, its time in milliseconds. `learn`, the same, unless another kept it since. `renew`, the same of a claim: nobody else's is
-   * touched. `release`, what stands behind the state in the values of one claim, and nothing.
+   * Writes keys. Three arguments a key:
+   * - `keep`, the value, its time in milliseconds.
+   * - `learn`, the value, its time. Does nothing if the key was kept meanwhile.
+   * - `renew`, the value of a claim, its time. Does nothing if the key has another value.
+   * - `release`, the part of the value behind the state, nothing. Does nothing if the key is of another claim.
    */
   write: `${unlessLate()}
 for i, key in ipairs(KEYS) do

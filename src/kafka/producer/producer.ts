@@ -79,24 +79,28 @@ export interface Obstacle {
   readonly cause: string | null
 }
 
-/** What a stream offers whose records are on disk before they count as accepted. */
+/**
+ * What a durable stream offers: its records are on disk before they count as accepted. A note is kept on disk with the records of a
+ * request. The stream does not know what notes say (`dedupe/` keeps its keys in them).
+ */
 export interface Durability {
-  /** False: the disk goes with the container or with the machine's memory, so no 202 may say `durable`. */
+  /** False: the disk goes with the container or with the memory of the machine, so no 202 may say `durable`. */
   readonly isLasting: boolean
   /** Tells the listener, once, when everything that was appended so far is on disk, or could not be brought there. */
   commit(listener: CommitListener): void
   /**
-   * Keeps something beside the records of a request, in the same commit: both are there after a crash, or neither is. To
-   * be called in the turn in which they are appended, after them.
+   * Adds a note to the commit of a request. After a crash the request's records and the note are there, or none of them is. To be
+   * called after the records are appended, in the same turn of the event loop.
+   * @param untilMs when the note may be forgotten, in epoch milliseconds.
    */
   note(key: string, value: Buffer, untilMs: number): void
-  /** As {@link note}, in the next commit, whichever records that has. A crash before that commit loses the note. */
+  /** Adds a note to the next commit that has records. A crash before that commit takes the note. */
   noteLater(key: string, value: Buffer, untilMs: number): void
   /**
-   * Reads the notes that an earlier process left and that have time left, oldest first. To be called right after the
-   * gateway was built, before anything else happens.
-   * @param windowMs no note is kept for longer: older files are not opened.
-   * @param each gets a view of the value that is good for the call.
+   * Reads the notes of earlier processes that may not be forgotten yet, oldest first. To be called right after the gateway was
+   * built, before anything else happens.
+   * @param windowMs the longest time that a note is kept. Files that are older are not opened.
+   * @param each gets a view of the value. The view is valid during the call.
    */
   readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
 }
