@@ -49,8 +49,10 @@ vi.mock('../../src/spool/data-folder.ts', () => ({
 vi.mock('../../src/routes/admin/api-docs.ts', () => ({ registerApiDocs: () => {} }))
 vi.mock('../../src/routes/admin/live-page.ts', () => ({ registerLivePage: () => {} }))
 vi.mock('../../src/routes/ingest/beacon.ts', () => ({ registerBeacon: () => {} }))
-vi.mock('../../src/routes/admin/operations.ts', () => ({ registerHealth: () => {} }))
-vi.mock('../../src/routes/admin/operations.ts', () => ({ registerMetrics: () => {} }))
+vi.mock('../../src/routes/admin/operations.ts', () => ({
+  registerHealth: () => {},
+  registerMetrics: () => {},
+}))
 
 const trouble: fc.Arbitrary<Trouble> = fc.record({
   kind: fc.constantFrom(...troubleKinds),
