@@ -109,7 +109,7 @@ export const processSettings = {
     default: 'not set: the two default streams',
   },
   CHUTE_DATA_DIR: {
-    what: 'the folder in which durable streams keep events before they answer 202. Not set: no stream is durable, and accepted events are in memory only. One gateway a folder: a second one does not start. A folder that goes with its container is not called durable, [below](#durable-streams)',
+    what: 'the folder in which durable streams keep events before they answer 202. Not set: no stream is durable, and accepted events are in memory only. One gateway a folder: a second one does not start. A folder that goes with its container is not called durable, [durable.md](durable.md)',
     default: 'not set',
   },
   CHUTE_DATA_DIR_EPHEMERAL: {
@@ -117,7 +117,7 @@ export const processSettings = {
   },
   CHUTE_DEDUPE_REDIS_URL: {
     takes: 'a URL',
-    what: "a Redis or Valkey in which several gateways share what they know of keys and ids, [below](#duplicates): `redis://host:6379`, `rediss://user:password@host:6380/0` with TLS (another authority than Node's own: `NODE_EXTRA_CA_CERTS`)",
+    what: "a Redis or Valkey in which several gateways share what they know of keys and ids, [duplicates.md](duplicates.md): `redis://host:6379`, `rediss://user:password@host:6380/0` with TLS (another authority than Node's own: `NODE_EXTRA_CA_CERTS`)",
     default: 'not set: keys are known to one process',
   },
   CHUTE_DEDUPE_REDIS_PREFIX: { what: 'what all its keys begin with' },
@@ -129,11 +129,11 @@ export const processSettings = {
   },
   SHUTDOWN_TIMEOUT_MS: { what: 'longest drain after `DRAIN_DELAY_MS`; a signal ends it at once' },
   DRAIN_DELAY_MS: {
-    what: 'for how long requests are taken after the signal, so that load balancers can learn that the gateway leaves, [below](#leaving); a second signal ends the delay',
+    what: 'for how long requests are taken after the signal, so that load balancers can learn that the gateway leaves, [workers.md](workers.md#leaving); a second signal ends the delay',
     default: '5000 after SIGTERM, 0 after SIGINT',
   },
   WORKERS: {
-    what: 'processes that take requests, on one port, [below](#workers). Not with `CHUTE_DATA_DIR`',
+    what: 'processes that take requests, on one port, [workers.md](workers.md). Not with `CHUTE_DATA_DIR`',
   },
   LOG_LEVEL: {
     what: 'the least that is logged, as JSON lines on stdout. From `warn` on, the account of a clean shutdown is not logged',
@@ -154,7 +154,7 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
   },
   delivery: {
     takes: '`at-most-once`, `at-least-once`, `exactly-once`',
-    what: '`at-most-once`: never twice, may be lost. `at-least-once`: sent again until Kafka has it. `exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain, below',
+    what: '`at-most-once`: never twice, may be lost. `at-least-once`: sent again until Kafka has it. `exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain ([duplicates.md](duplicates.md#exactly-once))',
     default: 'required',
   },
   preset: { what: 'a row of [the table below](#presets)', default: 'by delivery' },
@@ -172,11 +172,11 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
     what: '`true`: each record gets a header of 26 bytes with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',
   },
   deadLetterTopic: {
-    what: 'at-least-once: where records go that Kafka refuses for good, with the reason in their headers. Without it they go to a file of the data folder, and without that they are dropped and counted. See [Dead letters](#dead-letters)',
+    what: 'at-least-once: where records go that Kafka refuses for good, with the reason in their headers. Without it they go to a file of the data folder, and without that they are dropped and counted. See [dead-letters.md](dead-letters.md)',
     default: 'none',
   },
   dedupe: {
-    what: "`on`: what was accepted before is told by `Idempotency-Key` or by an event's `id`, and is not written again, below",
+    what: "`on`: what was accepted before is told by `Idempotency-Key` or by an event's `id`, and is not written again ([duplicates.md](duplicates.md))",
     default:
       '`on` for at-least-once, `off` for at-most-once, and with more than one worker unless there is a Redis',
   },
@@ -185,12 +185,14 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
     what: 'the most keys and ids that are known: some 200 bytes each with 36 characters, some 700 with the longest source and id (heap of Node 20); then the oldest are forgotten before their time and counted in `chute_dedupe_forgotten_total`. With Redis: the most that wait to be told to it',
   },
   durable: {
-    what: '`on`: a 202 is answered when the events are on disk, below; without `CHUTE_DATA_DIR` the start is refused. `off`: from memory',
+    what: '`on`: a 202 is answered when the events are on disk ([durable.md](durable.md)); without `CHUTE_DATA_DIR` the start is refused. `off`: from memory',
     default: '`on` for at-least-once with `CHUTE_DATA_DIR` set',
   },
-  fsync: { what: 'of a durable stream: `on` waits for the disk, `off` for the kernel, below' },
+  fsync: {
+    what: 'of a durable stream: `on` waits for the disk, `off` for the kernel ([durable.md](durable.md))',
+  },
   'spool.max.bytes': {
-    what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([below](#durable-streams)); then `onBufferFull` decides. At least `buffer.memory`',
+    what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([durable.md](durable.md)); then `onBufferFull` decides. At least `buffer.memory`',
     default: '{} (4 GiB)',
   },
 }

@@ -39,7 +39,7 @@ const promised = {
 /**
  * A claim outlives its gateway for as long as a lease, and no gateway is away for as long, not even on a machine so busy that a
  * start takes half a minute: a retry that comes elsewhere after that, before the gateway is back, is one of the cases of
- * docs/configuration.md in which it is written twice.
+ * docs/duplicates.md in which it is written twice.
  */
 const leaseMs = byForm({ short: 30_000, full: 120_000 })
 const pace: Pace = isFull
