@@ -1,3 +1,4 @@
+import { countOf, keptOutcomes, outcomeTraits } from '../producer/outcome.ts'
 import type { ProducerStats } from '../producer/producer.ts'
 import type { TopicAudit } from './topic-audit.ts'
 
@@ -11,6 +12,7 @@ export type StreamAccount = Pick<
   | 'acked'
   | 'sent'
   | 'suspectedLost'
+  | 'deadLettered'
   | 'buffered'
   | 'inFlight'
   | 'audit'
@@ -56,7 +58,7 @@ const nothingNumbered: Omit<Comparison, 'stream' | 'recovered'> = {
  * @returns null for a stream of another topic.
  */
 export function compareAccount(account: StreamAccount, audit: TopicAudit): Comparison | null {
-  const { stream, recovered, suspectedLost, sent, buffered, inFlight } = account
+  const { stream, recovered, suspectedLost, buffered, inFlight } = account
   if (account.topic !== audit.topic) return null
   const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
   if (stamped === 0) return { ...nothingNumbered, stream, recovered }
@@ -65,8 +67,14 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
       sum + audit.missingOf(instance, partition, count, first),
     0,
   )
-  const doubtful = suspectedLost + sent + buffered + inFlight
-  const dropped = Math.max(0, stamped - account.confirmed - account.acked - doubtful)
+  let arrived = 0
+  let doubtful = buffered + inFlight
+  for (const outcome of keptOutcomes) {
+    const { inTopic } = outcomeTraits[outcome]
+    if (inTopic === 'yes') arrived += countOf(account, outcome)
+    else if (inTopic === 'maybe') doubtful += countOf(account, outcome)
+  }
+  const dropped = Math.max(0, stamped - arrived - doubtful)
   const lostSuspects = missing - dropped
   const verdict =
     lostSuspects < 0

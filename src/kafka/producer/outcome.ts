@@ -9,6 +9,8 @@ interface OutcomeTraits {
   readonly isDelivered: boolean
   /** Neither Kafka nor a dead-letter place has the record: who sends it again makes no second one. */
   readonly isGone: boolean
+  /** Whether the topic has the record: what an audit of the topic has to find. */
+  readonly inTopic: 'yes' | 'maybe' | 'no'
   /** The record is lost, as far as can be known: a dead letter is not. */
   readonly isLoss: boolean
   /** The producer saw an error: `record-error-total`. */
@@ -28,6 +30,7 @@ export const outcomeTraits = {
     field: 'confirmed',
     isDelivered: true,
     isGone: false,
+    inTopic: 'yes',
     isLoss: false,
     isError: false,
     isLocalError: false,
@@ -37,6 +40,7 @@ export const outcomeTraits = {
     field: 'sent',
     isDelivered: true,
     isGone: false,
+    inTopic: 'maybe',
     isLoss: false,
     isError: false,
     isLocalError: false,
@@ -46,6 +50,7 @@ export const outcomeTraits = {
     field: 'acked',
     isDelivered: true,
     isGone: false,
+    inTopic: 'yes',
     isLoss: false,
     isError: false,
     isLocalError: false,
@@ -55,6 +60,7 @@ export const outcomeTraits = {
     field: 'suspectedLost',
     isDelivered: false,
     isGone: false,
+    inTopic: 'maybe',
     isLoss: true,
     isError: true,
     isLocalError: false,
@@ -64,6 +70,7 @@ export const outcomeTraits = {
     field: 'deadLettered',
     isDelivered: false,
     isGone: false,
+    inTopic: 'no',
     isLoss: false,
     isError: true,
     isLocalError: true,
@@ -73,6 +80,7 @@ export const outcomeTraits = {
     field: 'dropped',
     isDelivered: false,
     isGone: true,
+    inTopic: 'no',
     isLoss: true,
     isError: true,
     isLocalError: true,
@@ -97,7 +105,7 @@ export type OutcomeCounts = { [K in KeptOutcome as (typeof outcomeTraits)[K]['fi
 }
 
 /** Records of an outcome that one number counts. */
-export function countOf(counts: Readonly<OutcomeCounts>, outcome: KeptOutcome): number {
+export function countOf(counts: Readonly<Omit<OutcomeCounts, 'dropped'>>, outcome: KeptOutcome): number {
   return counts[outcomeTraits[outcome].field]
 }
 

@@ -141,6 +141,7 @@ describe('against an account', () => {
       confirmed: 0,
       acked: 0,
       sent: 0,
+      deadLettered: 0,
       suspectedLost: 0,
       buffered: 0,
       inFlight: 0,
