@@ -5,8 +5,8 @@ import type { PlacedGroup, SpoolLog } from './spool-log.ts'
 
 /**
  * Collects what requests append into groups, and commits one write of groups after the other. While the disk is busy, the
- * next group takes in what comes, so that many requests share the cost of one sync. What is appended in one turn of the
- * event loop is in one group.
+ * next group takes in what comes, so that many requests share the cost of one sync. The records and the notes
+ * of one request are in one group.
  */
 export class GroupCommit {
   readonly #log: SpoolLog

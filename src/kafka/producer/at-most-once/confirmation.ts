@@ -387,7 +387,7 @@ export interface ConfirmationOptions {
   readonly onStale: (partition: number) => void
   /** Partitions of the topic have more than one replica, as far as is known. */
   readonly isReplicated: () => boolean
-  /** It is certain that the broker does not tell where its log ends. Is called once. */
+  /** It is certain that the broker does not tell where its log ends. Is called once for each address of the broker. */
   readonly onNoLogEnd: () => void
   /** The replicas of the partition stand still from now on: another broker may lead it by now. */
   readonly onStandstill: (partition: number) => void

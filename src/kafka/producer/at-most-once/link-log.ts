@@ -14,7 +14,10 @@ export class LinkLog {
     this.#nodeId = nodeId
   }
 
-  /** The broker does not tell where its log ends. To be called once. @param address null: the broker is not in the cluster now. */
+  /**
+   * The broker does not tell where its log ends. To be called once for each address of the broker.
+   * @param address null: the broker is not in the cluster now.
+   */
   noLogEnd(address: BrokerAddress | null): void {
     const broker = address === null ? `broker ${this.#nodeId}` : `${address.host}:${address.port}`
     this.#logger.warn(
