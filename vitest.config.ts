@@ -11,6 +11,9 @@ const retry = process.env['CI'] === undefined ? 0 : 1
 /** Where the results are to be written as JSON, for `.ci/run`. */
 const report = process.env['CHUTE_TEST_REPORT']
 
+/** Where `test/image/build` has left the image. `test/image/run` builds the image, and gives it to its tests. */
+const image = process.env['CHUTE_IMAGE']
+
 /** One project a kind of test, so that `npx vitest run --project unit` needs no broker. */
 export default defineConfig({
   test: {
@@ -62,6 +65,20 @@ export default defineConfig({
           hookTimeout: 180_000,
         },
       },
+      ...(image === undefined
+        ? []
+        : [
+            {
+              test: {
+                name: 'image',
+                include: ['test/image/**/*.test.ts'],
+                globalSetup: ['test/support/broker-setup.ts'],
+                retry,
+                testTimeout: 60_000,
+                hookTimeout: 60_000,
+              },
+            },
+          ]),
     ],
   },
 })

@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { inject } from 'vitest'
 import { parseExposition, type ParsedFamily } from './parse-exposition.ts'
@@ -46,6 +47,17 @@ export async function serveGateway(
     env: chuteEnvironment({ PORT: '0', DRAIN_DELAY_MS: '0', ...env }),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+  return await followGateway(child, (name) => void child.kill(name))
+}
+
+/**
+ * Follows a `chute serve` that writes its log to the standard output of `child`, and waits until it listens.
+ * @param signal sends a signal to the gateway, which need not be `child` itself.
+ */
+export async function followGateway(
+  child: ChildProcessByStdio<null, Readable, Readable | null>,
+  signal: (name: NodeJS.Signals) => void,
+): Promise<ServedGateway> {
   const closed = once(child, 'close')
   const lines: LogLine[] = []
   const waiting = new Set<() => void>()
@@ -73,7 +85,7 @@ export async function serveGateway(
     pid: child.pid!,
     lines,
     logged,
-    signal: (name) => void child.kill(name),
+    signal,
     async ready() {
       while (!(await fetch(`${url}/readyz`)).ok) await pause(50)
     },
