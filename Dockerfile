@@ -32,7 +32,7 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 # Readable for any user id, whatever the umask was that the sources were checked out with.
-COPY --chmod=644 package.json openapi.yaml ./
+COPY --chmod=644 LICENSE package.json openapi.yaml ./
 COPY --chmod=755 public ./public
 
 # A place for a volume, for those who set CHUTE_DATA_DIR=/data. The image does not set it: without a volume the folder goes
