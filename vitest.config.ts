@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/support/longest-first.ts'
 import { SecondTries } from './test/support/second-tries.ts'
 
 /**
@@ -7,6 +8,16 @@ import { SecondTries } from './test/support/second-tries.ts'
  * twice, so that a flaw is seen.
  */
 const retry = process.env['CI'] === undefined ? 0 : 1
+
+/** The long form of the faults measures times, so nothing runs beside it. */
+const isFull = process.env['CHUTE_FAULTS'] === 'full'
+
+/**
+ * End-to-end tests and faults wait for most of their time: for brokers that start, for groups that settle, for a fault to last.
+ * So more of them run side by side than there are cores. Each has topics of its own, and one that harms a broker has a
+ * broker of its own.
+ */
+const sideBySide = 4
 
 /** Where the results are to be written as JSON, for `.ci/run`. */
 const report = process.env['CHUTE_TEST_REPORT']
@@ -22,12 +33,14 @@ export default defineConfig({
       new SecondTries(),
       ...(report === undefined ? [] : [['json', { outputFile: report }] as const]),
     ],
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
           pool: 'threads',
+          maxWorkers: 2,
           // Property tests on a machine that is busy with something else.
           testTimeout: 30_000,
         },
@@ -37,6 +50,7 @@ export default defineConfig({
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           globalSetup: ['test/support/build-setup.ts'],
+          maxWorkers: 2,
           testTimeout: 30_000,
         },
       },
@@ -45,8 +59,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: ['test/support/build-setup.ts', 'test/support/broker-setup.ts'],
-          // Much of their time is waiting: for brokers that start, for groups that settle.
-          maxWorkers: 2,
+          maxWorkers: sideBySide,
           sequence: { groupOrder: 1 },
           retry,
           testTimeout: 60_000,
@@ -58,8 +71,8 @@ export default defineConfig({
           name: 'faults',
           include: ['test/faults/**/*.test.ts'],
           globalSetup: ['test/support/build-setup.ts'],
-          fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          maxWorkers: isFull ? 1 : sideBySide,
+          sequence: { groupOrder: isFull ? 2 : 1 },
           retry,
           testTimeout: 180_000,
           hookTimeout: 180_000,

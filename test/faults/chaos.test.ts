@@ -21,7 +21,6 @@ import {
   promiseBars,
 } from './harness/chaos-report.ts'
 import { untilLayout } from './harness/cluster.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { byForm, isFull } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 
@@ -50,7 +49,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka({ nodes: 3, properties: { 'min.insync.replicas': '2' } })
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 test.skipIf(!hasRedis)(
   'brokers, gateways and Redis are killed, ended and stopped at random: each delivery keeps its promise (needs redis-server)',

@@ -4,7 +4,6 @@ import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.t
 import { atLeast, atMost, type Bar } from './harness/bar.ts'
 import { countBars, flagBars, replyBars, resumeBars } from './harness/bars.ts'
 import { layoutOf, moveLeaders, topicsOf, untilLayout } from './harness/cluster.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough } from './harness/live-through.ts'
@@ -15,7 +14,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka({ nodes: 3 })
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 /** Each partition on all three nodes. */
 function subject() {

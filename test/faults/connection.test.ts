@@ -3,7 +3,6 @@ import type { LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost } from './harness/bar.ts'
 import { countBars } from './harness/bars.ts'
 import { startKafkaBehindProxy, type BrokerProxy } from './harness/broker-proxy.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { form, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough, usualStreams, type Fault } from './harness/live-through.ts'
@@ -16,7 +15,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   proxy.stop()
-  await endBrokers(kafka)
+  await kafka.stop()
 })
 
 const faults: Pick<Fault, 'name' | 'inflict' | 'heal'>[] = [

@@ -2,7 +2,6 @@ import { afterAll, beforeAll, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atMost, type Bar } from './harness/bar.ts'
 import { countBars, flagBars, replyBars, resumeBars } from './harness/bars.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough, usualStreams, type Fault } from './harness/live-through.ts'
@@ -12,7 +11,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka()
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 /** kill -9 and, some time later, a start on the same data. */
 function killed(name: string, more: Partial<Fault> = {}): Fault {

@@ -9,7 +9,6 @@ import { append } from '../support/producer-fixture.ts'
 import { startProducer } from '../support/real-producer.ts'
 import { atLeast, exactly } from './harness/bar.ts'
 import { layoutOf, untilLayout } from './harness/cluster.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { byForm, isFull } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 
@@ -22,7 +21,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka({ nodes: 3 })
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 const deliveries = ['at-most-once', 'at-least-once'] as const
 const flowRecords = byForm({ short: 1_500, full: 15_000 })

@@ -3,7 +3,6 @@ import type { LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost, exactly } from './harness/bar.ts'
 import { countBars, unharmedBars } from './harness/bars.ts'
 import { startKafkaBehindProxy, type BrokerProxy } from './harness/broker-proxy.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { fewDevices, liveThrough } from './harness/live-through.ts'
@@ -16,7 +15,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   proxy.stop()
-  await endBrokers(kafka)
+  await kafka.stop()
 })
 
 /** What Kafka takes on each connection, and ten times as much for the realtime stream. */

@@ -5,7 +5,6 @@ import { createTopic, testClient } from '../support/independent-reader.ts'
 import { atLeast, exactly } from './harness/bar.ts'
 import { countBars, unharmedBars } from './harness/bars.ts'
 import { DeviceLoad } from './harness/device-load.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { fewDevices, liveThrough, usualStreams } from './harness/live-through.ts'
@@ -21,7 +20,7 @@ beforeAll(async () => {
     },
   })
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 /**
  * Whatever makes a broker refuse a write closes an acks=0 connection, with all that is behind it. Three streams meet such

@@ -3,7 +3,6 @@ import { afterAll, beforeAll, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost, exactly, type Bar } from './harness/bar.ts'
 import { shutdownBars, unharmedBars } from './harness/bars.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { form, isFull, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { usualStreams } from './harness/live-through.ts'
@@ -16,7 +15,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka()
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 async function loadedSubject(shutdownTimeoutMs: number): Promise<Subject> {
   const env = { SHUTDOWN_TIMEOUT_MS: String(shutdownTimeoutMs) }

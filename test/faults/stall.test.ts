@@ -2,7 +2,6 @@ import { afterAll, beforeAll, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { atLeast, atMost, exactly } from './harness/bar.ts'
 import { countBars, replyBars } from './harness/bars.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { form, isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough, usualStreams } from './harness/live-through.ts'
@@ -12,7 +11,7 @@ let kafka: LocalKafka
 beforeAll(async () => {
   kafka = await startKafka()
 })
-afterAll(async () => await endBrokers(kafka))
+afterAll(async () => await kafka.stop())
 
 /** What the load fills in less than the time that the broker stands still. */
 const bufferMemory = byForm({ short: 256 << 10, full: 4 << 20 })

@@ -8,7 +8,6 @@ import { freePorts } from '../support/free-ports.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 import { atMost, exactly } from './harness/bar.ts'
-import { endBrokers } from './harness/end-brokers.ts'
 import { isFull, byForm, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 
@@ -40,7 +39,7 @@ test(
     }
 
     const kafka = await startKafka({ port: port! })
-    onTestFinished(async () => await endBrokers(kafka))
+    onTestFinished(async () => await kafka.stop())
     const answeredAtMs = performance.now()
     await gateway.gateway.ready()
     const readyMs = performance.now() - answeredAtMs
