@@ -151,7 +151,7 @@ test('there are never more than its most; the oldest are forgotten first, and co
       expect(seen).toEqual(Array.from({ length: count }, (_, i) => (i < count - most ? 'new' : 'seen')))
     },
   )
-  fc.assert(property, { numRuns: 100 })
+  fc.assert(property, { numRuns: 200 })
 })
 
 test('what is claimed is not forgotten for want of room', () => {

@@ -55,6 +55,6 @@ test('any value makes exactly one line, from which it can be had again', () => {
       if (read.valueEncoding === undefined) expect(read.value).toEqual(JSON.parse(value.toString()))
       else expect(Buffer.from(read.value, read.valueEncoding).equals(value)).toBe(true)
     }),
-    { numRuns: 60 },
+    { numRuns: 200 },
   )
 })

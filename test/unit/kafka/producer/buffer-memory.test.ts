@@ -164,7 +164,7 @@ test('any order of reserving, waiting and releasing agrees with the model', asyn
     }
     memory.close()
   })
-  await fc.assert(property, { numRuns: 100 })
+  await fc.assert(property, { numRuns: 200 })
 })
 
 test('room that was not needed has not drained', () => {

@@ -40,7 +40,7 @@ describe.each(codecs)('$type', ({ type, attribute, decompress }) => {
       expect(decompress(compressed).equals(data)).toBe(true)
       expect(decompressOurs(attribute, compressed).equals(data)).toBe(true)
     })
-    await fc.assert(property, { numRuns: 50 })
+    await fc.assert(property, { numRuns: 200 })
   })
 
   test('a batch of a megabyte becomes smaller', async () => {

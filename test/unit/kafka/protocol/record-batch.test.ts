@@ -81,7 +81,7 @@ test('any records can be read back by an independent reader, with the right chec
         })),
       )
     }),
-    { numRuns: 100 },
+    { numRuns: 200 },
   )
 })
 
@@ -109,7 +109,7 @@ test("any records can be read back by kafkajs's decoder", async () => {
       ]),
     )
   })
-  await fc.assert(property, { numRuns: 50 })
+  await fc.assert(property, { numRuns: 200 })
 })
 
 describe('append', () => {

@@ -59,7 +59,7 @@ test('the halves of any batch hold its records, in order, and any reader can rea
       expect(half).toMatchObject({ partition: 3, createdAtMs: 7 })
     }
   })
-  fc.assert(property, { numRuns: 100 })
+  fc.assert(property, { numRuns: 200 })
 })
 
 test.each(['gzip', 'snappy', 'lz4'] as const)('a batch compressed with %s is split as well', async (type) => {
