@@ -10,6 +10,7 @@ import { auditHeaderKey, writeAuditHeader } from '../../src/kafka/protocol/audit
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
 import { startReader, type ReaderProcess } from '../support/consume-process.ts'
+import { byForm } from '../support/forms.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, testClient } from '../support/independent-reader.ts'
 import { until } from '../support/numbered-records.ts'
@@ -154,7 +155,7 @@ test('a gateway that cannot be asked, and a topic that is not there, are told', 
   expect(alone.log.at(-1)!['msg']).toContain('http://127.0.0.1:1/live.json')
 })
 
-const kills = process.env['CHUTE_FAULTS'] === 'full' ? 3 : 1
+const kills = byForm({ short: 1, full: 3 })
 
 test(
   'after a broker was killed under load, the account agrees: what is missing was dropped or suspected',

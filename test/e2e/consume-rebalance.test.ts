@@ -6,12 +6,12 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { startConsumer, type ReaderProcess } from '../support/consume-process.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { seededRandom } from '../support/fault-run.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { idsIn, idsOf, tally, until, writeNumbered } from '../support/numbered-records.ts'
 
-const isFull = process.env['CHUTE_FAULTS'] === 'full'
 const partitions = 6
 const maxPollRecords = 100
 
@@ -116,8 +116,8 @@ test('members that join and leave lose nothing and repeat nothing', { timeout: 1
   expect(tally(group.processed, group.written)).toEqual({ repeated: 0, lost: 0 })
 })
 
-const kills = isFull ? 30 : 3
-const rebalances = isFull ? 10 : 2
+const kills = byForm({ short: 2, ci: 3, full: 30 })
+const rebalances = byForm({ short: 1, ci: 2, full: 10 })
 
 test(
   `${kills} members that are killed and ${rebalances} that come and go repeat nothing, and lose at most what was polled`,

@@ -6,12 +6,10 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import { hasBalancers, startHaproxy, startNginx } from '../support/balancers.ts'
+import { byForm } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { eachRecord } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
-
-/** CI restarts more often than `npm test` on a developer's machine. */
-const isLong = process.env['CI'] !== undefined
 
 /** A stream, `s`, with a topic of the test's own. */
 function environment(): { topic: string; env: NodeJS.ProcessEnv } {
@@ -88,7 +86,7 @@ describe.skipIf(!hasBalancers)('two gateways behind HAProxy and behind nginx', (
       const nginxErrors = await startNginx(nginxPort, [one, two])
       const clients = [new Clients('haproxy', haproxyPort), new Clients('nginx', nginxPort)]
 
-      const restarts = WORKERS === '1' && isLong ? 6 : 2
+      const restarts = WORKERS === '1' ? byForm({ short: 2, ci: 6, full: 6 }) : 2
       for (let nth = 0; nth < restarts; nth++) {
         const place = nth % 2
         gateways[place]!.signal('SIGTERM')

@@ -5,13 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { chuteEnvironment, serveGateway } from '../support/served-gateway.ts'
 
 const run = promisify(execFile)
 
 /** Builds, packs and installs, which takes its time and the registry: for CI, and for whoever sets CI. */
-test.skipIf(process.env['CI'] === undefined)(
+test.runIf(isLong)(
   'the package as npm packs it runs with production dependencies only',
   { timeout: 300_000 },
   async () => {

@@ -21,7 +21,7 @@ import {
   promiseBars,
 } from './harness/chaos-report.ts'
 import { untilLayout } from './harness/cluster.ts'
-import { byForm, isFull } from './harness/form.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { judge } from './harness/judge.ts'
 
 /** Decides which faults come, and how long they last. When they meet what is up to the machine. */

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { byForm } from '../support/forms.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append } from '../support/producer-fixture.ts'
 import { startProducer, until } from '../support/real-producer.ts'
@@ -10,8 +11,6 @@ import { startProducer, until } from '../support/real-producer.ts'
  * An at-least-once stream in one process, with brokers that die. Counted by an independent reader: nothing lost, nothing
  * twice, nothing out of order. `CHUTE_FAULTS=full` does as many rounds as the bar asks for.
  */
-
-const isFull = process.env['CHUTE_FAULTS'] === 'full'
 
 interface Counts {
   readonly sent: number
@@ -44,7 +43,7 @@ describe('one broker', () => {
   })
   afterAll(async () => await kafka.stop())
 
-  const rounds = isFull ? 20 : 2
+  const rounds = byForm({ short: 1, ci: 2, full: 20 })
   test(
     `kill -9 under load, ${rounds} rounds: lost 0, duplicates 0, reordered 0`,
     { timeout: 90_000 * rounds },

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import { DurableSetup, isFull, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { DurableSetup, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
@@ -17,7 +18,7 @@ beforeAll(async () => {
 })
 afterAll(async () => await kafka.stop())
 
-const kills = isFull ? 100 : 5
+const kills = byForm({ short: 3, ci: 5, full: 100 })
 const clients = 12
 const between = (from: number, to: number) => from + Math.random() * (to - from)
 

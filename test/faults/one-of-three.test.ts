@@ -9,7 +9,7 @@ import { append } from '../support/producer-fixture.ts'
 import { startProducer } from '../support/real-producer.ts'
 import { atLeast, exactly } from './harness/bar.ts'
 import { layoutOf, untilLayout } from './harness/cluster.ts'
-import { byForm, isFull } from './harness/form.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { judge } from './harness/judge.ts'
 
 /*

@@ -9,14 +9,8 @@ import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
 import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import {
-  DurableSetup,
-  imbalanceOf,
-  isFull,
-  pendingIn,
-  scrape,
-  untilDrained,
-} from '../support/durable-gateway.ts'
+import { DurableSetup, imbalanceOf, pendingIn, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 
@@ -26,8 +20,8 @@ beforeAll(async () => {
 })
 afterAll(async () => await kafka.stop())
 
-const rounds = isFull ? 100 : 5
-const copies = isFull ? 200 : 10
+const rounds = byForm({ short: 3, ci: 5, full: 100 })
+const copies = byForm({ short: 5, ci: 10, full: 200 })
 const between = (from: number, to: number) => from + Math.random() * (to - from)
 
 test(

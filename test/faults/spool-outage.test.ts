@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import { DurableSetup, imbalanceOf, isFull, scrape } from '../support/durable-gateway.ts'
+import { DurableSetup, imbalanceOf, scrape } from '../support/durable-gateway.ts'
+import { byForm, isFull } from '../support/forms.ts'
 import { endOffsets, readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
@@ -13,11 +14,11 @@ beforeAll(async () => {
 })
 afterAll(async () => await kafka.stop())
 
-const backlogBytes = isFull ? 1 << 30 : 12 << 20
-const eventBytes = isFull ? 4_000 : 1_000
+const backlogBytes = byForm({ short: 12 << 20, full: 1 << 30 })
+const eventBytes = byForm({ short: 1_000, full: 4_000 })
 /** Memory of the process beside the stream's buffer: what a calm gateway has, and as much again. */
 const bufferMemoryBytes = 16 << 20
-const calmMs = isFull ? 20_000 : 2_000
+const calmMs = byForm({ short: 2_000, full: 20_000 })
 
 async function residentBytes({ url }: ServedGateway): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()

@@ -8,7 +8,8 @@ import { freePorts } from '../support/free-ports.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 import { atMost, exactly } from './harness/bar.ts'
-import { isFull, byForm, limitMs } from './harness/form.ts'
+import { byForm, isFull } from '../support/forms.ts'
+import { limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 
 test(

@@ -8,6 +8,7 @@ import { RedisDedupeStore } from '../../src/dedupe/redis-dedupe-store.ts'
 import { RedisLink } from '../../src/dedupe/redis-link.ts'
 import { claimBeside, claimOf, dedupeKey, findKeys, type TestClaim } from '../support/dedupe-claim.ts'
 import { LogKeeper } from '../support/producer-fixture.ts'
+import { isFull } from '../support/forms.ts'
 import { startRedisProxy } from '../support/redis-proxy.ts'
 import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
 
@@ -202,7 +203,7 @@ function itIsADedupeStore(open: () => Promise<Pair>, numRuns: number): void {
           vi.restoreAllMocks()
         }
       })
-      await fc.assert(property, { numRuns: process.env['CHUTE_FAULTS'] === 'full' ? numRuns * 10 : numRuns })
+      await fc.assert(property, { numRuns: isFull ? numRuns * 10 : numRuns })
     },
   )
 

@@ -5,6 +5,7 @@ import type { Logger } from '../../src/logger.ts'
 import type { Disk } from '../../src/spool/disk.ts'
 import { findSegments } from '../../src/spool/find-segments.ts'
 import { seededRandom } from '../support/fault-run.ts'
+import { isLong } from '../support/forms.ts'
 import { HeapClock } from '../support/heap-clock.ts'
 import { diskOf, lives } from '../support/model-house.ts'
 import { endings, runPromises, troubleKinds, type PromiseRun, type Trouble } from '../support/promise-run.ts'
@@ -78,7 +79,7 @@ const run: fc.Arbitrary<PromiseRun> = fc.record({
 })
 
 /** A thousand in CI; where people wait for it, fewer. */
-const runs = Number(process.env['PROMISE_RUNS'] ?? (process.env['CI'] === undefined ? 200 : 1_000))
+const runs = Number(process.env['PROMISE_RUNS'] ?? (isLong ? 1_000 : 200))
 /** Of all runs. What fast-check prints of a failure repeats that run alone. */
 const seed = Number(process.env['PROMISE_SEED'] ?? Date.now() % 2 ** 31)
 

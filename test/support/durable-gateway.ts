@@ -13,9 +13,6 @@ import { parseExposition } from './parse-exposition.ts'
 import { LogKeeper } from './producer-fixture.ts'
 import { chuteArguments, chuteEnvironment, serveGateway, type ServedGateway } from './served-gateway.ts'
 
-/** The long form of the fault tests: `CHUTE_FAULTS=full`. */
-export const isFull = process.env['CHUTE_FAULTS'] === 'full'
-
 /** A data folder, and gateways that are started on it one after the other: a durable stream and an at-most-once one. */
 export class DurableSetup {
   readonly folder: string

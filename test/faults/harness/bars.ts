@@ -1,5 +1,6 @@
 import { atMost, exactly, type Bar } from './bar.ts'
-import { form, isFull } from './form.ts'
+import { isFull } from '../../support/forms.ts'
+import { form } from './form.ts'
 import type { FaultReport, StreamReport } from './report.ts'
 
 /**

@@ -1,11 +1,6 @@
-/**
- * The fault suite has two forms. The short one is part of `npm test`: every fault and every bar that is a count, at rates
- * that a busy machine of two cores carries. The full one (`npm run faults`) has the real rates and durations, and judges
- * the bars that depend on time too, which a machine that does something else besides cannot be held to.
- */
-export const isFull = process.env['CHUTE_FAULTS'] === 'full'
+import { isFull } from '../../support/forms.ts'
 
-/** Rates and durations of one form. */
+/** Rates and durations of one form. The short one has rates that a busy machine of two cores carries. */
 export interface Form {
   /** Events a second of the paced load. */
   readonly ratePerSecond: number
@@ -39,11 +34,6 @@ export const form: Form = isFull
       shutdownTimeoutMs: 2_000,
       requestTimeoutMs: 1_500,
     }
-
-/** What differs by form: a duration, or whatever grows with it. */
-export function byForm({ short, full }: { short: number; full: number }): number {
-  return isFull ? full : short
-}
 
 /** The limit of a test in which `faults` faults are lived through, gateways and brokers started and all read back. */
 export function limitMs(faults = 1): number {

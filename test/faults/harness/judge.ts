@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { broken, rounded, type Bar } from './bar.ts'
-import { isFull } from './form.ts'
+import { isFull } from '../../support/forms.ts'
 import { keep, type Figures, type Result } from './results.ts'
 
 /** Holds what a fault did against its bars. In the full form the figures are kept too, also those that pass a bar; the short one prints them. */

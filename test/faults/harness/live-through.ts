@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LocalKafka } from '../../../src/local-kafka/local-kafka.ts'
-import { form, isFull } from './form.ts'
+import { isFull } from '../../support/forms.ts'
+import { form } from './form.ts'
 import { reportOf, type FaultReport } from './report.ts'
 import {
   startSubject,

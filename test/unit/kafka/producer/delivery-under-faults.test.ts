@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { runFaults, seededRandom, type FaultReport, type Scenario } from '../../../support/fault-run.ts'
 import { faultKinds, type Fault } from '../../../support/faults.ts'
+import { isLong } from '../../../support/forms.ts'
 import { criticalOverrides } from '../../../support/producer-fixture.ts'
 import { leaveHeapClock, useHeapClock } from '../../../support/virtual-clock.ts'
 
@@ -52,7 +53,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
 }
 
 /** A case takes a tenth of a second of CPU time. */
-const runs = Number(process.env['FAULT_RUNS'] ?? (process.env['CI'] === undefined ? 30 : 200))
+const runs = Number(process.env['FAULT_RUNS'] ?? (isLong ? 200 : 30))
 const timeoutMs = runs * 8_000
 
 describe('at most once', () => {
