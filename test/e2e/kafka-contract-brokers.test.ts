@@ -33,7 +33,9 @@ import { readTopic, testClient } from '../support/independent-reader.ts'
 describe('a broker that stops and dies', () => {
   let kafka: LocalKafka
   beforeAll(async () => {
-    kafka = await startKafka({ properties: { 'auto.create.topics.enable': 'true' } })
+    // On a busy machine it stands still for longer than the session that a node here has, and would lead nothing afterwards.
+    const properties = { 'auto.create.topics.enable': 'true', 'broker.session.timeout.ms': '10000' }
+    kafka = await startKafka({ properties })
   })
   afterAll(async () => await kafka?.stop())
 
