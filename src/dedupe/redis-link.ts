@@ -1,3 +1,4 @@
+import type * as Redis from '@redis/client'
 import type { DedupeStoreConfig } from '../config/config.ts'
 import { CircuitBreaker } from '../kafka/network/circuit-breaker.ts'
 import type { Logger } from '../logger.ts'
@@ -193,10 +194,10 @@ type RedisClient = ReturnType<typeof newClient>
  * Redis's client. It is loaded when a gateway first connects to Redis: loading it takes a third of the CPU time of a gateway's
  * start, and most gateways have no Redis.
  */
-let library: Promise<typeof import('@redis/client')> | null = null
+let library: Promise<typeof Redis> | null = null
 
 /** Makes a client that connects once. It sends neither HELLO nor CLIENT SETINFO, which older servers and proxies do not know. */
-function newClient({ createClient }: typeof import('@redis/client'), url: string, timeoutMs: number) {
+function newClient({ createClient }: typeof Redis, url: string, timeoutMs: number) {
   return createClient({
     url,
     RESP: 2,

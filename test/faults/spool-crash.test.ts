@@ -10,7 +10,7 @@ import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { DurableSetup, imbalanceOf, pendingIn, scrape, untilDrained } from '../support/durable-gateway.ts'
-import { byForm, isFull } from '../support/forms.ts'
+import { byForm } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 

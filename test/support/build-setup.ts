@@ -25,6 +25,12 @@ const built = Symbol.for('chute.built')
 const folder = 'dist-test'
 /** Types are checked by `npm run check`. What is built already stays as it is: another run may be starting it. */
 const buildArguments = [
-  ...['-p', 'tsconfig.build.json', '--noCheck', '--outDir', folder],
-  ...['--incremental', '--tsBuildInfoFile', `${folder}/.tsbuildinfo`],
+  '-p',
+  'tsconfig.build.json',
+  '--noCheck',
+  '--outDir',
+  folder,
+  '--incremental',
+  '--tsBuildInfoFile',
+  `${folder}/.tsbuildinfo`,
 ]

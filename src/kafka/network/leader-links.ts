@@ -113,6 +113,7 @@ export class LeaderLinks<Link extends LeaderLink> {
   stop(): void {
     this.#stopped = true
     for (const link of this.#byNode.values()) link.stop(new Error('the gateway stopped'))
+    this.#byNode.clear()
   }
 }
 

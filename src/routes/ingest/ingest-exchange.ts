@@ -178,12 +178,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#bookAccepted(batch)
       this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
     } else if (producer.durability === null) {
-      this.#bookAccepted(batch)
       if (this.#claim === null) this.#appendInMemory(batch)
-      else {
-        this.#claim.keep()
-        this.#step(batch, () => this.#appendInMemory(batch))
-      }
+      else this.#step(batch, () => this.#appendInMemory(batch))
     } else {
       this.#appendDurably(batch, producer.durability)
     }
@@ -191,6 +187,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   #appendInMemory(batch: EventBatch): void {
     const { producer } = this.target
+    // In the turn of the append, so that no scrape sees events that are accepted and no records.
+    this.#keepNow(batch)
     const { waitSeconds } = this.preferences
     if (waitSeconds === null) {
       append(producer, batch)
