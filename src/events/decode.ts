@@ -53,8 +53,8 @@ interface Decoding {
   readonly mustBeJson: boolean
   readonly sink: EventSink
   readonly sliceBytes: number
-  /** Reads what is too large to be parsed in one go. */
-  readonly check: JsonCheck
+  /** Reads what is too large to be parsed in one go; null until there is something. See {@link checkOf}. */
+  check: JsonCheck | null
 }
 
 /**
@@ -76,6 +76,11 @@ export function decodeEvents(
   const start = skipWhitespace(body, hasByteOrderMark(body) ? 3 : 0, body.length)
   const end = trimWhitespaceEnd(body, start, body.length)
   if (start === end) throw new GatewayError('empty_body', 'send an event, an array of events, or NDJSON')
+  const isArray = kind !== 'ndjson' && body[start] === openArray
+  if (kind !== 'ndjson' && !isArray && sink.scan(start) === end) {
+    sink.scanned(start, end)
+    return undefined
+  }
   const decoding: Decoding = {
     body,
     start,
@@ -84,14 +89,16 @@ export function decodeEvents(
     mustBeJson: kind === 'json',
     sink,
     sliceBytes,
-    // Between two slices another body may be decoded.
-    check: sliceBytes === Infinity ? check : new JsonCheck(),
+    check: null,
   }
   if (kind === 'ndjson') return decodeLines(decoding, start)
-  if (body[start] === openArray) return scanArray(decoding, start)
-  if (sink.scan(start) !== end) return later(decoding, () => parseJson(decoding))
-  sink.scanned(start, end)
-  return undefined
+  if (isArray) return scanArray(decoding, start)
+  return later(decoding, () => parseJson(decoding))
+}
+
+/** A check of the body's own, since another body may be decoded between two slices. */
+function checkOf(decoding: Decoding): JsonCheck {
+  return (decoding.check ??= decoding.sliceBytes === Infinity ? check : new JsonCheck())
 }
 
 /** Leaves a step to do where others are to get a turn. */
@@ -112,7 +119,7 @@ function parseJson(decoding: Decoding): DecodingLeft | undefined {
   const isArray = body[start] === openArray
   if (end - start > parsedWholeBytes) {
     if (isArray) return parseElements(decoding, start, 0)
-    decoding.check.begin(start)
+    checkOf(decoding).begin(start)
     return parseLarge(decoding)
   }
   let value: unknown
@@ -137,10 +144,11 @@ function parseJson(decoding: Decoding): DecodingLeft | undefined {
 /** Takes the one event of a body, as far as it is JSON. */
 function parseLarge(decoding: Decoding): DecodingLeft | undefined {
   const { body, start, end, sink, sliceBytes } = decoding
-  const result = decoding.check.readOn(body, end, decoding.check.at + sliceBytes)
+  const check = checkOf(decoding)
+  const result = check.readOn(body, end, check.at + sliceBytes)
   if (result === 'paused') return () => parseLarge(decoding)
-  const { at } = decoding.check
-  if (result === 'whole' && at === end) return sink.largeEvent(decoding.check, start, end, sliceBytes)
+  const { at } = check
+  if (result === 'whole' && at === end) return sink.largeEvent(check, start, end, sliceBytes)
   return parseBroken(decoding, at, result === 'whole')
 }
 
@@ -177,13 +185,13 @@ function parseElements(decoding: Decoding, from: number, firstIndex: number): De
     }
     const start = skipWhitespace(body, at + 1, end)
     if (index === 0 && body[start] === closeArray && start === end - 1) throw emptyArray()
-    decoding.check.begin(start)
+    checkOf(decoding).begin(start)
     const left = parseElement(decoding, start, index)
     if (left !== undefined) {
       const nextIndex = index + 1
       return andThen(left, () => parseBehind(decoding, nextIndex))
     }
-    at = skipWhitespace(body, decoding.check.at, end)
+    at = skipWhitespace(body, checkOf(decoding).at, end)
     index++
   } while (body[at] === comma && at < end)
   return endArray(decoding, at, index)
@@ -191,11 +199,12 @@ function parseElements(decoding: Decoding, from: number, firstIndex: number): De
 
 function parseElement(decoding: Decoding, start: number, index: number): DecodingLeft | undefined {
   const { body, end, encoding, sink, sliceBytes } = decoding
-  const result = decoding.check.readOn(body, end, decoding.check.at + sliceBytes)
+  const check = checkOf(decoding)
+  const result = check.readOn(body, end, check.at + sliceBytes)
   if (result === 'paused') return () => parseElement(decoding, start, index)
-  const to = decoding.check.at
+  const to = check.at
   if (result === 'broken') throw badElement(body, to, end, index)
-  if (to - start > parsedWholeBytes) return sink.largeEvent(decoding.check, start, to, sliceBytes)
+  if (to - start > parsedWholeBytes) return sink.largeEvent(check, start, to, sliceBytes)
   sink.event(JSON.parse(body.toString(encoding, start, to)), start, to)
   return undefined
 }
@@ -203,7 +212,7 @@ function parseElement(decoding: Decoding, start: number, index: number): Decodin
 /** Goes on behind the element that `check` has read. */
 function parseBehind(decoding: Decoding, index: number): DecodingLeft | undefined {
   const { body, end } = decoding
-  const at = skipWhitespace(body, decoding.check.at, end)
+  const at = skipWhitespace(body, checkOf(decoding).at, end)
   const isNext = body[at] === comma && at < end
   return isNext ? parseElements(decoding, at, index) : endArray(decoding, at, index)
 }
@@ -220,7 +229,7 @@ function scanArray(decoding: Decoding, from: number): DecodingLeft | undefined {
   const { body, end, sink, sliceBytes } = decoding
   let at = from
   do {
-    if (at - from >= sliceBytes) {
+    if (at - from >= sliceBytes * scannedShare) {
       // A closure over the loop's own variable would keep it out of a register in every round.
       const next = at
       return () => scanArray(decoding, next)
@@ -246,8 +255,9 @@ function decodeLines(
   let text = textOfAll
   let hasBadLines = hadBadLines
   let lineStart = start
+  let pauseAt = start + sliceBytes * scannedShare
   while (lineStart < end) {
-    if (lineStart - start >= sliceBytes) {
+    if (lineStart >= pauseAt) {
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
       return () => decodeLines(decoding, next, textSoFar, badSoFar)
     }
@@ -264,8 +274,9 @@ function decodeLines(
     const lineEnd = newlineAt === -1 || newlineAt > end ? end : newlineAt
     const to = trimWhitespaceEnd(body, from, lineEnd)
     lineStart = lineEnd + 1
+    pauseAt -= (to - from) * (scannedShare - 1)
     if (to - from > parsedWholeBytes) {
-      decoding.check.begin(from)
+      checkOf(decoding).begin(from)
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
       const left = decodeLongLine(decoding, from, to)
       if (left !== undefined) return andThen(left, () => decodeLines(decoding, next, textSoFar, badSoFar))
@@ -295,10 +306,11 @@ function decodeLines(
 /** Takes a line that is too long to be parsed in one go. */
 function decodeLongLine(decoding: Decoding, from: number, to: number): DecodingLeft | undefined {
   const { body, sink, sliceBytes } = decoding
-  const result = decoding.check.readOn(body, to, decoding.check.at + sliceBytes)
+  const check = checkOf(decoding)
+  const result = check.readOn(body, to, check.at + sliceBytes)
   if (result === 'paused') return () => decodeLongLine(decoding, from, to)
-  const { at } = decoding.check
-  if (result === 'whole' && at === to) return sink.largeEvent(decoding.check, from, to, sliceBytes)
+  const { at } = check
+  if (result === 'whole' && at === to) return sink.largeEvent(check, from, to, sliceBytes)
   sink.invalidJson(describeBadLine(decoding, from, to, at))
   return undefined
 }
@@ -362,5 +374,8 @@ const check = new JsonCheck()
  * 5 ms.
  */
 const parsedWholeBytes = 32_768
+
+/** How many times as many bytes a slice has where its events are told from their bytes: parsing takes that much longer. */
+const scannedShare = 8
 
 const newline = 0x0a

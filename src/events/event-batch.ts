@@ -63,7 +63,7 @@ export class EventBatch implements EventSink {
   /** As much of the body as one scan may go over. */
   #scanned: Buffer
   /** Where the last event begins that has enough of {@link #scanned} behind it. */
-  #slideFrom = Infinity
+  #slideFrom: number
   readonly #schema: EventSchema
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
@@ -87,6 +87,7 @@ export class EventBatch implements EventSink {
   ) {
     this.body = body
     this.#scanned = body
+    this.#slideFrom = body.length
     if (body.length > 2 * scannedWholeBytes) this.#slide(0)
     this.#schema = options.schema
     this.#limits = options.limits
@@ -230,7 +231,7 @@ export class EventBatch implements EventSink {
   #slide(start: number): void {
     const end = start + 2 * scannedWholeBytes
     this.#scanned = this.body.subarray(0, end)
-    this.#slideFrom = end < this.body.length ? end - scannedWholeBytes : Infinity
+    this.#slideFrom = end < this.body.length ? end - scannedWholeBytes : this.body.length
   }
 
   /** Most bytes that an event may have whose key has `keyBytes`. */
