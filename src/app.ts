@@ -11,6 +11,7 @@ import { readinessOf } from './readiness.ts'
 import { registerApiDocs } from './routes/admin/api-docs.ts'
 import { registerLivePage } from './routes/admin/live-page.ts'
 import { registerMetrics } from './routes/admin/operations.ts'
+import type { SharedPort } from './routes/http/connections.ts'
 import type { CountRequest } from './routes/policy/rate-limit.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
 import { DataFolder } from './spool/data-folder.ts'
@@ -115,7 +116,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const deadlineMs = performance.now() + config.shutdownTimeoutMs
       // Clients that still send a body get half of the time. The records in the buffers get the rest.
       const limitMs = config.shutdownTimeoutMs / 2
-      if (leave !== null && isLeaving === true) await withinMs(limitMs, leave())
+      if (leave !== null && isLeaving === true) await withinMs(limitMs, leave(group?.port ?? null))
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
@@ -164,6 +165,7 @@ export interface Gateway {
 export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
   readonly countRequest: CountRequest
+  readonly port: SharedPort
 }
 
 function uptimeSeconds(): number {

@@ -59,6 +59,13 @@ export async function serveAsWorker(): Promise<number> {
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
     countRequest: async (address) => await link.countRequest(address),
+    port: {
+      turn: link.portTurn,
+      leave: async () => {
+        await link.send({ type: 'port-left' })
+        await link.portClosed
+      },
+    },
   })
   const report = async () => await link.send({ type: 'report', request: null, report: gateway.report() })
   // A worker that ends by an exception reports once more, so the primary's account lacks nothing. One that is killed cannot.

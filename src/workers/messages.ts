@@ -31,6 +31,10 @@ export type ToWorker = Plain<
   | { readonly type: 'drain'; readonly delayed: boolean }
   /** `whole`: the delay was not cut short by a second signal. */
   | { readonly type: 'delay-over'; readonly whole: boolean }
+  /** The worker is to take no more connections. `isLast`: no other worker takes any. */
+  | { readonly type: 'leave-port'; readonly isLast: boolean }
+  /** No worker takes connections: the port is closed. */
+  | { readonly type: 'port-closed' }
   /** The worker is to end at once. */
   | { readonly type: 'abort' }
 >
@@ -41,6 +45,8 @@ export type FromWorker = Plain<
   | { readonly type: 'hello' }
   /** The worker takes requests. */
   | { readonly type: 'listening'; readonly url: string; readonly adminUrl: string | null }
+  /** Answers `leave-port`. */
+  | { readonly type: 'port-left' }
   /** The worker cannot start. `message` is for the operator. */
   | { readonly type: 'failed'; readonly message: string }
   /** A report. `request` is null for the report that a worker sends by itself every second. */

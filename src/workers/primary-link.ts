@@ -13,6 +13,10 @@ export class PrimaryLink {
   readonly drain: Promise<'told' | 'delayed' | 'orphaned'>
   /** Resolves at the end of the delay: to false if a second signal or the end of the primary cut it short. */
   readonly delayOver: Promise<boolean>
+  /** Resolves when the worker is to take no more connections: to whether no other worker takes any. */
+  readonly portTurn: Promise<boolean>
+  /** Resolves when no worker takes connections, or when the primary is gone, and with it the port. */
+  readonly portClosed: Promise<void>
   /** Resolves when the worker is to end at once. */
   readonly abort: Promise<void>
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
@@ -33,6 +37,8 @@ export class PrimaryLink {
     this.started = new Promise((resolve) => (on.start = resolve))
     this.drain = new Promise((resolve) => (on.drain = resolve))
     this.delayOver = new Promise((resolve) => (on.delayOver = resolve))
+    this.portTurn = new Promise((resolve) => (on.portTurn = resolve))
+    this.portClosed = new Promise((resolve) => (on.portClosed = resolve))
     this.abort = new Promise((resolve) => (on.abort = resolve))
     this.#on = on as Listeners
     process.on('message', (message: ToWorker) => this.#receive(message))
@@ -109,6 +115,12 @@ export class PrimaryLink {
       case 'delay-over':
         this.#on?.delayOver(message.whole)
         return
+      case 'leave-port':
+        this.#on?.portTurn(message.isLast)
+        return
+      case 'port-closed':
+        this.#on?.portClosed()
+        return
       case 'abort':
         this.#on?.abort()
         return
@@ -140,6 +152,8 @@ export class PrimaryLink {
     for (const request of this.#counts.keys()) this.#counted(request, [])
     this.#on?.drain('orphaned')
     this.#on?.delayOver(false)
+    this.#on?.portTurn(true)
+    this.#on?.portClosed()
   }
 }
 
@@ -147,6 +161,8 @@ interface Listeners {
   start: (start: { worker: number; config: Config }) => void
   drain: (why: 'told' | 'delayed' | 'orphaned') => void
   delayOver: (whole: boolean) => void
+  portTurn: (isLast: boolean) => void
+  portClosed: () => void
   abort: () => void
 }
 

@@ -80,9 +80,30 @@ export class WorkerGroup {
       for (const worker of this.#processes.values()) worker.send(message)
     }
     tell({ type: 'drain', delayed: delay !== null })
-    if (delay !== null) tell({ type: 'delay-over', whole: await delay })
+    if (delay !== null) {
+      const whole = await delay
+      tell({ type: 'delay-over', whole })
+      // Nothing waits for this: workers that are late give up by themselves, or are killed.
+      if (whole) void this.#leavePort()
+    }
     await this.#allEnded(this.#config.shutdownTimeoutMs + overtimeMs)
     return { lost: this.#lost }
+  }
+
+  /**
+   * Ends the listening of all workers without a lost connection. With node:cluster the primary listens and hands connections
+   * over, and the port is closed when the last worker stops to listen. Connections that are on their way to the last worker
+   * in that moment are reset. So all workers but one stop at once: a connection on its way to one of them comes back to the
+   * primary and goes to the last one. The last worker then has every new connection. It can tell a quiet moment, and stops
+   * in it. No worker sends its clients away before that, since clients that are sent away connect again.
+   */
+  async #leavePort(): Promise<void> {
+    const workers = [...this.#processes.values()]
+    const last = workers.find(({ state }) => state === 'running') ?? workers[0]
+    const others = workers.filter((worker) => worker !== last)
+    await Promise.all(others.map(async (worker) => await worker.leavePort(false)))
+    await last?.leavePort(true)
+    for (const worker of workers) worker.send({ type: 'port-closed' })
   }
 
   /** Ends all workers at once, and returns when they are gone. {@link stats} then has the records that this cost. */
@@ -110,7 +131,7 @@ export class WorkerGroup {
     void worker.ended.then((end) => this.#ended(worker, end))
   }
 
-  #receive(worker: WorkerProcess, message: Exclude<FromWorker, { type: 'hello' }>): void {
+  #receive(worker: WorkerProcess, message: Exclude<FromWorker, { type: 'hello' | 'port-left' }>): void {
     switch (message.type) {
       case 'listening':
         this.#listening(worker, message)

@@ -18,6 +18,7 @@ export class WorkerProcess {
   isListening = false
   readonly #process: Worker
   readonly #answers = new Map<number, () => void>()
+  #onPortLeft: (() => void) | null = null
   #lastRequest = 0
   #lastMessageAtMs = performance.now()
   #isSilent = false
@@ -25,7 +26,7 @@ export class WorkerProcess {
 
   constructor(
     { number, config }: { number: number; config: Config },
-    onMessage: (message: Exclude<FromWorker, { type: 'hello' }>) => void,
+    onMessage: (message: Exclude<FromWorker, { type: 'hello' | 'port-left' }>) => void,
   ) {
     this.number = number
     this.#process = cluster.fork()
@@ -36,6 +37,7 @@ export class WorkerProcess {
       this.#isSilent = false
       // A worker reads no message before it has sent `hello`.
       if (message.type === 'hello') this.send({ type: 'start', worker: number, config })
+      else if (message.type === 'port-left') this.#onPortLeft?.()
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
     })
@@ -84,6 +86,13 @@ export class WorkerProcess {
       })
       this.send({ type: 'report', request, scope })
     })
+  }
+
+  /** Tells the worker to take no more connections. Resolves when the worker takes none, or is gone. */
+  async leavePort(isLast: boolean): Promise<void> {
+    const left = new Promise<void>((resolve) => (this.#onPortLeft = resolve))
+    this.send({ type: 'leave-port', isLast })
+    await Promise.race([left, this.ended])
   }
 
   /**

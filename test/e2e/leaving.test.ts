@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { Agent, request } from 'node:http'
+import { Agent, request, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -112,6 +113,50 @@ describe.skipIf(!hasBalancers)('two gateways behind HAProxy and behind nginx', (
       for (const { taken } of clients) expect(taken.length).toBeGreaterThan(1_000)
     },
   )
+})
+
+/**
+ * A client that follows a gateway that leaves: it is sent away with each reply during the delay, then it may stay, and then it is
+ * sent away for good.
+ * @returns whether the port took a connection after that.
+ */
+async function untilSentAway(port: number): Promise<'taken' | 'refused'> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  onTestFinished(() => agent.destroy())
+  for (const step of ['close', 'keep-alive', 'close']) {
+    for (;;) {
+      const { headers } = await new Promise<IncomingMessage>((resolve, reject) => {
+        const sent = request(
+          { port, host: '127.0.0.1', agent, method: 'POST', path: '/v1/streams/s' },
+          (reply) => reply.resume().once('end', () => resolve(reply)),
+        )
+        sent.once('error', reject).end('1')
+      })
+      if (headers.connection === step) break
+      await pause(5)
+    }
+  }
+  return await new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve('taken'))
+    socket.once('error', () => resolve('refused')).once('connect', () => socket.destroy())
+  })
+}
+
+test('no worker sends its clients away for good while another one still takes connections', async () => {
+  const { env } = environment()
+  const gateway = await start({ ...env, WORKERS: '2', DRAIN_DELAY_MS: '500' })
+  const port = Number(new URL(gateway.url).port)
+  gateway.signal('SIGTERM')
+  await gateway.logged('draining')
+  // A worker that has each second one of these connections takes the moment for quiet, and one that has all of them does not.
+  const others = setInterval(() => {
+    const socket = connect(port, '127.0.0.1', () => socket.destroy())
+    socket.once('error', () => {})
+  }, 150)
+  onTestFinished(() => clearInterval(others))
+  const clients = Array.from({ length: 6 }, async () => await untilSentAway(port))
+  expect(await Promise.all(clients)).toEqual(Array(6).fill('refused'))
+  expect(await gateway.ended()).toBe(0)
 })
 
 describe('DRAIN_DELAY_MS', () => {

@@ -191,7 +191,7 @@ describe('behind a reply that says Connection: close', () => {
     expect(client.statuses).toEqual([200, 200])
     expect(client.received).toMatch(/keep-alive[^]*HTTP[^]*connection: close/i)
     expect(edge.producer.values).toHaveLength(3)
-    await leave()
+    await leave(null)
   })
 
   test('the reply arrives, though the client sends on and on', async () => {
@@ -212,7 +212,7 @@ describe('leaving', () => {
     client.post(good)
     await client.receives(/"accepted":1/)
     const leave = edge.connections.beginToLeave()
-    const left = leave()
+    const left = leave(null)
     await left
     await client.closes()
     expect(edge.app.server.listening).toBe(false)
@@ -228,8 +228,43 @@ describe('leaving', () => {
       await client.closes()
       expect(client.statuses).toEqual([202])
     }
-    await leave()
+    await leave(null)
   })
+
+  test.each([
+    [false, 'at once'],
+    [true, 'in a quiet moment'],
+  ])(
+    'a port of several processes (last: %s) is left %s, and connections are kept until it is closed',
+    async (isLast, _when) => {
+      const client = await listen()
+      let takeTurn!: (isLast: boolean) => void
+      let closePort!: () => void
+      const turn = new Promise<boolean>((resolve) => (takeTurn = resolve))
+      const closed = new Promise<void>((resolve) => (closePort = resolve))
+      const left = vi.fn(async () => await closed)
+      const gone = edge.connections.beginToLeave()({ turn, leave: left })
+      client.post(good)
+      await client.receives(/"accepted":1/)
+      expect(edge.app.server.listening).toBe(true)
+      const beforeMs = performance.now()
+      takeTurn(isLast)
+      await vi.waitUntil(() => left.mock.calls.length === 1, { interval: 1 })
+      expect(edge.app.server.listening).toBe(false)
+      // What came to the other processes until now is no sign of quiet.
+      if (isLast) expect(performance.now() - beforeMs).toBeGreaterThanOrEqual(199)
+      client.post(good)
+      await vi.waitUntil(() => client.statuses.length === 2)
+      expect(client.received).not.toMatch(/connection: close/i)
+      closePort()
+      await new Promise(setImmediate)
+      client.post(good)
+      await client.closes()
+      expect(client.statuses).toEqual([202, 202, 202])
+      expect(client.received).toMatch(/connection: close/i)
+      await gone
+    },
+  )
 })
 
 describe('a request that takes its time', () => {

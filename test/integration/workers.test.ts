@@ -43,6 +43,7 @@ describe('the admin routes of a worker', () => {
         counted.push(address)
         return { current: 6, ttl: 400 }
       },
+      port: { turn: Promise.resolve(true), leave: async () => {} },
     })
     server = gateway.server
   })

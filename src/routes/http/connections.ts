@@ -27,6 +27,14 @@ export interface ConnectionsOptions {
   readonly logger: Logger
 }
 
+/** A port that several processes take connections from. They leave it one after the other. */
+export interface SharedPort {
+  /** Resolves when this process is to take no more connections: to whether no other process takes any. */
+  readonly turn: Promise<boolean>
+  /** Tells that this process takes no more connections. Resolves when no process takes any: the port is closed. */
+  leave(): Promise<void>
+}
+
 /**
  * The connections of a server, between node:http and the routes. Read this file of the folder first: `http/` is what every
  * route stands on, and knows no route, no policy and no producer. Invariants: every request that was taken gets its reply,
@@ -93,13 +101,14 @@ export class Connections {
 
   /**
    * The gateway is going to leave: replies are the last of their connections from now on. All else is as before.
-   * @returns how to leave, which is to be called once those who send have had time to learn of it.
+   * @returns how to leave, which is to be called once those who send have had time to learn of it. `port`: see
+   * {@link SharedPort}; null where no other process takes connections.
    */
-  beginToLeave(): () => Promise<void> {
+  beginToLeave(): (port: SharedPort | null) => Promise<void> {
     this.setEnding(true)
     const looking = setInterval(() => this.#lookForIdle(), lookEveryMs)
     this.#server.once('close', () => clearInterval(looking))
-    return async () => await this.#leave()
+    return async (port) => await this.#leave(port)
   }
 
   /**
@@ -107,21 +116,31 @@ export class Connections {
    * not. Resolves when the last connection is gone.
    *
    * A listener that closes resets the connections that the kernel has and the process has not yet. So it closes in a quiet
-   * moment, and where new connections come and come, replies stop to say `Connection: close` until it has: whoever keeps
-   * connections then needs no new ones. Idle connections are closed after a while, since a request can be on its way on one
-   * that was used just now.
+   * moment, and replies stop to say `Connection: close` until it has: whoever keeps connections then needs no new ones. Idle
+   * connections are closed after a while, since a request can be on its way on one that was used just now.
+   * @param port where other processes take connections too. The listener is gone when no process takes any.
    */
-  async #leave(): Promise<void> {
-    const untilMs = performance.now() + quietWithinMs
-    const isQuiet = (): boolean => performance.now() - this.#newestAtMs >= quietMs
+  async #leave(port: SharedPort | null): Promise<void> {
     this.#mayCloseIdle = true
     this.#lookForIdle()
-    if (!isQuiet()) this.setEnding(false)
-    while (!isQuiet() && performance.now() < untilMs) await pause(lookEveryMs)
+    this.setEnding(false)
+    if (port === null) await this.#untilQuiet()
+    else if (await port.turn) {
+      // Until now the other processes had a share of the connections, and this one has not seen them.
+      this.#newestAtMs = performance.now()
+      await this.#untilQuiet()
+    }
     // Only the listener: node:http's own `close` takes idle connections along.
     Listener.prototype.close.call(this.#server)
+    await port?.leave()
     this.setEnding(true)
     while (this.#all.size > 0) await pause(lookEveryMs)
+  }
+
+  async #untilQuiet(): Promise<void> {
+    const untilMs = performance.now() + quietWithinMs
+    const isQuiet = (): boolean => performance.now() - this.#newestAtMs >= quietMs
+    while (!isQuiet() && performance.now() < untilMs) await pause(lookEveryMs)
   }
 
   #track(socket: Socket): void {
