@@ -2,7 +2,7 @@ import { RollingSum } from '../../rolling-sum.ts'
 
 /**
  * The ledger of one stream's `buffer.memory`: what is queued, what a socket holds and what is written but not confirmed
- * never passes the limit. Room is taken before a record exists and given back when its outcome is known.
+ * never passes the limit, but for {@link take}. Room is taken before a record exists and given back when its outcome is known.
  */
 export class BufferMemory {
   readonly totalBytes: number
@@ -19,9 +19,9 @@ export class BufferMemory {
     this.totalBytes = totalBytes
   }
 
-  /** Room that is left, in bytes. */
+  /** Room that is left, in bytes. Never less than 0, also where {@link take} went beyond the limit. */
   get availableBytes(): number {
-    return this.totalBytes - this.#usedBytes
+    return Math.max(0, this.totalBytes - this.#usedBytes)
   }
 
   /**
@@ -68,7 +68,10 @@ export class BufferMemory {
     })
   }
 
-  /** Takes room that is in use already, also beyond the limit. */
+  /**
+   * Takes room that is in use already, also beyond the limit. When a topic gets partitions while the buffer is full, the records
+   * that wait are appended again, and need the header of one more batch (61 bytes) for each partition.
+   */
   take(sizeBytes: number): void {
     this.#usedBytes += sizeBytes
   }

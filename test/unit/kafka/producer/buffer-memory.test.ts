@@ -175,3 +175,12 @@ test('room that was not needed has not drained', () => {
   memory.release(100)
   expect(memory).toMatchObject({ availableBytes: 1_000, drainBytesPerSecond: 20 })
 })
+
+test('room that is taken beyond the limit leaves none, and no less than none', () => {
+  const memory = new BufferMemory(100)
+  memory.take(121)
+  expect(memory.availableBytes).toBe(0)
+  expect(memory.reserve(1)).toBe(false)
+  memory.unreserve(31)
+  expect(memory.availableBytes).toBe(10)
+})
