@@ -21,7 +21,8 @@ export interface DurableRequest {
 export class DurableAppend implements CommitListener {
   readonly #request: DurableRequest
   readonly #batch: EventBatch
-  #commit: 'open' | 'kept' | 'failed' = 'open'
+  /** The events are on disk, and booked. A commit that failed never gets here. */
+  #isKept = false
   /** The outcomes are known, or the client does not wait for them any more, or never did. */
   #isWaitOver: boolean
   #outcomes: EventOutcome[] | null = null
@@ -44,17 +45,16 @@ export class DurableAppend implements CommitListener {
   committed(failure: string | null, isUndecided = false): void {
     if (failure === null) {
       this.#request.keep(this.#batch, () => {
-        this.#commit = 'kept'
+        this.#isKept = true
         this.#answer()
       })
       return
     }
-    this.#commit = 'failed'
     const { producer } = this.#request.target
     this.#request.fail(isUndecided ? spoolUndecided() : spoolUnavailable(producer))
   }
 
   #answer(): void {
-    if (this.#commit === 'kept' && this.#isWaitOver) this.#request.succeed(this.#batch, this.#outcomes)
+    if (this.#isKept && this.#isWaitOver) this.#request.succeed(this.#batch, this.#outcomes)
   }
 }
