@@ -1,3 +1,4 @@
+import { murmur2, partitionForHash } from '../../src/kafka/protocol/murmur2.ts'
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
@@ -142,3 +143,11 @@ export function append(
 
 /** Telemetry that nobody looks at. */
 export const noTelemetry: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
+
+/** The first of the keys `0`, `1`, `2` … that belongs to a partition. */
+export function keyFor(partition: number, partitionCount: number): string {
+  for (let i = 0; ; i++) {
+    const key = `${i}`
+    if (partitionForHash(murmur2(Buffer.from(key)), partitionCount) === partition) return key
+  }
+}

@@ -8,11 +8,10 @@ import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
 import { AuditHeaders } from '../../../../src/kafka/producer/record-headers.ts'
 import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
-import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
 import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { decodeWithKafkajs } from '../../../support/kafkajs-decoder.ts'
-import { producerConfig } from '../../../support/producer-fixture.ts'
+import { producerConfig, keyFor } from '../../../support/producer-fixture.ts'
 import { useVirtualClock } from '../../../support/virtual-clock.ts'
 import { DeadLetterHeaders } from '../../../../src/kafka/producer/at-least-once/dead-letters.ts'
 import { encodeHeaders } from '../../../../src/kafka/protocol/record-format.ts'
@@ -90,7 +89,7 @@ test('each partition counts from 0 without a gap in the order of sending, with k
 
 test('a partition that got no record is counted with none, also where it stands before one that got some', () => {
   const { headers, accumulator, append } = setUp(3)
-  append('value', keyOf(2, 3))
+  append('value', keyFor(2, 3))
   takeAllOf(accumulator)
   const { instance } = headers
   expect([...headers.counts]).toStrictEqual([
@@ -124,13 +123,6 @@ test.each([0, 1, 100])(
     expect(batch!.sizeBytes).toBeLessThanOrEqual(totalBytes - memory.availableBytes)
   },
 )
-
-function keyOf(partition: number, partitionCount: number): string {
-  for (let i = 0; ; i++) {
-    const key = Buffer.from(`${i}`)
-    if (partitionForHash(murmur2(key), partitionCount) === partition) return `${i}`
-  }
-}
 
 test('a batch of an earlier process whose partition is gone goes under marks of this process, and no mark is missing', async () => {
   const { memory, headers, accumulator } = setUp(2)

@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
-import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { append, ProducerFixture, streamConfig, keyFor } from '../../../support/producer-fixture.ts'
 import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
 
 /** One of three brokers fails, each of which leads one of three partitions, and no other becomes the leader. */
@@ -38,17 +37,13 @@ async function start(
   const interval = delivery === 'at-most-once' ? { confirmIntervalMs: 20 } : {}
   const stream = { ...streamConfig('events', delivery, { ...interval, ...overrides }), audit }
   fixture = await new ProducerFixture(cluster, [stream]).start()
-  for (let partition = 0; partition < 3; partition++) append(fixture.producer, '-1', keyOf(partition))
+  for (let partition = 0; partition < 3; partition++) append(fixture.producer, '-1', keyFor(partition, 3))
   await passUntil(() => delivered() === 3)
 }
 
 function delivered(): number {
   const { confirmed, acked } = fixture.producer.stats
   return confirmed + acked
-}
-
-function keyOf(partition: number): string {
-  for (let i = 0; ; i++) if (partitionForHash(murmur2(Buffer.from(`${i}`)), 3) === partition) return `${i}`
 }
 
 /** What became of a record, and when. */
@@ -95,14 +90,14 @@ const cases = deliveries.flatMap((delivery) =>
 describe('of three brokers, one', () => {
   test.each(cases)('is %s: its keys wait, and nothing else does (%s, %s)', async (fault, delivery, kind) => {
     await start(delivery)
-    const keyed = [0, 1, 2].map(keyOf)
+    const keyed = [0, 1, 2].map((partition) => keyFor(partition, 3))
     const keys = kind === 'no key' ? [null] : kind === 'keys' ? keyed : [null, ...keyed]
     faults[fault]()
     const early = await flow(100, keys)
     const fates = await flow(2_000, keys)
     await pass(1_000)
     const waiting = (fate: Fate): boolean => fate.tookMs > 1_000
-    const its = fates.filter(({ key }) => key === keyOf(failedPartition))
+    const its = fates.filter(({ key }) => key === keyFor(failedPartition, 3))
     const others = fates.filter((fate) => !its.includes(fate))
     expect(others.filter(waiting).length).toBe(0)
     for (const { outcome } of others)
@@ -134,9 +129,9 @@ describe('of three brokers, one', () => {
     async (delivery) => {
       await start(delivery, {}, true)
       cluster.kill(failedNode)
-      await flow(50, [null, keyOf(0), keyOf(1), keyOf(2)])
+      await flow(50, [null, keyFor(0, 3), keyFor(1, 3), keyFor(2, 3)])
       // So few that a number is one byte below 128, which is text.
-      const fates = await flow(200, [null, keyOf(0), keyOf(1), keyOf(2)])
+      const fates = await flow(200, [null, keyFor(0, 3), keyFor(1, 3), keyFor(2, 3)])
       await pass(1_000)
       expect(fates.filter(({ key, tookMs }) => key === null && tookMs > 1_000)).toEqual([])
       cluster.restart(failedNode)
@@ -199,8 +194,8 @@ describe('with all brokers well', () => {
     await start('at-least-once', { batchSizeBytes: 400 })
     cluster.responseMs = 30
     for (let i = 0; i < 200; i++) {
-      append(fixture.producer, `k${i}`.padEnd(100), keyOf(0))
-      append(fixture.producer, `k${i}`.padEnd(100), keyOf(0))
+      append(fixture.producer, `k${i}`.padEnd(100), keyFor(0, 3))
+      append(fixture.producer, `k${i}`.padEnd(100), keyFor(0, 3))
       append(fixture.producer, `${i}`.padEnd(100))
       await pass(5)
     }
@@ -219,7 +214,7 @@ test.each(deliveries)(
     await start(delivery)
     for (const nodeId of [1, 2, 3]) cluster.kill(nodeId)
     await pass(100)
-    const fates = await flow(50, [null, keyOf(0), keyOf(1)])
+    const fates = await flow(50, [null, keyFor(0, 3), keyFor(1, 3)])
     const topic = cluster.topics.get('events')!
     topic.cleanupPolicy = 'compact'
     for (const partition of topic.partitions) partition.refuses = (_, key) => key === null

@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { seededRandom } from '../../../../support/fault-run.ts'
 import { ModelCluster } from '../../../../support/model-broker.ts'
-import { append, ProducerFixture, streamConfig } from '../../../../support/producer-fixture.ts'
+import { append, ProducerFixture, streamConfig, keyFor } from '../../../../support/producer-fixture.ts'
 import { pass, passUntil, useVirtualClock } from '../../../../support/virtual-clock.ts'
 import type { ProducerConfig } from '../../../../../src/config/config.ts'
-import { murmur2, partitionForHash } from '../../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 
@@ -63,11 +62,7 @@ function randomText(length: number): string {
 }
 
 /** A key of each of two partitions. */
-const [key0, key1] = [keyOf(0), keyOf(1)]
-
-function keyOf(partition: number): string {
-  for (let i = 0; ; i++) if (partitionForHash(murmur2(Buffer.from(`${i}`)), 2) === partition) return `${i}`
-}
+const [key0, key1] = [keyFor(0, 2), keyFor(1, 2)]
 
 test('a record is acknowledged by all replicas, with its offset', async () => {
   await start()

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ProducerConfig } from '../../../../../src/config/config.ts'
-import { murmur2, partitionForHash } from '../../../../../src/kafka/protocol/murmur2.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 import { AuthenticationError } from '../../../../../src/kafka/network/transport.ts'
@@ -8,7 +7,7 @@ import { seededRandom, sumOfOutcomes } from '../../../../support/fault-run.ts'
 import { ModelCluster } from '../../../../support/model-broker.ts'
 import type { ModelConnection } from '../../../../support/model-connection.ts'
 import type { ServedRequest } from '../../../../support/model-requests.ts'
-import { append, ProducerFixture, streamConfig } from '../../../../support/producer-fixture.ts'
+import { append, ProducerFixture, streamConfig, keyFor } from '../../../../support/producer-fixture.ts'
 import { pass, passUntil, settlePromises, useVirtualClock } from '../../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
@@ -52,11 +51,6 @@ async function startTrusted(options: Parameters<typeof start>[0] = {}): Promise<
   // Past the look at the log ends that follows a write.
   await pass(3_000)
   cluster.requests.length = 0
-}
-
-function keyFor(partition: number, partitions: number): string {
-  for (let i = 0; ; i++)
-    if (partitionForHash(murmur2(Buffer.from(`${i}`)), partitions) === partition) return `${i}`
 }
 
 /** What went over the wire of streams, metadata left out: 'Produce 0', 'log_end', 'high_watermark'. */
