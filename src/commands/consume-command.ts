@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
-import type { ConsumerConfig } from '../config/config.ts'
+import type { ConsumerConfig, ConsumerDelivery } from '../config/config.ts'
 import { describeConsumer } from '../config/describe-config.ts'
 import { type ConsumeArguments, loadConsumerConfig } from '../config/load-config.ts'
 import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'
@@ -123,24 +123,35 @@ function openSink(choice: SinkChoice, { delivery }: ConsumerConfig): Sink {
     case 'stdout':
       return streamSink(process.stdout)
     case 'exec':
-      return execSink(choice.command, { acknowledged: delivery === 'at-least-once' })
+      return execSink(choice.command, { acknowledged: deliveryTraits[delivery].awaitsSink })
     case 'http':
       return httpSink(choice.url, choice)
   }
 }
 
 function warnOfChoices({ delivery, autoOffsetReset }: ConsumerConfig, logger: Logger): void {
-  if (delivery === 'auto-commit') {
+  const { isRecommended, mayRepeat } = deliveryTraits[delivery]
+  if (!isRecommended) {
     const message =
       'auto-commit is not recommended: it commits by the clock, so a crash repeats what was processed since the last commit and loses what was committed before it was processed. --delivery at-most-once never repeats, at-least-once never loses'
     logger.warn({ delivery }, message)
   }
-  if (delivery === 'at-most-once' && autoOffsetReset === 'earliest') {
+  if (!mayRepeat && autoOffsetReset === 'earliest') {
     const message =
       'a group whose offsets have expired (offsets.retention.minutes) begins at the start of the topic again, which repeats what is still there: auto.offset.reset=latest does not'
     logger.warn({ 'auto.offset.reset': autoOffsetReset }, message)
   }
 }
+
+/**
+ * What the command does by delivery. `kafka/consumer/deliveries.ts` has the order of committing and processing.
+ * `awaitsSink`: a record is processed when the command behind `--exec` has answered. `mayRepeat`: a record may be processed twice.
+ */
+const deliveryTraits = {
+  'at-most-once': { awaitsSink: false, isRecommended: true, mayRepeat: false },
+  'at-least-once': { awaitsSink: true, isRecommended: true, mayRepeat: true },
+  'auto-commit': { awaitsSink: false, isRecommended: false, mayRepeat: true },
+} satisfies Record<ConsumerDelivery, { awaitsSink: boolean; isRecommended: boolean; mayRepeat: boolean }>
 
 /** Ready while the consumer is a member of its group. */
 function readinessOf({ stats }: Consumer): Readiness {

@@ -36,6 +36,13 @@ export const deliveries: Readonly<Record<ConsumerDelivery, Deliver>> = {
   'auto-commit': processByTheClock,
 }
 
+/** Whether the offsets of a delivery are committed by a timer (`auto-commit.ts`), whatever was processed. */
+export const commitsByTheClock: Readonly<Record<ConsumerDelivery, boolean>> = {
+  'at-most-once': false,
+  'at-least-once': false,
+  'auto-commit': true,
+}
+
 /**
  * Commit before process: once the commit is known to have been taken, nobody will see these records again, so that what
  * fails from there on is lost and never repeated. Where it is not known, nothing is processed: another member may have them.

@@ -8,7 +8,7 @@ import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
-import { deliveries, FailureLog, type Poll } from './deliveries.ts'
+import { commitsByTheClock, deliveries, FailureLog, type Poll } from './deliveries.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
 import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kafkajs-consumer.ts'
@@ -54,10 +54,9 @@ export class GroupConsumer implements Consumer {
     const mayRestart = async (): Promise<boolean> => !this.#stopping
     this.#consumer = client.consumer(kafkajsConsumerConfig(config, kafka, mayRestart))
     this.#failures = new FailureLog(logger, config.delivery)
-    this.#autoCommit =
-      config.delivery === 'auto-commit'
-        ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
-        : null
+    this.#autoCommit = commitsByTheClock[config.delivery]
+      ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
+      : null
     this.failed = new Promise((resolve) => {
       this.#fail = resolve
     })

@@ -13,6 +13,8 @@ interface OutcomeTraits {
   readonly inTopic: 'yes' | 'maybe' | 'no'
   /** The record is lost, as far as can be known: a dead letter is not. */
   readonly isLoss: boolean
+  /** The record was written, and the producer learned, or waited to learn, what became of it: `chute_loss_ratio{source="barrier"}`. */
+  readonly isJudged: boolean
   /** The producer saw an error: `record-error-total`. */
   readonly isError: boolean
   /** The producer saw the write fail, and did not only doubt it. */
@@ -32,6 +34,7 @@ export const outcomeTraits = {
     isGone: false,
     inTopic: 'yes',
     isLoss: false,
+    isJudged: true,
     isError: false,
     isLocalError: false,
   },
@@ -42,6 +45,7 @@ export const outcomeTraits = {
     isGone: false,
     inTopic: 'maybe',
     isLoss: false,
+    isJudged: false,
     isError: false,
     isLocalError: false,
   },
@@ -52,6 +56,7 @@ export const outcomeTraits = {
     isGone: false,
     inTopic: 'yes',
     isLoss: false,
+    isJudged: true,
     isError: false,
     isLocalError: false,
   },
@@ -62,6 +67,7 @@ export const outcomeTraits = {
     isGone: false,
     inTopic: 'maybe',
     isLoss: true,
+    isJudged: true,
     isError: true,
     isLocalError: false,
   },
@@ -72,6 +78,7 @@ export const outcomeTraits = {
     isGone: false,
     inTopic: 'no',
     isLoss: false,
+    isJudged: true,
     isError: true,
     isLocalError: true,
   },
@@ -82,6 +89,7 @@ export const outcomeTraits = {
     isGone: true,
     inTopic: 'no',
     isLoss: true,
+    isJudged: false,
     isError: true,
     isLocalError: true,
   },

@@ -1,27 +1,35 @@
-import { commonMode } from './outcome.ts'
+import { commonMode, countOf, keptOutcomes, outcomeTraits, type KeptOutcome } from './outcome.ts'
 import type { PartitionProgress, ProducerStats, SpoolStats } from './producer.ts'
 
 /**
- * What is derived from the sums of a stream's stats. It is derived here only, so that one producer and the sum over
- * several go by the same rule: a ratio is never the mean of ratios.
+ * The fields of a stream's stats that are derived from its sums. Only this file derives them, so that one rule holds for one producer and
+ * for the sum over several: a ratio is never the mean of ratios.
  */
 type Ratios = Pick<ProducerStats, 'recordErrorRate' | 'batchSizeAvg' | 'lossRatio'>
 
-/** A stream's stats without what can be derived from them: each of these can be added up, or picked, over producers. */
+/** A stream's stats without the derived fields. Each field can be added up, or picked, over producers. */
 export type ProducerSums = Omit<ProducerStats, keyof Ratios>
 
-/** Completes a stream's stats: the ratios are set in `sums` itself, since a copy costs more than all that is read for it. */
+/** Completes a stream's stats. The ratios are set in `sums` itself, since a copy costs more than reading all of its numbers. */
 export function withRatios(sums: ProducerSums): ProducerStats {
-  const { recent, confirmed, acked, deadLettered, suspectedLost } = sums
+  const { recent } = sums
   const stats = sums as { -readonly [K in keyof ProducerStats]: ProducerStats[K] }
   stats.recordErrorRate = errorRateOf(recent)
   stats.batchSizeAvg = ratio(recent.batchBytes, recent.batches)
   stats.lossRatio = {
     producer: ratio(sums.localErrorTotal, sums.recordSendTotal),
-    barrier: ratio(suspectedLost, confirmed + acked + deadLettered + suspectedLost),
+    barrier: ratio(sumOf(sums, lostOutcomes), sumOf(sums, judgedOutcomes)),
     broker: brokerLossOf(sums.logEndOffsets),
   }
   return stats
+}
+
+/** The outcomes of records that were written and asked about: all of them, and those of the lost ones. */
+const judgedOutcomes = keptOutcomes.filter((outcome) => outcomeTraits[outcome].isJudged)
+const lostOutcomes = judgedOutcomes.filter((outcome) => outcomeTraits[outcome].isLoss)
+
+function sumOf(counts: ProducerSums, outcomes: readonly KeptOutcome[]): number {
+  return outcomes.reduce((total, outcome) => total + countOf(counts, outcome), 0)
 }
 
 /** Errors as a part of attempts, 0 to 1. An error can be seen after its attempt has left the window. */
@@ -29,7 +37,7 @@ export function errorRateOf({ attempts, errors }: { attempts: number; errors: nu
   return ratio(errors, Math.max(errors, attempts))
 }
 
-/** Records that did not arrive ÷ records written, 0 to 1; null until something was written and looked at. */
+/** Records that did not arrive ÷ records written, 0 to 1. null until the log was looked at after a write. */
 export function brokerLossOf(partitions: readonly PartitionProgress[]): number | null {
   let written = 0
   let missing = 0
@@ -44,51 +52,63 @@ function ratio(part: number, whole: number): number {
   return whole === 0 ? 0 : part / whole
 }
 
-type Rule<T> = (one: T, other: T) => T
+/** What becomes of a field when the stats of several processes are added up, and when the process behind the stats has ended. */
+interface Rule<T> {
+  readonly merge: (one: T, other: T) => T
+  readonly retire: (value: T, stats: ProducerStats) => T
+}
 type Rules = { readonly [K in keyof ProducerSums]: Rule<ProducerSums[K]> }
 
-/** How the accounts of one stream in several processes become one. A field without a rule does not compile. */
+/** A count of what has happened. The count stays when its process has ended, so that no sum goes back. */
+const counter: Rule<number> = { merge: sum, retire: kept }
+/** A count of what a process has at the moment. */
+const gauge: Rule<number> = { merge: sum, retire: () => 0 }
+
+/** The rules of all fields. A field without a rule does not compile. */
 const rules: Rules = {
-  stream: first,
-  topic: first,
-  delivery: first,
-  accepted: sum,
-  recovered: sum,
-  spooled: sum,
-  buffered: sum,
-  inFlight: sum,
-  confirmed: sum,
-  sent: sum,
-  suspectedLost: sum,
-  acked: sum,
-  deadLettered: sum,
-  dropped: sumEach,
-  refused: sumEach,
-  possiblyRepeated: sum,
-  recordSendTotal: sum,
-  recordErrorTotal: sum,
-  localErrorTotal: sum,
-  recent: sumEach,
-  bufferTotalBytes: sum,
-  bufferAvailableBytes: sum,
-  // The worse of the two: an operator has to see a worker that has lost its broker.
-  connected: both,
-  circuitOpen: either,
-  topicKnown: both,
-  confirmation: commonMode,
-  lacking: (one, other) => [...new Set([...one, ...other])],
-  logEndOffsets: mergePartitions,
-  // Each producer numbers by itself, under its own name.
-  audit: (one, other) => [...one, ...other],
-  spool: mergeSpools,
+  stream: { merge: first, retire: kept },
+  topic: { merge: first, retire: kept },
+  delivery: { merge: first, retire: kept },
+  accepted: counter,
+  recovered: { merge: sum, retire: (recovered, stats) => recovered - leftOnDisk(stats) },
+  spooled: gauge,
+  buffered: gauge,
+  inFlight: gauge,
+  confirmed: counter,
+  sent: counter,
+  suspectedLost: { merge: sum, retire: (suspectedLost, stats) => suspectedLost + lostWithMemory(stats) },
+  acked: counter,
+  deadLettered: counter,
+  dropped: { merge: sumEach, retire: kept },
+  refused: { merge: sumEach, retire: kept },
+  possiblyRepeated: counter,
+  recordSendTotal: { merge: sum, retire: (recordSendTotal, { buffered }) => recordSendTotal + buffered },
+  recordErrorTotal: {
+    merge: sum,
+    retire: (recordErrorTotal, stats) => recordErrorTotal + lostWithMemory(stats),
+  },
+  localErrorTotal: counter,
+  recent: { merge: sumEach, retire: () => ({ attempts: 0, errors: 0, batches: 0, batchBytes: 0 }) },
+  bufferTotalBytes: gauge,
+  bufferAvailableBytes: gauge,
+  // Of two workers the worse one counts: an operator has to see a worker that has lost its broker.
+  connected: { merge: both, retire: () => true },
+  circuitOpen: { merge: either, retire: () => false },
+  topicKnown: { merge: both, retire: () => true },
+  confirmation: { merge: commonMode, retire: () => 'log_end' },
+  lacking: { merge: (one, other) => [...new Set([...one, ...other])], retire: () => [] },
+  logEndOffsets: { merge: mergePartitions, retire: kept },
+  // Each producer numbers its records by itself, under its own name.
+  audit: { merge: (one, other) => [...one, ...other], retire: kept },
+  spool: { merge: mergeSpools, retire: retireSpool },
 }
 
 const fields = Object.keys(rules) as (keyof ProducerSums)[]
 
 /**
- * Adds up what several gateways say of the same streams. Sums stay true: what holds for each (accepted = pending +
- * outcomes) holds for the whole.
- * @param gateways each with its streams; the order is that of the first who has a stream.
+ * Adds up the stats that several gateways have of the same streams. An equation that holds in the stats of each gateway holds in the
+ * sum: accepted = pending + outcomes.
+ * @param gateways the stats of each gateway, a member a stream. The sum has the streams in the order in which they are first met.
  */
 export function mergeStats(gateways: readonly (readonly ProducerStats[])[]): ProducerStats[] {
   const byStream = new Map<string, ProducerSums>()
@@ -100,32 +120,24 @@ export function mergeStats(gateways: readonly (readonly ProducerStats[])[]): Pro
 }
 
 /**
- * What remains of the stats of a gateway that has ended, to be added to those of the others: its counters. What it still
- * held is gone with its memory: whether it was written, and arrived, nobody can say, so it is suspected lost. What a durable
- * stream held is on disk: whoever opens its spool next counts it as recovered.
+ * The stats of a gateway that has ended, in the form in which they are added to the stats of the others: its counters. The records that
+ * the gateway still held went with its memory. Nobody knows whether they were written and arrived, so they are suspected lost. The records
+ * of a durable stream are on disk. The process that opens the spool next counts them as recovered.
  */
 export function retireStats(stats: ProducerStats): ProducerStats {
-  const held = stats.buffered + stats.inFlight
-  const lost = stats.spool === null ? held : 0
-  return withRatios({
-    ...stats,
-    recovered: stats.recovered - (stats.spool === null ? 0 : held + stats.spooled),
-    spooled: 0,
-    spool: stats.spool === null ? null : retireSpool(stats.spool),
-    buffered: 0,
-    inFlight: 0,
-    suspectedLost: stats.suspectedLost + lost,
-    recordSendTotal: stats.recordSendTotal + stats.buffered,
-    recordErrorTotal: stats.recordErrorTotal + lost,
-    recent: { attempts: 0, errors: 0, batches: 0, batchBytes: 0 },
-    bufferTotalBytes: 0,
-    bufferAvailableBytes: 0,
-    connected: true,
-    circuitOpen: false,
-    topicKnown: true,
-    confirmation: 'log_end',
-    lacking: [],
-  })
+  const retired: Record<string, unknown> = {}
+  for (const key of fields) retired[key] = retireField(key, stats)
+  return withRatios(retired as unknown as ProducerSums)
+}
+
+/** Records that went with the memory of a process. */
+function lostWithMemory({ spool, buffered, inFlight }: ProducerStats): number {
+  return spool === null ? buffered + inFlight : 0
+}
+
+/** Records that a process left on disk. */
+function leftOnDisk({ spool, buffered, inFlight, spooled }: ProducerStats): number {
+  return spool === null ? 0 : buffered + inFlight + spooled
 }
 
 function mergeSpools(one: SpoolStats | null, other: SpoolStats | null): SpoolStats | null {
@@ -142,8 +154,19 @@ function mergeSpools(one: SpoolStats | null, other: SpoolStats | null): SpoolSta
   }
 }
 
-function retireSpool(spool: SpoolStats): SpoolStats {
-  return { ...spool, records: 0, bytes: 0, maxBytes: 0, oldestAgeSeconds: 0, available: true }
+function retireSpool(spool: SpoolStats | null): SpoolStats | null {
+  if (spool === null) return null
+  const { drained, writeFailures, readFailures } = spool
+  return {
+    records: 0,
+    bytes: 0,
+    maxBytes: 0,
+    oldestAgeSeconds: 0,
+    drained,
+    writeFailures,
+    readFailures,
+    available: true,
+  }
 }
 
 function mergeSums(one: ProducerSums, other: ProducerSums): ProducerSums {
@@ -157,10 +180,14 @@ function mergeField<K extends keyof ProducerSums>(
   one: ProducerSums,
   other: ProducerSums,
 ): ProducerSums[K] {
-  return rules[key](one[key], other[key])
+  return rules[key].merge(one[key], other[key])
 }
 
-/** Each of them saw the log at moments of its own: from the first look of all to the last of all. */
+function retireField<K extends keyof ProducerSums>(key: K, stats: ProducerStats): ProducerSums[K] {
+  return rules[key].retire(stats[key], stats)
+}
+
+/** Each producer saw the log at moments of its own. The merged progress is from the first look of all to the last look of all. */
 function mergePartitions(
   one: readonly PartitionProgress[],
   other: readonly PartitionProgress[],
@@ -180,6 +207,10 @@ function mergePartitions(
 
 function first<T>(one: T): T {
   return one
+}
+
+function kept<T>(value: T): T {
+  return value
 }
 
 function sum(one: number, other: number): number {

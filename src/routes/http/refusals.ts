@@ -4,7 +4,7 @@ import type { GatewayError } from '../../errors.ts'
 import type { EventBatch, EventError } from '../../events/event-batch.ts'
 import type { Logger } from '../../logger.ts'
 import { clientPrefix } from './client-address.ts'
-import type { EdgeTelemetry, EdgeTransport } from '../../metrics/edge-telemetry.ts'
+import { edgeTransports, type EdgeTelemetry, type EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
 /** Where a request that was refused was to go. */
 export interface RefusedRequest {
@@ -75,12 +75,20 @@ export class Refusals {
   }
 }
 
-/** How a request came, by its path: also one that no route takes. */
+/** The transport of a request, by its path. A path that no route takes has a transport, too. */
 export function transportOf(url: string): EdgeTransport {
-  if (!url.startsWith('/v1/beacon/')) return 'http'
   const [path = ''] = url.split('?', 1)
-  return path.endsWith('.gif') ? 'pixel' : 'beacon'
+  return edgeTransports.find((transport) => isPathOf[transport](path)) ?? 'http'
 }
+
+/** Whether a path is one of a transport. Exactly one transport takes each path. */
+const isPathOf = {
+  http: (path) => !path.startsWith(beaconPrefix),
+  beacon: (path) => path.startsWith(beaconPrefix) && !path.endsWith('.gif'),
+  pixel: (path) => path.startsWith(beaconPrefix) && path.endsWith('.gif'),
+} satisfies Record<EdgeTransport, (path: string) => boolean>
+
+const beaconPrefix = '/v1/beacon/'
 
 /**
  * Says in the response header `Chute-Error` why a beacon was refused, whole or in part: browsers show no body of a beacon or
