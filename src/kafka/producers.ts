@@ -20,14 +20,14 @@ import { KafkajsTransport } from './network/kafkajs-transport.ts'
 
 /**
  * The producers of all streams of a gateway. Read this file of the folder first: it puts the rooms of `kafka/` together. Arrows
- * go one way: `protocol/` ← `network/` ← `producer/` ← a delivery. The producers share one view of the cluster and the recycled batch buffers, and
- * nothing else: neither memory nor connections.
+ * go one way: `protocol/` ← `network/` ← `producer/` ← a delivery. The producers share one view of the cluster and the recycled batch
+ * buffers. They share neither buffer memory nor connections.
  */
 export class Producers {
   readonly byStream: ReadonlyMap<string, ManagedProducer>
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
-  /** Every topic that is written to, those of dead letters among them. */
+  /** The producers of all topics that are written to, including the dead-letter topics. */
   readonly #writers: StreamProducer[] = []
 
   constructor(options: ProducersOptions) {
@@ -60,7 +60,7 @@ export class Producers {
     this.byStream = new Map(producers)
   }
 
-  /** Starts to look for Kafka, in the background and for as long as it takes. */
+  /** Starts to look for Kafka, in the background. The search goes on until Kafka is found. */
   start(): void {
     this.#metadata.start()
   }
@@ -70,12 +70,12 @@ export class Producers {
     return this.#metadata.everConnected
   }
 
-  /** Why no broker answered at the last try; null if one did. Never holds a secret. */
+  /** Why no broker answered at the last try; null if a broker answered. Never holds a secret. */
   get failure(): string | null {
     return this.#metadata.failure
   }
 
-  /** The topics that cannot be written to at this moment, for another reason than that Kafka is away, and why. */
+  /** The topics that cannot be written to at this moment, and why. A topic that was open once stays open while Kafka is away. */
   get obstructed(): ObstructedTopic[] {
     return this.#writers.flatMap((writer) => {
       const { admission, obstacle, wasOpen, stream } = writer
@@ -83,7 +83,7 @@ export class Producers {
     })
   }
 
-  /** The topics that are there and whose settings (`max.message.bytes`, `cleanup.policy`) the brokers do not tell. */
+  /** The topics that exist and whose settings (`max.message.bytes`, `cleanup.policy`) the brokers do not tell. */
   get withoutSettings(): string[] {
     const topics = new Set(this.#writers.map(({ stream }) => stream.topic))
     return [...topics].filter((topic) => {
@@ -98,8 +98,8 @@ export class Producers {
   }
 
   /**
-   * Drains and closes all streams side by side, within `timeoutMs`.
-   * @returns whether everything was sent and confirmed.
+   * Drains and closes all streams at the same time, within `timeoutMs`.
+   * @returns whether every record had its outcome in time.
    */
   async close(timeoutMs: number): Promise<boolean> {
     this.#topicCreator.stop()
@@ -110,7 +110,7 @@ export class Producers {
     return drained.every(Boolean)
   }
 
-  /** Ends at once. The accounts say what that cost. */
+  /** Ends at once. The accounts have the losses. */
   abort(): void {
     this.#topicCreator.stop()
     this.#metadata.stop()
@@ -123,7 +123,7 @@ export interface ObstructedTopic {
   readonly topic: string
   readonly admission: Producer['admission']
   readonly obstacle: Obstacle
-  /** It could be written to at some time since the start. */
+  /** The topic could be written to at some time since the start. */
   readonly wasOpen: boolean
 }
 
@@ -132,10 +132,10 @@ export interface ProducersOptions {
   readonly kafka: KafkaConfig
   readonly streams: readonly StreamConfig[]
   readonly logger: Logger
-  /** `CHUTE_DATA_DIR`, for dead letters; null: there is none. */
+  /** `CHUTE_DATA_DIR`, for dead letters; null: there is no data folder. */
   readonly dataDir: string | null
   readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
-  /** Puts a spool in front of a stream's producer; null for a stream that answers from memory. */
+  /** Puts a spool in front of a stream's producer. It returns null for a stream that answers from memory. */
   readonly durable?: (producer: StreamProducer) => ManagedProducer | null
 }
 
@@ -143,8 +143,8 @@ export interface ProducersOptions {
 type SharedParts = Pick<StreamProducerOptions, 'metadata' | 'transport' | 'buffers' | 'logger'>
 
 /**
- * Makes the producer of a stream, with the sender of the stream's delivery and, at least once, with a place for its dead letters: the
- * dead-letter topic, by a producer of its own, and the data folder.
+ * Makes the producer of a stream, with the sender of the stream's delivery. An at-least-once stream also gets a place for its dead letters:
+ * the dead-letter topic, which has a producer of its own, and the file in the data folder.
  * @param dataDir null: there is no data folder.
  * @returns `letters`: the producer of the dead-letter topic; null if there is no such topic.
  */
@@ -193,21 +193,21 @@ const senders = {
   'at-least-once': (options) => new AtLeastOnceSender(options),
 } satisfies Record<Delivery, (options: SenderOptions) => Sender>
 
-/** The dead letters of a stream as a stream of their own: its settings, without audit and without dead letters of its own. */
+/** The stream of a dead-letter topic: it has the settings of its stream, but no audit and no dead letters. */
 function letterStream(stream: StreamConfig, topic: string): StreamConfig {
   const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
   const producer = { ...stream.producer, deliveryTimeoutMs }
   return { ...stream, topic, audit: false, deadLetterTopic: null, producer }
 }
 
-/** What cannot be written to a dead-letter topic within this time goes to the file. */
+/** Letters that cannot be written to the dead-letter topic within this time go to the file. */
 const deadLetterTimeoutMs = 60_000
 
-/** Splits `host:port`; an IPv6 address stands in brackets. */
+/** Splits `host:port`. An IPv6 address is in brackets. */
 export function parseAddress(address: string): { host: string; port: number } {
   const colon = address.lastIndexOf(':')
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
 }
 
-/** Enough for the batches in flight at full speed; not part of any stream's `buffer.memory`. */
+/** Enough for the batches in flight at full speed. Not part of any stream's `buffer.memory`. */
 const recycledBytes = 8 << 20

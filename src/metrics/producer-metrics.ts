@@ -4,6 +4,7 @@ import {
   countOf,
   dropReasons,
   isAnswered,
+  isLearned,
   keptOutcomes,
   type DropReason,
   type KeptOutcome,
@@ -207,9 +208,9 @@ function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
   const isAtMostOnce = !resends[stats.delivery]
   switch (outcome) {
     case 'confirmed':
-      return isAtMostOnce && stats.confirmation !== 'off'
+      return isAtMostOnce && isLearned(stats.confirmation)
     case 'sent':
-      return isAtMostOnce && stats.confirmation === 'off'
+      return isAtMostOnce && !isLearned(stats.confirmation)
     case 'acked':
     case 'dead_lettered':
       return !isAtMostOnce

@@ -5,8 +5,8 @@ import { RollingSum } from '../../rolling-sum.ts'
 
 /**
  * The account of one stream, and the one place in the code where a record gets its outcome. At every moment
- * accepted = buffered + in flight + the sum of the outcomes: each method moves records from one term to another, and a
- * batch that already has an outcome can't get a second one.
+ * accepted = buffered + in flight + the sum of the outcomes. Each method moves records from one term to another. A batch that has an
+ * outcome cannot get a second one.
  */
 export class Account implements OutcomeCounts {
   accepted = 0
@@ -21,15 +21,15 @@ export class Account implements OutcomeCounts {
     DropReason,
     number
   >
-  /** Records that a broker refused for good, by Kafka's name of the error. They are no term of the sum: each record has an outcome besides. */
+  /** Records that a broker refused for good, by Kafka's name of the error. Not a term of the sum: each of these records has an outcome, too. */
   readonly refused: Record<string, number> = {}
-  /** Records that were sent again although Kafka may have them and could no longer tell. */
+  /** Records that were sent again although Kafka may have them, since Kafka could no longer tell. */
   possiblyRepeated = 0
-  /** Records that were handed to a socket, or dropped before they could be: Kafka's `record-send-total`, the attempts. */
+  /** Attempts: records that were handed to a socket, or dropped before. Kafka's `record-send-total`. */
   recordSendTotal = 0
-  /** Records that ended as an error. */
+  /** Records whose outcome is an error (`isError` in `outcome.ts`). */
   recordErrorTotal = 0
-  /** Of these, the records that the producer saw fail itself: without those that only the barrier suspects. */
+  /** The part of {@link recordErrorTotal} that the producer saw fail (`isLocalError`): without the records that are only suspected lost. */
   localErrorTotal = 0
 
   readonly #memory: BufferMemory
@@ -46,7 +46,7 @@ export class Account implements OutcomeCounts {
     this.buffered++
   }
 
-  /** `count` records were accepted only to be dropped, since the buffer is full. */
+  /** Books `count` records as accepted and as dropped: the buffer is full. */
   acceptAndDrop(count: number): void {
     this.accepted += count
     this.dropped.buffer_full += count
@@ -55,7 +55,7 @@ export class Account implements OutcomeCounts {
     this.localErrorTotal += count
   }
 
-  /** A batch is being handed to a socket. A batch that is sent again is in flight already. */
+  /** A batch is being handed to a socket. A batch that is sent again is in flight already, and nothing changes. */
   written(batch: ProducerBatch): void {
     if (batch.state === 'written') return
     if (batch.state !== 'closed') throw new Error(`a batch that is ${batch.state} cannot be written`)
@@ -65,7 +65,7 @@ export class Account implements OutcomeCounts {
     this.#attempt(batch.recordCount)
   }
 
-  /** A batch that was written goes on as its parts. Its records stay in flight, and the parts share its room. */
+  /** The parts of a batch that was written take its place. Its records stay in flight, and the parts share its room. */
   split(batch: ProducerBatch, parts: readonly ProducerBatch[]): void {
     if (batch.state !== 'written') throw new Error(`a batch that is ${batch.state} cannot be split`)
     batch.handOverTo(parts)
@@ -74,7 +74,7 @@ export class Account implements OutcomeCounts {
     for (const part of parts) part.state = 'written'
   }
 
-  /** The records of a batch go on in other batches, which are not written yet. The records are buffered again, and have no outcome. */
+  /** Other batches, which are not written yet, have the records of a batch now. The records are buffered again, and have no outcome. */
   movedOn(batch: ProducerBatch): void {
     if (batch.state === 'settled') throw new Error('a batch that has an outcome cannot go on')
     if (batch.state === 'written') {
@@ -86,11 +86,11 @@ export class Account implements OutcomeCounts {
   }
 
   /**
-   * Gives every record of a batch its outcome. In this turn: books the outcome, lets go of the bytes, and gives back the room, which may
-   * wake a request that waits for room. In microtasks behind it: calls the listeners of the batch, such as the spool's feeder and a
+   * Gives every record of a batch its outcome. In this turn it books the outcome, lets go of the bytes, and gives back the room, which may
+   * wake a request that waits for room. In later microtasks it calls the listeners of the batch, such as the spool's feeder and a
    * request that waits for its outcomes.
-   * @param reason why, if it was dropped or dead-lettered; else null.
-   * @param baseOffset offset of its first record where the broker told it.
+   * @param reason why the records were dropped or dead-lettered; null for the other outcomes.
+   * @param baseOffset offset of the first record of the batch, where the broker told it; else null.
    */
   settle(
     batch: ProducerBatch,
@@ -114,7 +114,7 @@ export class Account implements OutcomeCounts {
     batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
   }
 
-  /** A broker refused records for good. {@link settle} says what becomes of them. @param kafkaError Kafka's name of the error. */
+  /** Counts records that a broker refused for good. {@link settle} gives them their outcome. @param kafkaError Kafka's name of the error. */
   refuse(kafkaError: string, recordCount: number): void {
     this.refused[kafkaError] = (this.refused[kafkaError] ?? 0) + recordCount
   }

@@ -9,13 +9,14 @@ import { readRecords } from '../protocol/record-format.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
 /**
- * Collects records into one open batch a partition and says which batches are due: full, lingered, or wanted by a flush
- * (as Kafka's `RecordAccumulator`). It never sends and never settles; batches of a partition's keys leave it in the order in
- * which they were opened.
+ * Collects records into one open batch a partition (as Kafka's `RecordAccumulator`). It says which batches are due: batches that are full,
+ * batches that have lingered, and all batches during a flush. It never sends a batch and never gives one its outcome. Batches of records
+ * with keys leave their partition's queue in the order in which they were opened.
  *
- * Records without a key belong to no partition while they wait: they have a queue of their own, and a partition that can be
- * written to takes a batch of it when it takes one of its own. So a partition that cannot be written to holds up none of
- * them, and one that is slow gets fewer (what KIP-794 does by choosing a partition at append, where it can turn out wrong).
+ * Records without a key belong to no partition while they wait. They have a queue of their own. A partition that can be written to takes
+ * its next batch from its own queue or from this one, whichever batch is older. So a partition that cannot be written to holds up no
+ * record without a key, and a slow partition gets fewer of them. Kafka chooses a partition at append (KIP-794), and the partition may turn
+ * out to be slow afterwards.
  */
 export class Accumulator {
   readonly #config: ProducerConfig
@@ -34,9 +35,9 @@ export class Accumulator {
   batchSizeLimitBytes: number
 
   /**
-   * @param options.onReady is called when a batch has become due; it may be called when none has.
-   * @param options.awaitedLingerMs how long a batch lingers that a client waits for; `linger.ms` if that is less.
-   * @param options.headers gives the records headers; null: they have no headers.
+   * @param options.onReady is called when a batch has become due, and sometimes when none has.
+   * @param options.awaitedLingerMs how long a batch lingers while a client waits for its outcome. `linger.ms` holds if it is less.
+   * @param options.headers gives the records headers; null: the records have no headers.
    */
   constructor(options: {
     config: ProducerConfig
@@ -57,25 +58,25 @@ export class Accumulator {
     this.#queues.push(new PartitionQueue(0))
   }
 
-  /** Partitions that records are spread over: 1 before {@link repartition}. */
+  /** Number of partitions to which records are appended: 1 before the first {@link repartition}. */
   get partitionCount(): number {
     return this.#queues.length
   }
 
   /**
-   * The topic has another number of partitions: what waits with a key is appended again, in the order of each key, to the
-   * partition that the key has now.
-   * @param first batches that go before all that waits: they were on their way to a partition that is gone.
-   * @returns the batches whose records are in others now. Nobody may use them any more, and they get no outcome.
+   * The topic has another number of partitions. The records with keys that wait are appended again, each to the partition that its key has
+   * now. The records of a key keep their order.
+   * @param first batches that were on their way to a partition that is gone. They go before the batches that wait.
+   * @returns the batches whose records are in other batches now. The caller must not use them any more, and they get no outcome.
    */
   repartition(count: number, first: readonly ProducerBatch[] = []): ProducerBatch[] {
     const waiting = this.#queues.flatMap((queue) => queue.takeAll())
-    // What was on its way to a partition that is gone is not there: its numbers are missing nowhere.
+    // The records of these batches get other numbers, so a reader of the topic must not miss the numbers that they had.
     for (const batch of [...first, ...waiting]) if (batch.state !== 'open') this.#headers?.takeBack(batch)
     this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
     const batches = [...first, ...waiting]
     for (const batch of batches) this.#appendAgain(batch)
-    // What comes later gets batches of its own: who appends counts places from the first record of a batch.
+    // Later records get batches of their own: callers of `append` count places from the first record of a batch.
     for (const queue of [...this.#queues, this.#unkeyed]) if (queue.open !== null) this.#close(queue)
     if (batches.length > 0) this.#onReady()
     return batches
@@ -100,7 +101,7 @@ export class Accumulator {
 
   /**
    * Copies one record into the open batch of its partition.
-   * @param chargedBytes the room that was reserved for it; the batch holds it from now on.
+   * @param chargedBytes the room that was reserved for the record. The batch holds this room from now on.
    */
   append(record: RecordBytes, chargedBytes: number): ProducerBatch {
     const headers = this.#headers === null ? null : this.#headers.encoded
@@ -152,7 +153,7 @@ export class Accumulator {
     this.armLinger()
   }
 
-  /** Sets the linger timer for the oldest open batch that is not due yet. One timer a stream, not one a batch. */
+  /** Sets the linger timer for the oldest open batch that is not due yet. A stream has one timer, and not one a batch. */
   armLinger(): void {
     if (this.#lingerTimer !== null) return
     const now = performance.now()
@@ -166,21 +167,23 @@ export class Accumulator {
     if (nextMs !== Infinity) this.#lingerTimer = setTimeout(this.#lingered, Math.max(1, nextMs))
   }
 
-  /** Every partition's queue. The sender walks it, from a place that moves on, so that no partition is always last. */
+  /** The queues of all partitions. Each round of a sender begins at another partition, so that no partition is always last. */
   get queues(): readonly PartitionQueue[] {
     return this.#queues
   }
 
-  /** Records without a key wait. */
+  /** Records without a key wait for a partition. */
   get hasUnkeyed(): boolean {
     return !this.#unkeyed.isEmpty || this.#unkeyed.open !== null
   }
 
   /**
-   * The batch that can be sent to a partition now, without taking it: the older one of the partition's own and of those
-   * without keys. Null if none is due or a codec still works on it. An open batch that is due is closed by this.
-   * @param hurriesAwaited false: one that a client waits for lingers as long as others.
-   * @param takesUnkeyed false: only the partition's own.
+   * The batch that can be sent to a partition now: the older one of the partition's next batch and of the next batch without keys. Closes
+   * the batch if it is open and due. {@link take} takes it out of its queue. If records get numbers, a due batch without keys moves to the
+   * partition's queue here, since its place among the numbered batches has to be certain.
+   * @param hurriesAwaited false: a batch whose outcome a client waits for lingers as long as other batches.
+   * @param takesUnkeyed false: batches without keys are left out.
+   * @returns null if no batch is due, or if a codec still works on the batch.
    */
   peek(
     queue: PartitionQueue,
@@ -193,7 +196,7 @@ export class Accumulator {
     if (unkeyed !== null && (own === null || unkeyed.createdAtMs < own.createdAtMs)) {
       if (unkeyed.state === 'open') this.#close(this.#unkeyed)
       if (this.#headers === null) return unkeyed.compressing ? null : unkeyed
-      // Its numbers have to follow those of what is closed already, so it goes behind that.
+      // Its numbers have to follow the numbers of the batches that are closed already, so the batch goes behind them.
       this.take(queue, unkeyed)
       queue.push(unkeyed)
       this.#finish(unkeyed)
@@ -204,7 +207,7 @@ export class Accumulator {
     return head === null || head.compressing ? null : head
   }
 
-  /** Takes the batch that {@link peek} gave for the partition. */
+  /** Takes the batch that {@link peek} gave for the partition out of its queue. */
   take(queue: PartitionQueue, batch: ProducerBatch): void {
     if (batch.partition !== noPartition) {
       queue.take()
@@ -214,7 +217,7 @@ export class Accumulator {
     batch.partition = queue.partition
   }
 
-  /** The next batch of a queue if it is due, closed or open still. */
+  /** The next batch of a queue if the batch is due, whether it is closed or open. */
   #due(queue: PartitionQueue, nowMs: number, hurriesAwaited: boolean): ProducerBatch | null {
     const { head, open } = queue
     if (head !== null || open === null) return head
@@ -222,7 +225,7 @@ export class Accumulator {
     return this.#flushing || nowMs - open.createdAtMs >= lingerMs - 0.5 ? open : null
   }
 
-  /** Takes away the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
+  /** Takes out the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
   takeExpired(nowMs: number, timeoutMs: number): ProducerBatch[] {
     const expired: ProducerBatch[] = []
     for (const queue of [...this.#queues, this.#unkeyed]) {
@@ -235,25 +238,25 @@ export class Accumulator {
     return this.#withNumbers(expired)
   }
 
-  /** Takes away what has no key, the open batch too. */
+  /** Takes out all batches of records without a key, the open one too. */
   takeUnkeyed(): ProducerBatch[] {
     return this.#withNumbers(this.#unkeyed.takeAll())
   }
 
-  /** From now on every batch is due at once: the gateway is shutting down, or somebody waits. */
+  /** From now on every batch is due at once: the stream is shutting down. */
   flush(): void {
     this.#flushing = true
     this.#onReady()
   }
 
-  /** Takes away all batches, the open ones too: what is left at the end of a shutdown. */
+  /** Takes out all batches, the open ones too: what is left at the end of a shutdown. */
   takeAll(): ProducerBatch[] {
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
     this.#lingerTimer = null
     return this.#withNumbers([...this.#queues, this.#unkeyed].flatMap((queue) => queue.takeAll()))
   }
 
-  /** Batches that are never sent use up numbers all the same, or a reader could not tell that they are missing. */
+  /** Numbers the batches that have no numbers yet. Batches that are never sent need numbers, so that a reader can tell that they are missing. */
   #withNumbers(batches: ProducerBatch[]): ProducerBatch[] {
     const headers = this.#headers
     if (headers === null) return batches
@@ -275,7 +278,7 @@ export class Accumulator {
     if (this.#headers === null || queue !== this.#unkeyed) this.#finish(batch)
   }
 
-  /** Numbers and compresses a closed batch. With numbers, not before its place among those of its partition is certain. */
+  /** Numbers a closed batch and compresses it. A batch gets numbers only when its place in its partition is certain. */
   #finish(batch: ProducerBatch): void {
     this.#headers?.number(batch)
     if (this.#codec !== null) void this.#compress(batch, this.#codec)
@@ -286,19 +289,19 @@ export class Accumulator {
     try {
       const compressed = await codec.compress(batch.records)
       if (batch.state !== 'closed') return
-      // Where a codec makes it larger, it goes as it is: the broker might not take it, and the ledger has no room for it.
+      // A batch that the codec makes larger goes uncompressed: the broker might refuse the larger one, and no room is reserved for it.
       if (compressed.length >= batch.records.length) return
       batch.setCompressed(codec.attribute, compressed)
       this.#recharge(batch)
     } catch {
-      // It goes uncompressed: a codec that fails is no reason to lose records.
+      // The batch goes uncompressed: a codec that fails is no reason to lose records.
     } finally {
       batch.compressing = false
       this.#onReady()
     }
   }
 
-  /** Gives back what was reserved above the batch's real size. */
+  /** Gives back the room that was reserved above the real size of the batch. */
   #recharge(batch: ProducerBatch): void {
     const surplus = batch.chargedBytes - batch.sizeBytes
     if (surplus <= 0) return
@@ -307,11 +310,11 @@ export class Accumulator {
   }
 }
 
-/** The batches of one partition: those that are closed, oldest first, and the open one behind them. */
+/** The batches of one partition: the closed ones, oldest first, and the open one behind them. */
 export class PartitionQueue {
   readonly partition: number
   open: ProducerBatch | null = null
-  /** Size of the last batch: the next one starts with a buffer as large, and does not grow step by step. */
+  /** Size of the last batch. The next batch starts with a buffer of this size, so that the buffer need not grow. */
   usualBatchBytes = 0
   #closed: ProducerBatch[] = []
   #first = 0
@@ -325,7 +328,7 @@ export class PartitionQueue {
     return this.#first === this.#closed.length
   }
 
-  /** The oldest closed batch, left where it is. */
+  /** The oldest closed batch. It stays in the queue. */
   get head(): ProducerBatch | null {
     return this.#closed[this.#first] ?? null
   }
@@ -335,7 +338,7 @@ export class PartitionQueue {
     this.#closed.push(batch)
   }
 
-  /** Takes the oldest closed batch. */
+  /** Takes out the oldest closed batch. */
   take(): ProducerBatch | null {
     const batch = this.#closed[this.#first]
     if (batch === undefined) return null
@@ -347,7 +350,7 @@ export class PartitionQueue {
     return batch
   }
 
-  /** Takes all batches, the open one too. */
+  /** Takes out all batches, the open one too. */
   takeAll(): ProducerBatch[] {
     const batches = this.#closed.splice(0).slice(this.#first)
     this.#first = 0
@@ -357,8 +360,8 @@ export class PartitionQueue {
   }
 }
 
-/** Of a batch of records without a key, as long as no partition has taken it. */
+/** The partition of a batch of records without a key that no partition has taken. */
 const noPartition = -1
 
-/** A queue is moved together once this many of its batches were taken: an array's `shift` would move it every time. */
+/** A queue's array is compacted once this many batches were taken. An array's `shift` would move all batches at each take. */
 const compactAt = 1024

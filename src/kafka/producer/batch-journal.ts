@@ -1,39 +1,38 @@
 import type { PendingBatch } from './producer.ts'
 
 /**
- * Where a producer notes what it is about to write for the first time, so that another process can send the very same batch
- * again under the same identity: a broker tells a batch that it has by producer id, epoch and sequence, whoever sends it
- * (KIP-98).
+ * The producer notes each batch here before the first write of the batch. So a later process can send the same batch again under the same
+ * identity. A broker recognizes a batch that it has by producer id, epoch and sequence, whoever sends it (KIP-98).
  */
 export interface BatchJournal {
   /**
-   * Notes batches of one request. They are not written before `done` is called.
-   * @param scope which topic of which cluster the identities are good for.
-   * @param done is called once, when the note survives the end of the process, or cannot be made.
+   * Notes the batches of one request. The producer does not write them before `done` is called.
+   * @param scope stands for the topic and the cluster in which the identities hold.
+   * @param done is called once: when the note survives the end of the process, or when the note cannot be made.
    */
   note(scope: number, batches: readonly IdentifiedBatch[], done: () => void): void
 }
 
-/** What a broker tells a batch by, and what the batch is made of. */
+/** The identity by which a broker recognizes a batch, and the numbers by which a process recognizes its records. */
 export interface BatchIdentity {
   readonly partition: number
   readonly producerId: bigint
   readonly epoch: number
   readonly baseSequence: number
   readonly recordCount: number
-  /** Sizes and times tell whether records that were read back make the same batch. */
+  /** The sizes and times show whether records that were read back make the same batch. */
   readonly uncompressedBytes: number
   readonly baseTimestampMs: number
   readonly maxTimestampMs: number
-  /** Headers of the first record, as they were encoded; null: its records have none. */
+  /** Headers of the first record, as they were encoded; null: the records have none. */
   readonly firstHeaders: Buffer | null
 }
 
 /** A batch that has its identity. */
 export interface IdentifiedBatch extends BatchIdentity, Pick<PendingBatch, 'onSettled'> {
-  /** The batch that the records were appended to: itself, unless it is a part of one that was split. */
+  /** The batch to which the records were appended: this batch itself, or the batch that was split of which this one is a part. */
   readonly whole: PendingBatch
-  /** Place of its first record in the whole. */
+  /** Place of the first record of this batch in {@link whole}. */
   readonly firstPlace: number
 }
 

@@ -1,8 +1,9 @@
 import { RollingSum } from '../../rolling-sum.ts'
 
 /**
- * The ledger of one stream's `buffer.memory`: what is queued, what a socket holds and what is written but not confirmed
- * never passes the limit, but for {@link take}. Room is taken before a record exists and given back when its outcome is known.
+ * The ledger of one stream's `buffer.memory`. Records that are queued, that a socket holds, or that are written and not confirmed never
+ * pass the limit together, except by {@link take}. A record's room is taken before the record exists, and given back when its outcome is
+ * known.
  */
 export class BufferMemory {
   readonly totalBytes: number
@@ -10,23 +11,23 @@ export class BufferMemory {
   readonly #drained = new RollingSum(drainWindowSeconds)
   #waiters: Waiter[] = []
   #waitingBytes = 0
-  /** Since when there was no room for a request; null if there was for the last one. */
+  /** When the buffer began to have no room for requests. null: the last request got its room at once. */
   #fullSinceMs: number | null = null
-  /** Size of the last request, if there was no room for it. */
+  /** Size of the last request if there was no room for that request; else 0. */
   #refusedBytes = 0
 
   constructor(totalBytes: number) {
     this.totalBytes = totalBytes
   }
 
-  /** Room that is left, in bytes. Never less than 0, also where {@link take} went beyond the limit. */
+  /** Room that is left, in bytes. 0 also where {@link take} went beyond the limit. */
   get availableBytes(): number {
     return Math.max(0, this.totalBytes - this.#usedBytes)
   }
 
   /**
    * Takes room for a whole request, or none of it.
-   * @returns false if the limit would be passed, or if others already wait for room: they come first.
+   * @returns false if the limit would be passed, or if other requests already wait for room: they come first.
    */
   reserve(sizeBytes: number): boolean {
     if (this.#waiters.length > 0 || this.#usedBytes + sizeBytes > this.totalBytes) {
@@ -40,12 +41,15 @@ export class BufferMemory {
     return true
   }
 
-  /** There is no room for a request as the last one was. */
+  /** There is no room for a request of the size of the last one. */
   get isFull(): boolean {
     return this.#refusedBytes > this.availableBytes
   }
 
-  /** Seconds after which room for a tenth of the buffer can be expected; with nothing draining, as long again as it is full. */
+  /**
+   * Seconds after which room for a tenth of the buffer can be expected, from 1 to 60. While nothing drains, the seconds that the buffer
+   * has been full.
+   */
   get retryAfterSeconds(): number {
     const { drainBytesPerSecond } = this
     const fullForSeconds = this.#fullSinceMs === null ? 0 : (performance.now() - this.#fullSinceMs) / 1000
@@ -54,9 +58,10 @@ export class BufferMemory {
   }
 
   /**
-   * As {@link reserve}, but waits its turn (`max.block.ms`; as Kafka's `BufferPool.allocate`, first come, first served).
-   * @returns false when the time ran out; and at once for more than there will ever be, since nobody has to wait behind that,
-   * and where those who wait already hold as much again as the buffer: requests that wait are memory, too.
+   * As {@link reserve}, but waits for room, first come, first served (as Kafka's `BufferPool.allocate`).
+   * @param maxBlockMs `max.block.ms`.
+   * @returns false when the time ran out. false at once for a request that is larger than the whole buffer: no other request has to wait
+   * behind it. false at once, too, where the requests that wait would be larger together than the buffer: their bodies are in memory.
    */
   async reserveOrWait(sizeBytes: number, maxBlockMs: number): Promise<boolean> {
     if (this.reserve(sizeBytes)) return true
@@ -69,8 +74,8 @@ export class BufferMemory {
   }
 
   /**
-   * Takes room that is in use already, also beyond the limit. When a topic gets partitions while the buffer is full, the records
-   * that wait are appended again, and need the header of one more batch (61 bytes) for each partition.
+   * Takes room for bytes that are in memory already, also beyond the limit. When a topic gets partitions while the buffer is full, the
+   * records that wait are appended again, and each partition needs the header of one more batch (61 bytes).
    */
   take(sizeBytes: number): void {
     this.#usedBytes += sizeBytes
@@ -83,18 +88,18 @@ export class BufferMemory {
     this.unreserve(sizeBytes)
   }
 
-  /** Gives back room that turned out not to be needed: nothing has drained. */
+  /** Gives back room that no record needed. Does not count as drained. */
   unreserve(sizeBytes: number): void {
     this.#usedBytes -= sizeBytes
     if (this.#waiters.length > 0) this.#serveWaiters()
   }
 
-  /** Bytes that outcomes set free a second, lately. */
+  /** Bytes a second that {@link release} gave back in the last 5 s. */
   get drainBytesPerSecond(): number {
     return this.#drained.sum() / drainWindowSeconds
   }
 
-  /** Sends everybody away who waits for room: the producer is closing. */
+  /** Ends all waits for room with false: the producer is closing. */
   close(): void {
     this.#waitingBytes = 0
     for (const waiter of this.#waiters.splice(0)) {

@@ -1,16 +1,16 @@
 import type { PartitionProgress } from './producer.ts'
 
 /**
- * Loss as the broker's log shows it: how far the leader's log moved against how many records were written, since each
- * partition was first seen. It is exact while this producer is the only writer; other writers make it an underestimate,
- * and a fleet has to be added up (docs/semantics.md).
+ * Loss as the broker's log shows it: how far the leader's log has moved since the partition was first seen, compared with how many records
+ * were written since then. The loss is exact while this producer is the only writer. Other writers make it an underestimate. So the
+ * numbers of all gateways of a fleet have to be added up (docs/semantics.md).
  */
 export class LogEndOffsets {
   readonly #partitions = new Map<number, PartitionLog>()
 
   /**
-   * A partition was found, and its log goes to `offset` at the least. What is written from now on is held against that. So it
-   * is again where the log is shorter than it ever was: the topic was made anew.
+   * A partition was found, and its log goes at least to `offset`. Records that are written from now on are compared with this offset. A log
+   * that is shorter than the first offset belongs to a topic that was made anew, and the comparison begins again.
    */
   found(partition: number, offset: bigint): void {
     const log = this.#partitions.get(partition)
@@ -24,20 +24,20 @@ export class LogEndOffsets {
     if (log !== undefined) log.written += count
   }
 
-  /** What was written to a partition up to now: to be handed to {@link observe} with an offset that is asked for now. */
+  /** Records that were written to a partition so far. To be passed to {@link observe} with an offset that is asked for now. */
   writtenTo(partition: number): number {
     return this.#partitions.get(partition)?.written ?? 0
   }
 
-  /** Records were written that no look has accounted for yet. */
+  /** Records were written since the last look at the log. */
   isBehind(partition: number): boolean {
     const log = this.#partitions.get(partition)
     return log !== undefined && log.expected < log.written
   }
 
   /**
-   * The end of the leader's own log, as of a moment when `writtenBefore` records had been written and were processed. Not the
-   * high watermark: replicas that are behind are no loss.
+   * Takes the end of the leader's own log. At that moment the broker had processed `writtenBefore` records. The high watermark would be
+   * wrong here: records that the replicas do not have yet are not lost.
    */
   observe(partition: number, logEndOffset: bigint, writtenBefore: number): void {
     this.found(partition, logEndOffset)
@@ -46,7 +46,7 @@ export class LogEndOffsets {
     log.expected = Math.min(writtenBefore, log.written)
   }
 
-  /** Each partition's log end offset as it was first and last seen, and the records written to it in between. */
+  /** The first and the last log end offset of each partition, and the records that were written in between. */
   *[Symbol.iterator](): Generator<PartitionProgress> {
     for (const [partition, { base, end, expected }] of this.#partitions) {
       yield { partition, baseOffset: Number(base), logEndOffset: Number(end), written: expected }
@@ -55,11 +55,11 @@ export class LogEndOffsets {
 }
 
 interface PartitionLog {
-  /** Log end offset when it was first seen. */
+  /** The first log end offset. */
   base: bigint
   end: bigint
-  /** Records written since then. */
+  /** Records that were written since then. */
   written: number
-  /** The same at the moment of the last look: what `end` is held against. */
+  /** Records that were written before the last look. `end` is compared with this number. */
   expected: number
 }

@@ -4,9 +4,9 @@ import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import type { Logger } from '../../logger.ts'
 
 /**
- * Tells an operator how many records of a stream were dropped, dead-lettered or are suspected lost, by reason and by Kafka's
- * name of the error: one line for all of them, at most every 10 s, and none while nothing is lost. A clock that the broker
- * refuses has a line of its own, at most once an hour.
+ * Logs how many records of a stream were dropped, were dead-lettered, or are suspected lost, by reason and by Kafka's name of the error.
+ * There is at most one line in 10 s, and no line while none of these counts grows. A clock that the broker refuses has a line of its own,
+ * at most once an hour.
  */
 export class LossLog {
   readonly #stream: string
@@ -24,8 +24,8 @@ export class LossLog {
   }
 
   /**
-   * The broker refused a batch for its timestamps (INVALID_TIMESTAMP). They are the gateway's clock at the time of receipt, so
-   * as a rule one of the two clocks is wrong, and then every record is refused.
+   * The broker refused a batch for its timestamps (INVALID_TIMESTAMP). A record's timestamp is the gateway's time of receipt. So usually
+   * the clock of the gateway or of the broker is wrong, and then the broker refuses every record.
    */
   clockRefused(topic: string, recordTimeMs: number): void {
     const nowMs = performance.now()
@@ -64,7 +64,7 @@ export class LossLog {
   }
 }
 
-/** What has grown since, and by how much. */
+/** The counts that have grown, and by how much. */
 function growth(
   before: Readonly<Record<string, number>>,
   now: Readonly<Record<string, number>>,
@@ -77,7 +77,7 @@ function growth(
   return grown
 }
 
-/** Dropped records are told by reason besides. */
+/** The outcomes that are logged under their own name. Dropped records are logged by reason. */
 const loggedOutcomes = keptOutcomes.filter((outcome) => !outcomeTraits[outcome].isDelivered)
 const notLost = new Set<string>(loggedOutcomes.filter((outcome) => !outcomeTraits[outcome].isLoss))
 

@@ -7,24 +7,24 @@ interface OutcomeTraits {
   readonly field: string
   /** The record is where the stream's delivery promises to bring it, as far as can be known. */
   readonly isDelivered: boolean
-  /** Neither Kafka nor a dead-letter place has the record: who sends it again makes no second one. */
+  /** Neither Kafka nor a dead-letter place has the record: a client that sends it again makes no second one. */
   readonly isGone: boolean
-  /** Whether the topic has the record: what an audit of the topic has to find. */
+  /** Whether the topic has the record, and an audit of the topic has to find it. */
   readonly inTopic: 'yes' | 'maybe' | 'no'
-  /** The record is lost, as far as can be known: a dead letter is not. */
+  /** The record is lost, as far as can be known. A dead letter is not lost. */
   readonly isLoss: boolean
-  /** The record was written, and the producer learned, or waited to learn, what became of it: `chute_loss_ratio{source="barrier"}`. */
+  /** The record was written, and the producer waited for word of it. `chute_loss_ratio{source="barrier"}` is made of these records. */
   readonly isJudged: boolean
   /** The producer saw an error: `record-error-total`. */
   readonly isError: boolean
-  /** The producer saw the write fail, and did not only doubt it. */
+  /** The producer saw the record fail, and does not only suspect that. */
   readonly isLocalError: boolean
 }
 
 /**
- * What can become of an accepted record. Each record gets exactly one outcome; `account.ts` is the only place that books it. A closed
- * set: the account, the stats, the metrics, the log and the replies are made of this table. `public/live.js` lists the fields once more,
- * and `test/unit/kafka/producer/outcome.test.ts` holds it to the table.
+ * What can become of an accepted record. Each record gets exactly one outcome, and only `account.ts` books outcomes. A closed set: the
+ * account, the stats, the metrics, the log and the replies are made of this table. `public/live.js` lists the fields once more, and
+ * `test/unit/kafka/producer/outcome.test.ts` compares the two lists.
  */
 export const outcomeTraits = {
   /** All in-sync replicas have the record. */
@@ -38,7 +38,7 @@ export const outcomeTraits = {
     isError: false,
     isLocalError: false,
   },
-  /** The kernel took the record, and nobody asks any further (acks=0 with `confirm: off`). */
+  /** The kernel took the record, and the producer does not ask the broker about it (acks=0 with `confirm: off`). */
   sent: {
     field: 'sent',
     isDelivered: true,
@@ -104,7 +104,7 @@ export const outcomes = Object.keys(outcomeTraits) as Outcome[]
 /** The outcomes that one number counts. */
 export type KeptOutcome = Exclude<Outcome, 'dropped'>
 
-/** The outcomes that one number counts: all but `dropped`, which is counted by reason. */
+/** The outcomes that one number counts: all but `dropped`. Dropped records are counted by reason. */
 export const keptOutcomes = outcomes.filter((outcome) => outcome !== 'dropped')
 
 /** Records by outcome, and dropped ones by reason. */
@@ -112,7 +112,7 @@ export type OutcomeCounts = { [K in KeptOutcome as (typeof outcomeTraits)[K]['fi
   dropped: Readonly<Record<DropReason, number>>
 }
 
-/** Records of an outcome that one number counts. */
+/** The number of records with an outcome. */
 export function countOf(counts: Readonly<Omit<OutcomeCounts, 'dropped'>>, outcome: KeptOutcome): number {
   return counts[outcomeTraits[outcome].field]
 }
@@ -122,13 +122,13 @@ export function countOf(counts: Readonly<Omit<OutcomeCounts, 'dropped'>>, outcom
  * metric label.
  */
 export const dropReasons = [
-  /** `delivery.timeout.ms` ran out before the record was written. */
+  /** `delivery.timeout.ms` ran out, and no broker has the record. */
   'expired',
   /** The buffer was full and the stream's `onBufferFull` is `drop`. */
   'buffer_full',
-  /** Still unsent when the shutdown limit was reached. */
+  /** The shutdown limit was reached, and no broker has the record. */
   'shutdown',
-  /** The broker refused the batch with an error that has no reason of its own here: `chute_records_refused_total` has its name. */
+  /** The broker refused the batch with an error that has no reason of its own here. `chute_records_refused_total` has the error's name. */
   'broker_rejected',
   /** The record, or its batch, is larger than the broker takes. */
   'message_too_large',
@@ -136,8 +136,8 @@ export const dropReasons = [
   'unknown_topic',
   /** The credentials may not write to the topic. */
   'not_authorized',
-  // Kafka's own names of what else a broker refuses batches with, in lower case.
-  /** The timestamp is further from the broker's clock than the topic takes: one of the two clocks is wrong. */
+  // The other errors with which a broker refuses a batch have Kafka's own names, in lower case.
+  /** The timestamp is further from the broker's clock than the topic allows: one of the two clocks is wrong. */
   'invalid_timestamp',
   /** The topic does not take such a record: a compacted topic takes none without a key. */
   'invalid_record',
@@ -145,7 +145,7 @@ export const dropReasons = [
   'corrupt_message',
   /** The broker, or the topic, does not know the codec. */
   'unsupported_compression_type',
-  /** A policy of the broker is against it. */
+  /** A policy of the broker forbids the record. */
   'policy_violation',
   /** Fewer replicas are in sync than `min.insync.replicas`. */
   'not_enough_replicas',
@@ -153,14 +153,14 @@ export const dropReasons = [
   'not_leader_or_follower',
   /** The record was on disk, and cannot be read any more. */
   'spool_damaged',
-  /** Nothing gives this reason any more. It stays a label, at 0, since dashboards and alerts may name it. */
+  /** No code gives this reason any more. It stays a label, at 0, since dashboards and alerts may name it. */
   'encoding',
 ] as const
 
 /** See {@link dropReasons}. */
 export type DropReason = (typeof dropReasons)[number]
 
-/** The reason of each of Kafka's errors that has one of its own: Kafka's name in lower case, or an older name for several errors. */
+/** The errors of Kafka that have a reason of their own. The reason is Kafka's name in lower case, or an older name for several errors. */
 const reasonOfError: Readonly<Partial<Record<string, DropReason>>> = {
   MESSAGE_TOO_LARGE: 'message_too_large',
   RECORD_LIST_TOO_LARGE: 'message_too_large',
@@ -177,29 +177,29 @@ const reasonOfError: Readonly<Partial<Record<string, DropReason>>> = {
   NOT_LEADER_OR_FOLLOWER: 'not_leader_or_follower',
 } satisfies Partial<Record<KafkaErrorName, DropReason>>
 
-/** Why a batch is dropped that a broker refused with this error. */
+/** The reason of a batch that is dropped since a broker refused it with this error. */
 export function dropReasonOf(errorCode: number): DropReason {
   return reasonOfError[kafkaErrorName(errorCode)] ?? 'broker_rejected'
 }
 
 /**
- * How a stream learns what became of its writes. A stream of which parts are in different modes is in the later one of them. A closed set,
- * since it is a metric label.
- * `isAnswered`: each write is answered by its leader.
+ * How a stream learns what became of its writes. If the brokers of a stream are in different modes, the stream is in the mode that is
+ * further down in this table. A closed set, since it is a metric label.
+ * `isAnswered`: the leader answers each write. `isLearned`: the producer learns what became of each write.
  */
 const confirmationTraits = {
-  /** Writes go unanswered (acks=0), and barriers find out what all in-sync replicas have. */
-  log_end: { isAnswered: false },
+  /** No broker answers a write (acks=0). Barriers find out what all in-sync replicas have. */
+  log_end: { isAnswered: false, isLearned: true },
   /**
-   * Each write is answered by its leader, and barriers find out what all in-sync replicas have. So it is with `acks: 1`, and where a
-   * broker does not tell where its log ends.
+   * The leader answers each write, and barriers find out what all in-sync replicas have. This is the mode with `acks: 1`, and with a
+   * broker that does not tell where its log ends.
    */
-  acks_1: { isAnswered: true },
-  /** Each write is answered by all in-sync replicas. */
-  acks_all: { isAnswered: true },
-  /** With `confirm: off` nobody learns what became of the writes. */
-  off: { isAnswered: false },
-} as const satisfies Record<string, { readonly isAnswered: boolean }>
+  acks_1: { isAnswered: true, isLearned: true },
+  /** The leader answers each write when all in-sync replicas have it. */
+  acks_all: { isAnswered: true, isLearned: true },
+  /** With `confirm: off` the producer does not learn what became of its writes. */
+  off: { isAnswered: false, isLearned: false },
+} as const satisfies Record<string, { readonly isAnswered: boolean; readonly isLearned: boolean }>
 
 /** See {@link confirmationTraits}. */
 export type ConfirmationMode = keyof typeof confirmationTraits
@@ -207,12 +207,17 @@ export type ConfirmationMode = keyof typeof confirmationTraits
 /** All modes, in the order of {@link confirmationTraits}. */
 export const confirmationModes = Object.keys(confirmationTraits) as ConfirmationMode[]
 
-/** Whether each write of a stream in this mode is answered. Streams that send again are in such modes only. */
+/** Whether a leader answers each write of a stream in this mode. At-least-once streams are only in such modes. */
 export function isAnswered(mode: ConfirmationMode): boolean {
   return confirmationTraits[mode].isAnswered
 }
 
-/** The mode of a stream of which all brokers tell what Kafka tells. */
+/** Whether a stream in this mode learns what became of each write. */
+export function isLearned(mode: ConfirmationMode): boolean {
+  return confirmationTraits[mode].isLearned
+}
+
+/** The mode of a stream whose brokers all tell what Kafka's brokers tell. */
 export function configuredMode({
   acks,
   confirmIntervalMs,
@@ -222,7 +227,7 @@ export function configuredMode({
   return confirmIntervalMs === null ? 'off' : 'log_end'
 }
 
-/** The mode of a stream of which parts are in different modes: the later one of {@link confirmationTraits}. */
+/** The mode of a stream whose brokers are in different modes: the one that is further down in {@link confirmationTraits}. */
 export function commonMode(one: ConfirmationMode, other: ConfirmationMode): ConfirmationMode {
   return confirmationModes[Math.max(confirmationModes.indexOf(one), confirmationModes.indexOf(other))]!
 }

@@ -3,28 +3,28 @@ import type { IdentifiedBatch } from './batch-journal.ts'
 import type { PendingBatch, RecordSource, Settlement } from './producer.ts'
 
 /**
- * A record batch on its way (Kafka's `ProducerBatch`): its bytes, and besides them its partition, its age, its room in the buffer, and
- * those who wait for its outcome.
+ * A record batch on its way (Kafka's `ProducerBatch`): its bytes, and besides them its partition, its age, its room in the buffer, and the
+ * listeners that wait for its outcome.
  *
- * open → closed (nothing can be appended) → written → settled, where it ends. `account.ts` moves the batch along the last two steps and
- * is the only one that does. The way back begins there, too: `Account.settle` books the outcome, gives the room back, and tells the
- * listeners, each in a microtask of its own, so that none of them runs inside the sender.
+ * The states are open → closed (no record can be appended) → written → settled. Only `account.ts` moves a batch to the last two states.
+ * The way back of an outcome begins there: `Account.settle` books the outcome, gives the room back, and tells the listeners, each in a
+ * microtask of its own, so that no listener runs inside the sender.
  */
 export class ProducerBatch extends RecordBatch implements PendingBatch, IdentifiedBatch {
   /** -1: its records have no key, and no partition has taken the batch yet. */
   partition: number
-  /** When the first record was appended, by `performance.now()`: linger and delivery timeout count from here. */
+  /** When the batch was opened, by `performance.now()`. Linger and delivery timeout count from here. */
   createdAtMs: number
   state: 'open' | 'closed' | 'written' | 'settled' = 'open'
-  /** What the batch holds of its stream's buffer memory. Set back to its real size when it is closed. */
+  /** The room of its stream's buffer memory that the batch holds, in bytes. It is reduced to the real size when the batch is closed. */
   chargedBytes = 0
   /** A client waits for the outcome. */
   isAwaited = false
   /** A codec works on the batch: it cannot be sent before the codec is done. */
   compressing = false
-  /** How often the batch was written (at-least-once sends again). */
+  /** How often the batch was written. An at-least-once stream writes a batch more than once. */
   attempts = 0
-  /** Of a part of a batch that was split: the place that its first record had in the whole; else 0. */
+  /** The place that the first record of this batch had in the batch that was split; 0 for a batch that is no part of another. */
   firstPlace = 0
   /** @inheritdoc */
   whole: PendingBatch = this
@@ -32,14 +32,14 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   readonly sources: RecordSource[] = []
 
   #listeners: ((settlement: Settlement) => void)[] | null = null
-  /** The records that went to another batch last. */
+  /** The last run of records that went to another batch. */
   #goesOn: Run | null = null
   readonly #onAwaited: (() => void) | null
 
   /**
    * @param buffer see {@link RecordBatch}.
    * @param recycle see {@link RecordBatch}.
-   * @param onAwaited is told, once, that a client waits for the outcome.
+   * @param onAwaited is called once, when a client begins to wait for the outcome.
    */
   constructor(
     partition: number,
@@ -73,20 +73,20 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   }
 
   /**
-   * Gives its room in the buffer and those who wait to the parts that hold its records, in order, and closes these. The
-   * account then gives the parts an outcome each, in the place of this batch.
+   * Gives the parts that hold its records, in order, its room in the buffer and its listeners, and closes the parts. From now on the parts
+   * get outcomes, and this batch gets none.
    */
   handOverTo(parts: readonly ProducerBatch[]): void {
     let { firstPlace } = this
     let chargedBytes = this.chargedBytes
     for (const [index, part] of parts.entries()) {
       part.close()
-      // Its records were written once; that they are in parts uses up no retry.
+      // The records were written once, as a whole batch. The split itself uses up no retry.
       part.attempts = 1
       part.firstPlace = firstPlace
       part.whole = this.whole
       part.#listeners = this.#listeners
-      // Decompressed, the parts can be larger than their room: one batch a partition at most, as in Kafka's own producer.
+      // The parts are not compressed and can be larger than their room. Kafka's own producer allows that, too. It is one batch a partition at most.
       part.chargedBytes = index === parts.length - 1 ? chargedBytes : Math.min(chargedBytes, part.sizeBytes)
       firstPlace += part.recordCount
       chargedBytes -= part.chargedBytes
@@ -95,8 +95,8 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   }
 
   /**
-   * The record at `place` goes on as the last one of another batch: who waits for it hears from that one. To be called for
-   * each record in order.
+   * The record at `place` is now the last record of another batch. The listeners of this batch get the outcome of that batch. To be called
+   * for each record, in order.
    */
   goesOnIn(target: ProducerBatch, place: number): void {
     if (this.isAwaited) target.hurry()
@@ -133,7 +133,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
     })
   }
 
-  /** Tells those who wait. Called by the account, once. */
+  /** Tells the listeners. The account calls this once. */
   notifySettled(settlement: Settlement): void {
     const listeners = this.#listeners
     if (listeners === null) return
@@ -142,12 +142,12 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   }
 }
 
-/** Records that follow each other in one batch and, from another place on, in the next. */
+/** Records that follow each other in one batch and, from another place on, in another batch. */
 interface Run {
   readonly target: ProducerBatch
   readonly place: number
   readonly targetPlace: number
   count: number
-  /** The same, as the target knows it. */
+  /** The same run, in the list of the target ({@link PendingBatch.sources}). */
   readonly source: { count: number }
 }

@@ -1,4 +1,11 @@
-import { commonMode, countOf, keptOutcomes, outcomeTraits, type KeptOutcome } from './outcome.ts'
+import {
+  commonMode,
+  confirmationModes,
+  countOf,
+  keptOutcomes,
+  outcomeTraits,
+  type KeptOutcome,
+} from './outcome.ts'
 import type { PartitionProgress, ProducerStats, SpoolStats } from './producer.ts'
 
 /**
@@ -95,7 +102,7 @@ const rules: Rules = {
   connected: { merge: both, retire: () => true },
   circuitOpen: { merge: either, retire: () => false },
   topicKnown: { merge: both, retire: () => true },
-  confirmation: { merge: commonMode, retire: () => 'log_end' },
+  confirmation: { merge: commonMode, retire: () => confirmationModes[0]! },
   lacking: { merge: (one, other) => [...new Set([...one, ...other])], retire: () => [] },
   logEndOffsets: { merge: mergePartitions, retire: kept },
   // Each producer numbers its records by itself, under its own name.

@@ -9,28 +9,28 @@ import type { ConfirmationMode, DropReason, Outcome, OutcomeCounts } from './out
  * `../producers.ts` puts them together.
  *
  * Room is reserved for a whole request. Then every event of the request is appended, and no append can fail or wait. The way back of an
- * outcome is one line: a sender settles a batch (`Account.settle`), the account books the outcome and gives the room back, and each
- * listener of the batch ({@link PendingBatch.onSettled}) is called in a microtask of its own. {@link ProducerStats} counts the same.
+ * outcome is one line. A sender settles a batch (`Account.settle`). The account books the outcome and gives the room back. Then each
+ * listener of the batch ({@link PendingBatch.onSettled}) is called in a microtask of its own. {@link ProducerStats} has the counts.
  */
 export interface Producer {
   readonly stream: StreamConfig
   /**
-   * Largest record, key and value together, that the topic takes, in bytes. The lower of `max.request.size` and the
-   * topic's `max.message.bytes`, with a margin. An event above it must be refused before it is appended: with acks=0
-   * one refusal by the broker loses what follows it.
+   * Size of the largest record that the topic takes, key and value together, in bytes: the lower of `max.request.size` and the topic's
+   * `max.message.bytes`, less a margin. A larger event must be refused before it is appended. With acks=0, a refusal by the broker loses
+   * the records behind the refused one, too.
    */
   readonly maxRecordBytes: number
-  /** The topic is compacted: an event without a key must be refused before it is appended, for the same reason. */
+  /** The topic is compacted. An event without a key must be refused before it is appended, for the same reason. */
   readonly needsKey: boolean
   /** Bytes of the headers that each record gets; 0 without `audit: true`. */
   readonly headerBytes: number
-  /** Whether records can be appended at all; if not, the request must be refused with 503, and {@link obstacle} says why. */
+  /** Whether records can be appended. If not, the request must be refused with 503, and {@link obstacle} says why. */
   readonly admission: ProducerAdmission
   /** Why Kafka does not take records; null while it does. The same words are in the reply, in `/readyz` and in the log. */
   readonly obstacle: Obstacle | null
   /** A connection to a broker of the stream is open. */
   readonly isConnected: boolean
-  /** Null: an append counts at once, in memory. Otherwise nothing that is appended counts before it is committed. */
+  /** null: a record is accepted when it is appended, in memory. Otherwise a record is accepted when it is committed. */
   readonly durability: Durability | null
   /**
    * Takes room for a whole request, or none of it.
@@ -38,30 +38,30 @@ export interface Producer {
    * @returns false if `buffer.memory` would be passed: nothing was accepted.
    */
   reserve(sizeBytes: number): boolean
-  /** Gives back room that was reserved and is not going to be used. */
+  /** Gives back room that was reserved and that no record will use. */
   unreserve(sizeBytes: number): void
   /**
-   * As {@link reserve}, but waits for room, in order of asking, for `max.block.ms` at most.
-   * @returns false when the time ran out.
+   * As {@link reserve}, but waits for room, in the order of the calls, for `max.block.ms` at most.
+   * @returns false when the time ran out, and at once where waiting would be of no use.
    */
   reserveOrWait(sizeBytes: number): Promise<boolean>
   /**
-   * Accepts one record, for which room was reserved: the bytes are copied before this returns. A record without a key goes
-   * to a partition that can be written to.
-   * @returns the batch that took it; the record is the last in it.
+   * Accepts one record, for which room was reserved. The bytes are copied before this returns. A record without a key goes to a partition
+   * that can be written to.
+   * @returns the batch that took the record. The record is the last one in it.
    */
   append(record: RecordBytes): PendingBatch
-  /** Books `count` records that are accepted and dropped on the spot, since the buffer is full. */
+  /** Books `count` records as accepted and dropped: the buffer is full. */
   drop(count: number): void
-  /** Seconds after which room can be expected: from the rate at which the buffer drains, at least 1, at most 60. */
+  /** Seconds after which room can be expected, by the rate at which the buffer drains. From 1 to 60. */
   retryAfterSeconds(): number
   readonly stats: ProducerStats
 }
 
 /**
- * Whether the topic of a stream takes records. `not_known_yet`: Kafka was not reached since the start, so that a key's partition is not
- * known. `no_leader_yet`: the topic is known, and no leader of it was reached since the start. `unknown_topic` and `not_authorized`:
- * Kafka said so.
+ * Whether the topic of a stream takes records. `not_known_yet`: Kafka has not told yet which partitions there are, or whether the stream may
+ * write to them. `no_leader_yet`: the topic is known, and no leader of it was reached since the start. `unknown_topic` and `not_authorized`:
+ * Kafka said that the topic does not exist, or that the credentials may not write to it.
  */
 export type TopicAdmission = 'open' | 'not_known_yet' | 'no_leader_yet' | 'unknown_topic' | 'not_authorized'
 
@@ -73,9 +73,9 @@ export type ProducerAdmission = TopicAdmission | 'spool_unavailable' | 'closing'
 
 /** Why Kafka does not take records of a topic. */
 export interface Obstacle {
-  /** What stands in the way, for whoever sends events. */
+  /** The reason, for clients that send events. */
   readonly summary: string
-  /** What an operator has to know besides: addresses, errors, and what to do. */
+  /** Details for an operator: addresses, errors, and what to do. null: there are none. */
   readonly cause: string | null
 }
 
@@ -86,7 +86,7 @@ export interface Obstacle {
 export interface Durability {
   /** False: the disk goes with the container or with the memory of the machine, so no 202 may say `durable`. */
   readonly isLasting: boolean
-  /** Tells the listener, once, when everything that was appended so far is on disk, or could not be brought there. */
+  /** Tells the listener, once, when everything that was appended so far is on disk, or could not be written. */
   commit(listener: CommitListener): void
   /**
    * Adds a note to the commit of a request. After a crash the request's records and the note are there, or none of them is. To be
@@ -108,17 +108,18 @@ export interface Durability {
 /** Is told of a commit. */
 export interface CommitListener {
   /**
-   * @param failure null; or the code of the error that kept the records from the disk: then none of them was accepted.
-   * @param isUndecided the disk took neither the records nor their removal: a later start may find and send them.
+   * A commit has ended.
+   * @param failure null: the records are accepted. Otherwise the code of the disk's error, and none of the records is accepted.
+   * @param isUndecided the disk took neither the records nor their removal. A later start may find the records and send them.
    */
   committed(failure: string | null, isUndecided?: boolean): void
 }
 
 /** A producer, as the gateway that starts and stops it sees it. */
 export interface ManagedProducer extends Producer {
-  /** There is no room for a request of the usual size, and nothing makes room. Readiness goes by this. */
+  /** There is no room for a request of the size of the last one, and nothing makes room. Readiness goes by this. */
   readonly isFullAndStuck: boolean
-  /** As in {@link ProducerStats}. To read the whole of the stats takes much longer. */
+  /** As in {@link ProducerStats}. Reading all stats would take much longer. */
   readonly confirmation: ConfirmationMode
   /** As in {@link ProducerStats}. */
   readonly lacking: readonly string[]
@@ -132,84 +133,83 @@ export interface ManagedProducer extends Producer {
   abort(): void
 }
 
-/** A batch on its way, as a caller that waits for a record in it sees it. */
+/** A batch on its way, as a caller that waits for a record in the batch sees it. */
 export interface PendingBatch {
-  /** -1: its records have no key, and no partition has taken it yet. */
+  /** -1: the records have no key, and no partition has taken the batch yet. */
   readonly partition: number
   readonly recordCount: number
   /**
-   * Calls `listener` with the outcome: once, or once for each part where the batch is split or its records go on in other batches. Each
-   * record is in one of these calls, and none of them comes before `onSettled` returns.
+   * Calls `listener` with the outcome. If the batch is split, or if its records move to other batches, the listener is called for each part.
+   * Each record is in exactly one of these calls. No call comes before `onSettled` returns.
    */
   onSettled(listener: (settlement: Settlement) => void): void
-  /** The batches that its records were in before; empty where they were appended to this one. */
+  /** The batches in which the records were before; empty if they were appended to this batch. */
   readonly sources?: readonly RecordSource[]
-  /** A client waits for the outcome: the batch need not linger, and is asked about as soon as it is written. */
+  /** A client waits for the outcome. So the batch need not linger, and the broker is asked about it as soon as it is written. */
   hurry(): void
 }
 
-/** Records that follow each other in one batch and, from another place on, in a batch that took them over. */
+/** Records that follow each other in the batch to which they were appended and, from another place on, in the batch that has them now. */
 export interface RecordSource {
+  /** The batch to which the records were appended. */
   readonly batch: PendingBatch
-  /** Of the first of them, in the batch that they were appended to. */
+  /** The place of the first of these records in that batch. */
   readonly place: number
+  /** The place of the first of these records in the batch that has them now. */
   readonly targetPlace: number
   readonly count: number
 }
 
-/** How a batch ended, or a part of it. */
+/** The outcome of a batch, or of a part of a batch. */
 export interface Settlement {
   /** `pending`: the process ends before there is an outcome, and the records are on disk for the next process. */
   readonly outcome: Outcome | 'pending'
-  /** Null unless `dropped` or `dead_lettered`. */
+  /** null unless the outcome is `dropped` or `dead_lettered`. */
   readonly reason: DropReason | null
   /** -1: the records have no key, and no partition had taken them. */
   readonly partition: number
-  /** Offset of the first of these records, where a broker told it; else null. */
+  /** Offset of the first of these records; null if no broker told it. */
   readonly baseOffset: bigint | null
   /**
-   * The place of the first of these records in the batch that they were appended to: 0 unless the batch was split, or its records went on
-   * in other batches.
+   * The place of the first of these records in the batch to which they were appended. 0 unless the batch was split, or its records moved
+   * to other batches.
    */
   readonly firstPlace: number
   readonly recordCount: number
 }
 
 /**
- * The account of one stream and the state of its producer, read at scrape and at shutdown. Counters only grow. The counters of the
+ * The account of one stream and the state of its producer, read at each scrape and at shutdown. Counters only grow. The counters of the
  * outcomes are those of `outcome.ts`.
  */
 export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly stream: string
   readonly topic: string
   readonly delivery: Delivery
-  /**
-   * Records that were answered with 202. Always: accepted + recovered = spooled + buffered + inFlight + the sum of the
-   * outcomes.
-   */
+  /** Records that were answered with 202. Always: accepted + recovered = spooled + buffered + inFlight + the sum of the outcomes. */
   readonly accepted: number
-  /** Records that an earlier process accepted and left on disk; 0 where there is no spool. */
+  /** Records that an earlier process accepted and left on disk; 0 without a spool. */
   readonly recovered: number
-  /** Records that are on disk and not in the producer's buffer; 0 where there is no spool. */
+  /** Records that are on disk and not in the producer's buffer; 0 without a spool. */
   readonly spooled: number
   /** Records in open or closed batches that were not written. */
   readonly buffered: number
-  /** Records written and without an outcome. */
+  /** Records that were written and have no outcome. */
   readonly inFlight: number
-  /** Records that a broker refused for good, by Kafka's name of the error, whatever became of them: no term of the account. */
+  /** Records that a broker refused for good, by Kafka's name of the error. Not a term of the account: they have an outcome, too. */
   readonly refused: Readonly<Record<string, number>>
   /**
-   * Records that were sent again although Kafka may have had them and could no longer tell: the most that can be twice.
-   * 0 as long as Kafka knows the producer of each batch.
+   * Records that were sent again although Kafka may have had them, since Kafka could no longer tell. At most so many records can be in Kafka
+   * twice. 0 as long as Kafka knows the producer of each batch.
    */
   readonly possiblyRepeated: number
-  /** `record-send-total` of Kafka: records handed to the sender's socket. */
+  /** `record-send-total` of Kafka: records that were handed to a socket, or dropped before. */
   readonly recordSendTotal: number
-  /** `record-error-total` of Kafka: records that ended as an error that the producer saw: drops and suspected losses. */
+  /** `record-error-total` of Kafka: records that were dropped, were dead-lettered, or are suspected lost. */
   readonly recordErrorTotal: number
-  /** Of these, the records that the producer saw fail itself: without those that only the barrier suspects. */
+  /** The part of {@link recordErrorTotal} that the producer saw fail: without the records that are only suspected lost. */
   readonly localErrorTotal: number
-  /** Sums over the last 30 s: what the rate and the mean below are made of, and would be for several producers. */
+  /** Sums over the last 30 s. The rate and the mean below are made of these sums, also over several producers. */
   readonly recent: {
     readonly attempts: number
     readonly errors: number
@@ -220,56 +220,57 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly recordErrorRate: number
   readonly bufferTotalBytes: number
   readonly bufferAvailableBytes: number
-  /** Mean size of the batches of the last 30 s as written, in bytes; 0 when there was none (`batch-size-avg`). */
+  /** Mean size of the batches that were written in the last 30 s, in bytes; 0 if there was none (`batch-size-avg`). */
   readonly batchSizeAvg: number
   /** At least one connection to a broker of this stream is open. */
   readonly connected: boolean
-  /** The circuit breaker keeps the stream from connecting for the moment. */
+  /** A circuit breaker holds back the next try to connect. */
   readonly circuitOpen: boolean
-  /** Every partition of the topic has been seen, at least once since start. */
+  /** Metadata had the topic with all of its partitions at least once since the start. */
   readonly topicKnown: boolean
   readonly confirmation: ConfirmationMode
-  /** What brokers do not serve of what the stream needs: `host:9093 serves ListOffsets 0 to 2, Chute needs 4`. */
+  /** The requests that the stream needs and brokers do not serve, such as `host:9093 serves ListOffsets 0 to 2, Chute needs 4`. */
   readonly lacking: readonly string[]
-  /** `chute_loss_ratio` by source, 0 to 1; `broker` is null until two looks at the log end offsets were made. */
+  /** `chute_loss_ratio` by source, 0 to 1. `broker` is null until the log was looked at after a write. */
   readonly lossRatio: { readonly producer: number; readonly barrier: number; readonly broker: number | null }
   /**
-   * Log end offset of each partition as it was first and last seen, and the records written to it in between. A fleet's
-   * loss is made of these (several writers move one offset).
+   * The first and the last log end offset of each partition, and the records that were written in between. The loss of a fleet is made of
+   * these, since several gateways write to one partition.
    */
   readonly logEndOffsets: readonly PartitionProgress[]
   /**
-   * Records of each partition that have a number in their header; empty without `audit: true`. Together they are what was
-   * accepted, less what was dropped as `buffer_full`; of a durable stream, what was taken from the disk to the producer.
+   * Records of each partition that have a number in their header; empty without `audit: true`. When all records have their outcome, all
+   * accepted records have a number, except those that were dropped as `buffer_full`. Of a durable stream, the records that the producer has
+   * got from the spool have a number.
    */
   readonly audit: readonly AuditCount[]
-  /** Null: the stream answers from memory. */
+  /** null: the stream answers from memory. */
   readonly spool: SpoolStats | null
 }
 
-/** What a durable stream has on disk. */
+/** The records of a durable stream that are on disk. */
 export interface SpoolStats {
-  /** Records that Kafka has not acknowledged, those in the buffer and in flight among them. */
+  /** Records without an outcome, including the records in the buffer and in flight. */
   readonly records: number
-  /** Of its files: they go when all of their records are done. */
+  /** Size of the files. A file is removed when all of its records have an outcome. */
   readonly bytes: number
   /** `spool.max.bytes`. */
   readonly maxBytes: number
-  /** Of the oldest record that is not acknowledged; 0 if there is none. */
+  /** Age of the oldest record without an outcome; 0 if there is none. */
   readonly oldestAgeSeconds: number
   /** Records that were on disk and got an outcome. */
   readonly drained: number
   readonly writeFailures: number
   readonly readFailures: number
-  /** False for a moment after the disk refused a write: events are refused meanwhile. */
+  /** false for a moment after the disk refused a write. Events are refused meanwhile. */
   readonly available: boolean
 }
 
-/** How many records of a partition one producer has numbered: their sequences are `first` to `first + stamped` - 1. */
+/** How many records of a partition one producer has numbered. Their sequences are `first` to `first + stamped` - 1. */
 export interface AuditCount {
   readonly instance: AuditInstance
   readonly partition: number
-  /** Left out: 0. Records that an earlier process had numbered, and this one sends again, begin further on. */
+  /** Left out: 0. More than 0 only for records that an earlier process numbered and this process sends again. */
   readonly first?: number
   readonly stamped: number
 }
@@ -277,26 +278,26 @@ export interface AuditCount {
 /** See {@link ProducerStats.logEndOffsets}. */
 export interface PartitionProgress {
   readonly partition: number
-  /** Log end offset when it was first seen. */
+  /** The first log end offset. */
   readonly baseOffset: number
   readonly logEndOffset: number
   readonly written: number
 }
 
-/** What a producer tells as it happens: one call a batch or a request, and never a call a record. */
+/** A producer reports its writes here: one call a batch or a request, and never one call a record. */
 export interface ProducerTelemetry {
-  /** A batch was written. `queueTimeMs`: from its first append. `sizeBytes`: on the wire. */
+  /** A batch was written. `queueTimeMs`: time since the batch was opened. `sizeBytes`: its size on the wire. */
   batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void
   /** A produce request was answered, or, with acks=0, handed to the kernel. */
   requestCompleted(latencyMs: number): void
 }
 
-/** Fixed part of a record batch: its header (61 bytes) and the most that a record adds to its key and value (21 + varints). */
+/** The header of a batch (61 bytes), and the most that a record takes besides its key, its value and its headers. */
 const recordOverheadBytes = 96
 
 /**
- * Room to reserve for one record: never less than what it takes, a batch of its own included (as Kafka's
- * `AbstractRecords.estimateSizeInBytesUpperBound`). What is not needed goes back when the batch is closed.
+ * Room to reserve for one record. It is enough for a batch that has only this record (as Kafka's
+ * `AbstractRecords.estimateSizeInBytesUpperBound`). Room that is not needed is given back when the batch is closed.
  * @param headerBytes {@link Producer.headerBytes}
  */
 export function recordSizeUpperBound(keyBytes: number, valueBytes: number, headerBytes = 0): number {

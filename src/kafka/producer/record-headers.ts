@@ -13,38 +13,38 @@ import { encodeHeaders } from '../protocol/record-format.ts'
 
 /** Gives each record headers of its own: {@link AuditHeaders}, or those of dead letters (`at-least-once/dead-letters.ts`). */
 export interface RecordHeaders {
-  /** The most that a record gets more by it. */
+  /** The most bytes that the headers add to a record. */
   readonly headerBytes: number
-  /** The headers of the next record, as `encodeHeaders` writes them, without its number. */
+  /** The headers of the next record, as `encodeHeaders` writes them. The record's number is not in them yet. */
   readonly encoded: Buffer
-  /** The headers of a record that moves to another batch, without a number. @param own the headers that the record has. */
+  /** The headers of a record that moves to another batch. A new number is not in them yet. @param own the headers that the record has. */
   ofMoved(own: Buffer): Buffer
   /**
-   * Numbers the records of a batch in its partition: of each batch once, in the order in which a partition's batches are
-   * sent, and before it is compressed.
+   * Numbers the records of a batch. To be called once for each batch, before the batch is compressed, and in the order in which the
+   * batches of a partition are sent.
    */
   number(batch: ProducerBatch): void
-  /** Takes back the numbers of a batch that was not sent: of all such batches of its partition, or of none. */
+  /** Takes back the numbers of a batch that was not sent. To be called for all such batches of a partition, or for none of them. */
   takeBack(batch: ProducerBatch): void
-  /** How many records of each partition have a number; empty where records get none. */
+  /** How many records of each partition have a number; empty where records get no numbers. */
   readonly counts: readonly AuditCount[]
 }
 
 /**
- * Numbers the records of one stream, for `audit: true`: in each partition from 0 on, in the order in which they are
- * sent, and no number twice. A record that is dropped leaves its number unused, and so does one that is lost.
+ * Numbers the records of one stream, for `audit: true`. In each partition the numbers begin at 0 and follow the order in which the records
+ * are sent. No two records get the same number. A number whose record was dropped or lost is missing from the topic.
  *
  * To give each record another header, add it to {@link encoded} before the audit header, which has to be the last one
  * (`protocol/audit-header.ts`): the number is written at a fixed distance from the record's end.
  */
 export class AuditHeaders implements RecordHeaders {
-  /** Of this producer alone: another start has another, and so has another stream. */
+  /** The name of this producer. Each start of the gateway and each stream has another name. */
   readonly instance = randomBytes(6).toString('hex')
-  /** Encoded once; only the sequence in it changes from record to record, and it is written when the batch is numbered. */
+  /** Encoded once. Only the sequence in it changes from record to record. The sequence is written when the batch is numbered. */
   readonly encoded: Buffer
   /** The next sequence, by partition. */
   readonly #next: number[] = []
-  /** Numbers that an earlier process gave, of records that this one sends again. */
+  /** Numbers that an earlier process gave to records which this process sends again. */
   readonly #resumed: AuditCount[] = []
 
   constructor() {
@@ -52,12 +52,12 @@ export class AuditHeaders implements RecordHeaders {
     this.encoded = encodeHeaders([{ key: auditHeaderKey, value }])
   }
 
-  /** What each record gets more by it. */
+  /** @inheritdoc */
   get headerBytes(): number {
     return this.encoded.length
   }
 
-  /** The whole header is new: the record may be one of an earlier process, or have no header. */
+  /** A new header, whatever the record has: an earlier process may have written the old header, or there may be none. */
   ofMoved(): Buffer {
     return this.encoded
   }
@@ -66,7 +66,7 @@ export class AuditHeaders implements RecordHeaders {
   number(batch: ProducerBatch): void {
     const { partition, recordCount } = batch
     const first = this.#next[partition] ?? 0
-    // The value is the end of the headers, and the headers are the end of the record.
+    // The audit header's value is the end of the headers, and the headers are the end of the record.
     batch.numberRecords(first, auditValueBytes - sequenceOffset)
     this.#next[partition] = first + recordCount
   }
@@ -74,20 +74,20 @@ export class AuditHeaders implements RecordHeaders {
   /** @inheritdoc */
   takeBack({ partition, recordCount, firstHeaders }: ProducerBatch): void {
     const mark = firstHeaders === null ? null : readAuditHeader(firstHeaders.subarray(-auditValueBytes))
-    // Without a mark the batch is one of an earlier process, whose stream was not audited.
+    // A batch without a mark comes from an earlier process, in which the stream was not audited.
     if (mark === null) return
     if (mark.instance !== this.instance) return this.#leave(partition, mark)
     this.#next[partition] = (this.#next[partition] ?? 0) - recordCount
   }
 
-  /** Records of a partition keep the numbers of an earlier process. @param headers of the first of them. */
+  /** Records of a partition keep the numbers that an earlier process gave them. @param headers the headers of the first of these records. */
   resume(partition: number, headers: Buffer, stamped: number): void {
     const mark = readAuditHeader(headers.subarray(-auditValueBytes))
     if (mark !== null)
       this.#resumed.push({ instance: mark.instance, partition, first: mark.sequence, stamped })
   }
 
-  /** What an earlier process had numbered from a mark on goes under numbers of this process. */
+  /** The records that an earlier process had numbered from a mark on get numbers of this process. Their old numbers no longer count. */
   #leave(partition: number, { instance, sequence }: AuditHeader): void {
     const nth = this.#resumed.findIndex((each) => each.partition === partition && each.instance === instance)
     const { first = 0 } = this.#resumed[nth] ?? {}
@@ -96,9 +96,9 @@ export class AuditHeaders implements RecordHeaders {
     this.#resumed.splice(nth, 1, ...left)
   }
 
-  /** How many records of each partition have a number. */
+  /** @inheritdoc */
   get counts(): AuditCount[] {
-    // By index: a partition that got no record yet has a hole in the list.
+    // By index, since the list has holes: partitions without a record yet.
     const own = Array.from({ length: this.#next.length }, (_, partition) => ({
       instance: this.instance,
       partition,
@@ -108,7 +108,7 @@ export class AuditHeaders implements RecordHeaders {
   }
 }
 
-/** The headers of the record that is `nth` places behind another one in its partition, as the same writer numbers it. */
+/** The headers of the record that is `nth` places behind another record of its batch, as the same producer numbered it. */
 export function headersBehind(headers: Buffer, nth: number): Buffer {
   const mark = readAuditHeader(headers.subarray(-auditValueBytes))
   if (mark === null) return headers

@@ -12,15 +12,15 @@ import type { LogEndOffsets } from './log-end-offsets.ts'
 import type { ProducerTelemetry } from './producer.ts'
 
 /**
- * What a stream's producer asks of its sender, whatever the delivery is: the sender takes due batches from the accumulator and gives
- * each of them an outcome. `at-most-once/sender.ts` and `at-least-once/sender.ts` are the two senders. They do not know each other.
+ * What a stream's producer asks of its sender, whatever the delivery is. The sender takes due batches from the accumulator and gives
+ * each batch its outcome. `at-most-once/sender.ts` and `at-least-once/sender.ts` are the two senders. They do not know each other.
  */
 export interface Sender {
-  /** Writes what is due and can be written. Cheap when there is nothing; never throws. */
+  /** Writes the batches that are due and can be written. Cheap if there are none. Never throws. */
   pump(): void
   /**
-   * Gives up the partitions from `count` on, which are gone: the topic was made anew.
-   * @returns what was on its way there and may be sent again, in order; of an at-most-once stream nothing.
+   * Gives up the partitions from `count` on. They are gone, since the topic was made anew.
+   * @returns the batches that were on their way there and may be sent again, in order. An at-most-once stream has none.
    */
   leave(count: number): ProducerBatch[]
   /** From now on `journal` is told of each batch before the batch is first written. A sender that never sends a batch again ignores the journal. */
@@ -28,26 +28,26 @@ export interface Sender {
   /**
    * Makes a batch again that an earlier process noted, under the identity that the process noted, and sends it before all others of
    * its partition. To be called before anything is appended.
-   * @returns the batch, closed; null if it cannot be the same batch any more, or if the sender never sends a batch again.
+   * @returns the batch, closed. null if the batch cannot be the same any more, or if the sender never sends a batch again.
    */
   resume(noted: ResumedBatch): ProducerBatch | null
   /** A connection to a broker is open. */
   readonly isConnected: boolean
-  /** A circuit breaker holds a connection back for the moment. */
+  /** A circuit breaker holds back the next try to connect. */
   readonly isCircuitOpen: boolean
-  /** How outcomes are found out at the moment. */
+  /** How the sender finds out outcomes at the moment. */
   readonly confirmationMode: ConfirmationMode
-  /** What brokers do not serve of what is needed, a sentence a broker. */
+  /** The requests that the stream needs and a broker does not serve, a sentence a broker. */
   readonly lacking: readonly string[]
-  /** Is called every second: gives up what waited too long, and renews connections that would have to authenticate again. */
+  /** Is called every second. Gives up batches that waited too long, and renews connections that would have to authenticate again. */
   everySecond(nowMs: number): void
-  /** From now on outcomes are wanted as soon as possible: the stream is shutting down. */
+  /** From now on the sender finds out outcomes as soon as possible: the stream is shutting down. */
   hurry(): void
   /** Ends all connections. Every batch that was written and has no outcome yet gets one. */
   stop(): void
 }
 
-/** What a stream's producer gives to its sender. Each sender names the members that it uses. */
+/** What a stream's producer gives to its sender. */
 export interface SenderOptions {
   readonly stream: StreamConfig
   readonly accumulator: Accumulator
@@ -57,34 +57,34 @@ export interface SenderOptions {
   readonly offsets: LogEndOffsets
   readonly telemetry: ProducerTelemetry
   readonly logger: Logger
-  /** What the credentials may do: while a right is missing, nothing is written. */
+  /** The rights of the credentials. While a right is missing, the sender writes nothing. */
   readonly rights: WriteRights
-  /** Something that kept batches from being written is gone: the producer pumps at the end of the turn. */
+  /** Batches may be writable that were not. The producer pumps at the end of the turn. */
   readonly onReady: () => void
-  /** A connection to a leader is open (null), or the last one is gone or could not be made. */
+  /** A connection to a leader is open (null), or the last connection ended or could not be made (its failure). */
   readonly onConnection: (failure: Error | null) => void
-  /** A broker refused a batch for good. The outcome of the batch is settled besides. */
+  /** A broker refused a batch for good. The sender calls this besides giving the batch its outcome. */
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
-  /** Where a batch goes that was refused for good and is not to be dropped: it gets its outcome there. */
+  /** Takes a batch that was refused for good, and gives it its outcome. */
   readonly onRefused: (batch: ProducerBatch, refusal: Refusal) => void
 }
 
-/** Why a broker does not have a batch, and is not going to get it. */
+/** Why a batch was refused for good. */
 export interface Refusal {
   readonly reason: DropReason
-  /** Kafka's error code; null where it was not a broker's answer. */
+  /** Kafka's error code; null if no broker refused the batch. */
   readonly errorCode: number | null
-  /** A broker may have the batch all the same. */
+  /** A broker may have stored the batch before, at another try. */
   readonly mayBeStored: boolean
 }
 
 /** Where the batches of a stream go that Kafka refused for good. */
 export interface DeadLetterQueue {
-  /** Takes a batch, and gives it its outcome now or later. */
+  /** Takes a batch, and gives the batch its outcome now or later. */
   take(batch: ProducerBatch, refusal: Refusal): void
   /** Is called every second. */
   everySecond(nowMs: number): void
-  /** The end is near: what has not reached its place goes to the place that is certain. */
+  /** The end is near: batches that have not reached the dead-letter topic go to the file. */
   hurry(): void
   /** Ends at once. */
   stop(): void

@@ -1,4 +1,4 @@
-import type { StreamConfig } from '../../config/config.ts'
+import type { Delivery, StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
 import { type RecordHeaders, AuditHeaders } from './record-headers.ts'
 import { Accumulator } from './accumulator.ts'
@@ -29,12 +29,12 @@ import type { Transport } from '../network/transport.ts'
 import { TopicFollower } from './topic-follower.ts'
 
 /**
- * The producer of one stream: its own memory, account, accumulator, connections and sender, so that nothing that happens
- * to another stream slows it down or takes its room. Appending never waits and never fails.
+ * The producer of one stream. It has its own memory, account, accumulator, connections and sender, so another stream neither slows it down
+ * nor takes its room. Appending never waits and never fails.
  */
 export class StreamProducer implements ManagedProducer {
   readonly stream: StreamConfig
-  /** Its records are in memory only. */
+  /** null: the records are in memory only. */
   readonly durability = null
   readonly #memory: BufferMemory
   readonly #account: Account
@@ -156,15 +156,15 @@ export class StreamProducer implements ManagedProducer {
     return batch
   }
 
-  /** From now on `journal` is told of each batch before it is first written. Without idempotent writes there is nothing to tell. */
+  /** From now on `journal` is told of each batch before the batch is first written. Without idempotent writes the journal gets nothing. */
   keepJournal(journal: BatchJournal): void {
     this.#sender.keepJournal(journal)
   }
 
   /**
-   * Sends a batch of an earlier process again, as it was: same records, same partition, same identity. To be called while the
-   * stream is open and before anything is appended.
-   * @returns null if it cannot be the same batch any more, or is of another topic: nothing was taken, its room neither.
+   * Sends a batch of an earlier process again as it was, with its records, its partition and its identity. To be called while the
+   * stream is open and before any record is appended.
+   * @returns null if the batch cannot be the same any more, or belongs to another topic. Then the caller still holds the room of the batch.
    */
   resume(noted: ResumedBatch): PendingBatch | null {
     const batch = this.#sender.resume(noted)
@@ -239,7 +239,7 @@ export class StreamProducer implements ManagedProducer {
     return this.#sender.lacking
   }
 
-  /** Room that is left in `buffer.memory`. */
+  /** Room that is left in `buffer.memory`, in bytes. */
   get bufferAvailableBytes(): number {
     return this.#memory.availableBytes
   }
@@ -249,15 +249,15 @@ export class StreamProducer implements ManagedProducer {
     return this.#sender.isConnected
   }
 
-  /** The buffer has no room for a request as the last one was, and nothing drains it: readiness goes by this. */
+  /** The buffer has no room for a request of the size of the last one, and no broker drains it. Readiness goes by this. */
   get isFullAndStuck(): boolean {
     return this.#memory.isFull && !this.#sender.isConnected
   }
 
   /**
-   * Takes no more records, sends what is there and waits for the outcomes, until `deadlineMs` (by `performance.now()`) at
-   * most. Then what was not sent is dropped, what was not confirmed is suspected lost, and the account is closed.
-   * @returns whether everything was sent and confirmed in time.
+   * Takes no more records, sends the records that it has, and waits for their outcomes, until `deadlineMs` (by `performance.now()`) at
+   * most. Then it drops the records that were not sent. Records that were sent and have no outcome are suspected lost.
+   * @returns whether every record had its outcome in time.
    */
   async close(deadlineMs: number): Promise<boolean> {
     this.#closing = true
@@ -274,7 +274,7 @@ export class StreamProducer implements ManagedProducer {
     return drained
   }
 
-  /** Ends at once: what was not sent is dropped, what was not confirmed is suspected lost. */
+  /** Ends at once. Records that were not sent are dropped. Records that were sent and have no outcome are suspected lost. */
   abort(): void {
     this.#closing = true
     clearInterval(this.#secondTimer)
@@ -299,7 +299,7 @@ export class StreamProducer implements ManagedProducer {
 
   #onSettledAll: (() => void) | null = null
 
-  /** Every settlement is followed by a pump, so that is where the end is noticed. */
+  /** Waits until every record has its outcome. Each settlement is followed by a pump, and the pump notices the end. */
   async #settledBy(deadlineMs: number): Promise<boolean> {
     return await new Promise<boolean>((resolve) => {
       const timer = setTimeout(() => resolve(false), Math.max(0, deadlineMs - performance.now()))
@@ -323,7 +323,7 @@ export class StreamProducer implements ManagedProducer {
       this.#lossLog?.clockRefused(this.stream.topic, batch.baseTimestampMs)
   }
 
-  /** What was not sent goes to the partitions that its keys have now. */
+  /** Records that were not sent go to the partitions that their keys have now. */
   #repartition(count: number): void {
     for (const batch of this.#accumulator.repartition(count, this.#sender.leave(count)))
       this.#account.movedOn(batch)
@@ -331,8 +331,8 @@ export class StreamProducer implements ManagedProducer {
   }
 
   /**
-   * The topic was compacted while records without a key waited: Kafka would refuse them, and at most once that costs the
-   * connection and what else is on it.
+   * Refuses the records without a key that wait: the topic is compacted by now, and Kafka would refuse them. At most once, a refusal by
+   * Kafka ends the connection, and costs the other records on it.
    */
   #refuseUnkeyed(): void {
     const errorCode = kafkaErrors.invalidRecord
@@ -367,13 +367,13 @@ export interface StreamProducerOptions {
   readonly telemetry: ProducerTelemetry
   readonly buffers: BufferPool
   readonly logger: Logger
-  /** Gives records headers, in the place of what the stream's configuration says. */
+  /** Gives records their headers. Left out: the stream's configuration says which headers they get. */
   readonly headers?: RecordHeaders
   /** Makes the sender of the stream's delivery. */
   readonly openSender: (options: SenderOptions) => Sender
-  /** Opens the place of what Kafka refuses for good; left out: what is refused is dropped. */
+  /** Opens the place for batches that Kafka refuses for good. Left out: such batches are dropped. */
   readonly openDeadLetters?: (options: DeadLetterQueueOptions) => DeadLetterQueue
-  /** Others tell what became of its records. */
+  /** The producer writes dead letters. It logs no losses, since `DeadLetters` tells what became of its records. */
   readonly isForDeadLetters?: boolean
 }
 
@@ -385,12 +385,12 @@ export interface DeadLetterQueueOptions {
 }
 
 /**
- * How long a batch lingers that a client waits for. At most once, writes do not wait for one another. At least once, a
- * partition has one in flight, so that one which leaves early makes what comes next wait for its round trip: it stays for
- * about as long as that takes.
+ * How long a batch lingers while a client waits for its outcome, in milliseconds. At most once, a write does not wait for another one. At
+ * least once, a partition has one batch in flight. If a batch leaves early, the records behind it wait for its round trip. So the batch
+ * lingers for about as long as a round trip takes.
  */
-const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } as const
+const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } satisfies Record<Delivery, number>
 
 const secondMs = 1_000
-/** What of the time to drain is kept for dead letters that have not reached their topic: they go to the file. */
+/** The part of the time to drain in which dead letters that have not reached their topic are written to the file. At most half of the time. */
 const lettersMs = 1_000

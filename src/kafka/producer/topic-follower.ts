@@ -8,11 +8,11 @@ import { UnservedError } from '../protocol/requests.ts'
 import { recordSizeUpperBound, type Obstacle, type TopicAdmission } from './producer.ts'
 
 /**
- * Follows the topic of one stream: what metadata tells of it, what the credentials may do, and whether a leader was reached. From
- * these come the answer to whether records are taken, the words that say why not, the size limits, and the number of partitions.
+ * Follows the topic of one stream: its metadata, the rights of the credentials, and whether a leader was reached. It says whether records
+ * are taken, why not, how large they may be, and how many partitions there are.
  */
 export class TopicFollower {
-  /** What the credentials may do. The sender asks and tells. */
+  /** The rights of the credentials. The sender asks brokers for them and passes on the answers. */
   readonly rights: WriteRights
   /** See `Producer.maxRecordBytes`. */
   maxRecordBytes: number
@@ -23,13 +23,13 @@ export class TopicFollower {
   #isEverKnown = false
   /** A leader of the topic was reached since the start. */
   #isEverReached = false
-  /** Why no leader is connected; null while one is, or nothing was tried. */
+  /** Why no leader is connected; null while one is connected, or before the first try. */
   #failure: Error | null = null
   #isEverOpen = false
-  /** The obstacle that was logged last; null: none is. */
+  /** The summary of the obstacle that was logged last; null: the last line said that events are taken again, or there was none. */
   #loggedObstacle: string | null = null
   #fewerPartitionsSinceMs: number | null = null
-  /** Of the topic that partitions are counted for. */
+  /** The incarnation of the topic whose partitions were counted last. */
   #incarnation = 0
 
   constructor(options: TopicFollowerOptions) {
@@ -41,7 +41,7 @@ export class TopicFollower {
     metadata.onChange(() => this.follow())
   }
 
-  /** The topic was seen at least once since the start. */
+  /** Metadata had the topic with all of its partitions at least once since the start. */
   get isEverKnown(): boolean {
     return this.#isEverKnown
   }
@@ -84,23 +84,23 @@ export class TopicFollower {
     }
   }
 
-  /** A connection to a leader is open (null), or the last one is gone or could not be made. */
+  /** A connection to a leader is open (null), or the last connection ended or could not be made (its failure). */
   connected(failure: Error | null): void {
     this.#isEverReached ||= failure === null
     this.#failure = failure
   }
 
-  /** Takes over what the metadata says of the topic now. To be called once when whoever is told of changes is ready. */
+  /** Takes over what metadata says of the topic now. The owner calls it once, when its callbacks may be called. Later changes call it again. */
   follow(): void {
     const { stream, metadata, headerBytes, onBatchSizeLimit } = this.#options
     const { producer, topic } = stream
     this.#topic = metadata.topic(topic)
     const { leaders, maxMessageBytes, isCompacted, status, incarnation } = this.#topic
     if (status === 'known') this.rights.metadataSays(this.#topic.mayWrite)
-    // Credentials that may write to a topic may also see it.
+    // Kafka shows a topic to credentials that may write to it. So credentials that may not see the topic may not write to it.
     else if (status === 'not_authorized') this.rights.metadataSays(false)
     this.needsKey = isCompacted === true
-    // The topic's limit is one of the whole batch, header included (`max.message.bytes`).
+    // The topic's limit (`max.message.bytes`) is for a whole batch with its header.
     const limitBytes = Math.min(producer.maxRequestSizeBytes, maxMessageBytes ?? Infinity)
     this.maxRecordBytes = Math.max(0, limitBytes - recordSizeUpperBound(0, 0, headerBytes))
     onBatchSizeLimit(Math.max(recordBatchHeaderBytes, Math.min(producer.batchSizeBytes, limitBytes)))
@@ -109,7 +109,10 @@ export class TopicFollower {
     this.#followPartitions(leaders.length, incarnation)
   }
 
-  /** Is called every second: one log line when a right or a leader is missing, and one when it no longer is. Metadata logs the rest. */
+  /**
+   * Is called every second. Writes one log line when a right or a leader is missing, and one when events are taken again.
+   * `cluster-metadata.ts` logs the other obstacles.
+   */
   everySecond(): void {
     const { admission, obstacle } = this
     this.#isEverOpen ||= admission === 'open'
@@ -139,8 +142,9 @@ export class TopicFollower {
   }
 
   /**
-   * Kafka adds partitions and never takes one away. Fewer partitions than before mean that the topic was made anew, where that is
-   * certain; or else that the broker that was asked lags behind, unless it stays so.
+   * Kafka adds partitions and never removes one. If there are fewer partitions than before, either the topic was made anew, or the broker
+   * that was asked lags behind the cluster. Another incarnation proves that the topic was made anew. Without that proof the smaller number
+   * counts once it has lasted for a while.
    */
   #followPartitions(count: number, incarnation: number): void {
     const { partitionCount: before, onPartitions } = this.#options
@@ -162,11 +166,11 @@ export interface TopicFollowerOptions {
   readonly logger: Logger
   /** Bytes of the headers that each record gets. */
   readonly headerBytes: number
-  /** Partitions that records are spread over now. */
+  /** Number of partitions to which records are appended now. */
   readonly partitionCount: () => number
   /** Something that kept batches from being written is gone. */
   readonly onReady: () => void
-  /** No batch may be larger from now on. */
+  /** From now on no batch may be larger than this. */
   readonly onBatchSizeLimit: (bytes: number) => void
   /** The topic has another number of partitions. */
   readonly onPartitions: (count: number) => void
@@ -179,7 +183,7 @@ const saidOf: Record<TopicState['status'], string> = {
   not_authorized: 'may not be seen with these credentials',
 }
 
-/** Why a broker is not connected, and where to look. Brokers that are too old are no matter of addresses. */
+/** Why no broker is connected, and where to look. A broker that is too old was reached, so its addresses are not to blame. */
 function describeUnreached(failure: Error | null): string | null {
   if (failure === null) return null
   return failure instanceof UnservedError ? failure.message : `${failure.message}; ${adviceOnListeners}`
@@ -190,5 +194,5 @@ const adviceOnRights = "permit it to the gateway's principal with an ACL (or a r
 const adviceOnListeners =
   'that is where the brokers say that they listen: see their advertised.listeners, and what is between'
 
-/** A broker that is in the cluster learns of a new partition well within this. */
+/** A broker of the cluster learns of a new partition in much less time than this. */
 const lagOfMetadataMs = 10_000

@@ -22,8 +22,8 @@ import type { IdentitySource } from './producer-identity.ts'
 import { splitBatch } from './split-and-resume.ts'
 
 /**
- * What a broker's answer leads to for the batch in flight: an outcome, another try, its halves in its place, or the dead letters. It is
- * what Kafka's own producer does (`Sender.completeBatch`, `TransactionManager.canRetry`), but for what an operator can mend.
+ * What a broker's answer leads to for the batch in flight: an outcome, another try, a split in halves, or the dead letters. The rules are
+ * those of Kafka's own producer (`Sender.completeBatch`, `TransactionManager.canRetry`), except for errors that an operator can mend.
  */
 export class BatchCompletion {
   readonly #options: BatchCompletionOptions
@@ -34,8 +34,8 @@ export class BatchCompletion {
 
   /**
    * A produce request was answered, or ended without an answer.
-   * @param result what the broker said of the partition; null where there is no answer.
-   * @param errorCode `networkException` where there is no answer.
+   * @param result what the broker said of the partition; null if there is no answer.
+   * @param errorCode `networkException` if there is no answer.
    */
   complete(flight: PartitionFlight, result: ProduceResult | null, errorCode: number): void {
     flight.connection = null
@@ -51,7 +51,7 @@ export class BatchCompletion {
     const { metadata } = this.#options
     if (mayBeStored(errorCode)) flight.mayBeStored = true
     if (isStaleMetadata(errorCode)) metadata.refresh()
-    // The topic takes less than it did, or is compacted by now.
+    // The topic's size limit may be lower than it was, or the topic may be compacted by now.
     if (isBadContent(errorCode)) metadata.refreshSettings()
     if (isUnauthorized(errorCode)) this.#hold(flight, errorCode)
     else if (errorCode === kafkaErrors.unknownTopicOrPartition) this.#hold(flight, errorCode)
@@ -62,8 +62,8 @@ export class BatchCompletion {
   }
 
   /**
-   * What an operator can take back is no end, and costs no try: the batch waits until the broker takes it, or
-   * `delivery.timeout.ms` is used up, as in an outage.
+   * An operator can mend the error, so it does not end the batch and uses up no retry. As in an outage, the batch waits until the broker
+   * takes it, or until `delivery.timeout.ms` is used up.
    */
   #hold(flight: PartitionFlight, errorCode: number): void {
     const { rights, stream } = this.#options
@@ -73,16 +73,17 @@ export class BatchCompletion {
     flight.retryAtMs = performance.now() + stream.producer.retryBackoffMs
     this.#options.wakeUpAt(flight.retryAtMs)
     if (!isUnauthorized(errorCode)) return
-    // Whether the broker takes a producer id is told with another one; the batch keeps its own, since it may be stored under it.
+    // A new producer id shows whether the right is there again. The batch keeps its own id, since the broker may have stored it under that.
     if (errorCode !== kafkaErrors.topicAuthorizationFailed)
       this.#options.identity.discard(this.#options.identity.current)
     rights.answered(errorCode)
   }
 
   /**
-   * @param isIdentityLost the broker does not know the sequence that it is given: its state of this producer is gone
-   * (retention, an unclean election). With one batch in flight a partition, a new identity is safe; only this batch can
-   * come twice, if it was stored and its answer lost.
+   * Writes the batch again later, or refuses it if its retries are used up.
+   * @param isIdentityLost the broker does not accept the sequence, since its state of this producer is gone (retention, an unclean election).
+   * With one batch in flight a partition, a new identity is safe: only this batch can be stored twice, if it was stored and its answer was
+   * lost.
    */
   #retry(flight: PartitionFlight, errorCode: number, isIdentityLost: boolean): void {
     const { retries, retryBackoffMs } = this.#options.stream.producer
@@ -95,7 +96,7 @@ export class BatchCompletion {
     this.#options.wakeUpAt(flight.retryAtMs)
   }
 
-  /** The batch goes again under another identity. If the broker had stored it, nobody can tell any more. */
+  /** Counts a batch that is sent again under another identity and that the broker may have stored under the old one. */
   #countPossibleRepeat(flight: PartitionFlight, errorCode: number): void {
     if (!flight.mayBeStored || flight.isRepeatCounted) return
     flight.isRepeatCounted = true
@@ -110,9 +111,9 @@ export class BatchCompletion {
   }
 
   /**
-   * The batch is larger than the topic takes by now, or a record in it is not what the topic wants: its halves go instead,
-   * until only what is wrong is refused. Kafka's producer does so with what is too large, and fails a whole batch for one
-   * bad record.
+   * The batch is larger than the topic takes, or the topic does not take a record in it. The halves of the batch are sent in its place, and
+   * split again if need be, until only the records at fault are refused. Kafka's producer splits a batch that is too large, and fails a whole
+   * batch for one bad record.
    */
   #split(flight: PartitionFlight): void {
     const batch = flight.batch!
@@ -121,19 +122,19 @@ export class BatchCompletion {
     flight.split(parts)
   }
 
-  /** The broker refused the batch for good. */
+  /** The broker refused the batch for good: the batch leaves the flight. */
   refuse(flight: PartitionFlight, errorCode: number): void {
     const { logger, stream, onRejected, onRefused } = this.#options
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
     logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
     onRejected(flight.batch!, errorCode)
     const batch = flight.take()!
-    // Its sequence numbers may be missing from the log now, and the broker would refuse the next ones.
+    // The batch's sequence numbers may be missing from the log, and then the broker would refuse the next ones.
     this.#renewIdentity(flight)
     onRefused(batch, { reason: dropReasonOf(errorCode), errorCode, mayBeStored: flight.mayBeStored })
   }
 
-  /** Ends what is on its way to a partition because of a limit of our own. */
+  /** Gives up all batches on their way to a partition, since a time limit of Chute's own has passed. */
   giveUpAll(flight: PartitionFlight, reason: DropReason): void {
     for (let batch = flight.take(); batch !== null; batch = flight.take()) {
       this.#renewIdentity(flight)
@@ -144,7 +145,7 @@ export class BatchCompletion {
     flight.connection = null
   }
 
-  /** The next batch of the partition gets another identity, as do those of others, once they are done with what they have. */
+  /** The next batch of this partition gets another identity. The other partitions get it with their next batch, too. */
   #renewIdentity(flight: PartitionFlight): void {
     flight.forgetSequence()
     this.#options.identity.discard(flight.identity)
@@ -163,6 +164,6 @@ export interface BatchCompletionOptions {
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
   /** See `SenderOptions.onRefused`. */
   readonly onRefused: (batch: ProducerBatch, refusal: Refusal) => void
-  /** A batch can go again then (by `performance.now()`). */
+  /** A batch can be written again at `atMs` (by `performance.now()`). */
   readonly wakeUpAt: (atMs: number) => void
 }

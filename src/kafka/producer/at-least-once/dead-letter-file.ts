@@ -2,14 +2,14 @@ import fs from 'node:fs'
 import * as realFiles from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
-/** A record that Kafka refused for good, as the file has it. Text is UTF-8, since events are. */
+/** A line of the file: a record that Kafka refused for good. Key and value are texts, since events are UTF-8. */
 export interface DeadLetter {
   readonly at: string
   readonly stream: string
   readonly topic: string
   readonly partition: number
   readonly reason: string
-  /** Kafka's error; null where it was no broker's answer. */
+  /** Kafka's name of the error; null if no broker refused the record. */
   readonly kafkaError: string | null
   readonly mayBeStored: boolean
   readonly timestampMs: number
@@ -17,13 +17,13 @@ export interface DeadLetter {
   readonly value: string
 }
 
-/** What of `node:fs/promises` a dead-letter file needs, so that a test can make the disk fail. */
+/** The part of `node:fs/promises` that a dead-letter file needs. A test can pass a disk that fails. */
 export type Files = Pick<typeof realFiles, 'mkdir' | 'open'>
 
 /**
- * Dead letters of one stream in `dead-letters/STREAM.ndjson` of the data folder, one a line. When `append` has ended, all of
- * its letters are on disk, under a name that is on disk, or none is. The file is only ever appended to; whoever has dealt
- * with its lines may move it away at any time. Letters are written in the order in which they were given.
+ * The dead letters of one stream, in `dead-letters/STREAM.ndjson` of the data folder, one a line. When `append` has ended, all of its letters
+ * are on disk, and so is the name of the file, or none of the letters counts as kept. The file is only appended to. An operator may move the
+ * file away at any time. Letters are written in the order of the calls.
  */
 export class DeadLetterFile {
   readonly #folder: string
@@ -38,7 +38,7 @@ export class DeadLetterFile {
     this.#files = files
   }
 
-  /** @throws Error of node:fs if the letters are not on disk: disk full, no permission. */
+  /** Writes letters and waits until they are on disk. @throws Error of node:fs if they are not, such as for a full disk. */
   async append(letters: readonly DeadLetter[]): Promise<void> {
     const text = letters.map(lineOf).join('')
     const written = this.#last.then(async () => await this.#write(text))
@@ -52,8 +52,8 @@ export class DeadLetterFile {
   }
 
   /**
-   * As {@link append}, and blocks: for a process that ends at once.
-   * @throws Error also where letters are being written: a disk that hangs must not hold up the end.
+   * As {@link append}, but blocks: for a process that ends at once.
+   * @throws Error also while other letters are being written, since a disk that hangs must not hold up the end.
    */
   appendNow(letters: readonly DeadLetter[]): void {
     if (this.#underWay > 0) throw new Error('the disk has not taken the letters before')
@@ -78,7 +78,7 @@ export class DeadLetterFile {
     const file = await this.#files.open(this.#file, 'a+', 0o600)
     try {
       const { size } = await file.stat()
-      // What a crash tore has no end: the next letter does not become a part of it.
+      // A crash may have left a line without its end. The next letter must not become a part of that line.
       const bytes = Buffer.from((await endsInLine(file, size)) ? text : `\n${text}`)
       let written = 0
       try {
@@ -113,12 +113,12 @@ function lineOf(letter: DeadLetter): string {
   return `${JSON.stringify(letter)}\n`
 }
 
-/** Takes a part of a letter away again, unless somebody else has written behind it. */
+/** Removes the bytes of letters that were written in part, unless somebody else has written behind them. */
 async function cutOut(file: realFiles.FileHandle, size: number, written: number): Promise<void> {
   try {
     if ((await file.stat()).size === size + written) await file.truncate(size)
   } catch {
-    // The letter counts as not kept; the next one begins a line of its own.
+    // The letters count as not kept. The next letter begins a line of its own.
   }
 }
 

@@ -9,10 +9,10 @@ import type { ProducerBatch } from '../producer-batch.ts'
 import { addHeaders, type RecordHeader, readRecords } from '../../protocol/record-format.ts'
 
 /**
- * Where the records of one at-least-once stream go that Kafka refused for good: to the dead-letter topic with the reason
- * in their headers; to the file of the data folder where there is no such topic, or it refuses them too; else nowhere,
- * and then they are dropped and counted. Until it is known where, a batch keeps its room in the buffer and its place
- * under "in flight", and nothing waits for it.
+ * The place for records of one at-least-once stream that Kafka refused for good. They go to the dead-letter topic, with the reason in their
+ * headers. They go to the file of the data folder if there is no such topic, or if it refuses them, too. They are dropped and counted if
+ * there is no file either. Until the records have their place, their batch keeps its room in the buffer and counts as in flight. No other
+ * batch waits for it.
  */
 export class DeadLetters implements DeadLetterQueue {
   readonly #options: DeadLettersOptions
@@ -22,7 +22,7 @@ export class DeadLetters implements DeadLetterQueue {
     this.#options = options
   }
 
-  /** Takes a batch, and gives it its outcome now or later. */
+  /** @inheritdoc */
   take(batch: ProducerBatch, refusal: Refusal): void {
     if (batch.state === 'open') batch.close()
     if (batch.state === 'closed') this.#options.account.written(batch)
@@ -39,7 +39,7 @@ export class DeadLetters implements DeadLetterQueue {
     this.#send(refused)
   }
 
-  /** Is called every second: tries again what found no room, until that took too long. */
+  /** @inheritdoc Tries again to send batches that found no room. If that has taken too long, they go to the file. */
   everySecond(nowMs: number): void {
     for (const refused of this.#open) {
       if (refused.isSent || refused.isFiled) continue
@@ -48,12 +48,12 @@ export class DeadLetters implements DeadLetterQueue {
     }
   }
 
-  /** The end is near: what has not reached the topic goes to the file. */
+  /** @inheritdoc */
   hurry(): void {
     for (const refused of this.#open) this.#keepInFile(refused)
   }
 
-  /** Ends at once: what was not given to the file before goes there, or is given up. */
+  /** Ends at once. Batches that were not handed to the file before are written to it now, or are given up. */
   stop(): void {
     for (const refused of this.#open) {
       try {
@@ -103,7 +103,7 @@ export class DeadLetters implements DeadLetterQueue {
     else this.#end(refused, true)
   }
 
-  /** Does not wait for the disk: until the letters are there, the batch keeps its place. */
+  /** Hands a batch to the file, and does not wait for the disk. The batch gets its outcome when the disk has it. */
   #keepInFile(refused: RefusedBatch): void {
     if (refused.isFiled) return
     const { file } = this.#options
@@ -171,7 +171,7 @@ export class DeadLetters implements DeadLetterQueue {
   }
 }
 
-/** What a dead-letter topic asks of the producer that writes to it. */
+/** The part of the dead-letter topic's producer that {@link DeadLetters} uses. */
 export type LetterProducer = Pick<
   ManagedProducer,
   'admission' | 'maxRecordBytes' | 'needsKey' | 'reserve' | 'append' | 'abort'
@@ -182,7 +182,7 @@ export interface DeadLettersOptions {
   readonly stream: string
   readonly topic: string
   readonly account: Account
-  /** Writes to the dead-letter topic, with the headers of {@link headers}; null if there is none. */
+  /** Writes to the dead-letter topic, with the headers of {@link headers}; null if there is no such topic. */
   readonly producer: LetterProducer | null
   readonly headers: DeadLetterHeaders
   /** Null without a data folder. */
@@ -196,12 +196,12 @@ export interface DeadLettersOptions {
 export class DeadLetterHeaders implements RecordHeaders {
   encoded: Buffer = Buffer.alloc(0)
 
-  /** The most that they take: a few short texts, two names of 249 characters, and what the record had. */
+  /** An upper bound: a few short texts, two names of 249 characters at most, and the headers that the record had. */
   get headerBytes(): number {
     return 1_024
   }
 
-  /** A letter keeps the headers that say why it is one. */
+  /** A letter keeps its headers, which say why Kafka refused the record. */
   ofMoved(own: Buffer): Buffer {
     return own
   }
@@ -221,12 +221,13 @@ interface RefusedBatch {
   readonly batch: ProducerBatch
   readonly refusal: Refusal
   readonly sinceMs: number
-  /** Records whose end in the dead-letter topic is not known. */
+  /** Records that have no outcome in the dead-letter topic yet. */
   open: number
+  /** Records that the dead-letter topic did not take. */
   failed: number
   /** The records were handed to the producer of the dead-letter topic. */
   isSent: boolean
-  /** The records were handed to the file. What becomes of them in the topic does not count any more. */
+  /** The records were handed to the file. Their outcome in the topic does not count any more. */
   isFiled: boolean
 }
 
@@ -234,8 +235,8 @@ function labelOf({ errorCode }: Refusal): string | null {
   return errorCode === null ? null : kafkaErrorName(errorCode)
 }
 
-/** As Kafka Connect's `__connect.errors.`. */
+/** The beginning of the names of all error headers. Kafka Connect uses `__connect.errors.`. */
 const headerPrefix = '__chute.errors.'
 
-/** How long letters wait for a dead-letter topic that takes nothing. */
+/** How long letters wait for a dead-letter topic that takes no records. */
 const patienceMs = 60_000

@@ -5,8 +5,8 @@ import type { BrokerConnection, Transport } from '../../network/transport.ts'
 import type { RequestName } from '../../protocol/requests.ts'
 
 /**
- * The way of one at-least-once stream to one broker: the connection that batches are sent over, and those whose place it has taken
- * (KIP-368). Nothing more is sent over a connection that was replaced, but what is out there is waited for.
+ * The way of one at-least-once stream to one broker: the connection over which batches are sent, and the connections that it has replaced
+ * (KIP-368). Nothing more is sent over a replaced connection, but it stays open until its answers have come.
  */
 export class AtLeastOnceLink implements LeaderLink {
   readonly #session: BrokerSession
@@ -23,7 +23,7 @@ export class AtLeastOnceLink implements LeaderLink {
         onUp()
         onReady()
       },
-      // A batch that waits behind another one of its partition waits for the answer on the old connection: the order holds.
+      // The next batch of a partition waits for the answer that the old connection brings. So the order holds.
       onNext: () => {
         this.#replaced.add(this.#session.handOver().old)
         onReady()
@@ -52,7 +52,7 @@ export class AtLeastOnceLink implements LeaderLink {
     return this.#session.lacking
   }
 
-  /** An answer is waited for on a connection that was replaced. */
+  /** A replaced connection is still open, since answers may come over it. */
   get hasPending(): boolean {
     return this.#replaced.size > 0
   }
@@ -62,12 +62,12 @@ export class AtLeastOnceLink implements LeaderLink {
     this.#session.follow()
   }
 
-  /** The broker did something useful. */
+  /** The broker answered a write. */
   succeeded(): void {
     this.#session.succeeded()
   }
 
-  /** Is called every second, and after each answer: ends the connections that were replaced and carry nothing any more. */
+  /** Ends the replaced connections over which no answer is awaited. Is called every second and after each answer. */
   endReplaced(isBusy: (connection: BrokerConnection) => boolean): void {
     for (const old of this.#replaced) {
       if (old.isOpen && isBusy(old)) continue

@@ -3,41 +3,41 @@ import type { ProducerBatch } from '../producer-batch.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
- * What is on its way to one partition of an at-least-once stream: at most one batch, so that the order holds whatever
- * fails, and its place in the sequence of the idempotent producer.
+ * The batch that is on its way to one partition of an at-least-once stream, and its place in the sequence of the idempotent producer. At most
+ * one batch is on its way, so the records keep their order whatever fails.
  */
 export class PartitionFlight {
   readonly partition: number
   batch: ProducerBatch | null = null
-  /** Parts of a batch that the broker found too large: they go before anything else does. */
+  /** Parts of a batch that the broker refused for its size or for a record in it. They go before any other batch. */
   parts: ProducerBatch[] = []
-  /** Where the batch was written and is not answered; null: it is not out. */
+  /** The connection over which the batch was written and not answered yet; null: no answer is awaited. */
   connection: BrokerConnection | null = null
-  /** A broker may have the batch, though it did not say so. */
+  /** A broker may have stored the batch, although it did not acknowledge it. */
   mayBeStored = false
   retryAtMs = 0
-  /** The error for which the batch is kept until an operator has mended it; null: there was none. */
+  /** The error for which the batch waits, until an operator has mended its cause; null: the batch does not wait for an operator. */
   heldFor: number | null = null
-  /** The batch was counted, and logged, as one that can be stored twice. */
+  /** The batch was counted and logged as one that may be stored twice. */
   isRepeatCounted = false
   /** A journal has the batch with its sequence. */
   isNoted = false
-  /** What {@link #nextSequence} counts under. */
+  /** The identity to which {@link #nextSequence} belongs. */
   identity: ProducerIdentity | null = null
   #nextSequence = 0
-  /** The batch that has its sequence already. */
+  /** The batch that got a sequence last; null if that sequence counts no more. */
   #sequenced: ProducerBatch | null = null
 
   constructor(partition: number) {
     this.partition = partition
   }
 
-  /** Nothing is on its way. */
+  /** No batch and no part is on its way. */
   get isEmpty(): boolean {
     return this.batch === null && this.parts.length === 0
   }
 
-  /** Takes away what is next, or null. */
+  /** Takes out the batch, or the next part; null if there is none. */
   take(): ProducerBatch | null {
     const batch = this.batch ?? this.parts.shift() ?? null
     this.batch = null
@@ -46,8 +46,7 @@ export class PartitionFlight {
   }
 
   /**
-   * Gives the batch its sequence, once: a batch that is sent again keeps it, and the identity that goes with it, or it
-   * could be stored twice.
+   * Gives the batch its identity and its sequence, once. A batch that is sent again keeps both, or a broker could store it twice.
    */
   sequence(identity: ProducerIdentity): void {
     const batch = this.batch!
@@ -60,14 +59,14 @@ export class PartitionFlight {
     this.isNoted = false
   }
 
-  /** The batch has its sequence. */
+  /** There is a batch, and it has its sequence. */
   get isSequenced(): boolean {
     return this.batch !== null && this.#sequenced === this.batch
   }
 
   /**
-   * Takes a batch that an earlier process noted, with the identity that the process noted. A batch behind it counts from 0 under
-   * an identity of this process.
+   * Takes a batch that an earlier process noted, with the identity that the process noted. The batches behind it count from 0, under an
+   * identity of this process.
    */
   resume(batch: ProducerBatch, identity: ProducerIdentity, baseSequence: number): void {
     batch.setProducer(identity.producerId, identity.epoch, baseSequence)
@@ -78,12 +77,12 @@ export class PartitionFlight {
     this.mayBeStored = true
   }
 
-  /** The batch is to get another sequence when it goes next: the broker does not go by this one. */
+  /** The batch gets another sequence when it is written next, since the broker does not accept the one that it has. */
   forgetSequence(): void {
     this.#sequenced = null
   }
 
-  /** Puts the parts of the batch in its place, which share its sequence among them (as `ProducerBatch.split`). */
+  /** Puts the parts of the batch in its place. The parts share its sequence (as in Kafka's `ProducerBatch.split`). */
   split(parts: ProducerBatch[]): void {
     if (this.#sequenced === this.batch && this.identity !== null) {
       const { recordCount } = this.batch!
@@ -95,7 +94,7 @@ export class PartitionFlight {
   }
 }
 
-/** Sequences are 31 bits wide and start again at 0 (`DefaultRecordBatch.incrementSequence`). */
+/** Sequences are 31 bits wide. Behind the highest one comes 0 (Kafka's `DefaultRecordBatch.incrementSequence`). */
 function nextSequence(sequence: number, recordCount: number): number {
   return (sequence + recordCount) % 2 ** 31
 }

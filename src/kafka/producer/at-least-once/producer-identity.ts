@@ -4,28 +4,27 @@ import { decodeInitProducerId, encodeInitProducerId, type ProducerIdentity } fro
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
- * The producer id of one stream (KIP-98): asked for when it is first needed, kept until the broker no longer goes by it.
- * A new one is a new id, where Kafka's producer raises the epoch of the old one (KIP-360): to the broker both mean that
- * sequences start at 0.
+ * The producer id of one stream (KIP-98). It is asked for when it is first needed, and kept until a broker no longer knows it. Then a new id
+ * takes its place. Kafka's producer raises the epoch of the old id instead (KIP-360). To the broker both mean that sequences start at 0.
  */
 export class IdentitySource {
   readonly #options: IdentitySourceOptions
   #asking = false
   #refusals = 0
   #nextAskAtMs = 0
-  /** Null while there is none. */
+  /** The identity that new batches get; null while there is none. */
   current: ProducerIdentity | null = null
 
   constructor(options: IdentitySourceOptions) {
     this.#options = options
   }
 
-  /** An identity is of no use any more. */
+  /** New batches do not get this identity any more. */
   discard(identity: ProducerIdentity | null): void {
     if (identity === this.current) this.current = null
   }
 
-  /** Asks over a connection for the next identity. Any number of calls make one request at a time. */
+  /** Asks over a connection for the next identity. Calls that come before the answer do nothing. */
   ask(connection: BrokerConnection): void {
     if (this.#asking || performance.now() < this.#nextAskAtMs) return
     this.#asking = true
@@ -50,8 +49,8 @@ export class IdentitySource {
   }
 
   /**
-   * A broker that has just started says so for a while. That the credentials may not write is for an operator to mend: the
-   * broker is asked again and again, ever less often.
+   * The broker gave no producer id. A broker that has just started gives none for a while. If the credentials may not write, an operator
+   * has to mend that. So the broker is asked again, with pauses that grow.
    */
   #refused(errorCode: number): void {
     const { logger, retryBackoffMs, stream, onRefused } = this.#options
@@ -68,7 +67,7 @@ export interface IdentitySourceOptions {
   readonly logger: Logger
   /** There is an identity now. */
   readonly onReady: () => void
-  /** There is none yet: ask again then (by `performance.now()`). */
+  /** The broker gave none. It may be asked again at `againAtMs` (by `performance.now()`). */
   readonly onRefused: (errorCode: number, againAtMs: number) => void
   /** `retry.backoff.ms`. */
   readonly retryBackoffMs: number

@@ -18,14 +18,13 @@ import type { BrokerConnection } from '../../network/transport.ts'
 /**
  * Read this file of the folder first. at-least-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
  *
- * Brings the due batches of an at-least-once stream to Kafka and keeps at it: one batch in flight a partition, and the
- * same bytes again until they are acknowledged, `retries` or `delivery.timeout.ms` is used up, or the broker refuses them
- * for good (`batch-completion.ts`). With `enable.idempotence` the batch carries producer id, epoch and sequence (KIP-98), so a broker stores it
- * once however often it comes. What a broker's error leads to is what Kafka's own producer does (`Sender.completeBatch`,
- * `TransactionManager.canRetry`).
+ * Writes the due batches of an at-least-once stream to Kafka, with one batch in flight a partition. It writes the same bytes again until the
+ * broker acknowledges them or refuses them for good (`batch-completion.ts`), or until `retries` or `delivery.timeout.ms` is used up. With
+ * `enable.idempotence` a batch carries producer id, epoch and sequence (KIP-98), so a broker stores the batch once, however often it comes.
+ * Each error of a broker leads to the same as in Kafka's own producer (`Sender.completeBatch`, `TransactionManager.canRetry`).
  *
- * Where the stream has a journal, a batch is noted with its identity before it is first written, and what an earlier process
- * noted goes before everything else.
+ * If the stream has a journal, each batch is noted with its identity before its first write. Batches that an earlier process noted go before
+ * all others.
  */
 export class AtLeastOnceSender implements Sender {
   readonly #options: SenderOptions
@@ -35,7 +34,7 @@ export class AtLeastOnceSender implements Sender {
   readonly #flights: PartitionFlight[] = []
   #journal: BatchJournal | null = null
   #retryTimer: NodeJS.Timeout | null = null
-  /** Where the next pump begins, so that batches without keys go to each partition in turn. */
+  /** The queue at which the next pump begins. It moves on, so that batches without keys go to each partition in turn. */
   #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
@@ -97,7 +96,7 @@ export class AtLeastOnceSender implements Sender {
     return this.#links.isCircuitOpen
   }
 
-  /** What is on its way, and what was refused for now. An answer that still comes finds nothing to settle. */
+  /** Gives back the batches in flight and the parts that wait. An answer that comes later finds no batch to settle. */
   leave(count: number): ProducerBatch[] {
     const batches: ProducerBatch[] = []
     for (const flight of this.#flights.splice(count))
@@ -110,7 +109,7 @@ export class AtLeastOnceSender implements Sender {
     this.pump()
   }
 
-  /** Ends all connections. A batch that was written and has no acknowledgment is suspected lost: it may have been stored. */
+  /** Ends all connections. A batch that a broker may have stored is suspected lost. A batch that no broker has is dropped. */
   stop(): void {
     this.#stopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
@@ -118,12 +117,12 @@ export class AtLeastOnceSender implements Sender {
     for (const flight of this.#flights) this.#completion.giveUpAll(flight, 'shutdown')
   }
 
-  /** Without idempotent writes there is nothing to tell: a broker would not know the batch again. */
+  /** Ignores the journal without idempotent writes: a broker would not recognize a batch then. */
   keepJournal(journal: BatchJournal): void {
     if (this.#options.stream.producer.enableIdempotence) this.#journal = journal
   }
 
-  /** A broker that has the batch says so, and a broker that has not takes it. */
+  /** @inheritdoc A broker that has the batch acknowledges it, and a broker that does not have it stores it. */
   resume(noted: ResumedBatch): ProducerBatch | null {
     const { partition, producerId, epoch, baseSequence } = noted
     const { accumulator, stream } = this.#options
@@ -138,7 +137,7 @@ export class AtLeastOnceSender implements Sender {
     return batch
   }
 
-  /** What the identities of batches are good for: this topic, of this cluster. */
+  /** Stands for the topic and the cluster in which the identities of batches hold. */
   get #scope(): number {
     const { metadata, stream } = this.#options
     return crc32c(`${metadata.clusterId}\n${stream.topic}`)
@@ -198,7 +197,7 @@ export class AtLeastOnceSender implements Sender {
     this.#endReplaced()
   }
 
-  /** Asks for a producer id where there is none, over any connection, and before there is a batch that needs one. */
+  /** Asks for a producer id if there is none, over any connection. It does not wait for a batch that needs one. */
   #identify(): void {
     if (!this.#options.stream.producer.enableIdempotence || this.#identity.current !== null) return
     const connection = this.#anyLeader?.connection
@@ -237,7 +236,7 @@ export class AtLeastOnceSender implements Sender {
     for (const link of this.#links) link.endReplaced(isBusy)
   }
 
-  /** Makes a batch of the partition ready to go. @returns false if there is none, or if it has to wait for a producer id. */
+  /** Makes a batch of the partition ready to be written. @returns false if there is no batch, or if there is no producer id yet. */
   #load(flight: PartitionFlight, queue: PartitionQueue, nowMs: number): boolean {
     const { stream, accumulator } = this.#options
     if (flight.isSequenced) return true
@@ -271,7 +270,7 @@ export class AtLeastOnceSender implements Sender {
     else group.push(flight)
   }
 
-  /** Notes what has to be noted, and writes. */
+  /** Notes the batches that are not noted yet, if there is a journal, and then sends all. */
   #write(connection: BrokerConnection, flights: PartitionFlight[]): void {
     const journal = this.#journal
     for (const flight of flights) flight.connection = connection
@@ -280,7 +279,7 @@ export class AtLeastOnceSender implements Sender {
     if (unnoted.length === 0) return this.#send(connection, flights)
     const batches = unnoted.map((flight) => flight.batch!)
     journal!.note(this.#scope, batches, () => {
-      // What went to another partition meanwhile is no longer here.
+      // A batch may have left its flight meanwhile, since its partition is gone.
       const here = flights.filter(({ batch }) => batch !== null)
       for (const flight of here) flight.isNoted = true
       if (!this.#stopped && here.length > 0) this.#send(connection, here)
@@ -331,7 +330,7 @@ export class AtLeastOnceSender implements Sender {
     this.#options.onReady()
   }
 
-  /** One timer for all partitions: a pump that it starts sets it again for a batch that has longer to wait. */
+  /** One timer for all partitions. The pump that it starts sets it again if a batch has to wait longer. */
   #wakeUpAt(atMs: number): void {
     if (this.#stopped) return
     this.#retryTimer ??= setTimeout(

@@ -5,8 +5,8 @@ import { ProducerBatch } from '../producer-batch.ts'
 import { readRecords } from '../../protocol/record-format.ts'
 
 /**
- * Makes two batches of one that a broker refused as it is, as `ProducerBatch.split` does: in the same order,
- * uncompressed, and open still.
+ * Makes two batches of a batch that a broker refused, as Kafka's `ProducerBatch.split` does. The records keep their order. The halves are
+ * uncompressed and still open.
  */
 export function splitBatch(batch: ProducerBatch): [ProducerBatch, ProducerBatch] {
   const records = batch.plainRecords()
@@ -21,7 +21,7 @@ export function splitBatch(batch: ProducerBatch): [ProducerBatch, ProducerBatch]
   return halves
 }
 
-/** Makes the batch again that an earlier process noted, open still; null if its records do not make the same batch any more. */
+/** Makes a batch again that an earlier process noted. The batch is still open. null if the records do not make the same batch any more. */
 export function remakeBatch(noted: ResumedBatch): ProducerBatch | null {
   const { partition, records, firstHeaders } = noted
   const buffer = Buffer.allocUnsafeSlow(noted.uncompressedBytes)
@@ -33,7 +33,7 @@ export function remakeBatch(noted: ResumedBatch): ProducerBatch | null {
   return isSameBatch(batch, noted) ? batch : null
 }
 
-/** Whether records that were read back make the batch that was noted. */
+/** Whether the records that were read back make the batch that was noted. */
 function isSameBatch(batch: ProducerBatch, noted: ResumedBatch): boolean {
   return (
     batch.recordCount === noted.recordCount &&

@@ -19,7 +19,7 @@ import type { ProducerTelemetry } from '../producer.ts'
 /** The writes of one link that the broker answers (acks=1 and acks=all), and what their answers mean for their batches. */
 export class AnsweredWrites {
   readonly #options: AnsweredWritesOptions
-  /** Writes that are not answered yet, and when they were written, the oldest first. */
+  /** Writes that are not answered yet, the oldest first, and the time of each. */
   readonly #writtenAtMs = new Map<ProducerBatch[], number>()
   #usualMs = 0
 
@@ -32,12 +32,12 @@ export class AnsweredWrites {
     return this.#writtenAtMs.size
   }
 
-  /** Smoothed time that an answer takes, in milliseconds; 0: there was none. */
+  /** Smoothed time that an answer takes, in milliseconds; 0 before the first answer. */
   get usualMs(): number {
     return this.#usualMs
   }
 
-  /** When the oldest write was written that is not answered; null: all are. */
+  /** The time of the oldest write that is not answered; null if all writes are answered. */
   get oldestAtMs(): number | null {
     for (const atMs of this.#writtenAtMs.values()) return atMs
     return null
@@ -64,7 +64,7 @@ export class AnsweredWrites {
     )
   }
 
-  /** The connection is gone. Gives back the batches that no answer came for, in the order of writing. */
+  /** The connection has ended. Gives back the batches without an answer, in the order of writing. */
   takeAll(): ProducerBatch[] {
     const batches = [...this.#writtenAtMs.keys()].flat()
     this.#writtenAtMs.clear()
@@ -82,7 +82,7 @@ export class AnsweredWrites {
     }
   }
 
-  /** The broker said no. At most once, the batch is not sent again all the same. */
+  /** The broker refused a batch. At most once, a batch is not sent again even if the broker did not store it. */
   #rejected(batch: ProducerBatch, errorCode: number): void {
     const { account, logger, topic, rights, onStale, onBadContent, onNotLed, onRejected } = this.#options
     const { partition, recordCount: records } = batch
@@ -105,7 +105,7 @@ export interface AnsweredWritesOptions {
   readonly telemetry: ProducerTelemetry
   readonly logger: Logger
   readonly rights: WriteRights
-  /** The leader has the batch. What becomes of it is the owner's to say. */
+  /** The leader has the batch. The owner gives the batch its outcome. */
   readonly onStored: (batch: ProducerBatch, baseOffset: bigint) => void
   /** See `SenderOptions.onRejected`. */
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
@@ -113,10 +113,10 @@ export interface AnsweredWritesOptions {
   readonly onNotLed: (partition: number) => void
   /** Metadata may be out of date. */
   readonly onStale: () => void
-  /** The topic takes less than was thought, or is compacted by now. */
+  /** The topic's size limit may be lower than was known, or the topic may be compacted by now. */
   readonly onBadContent: () => void
-  /** How long the broker asks to be left alone (KIP-219); 0: not at all. */
+  /** How long the broker wants no requests (KIP-219); 0: it takes requests now. */
   readonly onThrottled: (connection: BrokerConnection, throttleTimeMs: number) => void
-  /** All batches of a write have been judged. */
+  /** The answer to a write was read, for all of its batches. */
   readonly onAnswered: () => void
 }

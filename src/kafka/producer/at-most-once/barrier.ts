@@ -3,14 +3,15 @@ import { decodeListOffsets, encodeListOffsets, type PartitionOffset } from '../.
 import type { WireRequest } from '../../protocol/wire.ts'
 
 /**
- * When barriers go over one connection, and how: a barrier is two ListOffsets requests, one behind the other. The first asks where the
- * logs end behind the writes, the second how far all in-sync replicas have them. `confirmation.ts` says about which partitions, and
- * judges the answers.
+ * Sends the barriers of one connection, and decides when. A barrier is two ListOffsets requests, one behind the other. The first asks where
+ * the logs end behind the writes. The second asks how far all in-sync replicas have the logs. `confirmation.ts` says which partitions are
+ * asked about, and judges the answers.
  *
- * Barriers go every `confirm.interval.ms` while something waits, one at a time; and earlier with a write, in one call to the kernel,
- * where no other write is to be expected before the interval ends ({@link BarrierPace}). They need no batch to ride on, so the last batch
- * before a silence is confirmed too. Where a client waits for the outcome, a barrier goes right behind the write, or behind the answer
- * that is out: never more barriers than writes that somebody waits for, and a few more each for replicas that lag.
+ * One barrier is out at a time. While a write has no outcome, a barrier goes every `confirm.interval.ms`. It goes earlier, together with a
+ * write and in one call to the kernel, if no other write is expected before the interval ends ({@link BarrierPace}). A barrier also goes
+ * without a write, so the last batch before a silence is confirmed, too. If a client waits for the outcome of a write, the barrier goes
+ * right behind the write, or right behind the answer to the barrier that is out. Each such write causes one barrier at most, and a few
+ * more while replicas lag.
  */
 export class Barrier {
   readonly #options: BarrierOptions
@@ -22,9 +23,9 @@ export class Barrier {
   /** Smoothed time of a barrier's round trip, in milliseconds. */
   #roundTripMs = 0
   #isHurried = false
-  /** A client waits for the outcome of something that no barrier was sent for. */
+  /** A client waits for the outcome of a write behind which no barrier was sent. */
   #isAwaited = false
-  /** From one barrier to the next: shorter than the interval only while somebody waits for replicas. */
+  /** Time from one barrier to the next. Shorter than the interval only while a client or the writing waits for replicas. */
   #pauseMs: number
 
   constructor(options: BarrierOptions) {
@@ -34,17 +35,17 @@ export class Barrier {
     this.#pace = new BarrierPace(options.intervalMs)
   }
 
-  /** When the barrier was sent that is out; null: none is. */
+  /** When the barrier that is out was sent; null if none is out. */
   get sentAtMs(): number | null {
     return this.#sentAtMs
   }
 
-  /** Smoothed time of a round trip, in milliseconds; 0: there was none. */
+  /** Smoothed time of a round trip, in milliseconds; 0 before the first answer. */
   get roundTripMs(): number {
     return this.#roundTripMs
   }
 
-  /** The stream is shutting down: a barrier follows each write at once. */
+  /** The stream is shutting down: a barrier goes right behind each write. */
   get isHurried(): boolean {
     return this.#isHurried
   }
@@ -59,12 +60,12 @@ export class Barrier {
   /** Barriers go over this connection from now on. */
   attach(connection: BrokerConnection): void {
     this.#connection = connection
-    // A barrier that is out on the connection before this one covers no write, and is asked again here.
+    // A barrier that is out on the old connection covers no write. It is asked again here.
     this.#sentAtMs = null
     this.schedule()
   }
 
-  /** The connection is gone, and with it the answer that was out. */
+  /** The connection has ended, and the answer that was out does not come. */
   detach(): void {
     this.#connection = null
     this.#stopTimer()
@@ -73,7 +74,7 @@ export class Barrier {
     this.#pauseMs = this.#options.intervalMs
   }
 
-  /** Something was written now. @param isAwaited a client waits for its outcome. */
+  /** A write was made now. @param isAwaited a client waits for its outcome. */
   written(isAwaited: boolean): void {
     this.#isAwaited ||= isAwaited
     if (this.#pace.written(performance.now())) this.send()
@@ -94,7 +95,7 @@ export class Barrier {
 
   /**
    * Sends a barrier now, unless one is out or there is nothing to ask.
-   * @param justWritten partitions of batches that went with acks=1 right before it.
+   * @param justWritten partitions of batches that went with acks=1 right before the barrier.
    */
   send(justWritten: readonly number[] = []): void {
     const connection = this.#connection
@@ -131,7 +132,7 @@ export class Barrier {
     connection.call(this.#requests.about([...partitions]).highWatermark, onAnswer, onError)
   }
 
-  /** Sends the next barrier when it is due. */
+  /** Sends the next barrier now, or sets the timer for it. */
   schedule(): void {
     const { questions } = this.#options
     if (this.#sentAtMs !== null || !questions.hasAny) return
@@ -145,8 +146,8 @@ export class Barrier {
   }
 
   /**
-   * Replicas usually fetch within a moment. So a client that waits for them is looked after at once, then ever less often: if they lag
-   * for long, barriers go at their usual pace. Where writing waits for replicas that stand still, the usual pace is a faster one.
+   * The time to the next barrier. Replicas usually fetch within a moment. So for a client that waits, the next barrier goes after 1 ms, and the
+   * pauses then double up to the usual pace. While writing waits for replicas that stand still, the usual pace is four times as fast.
    */
   #pauseAfter(isFirstOfAwaited: boolean): number {
     const { intervalMs, questions } = this.#options
@@ -164,38 +165,38 @@ export interface BarrierOptions {
   /** `confirm.interval.ms`. */
   readonly intervalMs: number
   readonly questions: BarrierQuestions
-  /** A barrier was answered after so long, and its answers were judged. */
+  /** A barrier was answered, and its answers were judged. @param tookMs time from the barrier to its answer. */
   readonly onAnswered: (tookMs: number) => void
 }
 
-/** What barriers are to find out, and who judges their answers. */
+/** Says which partitions barriers ask about, and judges their answers. `Confirmation` implements it. */
 export interface BarrierQuestions {
-  /** A barrier could tell something. */
+  /** There is something to ask. */
   readonly hasAny: boolean
   /** acks=0 writes that no answer covers. */
   readonly uncoveredWrites: number
-  /** Adds the partitions whose log ends are to be told. */
+  /** Adds the partitions whose log ends are asked for. */
   addUncovered(partitions: Set<number>): void
   /** Adds the partitions where batches wait for replicas. */
   addWaiting(partitions: Set<number>): void
-  /** The answer to the first request: the oldest `count` writes are in the logs, which end at `logEnds` behind them. */
+  /** The answer to the first request: the broker has handled the oldest `count` writes. Behind them the logs end at `logEnds`. */
   cover(count: number, logEnds: readonly PartitionOffset[]): void
-  /** The answer to the second request: how far all in-sync replicas are. */
+  /** The answer to the second request: how far all in-sync replicas have the logs. */
   judge(highWatermarks: readonly PartitionOffset[]): void
-  /** Whether batches are still waited for, by clients too, and whether replicas stand still meanwhile. */
+  /** Whether batches still wait, whether clients wait for them, and whether replicas stand still. */
   patience(): { isAnyWaiting: boolean; isAwaited: boolean; isStandstill: boolean }
 }
 
 /**
- * When a barrier rides on a write: if no other write is to be expected before the interval ends, and half of it is over. So
- * a stream that writes rarely, as with many streams, seldom needs a call to the kernel for the barrier alone, and one that
- * writes all the time is asked about no more often than the interval says.
+ * Decides whether a barrier goes together with a write: if no other write is expected before the interval ends, and half of the interval is
+ * over. So a stream that writes rarely seldom needs a call to the kernel for the barrier alone. For a stream that writes all the time,
+ * barriers are no more frequent than the interval says.
  */
 export class BarrierPace {
   readonly #intervalMs: number
   #sentAtMs = -Infinity
   #writtenAtMs = -Infinity
-  /** Smoothed time from one write to the next, in milliseconds; none counts as more than half an interval. */
+  /** Smoothed time from one write to the next, in milliseconds. Each gap counts as half an interval at most. */
   #writeGapMs: number
 
   /** @param intervalMs `confirm.interval.ms`. */
@@ -204,12 +205,12 @@ export class BarrierPace {
     this.#writeGapMs = intervalMs / 2
   }
 
-  /** A barrier goes now. */
+  /** A barrier is sent now. */
   sent(nowMs: number): void {
     this.#sentAtMs = nowMs
   }
 
-  /** Something is written now. @returns whether a barrier is to go with it. */
+  /** A write is made now. @returns whether a barrier is to go with the write. */
   written(nowMs: number): boolean {
     const gapMs = Math.min(nowMs - this.#writtenAtMs, this.#intervalMs / 2)
     this.#writtenAtMs = nowMs
@@ -217,15 +218,15 @@ export class BarrierPace {
     return nowMs + this.#writeGapMs >= this.#sentAtMs + this.#intervalMs
   }
 
-  /** Milliseconds until a barrier is due by itself, `pauseMs` after the last. */
+  /** Milliseconds until the next barrier is due without a write, `pauseMs` after the last barrier. */
   dueInMs(nowMs: number, pauseMs: number): number {
     return Math.max(1, Math.min(this.#sentAtMs + pauseMs - nowMs, pauseMs))
   }
 }
 
 /**
- * The two requests of a barrier, of which only the asking replica differs. They are made anew only where other partitions
- * are asked about than the last time: a topic with one partition has the same two for good.
+ * The two requests of a barrier. They differ only in the replica that asks. They are encoded again only if the partitions differ from those
+ * of the last barrier: a topic with one partition needs one encoding.
  */
 export class BarrierRequests {
   readonly #topic: string
@@ -236,7 +237,7 @@ export class BarrierRequests {
     this.#topic = topic
   }
 
-  /** Asks about these partitions. */
+  /** The requests that ask about these partitions. */
   about(partitions: readonly number[]): BarrierPair {
     if (this.#pair === null || !isSame(this.#partitions, partitions)) {
       this.#partitions = partitions

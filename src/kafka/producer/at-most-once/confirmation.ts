@@ -7,21 +7,20 @@ import { continues, LogEndProof, ReplicatedPartition, type AppendedBatch } from 
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
- * Finds out what became of acks=0 writes on one connection, without pausing the flow: the barrier. A batch is confirmed
- * only when all in-sync replicas have it.
+ * Finds out what became of the acks=0 writes on one connection, without a pause in the flow, by barriers (`barrier.ts`). A batch is
+ * confirmed only when all in-sync replicas have it.
  *
- * A broker serves one connection in order, and closes it on any error of an acks=0 write. So the answer to any request
- * proves that every write before it is in the leader's log. That alone is not enough where a topic has replicas: a leader
- * that dies takes along what its followers did not fetch. So the barrier is two ListOffsets requests, one behind the other:
- * the first tells where the log ends behind the writes, the second how far all in-sync replicas have it (the high
- * watermark). A batch is confirmed once the second has reached the first; until then it waits for the next barrier.
+ * A broker serves one connection in order, and closes it on any error of an acks=0 write. So the answer to any request proves that every
+ * write before it is in the leader's log. If the topic has replicas, that is not enough: when a leader dies, the records that its followers
+ * did not fetch are lost. So a barrier is two ListOffsets requests, one behind the other. The first asks where the log ends behind the
+ * writes. The second asks how far all in-sync replicas have the log (the high watermark). A batch is confirmed once the high watermark has
+ * reached that log end. Until then the batch waits for the next barrier.
  *
- * The first answer counts only if the log has grown by at least what was written since the last one. Where it has not, nothing is
- * confirmed by it, and the next barrier asks again. A broker that goes on like this does not tell where its log ends
- * ({@link LogEndProof}): then each write has to be answered ({@link needsAnswers}), and its own answer says where it is.
+ * The first answer counts only if the log has grown at least by the records that were written since the last answer. An answer that does
+ * not count confirms nothing, and the next barrier asks again. A broker that keeps giving such answers does not tell where its log ends
+ * ({@link LogEndProof}). Then the broker has to answer each write ({@link needsAnswers}), and the answer has the offset of the write.
  *
- * When barriers go is in `barrier.ts`. Where the high watermark of a partition stands still, nothing more is written to it
- * (`replicated-partition.ts`).
+ * While the high watermark of a partition stands still, nothing more is written to the partition (`replicated-partition.ts`).
  */
 export class Confirmation implements BarrierQuestions {
   readonly #options: ConfirmationOptions
@@ -30,9 +29,9 @@ export class Confirmation implements BarrierQuestions {
   /** acks=0 writes that no answer covers, in the order of writing. */
   #written: ProducerBatch[][] = []
   readonly #partitions = new Map<number, ReplicatedPartition>()
-  /** Batches that are in the leader's log and not known to be replicated. */
+  /** Number of batches that are in the leader's log and not known to be replicated. */
   #waiting = 0
-  /** Batches that were answered for by a log end that does not show them. */
+  /** Number of batches that an answer covers whose log end did not show them. */
   #unproved = 0
 
   constructor(options: ConfirmationOptions) {
@@ -41,29 +40,29 @@ export class Confirmation implements BarrierQuestions {
     this.#barrier = new Barrier({ topic, intervalMs, questions: this, onAnswered })
   }
 
-  /** Writes that no answer covers: `max.in.flight` counts them. */
+  /** acks=0 writes that no answer covers. `max.in.flight.requests.per.connection` limits them. */
   get uncoveredWrites(): number {
     return this.#written.length
   }
 
-  /** A barrier is out: a batch that is written now has to wait for the next one. */
+  /** A barrier is out. A batch that is written now has to wait for the next barrier. */
   get isBarrierOut(): boolean {
     return this.#barrier.sentAtMs !== null
   }
 
-  /** When the barrier was sent that is out; null: none is. */
+  /** When the barrier that is out was sent; null if none is out. */
   get owedSinceMs(): number | null {
     return this.#barrier.sentAtMs
   }
 
-  /** Something has no outcome yet. */
+  /** A batch has no outcome yet. */
   get hasPending(): boolean {
     return this.#written.length > 0 || this.#waiting > 0 || this.#unproved > 0
   }
 
   /**
-   * Each write has to be answered (acks=1): the broker does not tell where its log ends, or has not shown yet that it does.
-   * Without replicas that makes no difference, as long as the log grows by what is written.
+   * The broker has to answer each write (acks=1): it does not tell where its log ends, or it has not yet shown that it does. A topic
+   * without replicas needs no such proof: there the high watermark is the log end.
    */
   get needsAnswers(): boolean {
     const { tellsLogEnd } = this.#proof
@@ -77,15 +76,14 @@ export class Confirmation implements BarrierQuestions {
 
   /**
    * Barriers go over this connection from now on.
-   * @param isElsewhere the connection leads to another address than the one before it, and so to another broker. Nothing of what was
-   * written to the old one is open any more.
+   * @param isElsewhere the connection leads to another address than the last one, and so to another broker. Then the proof is forgotten.
    */
   attach(connection: BrokerConnection, isElsewhere = false): void {
     if (isElsewhere) this.#proof.forget()
     this.#barrier.attach(connection)
   }
 
-  /** The connection is gone. Gives back what has no outcome: nobody will ever know. */
+  /** The connection has ended. Gives back the batches without an outcome: nothing can show any more whether they arrived. */
   detach(): ProducerBatch[] {
     this.#barrier.detach()
     const unknown: ProducerBatch[] = []
@@ -108,16 +106,16 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /**
-   * Batches were written with acks=1, and it is not known yet whether the broker tells where its log ends. A barrier right behind the
-   * batches shows it, while the replicas do not have them yet.
+   * Batches were written with acks=1. If it is not known yet whether the broker tells where its log ends, a barrier goes right behind them.
+   * It can show that, as long as the replicas do not have the batches.
    */
   writtenForAnswer(batches: readonly ProducerBatch[]): void {
     if (this.#proof.tellsLogEnd === null) this.#barrier.send(batches.map(({ partition }) => partition))
   }
 
   /**
-   * The leader acknowledged a batch (acks=1). Unproved batches that were written before it on the connection are in front of it in the
-   * log, if there is room for them there.
+   * The leader acknowledged a batch (acks=1). If the log has room for the unproved batches in front of it, they are there, since they were
+   * written before it on the connection. Else they are suspected lost.
    */
   appended(batch: ProducerBatch, baseOffset: bigint): void {
     const state = this.#state(batch.partition)
@@ -132,22 +130,22 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /**
-   * Nothing more is to be written to the partition for now: its replicas stand still. At shutdown everything is written all the same: a
-   * batch that is not written then is lost.
+   * Nothing more is to be written to the partition for now, since its replicas stand still. During a shutdown this is false: a batch that
+   * is not written then is lost.
    */
   isHeldBack(partition: number): boolean {
     return !this.#barrier.isHurried && this.#partitions.get(partition)?.still.isOn === true
   }
 
   /**
-   * While a barrier is overdue, writing pauses. So the batches that no barrier covers, which a broker that dies takes along, are never
-   * more than two intervals carry.
+   * A barrier is overdue. Writing pauses meanwhile. So the batches that no barrier covers, and that are lost if the broker dies, are at most
+   * those of about two intervals.
    */
   isLate(nowMs: number): boolean {
     return this.#barrier.isLate(nowMs)
   }
 
-  /** Partitions whose replicas have been standing still for this long. */
+  /** Partitions whose replicas have been standing still for longer than `ms`. */
   standingFor(ms: number, nowMs: number): number[] {
     const standing: number[] = []
     for (const [partition, { still }] of this.#partitions)
@@ -155,7 +153,7 @@ export class Confirmation implements BarrierQuestions {
     return standing
   }
 
-  /** Is called every second: nobody waits longer for replicas than `delivery.timeout.ms`. */
+  /** Is called every second. Batches that have waited for longer than `delivery.timeout.ms` are suspected lost. */
   everySecond(nowMs: number): void {
     const { deliveryTimeoutMs } = this.#options
     const isExpired = (batch: ProducerBatch): boolean => nowMs - batch.createdAtMs > deliveryTimeoutMs
@@ -170,12 +168,12 @@ export class Confirmation implements BarrierQuestions {
     }
   }
 
-  /** From now on a barrier follows each write at once: the stream is shutting down. */
+  /** From now on a barrier goes right behind each write: the stream is shutting down. */
   hurry(): void {
     this.#barrier.hurry()
   }
 
-  /** Sends a barrier now, unless one is out: nothing more may be written before its answer. */
+  /** Sends a barrier now, unless one is out. To be called where nothing more may be written before its answer. */
   sendBarrier(): void {
     this.#barrier.send()
   }
@@ -218,9 +216,9 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /**
-   * Takes note of a high watermark: confirms what it has reached. An answer that shows another leader in between, or another
-   * log, leaves what waits in doubt.
-   * @returns whether it is the same log.
+   * Takes a high watermark, and confirms the batches that it has reached. If the answer shows that another leader was in between, or that
+   * the log is another one, the batches that wait are suspected lost.
+   * @returns whether the log is the same as before.
    */
   observe({ partition, offset: highWatermark, leaderEpoch }: PartitionOffset): boolean {
     const state = this.#state(partition)
@@ -268,13 +266,13 @@ export class Confirmation implements BarrierQuestions {
       } else if (isStaleMetadata(errorCode) || errorCode === kafkaErrors.topicAuthorizationFailed) {
         this.#suspectUnproved(state, state.unproved.length)
       } else {
-        // The broker does not answer this kind of question.
+        // The broker does not answer a question for its log end.
         state.isShort = true
       }
     }
   }
 
-  /** @returns whether the log end that the first answer told is short of what was written. */
+  /** @returns whether the log end of the first answer does not show all records that were written before it. */
   #judge(replicated: PartitionOffset): boolean {
     const { partition, errorCode, offset } = replicated
     const state = this.#state(partition)
@@ -287,25 +285,25 @@ export class Confirmation implements BarrierQuestions {
       return isShort
     }
     if (errorCode === kafkaErrors.leaderNotAvailable) {
-      // It leads, but has not heard from the replicas yet how far they are (KIP-207).
+      // The broker leads, but the replicas have not told it yet how far they are (KIP-207).
       this.#stays(state, partition)
       return isShort
     }
-    // The leader moved, or may not be asked any more: whether a successor has them, this broker can't say.
+    // The leader moved, or may not be asked any more. This broker cannot say whether its successor has the batches.
     state.end = null
     this.#suspect(state)
     this.#options.onStale(partition)
     return false
   }
 
-  /** A log end was short of what was written. Once the proof has failed, the batches wait for the answer to a later write. */
+  /** A log end did not show all records. If that decides that the broker tells no log end, the batches wait for the answer to a later write. */
   #short(): void {
     if (!this.#proof.short()) return
     this.cover(this.#written.length, [])
     this.#options.onNoLogEnd()
   }
 
-  /** The unproved batches are in the leader's log, which ends at `endOffset`. */
+  /** The unproved batches of a partition are in the leader's log, before `endOffset`. */
   #prove(state: ReplicatedPartition, endOffset: bigint): void {
     if (state.unproved.length === 0) return
     const nowMs = performance.now()
@@ -352,7 +350,7 @@ export class Confirmation implements BarrierQuestions {
     return taken
   }
 
-  /** The high watermark did not move. Another broker may lead by now, and a broker that lags behind the cluster does not know it. */
+  /** The high watermark did not move. Another broker may lead by now, and this broker may not know it. */
   #stays(state: ReplicatedPartition, partition: number): void {
     if (!state.still.stays(performance.now(), this.#barrier.roundTripMs)) return
     this.#options.onStandstill(partition)
@@ -367,7 +365,7 @@ export class Confirmation implements BarrierQuestions {
     return state
   }
 
-  /** Where the broker does not tell where its log ends, unproved batches wait for the answer to a later write, and no barrier asks. */
+  /** Barriers ask about unproved batches. They do not if the broker tells no log end: then these batches wait for the answer to a later write. */
   get #isUnprovedAskedFor(): boolean {
     return this.#unproved > 0 && this.#proof.tellsLogEnd !== false
   }
@@ -381,15 +379,15 @@ export interface ConfirmationOptions {
   /** `delivery.timeout.ms`. */
   readonly deliveryTimeoutMs: number
   readonly account: Account
-  /** A barrier was answered, after so long: what it held up can go on. */
+  /** A barrier was answered, so more may be written. @param tookMs time from the barrier to its answer. */
   readonly onAnswered: (tookMs: number) => void
   /** The broker does not lead the partition any more. */
   readonly onStale: (partition: number) => void
   /** Partitions of the topic have more than one replica, as far as is known. */
   readonly isReplicated: () => boolean
-  /** It is certain that the broker does not tell where its log ends. Is called once for each address of the broker. */
+  /** The broker does not tell where its log ends. Is called once for each address of the broker. */
   readonly onNoLogEnd: () => void
-  /** The replicas of the partition stand still from now on: another broker may lead it by now. */
+  /** The replicas of the partition begin to stand still: another broker may lead the partition by now. */
   readonly onStandstill: (partition: number) => void
 }
 

@@ -1,7 +1,7 @@
 import type { Logger } from '../../../logger.ts'
 import type { BrokerAddress } from '../../network/cluster-metadata.ts'
 
-/** What an operator is told of one broker of an at-most-once stream, beside outages (`network/outage-log.ts`). */
+/** The log lines about one broker of an at-most-once stream, besides outages (`network/outage-log.ts`). */
 export class LinkLog {
   readonly #logger: Logger
   readonly #topic: string
@@ -26,7 +26,7 @@ export class LinkLog {
     )
   }
 
-  /** Is called every second. Logs once for each time that replicas stand still: with too few of them in sync they may do so for hours. */
+  /** Is called every second. Logs one line for each standstill of replicas. With too few in-sync replicas a standstill may last for hours. */
   standstill(partitions: readonly number[]): void {
     const isStanding = partitions.length > 0
     if (isStanding && !this.#isStandstillLogged) {

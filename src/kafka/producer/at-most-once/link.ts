@@ -20,32 +20,32 @@ import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
 
 /**
- * The way of one at-most-once stream to one broker. A batch is written once or never. A batch that was written, and
- * is not known to have arrived when the connection ends, is suspected lost and is not sent again.
+ * The way of one at-most-once stream to one broker. A batch is written once or never. A batch that was written is suspected lost, and is
+ * not sent again, if the connection ends before the batch is known to have arrived.
  *
- * After each connect, and before anything is risked: `online-partitions.ts` asks which partitions are online here (the broker
- * closes an acks=0 connection on any error, and everything behind the error is lost), and the first batches go with acks=1,
- * one request at a time, until one is stored. From then on they go with acks=0, and `confirmation.ts` finds out what arrived;
- * where it cannot, they go on with acks=1, many at a time.
+ * A broker closes an acks=0 connection on any error, and everything behind the error is lost. So each connection begins with care.
+ * `online-partitions.ts` asks which partitions are online here. Then the first batches go with acks=1, one request at a time, until one of
+ * them is stored. The next batches go with acks=0, and `confirmation.ts` finds out which of them arrived. If the broker does not let it
+ * find that out, all batches go with acks=1, many requests at a time. A stream that is set to acks=1 or acks=all writes with that instead.
  */
 export class AtMostOnceLink implements LeaderLink {
   readonly #options: AtMostOnceLinkOptions
   readonly #session: BrokerSession
   readonly #online: OnlinePartitions
-  /** Null with `confirm: off`, and where every write is answered by all in-sync replicas (acks=all). */
+  /** null with `confirm: off`, and with acks=all, where the answer to a write says that all in-sync replicas have it. */
   readonly #confirmation: Confirmation | null
   readonly #answered: AnsweredWrites
   readonly #quota: QuotaCare
   /** Used with `confirm: off` and acks=0 only. */
   readonly #unconfirmed: UnconfirmedWrites
   readonly #log: LinkLog
-  /** Where the last connection led. */
+  /** The address of the last connection. */
   #address: BrokerAddress | null = null
   /** A write was stored since the connection was made. */
   #trusted = false
-  /** The last connection ended with unconfirmed batches: an acks=0 write that is not permitted ends so, too. */
+  /** The last connection ended with unconfirmed batches. A missing right to write is one of the possible causes. */
   #wasCut = false
-  /** This connection was asked whether the topic may be written to: nothing is written before the answer. */
+  /** The broker was asked over this connection whether the topic may be written to. Nothing is written before the answer. */
   #isAsking = false
 
   constructor(nodeId: number, options: AtMostOnceLinkOptions) {
@@ -127,7 +127,10 @@ export class AtMostOnceLink implements LeaderLink {
     return this.#confirmation?.hasPending === true || this.#unconfirmed.count > 0 || this.#answered.count > 0
   }
 
-  /** Metadata was looked at: sets which partitions the broker leads; those that are new here are looked at before anything is written to them. */
+  /**
+   * Sets the partitions that the broker leads, as metadata says. The broker is asked whether a partition that is new here is online before
+   * anything is written to the partition.
+   */
   assign(partitions: readonly number[]): void {
     this.#session.follow()
     this.#online.assign(partitions)
@@ -148,20 +151,20 @@ export class AtMostOnceLink implements LeaderLink {
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
   }
 
-  /** The partition's replicas stand still, and what could be written to it waits in the buffer. */
+  /** The partition's replicas stand still, so its batches wait in the buffer. */
   isHeldBack(partition: number): boolean {
     return this.#confirmation?.isHeldBack(partition) === true
   }
 
-  /** How outcomes are found out here. */
+  /** How the outcomes of writes to this broker are found out. */
   get confirmationMode(): ConfirmationMode {
     const mode = configuredMode(this.#options.config)
     return mode === 'log_end' && this.#trusted && this.#confirmation!.needsAnswers ? 'acks_1' : mode
   }
 
   /**
-   * A batch that a client waits for need not linger. Writes do not hold up one another here, so a small batch costs the others nothing but
-   * its own handling. That is bounded: such a batch leaves early once a round trip at most.
+   * A batch whose outcome a client waits for need not linger. A write does not hold up another one here, so a small batch costs only its
+   * own handling. At most one batch a round trip leaves early, which bounds that cost.
    */
   get hurriesAwaited(): boolean {
     return this.#confirmation === null ? this.#inFlight === 0 : !this.#confirmation.isBarrierOut
@@ -172,7 +175,7 @@ export class AtMostOnceLink implements LeaderLink {
     return this.#session.connection === null || this.#isLate(nowMs)
   }
 
-  /** How long the broker usually takes to answer, in milliseconds; 0: it never did. */
+  /** How long the broker usually takes to answer, in milliseconds; 0 before its first answer. */
   get usualAnswerMs(): number {
     return this.#confirmation?.roundTripMs ?? this.#answered.usualMs
   }
@@ -183,8 +186,8 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /**
-   * The broker has owed an answer for longer than a good one takes. What can go to another broker goes there.
-   * @param usualAnswerMs of the quickest broker.
+   * The broker has owed an answer for longer than a healthy broker takes. Records that can go to another broker go there.
+   * @param usualAnswerMs the usual time of the quickest broker.
    */
   isBehind(nowMs: number, usualAnswerMs: number): boolean {
     const owedSinceMs = Math.min(this.#answered.oldestAtMs ?? nowMs, this.#confirmation?.owedSinceMs ?? nowMs)
@@ -192,7 +195,7 @@ export class AtMostOnceLink implements LeaderLink {
     return nowMs - owedSinceMs > graceMs + 2 * usualAnswerMs
   }
 
-  /** Writes batches, at most one a partition. Only after {@link canWrite} and {@link isOnline}. */
+  /** Writes batches, at most one a partition. To be called only where {@link canWrite} and {@link isOnline} are true. */
   write(batches: ProducerBatch[]): void {
     const connection = this.#session.connection!
     const { topic, config, account, offsets, telemetry } = this.#options
@@ -219,14 +222,14 @@ export class AtMostOnceLink implements LeaderLink {
     this.#session.everySecond(nowMs)
     const { connection } = this.#session
     if (connection === null) return
-    // Where the broker answers the high watermark in place of the log's end, replicas that are behind would look like loss.
+    // A broker that answers the high watermark in place of the log's end makes lagging replicas look like loss, while writes are pending.
     const isLookTrue = this.#confirmation?.needsAnswers !== true || !this.hasPending
     this.#ask(connection)
     this.#handOver()
     if (isLookTrue) this.#online.look()
   }
 
-  /** From now on a barrier follows each write at once: the stream is shutting down. */
+  /** From now on a barrier goes right behind each write: the stream is shutting down. */
   hurry(): void {
     this.#confirmation?.hurry()
   }
@@ -236,17 +239,17 @@ export class AtMostOnceLink implements LeaderLink {
     this.#session.stop(cause)
   }
 
-  /** Requests that were written and are neither answered nor covered by an answer. */
+  /** Produce requests that were written and have no answer, and that no barrier's answer covers. */
   get #inFlight(): number {
     return (this.#confirmation?.uncoveredWrites ?? this.#unconfirmed.count) + this.#answered.count
   }
 
-  /** Before it is trusted, and where nothing else would tell what became of a write. */
+  /** Writes need answers before the connection is trusted, and where no barrier could tell what became of a write. */
   get #needsAnswers(): boolean {
     return !this.#trusted || this.#confirmation?.needsAnswers === true
   }
 
-  /** A barrier is overdue, or the answer to a write that has one in the place of a barrier. */
+  /** A barrier is overdue, or the answer to a write which takes the place of a barrier. */
   #isLate(nowMs: number): boolean {
     const confirmation = this.#confirmation
     if (confirmation === null) return false
@@ -273,7 +276,7 @@ export class AtMostOnceLink implements LeaderLink {
     if (this.#inFlight >= config.maxInFlight) confirmation?.sendBarrier()
   }
 
-  /** The leader has the batch, and says where. */
+  /** The leader has the batch, from `baseOffset` on. */
   #stored(batch: ProducerBatch, baseOffset: bigint): void {
     if (!this.#trusted) this.#session.succeeded()
     this.#trusted = true
@@ -282,9 +285,9 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /**
-   * One step towards the next connection, if there is one. Nothing is written meanwhile, and nothing is written to the next
-   * one before the broker has handled all that is on the old one: the order holds, and nothing is in doubt. Batches that wait
-   * for replicas go on waiting, by barriers of the next connection.
+   * One step of the change to the next connection, if there is one. Nothing is written until the broker has handled everything that is on
+   * the old connection. So the order holds, and no batch is in doubt. Batches that wait for replicas keep waiting, and barriers of the next
+   * connection ask about them.
    */
   #handOver(): void {
     const session = this.#session
@@ -292,10 +295,10 @@ export class AtMostOnceLink implements LeaderLink {
     const confirmation = this.#confirmation
     if (this.#isAsking || this.#answered.count > 0 || this.#unconfirmed.count > 0) return
     if (confirmation !== null && confirmation.uncoveredWrites > 0) return confirmation.sendBarrier()
-    // Where every write has been answered, or covered by a barrier, the broker has nothing left to handle.
+    // Every write has been answered, or a barrier covers it. So the broker has nothing left to handle.
     if (confirmation !== null || this.#options.config.acks !== 0) return this.#swap()
     this.#unconfirmed.drain(session.connection!, () => {
-      // Where the next connection is gone by now, the one after it is handed over to as any other.
+      // The next connection may have ended by now. Then the one after it is handed over to later.
       if (session.isHandingOver) this.#swap()
     })
   }
@@ -325,20 +328,20 @@ export class AtMostOnceLink implements LeaderLink {
     this.#options.onUp()
   }
 
-  /** Asks the broker about the right to write where only it can tell. */
+  /** Asks the broker about the right to write, if metadata has not told. */
   #ask(connection: BrokerConnection): void {
     const partition = this.#online.anyAssigned
     if (partition !== null) this.#options.rights.ask(connection, partition)
   }
 
-  /** As {@link #ask}, whatever is known: the right may have been taken away, and a record is not the one to find out. */
+  /** Asks the broker about the right to write, whatever is known: the right may have been taken away. No record is risked to find out. */
   #askFirst(connection: BrokerConnection): void {
     const { topic, rights, onReady } = this.#options
     const partition = this.#online.anyAssigned
     if (partition === null) return
     this.#isAsking = true
     askToWrite(connection, topic, partition, (errorCode) => {
-      // Where the connection ended, it was not the one to answer.
+      // The connection ended before the answer.
       if (errorCode === null) return
       this.#isAsking = false
       rights.answered(errorCode)
@@ -355,7 +358,7 @@ export class AtMostOnceLink implements LeaderLink {
       ...this.#unconfirmed.takeAll(),
       ...this.#answered.takeAll(),
     ]
-    // A broker that ends the connection for the question is not asked again.
+    // A broker that ends the connection over this question is not asked again.
     this.#wasCut = unknown.length > 0 && !this.#isAsking
     this.#isAsking = false
     let records = 0
@@ -377,24 +380,24 @@ export interface AtMostOnceLinkOptions {
   readonly telemetry: ProducerTelemetry
   readonly logger: Logger
   readonly address: () => BrokerAddress | null
-  /** Something that kept batches from being written is gone. */
+  /** See `SenderOptions.onReady`. */
   readonly onReady: () => void
   /** Partitions of the topic have more than one replica. */
   readonly isReplicated: () => boolean
-  /** The broker may not lead what it was thought to lead. */
+  /** The broker may not lead its partitions any more. */
   readonly onStale: () => void
-  /** The topic takes less than was thought, or is compacted by now. */
+  /** The topic's size limit may be lower than was known, or the topic may be compacted by now. */
   readonly onBadContent: () => void
   readonly rights: WriteRights
-  /** The broker refused a batch by name. */
+  /** See `SenderOptions.onRejected`. */
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void
   readonly onUp: () => void
-  /** The connection ended, or could not be made; `suspectedRecords` were settled as suspected lost. */
+  /** The connection ended, or could not be made. `suspectedRecords` records were settled as suspected lost. */
   readonly onDown: (cause: Error, suspectedRecords: number) => void
 }
 
-/** Enough to keep the kernel busy; more would only be more to lose. */
+/** Enough to keep the kernel busy. More bytes would only be more to lose. */
 const socketHighWaterBytes = 1 << 20
 const standstillLoggedAfterMs = 5_000
-/** Beside twice the usual time, with `confirm: off`: the default of `confirm.interval.ms`. */
+/** With `confirm: off`, added to twice the usual time of an answer. It is the default of `confirm.interval.ms`. */
 const answerGraceMs = 20

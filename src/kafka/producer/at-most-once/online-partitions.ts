@@ -4,9 +4,9 @@ import { decodeListOffsets, encodeListOffsets, type PartitionOffset } from '../.
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
- * Which partitions of a topic a broker may be written to: those that it is thought to lead, and that it said are online, on
- * this connection. A broker that has just started accepts connections before its partitions are up, and closes an acks=0
- * connection on a write to any other.
+ * The partitions of a topic that may be written to over one connection: metadata says that the broker leads them, and the broker has
+ * answered on this connection that they are online. A broker that has just started accepts connections before its partitions are online.
+ * It closes an acks=0 connection on a write to a partition that is not online.
  */
 export class OnlinePartitions {
   readonly #options: OnlinePartitionsOptions
@@ -25,31 +25,31 @@ export class OnlinePartitions {
     return this.#online.has(partition)
   }
 
-  /** A partition that the broker is thought to lead; null if it leads none. */
+  /** A partition that the broker leads, as metadata says; null if it leads none. */
   get anyAssigned(): number | null {
     for (const partition of this.#assigned) return partition
     return null
   }
 
-  /** Some partition is online here. */
+  /** At least one partition is online here. */
   get hasAny(): boolean {
     return this.#online.size > 0
   }
 
-  /** Sets which partitions the broker leads; those that are new here are asked for. */
+  /** Sets the partitions that the broker leads, as metadata says. Asks the broker about partitions that are new here. */
   assign(partitions: readonly number[]): void {
     this.#assigned = new Set(partitions)
     for (const partition of this.#online) if (!this.#assigned.has(partition)) this.#online.delete(partition)
     this.#probe()
   }
 
-  /** The broker is asked over this connection from now on. */
+  /** From now on the broker is asked over this connection. */
   attach(connection: BrokerConnection): void {
     this.#connection = connection
     this.#probe()
   }
 
-  /** The connection is gone, and with it what the broker said. */
+  /** The connection has ended, and no partition counts as online any more. */
   detach(): void {
     this.#connection = null
     this.#probing = false
@@ -58,12 +58,12 @@ export class OnlinePartitions {
     this.#timer = null
   }
 
-  /** The broker said that it does not lead the partition. It is asked again until it does, or another one leads. */
+  /** The broker said that it does not lead the partition. It is asked again until it leads the partition, or another broker does. */
   lost(partition: number): void {
     if (this.#online.delete(partition)) this.#probeLater()
   }
 
-  /** Looks at the log where something was written, for the loss that it shows. */
+  /** Asks for the log ends of partitions that were written to, which show losses (`log-end-offsets.ts`). */
   look(): void {
     const { offsets } = this.#options
     const asked = [...this.#online].filter((partition) => offsets.isBehind(partition))
@@ -127,11 +127,11 @@ export class OnlinePartitions {
 export interface OnlinePartitionsOptions {
   readonly topic: string
   readonly offsets: LogEndOffsets
-  /** Nothing was written to the partition before this on the connection, or not since it was lost. */
+  /** A partition is online from now on. Nothing was written to it on this connection yet, or nothing since {@link OnlinePartitions.lost}. */
   readonly onOnline: (answer: PartitionOffset) => void
   /** Partitions may have come online. */
   readonly onReady: () => void
-  /** The broker does not lead what it was thought to lead. */
+  /** The broker does not lead a partition that metadata says it leads. */
   readonly onStale: () => void
 }
 

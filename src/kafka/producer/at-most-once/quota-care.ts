@@ -1,19 +1,19 @@
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
- * What a broker's quotas (KIP-219) demand of acks=0 writes. A broker that throttles stops reading, for seconds, and with acks=0 it does
- * not say so. If the authenticated session ends meanwhile, everything behind the first write is lost. So where a session ends, and the
- * broker throttles or the session is short, writing is careful: nothing is written before the last write is answered, and the answer
- * tells for how long the broker wants to be left alone.
+ * Care for a broker's quotas (KIP-219) with acks=0. A broker that throttles stops reading for seconds, and with acks=0 it does not say so.
+ * If the authenticated session ends meanwhile, everything behind the first write is lost. So writing is careful if the session has an end,
+ * and the broker throttles or the session is short. Careful means: each write is answered before the next one is written, and the answer
+ * says how long the broker wants no requests.
  */
 export class QuotaCare {
   readonly #onReady: () => void
-  /** What waits for this moment stays in the buffer, from where any connection can take it. */
+  /** Nothing is written before this moment. The batches stay in the buffer, from where any connection can take them. */
   #throttledUntilMs = 0
   #carefulUntilMs = 0
   #isShortSession = false
 
-  /** @param onReady the time that the broker asked for is over. */
+  /** @param onReady is called when the pause that the broker asked for is over. */
   constructor(onReady: () => void) {
     this.#onReady = onReady
   }
@@ -23,23 +23,23 @@ export class QuotaCare {
     this.#isShortSession = connection.renewAtMs - performance.now() < shortSessionMs
   }
 
-  /** The broker asked to be left alone until later. */
+  /** The broker wants no requests now. */
   isThrottled(nowMs: number): boolean {
     return nowMs < this.#throttledUntilMs
   }
 
-  /** Each write is answered before the next one is written. */
+  /** Each write has to be answered before the next one is written. */
   isCareful(nowMs: number): boolean {
     return this.#isShortSession || nowMs < this.#carefulUntilMs
   }
 
-  /** A barrier was answered. If that took long, the next write is answered, and tells whether it was a quota. */
+  /** A barrier was answered. If the answer took long, the next writes are answered, and their answers tell whether there is a quota. */
   barrierTook(connection: BrokerConnection | null, tookMs: number): void {
     if (tookMs <= throttleSuspicionMs || connection === null || connection.renewAtMs === Infinity) return
     this.#carefulUntilMs = Math.max(this.#carefulUntilMs, performance.now() + carefulForMs)
   }
 
-  /** An answer asked for a pause; 0: it did not. */
+  /** A broker answered a write. @param throttleTimeMs the pause that the broker asks for; 0: none. */
   throttle(connection: BrokerConnection, throttleTimeMs: number): void {
     if (throttleTimeMs <= 0) return
     connection.throttle(throttleTimeMs)
@@ -49,9 +49,9 @@ export class QuotaCare {
   }
 }
 
-/** A barrier that took longer may have been behind a quota. */
+/** If a barrier takes longer, a quota may be the cause. */
 const throttleSuspicionMs = 200
-/** Longer than the window in which a broker adds up what a quota is about (`quota.window.num` and `quota.window.size.seconds`). */
+/** Longer than the window over which a broker measures a quota (`quota.window.num` times `quota.window.size.seconds`). */
 const carefulForMs = 15_000
-/** To the time of renewal. The rest of a longer session is enough for what a broker can be behind. */
+/** A session is short if there is less time than this until its connection is renewed. In a longer session a throttled broker can catch up. */
 const shortSessionMs = 50_000

@@ -1,19 +1,20 @@
 import type { ProducerBatch } from '../producer-batch.ts'
 
-/** One partition, as the last answers of its leader showed it. */
+/** The state of one partition, as the last answers of its leader showed it. `confirmation.ts` fills it in. */
 export class ReplicatedPartition {
-  /** What is in the leader's log and not known to be replicated, in the order of the log. */
+  /** Batches that are in the leader's log and not known to be replicated, in the order of the log. */
   readonly waiting: AppendedBatch[] = []
-  /** What was written before a log end that did not show it, in the order of writing. */
+  /** Batches that were written before the broker told a log end that did not show them, in the order of writing. */
   readonly unproved: ProducerBatch[] = []
   unprovedRecords = 0
   highWatermark = 0n
-  /** -1 before the first answer, and of a broker that does not tell. */
+  /** -1 before the first answer, and if the broker tells no epoch. */
   leaderEpoch = -1
-  /** Where the leader's log ends at the least, without what is unproved; null: not known. */
+  /** The leader's log goes at least to this offset, without the unproved batches; null: not known. */
   end: bigint | null = null
-  /** What the barrier that is out told as the log's end, and whether that is short of what was written. */
+  /** The log end that the first answer of the present barrier told; null before that answer. */
   answeredLogEnd: bigint | null = null
+  /** That log end did not show all records that were written before it. */
   isShort = false
   readonly still: Standstill
 
@@ -21,7 +22,7 @@ export class ReplicatedPartition {
     this.still = new Standstill(intervalMs)
   }
 
-  /** Where the log ends at the least if it holds what is unproved. */
+  /** The log goes at least to this offset if it has the unproved batches. */
   get grownEnd(): bigint {
     return (this.end ?? 0n) + BigInt(this.unprovedRecords)
   }
@@ -30,16 +31,16 @@ export class ReplicatedPartition {
 /** A batch that is in the leader's log. */
 export interface AppendedBatch {
   readonly batch: ProducerBatch
-  /** Where the broker told it. */
+  /** Offset of the first record; null if the broker did not tell it. */
   readonly baseOffset: bigint | null
   /** The high watermark at which all in-sync replicas have the batch. */
   readonly endOffset: bigint
 }
 
 /**
- * Whether nothing was cut off the leader's log since the last answer. A leader keeps its log; but if another led in between
- * (that takes two changes of the epoch), it cut off what that one did not have. And a high watermark that goes back, or an
- * older epoch, is a topic that was deleted and made anew.
+ * Whether nothing was cut off the leader's log since the last answer. A leader keeps its log. But if another broker led in between (the epoch
+ * changed at least twice), this broker then cut off the records that the other one did not have. A high watermark that goes back, or an
+ * older epoch, means that the topic was deleted and made anew.
  */
 export function continues(before: ReplicatedPartition, highWatermark: bigint, leaderEpoch: number): boolean {
   if (highWatermark < before.highWatermark) return false
@@ -48,15 +49,15 @@ export function continues(before: ReplicatedPartition, highWatermark: bigint, le
 }
 
 /**
- * Whether the high watermark of one partition stands still while writes wait for it. Then writing more would only be more
- * to lose: consumers see nothing beyond it, and what its leader alone has goes with the leader.
+ * Whether the high watermark of one partition stands still while writes wait for it. During a standstill, more writes would only be more to
+ * lose: consumers see no record beyond the high watermark, and records that only the leader has are lost if the leader dies.
  *
- * A standstill begins when the high watermark was seen in the same place for an interval and twice the time that it usually
- * takes to move. So replicas that are always a little behind hold nothing up. It ends with the first move.
+ * A standstill begins when the high watermark has stayed in one place for longer than an interval and twice the time that it usually stays.
+ * So replicas that are always a little behind hold nothing up. A standstill ends when the high watermark moves.
  */
 export class Standstill {
   readonly #intervalMs: number
-  /** Since when something waits, or the high watermark last moved; null: nothing waits. */
+  /** When the first write began to wait, or when the high watermark last moved, if that was later; null: no write waits. */
   #sinceMs: number | null = null
   /** Smoothed time that the high watermark stands still while something waits for it, in milliseconds. */
   #usualMs = 0
@@ -67,20 +68,20 @@ export class Standstill {
     this.#intervalMs = intervalMs
   }
 
-  /** Nothing more is to be written. */
+  /** There is a standstill: nothing more is to be written. */
   get isOn(): boolean {
     return this.#isOn
   }
 
-  /** Something waits for the high watermark from now on. */
+  /** A write waits for the high watermark from now on. */
   waits(nowMs: number): void {
     this.#sinceMs ??= nowMs
   }
 
-  /** The high watermark moved. @param isReached nothing waits any more. */
+  /** The high watermark moved. @param isReached no write waits any more. */
   moved(nowMs: number, isReached: boolean): void {
     if (this.#sinceMs !== null) {
-      // A long standstill is no habit: each counts as no more than what begins one.
+      // A long standstill must not count as usual. So each stay counts at most as the time that begins a standstill.
       const stoodMs = Math.min(nowMs - this.#sinceMs, this.#limitMs(0))
       this.#usualMs = this.#usualMs * 0.8 + stoodMs * 0.2
     }
@@ -100,12 +101,12 @@ export class Standstill {
     return true
   }
 
-  /** How long it has lasted, in milliseconds; 0 while there is none. */
+  /** How long the standstill has lasted, in milliseconds; 0 if there is none. */
   lastsMs(nowMs: number): number {
     return this.#isOn && this.#sinceMs !== null ? nowMs - this.#sinceMs : 0
   }
 
-  /** Nothing waits any more: it got another outcome. */
+  /** No write waits any more: the writes got another outcome. */
   end(): void {
     this.#sinceMs = null
     this.#isOn = false
@@ -117,13 +118,12 @@ export class Standstill {
 }
 
 /**
- * Whether a broker tells a debugging replica where its log ends (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), as Kafka does.
- * There are brokers that ignore who asks and answer the high watermark. By their answer everything would count as
- * replicated at once.
+ * Whether a broker tells a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`) where its log ends, as Kafka's brokers do. Some
+ * brokers ignore which replica asks, and answer the high watermark. By that answer every write would count as replicated at once.
  *
- * An answer beyond a high watermark that was told after it proves that the broker tells the log end. An answer that is short
- * of what the log must hold shows that it does not: three of them, and no proof in between, decide. Until one or the other,
- * nobody knows.
+ * An answer that is beyond a later high watermark proves that the broker tells the log end. An answer that does not show all records that the
+ * log must have speaks against it. Three of these answers without a proof in between decide that the broker does not tell the log end.
+ * Before either of these it is not known.
  */
 export class LogEndProof {
   #tellsLogEnd: boolean | null = null
@@ -134,19 +134,19 @@ export class LogEndProof {
     return this.#tellsLogEnd
   }
 
-  /** Another broker answers from now on: nothing that is known holds for that broker. */
+  /** Another broker answers from now on, of which nothing is known. */
   forget(): void {
     this.#tellsLogEnd = null
     this.#shortAnswers = 0
   }
 
-  /** An answer was beyond the high watermark that was told after it. */
+  /** A log end was beyond the high watermark that the broker told after it. */
   beyond(): void {
     this.#tellsLogEnd ??= true
     this.#shortAnswers = 0
   }
 
-  /** An answer was short of what was written, or was an error. @returns whether that decides. */
+  /** A log end did not show all records that were written, or there was an error instead. @returns whether that decides. */
   short(): boolean {
     if (this.#tellsLogEnd === false || ++this.#shortAnswers < shortAnswersThatDecide) return false
     this.#tellsLogEnd = false
@@ -154,5 +154,5 @@ export class LogEndProof {
   }
 }
 
-/** One can be a topic that was made anew between two answers. */
+/** One such answer can come from a topic that was made anew between two answers. */
 const shortAnswersThatDecide = 3

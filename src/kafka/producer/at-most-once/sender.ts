@@ -9,13 +9,13 @@ import { LeaderLinks } from '../../network/leader-links.ts'
 /**
  * Read this file of the folder first. at-most-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
  *
- * Brings the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in
- * order, as many as it takes, and each at most once. What can't be written yet stays in the accumulator.
+ * Writes the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in order, and each
+ * batch at most once. A batch that cannot be written yet stays in the accumulator.
  */
 export class AtMostOnceSender implements Sender {
   readonly #options: AtMostOnceSenderOptions
   readonly #links: LeaderLinks<AtMostOnceLink>
-  /** Where the next round begins: gateways do not begin all at the same partition. */
+  /** The queue at which the next round begins. The first one is random, so that the gateways of a fleet begin at different partitions. */
   #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
@@ -59,19 +59,19 @@ export class AtMostOnceSender implements Sender {
   pump(): void {
     if (this.#stopped) return
     while (this.#round()) {
-      // again: a partition can have more than one batch that is due
+      // A partition can have more than one due batch, so there is another round.
     }
   }
 
-  /** Nothing: what was written is never written again. */
+  /** No batches: a batch that was written is never written again. */
   leave(): ProducerBatch[] {
     return []
   }
 
-  /** Nothing is noted: no batch is ever written again. */
+  /** Ignores the journal: no batch is ever written again. */
   keepJournal(): void {}
 
-  /** Null: no batch is ever written again. */
+  /** null: no batch is ever written again. */
   resume(): null {
     return null
   }
@@ -92,7 +92,7 @@ export class AtMostOnceSender implements Sender {
     this.#links.everySecond(nowMs)
   }
 
-  /** One batch of each partition at most, in one request a broker. @returns whether anything was written. */
+  /** Writes at most one batch of each partition, in one request a broker. @returns whether anything was written. */
   #round(): boolean {
     const { accumulator, metadata, rights, stream } = this.#options
     if (rights.missing !== null) return false
@@ -114,13 +114,13 @@ export class AtMostOnceSender implements Sender {
         continue
       }
       if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) {
-        // Another may lead by now; that this one is gone for good, nobody tells.
+        // Another broker may lead by now. Only metadata can tell.
         isStale ||= hasOwn && link.isSilent(nowMs)
         continue
       }
       isWritable = true
       if (link.isHeldBack(queue.partition)) continue
-      // The next batch without keys goes to the partition behind this one.
+      // The next round begins behind a partition that took a batch without keys, so that the next such batch goes to another partition.
       const takesUnkeyed = !link.isBehind(nowMs, usualAnswerMs)
       if (this.#take(queue, link, groups, nowMs, takesUnkeyed)) this.#firstQueue = firstQueue + i + 1
     }
@@ -131,8 +131,8 @@ export class AtMostOnceSender implements Sender {
   }
 
   /**
-   * How long the quickest broker takes to answer: those that take longer are left out while records without a key can go to
-   * another one. Infinite where they cannot.
+   * How long the quickest broker takes to answer, in milliseconds. Records without a key do not go to a broker that has been silent for
+   * much longer (`isBehind`). Infinity if that would leave no broker for them.
    */
   #usualAnswerMs(nowMs: number): number {
     let usualMs = Infinity
@@ -159,7 +159,7 @@ export class AtMostOnceSender implements Sender {
     if (group === undefined) {
       groups.set(link, { batches: [batch], sizeBytes: batch.sizeBytes })
     } else {
-      // What does not fit goes with the next round's request.
+      // A batch that does not fit goes with the request of the next round.
       if (group.sizeBytes + batch.sizeBytes > stream.producer.maxRequestSizeBytes) return false
       group.batches.push(batch)
       group.sizeBytes += batch.sizeBytes
@@ -190,7 +190,7 @@ export class AtMostOnceSender implements Sender {
       onUp: () => this.#links.up(nodeId),
       onDown: (cause, suspectedRecords) => {
         if (!this.#links.down(nodeId, cause, suspectedRecords)) return
-        // What ended the connection may have been a batch that the topic takes no more.
+        // A batch that the topic no longer takes may have ended the connection.
         metadata.refreshSettings()
         onReady()
       },

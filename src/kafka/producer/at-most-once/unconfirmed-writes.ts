@@ -4,14 +4,14 @@ import type { Account } from '../account.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 
 /**
- * The acks=0 writes of one link with `confirm: off`: nobody asks what became of them. That the kernel has a batch is the last thing that
- * can be said of it, and its outcome is `sent`.
+ * The acks=0 writes of one link with `confirm: off`. The producer does not ask what became of them. When the kernel has taken a batch, the
+ * batch gets the outcome `sent`.
  */
 export class UnconfirmedWrites {
   readonly #account: Account
   /** Writes that the kernel has not taken whole, in the order of writing. */
   #unflushed: ProducerBatch[][] = []
-  /** The question whether the broker has handled everything; null: it was not asked, or a later write voids the question. */
+  /** Stands for the question whether the broker has handled everything; null: it was not asked, or something was written since. */
   #drain: object | null = null
 
   constructor(account: Account) {
@@ -28,7 +28,7 @@ export class UnconfirmedWrites {
     return this.#drain !== null
   }
 
-  /** Something is written: the answer to a question before it says nothing any more. */
+  /** Something is written now, so the answer to an earlier question counts no more. */
   forgetDrain(): void {
     this.#drain = null
   }
@@ -46,7 +46,7 @@ export class UnconfirmedWrites {
     return true
   }
 
-  /** Asks for something small: a broker answers in order, so the answer says that it has handled all that was written before. */
+  /** Asks the broker for a little metadata. A broker answers in order, so its answer shows that it has handled all earlier writes. */
   drain(connection: BrokerConnection, onDrained: () => void): void {
     const drain = (this.#drain = {})
     const drained = (): void => {
@@ -57,7 +57,7 @@ export class UnconfirmedWrites {
     connection.call(encodeMetadata([]), drained, (error) => connection.destroy(error))
   }
 
-  /** The connection is gone. Gives back the batches that the kernel has not taken, in the order of writing. */
+  /** The connection has ended. Gives back the batches that the kernel has not taken, in the order of writing. */
   takeAll(): ProducerBatch[] {
     this.#drain = null
     return this.#unflushed.splice(0).flat()
