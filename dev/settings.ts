@@ -43,7 +43,7 @@ export const httpSettings = {
   MAX_EVENT_BYTES: { what: "largest event; the topic's `max.message.bytes` may be lower and then rules" },
   MAX_EVENTS_PER_REQUEST: { what: 'events in one request; then 413' },
   MAX_DEPTH: {
-    what: "nesting of one event's JSON. An event above 32 KB that a JSON Schema judges may also have 20,000 members, objects and arrays at most",
+    what: "nesting of one event's JSON. An event above 32 KB that a JSON Schema judges may also have 20,000 members, objects and arrays at most, and 100,000 texts and numbers",
   },
   BODY_TIMEOUT_MS: {
     what: 'from the first byte of a request to the end of its header; then 408. A body that takes longer has to come at `BODY_MIN_BYTES_PER_SECOND` or faster',
@@ -159,7 +159,7 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
   },
   preset: { what: 'a row of [the table below](#presets)', default: 'by delivery' },
   schema: {
-    what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file',
+    what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
   },
   onBufferFull: {
     what: 'a request that finds the buffer full: `reject` (503), `drop` (202, counted as dropped), `block` (waits up to `max.block.ms`, then 503)',

@@ -12,8 +12,8 @@ import {
   openArray,
   openObject,
   point,
+  escapeBytes,
   quote,
-  textEnd,
   texts,
   zero,
 } from './scan-json.ts'
@@ -31,6 +31,8 @@ export class JsonCheck {
   levels = 0
   /** Members, objects and arrays in the value: what parsing it costs goes by them. */
   nodes = 0
+  /** Texts, numbers, `true`, `false` and `null` in the value. Those of an array cost little each, and are no {@link nodes}. */
+  scalars = 0
   /** A key that `findFlaw` refuses. Of a key that is given twice both count here. */
   flaw: Exclude<JsonFlaw, 'too_deep'> | null = null
   /** The kind of what is open, outermost first. */
@@ -38,14 +40,18 @@ export class JsonCheck {
   #level = 0
   #next: Next = 'value'
   #kindOfNext = object
+  /** What was left off in its midst, and where it begins if it is a key. */
+  #inside: Inside = nothing
+  #keyStart = 0
 
   /** Reads on at `start`. {@link readOn} goes on from there. */
   begin(start: number): void {
     this.at = start
-    this.levels = this.nodes = this.#level = 0
+    this.levels = this.nodes = this.scalars = this.#level = 0
     this.flaw = null
     this.#next = 'value'
     this.#kindOfNext = object
+    this.#inside = nothing
   }
 
   /**
@@ -60,8 +66,8 @@ export class JsonCheck {
   /**
    * Reads on from where the last call or {@link begin} left off.
    * @param end where the value ends at the latest.
-   * @param pauseAt the position from which on nothing more is read in this call. A text, a number or white space is always
-   * read whole.
+   * @param pauseAt the position from which on nothing more is read in this call, also in the midst of a text or a number. White
+   * space is always read whole: going over a megabyte of it takes a millisecond.
    * @returns `whole`: a value ends at {@link at}; `broken`: there is none; `paused`: call this again.
    */
   readOn(body: Buffer, end: number, pauseAt: number): 'whole' | 'broken' | 'paused' {
@@ -70,6 +76,8 @@ export class JsonCheck {
     let level = this.#level
     let levels = this.levels
     let nodes = this.nodes
+    let scalars = this.scalars
+    let inside = this.#inside
     let isKeyNext = this.#next === 'key'
     let isEndNext = this.#next === 'end'
     let kindOfNext = this.#kindOfNext
@@ -77,18 +85,29 @@ export class JsonCheck {
     for (;;) {
       if (at >= pauseAt) break
       if (isKeyNext) {
-        const behind = body[at] === quote && at < end ? textEnd(body, at + 1) : ~at
+        if (inside === nothing) {
+          if (body[at] !== quote || at >= end) return this.#endsAt(at)
+          this.#keyStart = at++
+        }
+        const behind = textEnd(body, at, pauseAt)
+        if (behind === unfinished) {
+          inside = inText
+          at = leftAt
+          break
+        }
         if (behind < 0) return this.#endsAt(~behind)
+        inside = nothing
         nodes++
-        kindOfNext = this.#look(body, at, behind, open[level - 1]!)
+        kindOfNext = this.#look(body, this.#keyStart, behind, open[level - 1]!)
         at = body[behind] === colon ? behind : skipWhitespace(body, behind, end)
         if (body[at] !== colon || at >= end) return this.#endsAt(at)
         at = skipWhitespace(body, at + 1, end)
+        isKeyNext = false
       }
       if (!isEndNext) {
         const kind = body[at] === openArray ? array : kindOfNext
         kindOfNext = object
-        if (body[at] === openObject || body[at] === openArray) {
+        if (inside === nothing && (body[at] === openObject || body[at] === openArray)) {
           if (level === open.length) open = this.#grow()
           open[level++] = kind
           if (level > levels) levels = level
@@ -100,8 +119,15 @@ export class JsonCheck {
           level--
           at++
         } else {
-          const behind = body[at] === quote ? textEnd(body, at + 1) : scalarEnd(body, at)
+          const behind = scalarEnd(body, at, inside, pauseAt)
+          if (behind === unfinished) {
+            inside = leftInside
+            at = leftAt
+            break
+          }
           if (behind < 0) return this.#endsAt(~behind)
+          inside = nothing
+          scalars++
           at = behind
         }
       }
@@ -110,6 +136,7 @@ export class JsonCheck {
         if (level === 0) {
           this.levels = levels
           this.nodes = nodes
+          this.scalars = scalars
           this.at = at
           return 'whole'
         }
@@ -135,6 +162,8 @@ export class JsonCheck {
     this.at = at
     this.levels = levels
     this.nodes = nodes
+    this.scalars = scalars
+    this.#inside = inside
     this.#level = level
     this.#next = isEndNext ? 'end' : isKeyNext ? 'key' : 'value'
     this.#kindOfNext = kindOfNext
@@ -174,43 +203,72 @@ export class JsonCheck {
   }
 }
 
-/** Behind a number, `true`, `false` or `null`; `~position` of the first byte that is not JSON, as {@link textEnd}. */
-function scalarEnd(body: Buffer, start: number): number {
+/**
+ * Behind a scalar, or behind the rest of one.
+ * @param inside what is left of: {@link nothing} at the beginning of a scalar.
+ * @param pauseAt the position from which on nothing more of a text or a number is read.
+ * @returns `~position` of the first byte that is not JSON, which is negative; {@link unfinished}: the scalar goes on at
+ * {@link leftAt}, where it is {@link leftInside}.
+ */
+function scalarEnd(body: Buffer, start: number, inside: Inside, pauseAt: number): number {
+  if (inside !== nothing)
+    return inside === inText ? textEnd(body, start, pauseAt) : numberEnd(body, start, inside, pauseAt)
   switch (body[start]) {
+    case quote:
+      return textEnd(body, start + 1, pauseAt)
     case 0x74:
       return isText(body, start, texts.true) ? start + 4 : ~start
     case 0x66:
       return isText(body, start, texts.false) ? start + 5 : ~start
     case 0x6e:
       return isText(body, start, texts.null) ? start + 4 : ~start
-    default:
-      return numberEnd(body, start)
+    default: {
+      const first = body[start] === minus ? start + 1 : start
+      if (!isDigit(body[first]!)) return ~start
+      const isZero = body[first] === zero
+      // No digit follows a zero in front. What follows is for the caller to judge.
+      return isZero && isDigit(body[first + 1]!) ? first + 1 : numberEnd(body, first + 1, inInteger, pauseAt)
+    }
   }
 }
 
-function numberEnd(body: Buffer, start: number): number {
-  let at = body[start] === minus ? start + 1 : start
-  if (body[at] === zero) at++
-  else {
-    const first = at
-    at = digitsEnd(body, at)
-    if (at === first) return ~start
-  }
-  if (body[at] === point) {
-    const first = at + 1
-    at = digitsEnd(body, first)
-    if (at === first) return ~at
-  }
-  if ((body[at]! | 0x20) !== 0x65) return at
-  const first = body[at + 1] === minus || body[at + 1] === 0x2b ? at + 2 : at + 1
-  at = digitsEnd(body, first)
-  return at === first ? ~at : at
-}
-
-function digitsEnd(body: Buffer, start: number): number {
+/** As `textEnd` of `scan-json.ts`, with the results of {@link scalarEnd}. */
+function textEnd(body: Buffer, start: number, pauseAt: number): number {
   let at = start
-  while (isDigit(body[at]!)) at++
-  return at
+  while (at < pauseAt) {
+    const byte = body[at]!
+    if (byte === quote) return at + 1
+    // Behind the end of the body there is no number, and no comparison holds.
+    if (!(byte >= 0x20)) return ~at
+    const step = byte === backslash ? escapeBytes(body, at) : 1
+    if (step === 0) return ~at
+    at += step
+  }
+  leftAt = at
+  leftInside = inText
+  return unfinished
+}
+
+/** The rest of a number. @param from the part that `start` is in, behind its first digit. */
+function numberEnd(body: Buffer, start: number, from: Inside, pauseAt: number): number {
+  let at = start
+  let part = from
+  for (;;) {
+    while (at < pauseAt && isDigit(body[at]!)) at++
+    if (isDigit(body[at]!)) {
+      leftAt = at
+      leftInside = part
+      return unfinished
+    }
+    let first = at + 1
+    if (part === inInteger && body[at] === point) part = inFraction
+    else if (part !== inExponent && (body[at]! | 0x20) === 0x65) {
+      part = inExponent
+      if (body[first] === minus || body[first] === 0x2b) first++
+    } else return at
+    if (!isDigit(body[first]!)) return ~first
+    at = first + 1
+  }
 }
 
 /** Whether [start, end) holds a backslash. */
@@ -231,6 +289,20 @@ export function describeBadJson(body: Buffer, at: number, end: number, origin: n
   const hint = /^[+-]?(?:nan|inf|infinity)$/i.test(token) ? '; JSON has no NaN and no Infinity' : ''
   return `${JSON.stringify(token)} at ${place} is not JSON${hint}`
 }
+
+/** What was left off before its end: nothing, a text, or a part of a number. */
+type Inside = number
+const nothing = 0
+const inText = 1
+const inInteger = 2
+const inFraction = 3
+const inExponent = 4
+
+/** No position behind a scalar, and no position of a flaw: a scalar was left off before its end. */
+const unfinished = 0
+/** Where, and in the midst of what, the last scalar was left off. Read right after the call. A result with three fields would cost more. */
+let leftAt = 0
+let leftInside: Inside = nothing
 
 /** What a value that was read in part goes on with: a member's key, a value, or whatever stands behind a value. */
 type Next = 'key' | 'value' | 'end'

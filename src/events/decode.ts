@@ -35,8 +35,11 @@ export interface EventSink {
    * @returns what is left to do with it, before any other event, or nothing.
    */
   largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined
-  /** An event, a line of NDJSON, that is not JSON. The others are not harmed. */
-  invalidJson(detail: string): void
+  /**
+   * An event, a line of NDJSON, that is not JSON. The others are not harmed.
+   * @param describe tells what is wrong, in words. The sink calls it where it wants the words.
+   */
+  invalidJson(describe: () => string): void
 }
 
 /** Goes on with a body that is decoded in slices. Returns what is left then, or nothing. Throws as {@link decodeEvents}. */
@@ -179,7 +182,7 @@ function parseElements(decoding: Decoding, from: number, firstIndex: number): De
   let at = from
   let index = firstIndex
   do {
-    if (at - from >= sliceBytes) {
+    if (at - from + (index - firstIndex) * parsedEventBytes >= sliceBytes) {
       const [next, nextIndex] = [at, index]
       return () => parseElements(decoding, next, nextIndex)
     }
@@ -274,7 +277,7 @@ function decodeLines(
     const lineEnd = newlineAt === -1 || newlineAt > end ? end : newlineAt
     const to = trimWhitespaceEnd(body, from, lineEnd)
     lineStart = lineEnd + 1
-    pauseAt -= (to - from) * (scannedShare - 1)
+    pauseAt -= (to - from + parsedEventBytes) * (scannedShare - 1)
     if (to - from > parsedWholeBytes) {
       checkOf(decoding).begin(from)
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
@@ -284,7 +287,7 @@ function decodeLines(
     }
     // A line that fails to parse costs an exception, which is dear: of many bad lines only the first throws.
     if (hasBadLines && !isJson(body, from, to)) {
-      sink.invalidJson(describeBadLine(decoding, from, to, check.at))
+      refuseLine(decoding, from, to, check.at)
       continue
     }
     // Slices of one string share its memory, and positions in ASCII text are positions in the body.
@@ -295,7 +298,7 @@ function decodeLines(
     } catch {
       hasBadLines = true
       isJson(body, from, to)
-      sink.invalidJson(describeBadLine(decoding, from, to, check.at))
+      refuseLine(decoding, from, to, check.at)
       continue
     }
     sink.event(value, from, to)
@@ -311,14 +314,19 @@ function decodeLongLine(decoding: Decoding, from: number, to: number): DecodingL
   if (result === 'paused') return () => decodeLongLine(decoding, from, to)
   const { at } = check
   if (result === 'whole' && at === to) return sink.largeEvent(check, from, to, sliceBytes)
-  sink.invalidJson(describeBadLine(decoding, from, to, at))
+  refuseLine(decoding, from, to, at)
   return undefined
 }
 
-/** What stands where a line stops to be JSON, with its place in the line. */
-function describeBadLine({ body, start }: Decoding, from: number, to: number, at: number): string {
-  const lineStart = from === 0 ? 0 : body.lastIndexOf(newline, from - 1) + 1
-  return describeBadJson(body, at, to, Math.max(lineStart, start))
+/**
+ * Refuses a line, which stops to be JSON at `at`. A function of its own: a closure in the loop over the lines would slow down every
+ * round.
+ */
+function refuseLine({ body, start, sink }: Decoding, from: number, to: number, at: number): void {
+  sink.invalidJson(() => {
+    const lineStart = from === 0 ? 0 : body.lastIndexOf(newline, from - 1) + 1
+    return describeBadJson(body, at, to, Math.max(lineStart, start))
+  })
 }
 
 /** Whether [start, end) is one JSON value; if not, `check.at` says where it stops to be. */
@@ -377,5 +385,8 @@ const parsedWholeBytes = 32_768
 
 /** How many times as many bytes a slice has where its events are told from their bytes: parsing takes that much longer. */
 const scannedShare = 8
+
+/** An event that is parsed takes as long as so many bytes of it, however small it is. */
+const parsedEventBytes = 32
 
 const newline = 0x0a

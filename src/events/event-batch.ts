@@ -3,7 +3,7 @@ import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { JsonCheck } from './check-json.ts'
 import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
-import { identityOf, keyOf, maxNodes, type EventIdentity, type EventSchema } from './event-schema.ts'
+import { identityOf, keyOf, type EventIdentity, type EventSchema } from './event-schema.ts'
 import { shortPointer } from './json-flaw.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
@@ -151,23 +151,23 @@ export class EventBatch implements EventSink {
     const flaw = check.levels > this.#limits.depth ? 'too_deep' : check.flaw
     if (flaw !== null) this.#rejectFlawed(flaw)
     else if (end - start > this.#limitBytes(0)) this.#rejectLarge(end - start, this.#limitBytes(0))
-    else if (!this.#schema.takesLarge(check.nodes)) {
-      const detail = `has ${check.nodes} members, objects and arrays, and ${maxNodes} is the most`
-      this.#reject('too_complex', detail, '')
-    } else {
-      const parts = this.#schema.textOf(this.body, start, end, sliceBytes)
-      const takeText = (): DecodingLeft | undefined => {
-        const { done, value } = parts.next()
-        if (done !== true) return takeText
-        if (sliceBytes === Infinity) return this.#take(JSON.parse(value), start, end)
-        return () => {
-          const event: unknown = JSON.parse(value)
-          return () => this.#take(event, start, end)
-        }
-      }
-      return takeText()
+    else {
+      const tooComplex = this.#schema.refuseLarge(check)
+      if (tooComplex === null) return this.#takeLarge(start, end, sliceBytes)
+      this.#reject('too_complex', tooComplex, '')
     }
     return undefined
+  }
+
+  #takeLarge(start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
+    const parts = this.#schema.valueOf(this.body, start, end, sliceBytes)
+    const goOn = (): DecodingLeft | undefined => {
+      const { done, value } = parts.next()
+      if (done !== true) return goOn
+      if (sliceBytes === Infinity) return this.#take(value, start, end)
+      return () => this.#take(value, start, end)
+    }
+    return goOn()
   }
 
   #take(value: unknown, start: number, end: number): undefined {
@@ -194,9 +194,9 @@ export class EventBatch implements EventSink {
   }
 
   /** @inheritdoc */
-  invalidJson(detail: string): void {
+  invalidJson(describe: () => string): void {
     this.#receive()
-    this.#reject('invalid_json', detail, '')
+    this.#reject('invalid_json', this.errors.length < maxListedErrors ? describe() : '', '')
   }
 
   /** Place of a good event in the request. */

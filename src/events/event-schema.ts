@@ -1,9 +1,11 @@
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
+import type { JsonCheck } from './check-json.ts'
 import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
 import { telemetrySchema } from './telemetry-schema.ts'
+import { useUniqueItems } from './unique-items.ts'
 import { checkTelemetry, isTelemetry, type EventProblem } from './validate-telemetry.ts'
 
 /** What a stream asks of its events. Compiled once, at start. */
@@ -11,18 +13,18 @@ export interface EventSchema {
   /** @returns null if the event fits; else what is wrong, which takes up to a hundred times as long as {@link fits}. */
   readonly check: (value: unknown) => EventProblem | null
   readonly fits: (value: unknown) => boolean
-  /** Whether a large event of so many members, objects and arrays can be taken: else parsing it would take too long. */
-  readonly takesLarge: (nodes: number) => boolean
+  /** @returns null if a large event that was read can be taken; else why not: parsing the event would take too long. */
+  readonly refuseLarge: (check: JsonCheck) => string | null
   /**
-   * The JSON of a large event, as far as it is looked at.
+   * The value of a large event, as far as it is looked at.
    * @returns yields after about `sliceBytes`.
    */
-  readonly textOf: (
+  readonly valueOf: (
     body: Buffer,
     start: number,
     end: number,
     sliceBytes: number,
-  ) => Generator<undefined, string>
+  ) => Generator<undefined, unknown>
   /** Tells good events from their bytes; null where they have to be parsed. */
   readonly scanner: TelemetryScanner | null
 }
@@ -87,10 +89,15 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
   return {
     check: (value) => (validate(value) ? null : describeError(validate.errors?.[0])),
     fits: (value) => validate(value),
-    takesLarge: (nodes) => nodes <= maxNodes,
-    *textOf(body, start, end, sliceBytes) {
+    refuseLarge({ nodes, scalars }) {
+      if (nodes > maxNodes) return `has ${nodes} members, objects and arrays, and ${maxNodes} is the most`
+      return scalars > maxScalars ? `has ${scalars} texts and numbers, and ${maxScalars} is the most` : null
+    },
+    *valueOf(body, start, end, sliceBytes) {
       if (end - start > sliceBytes) yield
-      return body.toString('utf8', start, end)
+      const text = body.toString('utf8', start, end)
+      if (end - start > sliceBytes) yield
+      return JSON.parse(text) as unknown
     },
     scanner: null,
   }
@@ -100,13 +107,15 @@ const namedFields = Object.keys(telemetrySchema.shape).map((name) => Buffer.from
 
 /** What an event looks like to the built-in checks, and to those who ask for its key and id. */
 const reduced = {
-  takesLarge: () => true,
-  textOf: (body: Buffer, start: number, end: number, sliceBytes: number) =>
+  refuseLarge: () => null,
+  valueOf: (body: Buffer, start: number, end: number, sliceBytes: number) =>
     reduceEvent(body, start, end, namedFields, sliceBytes),
 } as const
 
 /** Members, objects and arrays of a large event that is parsed whole: parsing a million of them takes half a second. */
-export const maxNodes = 20_000
+const maxNodes = 20_000
+/** Texts and numbers of such an event, those of its arrays too: parsing half a million of them takes 30 ms. */
+const maxScalars = 100_000
 
 /**
  * The dialect that `$schema` names: draft 2020-12, or draft-07, which is also what most schemas without one are written
@@ -116,6 +125,7 @@ function compilerFor(jsonSchema: object | boolean): Ajv {
   const dialect = typeof jsonSchema === 'object' && '$schema' in jsonSchema ? String(jsonSchema.$schema) : ''
   const compiler = dialect.includes('2020-12') ? new Ajv2020(ajvOptions) : new Ajv(ajvOptions)
   addFormats.default(compiler)
+  useUniqueItems(compiler)
   return compiler
 }
 

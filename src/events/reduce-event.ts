@@ -13,9 +13,10 @@ import {
 import { maxLabels } from './telemetry-schema.ts'
 
 /**
- * Reduces a large event to the parts that the built-in checks look at, so that parsing the result takes no longer than parsing a
- * small event: the members of the given names, and the scalars in those that are objects. An object with very many members is
- * replaced by an object with a few too many, which every check refuses as well. Yields after about each `sliceBytes`.
+ * The value of a large event, reduced to the parts that the built-in checks look at, so that making the value takes no longer than
+ * parsing a small event: the members of the given names, and the scalars in those that are objects. An object with very many
+ * members is replaced by an object with a few too many, which every check refuses as well. Yields after about each `sliceBytes`,
+ * also in the midst of a text.
  * @param body holds the event at [start, end), and it is known to be valid.
  */
 export function* reduceEvent(
@@ -24,16 +25,12 @@ export function* reduceEvent(
   end: number,
   names: readonly Buffer[],
   sliceBytes: number,
-): Generator<undefined, string> {
-  switch (body[start]) {
-    case openObject:
-      return yield* reduceObject(new ValueSkip(body, start, sliceBytes), start, names)
-    case openArray:
-      return '[]'
-    default:
-      return body.toString('utf8', start, end)
-  }
+): Generator<undefined, unknown> {
+  const skip = new ValueSkip(body, start, sliceBytes)
+  if (body[start] === openObject) return yield* reduceObject(skip, start, names)
+  return yield* scalarOf(skip, start, end)
 }
+
 /** The one of the names that a key stands for. An escaped name is found by its letters too: each takes up to six bytes. */
 function nameOf(body: Buffer, start: number, end: number, names: readonly Buffer[]): string | null {
   const length = end - start - 2
@@ -49,45 +46,54 @@ function* reduceObject(
   skip: ValueSkip,
   start: number,
   names: readonly Buffer[],
-): Generator<undefined, string> {
+): Generator<undefined, unknown> {
   const { body } = skip
-  const members = new Map<string, string>()
+  const members = new Map<string, unknown>()
   let at = skipWhitespace(body, start + 1, body.length)
   while (body[at] !== closeObject) {
-    const valueStart = valueAt(body, at)
+    skip.begin(at)
+    while (!skip.goOn()) yield
+    const name = nameOf(body, at, skip.at, names)
+    const valueStart = valueAt(body, skip.at)
     skip.begin(valueStart)
     while (!skip.goOn()) yield
     const valueEnd = skip.at
-    const name = nameOf(body, at, textEnd(body, at), names)
     if (name !== null) {
       const isObject = body[valueStart] === openObject
-      const text = isObject ? yield* reduceEntries(skip, valueStart) : scalarOf(body, valueStart, valueEnd)
-      members.set(name, text)
+      const value = isObject
+        ? yield* reduceEntries(skip, valueStart)
+        : yield* scalarOf(skip, valueStart, valueEnd)
+      members.set(name, value)
     }
     at = nextMemberAt(body, valueEnd)
   }
-  return `{${Array.from(members, ([name, text]) => `"${name}":${text}`).join(',')}}`
+  return Object.fromEntries(members)
 }
 
 /** An object in the event, with its scalars. */
-function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, string> {
+function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, unknown> {
   const { body } = skip
-  const members: string[] = []
+  const members: [string, unknown][] = []
   let at = skipWhitespace(body, start + 1, body.length)
   while (body[at] !== closeObject) {
     if (members.length === manyMembers) return tooManyMembers
-    const valueStart = valueAt(body, at)
+    skip.begin(at)
+    while (!skip.goOn()) yield
+    const keyEnd = skip.at
+    const valueStart = valueAt(body, keyEnd)
     skip.begin(valueStart)
     while (!skip.goOn()) yield
-    members.push(`${body.toString('utf8', at, textEnd(body, at))}:${scalarOf(body, valueStart, skip.at)}`)
-    at = nextMemberAt(body, skip.at)
+    const valueEnd = skip.at
+    const key = (yield* scalarOf(skip, at, keyEnd)) as string
+    members.push([key, yield* scalarOf(skip, valueStart, valueEnd)])
+    at = nextMemberAt(body, valueEnd)
   }
-  return `{${members.join(',')}}`
+  return Object.fromEntries(members)
 }
 
-/** Where the value of the member begins whose key begins at `at`. */
-function valueAt(body: Buffer, at: number): number {
-  const colonAt = skipWhitespace(body, textEnd(body, at), body.length)
+/** Where the value of the member begins whose key ends at `keyEnd`. */
+function valueAt(body: Buffer, keyEnd: number): number {
+  const colonAt = skipWhitespace(body, keyEnd, body.length)
   return skipWhitespace(body, colonAt + 1, body.length)
 }
 
@@ -98,29 +104,60 @@ function nextMemberAt(body: Buffer, valueEnd: number): number {
 }
 
 /** What nests is emptied: no check looks into it. */
-function scalarOf(body: Buffer, start: number, end: number): string {
-  if (body[start] === openObject) return '{}'
-  return body[start] === openArray ? '[]' : body.toString('utf8', start, end)
+function* scalarOf(
+  { body, sliceBytes }: ValueSkip,
+  start: number,
+  end: number,
+): Generator<undefined, unknown> {
+  if (body[start] === openObject) return {}
+  if (body[start] === openArray) return []
+  if (end - start <= sliceBytes) return JSON.parse(body.toString('utf8', start, end))
+  if (body[start] !== quote) {
+    yield
+    return JSON.parse(body.toString('latin1', start, end))
+  }
+  let text = ''
+  for (let from = start + 1; from < end - 1;) {
+    const to = pieceEnd(body, from, Math.min(from + sliceBytes, end - 1))
+    text += JSON.parse(`"${body.toString('utf8', from, to)}"`) as string
+    from = to
+    yield
+  }
+  return text
 }
 
-/** Goes over a valid value in slices. */
+/** Where a piece of a text can end, at `wantedEnd` or up to 5 bytes behind it: not within an escape or a character. */
+function pieceEnd(body: Buffer, start: number, wantedEnd: number): number {
+  let at = start
+  while (at < wantedEnd) {
+    if (body[at] !== backslash) at++
+    else at += body[at + 1] === letterU ? 6 : 2
+  }
+  while ((body[at]! & 0xc0) === 0x80) at++
+  return at
+}
+
+/** Goes over a valid value, or a key, in slices. */
 class ValueSkip {
   readonly body: Buffer
+  readonly sliceBytes: number
   /** Behind what was gone over. */
   at = 0
-  readonly #sliceBytes: number
   #sliceEnd: number
   #depth = 0
+  #isInText = false
+  #isInScalar = false
 
   constructor(body: Buffer, start: number, sliceBytes: number) {
     this.body = body
-    this.#sliceBytes = sliceBytes
+    this.sliceBytes = sliceBytes
     this.#sliceEnd = start + sliceBytes
   }
 
   begin(start: number): void {
     this.at = start
     this.#depth = 0
+    this.#isInText = this.#isInScalar = false
   }
 
   /** @returns whether the value ends at {@link at}; false: others are to get a turn before the next call. */
@@ -128,16 +165,21 @@ class ValueSkip {
     const { body } = this
     let at = this.at
     if (at >= this.#sliceEnd) {
-      this.#sliceEnd = at + this.#sliceBytes
+      this.#sliceEnd = at + this.sliceBytes
       return false
     }
     const sliceEnd = this.#sliceEnd
     let depth = this.#depth
+    let isInText = this.#isInText
+    let isInScalar = this.#isInScalar
     do {
+      if (isInText || body[at] === quote) {
+        const behind = textEnd(body, isInText ? at : at + 1, sliceEnd)
+        isInText = behind < 0
+        at = isInText ? ~behind : behind
+        continue
+      }
       switch (body[at]) {
-        case quote:
-          at = textEnd(body, at)
-          break
         case openObject:
         case openArray:
           depth++
@@ -149,34 +191,46 @@ class ValueSkip {
           at++
           break
         default:
-          at++
-          if (depth === 0) at = scalarEnd(body, at)
+          if (depth > 0) at++
+          else {
+            at = scalarEnd(body, at, sliceEnd)
+            isInScalar = at >= sliceEnd && !isBehindScalar(body[at])
+          }
       }
-    } while (depth > 0 && at < sliceEnd)
+    } while ((depth > 0 || isInText || isInScalar) && at < sliceEnd)
     this.at = at
     this.#depth = depth
-    return depth === 0
+    this.#isInText = isInText
+    this.#isInScalar = isInScalar
+    return depth === 0 && !isInText && !isInScalar
   }
 }
 
-function scalarEnd(body: Buffer, start: number): number {
+/** Behind a number, `true`, `false` or `null`, or `pauseAt` where it is longer. */
+function scalarEnd(body: Buffer, start: number, pauseAt: number): number {
   let at = start
-  for (let byte = body[at]; byte !== undefined && byte > 0x20; byte = body[++at]) {
-    if (byte === comma || byte === closeObject || byte === closeArray) break
-  }
+  while (at < pauseAt && !isBehindScalar(body[at])) at++
   return at
 }
 
-function textEnd(body: Buffer, start: number): number {
-  let at = start + 1
-  for (let byte = body[at]; byte !== quote; byte = body[++at]) if (byte === backslash) at++
-  return at + 1
+function isBehindScalar(byte: number | undefined): boolean {
+  return byte === undefined || byte <= 0x20 || byte === comma || byte === closeObject || byte === closeArray
 }
 
+/** Behind a text; `~position` of where it goes on, which is negative, where it is longer. */
+function textEnd(body: Buffer, start: number, pauseAt: number): number {
+  let at = start
+  while (at < pauseAt) {
+    const byte = body[at]
+    if (byte === quote) return at + 1
+    at += byte === backslash ? 2 : 1
+  }
+  return ~at
+}
+
+const letterU = 0x75
 /** Each character of a name takes six bytes as an escape. */
 const longestName = 6 * 'timestamp'.length
 /** More than any check takes, with room for keys that are given twice. */
 const manyMembers = 16 * maxLabels
-const tooManyMembers = JSON.stringify(
-  Object.fromEntries(Array.from({ length: maxLabels + 1 }, (_, nth) => [nth, 0])),
-)
+const tooManyMembers = Object.fromEntries(Array.from({ length: maxLabels + 1 }, (_, nth) => [nth, 0]))

@@ -102,8 +102,8 @@ export function textEnd(body: Buffer, start: number): number {
   }
 }
 
-/** Bytes of an escape; 0 for one that JSON does not have. */
-function escapeBytes(body: Buffer, at: number): number {
+/** Bytes of the escape at `at`; 0 for one that JSON does not have. */
+export function escapeBytes(body: Buffer, at: number): number {
   switch (body[at + 1]) {
     case quote:
     case backslash:

@@ -85,16 +85,33 @@ describe('a check of bytes', () => {
       fc.property(fc.oneof(jsonText, nearlyJson), fc.integer({ min: 1, max: 9 }), (text, sliceBytes) => {
         const body = Buffer.from(text)
         const isWhole = check.read(body, 0, body.length)
-        const { at, levels, nodes, flaw } = check
+        const { at, levels, nodes, scalars, flaw } = check
         const sliced = new JsonCheck()
         sliced.begin(0)
         let result = sliced.readOn(body, body.length, sliceBytes)
         while (result === 'paused') result = sliced.readOn(body, body.length, sliced.at + sliceBytes)
         expect({ result, at: sliced.at }).toEqual({ result: isWhole ? 'whole' : 'broken', at })
-        if (isWhole) expect([sliced.levels, sliced.nodes, sliced.flaw]).toEqual([levels, nodes, flaw])
+        const { levels: l, nodes: n, scalars: s, flaw: f } = sliced
+        if (isWhole) expect([l, n, s, f]).toEqual([levels, nodes, scalars, flaw])
       }),
       { numRuns: 3_000 },
     )
+  })
+
+  test.each([
+    ['key', `{"${'é'.repeat(500)}":1}`],
+    ['text', `["${String.raw`\u0041`.repeat(200)}"]`],
+    ['number', `[-${'1'.repeat(500)}.${'2'.repeat(500)}e-${'3'.repeat(500)}]`],
+  ])('pauses in the midst of a long %s', (_, text) => {
+    const body = Buffer.from(text)
+    const sliced = new JsonCheck()
+    sliced.begin(0)
+    let longest = 0
+    for (let before = 0; sliced.readOn(body, body.length, before + 20) === 'paused'; before = sliced.at)
+      longest = Math.max(longest, sliced.at - before)
+    expect(sliced.at).toBe(body.length)
+    // An escape has six bytes, and is read whole.
+    expect(longest).toBeLessThan(20 + 6)
   })
 
   test('ends where the value ends, and not beyond the given end', () => {

@@ -14,7 +14,7 @@ import { checkTelemetry } from '../../../src/events/validate-telemetry.ts'
 const names = ['name', 'value', 'timestamp', 'unit', 'labels', 'source', 'id']
 const namedFields = names.map((name) => Buffer.from(name))
 
-function reduce(body: Buffer, sliceBytes: number): string {
+function reduce(body: Buffer, sliceBytes: number): unknown {
   const parts = reduceEvent(body, 0, body.length, namedFields, sliceBytes)
   for (;;) {
     const { done, value } = parts.next()
@@ -24,7 +24,29 @@ function reduce(body: Buffer, sliceBytes: number): string {
 
 test('of a name that is given twice the last value counts, however it is spelled', () => {
   const body = Buffer.from(String.raw`{"name":1,"n\u0061me":2,"name":{"a":3}, "value" :[1]}`)
-  expect(JSON.parse(reduce(body, 1))).toEqual({ name: { a: 3 }, value: [] })
+  expect(reduce(body, 1)).toEqual({ name: { a: 3 }, value: [] })
+})
+
+test('a text is read in slices as JSON.parse reads it, wherever a slice ends', () => {
+  const piece = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 3 }).map((text) => JSON.stringify(text).slice(1, -1)),
+    fc.constantFrom(
+      String.raw`\ud83d\ude00`,
+      String.raw`\udc00`,
+      String.raw`\\`,
+      String.raw`\"`,
+      '\u{10ffff}',
+      'é',
+    ),
+  )
+  const text = fc.array(piece).map((pieces) => `"${pieces.join('')}"`)
+  fc.assert(
+    fc.property(text, text, fc.integer({ min: 1, max: 15 }), (one, other, sliceBytes) => {
+      const body = Buffer.from(`{"name": ${one}, "labels":{${other}:${one},"x":-1.5e3 }}`)
+      expect(reduce(body, sliceBytes)).toEqual(JSON.parse(body.toString()))
+    }),
+    { numRuns: 2_000 },
+  )
 })
 
 test('a reduced event is judged as the whole event is', () => {
@@ -48,7 +70,7 @@ test('a reduced event is judged as the whole event is', () => {
           : json
         const body = Buffer.from(text)
         const whole: unknown = JSON.parse(text)
-        const reduced: unknown = JSON.parse(reduce(body, sliceBytes))
+        const reduced = reduce(body, sliceBytes)
         expect(checkTelemetry(reduced)).toEqual(checkTelemetry(whole))
         expect([keyOf(reduced), identityOf(reduced)]).toEqual([keyOf(whole), identityOf(whole)])
       },
@@ -59,6 +81,25 @@ test('a reduced event is judged as the whole event is', () => {
 
 const filler = 'x'.repeat(40_000)
 const manyKeys = `{${Array.from({ length: 30_000 }, (_, nth) => `"k${nth}":1`).join(',')}}`
+
+test.each([
+  ['a text of escapes', `{"name":"${String.raw`\u0041`.repeat(20_000)}","value":1}`],
+  ['a key', `{"name":"a","value":1,"labels":{"${'é'.repeat(60_000)}":null}}`],
+  ['a number', `{"name":"a","value":${'1'.repeat(120_000)}}`],
+])('an event with %s of 120 KB is read in steps of a slice', (_, text) => {
+  for (const kind of ['json', 'ndjson', 'array'] as const) {
+    const body = Buffer.from(kind === 'array' ? `[${text}]` : text)
+    const schema = compileEventSchema('telemetry')
+    const limits = { eventBytes: 1 << 20, eventsPerRequest: 10, depth: 8 }
+    const batch = new EventBatch(body, { schema, limits, maxRecordBytes: 1 << 20 })
+    let steps = 1
+    let left = decodeEvents(body, kind === 'array' ? 'json' : kind, batch, 1_000)
+    for (; left !== undefined; steps++) left = left()
+    expect(batch.rejected).toBe(1)
+    // Once for the syntax, and once for the parts that are looked at.
+    expect(steps).toBeGreaterThan(240)
+  }
+})
 
 /** What becomes of one event, among small ones, that is too large to be parsed in one go. */
 function judge(text: string, setting: EventSchemaSetting = 'telemetry', kind: 'json' | 'ndjson' = 'json') {
@@ -101,6 +142,10 @@ describe('a large event', () => {
     expect(judge(`{"name":"b","text":"${filler}"}`, { file: 'a.json', jsonSchema }).good).toBe(3)
     expect(judge(`{"text":"${filler}"}`, { file: 'a.json', jsonSchema }).errors).toMatchObject([
       { index: 1, code: 'invalid_event' },
+    ])
+    const manyNumbers = `[1${',1'.repeat(200_000)}]`
+    expect(judge(`{"name":"b","x":${manyNumbers}}`, { file: 'a.json', jsonSchema }).errors).toMatchObject([
+      { index: 1, code: 'too_complex', detail: 'has 200002 texts and numbers, and 100000 is the most' },
     ])
     expect(judge(`{"name":"b","x":${manyKeys}}`, { file: 'a.json', jsonSchema }).errors).toMatchObject([
       {
