@@ -170,13 +170,17 @@ function nanosPerByte(shorter: GrowthRow, longer: GrowthRow): number {
 
 function deliveryGoals({ delivery }: KeptResults): Goal[] {
   return [
-    goal('order of the document’s rows at the front door: p50', delivery, ({ frontDoor }) => {
-      // What a delivery promises: taken, acknowledged, committed.
-      const p50s = [frontDoor[0]!, frontDoor[2]!, frontDoor[3]!].map(({ p50Ms }) => p50Ms)
-      return [p50s.map((p50Ms) => `${p50Ms.toFixed(2)} ms`).join(' < '), isAscending(p50s)]
-    }),
     goal(
-      'order of the document’s rows at the producer: p50, throughput, CPU, round trips',
+      'deliveries in the order of the delivery model, at the front door: p50',
+      delivery,
+      ({ frontDoor }) => {
+        // What a delivery promises: taken, acknowledged, committed.
+        const p50s = [frontDoor[0]!, frontDoor[2]!, frontDoor[3]!].map(({ p50Ms }) => p50Ms)
+        return [p50s.map((p50Ms) => `${p50Ms.toFixed(2)} ms`).join(' < '), isAscending(p50s)]
+      },
+    ),
+    goal(
+      'deliveries in the order of the delivery model, at the producer: p50, throughput, CPU, round trips',
       delivery,
       (of) => {
         const rows = of.producer

@@ -8,9 +8,13 @@ export function performancePage(results: KeptResults): string {
   const rows = goals.map(({ goal, measured, met }) => `| ${goal} | ${measured} | ${verdict(met)} |\n`)
   const parts = [
     '# Performance\n',
-    `Written by \`npm run bench\` from bench/results/; do not edit. Servers are measured in turn in one run, with Kafka and the
-load on the same cores, so quote the ratios. The absolute bars were set on a machine where bare Fastify takes 30 µs of CPU a
-request; here it takes ${(slownessOf(results) * 30).toFixed(0)}, and they are scaled by ${slownessOf(results).toFixed(2)}.\n`,
+    `\`npm run bench\` writes this page from bench/results/. Do not edit it. Each part names its command, date, commit and machine.
+
+One run measures the servers in turn, with Kafka and the load on the same cores. So quote the ratios, and not the absolute figures. The absolute bars were
+set on a machine where bare Fastify takes 30 µs of CPU a request. Here bare Fastify takes ${(slownessOf(results) * 30).toFixed(0)} µs, so the bars are scaled by ${slownessOf(results).toFixed(2)}.
+
+"Bare Fastify" and "bare node:http" are servers that parse a JSON body, answer 202, and do nothing else. "landed" are events that are in the topic, by its log end
+offsets. "The delivery model" is [delivery-model.md](delivery-model.md).\n`,
     `## Goals\n\n| goal | measured | met |\n|---|---|---|\n${rows.join('')}`,
     ...(goals.some(({ met }) => met === false) ? [inTheWay] : []),
     ...sections(results),
@@ -26,18 +30,17 @@ function verdict(met: boolean | null): string {
 /** Where a goal above is missed, this is where to look. */
 const inTheWay = `### What stands in the way
 
-"Where the time of a request goes", below, is the profile, with flame graphs. Writing the reply to its socket and what node:http
-does around a request are a floor that bare Fastify has too; what Chute can still save is in the rows of its own and in "Our own
-part of an event".
+"Where the time of a request goes", below, is the profile, with flame graphs. Two costs are a floor that bare Fastify has too: to write the reply to its socket,
+and what node:http does around a request. What Chute can still save is in the rows of its own, and in "Our own part of an event".
 
-Streams: each has a connection of its own to each broker, so that what one topic makes a broker do (it closes an acks=0 connection on
-any error, and reads no further while it is busy) never harms another stream's records. The price is a call to the kernel, and the
-answers to a barrier, for each stream's batches: at the same rate of events 50 streams have fifty times the batches of one, of two
-events and not of a hundred. One connection for all would make cost flat, and end that isolation. Partitions: as many batches, each
-with a header and a checksum, but one call for all.
+**Streams.** Each stream has a connection of its own to each broker. A broker closes an acks=0 connection on any error, and reads no further while it
+is busy. With connections of its own, no stream harms the records of another stream. The price: each stream's batches need a call to the kernel, and answers to
+a barrier. At the same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. One connection for all
+streams would make the cost flat, and would end that isolation.
 
-On two cores the gateway, the load and Kafka share; bare Fastify shares with the load alone. "Waits for a core" in the tables
-is the share of the time in which the server's thread was ready to run and had none: what p99 holds above bare Fastify's is
-that wait as long as "Pauses of the event loop" shows no work of ours that is as long. A rate in a closed loop is held down by
-it too, while CPU time is not.
+**Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them.
+
+**Two cores.** The gateway shares them with the load and Kafka. Bare Fastify shares them with the load alone. "Waits for a core" in the tables is the share of
+the time in which the server's thread was ready to run and had no core. That wait explains why p99 is above that of bare Fastify, as long as "Pauses of the
+event loop" shows no work of ours that is as long. The wait also holds down a rate in a closed loop. It does not change CPU time.
 `

@@ -49,7 +49,7 @@ function ingest({ ingest: result }: KeptResults): string {
 function latency({ latency: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Latency at a fixed rate', result.environment, [
-    'Open loop: requests are due every millisecond whatever the server does, and each is timed from when it was due. The rates are shares of the most that Chute took in a closed loop. The client is a small one of our own in its own process, since wrk2 is in no distribution.\n',
+    'Open loop: requests are due every millisecond, whatever the server does. Each request is timed from the moment when it was due. The rates are shares of the highest rate that Chute took in a closed loop. The client is a small one of our own, in its own process, since no distribution has wrk2.\n',
     '![Latency against rate](plots/latency.svg)\n',
     table(result.rows, {
       server: (row) => row.server,
@@ -68,7 +68,7 @@ function latency({ latency: result }: KeptResults): string {
 function workers({ workers: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('One worker and two', result.environment, [
-    'The load and Kafka have the same cores as the gateway; `cores` is what was left for it. Efficiency: CPU of an event with one worker ÷ with these, which is what n workers make of n cores of their own.\n',
+    'The load and Kafka have the same cores as the gateway. `cores` is what was left for the gateway. Efficiency is the CPU time of an event with one worker ÷ the CPU time with these workers. It says what n workers would make of n cores of their own.\n',
     table(result.rows, {
       workers: (row) => String(row.workers),
       request: (row) => row.request,
@@ -86,17 +86,17 @@ function workers({ workers: result }: KeptResults): string {
 function delivery({ delivery: result }: KeptResults): string {
   if (result === undefined) return ''
   const documented = { 'at most once': '~1', 'at least once': '~5', 'exactly once': '~20' }
-  return section('The three semantics', result.environment, [
-    'Through the HTTP front door, at 10 requests a second, with the default settings (`linger.ms` 5, a barrier every 20 ms), beside the p50 of the description of at-most-once delivery:\n',
+  return section('The three deliveries', result.environment, [
+    'Through the HTTP front door, at 10 requests a second, with the default settings (`linger.ms` 5, a barrier every 20 ms), beside the p50 of the delivery model:\n',
     table(result.frontDoor, {
       delivery: (row) => row.delivery,
       'reply means': (row) => row.until,
       'p50 ms': (row) => row.p50Ms.toFixed(2),
-      'documented p50 ms': (row) => documented[row.delivery],
+      'p50 ms of the delivery model': (row) => documented[row.delivery],
       'p99 ms': (row) => row.p99Ms.toFixed(2),
       failed: (row) => String(row.failed),
     }),
-    'At the producer, without HTTP and with `linger.ms` 0; one record alone, then as many lots of 100 as the semantics allows at a time (a transactional producer has one transaction):\n',
+    'At the producer, without HTTP and with `linger.ms` 0. p50 is that of one record alone. The other columns are with as many lots of 100 as the delivery allows at a time (a transactional producer has one transaction):\n',
     table(result.producer, {
       delivery: (row) => row.delivery,
       until: (row) => row.until,
@@ -112,7 +112,7 @@ function delivery({ delivery: result }: KeptResults): string {
 function durable({ durable: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('A 202 that survives', result.environment, [
-    '64 clients in a closed loop; the data folder is in the temporary folder of the system. `fsync: on` beside `fsync: off` is what the disk costs. The streams go in this order in every round. Up to commit b8e61ee a durable stream came out ahead of at-most-once with single events, since its replies went together, once a turn was on disk; since then all replies of a turn go together. "In Kafka/s" ends when Kafka has the last event: what lies between it and events/s is the backlog on disk.\n',
+    '64 clients in a closed loop. The data folder is in the temporary folder of the system. `fsync: on` beside `fsync: off` shows what the disk costs. The streams take their turns in this order in every round. "In Kafka/s" counts until Kafka has the last event. The difference to events/s is the backlog on disk.\n',
     table(result.rows, {
       stream: (row) => row.stream,
       request: (row) => row.request,
@@ -131,7 +131,7 @@ function durable({ durable: result }: KeptResults): string {
 function audit({ audit: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('What the header of `audit: true` costs', result.environment, [
-    'The same gateway twice, with and without `audit: true` on its at-most-once stream, in turn; 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome. Bytes are what the files of the topic grew by, without compression: batches, as they went over the wire.\n',
+    'The same gateway twice, in turn: with and without `audit: true` on its at-most-once stream. 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome. Bytes are the growth of the topic’s files, without compression.\n',
     table(result.rows, {
       stream: (row) => row.stream,
       request: (row) => row.request,
@@ -148,7 +148,7 @@ function audit({ audit: result }: KeptResults): string {
 function sender({ sender: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Whether a sender thread pays', result.environment, [
-    'A batch gets its checksum and is written to a socket: by the event loop, as Chute does it, or by a thread of its own, to which its buffer is handed over and which hands it back. CPU time a batch.\n',
+    'A batch gets its checksum and is written to a socket. The event loop does that, as in Chute, or a thread of its own does it. The buffer is handed to the thread and back. The figures are CPU time for each batch.\n',
     table(result.rows, {
       'batch, bytes': (row) => thousands(row.batchBytes),
       'sent by': (row) => row.way,
@@ -172,7 +172,7 @@ function outage({ outage: result }: KeptResults): string {
       accepted: (row) => String(row.accepted),
       refused: (row) => String(row.refused),
     }),
-    `Once the buffer was full: ${full.refused} of ${full.refused + full.accepted} refused with 503, p50 ${full.refusedP50Ms.toFixed(2)} ms; ${full.other} had no such reply. ${landedText(landed)}The account calls ${result.suspectedLost} of them \`suspected_lost\`: written to a broker that was then killed.\n`,
+    `Once the buffer was full: ${full.refused} of ${full.refused + full.accepted} refused with 503, p50 ${full.refusedP50Ms.toFixed(2)} ms; ${full.other} had no such reply. ${landedText(landed)}The account calls ${result.suspectedLost} of them \`suspected_lost\`: they were written to a broker that was then killed.\n`,
   ])
 }
 
@@ -180,7 +180,7 @@ function growth({ growth: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('How cost grows', result.environment, [
     '![CPU time against size](plots/growth.svg)\n\n![CPU time by size of event](plots/growth-bytes.svg)\n',
-    'A call to the kernel that writes is one for the reply of a request, and one for each batch or request to Kafka: the same events spread over many streams are many small batches, each over the connection of its stream.\n',
+    'Chute makes one writing call to the kernel for the reply of a request, and one for each batch or request to Kafka. The same events spread over many streams are many small batches, each over the connection of its stream.\n',
     table(result.rows, {
       quantity: (row) => row.quantity,
       size: (row) => row.size,
@@ -196,7 +196,7 @@ function growth({ growth: result }: KeptResults): string {
 function pauses({ pauses: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Pauses of the event loop', result.environment, [
-    'As fast as it goes. "Our own" is the longest time that the thread spent on a core between two ticks of a timer; the delay holds the waiting for a core too.\n',
+    'The load is as fast as it goes. "Our own" is the longest time that the thread spent on a core between two ticks of a timer. "Delay" has the waiting for a core besides.\n',
     table(result.rows, {
       load: (row) => row.load,
       'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
@@ -213,7 +213,7 @@ function pauses({ pauses: result }: KeptResults): string {
 function hostile({ hostile: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Hostile bodies', result.environment, [
-    'One connection sends a body within the limits that is made to take long, over and over, while another client sends 200 single events a second. Status 0: the connection was closed before the whole body was sent.\n',
+    'One connection sends the same body over and over. The body is within the limits, and is made to take long. Another client sends 200 single events a second meanwhile. Status 0: the connection was closed before the whole body was sent.\n',
     table(result.rows, {
       body: (row) => row.shape,
       status: (row) => String(row.status),
@@ -229,7 +229,7 @@ function hostile({ hostile: result }: KeptResults): string {
 function scrape({ scrape: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Scrapes of many streams', result.environment, [
-    'One scrape, or poll of the live page, after the other, of a gateway that has nothing else to do.\n',
+    'One scrape, or one poll of the live page, after the other. The gateway has nothing else to do.\n',
     table(result.rows, {
       path: (row) => row.path,
       encoding: (row) => row.encoding,
@@ -247,7 +247,7 @@ function soak({ soak: result }: KeptResults): string {
   const rss = samples.map(({ rssMegabytes }) => rssMegabytes)
   const own = Math.max(...samples.map(({ ownMaxMs }) => ownMaxMs))
   return section('Soak', result.environment, [
-    `${result.minutes} minutes of ${result.ratePerSecond} single events a second and a second of NDJSON as fast as it goes every 9 s: resident memory ${Math.min(...rss).toFixed(0)} to ${Math.max(...rss).toFixed(0)} MiB, the last quarter ${result.rssGrowth.toFixed(3)} of the second; longest pause of our own ${own.toFixed(1)} ms; ${result.failed} requests failed. ${landedText(result.landed)}\n`,
+    `${result.minutes} minutes of ${result.ratePerSecond} single events a second, and every 9 s a second of NDJSON as fast as it goes. Resident memory ${Math.min(...rss).toFixed(0)} to ${Math.max(...rss).toFixed(0)} MiB. Mean of the last quarter ÷ mean of the second: ${result.rssGrowth.toFixed(3)}. Longest pause of our own: ${own.toFixed(1)} ms. ${result.failed} requests failed. ${landedText(result.landed)}\n`,
     '![Memory over time](plots/soak.svg)\n',
   ])
 }
@@ -261,7 +261,7 @@ function profile({ profile: result }: KeptResults): string {
     ]),
   )
   return section('Where the time of a request goes', result.environment, [
-    'CPU µs a request, by the shares that Node’s CPU profiler finds, idling left out. "Other native code" is mostly the kernel: receiving, and waiting for a core. The profiler itself costs time, so compare columns and rows, and take absolute times from the other tables. In the flame graphs the tooltips tell the names.\n',
+    'The figures are CPU µs a request, divided by the shares that Node’s CPU profiler finds, without idle time. "Other native code" is mostly the kernel: receiving, and waiting for a core. The profiler itself costs time. So compare columns and rows, and take absolute times from the other tables. The tooltips of the flame graphs have the names.\n',
     table(profileParts, { part: (part) => part, ...columns }),
     ...result.rows.map(({ request }) => `![Flame graph: ${request}](plots/${flamePlotOf(request)}.svg)\n`),
   ])
@@ -270,7 +270,7 @@ function profile({ profile: result }: KeptResults): string {
 function micro({ micro: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Our own part of an event', result.environment, [
-    'From the route’s handler to the connection to Kafka, without sockets, HTTP and Kafka. A test fails when the garbage of an event grows by half.\n',
+    'The way of an event from the route’s handler to the connection to Kafka, without sockets, HTTP and Kafka. A test fails when the garbage of an event grows by half.\n',
     table(result.rows, {
       request: (row) => row.request,
       'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),

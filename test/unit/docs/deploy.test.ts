@@ -44,7 +44,7 @@ describe('docs/deploy.md', () => {
     expect(page).toContain(`up to ${most.toFixed(1)} µs`)
     const { ratio } = rowOf('growth', { quantity: 'streams', size: '50' })
     expect(page).toContain(`50 streams took ${ratio!.toFixed(2)} times as much`)
-    const memory = /resident memory (\d+ to \d+ MiB)/.exec(readFileSync('docs/performance.md', 'utf8'))![1]!
+    const memory = /resident memory (\d+ to \d+ MiB)/i.exec(readFileSync('docs/performance.md', 'utf8'))![1]!
     expect(page).toContain(`${memory} resident in ten minutes`)
   })
 })
