@@ -4,21 +4,20 @@ import { encodeMetadata, type RequestName, UnservedError } from '../protocol/req
 import type { BrokerConnection, Transport } from './transport.ts'
 
 /**
- * Keeps one connection to one broker for one stream, behind a circuit breaker: connects in the background, says when it
- * is up and when it is down, and tries again with growing pauses until it is stopped. A connection with nothing to do is kept
- * alive: brokers end idle connections after ten minutes, and a load balancer in between often sooner, and either would look like an
- * outage.
+ * Keeps one connection to one broker for one stream, behind a circuit breaker. It connects in the background, reports when the connection
+ * is up and when it is down, and tries again with growing pauses until it is stopped. It keeps an idle connection alive: brokers end idle
+ * connections after ten minutes, and load balancers often end them sooner. Either would look like an outage.
  *
- * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside it. The owner waits for the
- * answers on the old connection and then calls {@link handOver}, so that the end of a session is no outage.
+ * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside the old one. The owner waits for the
+ * answers on the old connection and then calls {@link handOver}. So the end of a session is no outage.
  */
 export class BrokerSession {
   readonly #options: BrokerSessionOptions
   readonly #breaker = new CircuitBreaker()
   #connection: BrokerConnection | null = null
-  /** Where the connection leads. */
+  /** The address of the connection. */
   #address: BrokerAddress | null = null
-  /** Takes the place of {@link #connection} as soon as the owner says so. */
+  /** Takes the place of {@link #connection} when the owner calls {@link handOver}. */
   #next: BrokerConnection | null = null
   #isRenewing = false
   #renewTimer: NodeJS.Timeout | null = null
@@ -39,34 +38,34 @@ export class BrokerSession {
     return this.#connection
   }
 
-  /** Where the connection leads, or the last one led; null: there was none. */
+  /** The address of the connection, or of the last connection; null: there was none. */
   get address(): BrokerAddress | null {
     return this.#address
   }
 
-  /** What the broker does not serve of what is needed; null: it serves all, or was not reached yet. */
+  /** The needed requests that the broker does not serve, in words; null: it serves all, or was not reached yet. */
   get lacking(): string | null {
     return this.#lacking
   }
 
-  /** The breaker holds the next try back. */
+  /** The circuit breaker holds back the next try to connect. */
   get isCircuitOpen(): boolean {
     return this.#connection === null && this.#breaker.isOpen
   }
 
-  /** The broker did something useful: only then is the breaker closed, so that accepting connections is not enough. */
+  /** The broker did something useful. Only this closes the circuit breaker: accepting a connection is not enough. */
   succeeded(): void {
     this.#breaker.succeeded()
   }
 
-  /** The next connection is open: nothing more is to be begun on the old one. */
+  /** The next connection is open. The owner must send nothing more over the old one. */
   get isHandingOver(): boolean {
     return this.#next !== null
   }
 
   /**
-   * The next connection takes the place of the old one. Only while {@link isHandingOver}.
-   * @returns the old one, which is for the owner to end.
+   * Puts the next connection in the place of the old one. To be called only while {@link isHandingOver}.
+   * @returns both connections. The owner has to end the old one.
    */
   handOver(): { old: BrokerConnection; connection: BrokerConnection } {
     const old = this.#connection!
@@ -76,7 +75,7 @@ export class BrokerSession {
     return { old, connection }
   }
 
-  /** Is called now and then: asks for something small, once a minute. */
+  /** Is called every second. Asks for a little metadata once a minute, to keep the connection alive. */
   everySecond(nowMs: number): void {
     const connection = this.#connection
     this.#renewIfDue()
@@ -85,7 +84,7 @@ export class BrokerSession {
     connection.call(encodeMetadata([]), ignore, (error) => connection.destroy(error))
   }
 
-  /** The broker may have another address now: then the connection leads to another broker, or to none. */
+  /** Metadata was looked at. If the broker has another address now, the connection is ended, and the next one goes to that address. */
   follow(): void {
     const address = this.#options.address()
     if (this.#connection === null || address === null) return
@@ -93,12 +92,12 @@ export class BrokerSession {
       this.fail(new Error(`the broker moved to ${address.host}:${address.port}`))
   }
 
-  /** Ends the connection because of `cause` and tries again later. */
+  /** Ends the connection because of `cause`, and connects again later. */
   fail(cause: Error): void {
     this.#connection?.destroy(cause)
   }
 
-  /** Ends the connection and does not come back. */
+  /** Ends the connection for good. */
   stop(cause: Error): void {
     this.#stopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -130,7 +129,7 @@ export class BrokerSession {
     }
   }
 
-  /** @returns null: it is not needed any more. */
+  /** Opens a connection to a broker that serves all needed requests. @returns null if the session was stopped meanwhile. */
   async #open({ host, port }: BrokerAddress): Promise<BrokerConnection | null> {
     const { transport, requestTimeoutMs, needs } = this.#options
     const connection = await transport.connect(host, port, requestTimeoutMs)
@@ -171,14 +170,14 @@ export class BrokerSession {
     else this.#renewLater(inMs)
   }
 
-  /** Where it fails, it is tried again until the broker ends the session: only that is an outage. */
+  /** Opens the next connection. If that fails, it is tried again until the broker ends the session. Only the end of the session is an outage. */
   async #renew(address: BrokerAddress): Promise<void> {
     this.#isRenewing = true
     try {
       const next = await this.#open(address)
       this.#isRenewing = false
       if (next === null) return
-      // The old one was lost meanwhile, and is looked after as usual.
+      // The old connection has ended meanwhile, and another one is being made as after any outage.
       if (this.#connection === null) return next.destroy(new Error('not needed any more'))
       this.#next = next
       next.onClose((cause) => this.#closed(next, cause))
@@ -200,7 +199,7 @@ export class BrokerSession {
     }
   }
 
-  /** @param next is there already, and is used at once. */
+  /** The connection has ended, or could not be made. @param next the next connection, if it is open. It is used at once. */
   #down(cause: Error, next: BrokerConnection | null = null): void {
     this.#connection = null
     this.#breaker.failed()
@@ -220,20 +219,20 @@ export class BrokerSession {
 export interface BrokerSessionOptions {
   readonly transport: Transport
   readonly requestTimeoutMs: number
-  /** The requests that are sent over the connection. A broker that does not serve all of them is not used, and is asked again later. */
+  /** The requests that are sent over the connection. A broker that does not serve all of them is not used, and is tried again later. */
   readonly needs: readonly RequestName[]
-  /** Where the broker is now; null while it is not in the cluster. */
+  /** The broker's address now; null while the broker is not in the cluster. */
   readonly address: () => BrokerAddress | null
   readonly onUp: (connection: BrokerConnection) => void
   /** The next connection is open beside the old one: see {@link BrokerSession.handOver}. */
   readonly onNext: () => void
-  /** The connection is gone, or could not be made. */
+  /** The connection has ended, or could not be made. */
   readonly onDown: (cause: Error) => void
 }
 
 function ignore(): void {}
 
-/** Half of what the shortest-lived load balancers give an idle connection. */
+/** Half of the time after which the least patient load balancers end an idle connection. */
 const keepAliveMs = 60_000
-/** The longest that a timer of Node can wait for. */
+/** The longest time of a timer in Node. */
 const maxTimerMs = 2 ** 31 - 1

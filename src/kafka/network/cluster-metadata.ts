@@ -16,8 +16,9 @@ import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * Knows which broker leads which partition, for all streams of a gateway, over one connection of its own. It looks again when a stream
- * finds something out of date, and every `maxAgeMs`. A topic that is gone or forbidden has a status that says so, and harms no other.
+ * Knows which broker leads which partition, for all streams of a gateway. It reads metadata over one connection of its own: every
+ * `maxAgeMs`, and when a stream finds that something may be out of date. One read is called a look. A topic that does not exist, or that the
+ * credentials may not see, has a status that says so, and does not affect the other topics.
  */
 export class ClusterMetadata {
   readonly #options: ClusterMetadataOptions
@@ -31,22 +32,22 @@ export class ClusterMetadata {
   #timer: NodeJS.Timeout | null = null
   #lookedAtMs = -Infinity
   #settingsAtMs = -Infinity
-  /** Of topics that were deleted and made anew. */
+  /** The ids of topics that were deleted and made anew under the same name. */
   readonly #formerIds = new Set<string>()
-  /** Topics whose limit may not be read. Each was logged. */
+  /** Topics whose `max.message.bytes` cannot be read. Each was logged. */
   readonly #withoutLimit = new Set<string>()
   #isLooking = false
   #isAskedMeanwhile = false
-  /** A stream asked for a look: it is not only that the time for one has come. */
+  /** {@link refresh} was called since the last look. */
   #isAsked = false
-  /** How many looks in a row were asked for, or were due because something is incomplete, and found nothing new. */
+  /** Number of looks in a row that were asked for, or that followed an incomplete look, and that found nothing new. */
   #fruitless = 0
   #isStopped = false
   /** A broker was reached at least once. */
   everConnected = false
-  /** Why the last look failed; null if it did not. */
+  /** Why the last look failed; null if it succeeded. */
   failure: string | null = null
-  /** Causes that were logged before a broker was reached: each once, since brokers are tried twice a second. */
+  /** Causes that were logged before a broker was reached. Each is logged once, since brokers are tried more than once a second. */
   readonly #loggedCauses = new Set<string>()
 
   /** The name that the cluster has given itself; empty until it is known. */
@@ -62,27 +63,27 @@ export class ClusterMetadata {
     this.refresh()
   }
 
-  /** What is known of a topic. */
+  /** The state of a topic. */
   topic(name: string): TopicState {
     return this.#topics.get(name) ?? unknownTopic
   }
 
-  /** Why a topic that is missing was not created; null where nobody tried. */
+  /** Why a topic that is missing was not created; null: there is nothing to say. */
   notCreated(name: string): string | null {
     return this.#notCreated.get(name) ?? null
   }
 
-  /** A topic that is missing could not be created. */
+  /** Sets why a topic is not created. */
   setNotCreated(name: string, cause: string): void {
     this.#notCreated.set(name, cause)
   }
 
-  /** Where a broker is, or null if it is not in the cluster. */
+  /** The address of a broker; null if the broker is not in the cluster. */
   broker(nodeId: number): BrokerAddress | null {
     return this.#brokers.get(nodeId) ?? null
   }
 
-  /** The brokers that are known, for requests that every broker serves. */
+  /** The node ids of the brokers in the cluster. */
   get nodeIds(): number[] {
     return [...this.#brokers.keys()]
   }
@@ -92,7 +93,7 @@ export class ClusterMetadata {
     this.#listeners.push(listener)
   }
 
-  /** Looks again soon. Many calls make one look, and looks that find nothing new are ever further apart (KIP-580). */
+  /** Looks again soon. Many calls cause one look. The pause grows with each look that finds nothing new (KIP-580). */
   refresh(): void {
     if (this.#isStopped) return
     this.#isAsked = true
@@ -103,13 +104,13 @@ export class ClusterMetadata {
     this.#schedule(Math.max(0, this.#lookedAtMs + this.#pauseMs() - performance.now(), this.#breaker.waitMs))
   }
 
-  /** As {@link refresh}, and reads the topics' settings anew: a broker has refused a batch that the known settings allow. */
+  /** As {@link refresh}, and reads the settings of topics again. To be called when a broker refuses a batch that the known settings allow. */
   refreshSettings(): void {
     this.#settingsAtMs = -Infinity
     this.refresh()
   }
 
-  /** Ends the connection and looks no more. */
+  /** Ends the connection, and looks no more. */
   stop(): void {
     this.#isStopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -150,7 +151,7 @@ export class ClusterMetadata {
     this.#schedule(Math.min(pauseMs, this.#options.maxAgeMs))
   }
 
-  /** From one look to the next, where one is wanted: `retry.backoff.ms`, doubled with each look in vain, with jitter (KIP-580). */
+  /** The pause before a look that is wanted soon: `retry.backoff.ms`, doubled with each look in vain, with jitter (KIP-580). */
   #pauseMs(): number {
     const pauseMs = Math.min(minIntervalMs * 2 ** this.#fruitless, maxIntervalMs)
     return this.#fruitless === 0 ? pauseMs : pauseMs * (0.8 + 0.4 * Math.random())
@@ -174,7 +175,10 @@ export class ClusterMetadata {
     }
   }
 
-  /** A topic with a partition without a leader, or without a right, is looked at again soon. A missing topic is looked at at the usual pace. */
+  /**
+   * Another look is wanted soon: a partition of a topic has no leader, or the credentials may not see a topic or write to it. A missing
+   * topic can wait for the next look.
+   */
   #isIncomplete(): boolean {
     return [...this.#topics.values()].some(
       ({ leaders, mayWrite, status }) =>
@@ -218,7 +222,7 @@ export class ClusterMetadata {
       : decodeMetadata(await this.#call(connection, encodeMetadata(topics)))
   }
 
-  /** Settings of topics change rarely: they are read for topics that are new, and every half minute. */
+  /** The settings of topics, which change rarely. They are read when a topic is new, and every half minute. Empty: they were not read now. */
   async #lookAtSettings(
     connection: BrokerConnection,
     view: ClusterView,
@@ -244,7 +248,7 @@ export class ClusterMetadata {
     return settings
   }
 
-  /** @returns whether a topic is not as it was. */
+  /** Takes over the result of a look. @returns whether the state of a topic has changed. */
   #apply(view: ClusterView, settings: Map<string, TopicSettings>): boolean {
     let isNews = false
     this.clusterId = view.clusterId
@@ -252,11 +256,11 @@ export class ClusterMetadata {
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
     for (const topic of view.topics) {
       const { name, errorCode, id, mayWrite } = topic
-      // This broker has not heard yet that the topic was made anew.
+      // This broker does not know yet that the topic was made anew.
       if (id !== null && this.#formerIds.has(id)) continue
       const before = this.topic(name)
       if (before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
-      // A setting that the broker does not tell this time stays as it was.
+      // A setting that was not read now keeps its last value.
       const known = isAnother(before, id) ? unknownTopic : before
       const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? known.maxMessageBytes
       const isCompacted = settings.get(name)?.isCompacted ?? known.isCompacted
@@ -277,7 +281,7 @@ export class ClusterMetadata {
     for (const listener of this.#listeners) listener()
   }
 
-  /** Once a topic: without the right to DESCRIBE_CONFIGS, nothing here can tell what the broker would refuse. */
+  /** Logs, once a topic, that the topic's size limit cannot be read, such as without the right to DESCRIBE_CONFIGS. */
   #logUnknownLimit(topic: string, lacking: string | null = null): void {
     if (this.#withoutLimit.has(topic)) return
     this.#withoutLimit.add(topic)
@@ -302,38 +306,38 @@ export interface ClusterMetadataOptions {
   readonly transport: Transport
   readonly bootstrap: readonly BrokerAddress[]
   readonly topics: readonly string[]
-  /** `metadata.max.age.ms`: short, since it is also what notices a broker that hangs. */
+  /** `metadata.max.age.ms`. It is short, since only a look notices a broker that hangs. */
   readonly maxAgeMs: number
   readonly logger: Logger
 }
 
-/** Where a broker listens. */
+/** The address on which a broker listens. */
 export interface BrokerAddress {
   readonly host: string
   readonly port: number
 }
 
-/** What the cluster last said of a topic. */
+/** The state of a topic, as the cluster told it last. */
 export interface TopicState {
   readonly status: 'unseen' | 'known' | 'unknown_topic' | 'not_authorized'
   /**
-   * Node id of each partition's leader, by partition; -1 while there is none. The list gets shorter where the topic was made anew with
-   * fewer partitions, and for a while where the broker that was asked lags behind.
+   * Node id of each partition's leader, by partition; -1 while there is none. The list gets shorter if the topic was made anew with fewer
+   * partitions. It can also be shorter for a while if the broker that was asked lags behind the cluster.
    */
   readonly leaders: readonly number[]
   /** The topic's `max.message.bytes`; null until it was read. */
   readonly maxMessageBytes: number | null
-  /** The topic is compacted: it takes no record without a key. Null until its `cleanup.policy` was read. */
+  /** The topic is compacted, so it takes no record without a key. null until its `cleanup.policy` was read. */
   readonly isCompacted: boolean | null
-  /** Some partition has more than one replica. */
+  /** At least one partition has more than one replica. */
   readonly isReplicated: boolean
-  /** The credentials may write to the topic, as the cluster last said; null: it does not tell. */
+  /** The credentials may write to the topic; null: the cluster does not tell. */
   readonly mayWrite: boolean | null
-  /** Tells it from another topic of the same name; null where brokers do not tell it. */
+  /** The topic's id. Another topic of the same name has another id. null: the brokers tell no ids. */
   readonly id: string | null
   /**
-   * How many topics of this name there were, as far as is certain. A topic is another one where its id is another; or, without ids,
-   * where there was no such topic in between.
+   * How many topics of this name there have been, as far as is certain. A topic with another id is another topic. Without ids, a topic is
+   * another one if the name was missing in between.
    */
   readonly incarnation: number
 }
@@ -349,7 +353,7 @@ const unknownTopic: TopicState = {
   incarnation: 0,
 }
 
-/** Whether a topic that is there is certainly another one than what was known. @param id what its broker tells. */
+/** Whether a topic is certainly another one than the topic that was known under its name. @param id the topic's id, if the broker tells it. */
 function isAnother(before: TopicState, id: string | null): boolean {
   if (before.id !== null && id !== null) return id !== before.id
   return before.status === 'unknown_topic'
@@ -368,7 +372,7 @@ function nextState(
   if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
   const leaders = Array.from({ length: partitions.length }, () => -1)
   for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
-  // The broker knows the topic, and not its partitions yet: that is no news.
+  // The broker knows the topic, but not its partitions yet. The state stays as it was.
   if (leaders.length === 0) return before
   const isReplicated = partitions.some(({ replicas }) => replicas > 1)
   const isNew = before.incarnation === 0 || isAnother(before, id)
@@ -390,5 +394,5 @@ const minIntervalMs = 100
 const maxIntervalMs = 1_000
 const settingsMaxAgeMs = 30_000
 const maxLoggedCauses = 20
-/** A broker that takes longer for so small a question is given up, and another one is asked. */
+/** If a broker takes longer to answer, its connection is ended, and another broker is asked. */
 const requestTimeoutMs = 3_000

@@ -1,9 +1,9 @@
 import type { KafkaConfig } from '../../config/config.ts'
 
 /**
- * What an operator can do about a failure of kafkajs: its own words, and behind them the operation and the resource that are
- * missing, or the setting that is likely to be wrong. Never holds a secret.
- * @param context what the credentials were to be used for.
+ * Describes a failure of kafkajs for an operator: the message of kafkajs, and behind it the right that is missing, or the setting that is
+ * probably wrong. Never holds a secret.
+ * @param context what kafkajs was to do.
  */
 export function describeFailure(error: unknown, context: FailureContext): string {
   const chain = causesOf(error)
@@ -25,7 +25,7 @@ export interface FailureContext {
 
 type KafkajsError = Error & { readonly type?: string; readonly code?: unknown }
 
-/** kafkajs wraps an error in those of its retries. */
+/** An error and its causes. kafkajs wraps an error in errors of its retries. */
 function causesOf(error: unknown): readonly KafkajsError[] {
   const chain: KafkajsError[] = []
   for (let each = error; each instanceof Error && chain.length < 10; each = each.cause) chain.push(each)
@@ -51,8 +51,8 @@ function missingRight(name: string, { topic, group }: FailureContext): string | 
 }
 
 /**
- * A broker says nothing to a client that does not speak as its listener expects: it ends the connection. So the failure alone
- * does not tell what is wrong. Together with the settings it tells what may be wrong.
+ * Advice on the settings of the connection; null: there is none. A broker just ends the connection of a client whose security settings do
+ * not fit the listener. So the failure alone does not say what is wrong. Together with the settings it says what may be wrong.
  */
 function adviceOnConnecting(
   chain: readonly KafkajsError[],

@@ -1,12 +1,12 @@
 import { copiedBelowBytes, type WireRequest } from '../protocol/wire.ts'
 
 /**
- * Puts requests into frames, header version 1 (https://kafka.apache.org/protocol#protocol_messages): size, API key and
- * version, correlation id, client id. One more piece costs the socket and the kernel more than a copy of
- * a few kilobytes, so small pieces are copied together, and large ones go as they are.
+ * Puts requests into frames, with header version 1 (https://kafka.apache.org/protocol#protocol_messages): size, API key and version,
+ * correlation id, client id. Each piece that is written costs the socket and the kernel more than a copy of a few kilobytes. So small pieces
+ * are copied together, and large pieces are written as they are.
  */
 export class RequestFramer {
-  /** Client id and its length: where every header ends. */
+  /** The end of every header: the client id behind its length. */
   readonly #headerEnd: Buffer
   readonly #headerBytes: number
 
@@ -18,14 +18,14 @@ export class RequestFramer {
     this.#headerBytes = headerStartBytes + this.#headerEnd.length
   }
 
-  /** Bytes of the request's frame. */
+  /** Size of the request's frame, in bytes. */
   sizeOf({ chunks }: WireRequest): number {
     let bytes = this.#headerBytes
     for (const chunk of chunks) bytes += chunk.length
     return bytes
   }
 
-  /** The bytes of frames that are written one behind the other, in as few pieces as is worth it. */
+  /** The bytes of the frames, one behind the other. Large pieces are not copied. */
   join(frames: readonly Frame[]): Buffer[] {
     const copied = Buffer.allocUnsafe(this.#copiedBytes(frames))
     const pieces: Buffer[] = []
@@ -63,7 +63,7 @@ export class RequestFramer {
 /** A request that is about to be written. */
 export interface Frame {
   readonly request: WireRequest
-  /** {@link RequestFramer.sizeOf} it. */
+  /** {@link RequestFramer.sizeOf} the request. */
   readonly sizeBytes: number
   readonly correlationId: number
 }
@@ -72,25 +72,26 @@ export interface Frame {
 const headerStartBytes = 12
 
 /**
- * Cuts the bytes of a connection into the broker's answers: each is its size in 32 bits and that many bytes
- * (https://kafka.apache.org/protocol#protocol_common). An answer that comes in pieces is put together once, when it is whole.
+ * Cuts the bytes of a connection into the broker's answers. An answer is its size in 32 bits, and then that many bytes
+ * (https://kafka.apache.org/protocol#protocol_common). The pieces of a long answer are put together at most twice: for its size, and when
+ * all of them are there.
  */
 export class ResponseReader {
-  /** The bytes that were read and not given out, in the order of arrival. */
+  /** The bytes that were read and that no answer has taken, in the order of arrival. */
   #pieces: Buffer[] = []
   #heldBytes = 0
-  /** With fewer there is nothing to give out: a size, or a size and its answer. */
+  /** The next step needs this many bytes: those of a size, or those of a size and its answer. */
   #neededBytes = sizeBytes
 
-  /** Takes what the socket has read. */
+  /** Takes bytes that the socket has read. */
   push(data: Buffer): void {
     this.#pieces.push(data)
     this.#heldBytes += data.length
   }
 
   /**
-   * The next answer, without its size; null if it is not whole yet.
-   * @throws RangeError for a size that no answer has: where the next one begins is not known then.
+   * The next answer, without its size; null if parts of it are missing.
+   * @throws RangeError for a size that no answer can have. The connection cannot be read any further then.
    */
   next(): Buffer | null {
     if (this.#heldBytes < this.#neededBytes) return null
@@ -116,5 +117,5 @@ export class ResponseReader {
 
 const sizeBytes = 4
 
-/** The largest request that a broker takes by default (`socket.request.max.bytes`). Answers to our requests are far smaller. */
+/** The size of the largest request that a broker takes by default (`socket.request.max.bytes`). Answers to Chute's requests are far smaller. */
 const maxAnswerBytes = 100 << 20

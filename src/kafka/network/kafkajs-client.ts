@@ -5,7 +5,7 @@ import { stopIdleTimers } from './kafkajs-idle-timer.ts'
 
 stopIdleTimers()
 
-/** kafkajs's public client, for its admin and its consumer, which are used as they are. Its own log is off: failures come back as errors. */
+/** kafkajs's public client. Its admin and its consumer are used as they are. Its own log is off, since failures come back as errors. */
 export function kafkajsClient(config: KafkaConfig): Kafka {
   const { ssl, sasl } = config
   return new Kafka({
@@ -18,7 +18,7 @@ export function kafkajsClient(config: KafkaConfig): Kafka {
   })
 }
 
-/** TLS as kafkajs, and `node:tls`, take it. */
+/** The TLS options of kafkajs and of `node:tls`. */
 export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOptions {
   return {
     rejectUnauthorized: ssl.rejectUnauthorized,
@@ -29,7 +29,7 @@ export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOpti
   }
 }
 
-/** SASL as kafkajs takes it. Every mechanism has its case here, since kafkajs takes each with options of its own. */
+/** The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. */
 export function saslOptions({
   mechanism,
   username,

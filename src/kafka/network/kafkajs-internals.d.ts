@@ -1,6 +1,6 @@
 /**
- * The parts of kafkajs 2.2.4 that are reached from `kafkajs-transport.ts` (to connect) and `kafkajs-idle-timer.ts`, and from nowhere else. They
- * are not its public interface: the version is pinned exactly, and the contract tests of the transport guard what is used here.
+ * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts` and `kafkajs-idle-timer.ts` import these parts.
+ * They are not kafkajs's public interface. So the version is pinned exactly, and the contract tests of the transport check these parts.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
   import type { Socket } from 'node:net'

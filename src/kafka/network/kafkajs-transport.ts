@@ -11,8 +11,8 @@ import { resetSocket, SocketConnection } from './socket-connection.ts'
 import { AuthenticationError, type BrokerConnection, type Transport } from './transport.ts'
 
 /**
- * Connects through kafkajs: the only file that knows its producing side. kafkajs opens the socket, does TLS, SASL and the
- * version handshake; what is sent and read afterwards is {@link SocketConnection}'s.
+ * Connects through kafkajs. No other file knows kafkajs's internal connection. kafkajs opens the socket and does TLS, SASL and the version
+ * handshake. Then {@link SocketConnection} takes over: it sends all requests and reads all answers.
  */
 export class KafkajsTransport implements Transport {
   readonly #config: KafkaConfig
@@ -37,10 +37,10 @@ export class KafkajsTransport implements Transport {
       socketFactory: (options) => (socket = openSocket(options)),
       connectionTimeout: connectionTimeoutMs,
       requestTimeout: requestTimeoutMs,
-      // Its check wakes up ten times a second for each connection; `connectionTimeout` is watched here.
+      // kafkajs's own check would wake up ten times a second for each connection. The timer below watches the time instead.
       enforceRequestTimeout: false,
       maxInFlightRequests: null,
-      // Sessions are renewed here, and by another connection.
+      // `broker-session.ts` renews a session, with another connection.
       reauthenticationThreshold: 0,
     })
     const connection = pool.pool[0]!
@@ -50,7 +50,7 @@ export class KafkajsTransport implements Transport {
       authenticationTimeout: connectionTimeoutMs,
       allowAutoTopicCreation: false,
     })
-    // A broker that was stopped accepts connections (its kernel does) and then says nothing.
+    // The kernel of a broker that was stopped (SIGSTOP) accepts connections, and then nothing comes.
     const timer = setTimeout(() => {
       socket?.destroy(new Error(`${host}:${port} did not answer within ${connectionTimeoutMs} ms`))
     }, connectionTimeoutMs)
@@ -66,7 +66,7 @@ export class KafkajsTransport implements Transport {
   }
 }
 
-/** What kafkajs has connected is ours from here on: nothing of it reads, writes or keeps time any more. */
+/** Takes the socket over from kafkajs. From now on kafkajs neither reads nor writes, and has no timer. */
 function takeOver(
   connection: Connection,
   served: ServedVersions,
@@ -75,7 +75,7 @@ function takeOver(
 ): BrokerConnection {
   const { socket, clientId, requestQueue } = connection
   requestQueue.destroy()
-  // It hears of the end of the connection as well, and finds nothing to do.
+  // kafkajs still hears of the end of the connection, and does nothing then.
   socket.removeAllListeners('data')
   const firstCorrelationId = connection.nextCorrelationId()
   const renewAtMs = performance.now() + renewAfterMs(Number(connection.sessionLifetime.toString()))
@@ -87,7 +87,7 @@ function takeOver(
     firstCorrelationId,
     served,
     renewAtMs,
-    // A broker that wants credentials tells its versions, and nothing else, to a client that has none.
+    // If a client has no credentials, a broker that wants them answers the question for its versions, and nothing else.
     ...(connection.sasl === null && {
       adviceIfSilent: 'the listener may want credentials (KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME)',
     }),
@@ -97,7 +97,7 @@ function takeOver(
   return ours
 }
 
-/** What kafkajs learned of the broker before it authenticated. */
+/** The versions that the broker serves, which kafkajs asked for before it authenticated. */
 function servedBy({ versions }: Broker): ServedVersions {
   return new Map(
     Object.entries(versions ?? {}).map(([apiKey, { minVersion, maxVersion }]) => [
@@ -107,7 +107,7 @@ function servedBy({ versions }: Broker): ServedVersions {
   )
 }
 
-/** kafkajs's errors of SASL go by their name. */
+/** The error to report. kafkajs's errors of SASL are recognized by their name. */
 function failureOf(error: Error, kafka: KafkaConfig): Error {
   if (error.name === 'KafkaJSSASLAuthenticationError')
     return new AuthenticationError(error.message, { cause: error })
@@ -116,9 +116,10 @@ function failureOf(error: Error, kafka: KafkaConfig): Error {
 }
 
 /**
- * When to replace a connection whose session lasts `lifetimeMs` (0: for ever). Kafka's clients authenticate again after 85 to 95 % of
- * it. The broker must have read everything on the old connection before the end, and a quota may make that take seconds (KIP-219). So ten
- * seconds are left for it, and half of a session that is short. With jitter, since all connections may have been made at once.
+ * Milliseconds until a connection is to be replaced. Its session lasts `lifetimeMs` (0: for ever). Kafka's clients authenticate again after
+ * 85 to 95 % of that time. The broker must have read everything on the old connection before the session ends, and a quota may delay the
+ * broker for seconds (KIP-219). So at least ten seconds are left, or half of a short session. There is jitter, since all connections may have
+ * been made at the same time.
  */
 export function renewAfterMs(lifetimeMs: number): number {
   if (lifetimeMs <= 0) return Infinity
@@ -144,18 +145,18 @@ function openSocket(options: {
     ssl === null
       ? net.connect({ host, port, noDelay: true }, onConnect)
       : tls.connect({ host, port, ...(net.isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
-  // Bytes of a TLS alert (RFC 8446, 5.1), which kafkajs would take for the length of an answer.
+  // These are the first bytes of a TLS alert (RFC 8446, section 5.1). kafkajs would take them for the length of an answer.
   if (ssl === null)
     socket.once('data', (data) => {
       if (data[0] === 0x15 && data[1] === 0x03) socket.destroy(new Error(`${host}:${port} speaks TLS`))
     })
-  // Batches are written whole; waiting for more (Nagle) would only delay them.
+  // Batches are written whole. Nagle's algorithm would wait for more bytes, and only delay them.
   socket.setNoDelay(true)
   socket.setKeepAlive(true, 10_000)
   return socket
 }
 
-/** kafkajs logs each failed attempt as an error; for an operator that is one line when a broker goes and one when it comes. */
+/** kafkajs's log, at the level debug: kafkajs logs each failed attempt as an error. `outage-log.ts` tells an operator of outages. */
 function quietLogger(logger: Logger): InternalLogger {
   const debug = (message: string, extra: object = {}): void => logger.debug({ kafkajs: extra }, message)
   const quiet: InternalLogger = {

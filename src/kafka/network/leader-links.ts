@@ -1,14 +1,14 @@
 import type { ClusterMetadata } from './cluster-metadata.ts'
 import type { OutageLog } from './outage-log.ts'
 
-/** The way of one stream to one broker: what {@link LeaderLinks} asks of it. */
+/** The way of one stream to one broker, as {@link LeaderLinks} sees it. */
 export interface LeaderLink {
   readonly isConnected: boolean
-  /** The circuit breaker holds the next try to connect back. */
+  /** The circuit breaker holds back the next try to connect. */
   readonly isCircuitOpen: boolean
-  /** What the broker does not serve of what is needed; null: it serves all of it, or was not reached yet. */
+  /** See `BrokerSession.lacking`. */
   readonly lacking: string | null
-  /** Something was written here and is not done with: the link stays although its broker left the cluster. */
+  /** Answers are awaited over this link. So the link stays even if its broker leaves the cluster. */
   readonly hasPending: boolean
   /** Metadata was looked at. @param partitions the partitions that the broker leads now. */
   assign(partitions: readonly number[]): void
@@ -19,8 +19,8 @@ export interface LeaderLink {
 }
 
 /**
- * One link to each broker that leads a partition of one topic, as the metadata says. A broker that leads none any more keeps its
- * link as long as it is in the cluster or something is pending there. Both deliveries of `producer/` use this class.
+ * One link to each broker that leads a partition of one topic, as metadata says. A broker that no longer leads a partition keeps its link
+ * while the broker is in the cluster, or while something is pending on the link. Both deliveries of `producer/` use this class.
  */
 export class LeaderLinks<Link extends LeaderLink> {
   readonly #options: LeaderLinksOptions<Link>
@@ -37,17 +37,17 @@ export class LeaderLinks<Link extends LeaderLink> {
     return [...this.#byNode.values()].some((link) => link.isConnected)
   }
 
-  /** A circuit breaker holds a connection back. */
+  /** A circuit breaker of a link holds back its next try to connect. */
   get isCircuitOpen(): boolean {
     return [...this.#byNode.values()].some((link) => link.isCircuitOpen)
   }
 
-  /** What brokers do not serve of what is needed, one sentence a broker. */
+  /** The needed requests that brokers do not serve, one sentence a broker. */
   get lacking(): string[] {
     return [...this.#byNode.values()].flatMap(({ lacking }) => lacking ?? [])
   }
 
-  /** The link to a broker; undefined: the broker leads no partition that is known. */
+  /** The link to a broker; undefined: the broker leads no partition of the topic. */
   get(nodeId: number): Link | undefined {
     return this.#byNode.get(nodeId)
   }
@@ -57,7 +57,7 @@ export class LeaderLinks<Link extends LeaderLink> {
     return this.#byNode.values()
   }
 
-  /** Makes the links that the metadata asks for, and ends those that are not needed. To be called once before the first use. */
+  /** Makes the links that metadata asks for, and ends links that are not needed. The owner calls it once before the first use. */
   follow(): void {
     if (this.#stopped) return
     const { metadata, topic, open, onFollowed } = this.#options
@@ -86,16 +86,16 @@ export class LeaderLinks<Link extends LeaderLink> {
     onFollowed()
   }
 
-  /** A link tells that its connection is open. */
+  /** A link reports that its connection is open. */
   up(nodeId: number): void {
     this.#options.outages.up(nodeId)
     this.#options.onConnection(null)
   }
 
   /**
-   * A link tells that its connection ended or could not be made.
-   * @param suspectedRecords records that this made suspected lost.
-   * @returns whether the links go on: false after {@link stop}, when nothing is to be done about it.
+   * A link reports that its connection ended or could not be made.
+   * @param suspectedRecords records that are suspected lost by this.
+   * @returns false after {@link stop}: then nothing is to be done about it.
    */
   down(nodeId: number, cause: Error, suspectedRecords: number): boolean {
     if (this.#stopped) return false
@@ -124,8 +124,8 @@ export interface LeaderLinksOptions<Link extends LeaderLink> {
   readonly outages: OutageLog
   /** Makes the link to a broker. The link calls {@link LeaderLinks.up} and {@link LeaderLinks.down}. */
   readonly open: (nodeId: number) => Link
-  /** The links are as the metadata says now. */
+  /** The links are as metadata says now. */
   readonly onFollowed: () => void
-  /** A connection to a leader is open (null); or the last one is gone, or could not be made. */
+  /** A connection to a leader is open (null), or the last connection ended or could not be made (its failure). */
   readonly onConnection: (failure: Error | null) => void
 }

@@ -2,15 +2,15 @@ import { UnservedError } from '../protocol/requests.ts'
 import type { Logger } from '../../logger.ts'
 
 /**
- * Logs once that a broker is gone and once that it is back, with what the outage did to the stream. Of a broker that comes and goes, one
- * such pair is logged every 10 s at most. An outage that lasts is logged in any case.
+ * Logs one line when a broker is gone and one line when it is back, with the effect of the outage on the stream. If a broker comes and goes,
+ * there is at most one such pair of lines in 10 s. An outage that lasts is logged in any case.
  */
 export class OutageLog {
   readonly #stream: string
   readonly #logger: Logger
   readonly #buffered: () => number
   readonly #outages = new Map<number, Outage>()
-  /** When it was last logged that a node is gone, by node. */
+  /** When the last line about the absence of a node was written, by node. */
   readonly #loggedAtMs = new Map<number, number>()
 
   /** @param buffered how many records of the stream wait in the buffer at this moment. */

@@ -6,9 +6,9 @@ import type { BrokerConnection } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * Requests and answers over a socket that leads to a broker, with all handshakes behind it. Requests of one turn of
- * the event loop are written at its end, in one call to the kernel: the call costs more than the bytes. A broker answers
- * one connection in order, so answers are matched by their place; one that is not the oldest request's ends the connection.
+ * Requests and answers over a socket to a broker, after all handshakes. The requests of one turn of the event loop are written together at
+ * its end, in one call to the kernel, since a call costs more than the bytes. A broker answers the requests of a connection in order. So each
+ * answer belongs to the oldest request without one. Any other answer ends the connection.
  */
 export class SocketConnection implements BrokerConnection {
   readonly #options: SocketConnectionOptions
@@ -19,21 +19,21 @@ export class SocketConnection implements BrokerConnection {
   #closeCause: Error | null = null
   #hasAnswered = false
   #closeListeners: ((cause: Error) => void)[] = []
-  /** Is written at the end of this turn. */
+  /** Requests that are written at the end of this turn. */
   #turn: Pushed[] = []
-  /** Is written when the broker wants to hear from us again. */
+  /** Requests that are written when the pause that the broker asked for is over. */
   #held: Pushed[] = []
-  /** Of {@link #turn} and {@link #held}. */
+  /** Size of the requests in {@link #turn} and {@link #held}. */
   #unwrittenBytes = 0
-  /** Written and not answered, the oldest first. */
+  /** Requests that were written and not answered, the oldest first. */
   readonly #unanswered: Pushed[] = []
-  /** Armed while something is unanswered. */
+  /** Armed while a request is unanswered. */
   #answerTimer: NodeJS.Timeout | null = null
   #throttledUntilMs = 0
-  /** Armed while something is held back. */
+  /** Armed while a request is held back. */
   #throttleTimer: NodeJS.Timeout | null = null
 
-  /** @param options.socket nobody else reads from it or writes to it from now on. */
+  /** @param options.socket belongs to this connection from now on: nothing else may read from it or write to it. */
   constructor(options: SocketConnectionOptions) {
     this.#options = options
     this.#framer = new RequestFramer(options.clientId)
@@ -44,7 +44,7 @@ export class SocketConnection implements BrokerConnection {
       const rest = advice === undefined ? '' : ` before anything was answered: ${advice}`
       this.#close(new Error(`the connection to ${options.address} was closed${rest}`))
     }
-    // On 'end' the broker reads no more: what would be written now is lost.
+    // After 'end' the broker reads no more, and all further writes would be lost.
     this.#socket.on('end', closed).on('close', closed)
     this.#socket.on('error', (error) => this.#close(error))
     this.#socket.on('data', (data) => this.#read(data))
@@ -112,7 +112,7 @@ export class SocketConnection implements BrokerConnection {
     }
   }
 
-  /** A request behind others that are held back is held back too: the order is that of the calls. */
+  /** The next request has to be held back: there is a pause, or other requests are held back. So requests keep their order. */
   get #isHeldBack(): boolean {
     return this.#held.length > 0 || (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs)
   }
@@ -124,7 +124,7 @@ export class SocketConnection implements BrokerConnection {
 
   readonly #writeHeld = (): void => {
     this.#throttleTimer = null
-    // The broker may have asked for more meanwhile.
+    // The broker may have asked for another pause meanwhile.
     if (performance.now() < this.#throttledUntilMs) return this.#awaitPermission()
     this.#throttledUntilMs = 0
     this.#turn = this.#held
@@ -144,7 +144,7 @@ export class SocketConnection implements BrokerConnection {
       this.#nextCorrelationId = (pushed.correlationId + 1) % 2 ** 31
       if (pushed.onFlushed !== null) flushed.push(pushed.onFlushed)
       if (pushed.onResponse === null) continue
-      // From the write on, and not from the call: a broker may ask to be left alone for longer than a request takes.
+      // The time counts from the write and not from the call, since a request may be held back for longer than `requestTimeoutMs`.
       pushed.writtenAtMs = nowMs
       this.#unanswered.push(pushed)
     }
@@ -156,7 +156,7 @@ export class SocketConnection implements BrokerConnection {
   #write(pieces: readonly Buffer[], flushed: readonly (() => void)[]): void {
     const socket = this.#socket
     const onWritten = (error?: Error | null): void => {
-      // Of a write that a destroyed socket has given up, Node reports success (`onWriteComplete`).
+      // Node reports success for a write that a destroyed socket has given up (`onWriteComplete`).
       if (socket.destroyed || (error !== undefined && error !== null)) return
       for (const onFlushed of flushed) onFlushed()
     }
@@ -237,29 +237,29 @@ export class SocketConnection implements BrokerConnection {
 /** See {@link SocketConnection}. */
 export interface SocketConnectionOptions {
   readonly socket: Socket
-  /** Where it leads, for messages. */
+  /** `host:port` of the broker, for messages. */
   readonly address: string
   readonly clientId: string
   readonly requestTimeoutMs: number
   readonly firstCorrelationId: number
-  /** What may be wrong where the broker ends the connection without an answer. */
+  /** What may be wrong if the broker ends the connection before its first answer. */
   readonly adviceIfSilent?: string
   readonly served: ServedVersions
   /** See {@link BrokerConnection.renewAtMs}. */
   readonly renewAtMs: number
 }
 
-/** A request from its call on until it is written, or, if it has an answer, until that is there. */
+/** A request from its call until it is written, or until its answer has come if it has one. */
 interface Pushed extends Frame {
   correlationId: number
   writtenAtMs: number
   readonly onFlushed: (() => void) | null
-  /** Null: there is no answer. */
+  /** null: the request has no answer. */
   readonly onResponse: ((payload: Buffer) => void) | null
   readonly onError: ((error: Error) => void) | null
 }
 
-/** Ends a socket at once. A reset makes the kernel forget unsent bytes, so that they cannot arrive after the bytes of a new connection. */
+/** Ends a socket at once. A reset makes the kernel forget unsent bytes. So they cannot arrive after the bytes of a new connection. */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return
   if (socket instanceof TLSSocket) socket.destroy()

@@ -5,8 +5,8 @@ import type { ClusterMetadata } from './cluster-metadata.ts'
 import type { Logger } from '../../logger.ts'
 
 /**
- * Creates the topics that are missing at start (`KAFKA_CREATE_TOPICS`), once each: a topic that is deleted later was
- * deleted by somebody, and a produce never creates one. The metadata gets the reason why a topic is still missing, for
+ * Creates the topics that are missing at the start (`KAFKA_CREATE_TOPICS`), each of them once. A topic that is deleted later is not created
+ * again, since somebody has deleted it. Writing never creates a topic. The reason why a topic is missing goes to `ClusterMetadata`, for
  * `/readyz`, and each reason is logged once.
  */
 export class TopicCreator {
@@ -66,7 +66,7 @@ export class TopicCreator {
     this.#metadata.refresh()
   }
 
-  /** @param causes by topic; what is under the empty name goes for all. */
+  /** @param causes why topics were not created, by topic. The cause under the empty name holds for all topics. */
   #failed(missing: readonly string[], causes: ReadonlyMap<string, string>): void {
     for (const topic of missing) {
       const cause = causes.get(topic) ?? causes.get('')
@@ -87,9 +87,9 @@ export class TopicCreator {
 
 /**
  * Creates topics with the settings of `KAFKA_TOPIC_…`.
- * @param options.validateOnly asks the broker whether it would, and creates nothing.
- * @returns why topics were not created, by topic, in words that say what to do; under the empty name: why none was. Empty:
- * all were.
+ * @param options.validateOnly asks the broker whether it would create the topics, and creates none.
+ * @returns why topics were not created, by topic, in words that say what to do. The cause under the empty name holds for all topics. Empty:
+ * all topics were created.
  */
 export async function createTopics(
   config: KafkaConfig,
@@ -111,7 +111,7 @@ export async function createTopics(
   }
 }
 
-/** Why topics were not created, by topic, in words that say what to do; under the empty name: why none was. */
+/** See {@link createTopics}. */
 function causesOf(error: unknown, kafka: KafkaConfig): Map<string, string> {
   const { errors } = error as { errors?: (Error & { type?: string; topic?: string })[] }
   if (errors === undefined) return new Map([['', describeFailure(error, { kafka })]])
@@ -130,5 +130,5 @@ function causesOf(error: unknown, kafka: KafkaConfig): Map<string, string> {
 
 const adviceToCreate = 'create it, or set KAFKA_CREATE_TOPICS=true'
 const firstRetryMs = 2_000
-/** How long an operator who has given the right waits at most. */
+/** Longest pause between two tries, and so the longest wait after an operator has given the right. */
 const maxRetryMs = 10_000

@@ -2,14 +2,14 @@ import type { RequestName } from '../protocol/requests.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
- * What the senders know of connections to brokers, and what a test can play. Read this file of the folder first. network/ knows sockets
- * and time, the cluster and its leaders; it knows no batch, no account, and no stream's settings.
+ * The port through which senders see connections to brokers. A test can have its own. Read this file of the folder first. network/ knows
+ * sockets and time, the cluster and its leaders. It knows no batch, no account, and no stream's settings.
  *
- * Requests are written in the order of the calls, at the end of the turn. A connection that is gone stays gone: nothing here connects or
- * sends again. `broker-session.ts` keeps connecting.
+ * Requests are written in the order of the calls, at the end of the turn. A connection that has ended stays so: nothing here connects again
+ * or sends again. `broker-session.ts` makes the next connection.
  */
 export interface Transport {
-  /** Connects, at most within `connectionTimeoutMs`, the handshakes included. */
+  /** Connects, including all handshakes, within the connection timeout of the configuration. */
   connect(host: string, port: number, requestTimeoutMs: number): Promise<BrokerConnection>
 }
 
@@ -21,25 +21,25 @@ export class AuthenticationError extends Error {
 /** One connection to one broker. */
 export interface BrokerConnection {
   readonly isOpen: boolean
-  /** Bytes that wait in this process for the kernel to take them, or for the broker to want them. */
+  /** Bytes that wait in this process: the kernel has not taken them yet, or the broker wants no requests now. */
   readonly pendingBytes: number
   /**
-   * From then on (by `performance.now()`) another connection should take the place of this one: the broker ends the authenticated
-   * session some time later (KIP-368), with all that it has not read by then. Infinity: it does not.
+   * At this time (by `performance.now()`) another connection should take the place of this one. Some time later the broker ends the
+   * authenticated session (KIP-368), and loses everything that it has not read by then. Infinity: the session has no end.
    */
   readonly renewAtMs: number
-  /** What the broker does not serve of these requests, for an operator; null: it serves all. No other may be sent to it. */
+  /** Which of these requests the broker does not serve, in words for an operator; null: it serves all. A request that it lacks must not be sent. */
   lacks(needed: readonly RequestName[]): string | null
-  /** Writes a request that has no response. `onFlushed` is called when the kernel has all its bytes, and never if it has not. */
+  /** Writes a request that has no response. `onFlushed` is called when the kernel has taken all of its bytes, and else never. */
   send(request: WireRequest, onFlushed: () => void): void
-  /** Writes a request; one of the two is called, once. An error says nothing about whether the broker acted on it. */
+  /** Writes a request. Then exactly one of the two callbacks is called, once. After an error, the broker may or may not have acted on the request. */
   call(request: WireRequest, onResponse: (payload: Buffer) => void, onError: (error: Error) => void): void
   /** Puts off further requests for as long as the broker asks (KIP-219). */
   throttle(throttleTimeMs: number): void
-  /** Is called once, when the connection ends for whatever reason; at once if it has. */
+  /** Calls the listener once, when the connection ends for whatever reason. Calls it at once if the connection has ended. */
   onClose(listener: (cause: Error) => void): void
-  /** Is called whenever bytes that waited have gone to the kernel. */
+  /** Calls the listener each time when the kernel has taken bytes that waited. */
   onDrain(listener: () => void): void
-  /** Ends the connection now. Bytes that the kernel has not sent are thrown away where that is possible. */
+  /** Ends the connection now. Bytes that the kernel has not sent are thrown away, if the socket allows that. */
   destroy(cause: Error): void
 }

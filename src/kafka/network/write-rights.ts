@@ -3,20 +3,20 @@ import { decodeProduce, encodeEmptyProduce } from '../protocol/requests.ts'
 import type { BrokerConnection } from './transport.ts'
 
 /**
- * What the credentials of a stream may not do, as far as the cluster tells. No record is risked to find out. Metadata tells whether the
- * topic may be written to (KIP-430). Where metadata does not tell, or a leader has refused a write, a produce without a record asks the
- * leader. While a right is missing nothing is written, so that the records wait until an operator has given the right.
+ * The rights that the credentials of a stream lack, as far as the cluster tells. No record is risked to find out. Metadata tells whether the
+ * topic may be written to (KIP-430). If metadata does not tell, or if a leader has refused a write, the leader is asked by a produce request
+ * without a record. While a right is missing, nothing is written, and the records wait until an operator has given the right.
  */
 export class WriteRights {
   readonly #topic: string
   readonly #onChange: () => void
-  /** What metadata says; null: it does not tell. */
+  /** Whether the topic may be written to, as metadata says; null: metadata does not tell. */
   #fromMetadata: boolean | null = null
-  /** A leader has answered a produce, empty or not, and the answer was not a lack of rights. */
+  /** A leader has answered a produce request, and its answer was not a lack of rights. */
   #isProved = false
-  /** The error with which a leader has refused to write; null: none has, or one takes writes since. */
+  /** The error with which a leader has refused a write for a missing right; null: no leader has, or a leader has taken writes since. */
   #refusal: number | null = null
-  /** The error with which a broker has refused a producer id, or a write under one; null: as above. */
+  /** The error with which a broker has refused a producer id, or a write under one; null: none has, or a broker has given an id since. */
   #identityRefusal: number | null = null
   #isAsking = false
 
@@ -26,7 +26,7 @@ export class WriteRights {
     this.#onChange = onChange
   }
 
-  /** The right that is missing; null if none is known to be. */
+  /** The right that is missing; null: no right is known to be missing. */
   get missing(): MissingRight | null {
     if (this.#fromMetadata === false || this.#refusal !== null) {
       const code = this.#refusal ?? kafkaErrors.topicAuthorizationFailed
@@ -42,14 +42,14 @@ export class WriteRights {
     return this.#fromMetadata !== null || this.#isProved || this.#refusal !== null
   }
 
-  /** Metadata was looked at. @param mayWrite null: it does not tell. */
+  /** Metadata was looked at. @param mayWrite null: metadata does not tell. */
   metadataSays(mayWrite: boolean | null): void {
     const before = this.#fromMetadata
     this.#fromMetadata = mayWrite
     if (mayWrite !== before) this.#onChange()
   }
 
-  /** A broker refused a write. @param errorCode any error: others than those of authorization say that writing is permitted. */
+  /** A broker refused a write. @param errorCode any error. An error that is not one of authorization shows that writing is permitted. */
   answered(errorCode: number): void {
     const before = this.missing
     if (!isUnauthorized(errorCode)) {
@@ -67,7 +67,7 @@ export class WriteRights {
     this.#onChange()
   }
 
-  /** Asks the leader of a partition where only that can tell. Any number of calls make one request at a time. */
+  /** Asks the leader of a partition about the right, if nothing else has told. Calls that come before the answer do nothing. */
   ask(connection: BrokerConnection, partition: number): void {
     const isOpen = this.#refusal !== null || (this.#fromMetadata === null && !this.#isProved)
     if (!isOpen || this.#isAsking) return
@@ -89,8 +89,8 @@ export interface MissingRight {
 }
 
 /**
- * Asks a broker whether a topic may be written to, without writing.
- * @param onAnswer gets the error, which is never `none`; or null: the connection ended, or has no answer to that.
+ * Asks a broker whether a topic may be written to, without writing a record.
+ * @param onAnswer gets the error of the answer, which is never `none`. null: the connection ended, or the answer has no result.
  */
 export function askToWrite(
   connection: BrokerConnection,

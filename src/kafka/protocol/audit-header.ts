@@ -1,10 +1,9 @@
 /**
- * The header of a record that is written under `audit: true`: its writer, and its number among the records that this writer had for this
- * partition. From the headers a reader of the topic can tell which records are missing, repeated or out of order, without asking the
- * writer.
+ * The header of records that are written under `audit: true`. It names the record's writer, and numbers the writer's records of the
+ * partition. So a reader of the topic can tell which records are missing, repeated or out of order, without asking the writer.
  *
- * `chute-audit`, 13 bytes: version (1), instance (6 bytes, drawn at random at each start of a stream's producer), and
- * sequence (6 bytes, big-endian, from 0 and without gaps, in the order of sending).
+ * The value of `chute-audit` has 13 bytes: version (1 byte), instance (6 bytes, drawn at random at each start of a stream's producer), and
+ * sequence (6 bytes, big-endian, from 0 on and without gaps, in the order of sending).
  *
  * The header has to be the last one of its record: `producer/record-headers.ts` writes the sequence at a fixed distance from the record's
  * end.
@@ -14,19 +13,19 @@ export const auditHeaderKey = 'chute-audit'
 /** A writer's name: 12 hexadecimal digits. */
 export type AuditInstance = string
 
-/** What the header says. */
+/** The content of the header. */
 export interface AuditHeader {
   readonly instance: AuditInstance
   readonly sequence: number
 }
 
-/** Where the sequence stands in the value. */
+/** Place of the sequence in the value. */
 export const sequenceOffset = 7
 
-/** Bytes of the value. */
+/** Size of the value, in bytes. */
 export const auditValueBytes = 13
 
-/** The value of the header. */
+/** Encodes the value of the header. */
 export function writeAuditHeader({ instance, sequence }: AuditHeader): Buffer {
   const value = Buffer.alloc(auditValueBytes)
   value[0] = auditVersion
@@ -35,7 +34,7 @@ export function writeAuditHeader({ instance, sequence }: AuditHeader): Buffer {
   return value
 }
 
-/** Reads the value of the header; null if it is none of this version. */
+/** Decodes the value of the header. null if the value is not one of this version. */
 export function readAuditHeader(value: Buffer): AuditHeader | null {
   if (value.length !== auditValueBytes || value[0] !== auditVersion) return null
   return {

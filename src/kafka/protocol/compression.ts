@@ -10,13 +10,13 @@ export interface Codec {
   readonly attribute: number
   /** Compresses off the event loop's thread. */
   compress(records: Buffer): Promise<Buffer>
-  /** Takes what any client has compressed. Works off the event loop's thread. */
+  /** Decompresses records of any client, off the event loop's thread. */
   decompress(compressed: Buffer): Promise<Buffer>
-  /** As {@link decompress}, and blocks: for the few batches that a broker refuses. */
+  /** As {@link decompress}, but blocks: for the few batches that a broker refuses. */
   decompressSync(compressed: Buffer): Buffer
 }
 
-/** zstd is in Node from 22.15 on; the types of Node 20 do not know it. */
+/** Node has zstd from 22.15 on. The types of Node 20 do not have it. */
 const zstd = zlib as unknown as {
   readonly zstdCompress?: typeof zlib.gzip
   readonly zstdDecompress?: typeof zlib.gunzip
@@ -32,7 +32,7 @@ const codecs = {
     decompress: promisify(zlib.gunzip),
     decompressSync: zlib.gunzipSync,
   },
-  // As Kafka's Java client frames it (xerial's `SnappyOutputStream`): a header, then blocks behind their lengths.
+  // The frames of Kafka's Java client (xerial's `SnappyOutputStream`): a header, and then blocks, each behind its length.
   snappy: {
     attribute: 2,
     compress: async (records) => {
@@ -66,14 +66,14 @@ const codecs = {
   },
 } satisfies Record<CompressionType, Codec | null>
 
-/** The codec of a `compression.type`; null for none. Throws where this Node has no zstd, which the configuration checks first. */
+/** The codec of a `compression.type`; null for none. Throws if this Node has no zstd. The configuration has checked that before. */
 export function codecFor(compressionType: CompressionType): Codec | null {
   if (compressionType === 'zstd' && zstd.zstdCompress === undefined)
     throw new Error('this Node has no zstd: Node 22.15 or newer has it')
   return codecs[compressionType]
 }
 
-/** All codecs, for a reader that does not choose what it reads. */
+/** All codecs, for a reader of batches that other clients have compressed. */
 export const allCodecs: readonly Codec[] = Object.values(codecs).filter((codec) => codec !== null)
 
 /**
@@ -87,7 +87,7 @@ export function decompress(attribute: number, records: Buffer): Buffer {
   return codec.decompressSync(records)
 }
 
-/** The blocks of snappy: those behind xerial's header, or the whole where a client writes no such header. */
+/** The blocks of snappy: those behind xerial's header. Some clients write no such header, and then the whole is one block. */
 function snappyBlocks(compressed: Buffer): Buffer[] {
   if (!compressed.subarray(0, xerialMagicBytes).equals(xerialHeader.subarray(0, xerialMagicBytes)))
     return [compressed]

@@ -1,11 +1,11 @@
 /**
- * Kafka's errors: what each is called, and what follows from it. To act on another error, add its name to {@link kafkaErrors}, and see
- * the questions below which of them it answers with yes.
+ * Kafka's errors: their names, and what follows from them. To act on another error, add its name to {@link kafkaErrors}. Then add it to each
+ * function below whose description is true of the error.
  */
 
 /**
- * Kafka's own names of its error codes, by code from 0 on (`org.apache.kafka.common.protocol.Errors`, as of Kafka 4.4): a closed set, so
- * that a name can be the label of a metric.
+ * Kafka's own names of its error codes, by code from 0 on (`org.apache.kafka.common.protocol.Errors`, as of Kafka 4.4). A closed set, since a
+ * name can be the label of a metric.
  */
 const kafkaErrorNames = [
   'NONE',
@@ -190,13 +190,13 @@ export const kafkaErrors = {
   producerFenced: codeOf('PRODUCER_FENCED'),
 }
 
-/** The name of an error code as Kafka writes it (`MESSAGE_TOO_LARGE`), so that it can be looked up; of a code that is not known, `UNKNOWN_ERROR_<code>`. */
+/** Kafka's name of an error code (`MESSAGE_TOO_LARGE`). For a code that Chute does not know, `UNKNOWN_ERROR_<code>`. */
 export function kafkaErrorName(code: number): string {
   if (code === kafkaErrors.unknownServerError) return 'UNKNOWN_SERVER_ERROR'
   return kafkaErrorNames[code] ?? `UNKNOWN_ERROR_${code}`
 }
 
-/** The broker is not, or not yet, the one to ask: metadata has to be looked up again. */
+/** The broker does not lead the partition, or not yet. Metadata has to be read again. */
 export function isStaleMetadata(code: number): boolean {
   return (
     code === kafkaErrors.unknownTopicOrPartition ||
@@ -208,7 +208,7 @@ export function isStaleMetadata(code: number): boolean {
   )
 }
 
-/** The same batch can succeed when it is sent again (`org.apache.kafka.common.errors.RetriableException`). */
+/** The batch may succeed when it is sent again (`org.apache.kafka.common.errors.RetriableException`). */
 export function isRetriable(code: number): boolean {
   return (
     isStaleMetadata(code) ||
@@ -221,8 +221,8 @@ export function isRetriable(code: number): boolean {
 }
 
 /**
- * The broker may have stored the batch all the same: it gave up on replicas after its own append, failed in the midst of the append, or
- * never answered. Such a batch must not be called dropped.
+ * The broker may have stored the batch in spite of the error: it gave up on replicas after its own append, failed during the append, or
+ * never answered. Such a batch must not count as dropped.
  */
 export function mayBeStored(code: number): boolean {
   return (
@@ -234,7 +234,7 @@ export function mayBeStored(code: number): boolean {
   )
 }
 
-/** The broker refuses the batch for its content. Not all of its records need be at fault. */
+/** The broker refuses the batch for its content. Some of its records may be without fault. */
 export function isBadContent(code: number): boolean {
   return (
     code === kafkaErrors.messageTooLarge ||
@@ -254,7 +254,7 @@ export function isLostIdentity(code: number): boolean {
   )
 }
 
-/** The credentials lack a right, which an operator can give them: the same batch can succeed then. */
+/** The credentials lack a right. When an operator has given the right, the same batch can succeed. */
 export function isUnauthorized(code: number): boolean {
   return (
     code === kafkaErrors.topicAuthorizationFailed ||

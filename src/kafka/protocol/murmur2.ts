@@ -1,7 +1,7 @@
 /**
- * The 32-bit murmur2 hash of Kafka's Java client (`org.apache.kafka.common.utils.Utils.murmur2`), which picks the
- * partition of a keyed record. Any other client that follows it puts the same key into the same partition.
- * @param start where the bytes begin that are hashed; they end before `end`.
+ * The 32-bit murmur2 hash of Kafka's Java client (`org.apache.kafka.common.utils.Utils.murmur2`). It decides the partition of a record with a
+ * key. All clients that use this hash put a key into the same partition.
+ * @param start the first of the bytes to hash. The last one is before `end`.
  * @returns a signed 32-bit integer.
  */
 export function murmur2(data: Uint8Array, start = 0, end: number = data.length): number {
@@ -24,7 +24,8 @@ export function murmur2(data: Uint8Array, start = 0, end: number = data.length):
 }
 
 /**
- * The partition of a keyed record (`BuiltInPartitioner.partitionForKey`): the sign bit is cut off, not negated.
+ * The partition of a record with a key (Kafka's `BuiltInPartitioner.partitionForKey`). The sign bit of the hash is cleared: a negative hash
+ * is not negated.
  * @param keyHash {@link murmur2} of the key.
  */
 export function partitionForHash(keyHash: number, partitionCount: number): number {

@@ -4,17 +4,17 @@ import type { RecordBytes } from './record-bytes.ts'
 import { readVarint, sizeOfVarint, writeVarint } from './record-format.ts'
 
 /**
- * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`), written as its records
- * arrive: an append copies the bytes of one record and leaves no object behind. It is bytes and nothing else. When the batch was made,
- * where it goes and what becomes of it are the producer's (`producer/producer-batch.ts`).
+ * A batch in Kafka's record format, version 2 (KIP-98, `org.apache.kafka.common.record.DefaultRecordBatch`). It is written as its records
+ * arrive: an append copies the bytes of one record and leaves no object behind. This class is only about the bytes. Its subclass
+ * `producer/producer-batch.ts` has the age of the batch, its partition and its outcome.
  *
- * open → closed (the header is filled in, and nothing can be appended) → released (its bytes are gone).
+ * The states are open → closed (the header is filled in, and no record can be appended) → released (the bytes are gone).
  */
 export class RecordBatch {
   recordCount = 0
-  /** Size of the batch before compression; what `batch.size` limits. */
+  /** Size of the batch before compression. `batch.size` limits this size. */
   uncompressedBytes = recordBatchHeaderBytes
-  /** Headers of the first record, as they were encoded; null: its records have none. */
+  /** Headers of the first record, as they were encoded; null: the records have none. */
   firstHeaders: Buffer | null = null
 
   #buffer: Buffer
@@ -23,7 +23,7 @@ export class RecordBatch {
   #maxTimestampMs = 0
 
   /**
-   * @param buffer where the batch is written; it grows by doubling up to `sizeLimitBytes`.
+   * @param buffer the batch is written here. If the buffer is too small, one of twice its size takes its place, up to `sizeLimitBytes`.
    * @param recycle takes the buffer back when the batch needs it no more.
    */
   constructor(buffer: Buffer, recycle: (buffer: Buffer) => void) {
@@ -48,7 +48,7 @@ export class RecordBatch {
     }
     const timestampDelta = timestampMs - this.#baseTimestampMs
     const headerBytes = headers === null ? 1 : headers.length
-    // attributes are one byte
+    // 1 byte for the attributes.
     const recordBytes =
       1 +
       sizeOfVarint(timestampDelta) +
@@ -73,7 +73,7 @@ export class RecordBatch {
       offset = writeVarint(buffer, -1, offset)
     } else {
       offset = writeVarint(buffer, keyBytes, offset)
-      // A copy of so few bytes costs less than the view that `Buffer.copy` makes of its source.
+      // For so few bytes this costs less than `Buffer.copy`, which makes a view of its source.
       for (let at = keyStart; at < keyEnd; at++) buffer[offset++] = key[at]!
     }
     offset = writeVarint(buffer, valueBytes, offset)
@@ -90,7 +90,7 @@ export class RecordBatch {
   }
 
   /**
-   * Writes a number of 48 bits into each record, counting from `first`: `fromEnd` bytes before the record's end. Before
+   * Writes a number of 48 bits into each record, `fromEnd` bytes before the record's end. The numbers begin at `first`. To be called before
    * the records are compressed.
    */
   numberRecords(first: number, fromEnd: number): void {
@@ -105,14 +105,14 @@ export class RecordBatch {
     headers?.writeUIntBE(first, headers.length - fromEnd, 6)
   }
 
-  /** Bytes on the wire: the whole batch, compressed where it is. */
+  /** Size of the closed batch on the wire, compressed if it was compressed. */
   get sizeBytes(): number {
     return this.#size
   }
 
   #size = 0
 
-  /** Ends the batch: writes its header, without compression and idempotence. Its checksum is made by {@link seal}. */
+  /** Closes the batch: writes its header, without codec and producer id. {@link seal} makes the checksum. */
   close(): void {
     const header = this.#buffer
     header.set(plainHeader)
@@ -124,22 +124,22 @@ export class RecordBatch {
     this.#trim()
   }
 
-  /** The records: as they were appended, or as {@link setCompressed} put them in the place of those. */
+  /** The records as they are in the batch now: as they were appended, or compressed. */
   get records(): Buffer {
     return this.#buffer.subarray(recordBatchHeaderBytes, this.#size)
   }
 
-  /** The records as they were appended, whatever a codec made of them since. Blocks where they are compressed. */
+  /** The records as they were appended. Decompresses them if need be, which blocks. */
   plainRecords(): Buffer {
     return decompress(this.codecAttribute, this.records)
   }
 
-  /** The codec of {@link records}, 0 for none (bits 0–2 of the attributes). */
+  /** The number of the codec of {@link records} (bits 0–2 of the attributes); 0: they are not compressed. */
   get codecAttribute(): number {
     return this.#buffer.readInt16BE(21) & 7
   }
 
-  /** The record timestamp that the records' deltas count from. */
+  /** The timestamp of the first record. The timestamps in the batch are relative to it. */
   get baseTimestampMs(): number {
     return this.#baseTimestampMs
   }
@@ -164,7 +164,7 @@ export class RecordBatch {
     this.#size = header.length
   }
 
-  /** Enters the idempotent producer's identity (KIP-98). A broker then stores the batch once, however often the same bytes come. */
+  /** Writes the idempotent producer's identity into the header (KIP-98). A broker then stores the batch once, however often it comes. */
   setProducer(producerId: bigint, epoch: number, baseSequence: number): void {
     this.#buffer.writeBigInt64BE(producerId, 43)
     this.#buffer.writeInt16BE(epoch, 51)
@@ -186,7 +186,7 @@ export class RecordBatch {
     return this.#buffer.readInt32BE(53)
   }
 
-  /** Fills in length and CRC-32C and gives the batch's bytes, valid until {@link release}. */
+  /** Writes the length and the CRC-32C into the header. @returns the bytes of the batch. They are valid until {@link release}. */
   seal(): Buffer {
     const bytes = this.#buffer.subarray(0, this.#size)
     bytes.writeInt32BE(this.#size - 12, 8)
@@ -194,7 +194,7 @@ export class RecordBatch {
     return bytes
   }
 
-  /** Lets go of the bytes: the kernel has them, or nobody will. */
+  /** Gives up the bytes: the kernel has them, or they will not be written. */
   release(): void {
     const recycle = this.#recycle
     this.#recycle = null
@@ -210,7 +210,7 @@ export class RecordBatch {
     this.#buffer = grown
   }
 
-  /** Does not let a nearly empty batch keep a large buffer while it waits: memory is what the ledger says it is. */
+  /** Moves a batch that is small for its buffer to a buffer of its size. So the memory in use is not much more than `buffer-memory.ts` counts. */
   #trim(): void {
     if (this.#buffer.length < 2 * this.#size) return
     const exact = Buffer.allocUnsafeSlow(this.#size)
@@ -223,21 +223,21 @@ export class RecordBatch {
 /** Size of a record batch's header (version 2). */
 export const recordBatchHeaderBytes = 61
 
-/** A batch spans less than this; its deltas are 32-bit here, and nobody keeps a batch open for days. */
+/** The timestamps of a batch span less than this, since their differences are 32-bit integers here. It is 12 days. */
 const maxTimestampDeltaMs = 1 << 30
 
 const released = Buffer.alloc(0)
 
 /**
- * The fields that are the same in every batch: base offset 0 (the broker assigns it); attributes 0 (no compression, create time, not transactional); no
- * partition leader epoch, producer id, epoch and sequence (-1).
+ * The fields that are the same in every batch: base offset 0 (the broker assigns it), attributes 0 (no compression, create time, not
+ * transactional), and -1 for partition leader epoch, producer id, epoch and sequence (none).
  */
 const plainHeader = Buffer.alloc(recordBatchHeaderBytes)
 plainHeader.writeInt32BE(-1, 12)
 plainHeader[16] = 2 // magic
 plainHeader.fill(0xff, 43, 57)
 
-/** A 64-bit integer without a BigInt, which would be garbage. */
+/** Writes a 64-bit integer without a BigInt, which would be garbage. */
 function writeTimestamp(buffer: Buffer, timestampMs: number, offset: number): void {
   buffer.writeUInt32BE(Math.floor(timestampMs / 2 ** 32), offset)
   buffer.writeUInt32BE(timestampMs % 2 ** 32, offset + 4)

@@ -1,21 +1,21 @@
 /**
- * One record on its way, as places in bytes that somebody else holds: a cursor, of which one serves all records of a
- * request, of a frame, or of a batch that is read back. Nothing is allocated for a record. Whoever takes a record copies
- * its bytes before the call returns, and keeps no cursor.
+ * One record, as ranges of bytes that another object holds. This is a cursor: one instance moves over all records of a request, of a frame,
+ * or of a batch that is read back, so no record costs an allocation. A function that takes a record copies its bytes before it returns, and
+ * does not keep the cursor.
  */
 export class RecordBytes {
   /** Holds the record's value at [{@link start}, {@link end}). */
   body: Buffer = nothing
   start = 0
   end = 0
-  /** Holds the record's key at [{@link keyStart}, {@link keyEnd}), and may be {@link body}. Null: the record has no key. */
+  /** Holds the record's key at [{@link keyStart}, {@link keyEnd}). It may be the same buffer as {@link body}. null: the record has no key. */
   key: Buffer | null = null
   keyStart = 0
   keyEnd = 0
   /** The record's timestamp, in milliseconds since 1970: the gateway's clock, never the event's. */
   timestampMs = 0
 
-  /** A cursor at a record whose value and key fill a buffer each. */
+  /** A cursor at a record whose value is the whole of one buffer, and whose key is the whole of another. */
   static of(value: Buffer, key: Buffer | null, timestampMs: number): RecordBytes {
     const record = new RecordBytes()
     record.timestampMs = timestampMs
@@ -43,7 +43,7 @@ export class RecordBytes {
     return this.end - this.start
   }
 
-  /** Size of the key; 0 where there is none. */
+  /** Size of the key; 0 if there is none. */
   get keyBytes(): number {
     return this.keyEnd - this.keyStart
   }

@@ -1,14 +1,14 @@
 import { RecordBytes } from './record-bytes.ts'
 
 /**
- * How records stand in a batch (KIP-98, `org.apache.kafka.common.record.DefaultRecord`): numbers, headers, and whole records that are
- * read back. `record-batch.ts` writes records.
+ * The format of the records in a batch (KIP-98, `org.apache.kafka.common.record.DefaultRecord`): numbers, headers, and the reading of whole
+ * records. `record-batch.ts` writes records.
  *
  * Numbers have variable length: zigzag, then seven bits a byte, low bits first (as protobuf's sint32;
  * `org.apache.kafka.common.utils.ByteUtils`). Values are 32-bit signed integers.
  */
 
-/** Bytes that `value` takes. */
+/** Number of bytes of an encoded `value`. */
 export function sizeOfVarint(value: number): number {
   const zigzag = ((value << 1) ^ (value >> 31)) >>> 0
   if (zigzag < 0x80) return 1
@@ -17,7 +17,7 @@ export function sizeOfVarint(value: number): number {
   return zigzag < 0x10000000 ? 4 : 5
 }
 
-/** Writes `value` at `offset` and returns the offset behind it. */
+/** Writes `value` at `offset`. @returns the offset behind it. */
 export function writeVarint(buffer: Buffer, value: number, offset: number): number {
   let zigzag = ((value << 1) ^ (value >> 31)) >>> 0
   while (zigzag >= 0x80) {
@@ -28,7 +28,7 @@ export function writeVarint(buffer: Buffer, value: number, offset: number): numb
   return offset
 }
 
-/** Reads the value at `offset`; it is {@link sizeOfVarint} of it long. */
+/** Reads the value at `offset`. Its size is {@link sizeOfVarint} of the value. */
 export function readVarint(buffer: Buffer, offset: number): number {
   let zigzag = 0
   for (let shift = 0; ; shift += 7) {
@@ -38,13 +38,13 @@ export function readVarint(buffer: Buffer, offset: number): number {
   }
 }
 
-/** A header of a record. Kafka takes a null value too; an empty one does as well. */
+/** A header of a record. Kafka also allows null as a value. Chute writes an empty value instead. */
 export interface RecordHeader {
   readonly key: string
   readonly value: Buffer
 }
 
-/** Headers as they stand at the end of a record (`DefaultRecord.writeTo`): their number, then each key and value behind its length. */
+/** Encodes headers for the end of a record (`DefaultRecord.writeTo`): their number, and then each key and each value behind its length. */
 export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   const parts = headers.flatMap(({ key, value }) => {
     const keyBytes = Buffer.from(key)
@@ -53,7 +53,7 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   return Buffer.concat([encodedVarint(headers.length), ...parts])
 }
 
-/** Headers, as they stand at the end of a record, with more behind them. */
+/** Adds headers behind headers that are encoded already. */
 export function addHeaders(encoded: Buffer, more: readonly RecordHeader[]): Buffer {
   const count = readVarint(encoded, 0)
   const added = encodeHeaders(more)
@@ -72,16 +72,16 @@ function encodedVarint(value: number): Buffer {
 
 /** A record of a batch that is read back. */
 export interface RecordView {
-  /** Its places are in the bytes that are read. Good until the next record is read. */
+  /** Its ranges are in the bytes that are read. It is valid until the next record is read. */
   readonly record: RecordBytes
-  /** The headers as they were encoded, their number included. */
+  /** The headers as they were encoded, with their number. */
   readonly headers: Buffer
 }
 
 /**
- * Reads the records of a batch that was closed. Reading is slow beside writing: it is for batches that a broker refused, and for those
- * that move.
- * @param records as they were appended: see `RecordBatch.plainRecords`.
+ * Reads the records of a closed batch. Reading is slower than writing. It is for batches that a broker refused, and for batches whose records
+ * move to other batches.
+ * @param records the records as they were appended: see `RecordBatch.plainRecords`.
  */
 export function* readRecords(
   records: Buffer,

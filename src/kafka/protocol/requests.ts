@@ -5,12 +5,12 @@ import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wi
  * The versions are the newest non-flexible ones that Kafka 2.3 to 4.4 serve (KIP-896 removed older ones).
  */
 
-/** The requests that Chute makes itself, and the one version of each that it uses. A broker that serves others is not asked. */
+/** The requests that Chute makes itself, and the version of each. A request is not sent to a broker that does not serve its version. */
 export const requestVersions = {
   Produce: { apiKey: 0, apiVersion: 7 },
   ListOffsets: { apiKey: 2, apiVersion: 4 },
   Metadata: { apiKey: 3, apiVersion: 8 },
-  /** Metadata with the topics' ids (KIP-516), in place of the former where a broker serves it: Kafka does since 2.8. */
+  /** Metadata with the topics' ids (KIP-516). It is used instead of `Metadata` if a broker serves it. Kafka does since 2.8. */
   TopicIds: { apiKey: 3, apiVersion: 10 },
   InitProducerId: { apiKey: 22, apiVersion: 1 },
   DescribeConfigs: { apiKey: 32, apiVersion: 1 },
@@ -23,8 +23,8 @@ export type RequestName = keyof typeof requestVersions
 export type ServedVersions = ReadonlyMap<number, { readonly min: number; readonly max: number }>
 
 /**
- * The requests that are needed and that a broker does not serve, in words for an operator: `host:9093 serves ListOffsets 0 to 2, Chute
- * needs 4`. Null: it serves all of it.
+ * The needed requests that a broker does not serve, in words for an operator, such as `host:9093 serves ListOffsets 0 to 2, Chute needs 4`.
+ * null: the broker serves all of them.
  */
 export function lackingOf(
   address: string,
@@ -42,7 +42,7 @@ export function lackingOf(
   return lacking.length === 0 ? null : lacking.join('; ')
 }
 
-/** A broker was reached, and does not serve all requests that are needed. */
+/** A broker was reached, and does not serve all needed requests. */
 export class UnservedError extends Error {}
 
 function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest {
@@ -51,8 +51,8 @@ function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest
 }
 
 /**
- * A produce without a record, which stores nothing. A broker answers with TOPIC_AUTHORIZATION_FAILED if the credentials may not
- * write to the topic, and with another error (INVALID_RECORD) if they may (`KafkaApis.handleProduceRequest`).
+ * A produce request without a record. It stores nothing. A broker answers with TOPIC_AUTHORIZATION_FAILED if the credentials may not write
+ * to the topic, and with another error (INVALID_RECORD) if they may (`KafkaApis.handleProduceRequest`).
  */
 export function encodeEmptyProduce(topic: string, partition: number): WireRequest {
   const writer = new WireWriter()
@@ -61,7 +61,7 @@ export function encodeEmptyProduce(topic: string, partition: number): WireReques
   return requestOf('Produce', [writer.take()])
 }
 
-/** What a broker says of one partition of a produce request. */
+/** The answer of a broker for one partition of a produce request. */
 export interface ProduceResult {
   readonly partition: number
   readonly errorCode: number
@@ -72,15 +72,15 @@ export interface ProduceResult {
 /** The batch of one partition in a produce request. */
 export interface PartitionBatch {
   readonly partition: number
-  /** Bytes that {@link seal} gives. */
+  /** Size of the bytes that {@link seal} returns. */
   readonly sizeBytes: number
-  /** Fills in length and checksum, and gives the batch's bytes. */
+  /** Writes length and checksum into the batch. @returns the bytes of the batch. */
   seal(): Buffer
 }
 
 /**
- * Produce, version 7: at most one batch a partition, as the record format 2 demands. The batches are sealed by this. Small
- * ones are copied, so that many of them are one chunk.
+ * Produce, version 7. It has at most one batch a partition, as record format 2 demands. This seals the batches. Small batches are copied, so
+ * that many of them are one chunk.
  */
 export function encodeProduce(
   topic: string,
@@ -104,7 +104,7 @@ export function encodeProduce(
   return requestOf('Produce', chunks)
 }
 
-/** The answer to a produce request of one topic, and how long the broker asks to be left alone (KIP-219). */
+/** The answer to a produce request of one topic, and the pause that the broker asks for (KIP-219). */
 export function decodeProduce(payload: Buffer): { results: ProduceResult[]; throttleTimeMs: number } {
   const reader = new WireReader(payload)
   const results = reader
@@ -121,21 +121,21 @@ export function decodeProduce(payload: Buffer): { results: ProduceResult[]; thro
   return { results, throttleTimeMs: reader.int32() }
 }
 
-/** How far a partition's log goes, or why that is not known. */
+/** How far a partition's log goes, or an error. */
 export interface PartitionOffset {
   readonly partition: number
   readonly errorCode: number
   /** -1 with an error. */
   readonly offset: bigint
-  /** Goes up with each change of the leader; -1 with an error, and where the broker does not tell. */
+  /** Grows with each change of the leader. -1 with an error, or if the broker does not tell it. */
   readonly leaderEpoch: number
 }
 
 /**
  * ListOffsets, version 4.
- * @param end `high_watermark`: how far all in-sync replicas have the log, which is what consumers see. Only the leader of a
- * partition that is online answers it without an error. `log_end`: how far this broker itself has it. A broker tells
- * that to a client that asks as a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), also where it is a follower.
+ * @param end `high_watermark`: how far all in-sync replicas have the log. Consumers see the log up to there. Only the leader answers it
+ * without an error, and only if the partition is online. `log_end`: how far this broker itself has the log. A broker tells it to a client
+ * that asks as a debugging replica (`ListOffsetsRequest.DEBUGGING_REPLICA_ID`), even if the broker is a follower.
  */
 export function encodeListOffsets(
   topic: string,
@@ -145,7 +145,7 @@ export function encodeListOffsets(
   const writer = new WireWriter(4 + 1 + 4 + 2 + Buffer.byteLength(topic) + 4 + 16 * partitions.length)
   writer.int32(end === 'log_end' ? -2 : -1)
   writer.int8(0).int32(1).string(topic).int32(partitions.length)
-  // -1: whichever epoch the leader has, and the end of the log in place of a time.
+  // The first -1 allows any leader epoch. The second -1 asks for the end of the log, and not for a time.
   for (const partition of partitions) writer.int32(partition).int32(-1).int64(-1n)
   return requestOf('ListOffsets', [writer.take()])
 }
@@ -169,17 +169,17 @@ export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
 
 /** The cluster as one broker sees it. */
 export interface ClusterView {
-  /** Given when the cluster's storage was formatted; empty where a broker does not tell it. */
+  /** The cluster's id, which it got when its storage was formatted; empty if the broker does not tell it. */
   readonly clusterId: string
   readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
   readonly topics: readonly {
     readonly name: string
-    /** Tells a topic from another of the same name; null where the broker does not tell it. */
+    /** The topic's id. Another topic of the same name has another id. null: the broker does not tell it. */
     readonly id: string | null
     readonly errorCode: number
     /** The credentials may WRITE to the topic (KIP-430); null: the broker does not tell. */
     readonly mayWrite: boolean | null
-    /** `leader` is -1 while there is none; `replicas` counts them. */
+    /** `leader` is -1 while there is none. `replicas` is their number. */
     readonly partitions: readonly {
       readonly partition: number
       readonly leader: number
@@ -188,12 +188,12 @@ export interface ClusterView {
   }[]
 }
 
-/** Metadata, version 8, of the given topics, with what the credentials may do to them (KIP-430). Topics are never created by it. */
+/** Metadata, version 8, of the given topics, with the rights of the credentials (KIP-430). It never creates a topic. */
 export function encodeMetadata(topics: readonly string[]): WireRequest {
   const writer = new WireWriter()
   writer.int32(topics.length)
   for (const topic of topics) writer.string(topic)
-  // No topic is created; not what may be done to the cluster, but what may be done to topics.
+  // Creates no topic, does not ask for rights on the cluster, and asks for rights on the topics.
   writer.int8(0).int8(0).int8(1)
   return requestOf('Metadata', [writer.take()])
 }
@@ -214,7 +214,7 @@ export function decodeMetadata(payload: Buffer): ClusterView {
     const name = reader.string() ?? ''
     reader.int8() // is internal
     const partitions = reader.array(() => {
-      reader.int16() // error code: with one, the leader is -1
+      reader.int16() // error code; if there is one, the leader is -1
       const partition = reader.int32()
       const leader = reader.int32()
       reader.int32() // leader epoch
@@ -224,17 +224,17 @@ export function decodeMetadata(payload: Buffer): ClusterView {
     })
     return { name, id: null, errorCode, partitions, mayWrite: mayWrite(reader.int32()) }
   })
-  reader.int32() // what may be done to the cluster: it was not asked for
+  reader.int32() // rights on the cluster, which were not asked for
   return { clusterId, brokers, topics }
 }
 
 /** Metadata, version 10, of the given topics, as {@link encodeMetadata}. */
 export function encodeTopicIds(topics: readonly string[]): WireRequest {
   const writer = new WireWriter()
-  // The tagged fields of the header: a flexible version has none of its own beside them.
+  // The empty tagged fields of the request's header, which has no other field that is new in flexible versions.
   writer.int8(0).uvarint(topics.length + 1)
   for (const topic of topics) writer.int64(0n).int64(0n).compactString(topic).int8(0)
-  // No topic is created; not what may be done to the cluster, but what may be done to topics.
+  // Creates no topic, does not ask for rights on the cluster, and asks for rights on the topics. Then there are no tagged fields.
   writer.int8(0).int8(0).int8(1).int8(0)
   return requestOf('TopicIds', [writer.take()])
 }
@@ -258,7 +258,7 @@ export function decodeTopicIds(payload: Buffer): ClusterView {
     const id = reader.uuid()
     reader.int8() // is internal
     const partitions = reader.compactArray(() => {
-      reader.int16() // error code: with one, the leader is -1
+      reader.int16() // error code; if there is one, the leader is -1
       const partition = reader.int32()
       const leader = reader.int32()
       reader.int32() // leader epoch
@@ -271,7 +271,7 @@ export function decodeTopicIds(payload: Buffer): ClusterView {
     reader.tags()
     return { name, id: /^0+$/.test(id) ? null : id, errorCode, partitions, mayWrite: isPermitted }
   })
-  reader.int32() // what may be done to the cluster: it was not asked for
+  reader.int32() // rights on the cluster, which were not asked for
   return { clusterId, brokers, topics }
 }
 
@@ -322,14 +322,14 @@ export function decodeDescribeTopics(payload: Buffer): Map<string, TopicSettings
   return settings
 }
 
-/** Reads a setting that is a number of bytes; null, and not 0, where it is missing, empty or no number. */
+/** Reads a setting that is a number of bytes. null, and not 0, if the setting is missing, empty or not a number. */
 function wholeNumber(value: string | null | undefined): number | null {
   if (value === null || value === undefined || !/^\d+$/.test(value.trim())) return null
   const number = Number(value)
   return Number.isSafeInteger(number) ? number : null
 }
 
-/** `cleanup.policy` is a list (`compact`, `delete`, or both). */
+/** Whether `cleanup.policy`, which is a list (`compact`, `delete`, or both), has `compact`. null: the list is missing or empty. */
 function hasCompaction(value: string | null | undefined): boolean | null {
   const policies = value?.split(',').map((policy) => policy.trim().toLowerCase()) ?? []
   return policies.every((policy) => policy === '') ? null : policies.includes('compact')
@@ -355,7 +355,7 @@ export function decodeInitProducerId(payload: Buffer): ProducerIdentity {
   return { errorCode: reader.int16(), producerId: reader.int64(), epoch: reader.int16() }
 }
 
-/** Authorized operations are one bit each, by the code of the operation (`AclOperation`). */
+/** Whether authorized operations have WRITE; null: the broker did not tell them. Each has one bit, by its code (`AclOperation`). */
 function mayWrite(operations: number): boolean | null {
   return operations === operationsNotTold ? null : (operations & (1 << writeOperation)) !== 0
 }

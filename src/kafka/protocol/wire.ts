@@ -1,34 +1,34 @@
 /**
- * Read this file of the folder first. protocol/ is bytes and what they mean: it knows no socket, no clock and no stream, and of Chute's
- * rooms only the types of config/.
+ * Read this file of the folder first. protocol/ is about bytes and their meaning. It knows no socket, no clock and no stream. Of Chute's
+ * other rooms it knows only the types of config/.
  *
- * Reading and writing Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), for the few requests
- * that Chute makes itself: the classic encodings, and those of flexible versions (KIP-482).
+ * This file reads and writes Kafka's primitive types (https://kafka.apache.org/protocol#protocol_types), for the few requests that Chute
+ * makes itself: the classic encodings, and the encodings of flexible versions (KIP-482).
  */
 
-/** A request as bytes, but for its frame: size, header and correlation id are the connection's. */
+/** A request as bytes, without its frame. The connection adds size, header and correlation id (`network/frames.ts`). */
 export interface WireRequest {
   readonly apiKey: number
   readonly apiVersion: number
   readonly apiName: string
-  /** Written one after the other. Nobody changes them until the kernel has them. */
+  /** The pieces of the body, in order. They must not change until the kernel has them. */
   readonly chunks: readonly Buffer[]
 }
 
 /**
- * Pieces of fewer bytes than this are copied together with the bytes before and behind them: a copy costs less than one more piece for
- * the socket. It is also the size below which `Buffer.allocUnsafe` uses its pool.
+ * Pieces of fewer bytes than this are copied together with their neighbours: a copy costs less than one more piece for the socket.
+ * `Buffer.allocUnsafe` uses its pool below this size, too.
  */
 export const copiedBelowBytes = 4_096
 
 /** Builds the body of a request. Its buffer grows as needed. */
 export class WireWriter {
   #buffer: Buffer
-  /** Where the bytes begin that were not taken. */
+  /** Place of the first byte that was not taken yet. */
   #start = 0
   #length = 0
 
-  /** @param sizeBytes how many bytes are going to be written, where that is known. */
+  /** @param sizeBytes the number of bytes that will be written, if it is known. */
   constructor(sizeBytes = 256) {
     this.#buffer = Buffer.allocUnsafe(sizeBytes)
   }
@@ -71,7 +71,7 @@ export class WireWriter {
     return this
   }
 
-  /** Appends an unsigned number as flexible versions have it (KIP-482): 7 bits a byte, the low ones first. */
+  /** Appends an unsigned number of a flexible version (KIP-482): 7 bits a byte, low bits first. */
   uvarint(value: number): this {
     let rest = value
     for (; rest > 0x7f; rest >>>= 7) this.int8((((rest & 0x7f) | 0x80) << 24) >> 24)
@@ -109,7 +109,7 @@ export class WireWriter {
   }
 }
 
-/** Reads the body of a response. Throws a RangeError where the bytes end too early. */
+/** Reads the body of a response. Throws a RangeError if the bytes end too early. */
 export class WireReader {
   readonly #buffer: Buffer
   #offset = 0
@@ -187,7 +187,7 @@ export class WireReader {
     }
   }
 
-  /** Reads an array; a null array is an empty one. */
+  /** Reads an array. A null array is read as an empty one. */
   array<T>(element: (reader: this) => T): T[] {
     const length = this.int32()
     const elements: T[] = []
