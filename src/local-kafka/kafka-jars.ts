@@ -6,21 +6,21 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-/** The Apache Kafka that is run locally, unless another version is asked for. */
+/** The version of Apache Kafka that is run locally, unless another one is asked for. */
 export const kafkaVersion = '4.1.0'
 
 /** Kafka on this machine's disk. */
 export interface KafkaJars {
   readonly classpath: string
-  /** A folder of the cache, beside the jars, for what goes with these jars and this Java. It may not be there yet. */
+  /** A folder of the cache for files that belong to these jars and this Java (`prepared-kafka.ts`). It may not exist yet. */
   readonly preparedFolder: string
 }
 
 /**
- * Kafka's own jars, fetched by Maven from its central repository on the first call and kept in a cache
- * folder (`CHUTE_CACHE_DIR`, or the user's). A download that is interrupted leaves nothing behind.
- * @param version of Apache Kafka: 3.7 or newer.
- * @throws LocalKafkaError if Java or Maven is missing, or if there is no way to download.
+ * Kafka's own jars. The first call fetches them with Maven from its central repository, and keeps them in a cache folder (`CHUTE_CACHE_DIR`,
+ * or the user's cache folder). A download that is interrupted leaves nothing behind.
+ * @param version the version of Apache Kafka: 3.7 or newer.
+ * @throws LocalKafkaError if Java or Maven is missing, or if the download fails.
  */
 export async function kafkaJars(
   version: string,
@@ -29,7 +29,7 @@ export async function kafkaJars(
 ): Promise<KafkaJars> {
   const javaVersion = await requireJava()
   const cache = env['CHUTE_CACHE_DIR'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'chute')
-  // The name depends on the contents, so that the folder of an older Chute is not used.
+  // The folder's name depends on the list of jars, so that the folder of an older Chute is not used.
   const pom = pomXml(version)
   const contents = createHash('sha256').update(pom).digest('hex').slice(0, 8)
   const jars = join(cache, `kafka-${version}-${contents}`)
@@ -73,7 +73,7 @@ async function download(cache: string, pomXml: string, jars: string): Promise<vo
   }
 }
 
-/** @returns the version of Java, as `17.0.15`. */
+/** @returns the version of Java, such as `17.0.15`. */
 async function requireJava(): Promise<string> {
   let output: string
   try {
@@ -102,7 +102,7 @@ const pomXml = (version: string): string => `<project xmlns="http://maven.apache
 </project>
 `
 
-/** Why a local Kafka cannot be had. */
+/** Why no local Kafka can be started. */
 export type LocalKafkaProblem = 'no_java' | 'no_maven' | 'no_download' | 'port_taken' | 'not_ready'
 
 /** The ways to get a broker. An error of one way names the others. */
@@ -111,7 +111,7 @@ export const waysToGetABroker = `Three ways to get a broker:
   - Docker:                      docker run --rm -p 9092:9092 apache/kafka:4.1.0
   - a cluster that you have:     KAFKA_BROKERS=host:9092 npm start`
 
-/** A local Kafka cannot be had; the message says what to do about it. */
+/** No local Kafka can be started. The message says what to do about it. */
 export class LocalKafkaError extends Error {
   override readonly name = 'LocalKafkaError'
   readonly problem: LocalKafkaProblem

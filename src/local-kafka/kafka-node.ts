@@ -20,11 +20,11 @@ export interface KafkaNodeOptions {
   readonly nodeCount: number
   readonly folder: string
   readonly classpath: string
-  /** What saves time at the start; null for a node without it. */
+  /** Prepared files that save time at the start; null: the node starts without them. */
   readonly prepared: PreparedKafka | null
-  /** Arguments of the JVM beside those of every node. */
+  /** Arguments of the JVM besides those that every node gets. */
   readonly jvmFlags: readonly string[]
-  /** Settings of server.properties beside those that Chute needs. */
+  /** Settings of server.properties besides those that Chute needs. */
   readonly properties: Readonly<Record<string, string>>
 }
 
@@ -32,7 +32,7 @@ export interface KafkaNodeOptions {
 export class KafkaNode {
   readonly id: number
   readonly port: number
-  /** Its log segments, one folder a partition. */
+  /** The folder of its log segments. It has a folder for each partition. */
   readonly dataDir: string
   readonly #options: KafkaNodeOptions
   #process: ChildProcess | null = null
@@ -44,12 +44,12 @@ export class KafkaNode {
     this.dataDir = join(options.folder, 'data')
   }
 
-  /** The process id, or null while it does not run. */
+  /** The process id; null while the process does not run. */
   get pid(): number | null {
     return this.#process?.pid ?? null
   }
 
-  /** Starts the process. It is ready some seconds later: {@link waitUntilReady}. */
+  /** Starts the process. The broker is ready some seconds later: see {@link waitUntilReady}. */
   start(): void {
     const { folder, classpath } = this.#options
     const properties = join(folder, 'server.properties')
@@ -64,7 +64,7 @@ export class KafkaNode {
   }
 
   /**
-   * Waits until the broker answers a request, as the only proof that it is up.
+   * Waits until the broker answers a request. Only an answer proves that the broker is up.
    * @throws LocalKafkaError if the process ends, or after two minutes.
    */
   async waitUntilReady(): Promise<void> {
@@ -84,7 +84,7 @@ export class KafkaNode {
     return existsSync(file) ? readFileSync(file, 'utf8') : ''
   }
 
-  /** Sends a signal; with SIGKILL and SIGTERM, waits until the process is gone. */
+  /** Sends a signal. For SIGKILL and SIGTERM, waits until the process is gone. */
   async kill(signal: 'SIGKILL' | 'SIGTERM' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
     const child = this.#process
     if (child === null) return
@@ -109,7 +109,7 @@ export class KafkaNode {
   }
 
   async #answers(): Promise<boolean> {
-    // Through the inner listener: the one for clients may want credentials.
+    // With `listeners` of its own a node may want credentials of clients. Then only the ports are tried.
     const { controllerPort, port, properties } = this.#options
     const isPlain = properties['listeners'] === undefined
     if (!isPlain) return await canConnect(port, controllerPort)
@@ -135,7 +135,7 @@ export class KafkaNode {
     const { id, classpath, clusterId, prepared } = this.#options
     writeFileSync(properties, this.#serverProperties())
     const scram = this.#options.properties['chute.scram'] ?? ''
-    // The users of SCRAM are records of the first checkpoint, and only Kafka's tool writes those.
+    // Users of SCRAM are records of the first checkpoint, and only Kafka's own tool writes them.
     if (prepared !== null && scram === '') return prepared.format(this.dataDir, clusterId, id)
     const args = ['-cp', classpath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties]
     for (const user of scram.split(';').filter(Boolean)) args.push('--add-scram', user)
@@ -165,9 +165,9 @@ export class KafkaNode {
       'transaction.state.log.replication.factor': replication,
       'transaction.state.log.min.isr': '1',
       'group.initial.rebalance.delay.ms': '0',
-      // Tests kill members of groups; 6 s unless set.
+      // Tests kill members of groups, and Kafka's default of 6 s is long.
       'group.min.session.timeout.ms': '1000',
-      // A node that was killed may come back once its old session is over: 9 s unless set.
+      // A node that was killed can come back only when its old session is over, and Kafka's default is 9 s.
       'broker.session.timeout.ms': '3000',
       'broker.heartbeat.interval.ms': '500',
       'share.coordinator.state.topic.replication.factor': replication,
@@ -196,15 +196,15 @@ async function canConnect(...ports: number[]): Promise<boolean> {
   return true
 }
 
-/** Without it log4j tells errors only. */
+/** Without this flag log4j writes only errors. */
 const logInfo = '-Dorg.apache.logging.log4j.level=INFO'
 
 /** The fastest start, in little memory. */
 const usualJvmFlags = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Xmx512m']
 
 /**
- * Starts a process that only its owner ends: Ctrl-C in a terminal does not reach it. It never outlives its owner, even if the
- * owner is killed: a shell waits for the end of its input, which comes with the end of the owner, and then kills the process.
+ * Starts a process that only its owner ends: Ctrl-C in a terminal does not reach the process. The process never outlives its owner, even if
+ * the owner is killed: the input of a shell ends together with the owner, and then the shell kills the process.
  */
 export function spawnWatched(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   const child = spawn(command, args, { ...options, detached: true })
@@ -214,7 +214,8 @@ export function spawnWatched(command: string, args: readonly string[], options: 
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   })
-  watcher.on('error', () => {}) // there is no sh: the process is not watched
+  // Without sh on this machine, the process is not watched.
+  watcher.on('error', () => {})
   watcher.unref()
   const input = watcher.stdin as Socket | null
   input?.unref()

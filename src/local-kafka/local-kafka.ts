@@ -7,14 +7,14 @@ import { KafkaNode, type KafkaNodeOptions } from './kafka-node.ts'
 import { kafkaId, prepareKafka } from './prepared-kafka.ts'
 
 /**
- * A real Apache Kafka on this machine, for the demo, the tests and everybody who tries Chute out. Read this file of the folder
- * first. It is one node or a small cluster on 127.0.0.1. Each node is a process with ports and a folder of its own. `stop`
- * removes all of it.
+ * A real Apache Kafka on this machine, for the demo, for the tests, and for everybody who tries Chute out. Read this file of the folder
+ * first. It is one node or a small cluster on 127.0.0.1. Each node is a process with ports and a folder of its own. `stop` ends the
+ * processes and removes the folders.
  *
  * The folder knows nothing of the rest of Chute.
  */
 export interface LocalKafka {
-  /** `host:port` of each node, as clients are to use them. */
+  /** `host:port` of each node, for clients. */
   readonly brokers: readonly string[]
   readonly nodes: readonly KafkaNode[]
   /** Kafka's jars, for its own tools. */
@@ -25,13 +25,13 @@ export interface LocalKafka {
 
 /** See {@link startKafka}. */
 export interface StartKafkaOptions {
-  /** Version of Apache Kafka; `CHUTE_TEST_KAFKA_VERSION`, or else {@link kafkaVersion}, unless set. */
+  /** Version of Apache Kafka. Left out: `CHUTE_TEST_KAFKA_VERSION`, or else {@link kafkaVersion}. */
   readonly version?: string
-  /** 1 unless set. */
+  /** Number of nodes. Left out: 1. */
   readonly nodes?: number
-  /** Port of the first node, the others follow; free ports unless set. */
+  /** Port of the first node. The other nodes get the ports behind it. Left out: free ports. */
   readonly port?: number
-  /** Where clients are told to connect, by node, in place of the nodes' own ports. */
+  /** The ports that Kafka tells its clients, by node. Left out: the nodes' own ports. */
   readonly advertisedPorts?: readonly number[]
   /** Settings of server.properties; `{node}` stands for a node's id. */
   readonly properties?: Readonly<Record<string, string>>
@@ -40,14 +40,14 @@ export interface StartKafkaOptions {
 }
 
 /**
- * Starts Kafka and returns when every node answers.
- * @throws LocalKafkaError, which says what to do.
+ * Starts Kafka, and returns when every node answers.
+ * @throws LocalKafkaError, whose message says what to do.
  */
 export async function startKafka(options: StartKafkaOptions = {}): Promise<LocalKafka> {
   const { onProgress = () => {}, env = process.env } = options
   const version = options.version ?? env['CHUTE_TEST_KAFKA_VERSION'] ?? kafkaVersion
   const { classpath, preparedFolder } = await kafkaJars(version, env, onProgress)
-  // Another version is started too seldom for what the preparation costs.
+  // Other versions are started so seldom that the preparation would cost more than it saves.
   if (version !== kafkaVersion) return await startNodes(options, { classpath, prepared: null, jvmFlags: [] })
   const prepared = await prepareKafka(preparedFolder, async (jvmFlags) => {
     onProgress('preparing quick starts of Kafka (once)')
@@ -76,7 +76,7 @@ async function startNodes(
   const quorumVoters = controllerPorts.map((port, index) => `${index + 1}@127.0.0.1:${port}`).join(',')
   const nodes: KafkaNode[] = []
   const stop = async (): Promise<void> => {
-    // Nobody wants the data any more, so no node has to leave it in order.
+    // The data is removed, so no node needs an orderly shutdown.
     await Promise.all(nodes.map(async (node) => await node.kill('SIGKILL')))
     await rm(folder, { recursive: true, force: true })
   }
@@ -117,7 +117,7 @@ async function startNodes(
   return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath: how.classpath, stop }
 }
 
-/** Ports that are free now. All are held until the last is known, so that none is chosen twice. */
+/** Ports that are free now. All of them are held until the last one is chosen, so that none is chosen twice. */
 async function choosePorts(count: number, first?: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer())
   try {

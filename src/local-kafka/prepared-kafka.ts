@@ -4,17 +4,17 @@ import { copyFile, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 /**
- * What each node needs again, made once and kept beside Kafka's jars. A node starts with half of the CPU time that way:
- * without the archive the JVM reads and checks Kafka's classes at each start, and a JVM of its own formats each folder.
+ * Files that every node needs. They are made once and kept beside Kafka's jars. With them a node starts in half of the CPU time. Without them
+ * the JVM reads and checks Kafka's classes at each start, and another JVM formats each folder.
  */
 export interface PreparedKafka {
-  /** Arguments of the JVM: its own archive of Kafka's classes. None where this JVM wrote no archive. */
+  /** Arguments of the JVM that name its archive of Kafka's classes. Empty if this JVM wrote no archive. */
   readonly jvmFlags: readonly string[]
-  /** Makes a folder into that of a node, as `StorageTool format` does. */
+  /** Makes the folder of a node, as `StorageTool format` does. */
   format(dataDir: string, clusterId: string, nodeId: number): void
 }
 
-/** The node that {@link prepareKafka} learns from. */
+/** The node from which {@link prepareKafka} gets the files. */
 interface FirstNode {
   readonly dataDir: string
   /** Ends the process politely, and waits for its end. */
@@ -22,8 +22,8 @@ interface FirstNode {
 }
 
 /**
- * Reads what was prepared, or else prepares it with one node that starts and ends.
- * @param folder is there once everything in it is complete.
+ * Reads the prepared files. If there are none yet, it makes them with one node that starts and ends.
+ * @param folder the folder of the files. It exists only when all files are complete.
  * @param startNode starts a node with these arguments of the JVM, and returns when the node answers.
  */
 export async function prepareKafka(
@@ -52,10 +52,10 @@ async function prepare(
     const archive = join(draft, archiveName)
     const node = await startNode([`-XX:ArchiveClassesAtExit=${archive}`])
     await copyFile(join(node.dataDir, checkpointName), join(draft, checkpointName))
-    // The JVM writes the archive when it ends by itself, and takes seconds for that.
+    // The JVM writes the archive when it ends in order. That takes seconds.
     await node.end()
     await rename(draft, folder).catch((error: unknown) => {
-      // Somebody else was faster.
+      // Another process has just made the folder.
       if (!existsSync(folder)) throw error
     })
   } finally {
@@ -63,16 +63,16 @@ async function prepare(
   }
 }
 
-/** A folder's own id, beside the ids of the cluster and of the node. See Kafka's `MetaProperties`, version 1. */
+/** The file with the ids of the cluster, of the node and of the folder. See Kafka's `MetaProperties`, version 1. */
 function metaProperties(clusterId: string, nodeId: number): string {
   return `version=1\ncluster.id=${clusterId}\nnode.id=${nodeId}\ndirectory.id=${kafkaId()}\n`
 }
 
-/** An id as Kafka writes its UUIDs. Its first bits are never those of a dash, which Kafka's tools take for an option. */
+/** A UUID as Kafka writes it. It never begins with a dash, which Kafka's tools would take for an option. */
 export function kafkaId(): string {
   return `A${randomBytes(16).toString('base64url').slice(1)}`
 }
 
 const archiveName = 'classes.jsa'
-/** The records of a cluster that has no others: its metadata version. The same for every cluster of a version of Kafka. */
+/** The first records of a cluster: its metadata version. They are the same for every cluster of a version of Kafka. */
 const checkpointName = 'bootstrap.checkpoint'

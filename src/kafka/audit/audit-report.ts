@@ -1,7 +1,7 @@
 import type { Comparison } from './compare-account.ts'
 import type { AuditFindings } from './topic-audit.ts'
 
-/** What `chute audit` found: in the topic alone, and against the accounts of the gateways that were asked. */
+/** The report of `chute audit`: the findings in the topic, and their comparison with the accounts of the gateways that were asked. */
 export interface AuditReport extends AuditFindings {
   readonly readAtMs: number
   readonly totals: AuditTotals
@@ -9,7 +9,7 @@ export interface AuditReport extends AuditFindings {
   readonly gateways: readonly { readonly gateway: string; readonly stamped: number }[]
   /** One for each stream that writes to the topic, of each gateway that was asked. */
   readonly comparisons: readonly (Comparison & { readonly gateway: string })[]
-  /** Writers that no gateway knows that was asked: earlier runs, or gateways that were not. */
+  /** Writers that none of these gateways knows: earlier runs of them, or other gateways. */
   readonly unknownWriters: readonly string[]
 }
 
@@ -21,11 +21,11 @@ export interface AuditTotals {
   readonly unseen: number
   readonly duplicated: number
   readonly reordered: number
-  /** Lost ÷ (lost + found), 0 to 1; null where nothing has a mark. */
+  /** Lost ÷ (lost + found), 0 to 1; null if no record has a mark. */
   readonly lossRatio: number | null
 }
 
-/** Adds up what was found. */
+/** Adds up the findings. */
 export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
   const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
   const lost = sum(writers.map((writer) => writer.lost))
@@ -42,16 +42,16 @@ export function totalsOf({ writers, partitions }: AuditFindings): AuditTotals {
   }
 }
 
-/** The gateways that were asked and that have no stream that writes to the topic. There is no comparison for them. */
+/** The gateways that were asked and of which no stream writes to the topic. They have no comparison. */
 export function gatewaysApart({ gateways, comparisons }: AuditReport): readonly string[] {
   const compared = new Set(comparisons.map(({ gateway }) => gateway))
   return gateways.filter(({ gateway }) => !compared.has(gateway)).map(({ gateway }) => gateway)
 }
 
-/** What is said of each of {@link gatewaysApart}. */
+/** The words of a report for each of {@link gatewaysApart}. */
 export const apart = 'has numbered 0 records here: none of its streams writes to this topic'
 
-/** What a comparison says, in words. */
+/** A comparison in words. */
 export function describeComparison(comparison: Comparison): string {
   if (comparison.stamped === 0)
     return 'has numbered 0 records since its start, so nothing can be compared: it took no event yet, or its stream is without audit: true'

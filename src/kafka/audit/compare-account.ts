@@ -2,7 +2,7 @@ import { countOf, keptOutcomes, outcomeTraits } from '../producer/outcome.ts'
 import type { ProducerStats } from '../producer/producer.ts'
 import type { TopicAudit } from './topic-audit.ts'
 
-/** What of a stream's account an audit can be held against. */
+/** The part of a stream's account that an audit is compared with. */
 export type StreamAccount = Pick<
   ProducerStats,
   | 'stream'
@@ -18,25 +18,25 @@ export type StreamAccount = Pick<
   | 'audit'
 >
 
-/** The account of one stream against what its topic has. */
+/** The account of one stream, compared with the records in its topic. */
 export interface Comparison {
   readonly stream: string
-  /** Records that have a number: the accepted ones, less those that were dropped because the buffer was full, less those that are still on disk. */
+  /** Records that have a number: all accepted ones, except those that were dropped as `buffer_full` and those that are still on disk. */
   readonly stamped: number
-  /** Found on disk at start. Those that were in flight when the run before ended keep the numbers that they had. */
+  /** Records that the gateway found on disk at its start. Records that were in flight when the earlier run ended keep their old numbers. */
   readonly recovered: number
   /** Numbered records that are not in the topic. */
   readonly missing: number
-  /** Neither in the topic nor in doubt, by the account: dropped, or in the dead letters. These have to be missing. */
+  /** Numbered records that the topic cannot have, by the account: dropped ones and dead letters. These have to be missing. */
   readonly dropped: number
-  /** Suspected lost, `sent` without confirmation, or without an outcome yet: these may be missing. */
+  /** Records that are suspected lost, that were `sent` without confirmation, or that have no outcome yet. These may be missing. */
   readonly doubtful: number
   readonly suspectedLost: number
-  /** Suspects that are in the topic after all; null while there are other records in doubt. */
+  /** Suspected records that are in the topic; null if other records are in doubt, too. */
   readonly suspectsLanded: number | null
   /** `agrees`: dropped ≤ missing ≤ dropped + doubtful. */
   readonly verdict: 'agrees' | 'more_missing_than_told' | 'less_missing_than_told'
-  /** By how many records the account and the topic differ; 0 where they agree. */
+  /** The number of records by which the account and the topic differ; 0 if they agree. */
   readonly difference: number
 }
 
@@ -52,9 +52,9 @@ const nothingNumbered: Omit<Comparison, 'stream' | 'recovered'> = {
 }
 
 /**
- * Holds a stream's account, taken before the topic was read to its end, against what was found there. What the account
- * says arrived has to be there; what it says was dropped must not be; suspects may be either. Of a stream that has
- * numbered nothing (yet, or at all) there is nothing to compare, and the comparison says so with 0.
+ * Compares a stream's account with the findings in its topic. The account was taken before the topic was read to its end. Records that arrived
+ * by the account have to be in the topic. Records that were dropped must not be there. Records in doubt may be there or not. If the stream
+ * has numbered no record, there is nothing to compare, and `stamped` is 0.
  * @returns null for a stream of another topic.
  */
 export function compareAccount(account: StreamAccount, audit: TopicAudit): Comparison | null {

@@ -1,20 +1,19 @@
-/** What one record's sequence says about those before it. */
+/** How the sequence of a record follows the sequences before it. */
 export type Sighting = 'next' | 'gap' | 'reordered' | 'duplicate'
 
-/** Sequences that were not seen, both ends included. */
+/** A range of sequences that were not seen. Both ends belong to it. */
 export interface MissingRange {
   readonly from: number
   readonly to: number
-  /** Timestamp of the record by which the gap was noticed, in epoch milliseconds. */
+  /** Timestamp of the record behind the gap, in epoch milliseconds. */
   readonly atMs: number
 }
 
 /**
- * The sequences of one writer in one partition, as a reader meets them. It keeps gaps and not records: the sequences that were
- * not seen are ranges, so that a record that comes late can be told from a record that comes twice. A record that comes in order costs
- * the same, however many gaps are before it.
+ * The sequences of one writer in one partition, as a reader meets them. It keeps ranges of missing sequences, and no records. So it can tell a
+ * record that comes late from a record that comes twice. A record that comes in order costs the same, however many gaps are before it.
  *
- * Invariant: sequences 0 to `last` are the distinct ones that were seen and the missing ones.
+ * Invariant: each sequence from 0 to `last` was either seen or is in a range of missing sequences.
  */
 export class SequenceTrack {
   first = -1
@@ -24,7 +23,7 @@ export class SequenceTrack {
   reordered = 0
   firstAtMs = 0
   lastAtMs = 0
-  /** Ascending; the first begins at 0 where the writer's first records were not seen. */
+  /** In ascending order. The first range begins at 0 if the writer's first records were not seen. */
   #missing: MissingRange[] = []
 
   see(sequence: number, timestampMs: number): Sighting {
@@ -54,7 +53,7 @@ export class SequenceTrack {
     return this.#missing
   }
 
-  /** How many sequences below `end` were not seen; those behind the last one seen count. */
+  /** How many sequences below `end` were not seen. Sequences behind the last one that was seen count, too. */
   missingBelow(end: number): number {
     const within = this.#missing.reduce(
       (sum, { from, to }) => sum + Math.max(0, Math.min(to + 1, end) - from),
@@ -63,12 +62,12 @@ export class SequenceTrack {
     return within + Math.max(0, end - (this.last + 1))
   }
 
-  /** When the gap was noticed that a sequence is in. */
+  /** `atMs` of the gap that has a sequence; null if no gap has it. */
   missedAtMs(sequence: number): number | null {
     return this.#missing[this.#rangeOf(sequence)]?.atMs ?? null
   }
 
-  /** The place of the gap that a sequence is in; -1 if it is in none. Gaps are searched by halves. */
+  /** The index of the gap that has a sequence; -1 if no gap has it. A binary search. */
   #rangeOf(sequence: number): number {
     if (sequence > this.last) return -1
     let [low, high] = [0, this.#missing.length - 1]

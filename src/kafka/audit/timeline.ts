@@ -1,4 +1,4 @@
-/** What was found in one span of time. */
+/** Records and losses of one span of time. */
 export interface TimelineBucket {
   readonly fromMs: number
   readonly records: number
@@ -6,21 +6,21 @@ export interface TimelineBucket {
 }
 
 /**
- * Records and losses over time, by the records' timestamps, in a bounded number of buckets: when the time that was seen
- * outgrows them, they become twice as wide.
+ * Records and losses over time, by the records' timestamps. The number of buckets is bounded: when it is not enough for the whole time, each
+ * bucket becomes twice as wide.
  */
 export class Timeline {
   widthMs = 1_000
   #buckets = new Map<number, { records: number; lost: number }>()
 
-  /** Adds to the bucket of a moment; negative where a loss turned out to be none. */
+  /** Adds to the bucket of a moment. `lost` is negative when a record that counted as lost was found. */
   add(atMs: number, records: number, lost: number): void {
     const bucket = this.#at(atMs)
     bucket.records += records
     bucket.lost += lost
   }
 
-  /** All buckets from the first moment to the last, the empty ones too. */
+  /** All buckets from the first moment to the last, including the empty ones. */
   get buckets(): TimelineBucket[] {
     const indexes = [...this.#buckets.keys()]
     if (indexes.length === 0) return []

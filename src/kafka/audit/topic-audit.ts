@@ -3,19 +3,19 @@ import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { SequenceTrack, type MissingRange } from './sequence-track.ts'
 import { Timeline, type TimelineBucket } from './timeline.ts'
 
-/** What was found of one writer in one partition. */
+/** The findings about one writer in one partition. */
 export interface WriterFindings {
   readonly instance: AuditInstance
   readonly partition: number
   readonly first: number
   readonly last: number
   readonly records: number
-  /** Sequences between the first possible one and the last seen that are not in the topic. */
+  /** Sequences up to the last one that was seen that are not in the topic, without the unseen ones. */
   readonly lost: number
-  /** Sequences before the first seen of a partition whose beginning is gone: nobody can say whether they were lost. */
+  /** Sequences before the first one that was seen, if the log's beginning has been deleted. It is not known whether they were lost. */
   readonly unseen: number
   readonly duplicated: number
-  /** Behind a record with a higher sequence. */
+  /** Records that came behind a record with a higher sequence. */
   readonly reordered: number
   readonly firstAtMs: number
   readonly lastAtMs: number
@@ -23,7 +23,7 @@ export interface WriterFindings {
   readonly gaps: readonly MissingRange[]
 }
 
-/** What was found in a topic. */
+/** The findings in a topic. */
 export interface AuditFindings {
   readonly topic: string
   readonly writers: readonly WriterFindings[]
@@ -31,21 +31,21 @@ export interface AuditFindings {
   readonly timeline: { readonly widthMs: number; readonly buckets: readonly TimelineBucket[] }
 }
 
-/** What was read of one partition. */
+/** The findings in one partition. */
 export interface PartitionFindings {
   readonly partition: number
-  /** Offset of the first record that the log still has, when reading began. */
+  /** Offset of the first record that the log still had when reading began. */
   readonly low: number
-  /** Records with and without a mark. */
+  /** Records with and without a mark (`protocol/audit-header.ts`). */
   readonly records: number
-  /** Records without a mark: of other writers, or of a stream without `audit: true`. */
+  /** Records without a mark: records of other writers, or of a stream without `audit: true`. */
   readonly unmarked: number
 }
 
 /**
- * Takes every record of a topic, and knows what of each writer is missing. Read this file of the folder first. It believes nothing but
- * the topic: it shares the form of the header with the gateway, and nothing else. `compare-account.ts` holds the findings against what a
- * gateway says of itself.
+ * Takes every record of a topic, and finds which records of each writer are missing. Read this file of the folder first. It relies on the
+ * topic alone: it shares the format of the header with the gateway, and nothing else. `compare-account.ts` compares the findings with the
+ * account of a gateway.
  */
 export class TopicAudit {
   readonly topic: string
@@ -53,7 +53,7 @@ export class TopicAudit {
   readonly #partitions = new Map<number, { low: number; records: number; unmarked: number }>()
   readonly #timeline = new Timeline()
 
-  /** @param lows offset of the first record that each partition still has. */
+  /** @param lows offset of the first record that the log still has, by partition. */
   constructor(topic: string, lows: ReadonlyMap<number, number>) {
     this.topic = topic
     for (const [partition, low] of lows) this.#partitions.set(partition, { low, records: 0, unmarked: 0 })
@@ -100,8 +100,8 @@ export class TopicAudit {
   }
 
   /**
-   * How many of `stamped` records of a writer in a partition are not in the topic; those that nobody can judge are left out.
-   * @param first sequence of the first of them.
+   * How many of `stamped` records of a writer are not in a partition. Records whose place in the log has been deleted do not count.
+   * @param first the sequence of the first of these records.
    */
   missingOf(instance: AuditInstance, partition: number, stamped: number, first = 0): number {
     const track = this.#tracks.get(`${instance}/${partition}`)?.track
@@ -151,7 +151,7 @@ export class TopicAudit {
   #partition(partition: number): { low: number; records: number; unmarked: number } {
     const known = this.#partitions.get(partition)
     if (known !== undefined) return known
-    // Added to the topic since reading began.
+    // The partition was added to the topic after reading began.
     const found = { low: 0, records: 0, unmarked: 0 }
     this.#partitions.set(partition, found)
     return found

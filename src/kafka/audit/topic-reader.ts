@@ -5,15 +5,15 @@ import { consumedRecord, registerReadCodecs } from '../consumer/kafkajs-consumer
 import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 
-/** A partition's first offset and the one behind its last. */
+/** The offset of a partition's first record, and the offset behind its last record. */
 export interface PartitionRange {
   readonly low: number
   readonly high: number
 }
 
 /**
- * Reads a whole topic from its beginning, with kafkajs's consumer in a group of its own that is removed in the end. It
- * commits nothing, so that no other reader is disturbed.
+ * Reads a whole topic from its beginning, with kafkajs's consumer, in a group of its own. The group is removed in the end. The reader commits
+ * nothing, so it does not affect other readers.
  */
 export class TopicReader {
   readonly #topic: string
@@ -59,7 +59,7 @@ export class TopicReader {
       this.#failure = payload.error
       this.#look()
     })
-    // This event also covers markers and compacted records, which never come as records.
+    // This event also comes for a batch of markers, or of records that were compacted away, from which no record is handed out.
     consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
       this.#reached(payload.partition, Number(payload.lastOffset) + 1)
     })
@@ -70,7 +70,7 @@ export class TopicReader {
       eachBatch: async (payload) => {
         const { batch } = payload
         for (const message of batch.messages) {
-          // A group that comes together anew begins at the beginning again, since nothing was committed.
+          // After a rebalance the group begins at the beginning again, since nothing was committed.
           if (Number(message.offset) < (this.#positions.get(batch.partition) ?? 0)) continue
           onRecord(consumedRecord(batch.topic, batch.partition, message))
         }
@@ -80,7 +80,7 @@ export class TopicReader {
     })
   }
 
-  /** Waits until everything before these ends was read. */
+  /** Waits until all records up to these ends were read. */
   async readTo(ranges: ReadonlyMap<number, PartitionRange>): Promise<void> {
     const isThere = (): boolean =>
       [...ranges].every(([partition, { low, high }]) => low === high || this.position(partition) >= high)
@@ -103,7 +103,7 @@ export class TopicReader {
 
   async stop(): Promise<void> {
     await this.#consumer.disconnect()
-    // It would be forgotten after a week by itself; that it could not be removed is nothing to fail for.
+    // A group that could not be removed does no harm: the cluster forgets it after a week.
     await this.#admin.deleteGroups([this.#groupId]).catch(() => {})
     await this.#admin.disconnect()
   }

@@ -1,13 +1,13 @@
 /**
- * Which partitions a member of a group has, and how far it has got in each. Every rebalance begins a new
- * *epoch*: records that were polled in an older epoch may belong to another member now, and must not be processed.
+ * The partitions of a member of a group, and its position in each. Every rebalance begins a new *epoch*. Records that were polled in an older
+ * epoch may belong to another member now, and must not be processed.
  */
 export class Assignment {
   #epoch = 0
   #joined = false
   #heardAtMs = 0
   readonly #positions = new Map<number, number | null>()
-  /** The highest offset that was handed out for processing, plus one; never forgotten, to know a repeat when there is one. */
+  /** The highest offset that was handed out for processing, plus one. It is kept over rebalances, so that repeated records can be counted. */
   readonly #handedOut = new Map<number, number>()
 
   /** Changes with every rebalance. */
@@ -15,22 +15,22 @@ export class Assignment {
     return this.#epoch
   }
 
-  /** The member is in its group, as far as it was told. */
+  /** The member is in its group, as far as it knows. */
   get isJoined(): boolean {
     return this.#joined
   }
 
-  /** The group's coordinator has answered: the session begins anew. */
+  /** The group's coordinator has answered, so the session begins anew. */
   heard(nowMs: number): void {
     this.#heardAtMs = nowMs
   }
 
-  /** It is in its group, and its session has not run out without an answer, after which nobody would tell it otherwise. */
+  /** The member is in its group, and the coordinator has answered within the session timeout. */
   isInSession(nowMs: number, sessionTimeoutMs: number): boolean {
     return this.#joined && nowMs - this.#heardAtMs <= sessionTimeoutMs
   }
 
-  /** A rebalance has ended: these are the member's partitions, with positions that are not known yet. */
+  /** A rebalance has ended. The member has these partitions, whose positions are not known yet. */
   join(partitions: readonly number[]): void {
     this.#epoch++
     this.#joined = true
@@ -38,7 +38,7 @@ export class Assignment {
     for (const partition of partitions) this.#positions.set(partition, null)
   }
 
-  /** The member has no partitions any more: a rebalance has begun, or it left, or was thrown out. */
+  /** The member has no partitions any more: a rebalance has begun, or the member has left the group or was thrown out. */
   leave(): void {
     this.#epoch++
     this.#joined = false
@@ -49,12 +49,12 @@ export class Assignment {
     return this.#positions.has(partition)
   }
 
-  /** Offset of the next record to poll; null where it is not known yet or the partition is not the member's. */
+  /** Offset of the next record to poll. null: it is not known yet, or the partition is not the member's. */
   position(partition: number): number | null {
     return this.#positions.get(partition) ?? null
   }
 
-  /** Moves a partition's position on, never back. Does nothing for a partition that is not the member's. */
+  /** Moves a partition's position forward, and never back. Does nothing for a partition that is not the member's. */
   advance(partition: number, position: number): void {
     const known = this.#positions.get(partition)
     if (known === undefined || (known !== null && known >= position)) return
@@ -63,12 +63,12 @@ export class Assignment {
 
   /**
    * Records are handed out for processing.
-   * @returns how many of them had been handed out before by this member.
+   * @returns how many of them this member had handed out before.
    */
   handOut(partition: number, firstOffset: number, nextOffset: number, count: number): number {
     const before = this.#handedOut.get(partition) ?? 0
     this.#handedOut.set(partition, Math.max(before, nextOffset))
-    // Offsets can have gaps, so that the span may be larger than the count.
+    // Offsets can have gaps, so the span of offsets may be larger than the number of records.
     return Math.max(0, Math.min(count, before - firstOffset))
   }
 

@@ -1,8 +1,8 @@
 import type { ConsumerConfig } from '../../config/config.ts'
 
 /**
- * Commits every `auto.commit.interval.ms` how far was polled, as `enable.auto.commit` does. It does not know which
- * records were processed, so it promises nothing.
+ * Commits the polled positions every `auto.commit.interval.ms`, as `enable.auto.commit` does. It does not know which records were processed,
+ * so it promises nothing.
  */
 export class AutoCommit {
   readonly #commit: (partitions: readonly Moved[]) => Promise<void>
@@ -36,7 +36,7 @@ export class AutoCommit {
   }
 }
 
-/** How far was polled in a partition, and how many records that is since the last commit. */
+/** The polled position of a partition, and the number of records that were polled since the last commit. */
 export interface Moved {
   readonly partition: number
   readonly offset: string

@@ -23,25 +23,25 @@ export interface ConsumeOptions {
   readonly group: string
   /** `at-most-once` unless given. */
   readonly delivery?: ConsumerDelivery
-  /** Kafka's settings by their own names: `{ 'max.poll.records': 100 }`. */
+  /** Kafka's settings by their own names, such as `{ 'max.poll.records': 100 }`. */
   readonly settings?: Readonly<Record<string, unknown>>
   readonly process: Process
   readonly clientId?: string
-  /** null unless given: plain text. PEM texts. */
+  /** PEM texts. null, or not given: the connection is plain text. */
   readonly ssl?: KafkaConfig['ssl']
   readonly sasl?: KafkaConfig['sasl']
-  /** pino's loggers fit. Nothing is logged unless given. */
+  /** Any logger of this form, such as pino's. Not given: nothing is logged. */
   readonly logger?: Logger
-  /** Told of each commit. */
+  /** Is told of each commit. */
   readonly telemetry?: ConsumerTelemetry
 }
 
 /**
- * Reads a topic as a member of a consumer group, from now on until {@link Consumer.stop}. What `chute consume` is made of,
- * as a function: `import { consume } from 'chute/consumer'`.
+ * Reads a topic as a member of a consumer group, from now on until {@link Consumer.stop}. This is the library of `chute consume`:
+ * `import { consume } from 'chute/consumer'`.
  *
- * It returns at once and joins the group in the background, for as long as it takes to reach Kafka.
- * @throws ConfigError with every setting that is unknown, wrong, or contradicts another.
+ * It returns at once. The member joins the group in the background, and keeps trying until Kafka is reached.
+ * @throws ConfigError with every setting that is unknown, that is wrong, or that contradicts another one.
  */
 export function consume(options: ConsumeOptions): Consumer {
   const { topic, group, delivery, settings = {} } = options

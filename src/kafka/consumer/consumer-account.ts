@@ -1,21 +1,21 @@
 import { RollingSum } from '../../rolling-sum.ts'
 
 /**
- * The account of one consumer: consumed = processed + lost + returned + pending at every moment, since each method moves
- * records from one term to another.
+ * The account of one consumer. At every moment consumed = processed + lost + returned + pending. Each method moves records from one term to
+ * another.
  */
 export class ConsumerAccount {
   /** Records that were polled. */
   consumed = 0
-  /** Handed to the processor, which did not fail. */
+  /** Records that were processed without a failure. */
   processed = 0
-  /** Committed, and not processed: nobody will see them again. */
+  /** Records whose offsets were committed, and that were not processed. No member will poll them again. */
   lost = 0
-  /** Polled, and given up without commit and without being processed: the group polls them again. */
+  /** Records that were given up, neither committed nor processed. The group polls them again. */
   returned = 0
-  /** Polled, and none of the three yet. */
+  /** Records that were polled and that are none of the three yet. */
   pending = 0
-  /** Of those handed out for processing, those that this member had handed out before. */
+  /** Records that this member handed out for processing a second time. */
   repeated = 0
   /** Records whose offsets were committed. */
   committed = 0
@@ -51,7 +51,7 @@ export class ConsumerAccount {
     this.#recentLatencyMs.add(latencyMs)
   }
 
-  /** All of it at this instant. `commitLatencyAvgMs`: of the commits of the last 30 s; 0 when there was none. */
+  /** All counts at this moment. `commitLatencyAvgMs`: mean time of the commits of the last 30 s; 0 if there was none. */
   get counts() {
     const { consumed, processed, lost, returned, pending, repeated, committed, commits, commitErrors } = this
     const recent = this.#recentCommits.sum()

@@ -1,22 +1,22 @@
 import type { ConsumerDelivery } from '../../config/config.ts'
 
 /**
- * What the rest of Chute sees of a consumer. Read this file of the folder first: records are polled from one topic as a
- * member of a group, and handed to a {@link Process} before or after their offsets are committed, as the delivery says
- * (`deliveries.ts`). The folder knows nothing of where they go from there, and nothing of HTTP or Prometheus.
+ * What the rest of Chute sees of a consumer. Read this file of the folder first. A consumer polls records from one topic, as a member of a
+ * group, and hands them to a {@link Process}, before or after their offsets are committed, as the delivery says (`deliveries.ts`). The folder
+ * does not know where the records go from there. It knows neither HTTP nor Prometheus.
  */
 export interface Consumer {
   readonly stats: ConsumerStats
-  /** Resolves with what ended the consumer where nobody asked for it; never after {@link stop}. */
+  /** Resolves with the error that ended the consumer. Never resolves after {@link stop}. */
   readonly failed: Promise<Error>
   /**
-   * Polls no more, lets the process end what is polled, commits as the delivery says, and leaves the group.
-   * @param timeoutMs after which the process's signal is aborted.
+   * Polls no more, lets the process finish the polled records, commits as the delivery says, and leaves the group.
+   * @param timeoutMs after this time the process's signal is aborted.
    */
   stop(timeoutMs: number): Promise<void>
 }
 
-/** A record as it was polled. Bytes are as they were written. */
+/** A record as it was polled. Its bytes are as they were written. */
 export interface ConsumedRecord {
   readonly topic: string
   readonly partition: number
@@ -26,26 +26,26 @@ export interface ConsumedRecord {
   readonly key: Buffer | null
   /** null: a tombstone. */
   readonly value: Buffer | null
-  /** A name can come more than once; then its values are in their order. */
+  /** If a record has a name more than once, the values are in their order. */
   readonly headers: Readonly<Record<string, Buffer | readonly Buffer[]>>
 }
 
 /**
- * Processes polled records: all of one partition, in order, `max.poll.records` of them at most. The next poll waits for
- * the promise. What it throws is logged: at most once, the rest of the records is lost; at least once, it is called again
- * with the rest.
+ * Processes polled records. They are records of one partition, in order, and at most `max.poll.records`. The next poll waits for the promise.
+ * If the process throws, the error is logged. At least once, the process is called again with the records that are not done. With the other
+ * deliveries these records are lost.
  */
 export type Process = (records: readonly ConsumedRecord[], context: ProcessContext) => Promise<void> | void
 
 /** See {@link Process}. */
 export interface ProcessContext {
-  /** Aborted when the consumer is stopping and its time is up. */
+  /** Is aborted when the consumer is stopping and its time is up. */
   readonly signal: AbortSignal
-  /** The first `count` records are done: if the process fails now, only the others count as not processed. */
+  /** Says that the first `count` records are done. If the process fails later, only the other records count as not processed. */
   readonly processed: (count: number) => void
 }
 
-/** The account and the state of one consumer at one instant. Counters only grow. */
+/** The account and the state of one consumer at one moment. Counters only grow. */
 export interface ConsumerStats {
   readonly topic: string
   readonly group: string
@@ -53,12 +53,12 @@ export interface ConsumerStats {
   /** Records that were polled. Always: consumed = processed + lost + returned + pending. */
   readonly consumed: number
   readonly processed: number
-  /** Committed and not processed. */
+  /** Records that were committed and not processed. */
   readonly lost: number
-  /** Polled, neither committed nor processed: the member that has the partition next polls them again. */
+  /** Records that were given up, neither committed nor processed. The next member that has the partition polls them again. */
   readonly returned: number
   readonly pending: number
-  /** Handed out for processing for a second time by this member. 0 for ever at most once. */
+  /** Records that this member handed out for processing a second time. Always 0 at most once. */
   readonly repeated: number
   /** Records whose offsets were committed. */
   readonly committed: number
@@ -67,13 +67,13 @@ export interface ConsumerStats {
   /** Mean time of the commits of the last 30 s, in milliseconds. */
   readonly commitLatencyAvgMs: number
   readonly rebalances: number
-  /** The member is in its group, its session has not run out, and no rebalance is going on as far as it knows. */
+  /** The member is in its group, its session has not run out, and it knows of no rebalance. */
   readonly joined: boolean
-  /** The member's partitions; `lag` is null until a broker was asked. */
+  /** The member's partitions. `lag` is null until a broker was asked. */
   readonly partitions: readonly { partition: number; position: number | null; lag: number | null }[]
 }
 
-/** What a consumer tells as it happens: one call a commit. */
+/** A consumer reports its commits here: one call a commit. */
 export interface ConsumerTelemetry {
   committed(latencyMs: number): void
 }

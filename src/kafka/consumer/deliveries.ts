@@ -3,30 +3,30 @@ import type { ConsumerDelivery } from '../../config/config.ts'
 import type { Process, ConsumedRecord } from './consumer.ts'
 import type { ConsumerAccount } from './consumer-account.ts'
 
-/** Records that were polled together, and what can be done about their offsets. */
+/** Records that were polled together, and the steps that a delivery can take. */
 export interface Poll {
   readonly records: readonly ConsumedRecord[]
-  /** Commits the offset behind the records, and waits for the answer. Throws where the group does not take it. */
+  /** Commits the offset behind the records, and waits for the answer. Throws if the group does not take the commit. */
   commit(): Promise<void>
-  /** This member goes on behind the records from now on, whatever happens to them. */
+  /** From now on this member polls the records behind these, whatever happens to these. */
   moveOn(): void
-  /** The partition is still this member's, as far as it knows. */
+  /** There was no rebalance since the poll, as far as this member knows. */
   isCurrent(): boolean
-  /** Aborted when the group wants to go on without these records, or the consumer is told to stop. */
+  /** Is aborted when the group goes on without this member, when processing takes too long, or when the time to stop is up. */
   readonly hurry: AbortSignal
-  /** Aborted when the time to stop is up. */
+  /** Is aborted when the time to stop is up. */
   readonly signal: AbortSignal
 }
 
-/** What a delivery works with. */
+/** What a delivery needs besides a poll. */
 export interface DeliveryContext {
   readonly process: Process
   readonly account: ConsumerAccount
-  /** The process failed and `records` were not processed. */
+  /** The process failed, and did not process `records` records. */
   readonly onFailure: (error: unknown, records: number) => void
 }
 
-/** Delivers one poll. Where it throws, nothing was processed that is not in the account, and the member joins anew. */
+/** Delivers one poll. It throws if a commit fails. Then the account is right, and the member joins the group anew. */
 export type Deliver = (poll: Poll, context: DeliveryContext) => Promise<void>
 
 /** The three orders of committing and processing. */
@@ -44,8 +44,8 @@ export const commitsByTheClock: Readonly<Record<ConsumerDelivery, boolean>> = {
 }
 
 /**
- * Commit before process: once the commit is known to have been taken, nobody will see these records again, so that what
- * fails from there on is lost and never repeated. Where it is not known, nothing is processed: another member may have them.
+ * Commits and then processes. Once the commit is known to be taken, no member polls these records again. So a record that fails afterwards is
+ * lost, and never repeated. If it is not known whether the commit was taken, nothing is processed, since another member may have the records.
  */
 async function commitThenProcess(poll: Poll, context: DeliveryContext): Promise<void> {
   const { account } = context
@@ -57,12 +57,12 @@ async function commitThenProcess(poll: Poll, context: DeliveryContext): Promise<
     throw error
   }
   poll.moveOn()
-  // A rebalance in between may have given the partition to a member that began before this commit.
+  // A rebalance meanwhile may have given the partition to a member that began to poll before this commit.
   if (!poll.isCurrent()) account.lose(length)
   else await processOnce(poll, context)
 }
 
-/** Process before commit: what fails is processed again, by this member or by the next one; nothing is lost. */
+/** Processes and then commits. Records that fail are processed again, by this member or by the next one, and none is lost. */
 async function processThenCommit(poll: Poll, context: DeliveryContext): Promise<void> {
   const { account, onFailure } = context
   let rest = poll.records
@@ -83,8 +83,9 @@ async function processThenCommit(poll: Poll, context: DeliveryContext): Promise<
 }
 
 /**
- * Commits by the clock, as `enable.auto.commit` does: the commits say how far was polled, and nothing about what was processed. So a
- * crash repeats the records that were processed since the last commit, and loses records that were polled before it and not processed.
+ * Processes, while `auto-commit.ts` commits by the clock, as `enable.auto.commit` does. These commits have the polled position, whatever was
+ * processed. So a crash repeats the records that were processed since the last commit. It loses the records that were polled before that
+ * commit and not processed.
  */
 async function processByTheClock(poll: Poll, context: DeliveryContext): Promise<void> {
   poll.moveOn()
@@ -99,7 +100,7 @@ async function processOnce(poll: Poll, context: DeliveryContext): Promise<void> 
   if (error !== null) context.onFailure(error, rest)
 }
 
-/** @returns how many records are done; all of them unless there is an error. */
+/** Calls the process. @returns how many records are done: all of them unless there is an error. */
 async function tryProcess(
   records: readonly ConsumedRecord[],
   { signal }: Poll,
@@ -117,7 +118,7 @@ async function tryProcess(
   }
 }
 
-/** Waits, but not longer than until the signal is aborted. */
+/** Waits for a time, or until the signal is aborted. */
 async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve) => {
     const end = (): void => {
@@ -133,7 +134,7 @@ async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
 const minBackoffMs = 100
 const maxBackoffMs = 5_000
 
-/** Logs failures that come in numbers: the first at once, then at most a line every ten seconds, with the count. */
+/** Logs failures of the process: the first one at once, and then at most one line in ten seconds, with the number of records. */
 export class FailureLog {
   readonly #logger: Logger
   readonly #message: string

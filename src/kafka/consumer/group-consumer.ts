@@ -14,12 +14,12 @@ import { Heartbeats } from './heartbeats.ts'
 import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kafkajs-consumer.ts'
 
 /**
- * One member of a consumer group, on kafkajs's consumer as it is. What kafkajs leaves to its user is done here:
+ * One member of a consumer group. It uses kafkajs's consumer as it is, and does what kafkajs leaves to its user:
  * - Commits go out one at a time, for `max.poll.records` at most, and are awaited.
- * - A fetch that meets stale metadata joins the group anew while other batches are being processed. So whatever was
- *   polled carries the epoch of its assignment, and is given up where that has changed.
- * - A batch can be older than the assignment that it is handed out in. So what lies below the group's committed offset, as
- *   the coordinator knows it after each rebalance, is never handed out.
+ * - A fetch that meets stale metadata joins the group anew, while other batches are being processed. So polled records carry the epoch of
+ *   their assignment, and are given up if the epoch has changed.
+ * - kafkajs can hand out a batch that is older than the present assignment. So the coordinator is asked for the group's committed offsets
+ *   after each rebalance, and records below these offsets are never handed out.
  */
 export class GroupConsumer implements Consumer {
   readonly #config: ConsumerConfig
@@ -64,7 +64,7 @@ export class GroupConsumer implements Consumer {
     this.#followGroup()
   }
 
-  /** Joins the group, in the background and for as long as it takes to reach Kafka and to find the topic. */
+  /** Joins the group, in the background. Keeps trying until Kafka is reached and the topic is found. */
   start(): void {
     void this.#start()
   }
@@ -171,7 +171,7 @@ export class GroupConsumer implements Consumer {
       const isDone = await this.#deliver(payload, records.slice(at, at + maxPollRecords), epoch)
       if (!isDone) return
     }
-    // Behind the last record there can be markers of transactions, which nobody sees.
+    // Behind the last record there can be markers of transactions, which are never handed out.
     if (this.#mayPoll(payload, epoch)) payload.resolveOffset(batch.lastOffset())
   }
 
@@ -184,7 +184,7 @@ export class GroupConsumer implements Consumer {
     )
   }
 
-  /** @returns whether this member goes on behind the records. */
+  /** Delivers records of one partition. @returns whether this member goes on behind them. */
   async #deliver(
     payload: EachBatchPayload,
     records: readonly ConsumedRecord[],
@@ -207,7 +207,7 @@ export class GroupConsumer implements Consumer {
       records,
       commit: async () => await this.#commit(payload, nextOffset, records.length),
       moveOn: () => {
-        // In another assignment the member goes on from where the group is.
+        // In another assignment the member begins at the group's committed offset.
         if (!isCurrent()) return
         isDone = true
         payload.resolveOffset(lastOffset)
@@ -235,7 +235,7 @@ export class GroupConsumer implements Consumer {
     return isDone
   }
 
-  /** One attempt, in the assignment of this moment: a retry of kafkajs's could go out in the next one. */
+  /** Commits, in one try, with the generation of the present assignment. A retry of kafkajs could go out in the next assignment. */
   async #commit(payload: EachBatchPayload, nextOffset: number, count: number): Promise<void> {
     const { topic, partition } = payload.batch
     const partitions = [{ partition, offset: String(nextOffset) }]
@@ -279,7 +279,7 @@ export class GroupConsumer implements Consumer {
     this.#telemetry.committed(latencyMs)
   }
 
-  /** The group's offsets as they were after the last rebalance, asked for once. */
+  /** The group's committed offsets after the last rebalance. The coordinator is asked once a rebalance. */
   async #readCommitted(): Promise<ReadonlyMap<number, number>> {
     const { epoch } = this.#assignment
     const asked = (this.#committed ??= this.#offsets.committed())
@@ -294,7 +294,7 @@ export class GroupConsumer implements Consumer {
     }
   }
 
-  /** Keeps the lag true while nothing is polled, which is when it grows. */
+  /** Reads the ends of the partitions, so that the lag is right also while nothing is polled. */
   async #watchOffsets(): Promise<void> {
     if (!this.#assignment.isJoined || this.#stopping) return
     try {

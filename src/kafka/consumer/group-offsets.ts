@@ -1,7 +1,7 @@
 import type { Admin } from 'kafkajs'
 import type { ConsumerConfig } from '../../config/config.ts'
 
-/** What brokers say of a group's offsets and of the topic's ends, asked with kafkajs's admin. */
+/** The group's committed offsets and the ends of the topic's partitions. Brokers are asked with kafkajs's admin. */
 export class GroupOffsets {
   readonly #admin: Admin
   readonly #config: ConsumerConfig
@@ -32,20 +32,20 @@ export class GroupOffsets {
     )
   }
 
-  /** Looks where the partitions begin and end now. */
+  /** Reads where the partitions begin and end now. */
   async look(): Promise<void> {
     for (const { partition, high, low } of await this.#admin.fetchTopicOffsets(this.#config.topic)) {
       this.#ends.set(partition, { low: Number(low), high: Number(high) })
     }
   }
 
-  /** A fetch told of a partition's end. */
+  /** A fetch told the end of a partition. */
   saw(partition: number, highWatermark: number): void {
     const end = this.#ends.get(partition)
     if (end !== undefined && highWatermark > end.high) end.high = highWatermark
   }
 
-  /** Records of a partition behind `position`; null until a broker was asked. A group without an offset begins where `auto.offset.reset` says. */
+  /** Number of records of a partition from `position` on; null until a broker was asked. Without a position, `auto.offset.reset` decides. */
   lag(partition: number, position: number | null): number | null {
     const end = this.#ends.get(partition)
     if (end === undefined) return null

@@ -1,6 +1,6 @@
 /**
- * Keeps a member in its group while it processes one poll: kafkajs sends heartbeats only when it is told to. They stop
- * after `max.poll.interval.ms`, so that a member that hangs loses its partitions.
+ * Keeps a member in its group while it processes one poll, since kafkajs sends heartbeats only on demand. The heartbeats stop after
+ * `max.poll.interval.ms`, so that a member that hangs loses its partitions.
  */
 export class Heartbeats {
   readonly #controller = new AbortController()
@@ -25,7 +25,7 @@ export class Heartbeats {
     this.#deadline.addEventListener('abort', this.#end)
   }
 
-  /** Aborted when the group goes on without this member (it rebalances, or has thrown it out), or at the deadline. */
+  /** Is aborted when a heartbeat fails (the group rebalances, or has thrown the member out), after `limitMs`, and at the deadline. */
   get hurry(): AbortSignal {
     return this.#controller.signal
   }
@@ -40,7 +40,7 @@ export class Heartbeats {
     this.#deadline.removeEventListener('abort', this.#end)
   }
 
-  /** Throws what a heartbeat failed with, since kafkajs joins the group anew on it. */
+  /** Throws the error of the heartbeat that failed, so that kafkajs joins the group anew. */
   rethrow(): void {
     if (this.#error !== null) throw this.#error
   }
@@ -52,6 +52,6 @@ export interface HeartbeatOptions {
   /** `max.poll.interval.ms` */
   readonly limitMs: number
   readonly onLimit: () => void
-  /** The time to stop is up. */
+  /** Is aborted when the time to stop is up. */
   readonly deadline: AbortSignal
 }

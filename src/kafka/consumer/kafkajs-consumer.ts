@@ -4,12 +4,12 @@ import type { ConsumerConfig, KafkaConfig } from '../../config/config.ts'
 import { allCodecs } from '../protocol/compression.ts'
 import type { ConsumedRecord } from './consumer.ts'
 
-// Node does not find these among the names that a CommonJS module exports.
+// kafkajs is a CommonJS module, and Node does not find these names among its exports.
 const { CompressionCodecs, CompressionTypes } = createRequire(import.meta.url)('kafkajs') as typeof Kafkajs
 
 /**
- * A consumer's settings as kafkajs names them.
- * @param mayRestart is asked when kafkajs has given up on an error that may pass, and would begin again.
+ * A consumer's settings under kafkajs's names.
+ * @param mayRestart kafkajs has given up after a retriable error, and asks whether it may begin again.
  */
 export function kafkajsConsumerConfig(
   config: ConsumerConfig,
@@ -32,7 +32,7 @@ export function kafkajsConsumerConfig(
   }
 }
 
-/** A record of kafkajs's, without what only kafkajs needs. */
+/** A record of kafkajs, without the fields that only kafkajs needs. */
 export function consumedRecord(
   topic: string,
   partition: number,
@@ -51,8 +51,8 @@ export function consumedRecord(
 }
 
 /**
- * Lets kafkajs's consumer read what it cannot by itself: lz4, snappy and, where Node has it, zstd. kafkajs numbers codecs as a batch's
- * attributes do, and keeps them for the whole process. Its own gzip stays.
+ * Gives kafkajs's consumer the codecs that it does not have: lz4, snappy and zstd. kafkajs numbers codecs as the attributes of a batch do,
+ * and keeps them for the whole process. It keeps its own gzip.
  */
 export function registerReadCodecs(): void {
   for (const codec of allCodecs) {
