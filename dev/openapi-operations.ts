@@ -59,6 +59,7 @@ const codeGroups = {
   invalid_event: ['event'],
   event_too_large: ['event'],
   source_missing: ['event'],
+  record_key_missing: ['event'],
   too_deep: ['event'],
   too_complex: ['event'],
   id_conflict: ['event', 'duplicates'],

@@ -161,6 +161,13 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
   schema: {
     what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
   },
+  key: {
+    takes: '`source`, `none`, a JSON pointer such as `/user/id`, or `header:NAME`',
+    what: "what becomes the record's key, which chooses its partition: the event's `source`, nothing, the text or number at a place in the event (RFC 6901), or a header of the request ([records.md](records.md#the-key))",
+  },
+  keyMissing: {
+    what: 'an event without a key: `accept` (written without one), `reject` (refused with `record_key_missing`)',
+  },
   onBufferFull: {
     what: 'a request that finds the buffer full: `reject` (503), `drop` (202, counted as dropped), `block` (waits up to `max.block.ms`, then 503)',
   },

@@ -43,6 +43,7 @@ export const errorTable = {
   invalid_event: { status: 400, title: 'The event does not fit the schema of the stream' },
   event_too_large: { status: 413, title: 'The event is larger than the topic takes' },
   source_missing: { status: 400, title: 'The topic is compacted and the event has no source' },
+  record_key_missing: { status: 400, title: 'The event has no key, and the stream needs one' },
   id_conflict: { status: 422, title: 'The id of the event stands for other content' },
   too_deep: { status: 400, title: 'The event is nested too deeply' },
   too_complex: { status: 413, title: 'The event has too many members' },

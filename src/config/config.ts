@@ -63,6 +63,18 @@ export const presetNames = ['telemetry', 'logs', 'critical'] as const
 /** A row of the table of presets in docs/configuration.md. */
 export type Preset = (typeof presetNames)[number]
 
+/**
+ * What becomes the key of a stream's records: the event's `source`, nothing, the value at a JSON pointer into the event (RFC 6901), or
+ * a header of the request, whose name is in lower case.
+ */
+export type RecordKeySource = 'source' | 'none' | `/${string}` | `header:${string}`
+
+/** See {@link KeyMissing}. */
+export const keyMissingActions = ['accept', 'reject'] as const
+
+/** What becomes of an event without a key: written without one, or refused. */
+export type KeyMissing = (typeof keyMissingActions)[number]
+
 /** See {@link SaslMechanism}. */
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
@@ -143,6 +155,8 @@ export interface StreamConfig {
   readonly preset: Preset
   /** `telemetry`: the built-in schema. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
   readonly schema: 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+  readonly key: RecordKeySource
+  readonly keyMissing: KeyMissing
   readonly onBufferFull: OnBufferFull
   /** The same for the beacon routes, whose clients do not read replies; `drop` unless set. */
   readonly beaconOnBufferFull: OnBufferFull

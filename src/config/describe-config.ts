@@ -135,6 +135,8 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     delivery: promiseOf(stream),
     preset: stream.preset,
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
+    key: stream.key,
+    keyMissing: stream.keyMissing,
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,

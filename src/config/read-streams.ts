@@ -4,6 +4,7 @@ import {
   refuseContradictions,
   refuseDedupeContradictions,
   refuseLessThanExactlyOnce,
+  refuseRecordContradictions,
   refuseSpoolContradictions,
 } from './stream-contradictions.ts'
 import { flawOfStreamName, flawOfTopic, resolveDedupe, resolveSpool, streamShape } from './stream-schema.ts'
@@ -112,12 +113,14 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   refuseContradictions(judged, problems)
   refuseSpoolContradictions(judged, problems)
   refuseDedupeContradictions(judged, problems)
+  refuseRecordContradictions(judged, problems)
   if (exactlyOnce) refuseLessThanExactlyOnce(judged, problems)
   const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
-  const edge = { schema, onBufferFull, beaconOnBufferFull }
+  const { key = 'source', keyMissing = 'accept' } = values
+  const edge = { schema, key, keyMissing, onBufferFull, beaconOnBufferFull }
   return {
     name,
     topic,

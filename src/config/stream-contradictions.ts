@@ -225,6 +225,19 @@ export function refuseDedupeContradictions(
   }
 }
 
+/** Finds a stream that refuses events without a key, and gives no event a key. */
+export function refuseRecordContradictions(
+  { path, written }: Pick<StreamUnderTest, 'path' | 'written'>,
+  problems: ConfigProblem[],
+): void {
+  if (written.key !== 'none' || written.keyMissing !== 'reject') return
+  problems.push({
+    path: `${path}.keyMissing`,
+    problem: 'is reject for a stream with key: none, so each event would be refused',
+    remedy: 'Leave keyMissing out, or give another key.',
+  })
+}
+
 /** Finds a shared store that no stream uses. It is a mistake: the operator who set it expects duplicates to be told. */
 export function refuseUnusedDedupeStore(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
   if (streams.length === 0 || streams.some(({ dedupe }) => dedupe !== null)) return

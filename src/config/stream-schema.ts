@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import {
+  keyMissingActions,
   onBufferFullActions,
   presetNames,
   resends,
@@ -9,6 +10,7 @@ import {
   type StreamPromise,
 } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
+import { recordKey } from './record-settings.ts'
 import {
   Refusal,
   oneOf,
@@ -26,6 +28,8 @@ export const streamShape = {
   delivery: deliveryWord(),
   preset: oneOf(presetNames).optional(),
   schema: nonEmptyText().default('telemetry'),
+  key: recordKey().default('source'),
+  keyMissing: oneOf(keyMissingActions).default('accept'),
   onBufferFull: oneOf(onBufferFullActions).default('reject'),
   beaconOnBufferFull: oneOf(onBufferFullActions).optional(),
   confirm: onOrOff().optional(),

@@ -4,7 +4,9 @@ import type { JsonCheck } from './check-json.ts'
 import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
 import { identityOf, keyOf, type EventIdentity, type EventSchema } from './event-schema.ts'
+import type { ChosenKey } from './chosen-key.ts'
 import { shortPointer } from './json-flaw.ts'
+import type { PointerSearch } from './pointer-search.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 
 /** One event of a request that was refused, as the reply lists it. */
@@ -68,12 +70,17 @@ export class EventBatch implements EventSink {
   readonly #limits: EventLimits
   readonly #maxRecordBytes: number
   readonly #needsKey: boolean
+  /** The topic or the stream takes no event without a key. */
+  readonly #mustHaveKey: boolean
+  readonly #key: ChosenKey | null
   readonly #collectIds: boolean
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
    * @param options.maxRecordBytes key and value of a record together, as the topic takes them.
    * @param options.needsKey the topic takes no record without a key.
+   * @param options.rejectsKeyless the stream takes no event without a key.
+   * @param options.key finds the keys; null for the events' own `source`.
    */
   constructor(
     body: Buffer,
@@ -82,6 +89,8 @@ export class EventBatch implements EventSink {
       limits: EventLimits
       maxRecordBytes: number
       needsKey?: boolean
+      rejectsKeyless?: boolean
+      key?: ChosenKey | null
       collectIds?: boolean
     },
   ) {
@@ -93,6 +102,9 @@ export class EventBatch implements EventSink {
     this.#limits = options.limits
     this.#maxRecordBytes = options.maxRecordBytes
     this.#needsKey = options.needsKey ?? false
+    this.#mustHaveKey = this.#needsKey || options.rejectsKeyless === true
+    this.#key = options.key ?? null
+    if (this.#key !== null) this.ranges.keyHolder = this.#key.holder
     this.#collectIds = options.collectIds ?? false
   }
 
@@ -117,17 +129,22 @@ export class EventBatch implements EventSink {
     if (scanner === null || this.received === this.#limits.eventsPerRequest) return -1
     if (start > this.#slideFrom) this.#slide(start)
     const end = scanner.scan(this.#scanned, start, this.#limits.depth)
-    const keyBytes = scanner.sourceEnd - scanner.sourceStart
-    if (this.#needsKey && keyBytes === 0) return -1
+    if (end === -1) return -1
+    const keyBytes = this.#key === null ? scanner.sourceEnd - scanner.sourceStart : this.#findKey(start)
+    if (keyBytes === 0 ? this.#mustHaveKey : keyBytes === -1) return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
   }
 
   /** @inheritdoc */
   scanned(start: number, end: number): void {
-    const { sourceStart, sourceEnd } = this.#schema.scanner!
     this.received++
     this.#note(null)
-    this.ranges.add(start, end, sourceStart, sourceEnd)
+    if (this.#key === null) {
+      const { sourceStart, sourceEnd } = this.#schema.scanner!
+      this.ranges.add(start, end, sourceStart, sourceEnd)
+    } else {
+      this.ranges.add(start, end, this.#key.start, this.#key.end)
+    }
   }
 
   /** @inheritdoc */
@@ -161,28 +178,33 @@ export class EventBatch implements EventSink {
 
   #takeLarge(start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
     const parts = this.#schema.valueOf(this.body, start, end, sliceBytes)
+    const search = this.#key?.searchLater(this.body, start, sliceBytes) ?? null
     const goOn = (): DecodingLeft | undefined => {
+      if (search?.goOn() === false) return goOn
       const { done, value } = parts.next()
       if (done !== true) return goOn
-      if (sliceBytes === Infinity) return this.#take(value, start, end)
-      return () => this.#take(value, start, end)
+      if (sliceBytes === Infinity) return this.#take(value, start, end, search)
+      return () => this.#take(value, start, end, search)
     }
     return goOn()
   }
 
-  #take(value: unknown, start: number, end: number): undefined {
+  /** @param search has found the key, where that takes long. */
+  #take(value: unknown, start: number, end: number, search: PointerSearch | null = null): undefined {
     // What is wrong is worked out for the errors that are listed only.
     const problem = this.errors.length < maxListedErrors ? this.#schema.check(value) : null
     if (problem !== null || (this.errors.length >= maxListedErrors && !this.#schema.fits(value))) {
       this.#reject('invalid_event', problem?.detail ?? '', problem?.pointer ?? '')
       return
     }
-    const key = keyOf(value)
-    if (this.#needsKey && key === null) {
-      this.#reject('source_missing', noSource, '/source')
+    const chosen = this.#key
+    if (chosen !== null) chosen.find(this.body, start, search)
+    const text = chosen === null ? keyOf(value) : chosen.text
+    const keyBytes = chosen !== null ? chosen.end - chosen.start : text === null ? 0 : Buffer.byteLength(text)
+    if (keyBytes === 0 && this.#mustHaveKey) {
+      this.#rejectKeyless()
       return
     }
-    const keyBytes = key === null ? 0 : Buffer.byteLength(key)
     const limitBytes = this.#limitBytes(keyBytes)
     if (end - start > limitBytes) {
       this.#rejectLarge(end - start, limitBytes)
@@ -190,7 +212,8 @@ export class EventBatch implements EventSink {
     }
     const identity = this.#collectIds ? identityOf(value) : null
     this.#note(identity === null ? null : { ...identity, digest: this.#digest(start, end) })
-    this.ranges.addParsed(start, end, key, keyBytes)
+    if (chosen !== null && text === null) this.ranges.add(start, end, chosen.start, chosen.end)
+    else this.ranges.addParsed(start, end, text, keyBytes)
   }
 
   /** @inheritdoc */
@@ -232,6 +255,25 @@ export class EventBatch implements EventSink {
     const end = start + 2 * scannedWholeBytes
     this.#scanned = this.body.subarray(0, end)
     this.#slideFrom = end < this.body.length ? end - scannedWholeBytes : this.body.length
+  }
+
+  /** Finds the key of an event. @returns its size; -1: it is written with escapes, and needs to be parsed. */
+  #findKey(start: number): number {
+    const key = this.#key!
+    key.find(this.body, start)
+    return key.text === null ? key.end - key.start : -1
+  }
+
+  #rejectKeyless(): void {
+    const why = this.#needsKey ? compacted : rejectsKeyless
+    const chosen = this.#key
+    if (chosen !== null) this.#reject('record_key_missing', `${chosen.need}: ${why}`, chosen.pointer)
+    else
+      this.#reject(
+        this.#needsKey ? 'source_missing' : 'record_key_missing',
+        `${noSource}, and ${why}`,
+        '/source',
+      )
   }
 
   /** Most bytes that an event may have whose key has `keyBytes`. */
@@ -301,7 +343,8 @@ function conflictOf(index: number, told: ToldEvent | null): EventError {
 /** An event that is larger may be left to {@link EventBatch.largeEvent}, which reads it in slices. */
 const scannedWholeBytes = 65_536
 
-const noSource =
-  'needs a text of 1 to 255 characters here: it becomes the key of the record, and the topic is compacted (cleanup.policy), so it takes no record without a key'
+const noSource = 'needs a text of 1 to 255 characters here: it becomes the key of the record'
+const compacted = 'the topic is compacted (cleanup.policy), so it takes no record without a key'
+const rejectsKeyless = 'the stream takes no event without a key (keyMissing: reject)'
 const noDuplicates: readonly number[] = []
 const noRejections: ReadonlyMap<ErrorCode, number> = new Map()

@@ -9,6 +9,8 @@ export class EventRanges {
   #texts: (string | null)[] | null = null
   /** Bytes of all events and their keys. */
   totalBytes = 0
+  /** Holds the keys in the place of the body: the key is of the request. */
+  keyHolder: Buffer | null = null
 
   /** Number of events. */
   get count(): number {
@@ -50,11 +52,14 @@ export class EventRanges {
     return this.#places[index * placesAnEvent + 3]!
   }
 
-  /** The buffer that holds an event's key: the body, or a copy that is good until the next call. Null: the event has no key. */
+  /**
+   * The buffer that holds an event's key: the body, {@link keyHolder}, or a copy that is good until the next call. Null: the event has
+   * no key.
+   */
   key(index: number, body: Buffer): Buffer | null {
     if (this.keyStart(index) === this.keyEnd(index)) return null
     const text = this.#texts?.[index] ?? null
-    if (text === null) return body
+    if (text === null) return this.keyHolder ?? body
     if (text.length * 3 > scratch.length) return Buffer.from(text)
     scratch.write(text)
     return scratch

@@ -33,7 +33,7 @@ export interface EventSchema {
 export type EventSchemaSetting = 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
 
 /** Longest `source` that becomes a record's key, and longest `id`, in UTF-16 code units, where no schema limits it. */
-const maxKeyLength = 255
+export const maxKeyLength = 255
 
 /**
  * Makes the check of one stream.

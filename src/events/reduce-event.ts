@@ -91,14 +91,14 @@ function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, un
   return Object.fromEntries(members)
 }
 
-/** Where the value of the member begins whose key ends at `keyEnd`. */
-function valueAt(body: Buffer, keyEnd: number): number {
+/** Where the value of the member begins whose key ends at `keyEnd`. The body is valid. */
+export function valueAt(body: Buffer, keyEnd: number): number {
   const colonAt = skipWhitespace(body, keyEnd, body.length)
   return skipWhitespace(body, colonAt + 1, body.length)
 }
 
 /** The next key, or the end of the object. */
-function nextMemberAt(body: Buffer, valueEnd: number): number {
+export function nextMemberAt(body: Buffer, valueEnd: number): number {
   const at = skipWhitespace(body, valueEnd, body.length)
   return body[at] === comma ? skipWhitespace(body, at + 1, body.length) : at
 }
@@ -138,8 +138,8 @@ function pieceEnd(body: Buffer, start: number, wantedEnd: number): number {
 }
 
 /** Goes over a valid value, or a key, in slices. */
-class ValueSkip {
-  readonly body: Buffer
+export class ValueSkip {
+  body: Buffer
   readonly sliceBytes: number
   /** Behind what was gone over. */
   at = 0
@@ -154,6 +154,13 @@ class ValueSkip {
     this.#sliceEnd = start + sliceBytes
   }
 
+  /** Begins a slice, in the same body or in another one. */
+  restart(body: Buffer, start: number): void {
+    this.body = body
+    this.#sliceEnd = start + this.sliceBytes
+  }
+
+  /** Begins with a value. */
   begin(start: number): void {
     this.at = start
     this.#depth = 0

@@ -194,6 +194,7 @@ describe('the contract', () => {
       'invalid_event',
       'event_too_large',
       'source_missing',
+      'record_key_missing',
       'too_deep',
       'too_complex',
     ])

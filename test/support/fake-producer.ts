@@ -23,6 +23,8 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     delivery: 'at-most-once',
     preset: 'telemetry',
     schema: 'telemetry',
+    key: 'source',
+    keyMissing: 'accept',
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,

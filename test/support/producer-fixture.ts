@@ -57,6 +57,8 @@ export function streamConfig(
     delivery,
     preset: delivery === 'at-most-once' ? 'telemetry' : 'critical',
     schema: 'any',
+    key: 'source',
+    keyMissing: 'accept',
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,

@@ -113,11 +113,17 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, schema, dedupe } = this.target
-    const { limits } = this.#route
-    const { maxRecordBytes, needsKey } = producer
-    const collectIds = dedupe !== null
-    const batch = new EventBatch(body, { schema, limits, maxRecordBytes, needsKey, collectIds })
+    const { producer, schema, keyOf, dedupe } = this.target
+    const { maxRecordBytes, needsKey, stream } = producer
+    const batch = new EventBatch(body, {
+      schema,
+      limits: this.#route.limits,
+      maxRecordBytes,
+      needsKey,
+      rejectsKeyless: stream.keyMissing === 'reject',
+      key: keyOf === null ? null : keyOf(this.reply.request.raw.headers),
+      collectIds: dedupe !== null,
+    })
     decodeInTurns(batch, this.#kind, this)
   }
 

@@ -3,11 +3,14 @@ import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
+import { compileKey, type KeyOfRequest } from './record-key.ts'
 
 /** A stream as the routes see it: where its events go and what they must look like. */
 export interface StreamTarget {
   readonly producer: Producer
   readonly schema: EventSchema
+  /** Gives the keys of a request's records. Null: the `source` of each event is its key. */
+  readonly keyOf: KeyOfRequest | null
   /**
    * The value of `Chute-Delivery`: the delivery; `durable` where a 202 survives a crash of the gateway, on a disk that stays;
    * `no-dedupe` where an `Idempotency-Key` and ids have no effect, and a request that is sent again makes second records.
@@ -24,7 +27,7 @@ export class StreamTargets {
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
-      const { name, schema } = producer.stream
+      const { name, schema, key } = producer.stream
       const deduplicator = dedupe.get(name) ?? null
       const promises = [
         promiseOf(producer.stream),
@@ -34,6 +37,7 @@ export class StreamTargets {
       this.#byName.set(name, {
         producer,
         schema: compileEventSchema(schema),
+        keyOf: compileKey(key),
         delivery: promises.join('; '),
         dedupe: deduplicator,
       })

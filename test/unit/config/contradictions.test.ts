@@ -7,6 +7,12 @@ const inProducer = (delivery: string, producer: string) =>
 
 /** One stream, `s`, that contradicts itself once: the path told, below `streams.s`, and what the remedy says. */
 const contradictions: readonly [what: string, stream: string, path: string, remedy: RegExp][] = [
+  [
+    'no key, and events without one refused',
+    '{ delivery: at-most-once, key: none, keyMissing: reject }',
+    'keyMissing',
+    /another key/,
+  ],
   ['at-most-once with retries', inProducer('at-most-once', 'retries: 3'), 'producer.retries', /retries: 0/],
   [
     'at-most-once with the preset critical',

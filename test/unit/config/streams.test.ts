@@ -40,6 +40,8 @@ describe('without a file', () => {
         delivery: 'at-most-once',
         preset: 'telemetry',
         schema: 'telemetry',
+        key: 'source',
+        keyMissing: 'accept',
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
@@ -55,6 +57,8 @@ describe('without a file', () => {
         delivery: 'at-least-once',
         preset: 'critical',
         schema: 'telemetry',
+        key: 'source',
+        keyMissing: 'accept',
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
@@ -230,6 +234,42 @@ describe('the file', () => {
     const problems = problemsOf(() => load({ CHUTE_CONFIG: 'c.yaml' }, files))
     expect(problems).toEqual([
       { path: 'CHUTE_CONFIG', problem: expect.stringMatching(problem), remedy: expect.any(String) },
+    ])
+  })
+})
+
+describe('the key of records', () => {
+  test.each([
+    ['source', 'source'],
+    ['none', 'none'],
+    ['/user/id', '/user/id'],
+    ['"/a~1b/~0/0"', '/a~1b/~0/0'],
+    ['"header:X-Device"', 'header:x-device'],
+  ])('can be %s', (written, key) => {
+    expect(loadStream(`{ delivery: at-most-once, key: ${written}, schema: any }`)).toMatchObject({
+      key,
+      keyMissing: 'accept',
+    })
+  })
+
+  test.each([
+    ['id', /JSON pointer into the event such as \/user\/id/],
+    ['"/a~2"', /RFC 6901/],
+    [`"${'/a'.repeat(17)}"`, /16 steps/],
+    ['"header:"', /name of a header/],
+    ['"header:a b"', /name of a header/],
+    ['"header:Authorization"', /another header/],
+    ['"header:cookie"', /another header/],
+    ['"header:proxy-authorization"', /another header/],
+    ['"header:X-Chute-Key"', /another header/],
+    ['7', /Give source/],
+  ])('cannot be %s', (written, remedy) => {
+    expect(problemsOf(() => loadStream(`{ delivery: at-most-once, key: ${written} }`))).toEqual([
+      {
+        path: 'streams.s.key',
+        problem: expect.any(String) as string,
+        remedy: expect.stringMatching(remedy) as string,
+      },
     ])
   })
 })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
 import { decodeEvents } from '../../../src/events/decode.ts'
+import { PointerKey, RequestKey, type ChosenKey } from '../../../src/events/chosen-key.ts'
 import { EventBatch, type EventLimits } from '../../../src/events/event-batch.ts'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
 import { goodEvents } from '../../support/good-events.ts'
@@ -9,7 +10,7 @@ function batchOf(
   lines: string,
   limits: Partial<EventLimits> = {},
   maxRecordBytes = 1000,
-  options: { needsKey?: boolean; schema?: 'any' } = {},
+  options: { needsKey?: boolean; rejectsKeyless?: boolean; key?: ChosenKey; schema?: 'any' } = {},
 ): EventBatch {
   const batch = new EventBatch(Buffer.from(lines), {
     limits: { eventBytes: 1000, eventsPerRequest: 1000, depth: 4, ...limits },
@@ -90,5 +91,109 @@ describe('EventBatch', () => {
   test('refuses the request as a whole above the number of events', () => {
     expect(batchOf(`${good}\n${good}`, { eventsPerRequest: 2 }).good).toBe(2)
     expect(() => batchOf(`${good}\nbad\n${good}`, { eventsPerRequest: 2 })).toThrow(GatewayError)
+  })
+})
+
+/** The key of each good event. */
+function keysOf(batch: EventBatch): (string | null)[] {
+  return goodEvents(batch).map(({ key }) => key)
+}
+
+describe('a key by choice', () => {
+  const long = 'x'.repeat(256)
+
+  test.each<[json: string, key: string | null]>([
+    ['"u-1"', 'u-1'],
+    ['"dé"', 'dé'],
+    ['"a\\u00e9\\n"', 'aé\n'],
+    ['"\\ud83d\\ude80"', '🚀'],
+    [`"${'é'.repeat(255)}"`, 'é'.repeat(255)],
+    ['7', '7'],
+    ['-1.50E+2', '-1.50E+2'],
+    ['12345678901234567890', '12345678901234567890'],
+    ['""', null],
+    ['true', null],
+    ['null', null],
+    ['{"id":1}', null],
+    ['["a"]', null],
+    [`"${long}"`, null],
+    [`"${'\\u0078'.repeat(256)}"`, null],
+  ])('at a pointer, %.40s is the key %.20s, whatever the schema and the way of decoding', (json, key) => {
+    const chosen = new PointerKey('/user/id')
+    const events = [
+      `{"name":"a","value":1,"source":"s","user":{"id":${json}}}`,
+      `{"user":{"id":${json}},"value":1e2,"name":"a"}`,
+    ]
+    for (const schema of [{}, { schema: 'any' } as const]) {
+      const limits = { eventBytes: 4000 }
+      expect(keysOf(batchOf(events.join('\n'), limits, 4000, { ...schema, key: chosen }))).toEqual([key, key])
+      const strict = batchOf(events.join('\n'), limits, 4000, {
+        ...schema,
+        key: chosen,
+        rejectsKeyless: true,
+      })
+      expect(keysOf(strict)).toEqual(key === null ? [] : [key, key])
+      if (key !== null) continue
+      expect(strict.errors[0]).toMatchObject({ code: 'record_key_missing', pointer: '/user/id' })
+      expect(strict.errors[0]?.detail).toContain('keyMissing: reject')
+    }
+  })
+
+  test('is found in a large event, which is read in slices', () => {
+    const filler = `{"id":[${'"yyyyyy",'.repeat(12_000)}0]}`
+    const event = `{"name":"a","value":1,"more":[${filler},${filler}],"user":{"more":${filler},"id":"u-1"}}`
+    const key = new PointerKey('/user/id')
+    const limits = { eventBytes: 1e6, eventsPerRequest: 10, depth: 8 }
+    const body = Buffer.from(`${event}\n{"name":"b","value":2,"user":{"id":"u-2"}}`)
+    for (const setting of ['telemetry', 'any'] as const) {
+      const batch = new EventBatch(body, {
+        schema: compileEventSchema(setting),
+        limits,
+        maxRecordBytes: 1e6,
+        key,
+      })
+      let left = decodeEvents(body, 'ndjson', batch, 1_000)
+      let slices = 0
+      // Another request of the stream is decoded in between.
+      for (; left !== undefined; left = left()) if (slices++ % 3 === 0) batchOf(good, {}, 1000, { key })
+      expect(slices).toBeGreaterThan(50)
+      expect(keysOf(batch)).toEqual(['u-1', 'u-2'])
+    }
+  })
+
+  test('counts towards the size of a record', () => {
+    const event = '{"name":"a","value":1,"id2":"12345"}'
+    const key = new PointerKey('/id2')
+    expect(batchOf(event, {}, event.length + 5, { key }).good).toBe(1)
+    expect(batchOf(event, {}, event.length + 4, { key }).errors[0]?.code).toBe('event_too_large')
+    expect(batchOf(`${event}\n${event}`, {}, 1000, { key }).ranges.totalBytes).toBe(2 * (event.length + 5))
+  })
+
+  test('of the request is the key of all of its events, and none where it is empty or too long', () => {
+    const lines = `${good}\n{"name":"b","value":1e2}`
+    const keyOf = (value: string | null): RequestKey =>
+      new RequestKey(value === null ? null : Buffer.from(value), 'needs x-device')
+    expect(keysOf(batchOf(lines, {}, 1000, { key: keyOf('device-1') }))).toEqual(['device-1', 'device-1'])
+    expect(batchOf(lines, {}, 1000, { key: keyOf('device-1') }).ranges.totalBytes).toBe(
+      lines.length + 1 - 1 + 16,
+    )
+    for (const none of [null, '', long]) {
+      expect(keysOf(batchOf(lines, {}, 1000, { key: keyOf(none) }))).toEqual([null, null])
+      const refused = batchOf(lines, {}, 1000, { key: keyOf(none), rejectsKeyless: true })
+      expect(refused.rejectedByCode).toEqual(new Map([['record_key_missing', 2]]))
+      expect(refused.errors[0]?.detail).toContain('x-device')
+    }
+  })
+
+  test('is needed where the topic is compacted, and its code is not that of a missing source', () => {
+    const batch = batchOf(good, {}, 1000, { key: new PointerKey('/user'), needsKey: true })
+    expect(batch.errors[0]).toMatchObject({ code: 'record_key_missing', pointer: '/user' })
+    expect(batch.errors[0]?.detail).toContain('cleanup.policy')
+  })
+
+  test('that is the source can be needed too', () => {
+    const batch = batchOf(`${good}\n{"name":"b","value":1}`, {}, 1000, { rejectsKeyless: true })
+    expect(keysOf(batch)).toEqual(['dé'])
+    expect(batch.errors[0]).toMatchObject({ index: 1, code: 'record_key_missing', pointer: '/source' })
   })
 })

@@ -1,0 +1,84 @@
+import type { LightMyRequestResponse } from 'fastify'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { StreamConfig } from '../../src/config/config.ts'
+import { buildEdge, type Edge } from '../support/edge.ts'
+import { FakeProducer } from '../support/fake-producer.ts'
+
+const stream = 'metrics-realtime'
+let edge: Edge
+
+function build(settings: Partial<StreamConfig>): FakeProducer {
+  const producer = new FakeProducer(settings)
+  edge = buildEdge({}, [producer])
+  return producer
+}
+
+async function post(payload: string, headers: Record<string, string> = {}): Promise<LightMyRequestResponse> {
+  return await edge.app.inject({ method: 'POST', url: `/v1/streams/${stream}`, payload, headers })
+}
+
+afterEach(async () => {
+  expect(edge.faults).toEqual([])
+  expect(edge.producer.openBytes, 'room that was reserved and neither used nor given back').toBe(0)
+  await edge.app.close()
+})
+
+describe('the key of records', () => {
+  const events = [
+    '{"name":"a","value":1,"source":"s","user":{"id":"u-1"}}',
+    '{"name":"b","value":2,"user":{"id":7}}',
+    '{"name":"c","value":3}',
+  ]
+
+  test.each<[StreamConfig['key'], (string | null)[]]>([
+    ['source', ['s', null, null]],
+    ['none', [null, null, null]],
+    ['/user/id', ['u-1', '7', null]],
+    ['header:x-device', ['device-1', 'device-1', 'device-1']],
+  ])('is %s, and the value stays as it came', async (key, keys) => {
+    const producer = build({ key })
+    const headers = { 'x-device': 'device-1' }
+    for (const body of [events.join('\n'), `[${events.join(', ')}]`]) {
+      expect((await post(body, headers)).json()).toMatchObject({ accepted: 3 })
+      expect(producer.records.splice(0).map((record) => [record.key, record.value])).toEqual(
+        events.map((event, nth) => [keys[nth], event]),
+      )
+    }
+  })
+
+  test('that is a header is that of each request, with the bytes that came', async () => {
+    const producer = build({ key: 'header:x-device' })
+    await post(events[0]!, { 'x-device': 'one' })
+    await post(events[0]!)
+    await post(events[0]!, { 'x-device': 'two' })
+    expect(producer.records.map(({ key }) => key)).toEqual(['one', null, 'two'])
+  })
+
+  test('that is missing is refused where the stream says so, and the other events are accepted', async () => {
+    const producer = build({ key: '/user/id', keyMissing: 'reject' })
+    const response = await post(events.join('\n'))
+    expect(response.json()).toMatchObject({
+      accepted: 2,
+      rejected: 1,
+      errors: [{ index: 2, code: 'record_key_missing', pointer: '/user/id' }],
+    })
+    expect(producer.records.map(({ key }) => key)).toEqual(['u-1', '7'])
+    expect((await post(events[2]!)).json()).toMatchObject({ status: 400, code: 'all_events_invalid' })
+    expect(edge.telemetry.rejectedBy).toEqual({ record_key_missing: 2 })
+  })
+
+  test('that is a header is missing in a whole request', async () => {
+    const producer = build({ key: 'header:x-device', keyMissing: 'reject' })
+    const response = await post(events.join('\n'))
+    expect(response.statusCode).toBe(400)
+    expect(response.json()).toMatchObject({ errors: [{ code: 'record_key_missing' }, {}, {}] })
+    expect(response.body).toContain('x-device')
+    expect(producer.records).toEqual([])
+  })
+
+  test('can be a field of a pixel and of a form', async () => {
+    const producer = build({ key: '/device' })
+    await edge.app.inject(`/v1/beacon/${stream}.gif?name=a&value=1&device=d%201`)
+    expect(producer.records[0]).toMatchObject({ key: 'd 1', value: '{"name":"a","value":1,"device":"d 1"}' })
+  })
+})
