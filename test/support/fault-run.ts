@@ -57,6 +57,8 @@ class FaultRun {
   readonly #problems = new Set<string>()
   readonly #settlements = new Map<PendingBatch, Settlement[]>()
   readonly #recordsOf = new Map<PendingBatch, number[]>()
+  /** The one outcome of each record. */
+  readonly #outcomeOf = new Map<number, Settlement>()
   #nextId = 0
 
   constructor(scenario: Scenario) {
@@ -184,8 +186,10 @@ class FaultRun {
         const own = settlements.filter(
           ({ firstPlace, recordCount }) => place >= firstPlace && place < firstPlace + recordCount,
         )
-        if (own.length === 1) this.#judge(id, count, own[0]!)
-        else this.#problem(`record ${id} has ${own.length} outcomes`)
+        if (own.length === 1) {
+          this.#outcomeOf.set(id, own[0]!)
+          this.#judge(id, count, own[0]!)
+        } else this.#problem(`record ${id} has ${own.length} outcomes`)
       }
     }
     this.#checkLogs()
@@ -230,17 +234,22 @@ class FaultRun {
     )
   }
 
-  /** Within a partition, records are in the order of acceptance; with duplicates, each run of them is. */
+  /**
+   * Within a partition, the records of a key are in the order of acceptance; with duplicates, each run of them is. Of the others
+   * docs/semantics.md says: "Events without a key stay together for a batch, and have no order between batches." So those
+   * are in order that got one outcome together.
+   */
   #checkLogs(): void {
     for (const log of this.#stored()) {
-      const last = new Map<string | null, number>()
+      const last = new Map<string | Settlement | undefined, number>()
       const seen = new Set<number>()
       for (const { key, value } of log) {
         const id = Number(value)
-        if (id < (last.get(key) ?? -1) && !seen.has(id))
-          this.#problem(`record ${id} of ${key} is behind ${last.get(key)}`)
+        const line = key ?? this.#outcomeOf.get(id)
+        const before = last.get(line) ?? -1
+        if (id < before && !seen.has(id)) this.#problem(`record ${id} of ${key} is behind ${before}`)
         seen.add(id)
-        last.set(key, Math.max(id, last.get(key) ?? -1))
+        last.set(line, Math.max(id, before))
       }
     }
   }

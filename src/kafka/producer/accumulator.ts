@@ -65,12 +65,13 @@ export class Accumulator {
 
   /**
    * The topic has another number of partitions. The records with keys that wait are appended again, each to the partition that its key has
-   * now. The records of a key keep their order.
-   * @param first batches that were on their way to a partition that is gone. They go before the batches that wait.
+   * now. The records of a key keep their order. Batches without keys that no partition has taken stay as they are.
+   * @param first batches that were on their way to a partition that is gone. They go before all batches that wait, with keys or without.
    * @returns the batches whose records are in other batches now. The caller must not use them any more, and they get no outcome.
    */
   repartition(count: number, first: readonly ProducerBatch[] = []): ProducerBatch[] {
     const waiting = this.#queues.flatMap((queue) => queue.takeAll())
+    const unkeyed = this.#unkeyed.takeAll()
     // The records of these batches get other numbers, so a reader of the topic must not miss the numbers that they had.
     for (const batch of [...first, ...waiting]) if (batch.state !== 'open') this.#headers?.takeBack(batch)
     this.#queues = Array.from({ length: count }, (_, partition) => new PartitionQueue(partition))
@@ -78,6 +79,10 @@ export class Accumulator {
     for (const batch of batches) this.#appendAgain(batch)
     // Later records get batches of their own: callers of `append` count places from the first record of a batch.
     for (const queue of [...this.#queues, this.#unkeyed]) if (queue.open !== null) this.#close(queue)
+    for (const batch of unkeyed) {
+      if (batch.state === 'open') this.#unkeyed.open = batch
+      else this.#unkeyed.push(batch)
+    }
     if (batches.length > 0) this.#onReady()
     return batches
   }

@@ -386,6 +386,22 @@ describe('repartition', () => {
     accumulator.repartition(1)
     expect(accumulator.takeExpired(performance.now(), 400).map(({ recordCount }) => recordCount)).toEqual([2])
   })
+
+  test('what has no key and was on its way goes before what has no key and waits, and makes none of it older', async () => {
+    const { append, accumulator, drain } = setUp({ lingerMs: 60_000, batchSizeBytes: 200 }, 2)
+    append('on its way'.padEnd(100))
+    append('waits'.padEnd(100))
+    const onItsWay = accumulator.peek(accumulator.queues[1]!, performance.now())!
+    accumulator.take(accumulator.queues[1]!, onItsWay)
+    await pass(500)
+    const open = append('late'.padEnd(100))
+    expect(accumulator.repartition(1, [onItsWay])).toEqual([onItsWay])
+    expect(open.createdAtMs).toBe(performance.now())
+    expect(append('later')).toBe(open)
+    accumulator.flush()
+    const values = drain().map((batch) => recordsOf(batch).map(({ value }) => value.trim()))
+    expect(values).toEqual([['on its way'], ['waits'], ['late', 'later']])
+  })
 })
 
 describe('a queue', () => {

@@ -144,6 +144,60 @@ describe('at least once', () => {
     timeoutMs,
   )
 
+  /** Found by the property above: batches without a key were on their way to the partition that goes. */
+  const remade: Scenario = {
+    delivery: 'at-least-once',
+    producer: {
+      ...criticalOverrides,
+      lingerMs: 0,
+      batchSizeBytes: 200,
+      bufferMemoryBytes: 20_000,
+      requestTimeoutMs: 500,
+      enableIdempotence: false,
+    },
+    nodes: 1,
+    partitions: 1,
+    responseMs: 80,
+    replicationMs: 0,
+    everyMs: 5,
+    burst: 1,
+    keyed: 0,
+    faults: [
+      { atMs: 0, kind: 'add-partition', a: 0, b: 0 },
+      { atMs: 4_841, kind: 'delete-topic', a: 0, b: 0 },
+    ],
+    lengthMs,
+    closeWithinMs: null,
+    seed: 0,
+  }
+
+  test.each<[string, Partial<Scenario>]>([
+    ['as old as the other', {}],
+    [
+      'older than the other',
+      {
+        nodes: 2,
+        // Metadata is asked for every five seconds, so the added partition is known by then.
+        faults: [
+          { atMs: 0, kind: 'add-partition', a: 0, b: 0 },
+          { atMs: 6_000, kind: 'stop', a: 1, b: 0 },
+          { atMs: 7_000, kind: 'delete-topic', a: 0, b: 0 },
+        ],
+        lengthMs: 8_000,
+      },
+    ],
+  ])(
+    'the account is true where a topic is made anew with fewer partitions, and a batch without a key moves (%s)',
+    async (_, changes) => {
+      const { lost, duplicates, stats } = await check({ ...remade, ...changes })
+      expect({ lost, duplicates, acked: stats.acked }).toEqual({
+        lost: 0,
+        duplicates: 0,
+        acked: stats.accepted,
+      })
+    },
+  )
+
   /** What no producer can help: somebody took the topic, the right to write, or the size of the records away. */
   const fatalKinds = new Set([
     'delete-topic',
