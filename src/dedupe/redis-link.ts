@@ -1,6 +1,6 @@
 import type * as Redis from '@redis/client'
 import type { DedupeStoreConfig } from '../config/config.ts'
-import { CircuitBreaker } from '../kafka/network/circuit-breaker.ts'
+import { CircuitBreaker } from '../circuit-breaker.ts'
 import type { Logger } from '../logger.ts'
 import { redisScripts, type RedisScript } from './redis-scripts.ts'
 

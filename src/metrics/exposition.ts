@@ -1,3 +1,4 @@
+import { readAccept } from '../accept-header.ts'
 import type { CollectedFamily, Sample } from './family.ts'
 
 /**
@@ -95,9 +96,7 @@ function escapeHelp(help: string, format: ExpositionFormat): string {
 export function negotiateFormat(accept: string | undefined): ExpositionFormat {
   let openMetrics = 0
   let plainText = 0
-  for (const range of (accept ?? '').toLowerCase().split(',')) {
-    const [mediaType, ...parameters] = range.split(';').map((part) => part.trim())
-    const quality = readQuality(parameters)
+  for (const { name: mediaType, parameters, quality } of readAccept(accept)) {
     const version = parameters.find((parameter) => parameter.startsWith('version='))
     if (mediaType === 'application/openmetrics-text') {
       // Prometheus offers the draft 0.0.1 too, and Chute does not write that version.
@@ -107,12 +106,4 @@ export function negotiateFormat(accept: string | undefined): ExpositionFormat {
     }
   }
   return openMetrics > 0 && openMetrics >= plainText ? 'openmetrics' : 'prometheus'
-}
-
-/** The parameter `q`: 1 where it is missing, and 0 where it is not a number from 0 to 1. */
-function readQuality(parameters: readonly string[]): number {
-  const parameter = parameters.find((candidate) => candidate.startsWith('q='))
-  if (parameter === undefined) return 1
-  const quality = Number(parameter.slice('q='.length))
-  return quality >= 0 && quality <= 1 ? quality : 0
 }

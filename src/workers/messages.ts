@@ -2,7 +2,7 @@ import type { Config } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
 import type { Readiness } from '../readiness.ts'
-import type { RequestCount } from '../routes/policy/rate-limit.ts'
+import type { RequestCount } from '../request-count.ts'
 
 /**
  * The messages between the primary and its workers. Read this file of the folder first.

@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
-import type { RequestCount } from '../routes/policy/rate-limit.ts'
+import type { RequestCount } from '../request-count.ts'
 import { SingleFlight } from './single-flight.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
 

@@ -1,4 +1,3 @@
-import type { ModelCluster } from './model-broker.ts'
 import type { ReceivedRequest, Served } from './model-connection.ts'
 import type { ModelPartition, ModelTopic } from './model-topic.ts'
 import { ModelReader, ModelWriter } from './model-wire.ts'
@@ -21,8 +20,24 @@ export interface ServedRequest {
   readonly end: 'log_end' | 'high_watermark' | null
 }
 
-/** Serves one request of the five that Chute makes; throws for any other, or if its bytes are wrong. */
-export function serve(cluster: ModelCluster, nodeId: number, request: ReceivedRequest): Served {
+/** The cluster whose state the answers come from: `ModelCluster` in `model-broker.ts`. */
+export interface ServingCluster {
+  readonly nodes: ReadonlyMap<
+    number,
+    { readonly nodeId: number; readonly host: string; readonly isRegistered: boolean }
+  >
+  readonly topics: ReadonlyMap<string, ModelTopic>
+  readonly requests: ServedRequest[]
+  readonly replicationMs: number
+  readonly tellsLogEnd: boolean
+  readonly tellsRights: boolean
+  readonly throttleTimeMs: number
+  readonly givesProducerIds: boolean
+  newProducerId(): bigint
+}
+
+/** Serves one request of those that Chute makes. Throws for any other request, and if the request's bytes are wrong. */
+export function serve(cluster: ServingCluster, nodeId: number, request: ReceivedRequest): Served {
   const reader = new ModelReader(request.body)
   switch (`${request.apiKey}/${request.apiVersion}`) {
     case '0/7':
@@ -46,7 +61,7 @@ function answer(response: Buffer): Served {
   return { response, closes: false }
 }
 
-function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Served {
+function produce(cluster: ServingCluster, nodeId: number, reader: ModelReader): Served {
   if (reader.string() !== null) throw new Error('a transaction')
   const acks = reader.int16()
   reader.int32() // timeout
@@ -82,7 +97,7 @@ function produce(cluster: ModelCluster, nodeId: number, reader: ModelReader): Se
 }
 
 /** Whether it is permitted is looked at first; then that there is nothing in it (`ProduceRequest.validateRecords`). */
-function emptyProduce(cluster: ModelCluster, nodeId: number, name: string, partition: number): Served {
+function emptyProduce(cluster: ServingCluster, nodeId: number, name: string, partition: number): Served {
   const { errorCode } = writableHere(cluster, nodeId, name, partition)
   const told = errorCode === 29 || errorCode === 3 ? errorCode : 87
   remember(cluster, nodeId, 'EmptyProduce', { topic: name, partitions: [partition], errorCodes: [told] })
@@ -91,7 +106,7 @@ function emptyProduce(cluster: ModelCluster, nodeId: number, name: string, parti
   return answer(writer.int32(0).done())
 }
 
-function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+function listOffsets(cluster: ServingCluster, nodeId: number, reader: ModelReader): Buffer {
   const replicaId = reader.int32()
   if (replicaId !== -1 && replicaId !== -2) throw new Error('a replica')
   const end = replicaId === -2 ? 'log_end' : 'high_watermark'
@@ -120,7 +135,7 @@ function listOffsets(cluster: ModelCluster, nodeId: number, reader: ModelReader)
 
 /** `Partition.fetchOffsetForTimestamp`: followers, too, tell a debugging replica where their log ends. */
 function logEnd(
-  cluster: ModelCluster,
+  cluster: ServingCluster,
   nodeId: number,
   name: string,
   index: number,
@@ -137,7 +152,7 @@ function logEnd(
   return { errorCode: 0, offset, leaderEpoch }
 }
 
-function metadata(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+function metadata(cluster: ServingCluster, nodeId: number, reader: ModelReader): Buffer {
   const names = reader.array(() => reader.string()!)
   if (reader.int8() !== 0) throw new Error('topics would be created')
   reader.int8() // what may be done to the cluster
@@ -174,7 +189,7 @@ function operationsOn({ isReadOnly }: ModelTopic): number {
 }
 
 /** Metadata at version 10, which is a flexible one, and tells the topics' ids. */
-function topicIds(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+function topicIds(cluster: ServingCluster, nodeId: number, reader: ModelReader): Buffer {
   const noTags = (): void => {
     if (reader.int8() !== 0) throw new Error('a tagged field')
   }
@@ -220,7 +235,7 @@ function topicIds(cluster: ModelCluster, nodeId: number, reader: ModelReader): B
     .done()
 }
 
-function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+function describeConfigs(cluster: ServingCluster, nodeId: number, reader: ModelReader): Buffer {
   const names = reader.array(() => {
     if (reader.int8() !== 2) throw new Error('not a topic')
     const name = reader.string()!
@@ -249,7 +264,7 @@ function describeConfigs(cluster: ModelCluster, nodeId: number, reader: ModelRea
   return writer.done()
 }
 
-function initProducerId(cluster: ModelCluster, nodeId: number, reader: ModelReader): Buffer {
+function initProducerId(cluster: ServingCluster, nodeId: number, reader: ModelReader): Buffer {
   if (reader.string() !== null) throw new Error('a transaction')
   reader.int32() // transaction timeout
   reader.end()
@@ -260,7 +275,7 @@ function initProducerId(cluster: ModelCluster, nodeId: number, reader: ModelRead
 
 /** The partition if this node leads it now, or the error that Kafka has for the case. */
 function leaderHere(
-  cluster: ModelCluster,
+  cluster: ServingCluster,
   nodeId: number,
   name: string,
   index: number,
@@ -285,7 +300,7 @@ function writableHere(...where: Parameters<typeof leaderHere>): ReturnType<typeo
 }
 
 function remember(
-  cluster: ModelCluster,
+  cluster: ServingCluster,
   nodeId: number,
   api: ServedRequest['api'],
   rest: Partial<ServedRequest>,

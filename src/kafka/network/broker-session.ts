@@ -1,4 +1,4 @@
-import { CircuitBreaker } from './circuit-breaker.ts'
+import { CircuitBreaker } from '../../circuit-breaker.ts'
 import type { BrokerAddress } from './cluster-metadata.ts'
 import { encodeMetadata, type RequestName, UnservedError } from '../protocol/requests.ts'
 import type { BrokerConnection, Transport } from './transport.ts'

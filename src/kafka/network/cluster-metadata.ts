@@ -1,4 +1,4 @@
-import { CircuitBreaker } from './circuit-breaker.ts'
+import { CircuitBreaker } from '../../circuit-breaker.ts'
 import { isStaleMetadata, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import type { Logger } from '../../logger.ts'
 import {

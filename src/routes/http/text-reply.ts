@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { constants, gzip } from 'node:zlib'
+import { readAccept } from '../../accept-header.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 
 const compress = promisify(gzip)
@@ -9,7 +10,7 @@ const compress = promisify(gzip)
  * Sends a long text that is written line by line. Each turn of the event loop writes one slice of one text, however many
  * clients ask for texts, so that no other request waits for a text. Another thread compresses the text for a client that
  * asks for gzip.
- * @param lines is read from the first line on when the texts before it are written.
+ * @param lines is read when all texts that were asked for before are written.
  */
 export async function replyWritten(
   request: FastifyRequest,
@@ -43,22 +44,16 @@ async function write(lines: Iterable<string>): Promise<Buffer> {
     await nextTurn()
   }
   slices.push(Buffer.from(slice))
-  // So that the next text begins in another turn.
+  // The next text begins in another turn.
   await nextTurn()
   return Buffer.concat(slices)
 }
 
 /** Whether the client asks for gzip (RFC 9110, section 12.5.3). A request without the header allows gzip, and does not ask for it. */
 export function acceptsGzip(header: string | undefined): boolean {
-  const qualities = new Map(
-    (header ?? '').split(',').map((range) => {
-      const [coding = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
-      const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice('q='.length)
-      return [coding, quality === undefined ? 1 : Number(quality)]
-    }),
-  )
+  const qualities = new Map(readAccept(header).map(({ name, quality }) => [name, quality]))
   return (qualities.get('gzip') ?? qualities.get('x-gzip') ?? qualities.get('*') ?? 0) > 0
 }
 
-/** Characters that are written in a turn, which takes about a millisecond. */
+/** Number of characters that one turn writes. It takes about a millisecond. */
 const sliceLength = 16_384

@@ -1,6 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../../errors.ts'
+import type { CountRequest, RequestCount } from '../../request-count.ts'
 import { clientNetwork } from '../http/client-address.ts'
 
 /** `RATE_LIMIT_MAX` requests in `RATE_LIMIT_WINDOW`. */
@@ -9,20 +10,11 @@ export interface RateLimit {
   readonly windowMs: number
 }
 
-/** Requests of an address in its present window, and the milliseconds until that ends. */
-export interface RequestCount {
-  readonly current: number
-  readonly ttl: number
-}
-
-/** Counts a request of an address where its other requests are counted too. Never rejects. */
-export type CountRequest = (address: string) => Promise<RequestCount>
-
 /**
- * Limits the requests of an address (an IPv6 network of 64 bits counts as one) on the routes that are registered in the
- * same scope afterwards. Every reply says what is left, in the header fields of draft-ietf-httpapi-ratelimit-headers-10;
- * a refused request gets 429 and `Retry-After`, and nothing of it was accepted.
- * @param countRequest where several processes share the limit; null: this process counts by itself.
+ * Limits the requests of an address on the routes that are registered in the same scope afterwards. An IPv6 network of 64 bits counts as one
+ * address. Every reply says how many requests are left, in the header fields of draft-ietf-httpapi-ratelimit-headers-10. A refused request
+ * gets 429 and `Retry-After`, and none of its events is accepted.
+ * @param countRequest counts the requests of all processes that share the limit; null: this process counts by itself.
  */
 export async function registerRateLimit(
   app: FastifyInstance,
@@ -41,11 +33,11 @@ export async function registerRateLimit(
   const policy = `"default";q=${max};w=${Math.ceil(windowMs / 1000)}`
 
   app.addHook('onRequest', async (request, reply) => {
-    // A preflight is the browser's, and the page can do nothing about it.
+    // The browser sends a preflight by itself, and the page cannot react to a refusal.
     if (request.method === 'OPTIONS') return
     const state = await count(request)
     if (state.isAllowed) return
-    // Raw, for the ingest routes reply past Fastify.
+    // Set on the raw reply, since the ingest routes reply past Fastify.
     reply.raw.setHeader('ratelimit-policy', policy)
     reply.raw.setHeader('ratelimit', `"default";r=${state.remaining};t=${state.ttlInSeconds}`)
     if (!state.isExceeded) return
@@ -55,7 +47,7 @@ export async function registerRateLimit(
   })
 }
 
-/** The plug-in asks a class of its own making. */
+/** A store of the plug-in's form: a class, of which the plug-in makes an instance. */
 function storeOf(countRequest: CountRequest) {
   return class Store {
     incr(address: string, answer: (error: Error | null, count?: RequestCount) => void): void {

@@ -1,6 +1,6 @@
 import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
+import type { LocalKafka } from '../../../src/local-kafka/local-kafka.ts'
 import { auditedOf, type Audited } from './audited.ts'
-import type { Fault } from './live-through.ts'
 import { quantile } from './bar.ts'
 import type { Reply } from './device-load.ts'
 import { allAppendedSince, longestGaps, type Landed } from './landed.ts'
@@ -86,7 +86,7 @@ interface Times {
 
 /** Reads everything back, and puts together what a fault did. */
 export async function reportOf(run: {
-  fault: Pick<Fault, 'name' | 'kafka'>
+  fault: { readonly name: string; readonly kafka: Pick<LocalKafka, 'brokers'> }
   stays: Subject
   stayedEnding: Ending
   settledMs: number

@@ -1,7 +1,8 @@
 /**
- * Says when a broker may be tried again. After each failure the pause grows, from 100 ms up, with full jitter, so that the
- * gateways of a fleet do not return at the same moment, and no gateway reconnects in a loop. The ceiling is 750 ms and not Kafka's
- * `reconnect.backoff.max.ms` of 1 s, since a stream has to be back within a second of its broker.
+ * Says when a server may be tried again: a broker (`kafka/network/`) or a Redis (`dedupe/`). The pause is random, from
+ * 50 ms to a ceiling, so that the gateways of a fleet do not return at the same moment. The ceiling is 100 ms after the first failure, and
+ * doubles with each failure, up to 750 ms. Kafka's `reconnect.backoff.max.ms` is 1 s, but a stream has to be back within a second of its
+ * broker.
  */
 export class CircuitBreaker {
   #failures = 0
@@ -22,12 +23,12 @@ export class CircuitBreaker {
     return this.#failures
   }
 
-  /** The broker did what it was asked: the next failure starts with the shortest pause. */
+  /** The server did what it was asked. The next failure begins with the shortest pause. */
   succeeded(): void {
     this.#failures = 0
   }
 
-  /** The broker could not be reached, or broke off. */
+  /** The server could not be reached, or ended the connection. */
   failed(): void {
     const ceiling = Math.min(maxPauseMs, minPauseMs * 2 ** this.#failures)
     this.#failures++

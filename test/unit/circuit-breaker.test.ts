@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { CircuitBreaker } from '../../../../src/kafka/network/circuit-breaker.ts'
-import { useVirtualClock } from '../../../support/virtual-clock.ts'
+import { CircuitBreaker } from '../../src/circuit-breaker.ts'
+import { useVirtualClock } from '../support/virtual-clock.ts'
 
 beforeEach(() => useVirtualClock())
 afterEach(() => {
