@@ -1,6 +1,13 @@
 import { hash } from 'node:crypto'
 import type { Durability } from '../kafka/producer/producer.ts'
-import { maxKeyLength, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
+import {
+  maxKeyLength,
+  mayClaim,
+  type ClaimListener,
+  type DedupeKey,
+  type DedupeStore,
+  type Found,
+} from './dedupe-store.ts'
 
 /** Where a durable stream keeps keys beside their records, so that a crash takes both or neither. */
 export type DedupeJournal = Pick<Durability, 'note' | 'noteLater' | 'readNotes'>
@@ -40,9 +47,11 @@ export class Deduplicator {
    * its id alone, without its content. As long as such keys have time left, they are asked for too.
    */
   #olderUntilMs = 0
+  readonly #partKeys: number
 
   constructor(options: DeduplicatorOptions) {
     this.#options = options
+    this.#partKeys = options.partKeys ?? usualPartKeys
     const { journal, windowMs, store, isShared } = options
     if (isShared) this.#olderUntilMs = performance.now() + windowMs
     journal?.readNotes(windowMs, (name, value, untilMs) => {
@@ -66,40 +75,122 @@ export class Deduplicator {
   /**
    * Claims the new keys of a request.
    * @param done is called once, with a claim or with the reason why there is none. The caller must keep or release the claim.
+   * @param begin given for a request of many events: begins a step in a turn of its own. The keys are claimed in parts, so that the
+   * request holds up no other. A request that comes between two parts finds the keys of the parts before it busy. If a part
+   * cannot be claimed, the parts before it are released.
    */
-  claim(request: DedupeRequest, done: (error: Error | null, verdict: Verdict | null) => void): void {
-    const events = request.events?.map((event) => (event === null ? null : keyOfEvent(event))) ?? []
-    const key =
-      request.key === null
-        ? null
-        : { name: nameOf('k', request.key), fingerprint: fingerprintOf(request.body) }
-    const first = new Map<string, DedupeKey>()
-    for (const event of events) if (event !== null && !first.has(event.name)) first.set(event.name, event)
-    const keys = key === null ? [...first.values()] : [key, ...first.values()]
-    const older = performance.now() < this.#olderUntilMs ? olderKeys(request.events ?? []) : null
-    const { store } = this.#options
-    store.claim(
+  claim(
+    request: DedupeRequest,
+    done: (error: Error | null, verdict: Verdict | null) => void,
+    begin: ((step: Step) => void) | null = null,
+  ): void {
+    const round = new Round(request, performance.now() < this.#olderUntilMs)
+    const count = request.events === null ? 0 : request.events.length
+    const decide = (error: Error | null, answer: Answer | null): void => {
+      if (answer === null) done(error, null)
+      else this.#decide(round, answer, begin, done)
+    }
+    if (begin === null) {
+      round.addEvents(0, count)
+      this.#claimAtOnce(round.keys, round.older, decide)
+    } else {
+      const addEvents = (from: number, to: number): void => round.addEvents(from, to)
+      begin(this.#inSlices(count, addEvents, this.#inParts(round.keys, round.older, begin, decide)))
+    }
+  }
+
+  #claimAtOnce(keys: readonly DedupeKey[], asked: readonly DedupeKey[], done: AnswerListener): void {
+    this.#options.store.claim(
       keys,
-      (error, found, claim) => {
+      (error, all, claim) => {
         if (error !== null) return done(error, null)
-        if (key !== null && (found[0] === 'reused' || found[0] === 'contested'))
-          return done(null, { kind: 'reused' })
-        if (found.includes('busy') || found.includes('contested')) return done(null, { kind: 'busy' })
-        const seenOlder = older === null ? null : this.#seenOlder(older, found.slice(keys.length))
-        const isOlder = (nth: number): boolean => {
-          const event = request.events?.[nth] ?? null
-          return event !== null && seenOlder !== null && seenOlder.has(olderName(event))
-        }
-        const round = { key, events, keys, isOlder }
-        // The usual case: each id comes once, and is new.
-        if (found.every((each) => each === 'new') && first.size === countTold(events))
-          return done(null, { kind: 'claimed', fates: null, claim: new Claim(this.#options, claim, keys) })
-        const reused = new Set(keys.filter((_, nth) => found[nth] === 'reused'))
-        if (reused.size === 0) done(null, this.#judge(round, { claim, keys, found, contents: noContents }))
-        else this.#claimOthers(round, reused, done)
+        const isClaimed = mayClaim(all, keys.length)
+        const [found, foundAsked] = asked.length === 0 ? [all, none] : split(all, keys.length)
+        done(null, { found, asked: foundAsked, claim: isClaimed ? this.#claimOf(claim, keys, found) : null })
       },
-      older ?? [],
+      asked,
     )
+  }
+
+  /** Claims keys a part a step. The answer is that of {@link #claimAtOnce}, except that nothing is asked for behind a busy key. */
+  #inParts(
+    keys: readonly DedupeKey[],
+    asked: readonly DedupeKey[],
+    begin: (step: Step) => void,
+    done: AnswerListener,
+  ): Step {
+    const answer = { found: [] as Found[], asked: [] as Found[], claim: null as Claim | null }
+    let parts: Claim[] = []
+    let isFree = true
+    const end = (error: Error | null): Step => {
+      if (isFree && error === null) answer.claim = new Claim(this.#options, noClaim, [], parts)
+      return () => {
+        done(error, error === null ? answer : null)
+        return undefined
+      }
+    }
+    const answered = (from: number, all: readonly Found[], claim: number): Step => {
+      const to = from + this.#partKeys
+      const part = keys.slice(from, to)
+      const [found, foundAsked] = split(all, part.length)
+      answer.found.push(...found)
+      answer.asked.push(...foundAsked)
+      if (isFree && mayClaim(all, part.length)) parts.push(this.#claimOf(claim, part, found))
+      else isFree = false
+      const isLast = to >= Math.max(keys.length, asked.length) || all.some(isBusy)
+      const next = isLast ? end(null) : (): Step | undefined => claimPart(to)
+      if (isFree || parts.length === 0) return next
+      const taken = parts
+      parts = []
+      return releaseInParts(taken, next)
+    }
+    const claimPart = (from: number): Step | undefined => {
+      const part = keys.slice(from, from + this.#partKeys)
+      const partAsked = asked.slice(from, from + this.#partKeys)
+      let isAtOnce = true
+      let next: Step | undefined
+      const listener: ClaimListener = (error, all, claim) => {
+        const step = error === null ? answered(from, all, claim) : releaseInParts(parts, end(error))
+        if (isAtOnce) next = step
+        else begin(step)
+      }
+      if (isFree) this.#options.store.claim(part, listener, partAsked)
+      else this.#options.store.claim([], listener, part.concat(partAsked))
+      isAtOnce = false
+      return next
+    }
+    return () => claimPart(0)
+  }
+
+  /** Calls `slice` for [0, count) a part a step, and then does what is next. */
+  #inSlices(count: number, slice: (from: number, to: number) => void, next: Step): Step {
+    const sliceFrom = (from: number): Step => {
+      const to = Math.min(from + this.#partKeys, count)
+      slice(from, to)
+      return to < count ? () => sliceFrom(to) : next
+    }
+    return () => sliceFrom(0)
+  }
+
+  /** The new ones of keys that a claim got. */
+  #claimOf(claim: number, keys: readonly DedupeKey[], found: readonly Found[]): Claim {
+    const isAllNew = found.every((each) => each === 'new')
+    return new Claim(this.#options, claim, isAllNew ? keys : keys.filter((_, nth) => found[nth] === 'new'))
+  }
+
+  #decide(
+    round: Round,
+    { found, asked, claim }: Answer,
+    begin: ((step: Step) => void) | null,
+    done: (error: Error | null, verdict: Verdict | null) => void,
+  ): void {
+    if (round.hasKey && (found[0] === 'reused' || found[0] === 'contested'))
+      return done(null, { kind: 'reused' })
+    if (found.some(isBusy) || asked.some(isBusy)) return done(null, { kind: 'busy' })
+    round.found = found
+    if (round.older.length > 0) round.seenOlder = this.#seenOlder(round.older, asked)
+    if (claim !== null) this.#conclude(round, claim, begin, done)
+    else this.#claimOthers(round, begin, done)
   }
 
   /**
@@ -108,77 +199,74 @@ export class Deduplicator {
    */
   #claimOthers(
     round: Round,
-    reused: ReadonlySet<DedupeKey>,
+    begin: ((step: Step) => void) | null,
     done: (error: Error | null, verdict: Verdict | null) => void,
   ): void {
-    const keys = round.keys.filter((key) => !reused.has(key))
-    const names = new Set(Array.from(reused, ({ name }) => name))
-    const asked = new Map<string, DedupeKey>()
-    for (const event of round.events) {
-      if (event !== null && names.has(event.name)) asked.set(`${event.fingerprint} ${event.name}`, event)
+    const others = round.keys.filter((_, nth) => round.found[nth] !== 'reused')
+    const contents: DedupeKey[] = []
+    const met = new Set<string>()
+    const addContents = (from: number, to: number): void => {
+      for (const event of round.reusedEvents(from, to)) {
+        const content = `${event.fingerprint} ${event.name}`
+        if (met.has(content)) continue
+        met.add(content)
+        contents.push(event)
+      }
     }
-    const contents = [...asked.values()]
-    this.#options.store.claim(
-      keys,
-      (error, found, claim) => {
-        if (error !== null) return done(error, null)
-        const isSettled = (each: Found, nth: number): boolean =>
-          nth < keys.length ? each === 'new' || each === 'seen' : each === 'seen' || each === 'reused'
-        if (found.every(isSettled)) {
-          const accepted = contents.filter((_, nth) => found[keys.length + nth] === 'seen')
-          return done(null, this.#judge(round, { claim, keys, found, contents: accepted }))
-        }
-        // The keys have changed since the first question. The client tries again.
-        this.#options.store.release(
-          claim,
-          keys.filter((_, nth) => found[nth] === 'new'),
-        )
-        done(null, { kind: 'busy' })
-      },
-      contents,
-    )
+    const decide = (error: Error | null, answer: Answer | null): void => {
+      if (answer === null) return done(error, null)
+      const { found, asked, claim } = answer
+      const isSettled =
+        found.every((each) => each === 'new' || each === 'seen') &&
+        asked.every((each) => each === 'seen' || each === 'reused')
+      if (claim !== null && isSettled) {
+        round.settle(found, contents, asked)
+        return this.#conclude(round, claim, begin, done)
+      }
+      // The keys have changed since the first question. The client tries again.
+      const busy = (): void => done(null, { kind: 'busy' })
+      if (claim === null) busy()
+      else this.#release(claim, begin, busy)
+    }
+    if (begin === null) {
+      addContents(0, round.events.length)
+      this.#claimAtOnce(others, contents, decide)
+    } else {
+      const claimOthers = this.#inParts(others, contents, begin, decide)
+      begin(this.#inSlices(round.events.length, addContents, claimOthers))
+    }
   }
 
-  #judge({ key, events, isOlder }: Round, { claim, keys, found, contents }: Claimed): Verdict {
-    const { store } = this.#options
-    const isReplay = key !== null && found[0] === 'seen'
-    /** The content of each name that counts: the accepted one, or else the first one of this request. */
-    const content = new Map<string, string>()
-    const isMet = new Set<string>()
-    const claimed: DedupeKey[] = []
-    keys.forEach((each, nth) => {
-      content.set(each.name, each.fingerprint)
-      if (found[nth] === 'seen') isMet.add(each.name)
-      else claimed.push(each)
-    })
-    for (const { name, fingerprint } of contents) {
-      content.set(name, fingerprint)
-      isMet.add(name)
-    }
-    const older = new Set<string>()
-    const fates = events.map((event, nth): Fate => {
-      if (event === null) return isReplay ? 'seen' : 'new'
-      if (isOlder(nth)) {
-        older.add(event.name)
-        return 'seen'
-      }
-      if (content.get(event.name) !== event.fingerprint) return 'conflict'
-      if (isReplay || isMet.has(event.name)) return 'seen'
-      isMet.add(event.name)
-      return 'new'
-    })
+  /** The verdict on a request of which all new keys are claimed. */
+  #conclude(
+    round: Round,
+    claim: Claim,
+    begin: ((step: Step) => void) | null,
+    done: (error: Error | null, verdict: Verdict | null) => void,
+  ): void {
+    // The usual case: each id comes once, and is new.
+    if (round.isAllNew) return done(null, { kind: 'claimed', fates: null, claim })
+    const { isReplay, fates, older } = round.judge()
     if (isReplay) {
-      store.release(claim, claimed)
-      return { kind: 'replay', fates: events.length === 0 ? null : fates }
+      const verdict: Verdict = { kind: 'replay', fates: fates.length === 0 ? null : fates }
+      return this.#release(claim, begin, () => done(null, verdict))
     }
     // The key of the older version stays, and is enough.
-    const left = claimed.filter(({ name }) => older.has(name))
-    if (left.length > 0) store.release(claim, left)
-    const ours = claimed.filter(({ name }) => !older.has(name))
-    return {
-      kind: 'claimed',
-      fates: fates.every((fate) => fate === 'new') ? null : fates,
-      claim: new Claim(this.#options, claim, ours),
+    const ours = older.size === 0 ? claim : claim.without(older)
+    done(null, { kind: 'claimed', fates: fates.every((fate) => fate === 'new') ? null : fates, claim: ours })
+  }
+
+  #release(claim: Claim, begin: ((step: Step) => void) | null, done: () => void): void {
+    if (begin === null) {
+      claim.release()
+      done()
+    } else {
+      begin(
+        releaseInParts(claim.parts, () => {
+          done()
+          return undefined
+        }),
+      )
     }
   }
 
@@ -201,6 +289,8 @@ export interface DeduplicatorOptions {
   readonly journal: DedupeJournal | null
   /** Other gateways may write to the store. They may be of the older version. */
   readonly isShared: boolean
+  /** Keys of a request of many events that are claimed in one step, which takes about a millisecond; 1,000 unless given. */
+  readonly partKeys?: number
 }
 
 /** What a request turns out to be. `fates` are those of its events; null: all events have the fate that the kind says. */
@@ -209,30 +299,161 @@ export type Verdict =
   | { readonly kind: 'replay'; readonly fates: readonly Fate[] | null }
   | { readonly kind: 'claimed'; readonly fates: readonly Fate[] | null; readonly claim: Claim }
 
-/** What a request asks of the store. */
-interface Round {
-  readonly key: DedupeKey | null
+/** A part of what is done for a request of many events. Returns what comes next, or nothing. */
+export type Step = () => Step | undefined
+
+/** What a request asks of the store, and what it is told. */
+class Round {
+  /** The request has a key of its own, which is the first of {@link keys}. */
+  readonly hasKey: boolean
   /** The key of each event; null: the event has no id. */
-  readonly events: readonly (DedupeKey | null)[]
+  readonly events: (DedupeKey | null)[] = []
   /** The request's own key, if it has one, and the first content of each event. */
-  readonly keys: readonly DedupeKey[]
+  readonly keys: DedupeKey[] = []
+  /** The keys that the older version would have kept for the events: it knew the id alone. Empty: nobody asks for them. */
+  readonly older: DedupeKey[] = []
+  /** What each of {@link keys} is. */
+  found: readonly Found[] = none
+  /** Names of the older version that were seen. */
+  seenOlder: ReadonlySet<string> | null = null
+  readonly #request: DedupeRequest
+  readonly #asksOlder: boolean
+  /** Place in {@link keys} by name. */
+  readonly #places = new Map<string, number>()
+  #olderNames: Set<string> | null = null
+  /** The accepted content of events whose first content in the request is another one. */
+  #accepted: ReadonlyMap<string, string> | null = null
+  #told = 0
+
+  constructor(request: DedupeRequest, asksOlder: boolean) {
+    this.#request = request
+    this.#asksOlder = asksOlder
+    this.hasKey = request.key !== null
+    if (request.key !== null)
+      this.keys.push({ name: nameOf('k', request.key), fingerprint: fingerprintOf(request.body) })
+  }
+
+  /** Adds the keys of the events at [from, to). */
+  addEvents(from: number, to: number): void {
+    for (let nth = from; nth < to; nth++) {
+      const event = this.#request.events![nth]!
+      const key = event === null ? null : keyOfEvent(event)
+      this.events.push(key)
+      if (event === null || key === null) continue
+      this.#told++
+      if (!this.#places.has(key.name)) {
+        this.#places.set(key.name, this.keys.length)
+        this.keys.push(key)
+      }
+      if (!this.#asksOlder) continue
+      const name = olderName(event)
+      const names = (this.#olderNames ??= new Set())
+      if (names.has(name)) continue
+      names.add(name)
+      this.older.push({ name, fingerprint: '' })
+    }
+  }
+
+  /** Each id comes once, and is new. */
+  get isAllNew(): boolean {
+    return (
+      (this.seenOlder === null || this.seenOlder.size === 0) &&
+      this.#told === this.#places.size &&
+      this.found.every((each) => each === 'new')
+    )
+  }
+
+  /** Those events at [from, to) whose id was accepted with other content than the first in this request. */
+  reusedEvents(from: number, to: number): DedupeKey[] {
+    const isReused = (event: DedupeKey | null): event is DedupeKey =>
+      event !== null && this.found[this.#places.get(event.name)!] === 'reused'
+    return this.events.slice(from, to).filter(isReused)
+  }
+
+  /**
+   * The store was asked a second time.
+   * @param found what those of {@link keys} are that were not reused.
+   * @param contents contents of the others, and what each of them is.
+   */
+  settle(found: readonly Found[], contents: readonly DedupeKey[], asked: readonly Found[]): void {
+    let nth = 0
+    this.found = this.found.map((each) => (each === 'reused' ? each : found[nth++]!))
+    const accepted = contents.filter((_, content) => asked[content] === 'seen')
+    this.#accepted = new Map(accepted.map(({ name, fingerprint }) => [name, fingerprint]))
+  }
+
+  /** @returns the fate of each event, and the names of those that the older version accepted. */
+  judge(): { isReplay: boolean; fates: readonly Fate[]; older: ReadonlySet<string> } {
+    const isReplay = this.hasKey && this.found[0] === 'seen'
+    const isMet = this.found.map((each) => each !== 'new')
+    const older = new Set<string>()
+    const fates = this.events.map((event, nth): Fate => {
+      if (event === null) return isReplay ? 'seen' : 'new'
+      if (this.#isOlder(nth)) {
+        older.add(event.name)
+        return 'seen'
+      }
+      const place = this.#places.get(event.name)!
+      // The content that counts: the accepted one, or else the first one of this request.
+      const isReused = this.found[place] === 'reused'
+      const content = isReused ? this.#accepted?.get(event.name) : this.keys[place]!.fingerprint
+      if (content !== event.fingerprint) return 'conflict'
+      if (isReplay || isMet[place]!) return 'seen'
+      isMet[place] = true
+      return 'new'
+    })
+    return { isReplay, fates, older }
+  }
+
   /** Whether the older version accepted the event. */
-  readonly isOlder: (nth: number) => boolean
+  #isOlder(nth: number): boolean {
+    if (this.seenOlder === null || this.seenOlder.size === 0) return false
+    const event = this.#request.events?.[nth] ?? null
+    return event !== null && this.seenOlder.has(olderName(event))
+  }
 }
 
 /** What the store answered. */
-interface Claimed {
-  readonly claim: number
-  readonly keys: readonly DedupeKey[]
+interface Answer {
+  /** What each key is; of those behind a busy one it may not be known. */
   readonly found: readonly Found[]
-  /** Accepted contents of events whose first content in the request is another one. */
-  readonly contents: readonly DedupeKey[]
+  /** What those are that were only asked for. */
+  readonly asked: readonly Found[]
+  /** The new keys; null: none of them is claimed. */
+  readonly claim: Claim | null
 }
 
-const noContents: readonly DedupeKey[] = []
+type AnswerListener = (error: Error | null, answer: Answer | null) => void
 
-/** The keys that one request has claimed. Ends with {@link keep} or with {@link release}. A kept claim can be released later. */
+function releaseInParts(parts: readonly Claim[], next: Step): Step {
+  const releaseFrom = (nth: number): Step => {
+    if (nth === parts.length) return next
+    parts[nth]!.release()
+    return () => releaseFrom(nth + 1)
+  }
+  return () => releaseFrom(0)
+}
+
+function split(all: readonly Found[], count: number): [readonly Found[], readonly Found[]] {
+  return [all.slice(0, count), all.slice(count)]
+}
+
+function isBusy(found: Found): boolean {
+  return found === 'busy' || found === 'contested'
+}
+
+const usualPartKeys = 1_000
+const none: readonly Found[] = []
+const noParts: readonly Claim[] = []
+/** Stands in the place of a claim's number: the claim has parts, and no keys of its own. */
+const noClaim = -1
+
+/**
+ * The keys that one request has claimed. Ends with {@link keep} or with {@link release}. A kept claim can be released later. A large
+ * one has parts, which may be noted, kept and released one by one.
+ */
 export class Claim {
+  readonly parts: readonly Claim[]
   readonly #options: DeduplicatorOptions
   readonly #number: number
   readonly #keys: readonly DedupeKey[]
@@ -240,10 +461,25 @@ export class Claim {
   #notedUntilMs = 0
   #isKept = false
 
-  constructor(options: DeduplicatorOptions, number: number, keys: readonly DedupeKey[]) {
+  constructor(
+    options: DeduplicatorOptions,
+    number: number,
+    keys: readonly DedupeKey[],
+    parts: readonly Claim[] = noParts,
+  ) {
     this.#options = options
     this.#number = number
     this.#keys = keys
+    this.parts = parts
+  }
+
+  /** Releases those of the keys that have the given names. @returns a claim of the others. */
+  without(names: ReadonlySet<string>): Claim {
+    const left = this.#keys.filter(({ name }) => names.has(name))
+    if (left.length > 0) this.#options.store.release(this.#number, left)
+    const others = this.#keys.filter(({ name }) => !names.has(name))
+    const parts = this.parts.map((part) => part.without(names))
+    return new Claim(this.#options, this.#number, others, parts)
   }
 
   /** Writes the keys beside the records. To be called after the last record was appended, in the same turn of the event loop. */
@@ -252,19 +488,22 @@ export class Claim {
     this.#notedUntilMs = Date.now() + windowMs
     for (const { name, fingerprint } of this.#keys)
       journal?.note(name, Buffer.from(fingerprint, 'latin1'), this.#notedUntilMs)
+    for (const part of this.parts) part.note()
   }
 
   /** The request was accepted: a request with these keys is a repetition from now on. */
   keep(): void {
     const { store, windowMs } = this.#options
     this.#isKept = true
-    store.keep(this.#number, this.#keys, performance.now() + windowMs)
+    if (this.#keys.length > 0) store.keep(this.#number, this.#keys, performance.now() + windowMs)
+    for (const part of this.parts) part.keep()
   }
 
   /** The request was refused, or its records are certainly lost: a retry must be accepted. */
   release(): void {
     const { store, journal } = this.#options
-    store.release(this.#number, this.#keys)
+    if (this.#keys.length > 0) store.release(this.#number, this.#keys)
+    for (const part of this.parts) part.release()
     // The keys are on disk. After a restart they must not be taken for accepted.
     if (this.#isKept && this.#notedUntilMs > 0)
       for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#notedUntilMs)
@@ -274,20 +513,9 @@ export class Claim {
 /** Stands in the place of a fingerprint, and is none: the key was released after it was kept. */
 const released = '-'
 
-function countTold(events: readonly (DedupeKey | null)[]): number {
-  return events.reduce((count, event) => (event === null ? count : count + 1), 0)
-}
-
 /** The key of an event. Different sources and ids have different names: the name says how long the id is. */
 function keyOfEvent({ id, source, digest }: DedupeEvent): DedupeKey {
   return { name: nameOf('e', `${id.length}:${id}${source}`), fingerprint: digest }
-}
-
-/** The keys that the older version would have kept for these events: it knew the id alone. */
-function olderKeys(events: readonly (DedupeEvent | null)[]): DedupeKey[] {
-  const names = new Set<string>()
-  for (const event of events) if (event !== null) names.add(olderName(event))
-  return Array.from(names, (name) => ({ name, fingerprint: '' }))
 }
 
 function olderName({ id }: DedupeEvent): string {

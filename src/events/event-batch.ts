@@ -232,20 +232,31 @@ export class EventBatch implements EventSink {
    * @param fates of each good event.
    */
   leaveOut(fates: readonly EventFate[]): void {
-    const indexes = this.indexes ?? this.#firstIndexes()
-    this.indexes = indexes.filter((_, good) => fates[good] === 'new')
-    this.duplicates = indexes.filter((_, good) => fates[good] === 'seen')
-    this.ranges.remove(fates.map((fate) => fate !== 'new'))
-    const told = this.told
-    this.told = null
-    if (!fates.includes('conflict')) return
+    const { indexes, told } = this
+    const left: number[] = []
+    const duplicates: number[] = []
     // Only the first can be among those that are listed.
     const conflicts: EventError[] = []
-    fates.forEach((fate, good) => {
-      if (fate !== 'conflict') return
-      this.#countRejected('id_conflict')
-      if (conflicts.length < maxListedErrors) conflicts.push(conflictOf(indexes[good]!, told?.[good] ?? null))
-    })
+    let conflicting = 0
+    for (let good = 0; good < fates.length; good++) {
+      const index = indexes === null ? good : indexes[good]!
+      switch (fates[good]!) {
+        case 'new':
+          left.push(index)
+          break
+        case 'seen':
+          duplicates.push(index)
+          break
+        case 'conflict':
+          if (++conflicting <= maxListedErrors) conflicts.push(conflictOf(index, told?.[good] ?? null))
+      }
+    }
+    this.indexes = left
+    this.duplicates = duplicates
+    this.ranges.keepOnly((good) => fates[good] === 'new')
+    this.told = null
+    if (conflicting === 0) return
+    this.#countRejected('id_conflict', conflicting)
     this.errors.push(...conflicts)
     this.errors.sort((one, other) => one.index - other.index)
     this.errors.length = Math.min(this.errors.length, maxListedErrors)
@@ -313,15 +324,15 @@ export class EventBatch implements EventSink {
     return hash('sha256', this.body.subarray(start, end), 'base64url').slice(0, 16)
   }
 
-  #countRejected(code: ErrorCode): void {
-    this.rejected++
+  #countRejected(code: ErrorCode, count: number): void {
+    this.rejected += count
     const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
-    byCode.set(code, (byCode.get(code) ?? 0) + 1)
+    byCode.set(code, (byCode.get(code) ?? 0) + count)
   }
 
   #reject(code: ErrorCode, detail: string, pointer: string): void {
     this.indexes ??= this.#firstIndexes()
-    this.#countRejected(code)
+    this.#countRejected(code, 1)
     if (this.errors.length >= maxListedErrors) return
     const index = this.received - 1
     this.errors.push({

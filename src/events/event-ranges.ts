@@ -65,17 +65,18 @@ export class EventRanges {
     return scratch
   }
 
-  /** Takes out the events of which `isOut` says so. */
-  remove(isOut: readonly boolean[]): void {
+  /** Takes out the events of which `stays` does not say that they stay. */
+  keepOnly(stays: (index: number) => boolean): void {
     const places = this.#places
     const texts = this.#texts
+    const { count } = this
     let kept = 0
     this.totalBytes = 0
-    for (let index = 0; index < isOut.length; index++) {
-      if (isOut[index] === true) continue
+    for (let index = 0; index < count; index++) {
+      if (!stays(index)) continue
       this.totalBytes += this.end(index) - this.start(index) + this.keyEnd(index) - this.keyStart(index)
-      const from = index * placesAnEvent
-      places.copyWithin(kept * placesAnEvent, from, from + placesAnEvent)
+      for (let place = 0; place < placesAnEvent; place++)
+        places[kept * placesAnEvent + place] = places[index * placesAnEvent + place]!
       if (texts !== null) texts[kept] = texts[index]!
       kept++
     }

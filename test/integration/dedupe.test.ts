@@ -391,3 +391,85 @@ test('an exactly-once stream takes nothing that could not be told from its repet
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve))
 }
+
+describe('a request of thousands of ids', () => {
+  const count = 3_500
+  const many = (value = 1, from = 0): object[] =>
+    Array.from({ length: count }, (_, nth) => event(value, `${from + nth}`))
+
+  function startLarge(producer = new FakeProducer({ dedupe })): FakeProducer {
+    return start({ producer, store: new MemoryDedupeStore(100_000) })
+  }
+
+  test('is taken once, and a part of it that comes again is not', async () => {
+    const producer = startLarge()
+    expect((await send(many())).json()).toMatchObject({ accepted: count, rejected: 0 })
+    expect((await send(many())).json()).toMatchObject({ accepted: count, duplicates: count })
+    expect((await send(many(1, 500))).json()).toMatchObject({ accepted: count, duplicates: count - 500 })
+    expect(producer.values).toEqual(
+      [...many(), ...many(1, count).slice(0, 500)].map((each) => JSON.stringify(each)),
+    )
+    expect(edge.telemetry).toMatchObject({ accepted: 3 * count, duplicates: 2 * count - 500, rejected: 0 })
+    expect(edge.faults).toEqual([])
+  })
+
+  test('with a key is answered again as it was', async () => {
+    const producer = startLarge()
+    const first = await send([...many(), { name: 'bad' }], key)
+    const second = await send([...many(), { name: 'bad' }], key)
+    expect(second.json()).toEqual({ ...first.json<object>(), duplicates: count })
+    expect(second.headers['idempotency-replayed']).toBe('true')
+    expect(producer.records).toHaveLength(count)
+  })
+
+  test('that all stand for other content is refused, with its first errors', async () => {
+    const producer = startLarge()
+    await send(many(1))
+    const reply = await send(many(2))
+    expect(reply.statusCode).toBe(422)
+    expect(reply.json()).toMatchObject({ code: 'id_conflict', accepted: 0, rejected: count })
+    expect(reply.json<{ errors: object[] }>().errors).toHaveLength(100)
+    expect(edge.telemetry).toMatchObject({ accepted: count, rejectedBy: { id_conflict: count } })
+    expect(producer.records).toHaveLength(count)
+    // Nothing of it stands in the way of the good content.
+    expect((await send(many(1))).json()).toMatchObject({ accepted: count, duplicates: count })
+  })
+
+  test('that is refused for want of room can be sent again, as a whole and in part', async () => {
+    const producer = startLarge()
+    producer.hasRoom = false
+    expect((await send(many())).statusCode).toBe(503)
+    producer.hasRoom = true
+    expect((await send(event(1, '7'))).statusCode).toBe(202)
+    expect((await send(many())).json()).toMatchObject({ accepted: count, duplicates: 1 })
+    expect(producer.records).toHaveLength(count)
+  })
+
+  test('beside small ones with its ids: each id is taken once, and who finds it busy is told so', async () => {
+    const producer = startLarge()
+    const large = send(many())
+    const small = [1, count - 1, count].map(async (id) => await send(event(1, String(id))))
+    const [reply, ...others] = await Promise.all([large, ...small])
+    const accepted = [reply, ...others].flatMap((each) =>
+      each.statusCode === 202 ? [each.json<{ accepted: number; duplicates?: number }>()] : [],
+    )
+    for (const each of [reply, ...others])
+      if (each.statusCode !== 202)
+        expect([each.statusCode, each.json<{ code: string }>().code]).toEqual([409, 'request_in_progress'])
+    const written = accepted.reduce((sum, each) => sum + each.accepted - (each.duplicates ?? 0), 0)
+    expect(producer.records).toHaveLength(written)
+    expect(new Set(producer.values).size).toBe(written)
+    await send(many())
+    expect(new Set(producer.values).size).toBe(producer.values.length)
+  })
+
+  test('is told the outcome of each event', async () => {
+    const producer = startLarge()
+    const sent = send(many(), { prefer: 'wait=5' })
+    while (producer.records.length < count) await new Promise((resolve) => setImmediate(resolve))
+    producer.batch.settle({ outcome: 'confirmed', baseOffset: 0n })
+    const { events } = (await sent).json<{ events: { index: number; outcome: string }[] }>()
+    expect(events.map(({ index }) => index)).toEqual(Array.from({ length: count }, (_, nth) => nth))
+    expect(new Set(events.map(({ outcome }) => outcome))).toEqual(new Set(['confirmed']))
+  })
+})

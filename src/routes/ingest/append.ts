@@ -21,48 +21,81 @@ interface Share {
   readonly places: number[]
 }
 
-/** Appends the good events of a request, for which room is reserved. */
-export function append(producer: Producer, batch: EventBatch): void {
+/** Appends the good events at [from, to) of a request, for which room is reserved. */
+export function append(producer: Producer, batch: EventBatch, from = 0, to = batch.good): void {
   record.timestampMs = Date.now()
-  const count = batch.good
-  for (let good = 0; good < count; good++) producer.append(recordOf(batch, good))
+  for (let good = from; good < to; good++) producer.append(recordOf(batch, good))
 }
 
-/**
- * Appends the good events of a request, for which room is reserved, and waits for what becomes of them.
- * @param options.done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or
- * the gateway ends before the outcomes are known.
- */
-export function appendAndWait(
-  producer: Producer,
-  batch: EventBatch,
-  { waitMs, done }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void },
-): void {
-  const shares = appendToShares(producer, batch)
-  const outcomes: Omit<EventOutcome, 'index'>[] = []
-  let open = batch.good
-  let finished = false
-  const finish = (result: EventOutcome[] | null): void => {
-    if (finished) return
-    finished = true
-    clearTimeout(timer)
-    done(result)
+/** Appends the good events of a request, for which room is reserved, and waits for what becomes of them. */
+export class AwaitedAppend {
+  readonly #producer: Producer
+  readonly #batch: EventBatch
+  readonly #done: (outcomes: EventOutcome[] | null) => void
+  readonly #timer: NodeJS.Timeout
+  /** By the producer's batch. */
+  readonly #shares = new Map<PendingBatch, Share>()
+  readonly #outcomes: EventOutcome[] = []
+  #open: number
+  #isFinished = false
+
+  /**
+   * @param options.done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or
+   * the gateway ends before the outcomes are known.
+   */
+  constructor(
+    producer: Producer,
+    batch: EventBatch,
+    { waitMs, done }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void },
+  ) {
+    this.#producer = producer
+    this.#batch = batch
+    this.#done = done
+    this.#open = batch.good
+    // Batches get their outcomes in any order, and an array with large holes is slow.
+    this.#outcomes.length = batch.good
+    this.#timer = setTimeout(() => this.#finish(null), waitMs)
   }
-  const timer = setTimeout(() => finish(null), waitMs)
-  for (const [pending, share] of shares) {
-    pending.onSettled((settlement) => {
-      const { outcome } = settlement
-      if (outcome === 'pending') return finish(null)
-      share.events.forEach((good, nth) => {
-        const place = share.places[nth]! - settlement.firstPlace
-        if (place < 0 || place >= settlement.recordCount) return
-        outcomes[good] = outcomeOf(producer.stream.topic, { ...settlement, outcome }, place)
-        open--
-      })
-      if (open > 0) return
-      finish(outcomes.map((each, good) => ({ index: batch.indexOf(good), ...each })))
-    })
-    pending.hurry()
+
+  /** Appends the events at [from, to). The last ones make the producer hurry. */
+  append(from = 0, to = this.#batch.good): void {
+    record.timestampMs = Date.now()
+    for (let good = from; good < to; good++) {
+      const pending = this.#producer.append(recordOf(this.#batch, good))
+      const share = this.#shares.get(pending) ?? this.#shareIn(pending)
+      share.events.push(good)
+      // An appended record is the last of its batch.
+      share.places.push(pending.recordCount - 1)
+    }
+    if (to === this.#batch.good) for (const pending of this.#shares.keys()) pending.hurry()
+  }
+
+  #shareIn(pending: PendingBatch): Share {
+    const share: Share = { events: [], places: [] }
+    this.#shares.set(pending, share)
+    // The batch may be full, and have its outcome, before the last event is appended.
+    pending.onSettled((settlement) => this.#settled(share, settlement))
+    return share
+  }
+
+  #settled({ events, places }: Share, settlement: Settlement): void {
+    const { outcome } = settlement
+    if (outcome === 'pending') return this.#finish(null)
+    for (const [nth, good] of events.entries()) {
+      const place = places[nth]! - settlement.firstPlace
+      if (place < 0 || place >= settlement.recordCount) continue
+      const index = this.#batch.indexOf(good)
+      this.#outcomes[good] = outcomeOf(index, this.#producer.stream.topic, { ...settlement, outcome }, place)
+      this.#open--
+    }
+    if (this.#open === 0) this.#finish(this.#outcomes)
+  }
+
+  #finish(outcomes: EventOutcome[] | null): void {
+    if (this.#isFinished) return
+    this.#isFinished = true
+    clearTimeout(this.#timer)
+    this.#done(outcomes)
   }
 }
 
@@ -104,20 +137,6 @@ export function isGone(outcome: EventOutcome['outcome']): boolean {
   return outcome !== 'duplicate' && outcomeTraits[outcome].isGone
 }
 
-function appendToShares(producer: Producer, batch: EventBatch): Map<PendingBatch, Share> {
-  const shares = new Map<PendingBatch, Share>()
-  record.timestampMs = Date.now()
-  for (let good = 0; good < batch.good; good++) {
-    const pending = producer.append(recordOf(batch, good))
-    const share = shares.get(pending) ?? { events: [], places: [] }
-    share.events.push(good)
-    // An appended record is the last of its batch.
-    share.places.push(pending.recordCount - 1)
-    shares.set(pending, share)
-  }
-  return shares
-}
-
 /** Moves {@link record} to a good event. */
 function recordOf({ body, ranges }: EventBatch, good: number): RecordBytes {
   record.value(body, ranges.start(good), ranges.end(good))
@@ -128,12 +147,13 @@ function recordOf({ body, ranges }: EventBatch, good: number): RecordBytes {
 const record = new RecordBytes()
 
 function outcomeOf(
+  index: number,
   topic: string,
   settlement: Settlement & { readonly outcome: Outcome },
   place: number,
-): Omit<EventOutcome, 'index'> {
+): EventOutcome {
   const { outcome, reason, partition, baseOffset } = settlement
   const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
   // A record without a key that was never written has no partition.
-  return { outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
+  return { index, outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
 }

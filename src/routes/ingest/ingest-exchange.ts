@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import type { HttpLimits, OnBufferFull, StreamConfig } from '../../config/config.ts'
-import type { Claim, Deduplicator, Verdict } from '../../dedupe/deduplicator.ts'
+import type { Claim, Deduplicator, Step, Verdict } from '../../dedupe/deduplicator.ts'
 import type { GatewayError } from '../../errors.ts'
 import { readBody, recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
@@ -8,7 +8,7 @@ import { EventBatch } from '../../events/event-batch.ts'
 import type { Durability } from '../../kafka/producer/producer.ts'
 import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
-import { append, appendAndWait, droppedOutcomes, type EventOutcome } from './append.ts'
+import { append, AwaitedAppend, droppedOutcomes, type EventOutcome } from './append.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { DurableAppend, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -146,7 +146,12 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (this.#key === null && batch.told === null) this.#admit(batch)
     else {
       const request = { key: this.#key, body: batch.body, events: batch.told }
-      dedupe.claim(request, (error, verdict) => this.#claimed(batch, error, verdict))
+      const isLarge = batch.good >= manyEvents
+      dedupe.claim(
+        request,
+        (error, verdict) => this.#claimed(batch, error, verdict),
+        isLarge ? (step) => jobInTurns(this, step) : null,
+      )
     }
   }
 
@@ -156,10 +161,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.isReplay = this.#claim === null
       if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
       if (batch.good > 0) this.#step(batch, () => this.#admit(batch))
-      else {
-        this.#keepNow(batch)
-        this.succeed(batch, null)
-      }
+      else this.keep(batch, () => this.succeed(batch, null))
     } catch (problem) {
       this.fail(problem)
     }
@@ -180,12 +182,13 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const { producer } = this.target
     if (admission === 'dropped') {
       // The client is told that the events are accepted. If it sends them again all the same, there may be room.
-      this.#releaseClaim()
-      this.#bookAccepted(batch)
-      this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
+      this.#released(() => {
+        this.#bookAccepted(batch)
+        this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
+      })
     } else if (producer.durability === null) {
-      if (this.#claim === null) this.#appendInMemory(batch)
-      else this.#step(batch, () => this.#appendInMemory(batch))
+      if (batch.good >= manyEvents) this.#appendInParts(batch)
+      else this.#appendInMemory(batch)
     } else {
       this.#appendDurably(batch, producer.durability)
     }
@@ -194,15 +197,58 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #appendInMemory(batch: EventBatch): void {
     const { producer } = this.target
     // In the turn of the append, so that no scrape sees events that are accepted and no records.
-    this.#keepNow(batch)
+    this.#bookAccepted(batch)
+    this.#claim?.keep()
     const { waitSeconds } = this.preferences
     if (waitSeconds === null) {
       append(producer, batch)
       this.succeed(batch, null)
-    } else {
-      const done = (outcomes: EventOutcome[] | null): void => this.succeed(batch, outcomes)
-      appendAndWait(producer, batch, { waitMs: waitSeconds * 1000, done })
+    } else this.#waiting(batch, waitSeconds, (outcomes) => this.succeed(batch, outcomes)).append()
+  }
+
+  /**
+   * Appends many events a part a turn. From the first part on the request is accepted. Each part is booked in the turn of its
+   * append. The keys are kept behind the last record: until then a repetition finds them busy.
+   */
+  #appendInParts(batch: EventBatch): void {
+    const { producer } = this.target
+    const { waitSeconds } = this.preferences
+    const { edge } = this.#route.telemetry
+    let result: { readonly outcomes: EventOutcome[] | null } | null = null
+    let isKept = false
+    const answer = (): void => {
+      if (isKept && result !== null) this.succeed(batch, result.outcomes)
     }
+    const awaited =
+      waitSeconds === null
+        ? null
+        : this.#waiting(batch, waitSeconds, (outcomes) => {
+            result = { outcomes }
+            answer()
+          })
+    const kept = (): undefined => {
+      isKept = true
+      if (awaited === null) result = { outcomes: null }
+      answer()
+    }
+    const appendFrom = (from: number): Step => {
+      const to = Math.min(from + partEvents, batch.good)
+      if (from === 0) this.#bookBesideGood(batch)
+      edge.accepted(this.#route.transport, to - from)
+      if (awaited === null) append(producer, batch, from, to)
+      else awaited.append(from, to)
+      return to < batch.good ? () => appendFrom(to) : this.#keepingParts(kept)
+    }
+    jobInTurns(this, () => appendFrom(0))
+  }
+
+  /** To append events, and to be told what became of them. */
+  #waiting(
+    batch: EventBatch,
+    waitSeconds: number,
+    done: (outcomes: EventOutcome[] | null) => void,
+  ): AwaitedAppend {
+    return new AwaitedAppend(this.target.producer, batch, { waitMs: waitSeconds * 1000, done })
   }
 
   #appendDurably(batch: EventBatch, durability: Durability): void {
@@ -210,27 +256,33 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const { waitSeconds } = this.preferences
     const durable = new DurableAppend(this, batch, waitSeconds !== null)
     if (waitSeconds === null) append(producer, batch)
-    else {
-      const done = (outcomes: EventOutcome[] | null): void => durable.waited(outcomes)
-      appendAndWait(producer, batch, { waitMs: waitSeconds * 1000, done })
-    }
+    else this.#waiting(batch, waitSeconds, (outcomes) => durable.waited(outcomes)).append()
     this.#claim?.note()
     durability.commit(durable)
   }
 
   /** Books what was committed, and calls `done`: in this turn, or in a later one where many events have to be kept. */
   keep(batch: EventBatch, done: () => void): void {
-    const keepAll = (): void => {
-      this.#keepNow(batch)
+    this.#bookAccepted(batch)
+    if (this.#claim === null || this.#claim.parts.length === 0) {
+      this.#claim?.keep()
       done()
+    } else {
+      jobInTurns(
+        this,
+        this.#keepingParts(() => {
+          done()
+          return undefined
+        }),
+      )
     }
-    if (this.#claim === null) keepAll()
-    else this.#step(batch, keepAll)
   }
 
-  #keepNow(batch: EventBatch): void {
-    this.#bookAccepted(batch)
-    this.#claim?.keep()
+  /** Keeps the keys of a request of many events a part a step. */
+  #keepingParts(next: Step): Step {
+    const claim = this.#claim
+    if (claim === null) return next
+    return eachInTurn(claim.parts.length === 0 ? [claim] : claim.parts, (part) => part.keep(), next)
   }
 
   /** Does a step with all events of a request: in a turn of its own where they are many. */
@@ -250,15 +302,17 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#answered(this.#route.succeed(this, batch, outcomes))
     } catch (error) {
       // The client is told that its events were accepted and lost. If it sends the request again, the events are written.
-      this.#releaseClaim()
-      this.#replyProblem(toGatewayError(error, this.#route.logger))
+      this.#released(() => this.#replyProblem(toGatewayError(error, this.#route.logger)))
     }
   }
 
   /** Answers with a problem. The events of the request, where they are known, were all rejected. */
   fail(error: unknown): void {
     const problem = toGatewayError(error, this.#route.logger)
-    this.#releaseClaim()
+    this.#released(() => this.#refuse(problem))
+  }
+
+  #refuse(problem: GatewayError): void {
     const batch = this.#unbooked
     if (batch !== null) {
       const { telemetry, transport } = this.#route
@@ -268,16 +322,38 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#replyProblem(problem)
   }
 
-  #releaseClaim(): void {
-    this.#claim?.release()
+  /** Releases what was claimed, and then calls `next`: a retry that comes behind the answer finds no key of this request. */
+  #released(next: () => void): void {
+    const claim = this.#claim
     this.#claim = null
+    if (claim === null || claim.parts.length === 0) {
+      claim?.release()
+      next()
+      return
+    }
+    const last: Step = () => {
+      next()
+      return undefined
+    }
+    jobInTurns(
+      this,
+      eachInTurn(claim.parts, (part) => part.release(), last),
+    )
   }
 
-  /** From here on no error may say that nothing was accepted. */
   #bookAccepted(batch: EventBatch): void {
+    this.#route.telemetry.edge.accepted(this.#route.transport, batch.good)
+    this.#bookBesideGood(batch)
+  }
+
+  /** Books what is not appended. From here on no error may say that nothing was accepted. */
+  #bookBesideGood(batch: EventBatch): void {
     const { edge } = this.#route.telemetry
-    edge.accepted(this.#route.transport, batch.accepted)
-    if (batch.duplicates.length > 0) edge.duplicates(this.#route.transport, batch.duplicates.length)
+    const duplicates = batch.duplicates.length
+    if (duplicates > 0) {
+      edge.accepted(this.#route.transport, duplicates)
+      edge.duplicates(this.#route.transport, duplicates)
+    }
     this.#bookRejected(batch)
     this.#unbooked = null
   }
@@ -308,7 +384,19 @@ export class IngestExchange implements BatchListener, DurableRequest {
   }
 }
 
+/** Does the same with each part of a claim, a step each. */
+function eachInTurn(parts: readonly Claim[], act: (part: Claim) => void, next: Step): Step {
+  const actFrom = (nth: number): Step | undefined => {
+    if (nth === parts.length) return next()
+    act(parts[nth]!)
+    return () => actFrom(nth + 1)
+  }
+  return () => actFrom(0)
+}
+
 /** A body of this size is not read while others wait for their turn. */
 const hugeBodyBytes = 131_072
-/** So many events are claimed, and appended, and kept in turns of their own: each step takes some milliseconds. */
+/** So many events are claimed, and appended, and kept a part a turn. */
 const manyEvents = 1_000
+/** Events that are appended in one step, which takes about a millisecond. */
+const partEvents = 1_000

@@ -3,7 +3,7 @@ import { decodeEvents } from '../../../../src/events/decode.ts'
 import { EventBatch } from '../../../../src/events/event-batch.ts'
 import { compileEventSchema } from '../../../../src/events/event-schema.ts'
 import { reservationBytes } from '../../../../src/routes/ingest/admit.ts'
-import { appendAndWait, type EventOutcome } from '../../../../src/routes/ingest/append.ts'
+import { AwaitedAppend, type EventOutcome } from '../../../../src/routes/ingest/append.ts'
 import { FakeBatch, FakeProducer } from '../../../support/fake-producer.ts'
 import { fakeLimits } from '../../../support/edge.ts'
 
@@ -21,7 +21,8 @@ function start(
   const batch = batchOf(lines)
   producer.reserve(reservationBytes(batch, 0))
   const results: (EventOutcome[] | null)[] = []
-  appendAndWait(producer, batch, { waitMs: 5000, done: (outcomes) => results.push(outcomes) })
+  const done = (outcomes: EventOutcome[] | null): number => results.push(outcomes)
+  new AwaitedAppend(producer, batch, { waitMs: 5000, done }).append()
   return { producer, results }
 }
 
@@ -32,7 +33,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-describe('appendAndWait', () => {
+describe('an awaited append', () => {
   test('tells the offset of each event by its place in the batch', () => {
     const producer = new FakeProducer()
     producer.batch.recordCount = 10
