@@ -1,13 +1,13 @@
 /**
- * The page at /docs. Swagger UI (`SwaggerUIBundle`, the script in front of this one) shows openapi.json and sends what is
- * filled in; this script lists the problems.
+ * The page at /docs. Swagger UI (`SwaggerUIBundle`, the script in front of this one) shows openapi.json, and sends the requests that a reader
+ * fills in. This script lists the problems.
  */
 
 const contract = await (await fetch('/openapi.json')).json()
-// With ADMIN_PORT the gateway to try is not where the page is, so the address can be changed.
+// With ADMIN_PORT the routes for events are at another address than the page, so the address can be changed.
 contract.servers = [{ url: '{gateway}', variables: { gateway: { default: location.origin } } }]
 
-// Swagger UI fills in `example`; the contract has `examples`, as JSON Schema 2020-12 names them.
+// Swagger UI reads `example`. The contract has `examples`, as JSON Schema 2020-12 has it.
 const stream = contract.components.parameters.stream
 stream.example = stream.schema.examples[0]
 for (const parameter of contract.paths['/v1/beacon/{stream}.gif'].get.parameters) {
@@ -33,11 +33,11 @@ globalThis.SwaggerUIBundle({
   spec: contract,
   dom_id: '#contract',
   tryItOutEnabled: true,
-  // No model is shown but the one of an operation that is open.
+  // The list of all models is hidden. An operation shows its own model.
   defaultModelsExpandDepth: -1,
-  // The validator is a service of others.
+  // The validator would be a service of a third party.
   validatorUrl: null,
-  // The type of a problem names its row (src/routes/problem.ts), which was not there when the browser looked for it.
+  // The type of a problem is the address of its row (src/routes/http/problem.ts). The row did not exist yet when the browser looked for it.
   onComplete: () => {
     if (location.hash !== '') location.replace(location.hash)
   },

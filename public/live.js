@@ -1,11 +1,11 @@
-// Polls /live.json once a second and shows it. Rates are differences of counters over the gateway's own clock, so a slow
-// poll shows no false peak. Texts are set as text, never as HTML.
+// Polls /live.json once a second and shows it. A rate is the difference of a counter, divided by the time of the gateway's own clock. So a slow
+// poll shows no false peak. Texts are set as text, and never as HTML.
 
 const pollMs = 1000
 const historyLength = 120
-// A line that is still short is drawn over this many points at least.
+// A line is at least this many points wide, also while it has fewer points.
 const shortestLine = 30
-// More kinds of refusals are one row together.
+// If there are more kinds of refusals, the others share one row.
 const refusedRows = 20
 
 const numbers = new Intl.NumberFormat('en')
@@ -17,7 +17,7 @@ const formatBytes = (bytes) =>
     : bytes >= 1024
       ? `${(bytes / 1024).toFixed(1)} KiB`
       : `${format(bytes)} B`
-// A small loss must not be rounded to none.
+// A small share must not be rounded to 0 %.
 const formatShare = (ratio) =>
   ratio === null
     ? 'not known'
@@ -39,11 +39,11 @@ const setPill = (root, name, text, tone) => {
   field(root, name).dataset.tone = tone
 }
 
-/** Counters of the last poll, and the points of each line, by name. */
+/** The answer of the last poll, and the points of each line, by name. */
 let previous = null
 const histories = new Map()
 
-/** Adds a point to a line and draws it: an area and its edge, 0 at the bottom, the peak at the top. */
+/** Adds a point to a line and draws the line: an area and its edge, with 0 at the bottom and the peak at the top. */
 function spark(root, name, key, value) {
   const points = histories.get(key) ?? []
   points.push(value)
@@ -65,7 +65,7 @@ function spark(root, name, key, value) {
   svg.querySelector('path').setAttribute('d', `M${first},30 L${line.join(' L')} L${last},30 Z`)
 }
 
-/** Fills a table body, a row an array; cells are replaced only where their text changed, so that a selection survives. */
+/** Fills a table body. Each row is an array of texts. A cell changes only if its text has changed, so that a selection survives. */
 function fillRows(body, rows) {
   while (body.rows.length > rows.length) body.deleteRow(-1)
   rows.forEach((row, index) => {
@@ -85,7 +85,7 @@ function fillRows(body, rows) {
 const lostRecords = (stream) => stream.suspectedLost + sum(stream.dropped)
 const pendingRecords = (stream) => stream.buffered + stream.inFlight
 
-/** What an operator should know now, worst first. */
+/** The notices for an operator, the worst ones first. */
 function notices(live) {
   const failed = live.ready ? [] : live.checks.filter(({ ok }) => !ok)
   const found = failed.map(({ name, detail }) => ['bad', `Not ready: ${name}`, detail])
@@ -125,7 +125,7 @@ function showNotices(items) {
   const section = list(document, 'notices')
   const wanted = JSON.stringify(items.map(([tone, title]) => [tone, title]))
   if (section.dataset.shown !== wanted) {
-    // Only a new notice is announced by a screen reader; a number that moves in it is not.
+    // A screen reader announces a new notice. It does not announce a number that changes in a notice.
     section.dataset.shown = wanted
     section.replaceChildren(
       ...items.map(([tone, title]) => {
@@ -146,7 +146,7 @@ function showNotices(items) {
   })
 }
 
-/** The rows of a stream's account: pending, then outcomes; an outcome that this delivery cannot have stays away while it is 0. */
+/** The rows of a stream's account: pending records, then outcomes. An outcome that this delivery cannot have has no row while it is 0. */
 function accountRows(stream, before, seconds) {
   const row = (label, read, isLevel) => {
     const value = read(stream)
@@ -208,7 +208,7 @@ function showStream(stream, before, seconds) {
 
 const kindOf = ({ code, transport, stream }) => `${code} ${transport} ${stream}`
 
-/** Requests of which nothing was accepted: those that come most often now first, then those that came most often. */
+/** Refused requests, by kind. The kind with the highest rate comes first. Kinds with the same rate are sorted by their number of requests. */
 function showRefused(refused, before, seconds) {
   field(document, 'refusals').hidden = refused.length === 0
   setText(document, 'refused', format(refused.reduce((total, { requests }) => total + requests, 0)))
@@ -244,7 +244,7 @@ function showUptime(seconds) {
 }
 
 function show(live) {
-  // A restart of the gateway sets its counters back: begin again.
+  // After a restart of the gateway its counters begin at 0 again.
   if (previous !== null && live.uptimeSeconds < previous.uptimeSeconds) previous = null
   const seconds = previous === null ? 1 : Math.max((live.nowMs - previous.nowMs) / 1000, 0.001)
 
@@ -294,7 +294,7 @@ function show(live) {
 }
 
 async function poll() {
-  // A page that nobody looks at costs the gateway nothing.
+  // A hidden page does not poll, and costs the gateway nothing.
   if (document.hidden) return
   try {
     const response = await fetch('live.json', { signal: AbortSignal.timeout(5000) })

@@ -22,8 +22,8 @@ import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
 /**
  * The composition root: it builds a gateway from a configuration. Read this file first. No other file sees every part. The parts see each other
- * through the interfaces that they are given here.
- * @param group the other processes, where this process is one of several. The admin routes then answer for all of them.
+ * through the interfaces that they get here.
+ * @param group the other processes, if this process is one of several. Then the admin routes answer for all of them.
  * @throws DataFolderError if the folder for durable streams cannot be used.
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
@@ -138,30 +138,30 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
 export interface Gateway {
   /** Takes events. */
   readonly server: FastifyInstance
-  /** Has the admin routes where `ADMIN_PORT` is set. */
+  /** Has the admin routes if `ADMIN_PORT` is set; else null. */
   readonly adminServer: FastifyInstance | null
   /** The account of each stream at this moment. */
   readonly stats: readonly ProducerStats[]
-  /** The report to the primary, at this moment. `ofProcess`: the metrics of the process, where the primary asks for them. */
+  /** The report to the primary, at this moment. `ofProcess`: the metrics of the process, if the primary asks for them. */
   report(ofProcess?: WorkerReport['process']): WorkerReport
   /**
-   * Looks for Kafka, listens, and goes on looking in the background. A gateway starts without Kafka too.
-   * @param findKafkaMs longest time to look for Kafka before the gateway listens; 0 unless given.
+   * Looks for Kafka, then listens, and keeps looking in the background. A gateway also starts without Kafka.
+   * @param findKafkaMs longest time to look for Kafka before the gateway listens. Left out: 0.
    */
   start(findKafkaMs?: number): Promise<void>
   /**
    * Answers the requests that are under way and drains, within `shutdownTimeoutMs`. `/readyz` answers 503 from now on.
-   * @param delay while it lasts, requests are taken as before, and each reply is the last of its connection, so that clients and
-   * load balancers move on. At its end the other connections are closed with care (`beginToLeave` in
-   * routes/http/connections.ts), unless it resolves to false. `shutdownTimeoutMs` begins at its end. null: no delay.
-   * @returns whether every accepted record was sent and confirmed.
+   * @param delay until it resolves, requests are taken as before, and each reply is the last one of its connection, so that clients and load
+   * balancers move on. Then the other connections are closed with care (`beginToLeave` in routes/http/connections.ts), unless the delay
+   * resolves to false. `shutdownTimeoutMs` begins at the end of the delay. null: no delay.
+   * @returns whether nothing that was accepted is lost by the end.
    */
   stop(delay?: Promise<boolean> | null): Promise<boolean>
-  /** Ends the producers at once. {@link stats} then has the records that this cost. */
+  /** Ends the producers at once. Then {@link stats} has the records that were lost by this. */
   abort(): void
 }
 
-/** The other processes of a gateway, as each of them sees them. */
+/** The other processes of a gateway, as one of them sees them. */
 export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
   readonly countRequest: CountRequest

@@ -1,14 +1,14 @@
 /**
- * Keeps used buffers, by size, and hands them out again. So a steady flow allocates no buffer. Large buffers are the costliest thing
- * to allocate, and memory outside of the heap brings on the long kind of garbage collection. What the pool keeps is bounded, and
- * is not part of any stream's `buffer.memory`.
+ * Keeps used buffers, by size, and hands them out again. So a steady flow allocates no buffer. Large buffers are costly to allocate, and memory
+ * outside of the heap causes the long kind of garbage collection. The size of the pool is bounded, and is not part of any stream's
+ * `buffer.memory`.
  */
 export class BufferPool {
   readonly #free = new Map<number, Buffer[]>()
   #keptBytes = 0
   readonly #limitBytes: number
 
-  /** @param limitBytes how much is kept at most, in bytes. */
+  /** @param limitBytes the most bytes that the pool keeps. */
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
   }

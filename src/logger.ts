@@ -1,4 +1,4 @@
-/** Where a part of Chute says what an operator should know. pino's loggers fit. */
+/** Takes the messages of all parts of Chute to an operator. pino's loggers have this form. */
 export interface Logger {
   debug(fields: object, message: string): void
   info(fields: object, message: string): void
@@ -6,5 +6,5 @@ export interface Logger {
   error(fields: object, message: string): void
 }
 
-/** Says nothing: for a caller that reports failures in another way. */
+/** Drops all messages: for a caller that reports failures in another way. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} }

@@ -2,7 +2,7 @@ import { configuredMode } from './kafka/producer/outcome.ts'
 import type { ManagedProducer, Obstacle, ProducerAdmission } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 
-/** Whether a process wants requests, and what each check saw. `GET /readyz` answers with it. */
+/** Whether a process wants requests, and the result of each check. `GET /readyz` answers with it. */
 export interface Readiness {
   readonly ready: boolean
   readonly checks: readonly { readonly name: string; readonly ok: boolean; readonly detail: string }[]
@@ -48,7 +48,7 @@ export function readinessOf(state: {
   return { ready: checks.every(({ ok }) => ok), checks }
 }
 
-/** The check that fails where a topic is not open, by what its producer says; null: no check goes by it. */
+/** The check that fails if the producer of a topic gives this answer; null: no check depends on it. */
 const checkOf = {
   open: null,
   not_known_yet: 'topics',
@@ -67,7 +67,7 @@ function describe({ summary, cause }: Obstacle): string {
   return cause === null ? summary : `${summary} (${cause})`
 }
 
-/** Never makes the gateway unready: each write costs an answer, and every outcome is as true as before. */
+/** The text of a check that never fails: if a broker has to answer each write, that costs time, and the outcomes are as true as before. */
 function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   const answered = streams.filter(
     ({ stream, confirmation }) => confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
@@ -77,7 +77,7 @@ function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
     : `a broker has not shown where its log ends, so each write is answered (acks=1): ${answered.map(nameOf).join(', ')}`
 }
 
-/** Never makes the gateway unready: no reply promises more than the disk can keep. */
+/** The text of a check that never fails: no reply promises more than the disk can keep. */
 function saidOfDurability(streams: readonly ManagedProducer[]): string {
   const fleeting = streams.filter(({ durability }) => durability?.isLasting === false)
   return fleeting.length === 0

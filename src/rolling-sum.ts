@@ -1,6 +1,6 @@
 /**
- * A sum over the last seconds, in buckets of one second. To add is a few plain operations, so it may be done for each batch or
- * request. Nothing runs between calls.
+ * A sum over the last seconds, in buckets of one second. Adding takes a few plain operations, so it may be done for each batch or request.
+ * There is no timer.
  */
 export class RollingSum {
   readonly #buckets: Float64Array
@@ -17,7 +17,7 @@ export class RollingSum {
     this.#buckets[index] = this.#buckets[index]! + value
   }
 
-  /** The sum over the window, the current second included. */
+  /** The sum over the window, with the current second. */
   sum(): number {
     this.#advance()
     let total = 0

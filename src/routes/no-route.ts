@@ -3,8 +3,8 @@ import { GatewayError } from '../errors.ts'
 import type { Cors } from './policy/cors.ts'
 
 /**
- * Answers what no route takes: 405 with `Allow` where the path exists for other methods (RFC 9110, section 15.5.6), else
- * 404. To be registered before the routes, which it takes note of.
+ * Answers requests that no route takes: with 405 and `Allow` if the path has other methods (RFC 9110, section 15.5.6), else with 404. To be
+ * registered before the routes, since it makes a list of them.
  * @param cors lets pages read the answer.
  */
 export function registerNoRoute(app: FastifyInstance, cors: Cors | null): void {
@@ -33,13 +33,13 @@ export function registerNoRoute(app: FastifyInstance, cors: Cors | null): void {
   })
 }
 
-/** Names what is there: with `ADMIN_PORT` the server that takes events has no docs. */
+/** Names the routes that exist. With `ADMIN_PORT` the server that takes events has no docs. */
 function whereToLook(urls: readonly string[]): string {
   if (urls.includes('/docs')) return 'GET /docs lists what there is'
   return `there is ${urls.filter((url) => !url.includes('*')).join(', ')}`
 }
 
-/** A path pattern of Fastify as a regular expression; a parameter is a part of the path. */
+/** A path pattern of Fastify as a regular expression. A parameter stands for one part of the path. */
 function toPattern(url: string): RegExp {
   const source = url.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll(/:\w+/g, '[^/]+')
   return new RegExp(`^${source}$`)

@@ -20,26 +20,25 @@ import { StreamTargets } from './ingest/stream-target.ts'
 /**
  * The HTTP side, apart from listening. Read this file of the folder first.
  *
- * `routes/` translates between HTTP and events: each file registers routes on a Fastify instance and takes what it needs
- * as options. It talks to producers by their interface, and never to Kafka. Whatever goes wrong is thrown as a
- * `GatewayError` and becomes a reply in `http/problem.ts`.
+ * `routes/` translates between HTTP and events. Each file registers routes on a Fastify instance, and gets its parts as options. The folder
+ * knows producers by their interface, and never talks to Kafka. A failure is thrown as a `GatewayError`, and `http/problem.ts` makes a reply
+ * of it.
  *
- * This file puts the rooms together. `http/` is below every route: connections, replies, problems, refusals. `policy/` lets a
- * request in or not. `ingest/` takes events to producers. `admin/` shows operators what others know. None of the last three
- * knows another.
+ * This file puts the rooms together. Every route stands on `http/`: connections, replies, problems, refusals. `policy/` lets a request in or
+ * not. `ingest/` takes events to producers. `admin/` shows operators what other parts know. The last three do not know each other.
  */
 export interface ServerOptions extends Health {
   readonly http: HttpConfig
   /** One for each stream. */
   readonly producers: readonly Producer[]
-  /** By stream; those that are left out tell no duplicates. */
+  /** The deduplicators, by stream. A stream without one finds no duplicates. */
   readonly dedupe?: ReadonlyMap<string, Deduplicator>
   readonly telemetry: EdgeTelemetry
-  /** Left out: requests are counted in this process. */
+  /** Counts requests for the rate limit. Left out: this process counts its own requests. */
   readonly countRequest?: CountRequest
-  /** Faults of the gateway are logged, and requests that are refused: at most a line a second and code. */
+  /** Gets the faults of the gateway, and the refused requests: at most one line a second for each code. */
   readonly logger: Logger
-  /** Registers what operators look at (`/metrics`, the live page), on whichever server has the admin routes. */
+  /** Registers further admin routes (`/metrics`, the live page), on the server that has the admin routes. */
   readonly admin?: (app: FastifyInstance) => void
 }
 
@@ -50,7 +49,7 @@ export interface HttpServer {
 }
 
 /**
- * Builds the server that takes events. It has the admin routes too unless `adminPort` is set.
+ * Builds the server that takes events. It also has the admin routes, unless `adminPort` is set.
  * @throws Error if a stream's JSON Schema cannot be used.
  */
 export function buildServer(options: ServerOptions): HttpServer {
@@ -67,14 +66,14 @@ export function buildServer(options: ServerOptions): HttpServer {
     registerBeacon(events, routes)
     registerPreflight(events, '/v1/streams/:stream')
     registerPreflight(events, '/v1/beacon/:stream')
-    // So that a page can read the 404 of a path that is not there.
+    // With this a page can read the 404 of a path that does not exist.
     registerPreflight(events, '/v1/*')
   })
   if (http.adminPort === null) registerAdmin(app, options)
   return { app, connections }
 }
 
-/** Builds the server of `adminPort`; null if the admin routes are on the other one. */
+/** Builds the server of `adminPort`; null if the other server has the admin routes. */
 export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
   if (options.http.adminPort === null) return null
   const { app } = createApp(options, {
@@ -95,7 +94,7 @@ function registerAdmin(app: FastifyInstance, options: ServerOptions): void {
   options.admin?.(app)
 }
 
-/** What the two servers do not have in common: pages and events come to one of them only. */
+/** The parts in which the two servers differ. Pages and events come only to one of them. */
 interface ServerParts {
   readonly cors: Cors | null
   readonly targets: StreamTargets | null
@@ -117,21 +116,21 @@ function createApp(
   }
   const app = Fastify({
     logger: false,
-    // The address nearest to us has hop 0.
+    // Hop 0 is the address of the socket.
     trustProxy: http.trustProxyHops === 0 ? false : (_address, hop) => hop < http.trustProxyHops,
-    // From the first byte of a request to its last. node:http looks after all connections with one timer; `Connections`
-    // makes a 408 of what it finds, and looks after bodies that come too slowly itself.
+    // The longest time from the first byte of a request to its last. node:http checks all connections with one timer, and `Connections` makes
+    // a 408 of what it finds. `Connections` itself checks for bodies that come too slowly.
     requestTimeout: bodyTimeoutMaxMs,
     http: {
       requestTimeout: bodyTimeoutMaxMs,
       headersTimeout: bodyTimeoutMs,
       connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)),
-      // `Connections` judges the whole of it, and tells what is wrong.
+      // `Connections` checks the Host line instead, and says what is wrong with it.
       requireHostHeader: false,
     },
-    // Longer than the 60 s of most load balancers, so that it is not us who closes a connection that they reuse.
+    // Longer than the 60 s of most load balancers, so that the gateway does not close a connection that a load balancer reuses.
     keepAliveTimeout: 72_000,
-    // While closing, what arrives on open connections is still answered: with 503 shutting_down, by the producers.
+    // While the server closes, requests on open connections still reach their routes, which answer 503 shutting_down.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     clientErrorHandler: (error, socket) => connections.onClientError(error, socket),
@@ -142,7 +141,7 @@ function createApp(
     exposeHeadRoutes: true,
     routerOptions: { maxParamLength: 255 },
   })
-  // Bodies are read by the routes, so that the bytes can be passed on as they came: Fastify must leave them alone.
+  // The routes read bodies themselves, so that the bytes can be passed on as they came. Fastify must not read them.
   for (const method of app.supportedMethods) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
@@ -152,7 +151,7 @@ function createApp(
     refusals,
     logger,
   })
-  // Connections that are busy now are to close once they are answered, and not when their keep-alive time is over.
+  // A connection that is busy now closes after its reply, and not at the end of its keep-alive time.
   app.addHook('preClose', (done) => {
     app.server.keepAliveTimeout = 1
     connections.setEnding(true)
@@ -161,7 +160,7 @@ function createApp(
   })
   app.setErrorHandler((error, request, reply) => {
     const problem = toGatewayError(error, logger)
-    // What is refused before a route's handler shows in its durations, as taking no time.
+    // A request that is refused before the handler of its route counts in the route's durations, as taking no time.
     const { url } = request.routeOptions
     if (url?.startsWith('/v1/') === true && request.method !== 'OPTIONS') {
       telemetry.httpTimer(request.method, url).observe(problem.status, 0)

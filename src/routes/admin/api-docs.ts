@@ -4,15 +4,15 @@ import { parse } from 'yaml'
 import { registerPage } from './page.ts'
 
 /**
- * `GET /openapi.yaml` and `/openapi.json`: the contract. `GET /docs`: Swagger UI, to read the contract and to try it. The
- * page may send requests to any gateway: with `ADMIN_PORT` the gateway to try is not where the page is.
+ * `GET /openapi.yaml` and `/openapi.json`: the contract. `GET /docs`: Swagger UI, to read the contract and to try it. The page may send
+ * requests to any address, since with `ADMIN_PORT` the routes for events are at another address than the page.
  */
 export function registerApiDocs(app: FastifyInstance): void {
   const yaml = readFileSync(new URL('../../../openapi.yaml', import.meta.url), 'utf8')
   let json: string | null = null
   app.get('/openapi.yaml', (_request, reply) => reply.header('content-type', 'application/yaml').send(yaml))
   app.get('/openapi.json', (_request, reply) => {
-    // To parse the YAML takes as long as the rest of a start.
+    // Parsing the YAML takes as long as the rest of a start, so it is done at the first request.
     json ??= JSON.stringify(parse(yaml))
     return reply.header('content-type', 'application/json').send(json)
   })
@@ -25,8 +25,8 @@ export function registerApiDocs(app: FastifyInstance): void {
 }
 
 /**
- * Swagger UI. `npm run build` (package.json) copies the two files into dist/, so that the package ships them without the
- * packages around them. Where the sources run, the files are those of the development dependency.
+ * The two files of Swagger UI. `npm run build` (package.json) copies them into dist/, so that the package of Chute has them without a
+ * dependency. If the sources run, the files are those of the development dependency.
  */
 function swaggerUi(): { style: URL; script: URL } {
   const built = new URL('../../', import.meta.url)

@@ -4,7 +4,7 @@ import type { Readiness } from '../../readiness.ts'
 import { registerPage } from './page.ts'
 import { replyWritten } from '../http/text-reply.ts'
 
-/** What the page shows. Plain objects: what JSON does not see is not shown. */
+/** The content of the page. It is sent as JSON. */
 export interface LiveLook {
   readonly metrics: Pick<MetricsSnapshot, 'streams' | 'edge'>
   /** As `GET /readyz` answers. */
@@ -14,7 +14,7 @@ export interface LiveLook {
 
 /**
  * `GET /`: a page that shows what the gateway is doing, and `GET /live.json`, which it polls.
- * @param options.look resolves to what is to be called for the numbers: all of them are read in that turn.
+ * @param options.look resolves to a function that reads all numbers in one turn of the event loop.
  */
 export function registerLivePage(
   app: FastifyInstance,
@@ -32,7 +32,7 @@ export function registerLivePage(
   })
 }
 
-/** Kinds of refusals that did not occur are left out. */
+/** The text of `/live.json`. Kinds of refusals that did not occur are left out. */
 function* writeJson(look: () => LiveLook, version: string): Generator<string> {
   const { metrics, readiness, uptimeSeconds } = look()
   const edge = { ...metrics.edge, refused: metrics.edge.refused.filter(({ requests }) => requests > 0) }

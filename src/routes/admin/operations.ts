@@ -3,14 +3,14 @@ import type { Scrape } from '../../metrics/exposition.ts'
 import type { Readiness } from '../../readiness.ts'
 import { replyWritten } from '../http/text-reply.ts'
 
-/** How the gateway is, asked for at each look. */
+/** The state of the gateway. It is asked for at each request. */
 export interface Health {
   readonly readiness: () => Readiness | Promise<Readiness>
-  /** Workers that have been silent for too long; left out where the process that answers is the only one. */
+  /** Workers that have been silent for too long. Left out if there is only one process. */
   readonly stuckWorkers?: () => Promise<readonly number[]>
 }
 
-/** `GET /livez`: the process answers, and so does every other. `GET /readyz`: 200 or 503, and what each check saw. */
+/** `GET /livez`: 200 if this process and all workers answer, else 503. `GET /readyz`: 200 or 503, and the result of each check. */
 export function registerHealth(app: FastifyInstance, { readiness, stuckWorkers }: Health): void {
   app.get('/livez', async (_request, reply) => {
     const stuck = (await stuckWorkers?.()) ?? []
@@ -28,7 +28,7 @@ export function registerHealth(app: FastifyInstance, { readiness, stuckWorkers }
   })
 }
 
-/** `GET /metrics`: Prometheus text 0.0.4, or OpenMetrics 1.0.0 to those who ask for it. */
+/** `GET /metrics`: Prometheus text 0.0.4, or OpenMetrics 1.0.0 for clients that ask for it. */
 export function registerMetrics(app: FastifyInstance, metrics: Scrape): void {
   app.get('/metrics', async (request, reply) => {
     const { contentType, lines } = await metrics.text(request.headers.accept)

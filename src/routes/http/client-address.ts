@@ -2,14 +2,14 @@ import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /**
- * What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, of which a client can use every address.
- * @param address as a proxy wrote it: some add a port, and brackets (RFC 7239, section 6), which are no part of it. What is
- * no address (`unknown`, `_hidden`) stands for itself.
+ * The key of one client: an IPv4 address, or an IPv6 network of 64 bits. A client can use every address of such a network.
+ * @param address as a proxy has written it. Some proxies add a port and brackets (RFC 7239, section 6), which are removed. A text that is no
+ * address (`unknown`, `_hidden`) is the key itself.
  */
 export function clientNetwork(address: string): string {
   const bare = withoutPort(address)
   if (!ipaddr.isValid(bare)) return bare.toLowerCase()
-  // An IPv4 address inside an IPv6 one is the IPv4 address.
+  // An IPv4 address may be mapped into an IPv6 address.
   const parsed = ipaddr.process(bare)
   if (parsed.kind() === 'ipv4') return parsed.toString()
   return ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toNormalizedString()}/64`).toString()
@@ -23,7 +23,7 @@ function withoutPort(address: string): string {
   return /^([^:]+):[^:]*$/.exec(text)?.[1] ?? text
 }
 
-/** The network of an address, as it may be logged: an IPv4 address is cut to 24 bits, an IPv6 address to 48. */
+/** The network of an address, for the log. An IPv4 address is cut to 24 bits, and an IPv6 address to 48. */
 export function clientPrefix(address: string): string {
   const bare = withoutPort(address)
   if (!ipaddr.isValid(bare)) return bare.slice(0, 64)

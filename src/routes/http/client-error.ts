@@ -3,20 +3,20 @@ import type { HttpLimits } from '../../config/config.ts'
 import { errorTable, GatewayError } from '../../errors.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 
-/** What node:http tells of a connection on which something came that is no request, or did not come in time. */
+/** An error of node:http: bytes came that are no request, or a request did not come in time. */
 export interface ClientError {
   readonly code?: string
   /** For people. */
   readonly message: string
 }
 
-/** A body that came more slowly than it may. */
+/** The code of a body that came too slowly. */
 export const tooSlow = 'CHUTE_TOO_SLOW'
 
-/** CONNECT, which is no request for a resource. node:http tells of it by an event of its own. */
+/** The error of CONNECT, which is no request for a resource. node:http has an event of its own for it. */
 export const notAProxy: ClientError = { code: 'CHUTE_CONNECT', message: 'CONNECT' }
 
-/** Whether there is a client to answer: anything else is an error of its socket. */
+/** Whether the client can be answered. All other errors are errors of the socket. */
 export function isOfParser({ code = '' }: ClientError): boolean {
   return code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT'
 }
@@ -27,7 +27,7 @@ export function isEndOfInput({ code }: ClientError): boolean {
 }
 
 /**
- * The problem to answer with.
+ * The problem that answers an error.
  * @param isBody the header of the request was read, and the body is at fault.
  */
 export function toClientProblem(error: ClientError, limits: HttpLimits, isBody: boolean): GatewayError {
@@ -63,7 +63,7 @@ function timeout(detail: string): GatewayError {
   return new GatewayError('body_timeout', detail)
 }
 
-/** Writes a problem to a connection that has no reply of node:http to write it to. */
+/** Writes a problem to a connection without a request, on which node:http has no reply object. */
 export function writeProblem(socket: Socket, error: GatewayError): void {
   const body = JSON.stringify(toProblem(error))
   const fields = problemHeaders(error)

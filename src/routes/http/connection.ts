@@ -2,27 +2,27 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /**
- * What is known of one connection beside what node:http knows. `connections.ts` makes one for each connection; nothing else
- * changes it but {@link makeLast}.
+ * The state of one connection, besides the state in node:http. `connections.ts` makes one for each connection. Only that file and
+ * {@link makeLast} change it.
  */
 export class Connection {
   readonly socket: Socket
   /** The reply to the newest request; null before the first one. Node sends replies in the order of their requests. */
   newest: ServerResponse | null = null
-  /** The newest reply is the last: nothing that comes behind its request is read as a request. */
+  /** The newest reply is the last one. Bytes behind its request are not read as a request. */
   isEnding = false
-  /** Something came that is no request. It is answered once, and what comes behind it is thrown away. */
+  /** Bytes came that are no request. They are answered once, and all further bytes are thrown away. */
   hasFailed = false
   /** The incomplete request whose progress is watched, and how much the connection had received when its window began. */
   watched: { response: ServerResponse; sinceMs: number; fromBytes: number } | null = null
-  /** While the gateway leaves: how many bytes had come at the last look, and since when nothing has come. */
+  /** While the gateway leaves: how many bytes had come at the last look, and since when no more have come. */
   idle: { bytesRead: number; sinceMs: number } | null = null
 
   constructor(socket: Socket) {
     this.socket = socket
   }
 
-  /** A request has come whose reply is not with the kernel yet. */
+  /** The kernel does not have the whole reply to the newest request yet. */
   get isBusy(): boolean {
     return this.newest !== null && !this.newest.writableFinished && !this.newest.destroyed
   }
@@ -33,8 +33,8 @@ export class Connection {
   }
 
   /**
-   * Says that nothing more will be sent, and throws away what the client still sends, for a while: closing a socket that
-   * has unread input resets it, and the reset can overtake the reply (RFC 9112, section 9.6).
+   * Ends the gateway's side of the connection. For a while it reads and throws away the bytes that the client still sends. If a socket with
+   * unread input is closed, the kernel resets the connection, and the reset can overtake the reply (RFC 9112, section 9.6).
    */
   closeGently(): void {
     this.isEnding = true
@@ -51,7 +51,7 @@ export class Connection {
   }
 }
 
-/** Most that is read and thrown away before a connection is closed whose client goes on sending. */
+/** The most bytes that are thrown away before the connection of a client that keeps sending is closed. */
 const lingerBytes = 16 * 1024 * 1024
 const lingerMs = 2_000
 
@@ -61,19 +61,19 @@ const ofSocket = new WeakMap<Socket, Connection>()
 export function trackConnection(socket: Socket): Connection {
   const connection = new Connection(socket)
   ofSocket.set(socket, connection)
-  // node:http calls this behind a reply that says `Connection: close`. Its own way leaves no time to read what is unread.
+  // node:http calls this after a reply that says `Connection: close`. Its own version would not read the rest of the input.
   socket.destroySoon = () => connection.closeGently()
   return connection
 }
 
-/** The connection of a socket; undefined where no server of ours accepted it, as in tests without one. */
+/** The connection of a socket; undefined if no server of ours has accepted the socket, as in tests that inject requests. */
 export function connectionOf(socket: Socket): Connection | undefined {
   return ofSocket.get(socket)
 }
 
 /**
- * Makes a reply the last of its connection: it says `Connection: close`, and nothing behind its request is read (RFC 9112,
- * section 9.6). To be called before its header is written, and only for the newest request of a connection.
+ * Makes a reply the last one of its connection. The reply says `Connection: close`, and nothing behind its request is read as a request
+ * (RFC 9112, section 9.6). To be called before the header of the reply is written, and only for the newest request of a connection.
  */
 export function makeLast(response: ServerResponse): void {
   response.shouldKeepAlive = false

@@ -27,18 +27,19 @@ export interface ConnectionsOptions {
   readonly logger: Logger
 }
 
-/** A port that several processes take connections from. They leave it one after the other. */
+/** A port from which several processes take connections. The processes leave the port one after the other. */
 export interface SharedPort {
-  /** Resolves when this process is to take no more connections: to whether no other process takes any. */
+  /** Resolves when it is this process's turn to leave. true: no other process takes connections any more. */
   readonly turn: Promise<boolean>
-  /** Tells that this process takes no more connections. Resolves when no process takes any: the port is closed. */
+  /** Says that this process takes no more connections. Resolves when no process takes any, and the port is closed. */
   leave(): Promise<void>
 }
 
 /**
- * The connections of a server, between node:http and the routes. Read this file of the folder first: `http/` is what every
- * route stands on, and knows no route, no policy and no producer. Invariants: every request that was taken gets its reply,
- * in order, whatever comes behind it on its connection; behind a reply that says `Connection: close` nothing is read.
+ * The connections of a server, between node:http and the routes. Read this file of the folder first. Every route stands on `http/`, which
+ * knows no route, no policy and no producer. Invariants:
+ * - Every request that was taken gets its reply, in order, whatever comes behind the request on its connection.
+ * - Behind a request whose reply says `Connection: close`, nothing is read as a request.
  */
 export class Connections {
   readonly #server: Server
@@ -46,11 +47,11 @@ export class Connections {
   readonly #options: ConnectionsOptions
   readonly #all = new Set<Connection>()
   #newestAtMs = 0
-  /** Replies say `Connection: close`. */
+  /** New replies say `Connection: close`. */
   #isEnding = false
   #mayCloseIdle = false
 
-  /** @param server has its one listener for requests already, and is not listening. */
+  /** @param server does not listen yet, and has exactly one listener for requests, which is Fastify's. */
   constructor(server: Server, options: ConnectionsOptions) {
     this.#server = server
     this.#options = options
@@ -60,9 +61,9 @@ export class Connections {
     server.on('request', (request, response) => this.#take(request, response))
     server.on('checkContinue', (request, response) => this.#takeOnceContinued(request, response))
     server.on('connection', (socket) => this.#track(socket))
-    // Without a listener node:http closes the connection, and with it whatever waits for a reply.
+    // Without this listener node:http would close the connection, and earlier requests would get no reply.
     server.on('connect', (_request, socket) => this.#failed(notAProxy, socket as Socket))
-    // A client that ends its side behind its last request gets the replies all the same.
+    // A client may end its side behind its last request, and still gets the replies.
     ;(server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true
     const { bodyTimeoutMs } = options.limits
     server.once('listening', () => {
@@ -73,15 +74,15 @@ export class Connections {
   }
 
   /**
-   * What node:http tells of a connection on which something came that is no request, or did not come in time. Requests
-   * that were taken before get their replies, then the problem goes out, then the connection is closed.
+   * Is called by node:http when bytes came that are no request, or when a request did not come in time. Requests that were taken before get
+   * their replies. Then the problem is sent, and the connection is closed.
    */
   readonly onClientError = (error: ClientError, socket: Socket): void => {
     if (isOfParser(error)) this.#failed(error, socket)
     else socket.destroy()
   }
 
-  /** From now on each reply is the last of its connection, and says so; or no longer. What is open and idle stays open. */
+  /** Sets whether each new reply is the last one of its connection, and says so. Idle connections stay open. */
   setEnding(isEnding: boolean): void {
     this.#isEnding = isEnding
     if (!isEnding) return
@@ -89,9 +90,9 @@ export class Connections {
   }
 
   /**
-   * Closes connections over which nothing has come yet: browsers open some ahead of need. For node:http such a connection is
-   * under way and not idle, so closing would wait for it as long as for a slow body. Those that stay silent for another
-   * moment: the first bytes of a request can be on their way.
+   * Closes connections over which nothing has come yet. Browsers open such connections ahead of need. For node:http they are busy, and not
+   * idle, so closing the server would wait for them as long as for a slow body. A connection gets another moment first, since the first bytes
+   * of a request may be on their way.
    */
   closeSilent(): void {
     setTimeout(() => {
@@ -100,9 +101,9 @@ export class Connections {
   }
 
   /**
-   * The gateway is going to leave: replies are the last of their connections from now on. All else is as before.
-   * @returns how to leave, which is to be called once those who send have had time to learn of it. `port`: see
-   * {@link SharedPort}; null where no other process takes connections.
+   * The gateway is going to leave. From now on each reply is the last one of its connection. Everything else stays as before.
+   * @returns a function that leaves. It is to be called when clients and load balancers have had time to learn that the gateway leaves.
+   * `port`: see {@link SharedPort}; null if no other process takes connections.
    */
   beginToLeave(): (port: SharedPort | null) => Promise<void> {
     this.setEnding(true)
@@ -112,13 +113,13 @@ export class Connections {
   }
 
   /**
-   * Stops listening and lets connections go without a request lost, whether those who send know that the gateway leaves or
-   * not. Resolves when the last connection is gone.
+   * Stops listening, and closes all connections without losing a request, even if clients do not know that the gateway leaves. Resolves when
+   * the last connection has ended.
    *
-   * A listener that closes resets the connections that the kernel has and the process has not yet. So it closes in a quiet
-   * moment, and replies stop to say `Connection: close` until it has: whoever keeps connections then needs no new ones. Idle
-   * connections are closed after a while, since a request can be on its way on one that was used just now.
-   * @param port where other processes take connections too. The listener is gone when no process takes any.
+   * A listener that closes resets the connections that the kernel has accepted and the process has not. So the listener closes in a quiet
+   * moment. Until then replies no longer say `Connection: close`, so that clients can keep their connections and need no new ones. An idle
+   * connection is closed only after a while, since a request may be on its way on a connection that was just used.
+   * @param port the port, if other processes take connections from it, too. Then the listener closes when no process takes any.
    */
   async #leave(port: SharedPort | null): Promise<void> {
     this.#mayCloseIdle = true
@@ -126,11 +127,11 @@ export class Connections {
     this.setEnding(false)
     if (port === null) await this.#untilQuiet()
     else if (await port.turn) {
-      // Until now the other processes had a share of the connections, and this one has not seen them.
+      // The other processes took a share of the connections until now, and this process did not see them.
       this.#newestAtMs = performance.now()
       await this.#untilQuiet()
     }
-    // Only the listener: node:http's own `close` takes idle connections along.
+    // This closes only the listener. node:http's own `close` would close idle connections, too.
     Listener.prototype.close.call(this.#server)
     await port?.leave()
     this.setEnding(true)
@@ -157,7 +158,7 @@ export class Connections {
       return
     }
     if (connection.isEnding) {
-      // Not answered, and not read, but that what is behind it can be thrown away too.
+      // The request gets no reply. Its body is read only to throw it away.
       request.resume()
       return
     }
@@ -169,8 +170,8 @@ export class Connections {
   }
 
   /**
-   * A client that asks before it sends a body (`Expect: 100-continue`, as curl does) is not told to go on if the body is
-   * going to be refused for its size (RFC 9110, section 10.1.1).
+   * A client asks before it sends a body (`Expect: 100-continue`, as curl does). The client is not told to go on if the body would be refused
+   * for its size (RFC 9110, section 10.1.1).
    */
   #takeOnceContinued(request: IncomingMessage, response: ServerResponse): void {
     const isTooLarge = Number(request.headers['content-length']) > this.#options.limits.bodyBytes
@@ -184,36 +185,36 @@ export class Connections {
       socket.destroy()
       return
     }
-    // Behind a reply that says `Connection: close` nothing is read, garbage neither.
+    // Nothing is read behind the last request of a connection.
     if (connection.hasFailed || (connection.isEnding && !connection.isReceiving)) return
     connection.hasFailed = true
     if (connection.isReceiving) this.#failRequest(connection, error)
     else this.#failBehind(connection, error)
   }
 
-  /** The newest request is at fault: its own reply says so, which node:http sends behind those to earlier requests. */
+  /** The newest request is at fault, so the problem is its reply. node:http sends it behind the replies to earlier requests. */
   #failRequest(connection: Connection, error: ClientError): void {
     const response = connection.newest!
     const problem = toClientProblem(error, this.#options.limits, true)
     if (response.headersSent) {
-      // It was refused before its end.
+      // The request has its reply already, from before its end.
       if (connection.isBusy) response.once('finish', () => connection.closeGently())
       else connection.closeGently()
       return
     }
     makeLast(response)
-    // Whoever reads the body answers, as for any other flaw of it. One that nobody reads yet is answered here, and so is one
-    // whose client went away or ended its side: that is no refusal to count.
+    // If a route reads the body, the route answers, as for any other flaw of the body. If no route reads it yet, the answer is made here. If
+    // the client has ended its side or gone away, the route is not told of a flaw, and the answer is made here, too.
     if (!isEndOfInput(error) && response.req.listenerCount('error') > 0) response.req.emit('error', problem)
     if (!response.headersSent) this.#refuse(response, problem, error)
   }
 
-  /** What comes behind the newest request is no request. */
+  /** The bytes behind the newest request are no request. */
   #failBehind(connection: Connection, error: ClientError): void {
     const { socket, newest } = connection
     connection.isEnding = true
     if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT' && socket.bytesRead <= emptyLineBytes) {
-      // Nothing was asked: what is sent now would be read as the answer to the first request (RFC 9112, section 9.5).
+      // The client has sent no request. It would take a reply now for the reply to its first request (RFC 9112, section 9.5).
       connection.closeGently()
       return
     }
@@ -227,12 +228,12 @@ export class Connections {
       say()
       return
     }
-    // Until then what else comes stays with the kernel.
+    // Until the newest reply is sent, further bytes stay with the kernel.
     socket.pause()
     newest!.once('finish', say)
   }
 
-  /** Answers a request that no route has, and reads nothing behind it. */
+  /** Answers a request that no route has answered, and reads nothing behind the request. */
   #refuse(response: ServerResponse, problem: GatewayError, cause: ClientError = problem): void {
     this.#count(problem, cause, response.req.url)
     makeLast(response)
@@ -246,7 +247,7 @@ export class Connections {
     response.end(body)
   }
 
-  /** @param url of the request, where its header was read. */
+  /** Counts and logs a refusal. @param url the URL of the request, if its header was read. */
   #count(problem: GatewayError, { code: cause, message }: ClientError, url = ''): void {
     const { refusals, timer, logger } = this.#options
     timer.observe(problem.status, 0)
@@ -257,7 +258,7 @@ export class Connections {
     )
   }
 
-  /** Ends requests whose body comes too slowly. One look a second takes nothing from those that come at once. */
+  /** Ends requests whose body comes too slowly. It looks at most once a second, so fast requests pay almost nothing for it. */
   #watch(): void {
     const { bodyTimeoutMs, bodyMinBytesPerSecond } = this.#options.limits
     const nowMs = performance.now()
@@ -265,7 +266,7 @@ export class Connections {
       const { socket, newest, watched } = connection
       if (newest === null || connection.hasFailed || !connection.isReceiving) connection.watched = null
       else if (watched?.response !== newest || newest.req.readableFlowing !== true) {
-        // It is new, or it is us who do not read.
+        // The request is new, or the gateway itself has paused reading.
         connection.watched = { response: newest, sinceMs: nowMs, fromBytes: socket.bytesRead }
       } else if (nowMs - watched.sinceMs >= bodyTimeoutMs) {
         const received = socket.bytesRead - watched.fromBytes
@@ -287,21 +288,21 @@ export class Connections {
   }
 }
 
-/** The moment in which a connection that is silent may still begin to speak, while the server closes. */
+/** While the server closes, a silent connection has this time to begin a request. */
 const silentGraceMs = 100
-/** What a client may send before its first request without having asked for anything (RFC 9112, section 2.2). */
+/** A client may send an empty line before its first request (RFC 9112, section 2.2). */
 const emptyLineBytes = 2
-/** The listener closes when no connection has come for so long: less than the pause between two health checks. */
+/** The listener closes when no connection has come for this time. It is shorter than the pause between two health checks. */
 const quietMs = 200
-/** The listener closes after so long in any case. */
+/** The listener closes after this time in any case. */
 const quietWithinMs = 1_000
-/** A connection that nothing came over for so long is not in use. */
+/** A connection counts as idle when nothing has come over it for this time. */
 const idleMs = 1_000
 const lookEveryMs = 50
 
 /**
- * What is wrong with the Host of a request; null: nothing. HTTP/1.1 needs one line of it, and no version takes two, or a
- * value that is no host (RFC 9112, section 3.2). Gateways in a chain that read different hosts route differently.
+ * What is wrong with the Host of a request; null: nothing. A request of HTTP/1.1 has one Host line. No version allows two lines, or a value
+ * that is no host (RFC 9112, section 3.2). Two gateways in a chain that read different hosts would route a request differently.
  */
 function hostFlaw({ rawHeaders, httpVersionMajor, httpVersionMinor }: IncomingMessage): string | null {
   let host: string | null = null
@@ -318,6 +319,6 @@ function hostFlaw({ rawHeaders, httpVersionMajor, httpVersionMinor }: IncomingMe
   return hostAndPort.test(host) ? null : 'the Host line is not host or host:port'
 }
 
-/** RFC 3986, section 3.2.2: a name or an IPv4 address, or an IP address in brackets; empty where the target has no host. */
+/** RFC 3986, section 3.2.2: a name or an IPv4 address, or an IP address in brackets. Empty if the target of the request has no host. */
 const hostAndPort =
   /^(?:\[[0-9a-z:.\-_~!$&'()*+,;=]+\]|(?:[0-9a-z\-._~!$&'()*+,;=]|%[0-9a-f]{2})*)(?::\d*)?$/i

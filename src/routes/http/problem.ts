@@ -4,7 +4,7 @@ import { supportedEncodings } from '../../events/body-reader.ts'
 import type { Logger } from '../../logger.ts'
 import { replyRawAndClose } from './raw-reply.ts'
 
-/** A problem as it is sent (RFC 9457, section 3). `code` is what clients branch on. */
+/** A problem as it is sent (RFC 9457, section 3). Clients branch on its `code`. */
 export interface Problem {
   readonly type: string
   readonly title: string
@@ -14,7 +14,7 @@ export interface Problem {
   readonly [extension: string]: unknown
 }
 
-/** The problem of an error. Nothing of its cause or stack is in it. */
+/** The problem of an error. It has neither the cause nor the stack of the error. */
 export function toProblem(error: GatewayError): Problem {
   const { status, title } = errorTable[error.code]
   return {
@@ -28,16 +28,16 @@ export function toProblem(error: GatewayError): Problem {
   }
 }
 
-/** Answers with a problem. What is left of the request's body is thrown away, and its connection closed. */
+/** Answers with a problem. If much of the request's body is left, it is thrown away, and the connection is closed. */
 export function replyProblem(reply: FastifyReply, error: GatewayError): void {
   replyRawAndClose(reply, error.status, problemHeaders(error), JSON.stringify(toProblem(error)))
 }
 
-/** The header fields of a problem, names and values in turn; its length is not among them. */
+/** The header fields of a problem, names and values in turn, without its length. */
 export function problemHeaders(error: GatewayError): string[] {
   const headers = ['content-type', 'application/problem+json', 'cache-control', 'no-store']
   if (error.retryAfterSeconds !== null) headers.push('retry-after', String(error.retryAfterSeconds))
-  // RFC 9110, section 12.5.3: so the client learns what would have been taken.
+  // The client learns which codings the gateway takes (RFC 9110, section 12.5.3).
   if (error.code === 'unsupported_encoding') headers.push('accept-encoding', supportedEncodings)
   return headers
 }

@@ -3,12 +3,12 @@ import type { FastifyReply } from 'fastify'
 import { makeLast } from './connection.ts'
 
 /**
- * Writes a whole reply past Fastify's serialisers and hooks, which cost more than everything else that an ingest route
- * does with a small event. Fastify is told (`hijack`), so that it does not wait for a reply of its own.
+ * Writes a whole reply past Fastify's serialisers and hooks. These cost more than all other work of an ingest route on a small event.
+ * `hijack` tells Fastify not to wait for a reply of its own.
  *
- * @param headers names and values in turn, as `writeHead` takes them. What was set on `reply.raw` before (CORS, rate
- * limits) is sent too; `content-length` is added here.
- * @param body text, so that node:http sends it in one write with the header.
+ * @param headers names and values in turn, as `writeHead` takes them. Headers that were set on `reply.raw` before (CORS, rate limits) are
+ * sent, too. `content-length` is added here.
+ * @param body a text, so that node:http sends it in one write with the header.
  */
 export function replyRaw(
   reply: FastifyReply,
@@ -21,9 +21,9 @@ export function replyRaw(
 }
 
 /**
- * Answers with as few bytes as HTTP allows: 73. The Date takes 37 of them, and a server with a clock has to send it (RFC 9110,
- * section 6.6.1). A reason phrase may be empty (RFC 9112, section 4), and a connection of HTTP/1.1 stays open without a
- * header that says so. For clients that pay by the byte.
+ * Answers with as few bytes as HTTP allows, which are 73, for clients that pay by the byte. The Date takes 37 bytes, and a server with a clock
+ * has to send it (RFC 9110, section 6.6.1). A reason phrase may be empty (RFC 9112, section 4). A connection of HTTP/1.1 stays open without a
+ * header that says so.
  */
 export function replySmallest(reply: FastifyReply, statusCode: number, headers: readonly string[]): void {
   reply.hijack()
@@ -49,7 +49,7 @@ function writeReply(
 function sendAtEndOfTurn(response: ServerResponse, body: string): void {
   const { socket } = response
   if (socket === null) {
-    // The connection still has the reply to an earlier request to send.
+    // The reply to an earlier request has to be sent first.
     response.end(body)
     return
   }
@@ -58,29 +58,27 @@ function sendAtEndOfTurn(response: ServerResponse, body: string): void {
   if (ready.push(response) === 1) setImmediate(sendReplies)
 }
 
-/** Replies of this turn that are written and not yet with the kernel. */
+/** Replies of this turn that are written, and that the kernel does not have yet. */
 let ready: ServerResponse[] = []
 
 /**
- * Hands the replies of a turn of the event loop to the kernel, one right after the other: at the end of the turn, or when this
- * is called. A reply that is sent alone wakes up its client. Where the client is on the same machine, that costs as much as the
- * whole work on a small request.
+ * Hands the replies of a turn of the event loop to the kernel, one right after the other, at the end of the turn or when this is called. A
+ * reply that is sent alone wakes up its client. If the client is on the same machine, that costs as much as the whole work on a small request.
  */
 export function sendReplies(): void {
   if (ready.length === 0) return
   const responses = ready
   ready = []
   for (const response of responses) {
-    // `end(body)` would hand over two pieces, the second one empty, and the socket takes one piece in less time.
+    // `end(body)` would hand over two pieces, of which the second one is empty. One piece takes less time.
     response.socket?.uncork()
     response.end()
   }
 }
 
 /**
- * Replies to a request whose body may not have been read to its end. If much of it may be left, the connection is closed
- * too, gently (`Connection.closeGently`): what is left is read and thrown away for a while, and most clients stop sending
- * once they see the reply.
+ * Replies to a request whose body may not have been read to its end. If much of the body may be left, the connection is closed, too
+ * (`Connection.closeGently`): the rest is read and thrown away for a while. Most clients stop sending once they see the reply.
  */
 export function replyRawAndClose(
   reply: FastifyReply,
@@ -89,14 +87,14 @@ export function replyRawAndClose(
   body: string,
 ): void {
   const { raw: request } = reply.request
-  // A complete request has nothing left to read, and a next request may have been taken behind it.
+  // A complete request has nothing left to read. Another request may have been taken behind it, so its connection must go on.
   const isLeft = !request.complete && !isRestShort(request)
   if (isLeft) makeLast(reply.raw)
   replyRaw(reply, statusCode, headers, body)
   if (isLeft) request.resume()
 }
 
-/** node:http reads the rest of a short body by itself. The connection can go on then, unless the body may not come at all. */
+/** Whether the rest of the body is short. node:http reads a short rest by itself, and the connection goes on. Not so if the body may never come. */
 function isRestShort({ headers }: IncomingMessage): boolean {
   return (
     headers['transfer-encoding'] === undefined &&

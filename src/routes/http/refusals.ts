@@ -6,25 +6,24 @@ import type { Logger } from '../../logger.ts'
 import { clientPrefix } from './client-address.ts'
 import { edgeTransports, type EdgeTelemetry, type EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
-/** Where a request that was refused was to go. */
+/** A request that was refused. */
 export interface RefusedRequest {
   readonly transport: EdgeTransport
-  /** Null: no stream of that name, or none was named. */
+  /** The stream that the request names. null: it names none, or there is no such stream. */
   readonly stream: string | null
-  /** Null: it never became a request of Fastify. */
+  /** null: Fastify never got the request. */
   readonly request: FastifyRequest | null
 }
 
 /**
- * Counts and logs the requests that are refused as a whole, under the code that the client is told. A code has one log line a
- * second at most, with the number of requests and what one of them looked like; at `debug` each request has a line. An
- * address is cut to its network.
+ * Counts and logs the requests that are refused as a whole, under the code of the reply. Each code has at most one log line a second, with the
+ * number of requests and the details of one of them. At the level `debug`, each request has a line. A client's address is cut to its network.
  */
 export class Refusals {
   readonly #edge: EdgeTelemetry['edge']
   readonly #logger: Logger
   readonly #allowedOrigins: readonly string[]
-  /** By code: how many were refused since the last line. */
+  /** By code: the requests that were refused since the last line. */
   readonly #unsaid = new Map<string, { requests: number; fields: object }>()
 
   constructor(options: { edge: EdgeTelemetry['edge']; logger: Logger; allowedOrigins: readonly string[] }) {
@@ -33,13 +32,13 @@ export class Refusals {
     this.#allowedOrigins = options.allowedOrigins
   }
 
-  /** To be called once for each reply that says that nothing of its request was accepted. */
+  /** To be called once for each reply that says that none of the request's events was accepted. */
   refused(problem: GatewayError, { transport, stream, request }: RefusedRequest): void {
     const { code } = problem
-    // The events of the request were accepted, and lost later.
+    // These events were accepted, and lost later.
     if (code === 'delivery_failed') return
     this.#edge.refused(code, transport, stream ?? '')
-    // A socket that is closed has no address any more.
+    // A socket that is closed has no address.
     const client = request?.ip ?? null
     const fields = {
       code,
@@ -91,8 +90,8 @@ const isPathOf = {
 const beaconPrefix = '/v1/beacon/'
 
 /**
- * Says in the response header `Chute-Error` why a beacon was refused, whole or in part: browsers show no body of a beacon or
- * an image, but they show its headers. To be called before the reply is written.
+ * Says in the response header `Chute-Error` why a beacon was refused. The developer tools of a browser show the headers of a reply to a beacon
+ * or an image, but not its body. To be called before the reply is written.
  */
 export function tellProblem(response: ServerResponse, { code, message, extensions }: GatewayError): void {
   const { errors, accepted = 0, rejected = 0 } = extensions as Partial<Refused>
@@ -103,7 +102,7 @@ export function tellProblem(response: ServerResponse, { code, message, extension
   response.setHeader('chute-error', header)
 }
 
-/** As {@link tellProblem}, for a request of which some events were accepted. */
+/** As {@link tellProblem}, for a beacon of which some events were accepted. */
 export function tellRejected(reply: FastifyReply, { errors, rejected, received }: EventBatch): void {
   if (errors[0] !== undefined) reply.raw.setHeader('chute-error', headerOf(errors[0], rejected, received))
 }
@@ -114,14 +113,14 @@ interface Refused {
   readonly rejected: number
 }
 
-/** Names the first rejected event, and how many were rejected. */
+/** The header names the first rejected event, and the number of rejected events. */
 function headerOf({ code, pointer, detail, index }: EventError, rejected: number, received: number): string {
   const where = pointer === '' ? detail : `${pointer} ${detail}`
   const others = received === 1 ? '' : `; event ${index}, ${rejected} of ${received} refused`
   return errorHeader(code, `${where}${others}`)
 }
 
-/** The value of `Chute-Error`: visible ASCII, 300 characters at most. Everything else is escaped as in JSON. */
+/** The value of `Chute-Error`: visible ASCII, 300 characters at most. All other characters are escaped as in JSON. */
 export function errorHeader(code: string, reason: string): string {
   const escaped = `${code}; ${reason}`
     .slice(0, maxHeaderLength + 1)

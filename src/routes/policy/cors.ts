@@ -2,32 +2,32 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError } from '../../errors.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 
-/** Headers of ours that a page may read. */
+/** Headers of a reply that a page may read. */
 const exposedHeaders =
   'chute-delivery, chute-error, idempotency-replayed, preference-applied, retry-after, ratelimit, ratelimit-policy'
 
-/** What a preflight that names no header is told. */
+/** The allowed headers for a preflight that asks for none. */
 const usualHeaders = 'content-type, prefer, content-encoding, idempotency-key'
 
-/** Longest list of headers that is echoed, in characters: what tracing libraries add is far below. */
+/** Longest list of headers that is echoed, in characters. The lists of tracing libraries are much shorter. */
 const maxEchoedHeaders = 1_024
 
 /**
- * Which pages may send events, and may read the replies (Fetch standard, "HTTP CORS protocol").
+ * Decides which pages may send events and read the replies (Fetch standard, "HTTP CORS protocol").
  *
- * A request of another origin is refused with 403 before its body is read, not only left without headers: a browser
- * sends a simple request (text/plain by `sendBeacon`) whatever the headers of the reply are, so leaving them out would
- * hide the reply and keep the event. The gateway's own origin is always allowed, and so is whoever sends no Origin.
+ * A request of another origin is refused with 403 before its body is read. A reply without the headers of CORS would not be enough: a browser
+ * sends a simple request (`sendBeacon` with text/plain) without asking first. Then the event would be taken, and only the reply hidden from
+ * the page. The gateway's own origin is always allowed. A request without an Origin is allowed, too.
  *
- * The origin is echoed and never `*`, since `sendBeacon` sends credentials. @fastify/cors does not serve here: it refuses
- * no request, and sets its headers on Fastify's reply, which the ingest routes pass by.
+ * The reply echoes the origin, and never says `*`, since `sendBeacon` sends credentials. @fastify/cors would not do: it refuses no request, and
+ * sets its headers on Fastify's reply, while the ingest routes write past that reply.
  */
 export class Cors {
   readonly #exact: ReadonlySet<string>
   readonly #wildcards: readonly { readonly before: string; readonly after: string }[]
   readonly #any: boolean
 
-  /** @param origins as `CORS_ORIGINS` has them; `https://*.example.com` stands for all its subdomains, `*` alone for any origin. */
+  /** @param origins the list of `CORS_ORIGINS`. `https://*.example.com` stands for all subdomains, and `*` alone for any origin. */
   constructor(origins: readonly string[]) {
     this.#any = origins.includes('*')
     this.#exact = new Set(origins)
@@ -39,7 +39,7 @@ export class Cors {
       })
   }
 
-  /** Refuses requests of other origins on the routes of a scope, and lets pages of allowed ones read the replies. */
+  /** On the routes of a scope: refuses requests of other origins, and lets pages of allowed origins read the replies. */
   guard(app: FastifyInstance): void {
     app.addHook('onRequest', (request, reply, done) => {
       done(this.letRead(request, reply) ? undefined : this.#refusal(request.raw.headers.origin!))
@@ -47,7 +47,7 @@ export class Cors {
   }
 
   /**
-   * Lets the page that sent a request read the reply, if it is of an allowed origin.
+   * Lets the page that sent a request read the reply, if the page's origin is allowed.
    * @returns whether the request may be taken.
    */
   letRead(request: FastifyRequest, reply: FastifyReply): boolean {
@@ -78,8 +78,8 @@ export class Cors {
 }
 
 /**
- * Answers preflights for a path; {@link Cors.guard} has judged the origin before. Whatever headers a page asks for are
- * allowed: tracing libraries add theirs to every request, and the gateway does not look at them.
+ * Answers preflights for a path, after {@link Cors.guard} has judged the origin. All headers that a page asks for are allowed: tracing
+ * libraries add headers to every request, and the gateway does not read them.
  */
 export function registerPreflight(app: FastifyInstance, path: string): void {
   app.options(path, (request, reply) => {
@@ -91,7 +91,7 @@ export function registerPreflight(app: FastifyInstance, path: string): void {
       'POST, GET',
       'access-control-allow-headers',
       isEchoed ? asked : usualHeaders,
-      // Two hours, which is the most that Chromium keeps.
+      // Two hours. Chromium keeps the answer no longer.
       'access-control-max-age',
       '7200',
     ]
@@ -99,7 +99,7 @@ export function registerPreflight(app: FastifyInstance, path: string): void {
   })
 }
 
-/** Behind a proxy that ends TLS the scheme is not known, so that hosts are compared, without the default port of the origin's. */
+/** Compares the hosts only, without the default port of the origin's scheme: behind a proxy that ends TLS the gateway's scheme is not known. */
 function isSameOrigin(request: FastifyRequest, origin: string): boolean {
   const normal = withoutDefaultPort(origin)
   const at = normal.indexOf('://')
@@ -108,14 +108,14 @@ function isSameOrigin(request: FastifyRequest, origin: string): boolean {
   return host === request.host || host === withoutDefaultPort(`${scheme}://${request.host}`).slice(at + 3)
 }
 
-/** An origin in lower case, without the port that its scheme has anyway (RFC 6454, section 6.2). */
+/** An origin in lower case, without the default port of its scheme (RFC 6454, section 6.2). */
 function withoutDefaultPort(origin: string): string {
   const lower = origin.toLowerCase()
   if (lower.startsWith('https://') && lower.endsWith(':443')) return lower.slice(0, -4)
   return lower.startsWith('http://') && lower.endsWith(':80') ? lower.slice(0, -3) : lower
 }
 
-/** Whatever a client sent, cut and escaped. */
+/** A text of a client, cut and escaped. */
 function quoted(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }
