@@ -7,11 +7,11 @@ const openObject = 0x7b
 const closeObject = 0x7d
 
 /**
- * Finds the byte ranges of an array's elements, so that each can be passed on byte for byte. What `JSON.parse` has
- * found valid is all that this understands: it only tells strings from structure.
+ * Finds the byte ranges of an array's elements, so that each can be passed on byte for byte. It works only on an array that `JSON.parse` has
+ * found valid, since it only tells strings from structure.
  *
- * @param body holds the array at [start, end), from its `[` to its `]`, and it has at least one element.
- * @param visit gets each element's range, without the whitespace around it, in order.
+ * @param body holds the array at [start, end), from its `[` to its `]`. The array has at least one element.
+ * @param visit gets the range of each element, in order, without the whitespace around the element.
  */
 export function scanArrayElements(
   body: Buffer,

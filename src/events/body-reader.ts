@@ -4,19 +4,16 @@ import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw }
 import { BufferPool } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
 
-/**
- * Told once how reading ended: with the body, or with what is wrong. `aborted` means that the client is gone, so that
- * nobody is left to answer.
- */
+/** Is called once at the end of reading, with the body or with an error. `aborted`: the client is gone, and cannot be answered. */
 export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer) => void
 
-/** A request of node:http, as far as reading needs it. It is destroyed with an error when the client goes away. */
+/** The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. */
 export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
 
 /**
- * Reads a request's body into one buffer, of at most `limitBytes` as received and as inflated. A body that came in one
- * piece is not copied; whoever is done with one hands it to `recycleBody`. On an error the rest of the body is left
- * unread; how long a body may take is the server's `requestTimeout`.
+ * Reads a request's body into one buffer. The body may have at most `limitBytes`, as received and as inflated. A body that comes in one piece
+ * is not copied. When the caller is done with the body, it passes the body to `recycleBody`. After an error the rest of the body is left
+ * unread. `routes/http/connections.ts` limits how long a body may take.
  */
 export function readBody(request: BodySource, limitBytes: number, listener: BodyListener): void {
   const encoding = contentEncodingOf(request.headers['content-encoding'])
@@ -25,7 +22,7 @@ export function readBody(request: BodySource, limitBytes: number, listener: Body
     listener(new GatewayError('unsupported_encoding', detail), empty)
     return
   }
-  // A header that is no number gives NaN here. node:http has refused such a request already.
+  // A header that is no number would give NaN here, but node:http has refused such a request already.
   if (Number(request.headers['content-length']) > limitBytes) {
     listener(tooLarge(limitBytes), empty)
     return
@@ -122,7 +119,7 @@ function readInflated(
   request.on('error', (error) => finish(asFlaw(error)))
 }
 
-/** A GatewayError is a flaw in how the body was sent, which the server has found. Every other error means that the client is gone. */
+/** A GatewayError is a flaw of the body that `routes/http/connections.ts` has found. Every other error means that the client is gone. */
 function asFlaw(error: unknown): GatewayError | 'aborted' {
   return error instanceof GatewayError ? error : 'aborted'
 }
@@ -132,15 +129,15 @@ function tooLarge(limitBytes: number): GatewayError {
   return new GatewayError('body_too_large', detail, { extensions: { limitBytes } })
 }
 
-/** Content codings that a body may have, as the `Accept-Encoding` of a 415 says them (RFC 9110, section 12.5.3). */
+/** The content codings that a body may have, as the value of `Accept-Encoding` in a 415 (RFC 9110, section 12.5.3). */
 export const supportedEncodings = 'gzip, deflate, br'
 
-/** One content coding of a request; `identity` is none. */
+/** The content coding of a request. `identity`: the body is not encoded. */
 export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'br'
 
 /**
  * Reads a Content-Encoding (RFC 9110, section 8.4).
- * @returns null for an unknown coding, and for several codings: only the maker of a bomb compresses twice.
+ * @returns null for an unknown coding, and for several codings: only a decompression bomb is compressed twice.
  */
 export function contentEncodingOf(header: string | undefined): ContentEncoding | null {
   switch (header?.trim().toLowerCase()) {
@@ -161,9 +158,9 @@ export function contentEncodingOf(header: string | undefined): ContentEncoding |
 }
 
 /**
- * A stream that inflates. Its output comes in small pieces, so that whoever counts them can stop a bomb early.
- * @param firstByte of the body: `deflate` is zlib's format (RFC 1950), but some clients send bare DEFLATE (RFC 1951),
- * as RFC 9110, section 8.4.1.2 notes. A zlib header's low four bits are always 8.
+ * A stream that inflates. Its output comes in small pieces, so that a caller that counts bytes can stop a decompression bomb early.
+ * @param firstByte the first byte of the body. `deflate` is zlib's format (RFC 1950), but some clients send bare DEFLATE (RFC 1951), as
+ * RFC 9110, section 8.4.1.2 notes. The low four bits of a zlib header are always 8.
  */
 export function createInflater(encoding: Exclude<ContentEncoding, 'identity'>, firstByte: number): Transform {
   switch (encoding) {
@@ -177,16 +174,16 @@ export function createInflater(encoding: Exclude<ContentEncoding, 'identity'>, f
 }
 
 /**
- * Joins the pieces of a body in one buffer. The buffer grows with the pieces, to four times their size at most, so that a large
- * `Content-Length` alone takes no memory. Buffers are recycled: otherwise a few bodies of a megabyte bring on a garbage
- * collection, which stops everything for longer than the work on the bodies takes.
+ * Joins the pieces of a body in one buffer. The buffer is never larger than four times the pieces, so a large `Content-Length` alone takes no
+ * memory. Buffers are recycled. Otherwise a few bodies of a megabyte would cause a garbage collection, which stops the process for longer than
+ * the work on the bodies takes.
  */
 export class BodyRoom {
   #buffer: Buffer
   #sizeBytes = 0
   readonly #mostBytes: number
 
-  /** @param mostBytes what the body is not going to exceed. */
+  /** @param mostBytes the body is not larger than this. */
   constructor(mostBytes: number) {
     this.#mostBytes = mostBytes
     this.#buffer = empty
@@ -200,7 +197,7 @@ export class BodyRoom {
     this.#sizeBytes = needed
   }
 
-  /** The body. Once nobody reads it any more, {@link recycleBody} takes its buffer back. */
+  /** The body. When its reader is done with it, {@link recycleBody} takes the buffer back. */
   get body(): Buffer {
     return this.#buffer.subarray(0, this.#sizeBytes)
   }
@@ -215,8 +212,8 @@ export class BodyRoom {
 }
 
 /**
- * Takes back the buffer of a body that came in pieces. Does nothing with a body that came in one piece, and nothing the
- * second time. Nobody may read the body any more.
+ * Takes back the buffer of a body that came in pieces. The body must not be read any more. Does nothing for a body that came in one piece, and
+ * nothing when it is called again for the same body.
  */
 export function recycleBody(body: Buffer): void {
   const buffer = lent.get(body.buffer)
@@ -225,7 +222,7 @@ export function recycleBody(body: Buffer): void {
   pool.give(buffer)
 }
 
-/** Enough for the bodies of a megabyte that are read and decoded at a time where many come at once. */
+/** Enough for the bodies of a megabyte that are read and decoded at the same time when many come at once. */
 const pool = new BufferPool(16 << 20)
 const lent = new WeakMap<ArrayBufferLike, Buffer>()
 

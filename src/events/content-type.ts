@@ -1,7 +1,7 @@
 /**
- * How a body is to be read. `json`: one event or an array. `ndjson`: an event a line. `text`: whatever it turns out to
- * be, since `curl -d` and `sendBeacon` send JSON under types that do not say so. `form`: the same, but a body that is
- * no JSON may be form fields. `unsupported`: 415.
+ * How a body is to be read. `json`: one event or an array. `ndjson`: an event a line. `text`: any of these, since `curl -d` and `sendBeacon`
+ * send JSON under other types. `form`: as `text`, but a body that is no JSON may have the fields of a form. `unsupported`: answered with 415.
+ * A new kind has to be handled in `decode.ts`, `routes/ingest/ingest.ts` and `routes/ingest/beacon.ts`.
  */
 export type BodyKind = 'json' | 'ndjson' | 'text' | 'form' | 'unsupported'
 
@@ -24,14 +24,14 @@ export const supportedMediaTypes: readonly string[] = Object.keys(kinds).filter(
   (type) => kinds[type] !== 'unsupported',
 )
 
-/** What was worked out for a header value: clients send the same few, over and over. Bounded, for some do not. */
+/** The kinds of header values that were read before: clients send the same few values again and again. The number is bounded. */
 const known = new Map<string, BodyKind>()
 const knownLimit = 256
 
 /**
- * Reads a Content-Type (RFC 9110, section 8.3). A missing or empty one is `text`, as `sendBeacon` leaves it out for
- * bytes. `application/*+json` is JSON (RFC 6839). A charset other than UTF-8 or US-ASCII is not supported: JSON is
- * UTF-8 (RFC 8259, section 8.1), and the bytes are passed on as they are.
+ * Reads a Content-Type (RFC 9110, section 8.3). A missing or empty one is `text`, since `sendBeacon` sends bytes without a type.
+ * `application/*+json` is JSON (RFC 6839). Charsets other than UTF-8 and US-ASCII are not supported: JSON is UTF-8 (RFC 8259, section 8.1),
+ * and the bytes are passed on as they are.
  */
 export function bodyKindOf(contentType: string | undefined): BodyKind {
   if (contentType === undefined || contentType === '') return 'text'
@@ -54,7 +54,7 @@ function readKind(contentType: string): BodyKind {
 }
 
 /**
- * The parameters of a media type (RFC 9110, sections 5.6.4 and 5.6.6): a semicolon in a quoted value is part of the value.
- * Blanks around the equals sign are taken too, though nobody should send them.
+ * The parameters of a media type (RFC 9110, sections 5.6.4 and 5.6.6). A semicolon in a quoted value belongs to the value. Blanks around the
+ * equals sign are not allowed there, and are accepted here.
  */
 const parameters = /;\s*([^\s;="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/g

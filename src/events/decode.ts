@@ -6,65 +6,63 @@ import type { BodyKind } from './content-type.ts'
 import { closeArray, comma, openArray, openObject } from './scan-json.ts'
 
 /**
- * Bytes to events. Read this file of the folder first.
+ * From bytes to events. Read this file of the folder first.
  *
- * `events/` turns the bytes of a request into events that may become records: `body-reader.ts` collects and inflates
- * them, this file finds the events in them, `event-batch.ts` checks each one against its stream's schema. Nothing here
- * knows Fastify or Kafka.
+ * `events/` turns the bytes of a request into events that may become records. `body-reader.ts` collects the bytes and inflates them. This file
+ * finds the events in them. `event-batch.ts` checks each event against the schema of its stream. The folder knows neither Fastify nor Kafka.
  *
- * An event is a byte range of the body, never a value that was written anew: what was sent is what Kafka gets, so big
- * integers, number formats, escapes and repeated keys survive. Of repeated keys the last one is checked, as
- * `JSON.parse` has it.
+ * An event is a byte range of the body, and never a value that was written anew. Kafka gets the bytes that were sent, so big integers, number
+ * formats, escapes and repeated keys survive. If a key is repeated, its last value is checked, as `JSON.parse` has it.
  */
 
-/** Takes the events of a body in their order. Calls instead of objects: nothing is allocated for an event. */
+/** Takes the events of a body in their order. It is called for each event, so that no object is allocated for an event. */
 export interface EventSink {
   /**
-   * Looks at the event that starts at `start` without parsing it.
-   * @returns the position behind it if its bytes alone show that it is good; -1: parse it.
+   * Looks at the event that starts at `start`, without parsing it.
+   * @returns the position behind the event if its bytes alone show that it is good. -1: it has to be parsed.
    */
   scan(start: number): number
   /** Takes the event that {@link scan} has just found. */
   scanned(start: number, end: number): void
-  /** Forgets all events that were taken: the body is read again, by parsing it. None was rejected. */
+  /** Forgets all events that were taken, since the body is parsed from its beginning. No event was rejected so far. */
   restart(): void
-  /** An event: its value as parsed, and where its bytes are. */
+  /** Takes an event: its parsed value, and the range of its bytes. */
   event(value: unknown, start: number, end: number): void
   /**
-   * An event that is too large to be parsed in one go: it is known to be JSON, and `check` has just read it.
-   * @returns what is left to do with it, before any other event, or nothing.
+   * Takes an event that is too large to be parsed in one go. `check` has just read it and found that it is JSON.
+   * @returns the work that is left on the event, to be done before any other event; or nothing.
    */
   largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined
   /**
-   * An event, a line of NDJSON, that is not JSON. The others are not harmed.
-   * @param describe tells what is wrong, in words. The sink calls it where it wants the words.
+   * Takes a line of NDJSON that is not JSON. The other lines are not affected.
+   * @param describe says what is wrong. The sink calls it only if it needs the words.
    */
   invalidJson(describe: () => string): void
 }
 
-/** Goes on with a body that is decoded in slices. Returns what is left then, or nothing. Throws as {@link decodeEvents}. */
+/** Decodes the next slice of a body. Returns the work that is left after it, or nothing. Throws as {@link decodeEvents}. */
 export type DecodingLeft = () => DecodingLeft | undefined
 
-/** A body and all that its decoding goes by. */
+/** The state of the decoding of a body. */
 interface Decoding {
   readonly body: Buffer
-  /** Of the text, without the white space around it. */
+  /** The range of the text, without the white space around it. */
   readonly start: number
   readonly end: number
-  /** What a body that is all ASCII is read as: a quarter faster, and the same text. */
+  /** A body that is all ASCII is read as latin1, which takes a quarter less time and gives the same text. */
   readonly encoding: 'latin1' | 'utf8'
   readonly mustBeJson: boolean
   readonly sink: EventSink
   readonly sliceBytes: number
-  /** Reads what is too large to be parsed in one go; null until there is something. See {@link checkOf}. */
+  /** Reads values that are too large to be parsed in one go; null until the first of them. See {@link checkOf}. */
   check: JsonCheck | null
 }
 
 /**
  * Finds the events of a body.
- * @param sliceBytes about how much is decoded before this returns.
- * @returns what is left to do, or nothing.
- * @throws GatewayError `empty_body`, `invalid_utf8`, `malformed_json`, or whatever the sink throws.
+ * @param sliceBytes about how many bytes are decoded before this returns.
+ * @returns the work that is left, or nothing.
+ * @throws GatewayError `empty_body`, `invalid_utf8`, `malformed_json`, and all errors of the sink.
  */
 export function decodeEvents(
   body: Buffer,
@@ -99,17 +97,17 @@ export function decodeEvents(
   return later(decoding, () => parseJson(decoding))
 }
 
-/** A check of the body's own, since another body may be decoded between two slices. */
+/** The check for a body. A body in slices has its own check, since another body may be decoded between two slices. */
 function checkOf(decoding: Decoding): JsonCheck {
   return (decoding.check ??= decoding.sliceBytes === Infinity ? check : new JsonCheck())
 }
 
-/** Leaves a step to do where others are to get a turn. */
+/** Does a step now, or leaves it for a later turn if the body is decoded in slices. */
 function later({ sliceBytes }: Decoding, step: DecodingLeft): DecodingLeft | undefined {
   return sliceBytes === Infinity ? step() : step
 }
 
-/** Does what is left in slices, and then what comes after it. */
+/** The work that is left, and then `next`. */
 function andThen(left: DecodingLeft, next: DecodingLeft): DecodingLeft {
   return () => {
     const more = left()
@@ -144,7 +142,7 @@ function parseJson(decoding: Decoding): DecodingLeft | undefined {
   return undefined
 }
 
-/** Takes the one event of a body, as far as it is JSON. */
+/** Takes a body that has one large event, in slices. */
 function parseLarge(decoding: Decoding): DecodingLeft | undefined {
   const { body, start, end, sink, sliceBytes } = decoding
   const check = checkOf(decoding)
@@ -156,10 +154,10 @@ function parseLarge(decoding: Decoding): DecodingLeft | undefined {
 }
 
 /**
- * Takes a body that is no JSON text, if it can be read as NDJSON though its type does not say so: it has several lines, and
- * the first is a JSON object. That tells `curl --data-binary @events.ndjson` from an object with a syntax error, whose
- * first line is never an object by itself.
- * @param at where the first value of the body ends, if it `isWhole`; else where it stops to be JSON.
+ * Takes a body that is no JSON text, if it can be read as NDJSON: its type allows that, it has several lines, and the first line is a JSON
+ * object. So `curl --data-binary @events.ndjson` works. An object with a syntax error is not taken for NDJSON, since its first line is never an
+ * object by itself.
+ * @param at the end of the first value of the body if that value `isWhole`; else the place where the body stops to be JSON.
  */
 function parseBroken(decoding: Decoding, at: number, isWhole: boolean): DecodingLeft | undefined {
   const { body, start, end, mustBeJson } = decoding
@@ -174,8 +172,9 @@ function parseBroken(decoding: Decoding, at: number, isWhole: boolean): Decoding
 }
 
 /**
- * Parses a large array element by element, so that others get a turn in between.
- * @param from the bracket or comma before the next element, which has the given index.
+ * Parses a large array element by element, so that other work gets a turn in between.
+ * @param from the bracket or comma before the next element.
+ * @param firstIndex the index of that element.
  */
 function parseElements(decoding: Decoding, from: number, firstIndex: number): DecodingLeft | undefined {
   const { body, end, sliceBytes } = decoding
@@ -225,7 +224,7 @@ function endArray({ body, end }: Decoding, at: number, index: number): undefined
 }
 
 /**
- * Takes an array whose events can all be told from their bytes; else none of it, and parses it.
+ * Takes an array if the scanner finds all of its events good. Else the array is parsed from its beginning.
  * @param from the bracket or comma before the next event.
  */
 function scanArray(decoding: Decoding, from: number): DecodingLeft | undefined {
@@ -233,7 +232,7 @@ function scanArray(decoding: Decoding, from: number): DecodingLeft | undefined {
   let at = from
   do {
     if (at - from >= sliceBytes * scannedShare) {
-      // A closure over the loop's own variable would keep it out of a register in every round.
+      // A copy, since a closure over the loop's own variable would make each round slower.
       const next = at
       return () => scanArray(decoding, next)
     }
@@ -264,7 +263,7 @@ function decodeLines(
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
       return () => decodeLines(decoding, next, textSoFar, badSoFar)
     }
-    // Skips blank lines too. The last byte before the end is no white space, so there is something to find.
+    // This also skips blank lines. The last byte before the end is no white space, so there is always another event.
     const from = skipWhitespace(body, lineStart, end)
     const scannedEnd = sink.scan(from)
     const nextLine = scannedEnd === -1 ? -1 : nextLineAfter(body, scannedEnd, end)
@@ -285,12 +284,12 @@ function decodeLines(
       if (left !== undefined) return andThen(left, () => decodeLines(decoding, next, textSoFar, badSoFar))
       continue
     }
-    // A line that fails to parse costs an exception, which is dear: of many bad lines only the first throws.
+    // An exception takes long. So only the first bad line is found by one.
     if (hasBadLines && !isJson(body, from, to)) {
       refuseLine(decoding, from, to, check.at)
       continue
     }
-    // Slices of one string share its memory, and positions in ASCII text are positions in the body.
+    // In ASCII text a position is the position in the body. Slices of one string share its memory.
     if (encoding === 'latin1') text ??= body.toString('latin1', 0, end)
     let value: unknown
     try {
@@ -318,10 +317,7 @@ function decodeLongLine(decoding: Decoding, from: number, to: number): DecodingL
   return undefined
 }
 
-/**
- * Refuses a line, which stops to be JSON at `at`. A function of its own: a closure in the loop over the lines would slow down every
- * round.
- */
+/** Refuses a line, which stops to be JSON at `at`. A closure in the loop over the lines would make each round slower, so this is a function. */
 function refuseLine({ body, start, sink }: Decoding, from: number, to: number, at: number): void {
   sink.invalidJson(() => {
     const lineStart = from === 0 ? 0 : body.lastIndexOf(newline, from - 1) + 1
@@ -329,21 +325,21 @@ function refuseLine({ body, start, sink }: Decoding, from: number, to: number, a
   })
 }
 
-/** Whether [start, end) is one JSON value; if not, `check.at` says where it stops to be. */
+/** Whether [start, end) is one JSON value. If not, `check.at` is the place where it stops to be JSON. */
 function isJson(body: Buffer, start: number, end: number): boolean {
   return check.read(body, start, end) && check.at === end
 }
 
-/** Where the next line starts, if nothing but blanks stands between `at` and the end of this one; else -1. */
+/** The start of the next line, if there are only blanks between `at` and the end of this line; else -1. */
 function nextLineAfter(body: Buffer, at: number, end: number): number {
   let next = at
   while (next < end && (body[next] === 0x20 || body[next] === 0x09 || body[next] === 0x0d)) next++
   return next >= end || body[next] === newline ? next + 1 : -1
 }
 
-/** The error of an array that is not JSON, with the event and the byte where it stops to be. */
+/** The error of an array that is not JSON. It names the event and the byte where the array stops to be JSON. */
 function malformedArray(body: Buffer, start: number, end: number): GatewayError {
-  // One element after the other, as far as they are JSON.
+  // Reads element by element, up to the first one that is not JSON.
   let at = start
   let index = -1
   do {

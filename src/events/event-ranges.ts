@@ -1,15 +1,15 @@
 /**
- * Where the good events of a body and their keys are, in the order of the request. Numbers in one array: an object an
- * event, or even an array for each of the four, costs more than all of an event's checks.
+ * The ranges of the good events of a body and of their keys, in the order of the request. They are numbers in one array. An object for each
+ * event, or an array for each of the four numbers, would cost more than all checks of an event.
  */
 export class EventRanges {
-  /** Start, end, start of the key, end of the key, of each event. */
+  /** For each event: start, end, start of the key, end of the key. */
   readonly #places: number[] = []
-  /** Keys that the body does not hold as they are, since they are written with escapes; null as long as none is. */
+  /** Keys that are written with escapes, so the body does not have their bytes; null: there is no such key. */
   #texts: (string | null)[] | null = null
-  /** Bytes of all events and their keys. */
+  /** Size of all events and their keys, in bytes. */
   totalBytes = 0
-  /** Holds the keys in the place of the body: the key is of the request. */
+  /** Holds the key of the request, if all events have the same key; null: the body holds the keys. */
   keyHolder: Buffer | null = null
 
   /** Number of events. */
@@ -17,7 +17,7 @@ export class EventRanges {
     return this.#places.length / placesAnEvent
   }
 
-  /** Adds an event whose key is in the body; with `keyStart` = `keyEnd` it has none. */
+  /** Adds an event whose key is in the body. If `keyStart` = `keyEnd`, the event has no key. */
   add(start: number, end: number, keyStart: number, keyEnd: number): void {
     this.#places.push(start, end, keyStart, keyEnd)
     this.#texts?.push(null)
@@ -42,19 +42,19 @@ export class EventRanges {
     return this.#places[index * placesAnEvent + 1]!
   }
 
-  /** Where an event's key begins in what {@link key} gives. */
+  /** Where an event's key begins in the buffer that {@link key} returns. */
   keyStart(index: number): number {
     return this.#places[index * placesAnEvent + 2]!
   }
 
-  /** Where an event's key ends in what {@link key} gives. */
+  /** Where an event's key ends in the buffer that {@link key} returns. */
   keyEnd(index: number): number {
     return this.#places[index * placesAnEvent + 3]!
   }
 
   /**
-   * The buffer that holds an event's key: the body, {@link keyHolder}, or a copy that is good until the next call. Null: the event has
-   * no key.
+   * The buffer that holds an event's key: the body, {@link keyHolder}, or a copy that is valid until the next call. null: the event has no
+   * key.
    */
   key(index: number, body: Buffer): Buffer | null {
     if (this.keyStart(index) === this.keyEnd(index)) return null

@@ -8,36 +8,33 @@ import { telemetrySchema } from './telemetry-schema.ts'
 import { useUniqueItems } from './unique-items.ts'
 import { checkTelemetry, isTelemetry, type EventProblem } from './validate-telemetry.ts'
 
-/** What a stream asks of its events. Compiled once, at start. */
+/** The rules of a stream for its events. Compiled once, at the start. */
 export interface EventSchema {
-  /** @returns null if the event fits; else what is wrong, which takes up to a hundred times as long as {@link fits}. */
+  /** @returns null if the event fits; else what is wrong. To find that takes up to a hundred times as long as {@link fits}. */
   readonly check: (value: unknown) => EventProblem | null
   readonly fits: (value: unknown) => boolean
-  /** @returns null if a large event that was read can be taken; else why not: parsing the event would take too long. */
+  /** Whether a large event takes too long to parse. @returns null if it can be taken; else what it has too much of. */
   readonly refuseLarge: (check: JsonCheck) => string | null
-  /**
-   * The value of a large event, as far as it is looked at.
-   * @returns yields after about `sliceBytes`.
-   */
+  /** The value of a large event, with the parts that the checks look at. Yields after about each `sliceBytes`. */
   readonly valueOf: (
     body: Buffer,
     start: number,
     end: number,
     sliceBytes: number,
   ) => Generator<undefined, unknown>
-  /** Tells good events from their bytes; null where they have to be parsed. */
+  /** Finds good events from their bytes; null: all events have to be parsed. */
   readonly scanner: TelemetryScanner | null
 }
 
-/** A stream's `schema` setting, as the configuration has it. */
+/** A stream's setting `schema`, in the form of the configuration. */
 export type EventSchemaSetting = 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
 
-/** Longest `source` that becomes a record's key, and longest `id`, in UTF-16 code units, where no schema limits it. */
+/** Length of the longest `source` that becomes a record's key, and of the longest `id`, in UTF-16 code units. A schema may allow less. */
 export const maxKeyLength = 255
 
 /**
- * Makes the check of one stream.
- * @throws Error with the file's name if it is no JSON Schema; the gateway must not start then.
+ * Compiles the schema of one stream.
+ * @throws Error with the name of the file if the file is no JSON Schema. The gateway must not start then.
  */
 export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
   if (setting === 'telemetry') {
@@ -48,20 +45,18 @@ export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
 
-/**
- * The record's key: the event's own `source`, if it is a text of 1 to 255 characters; otherwise the record has none.
- */
+/** The record's key: the event's own `source`, if it is a text of 1 to 255 characters. null: the record has no key. */
 export function keyOf(event: unknown): string | null {
   if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return null
   const { source } = event as { readonly source: unknown }
   return typeof source === 'string' && source.length > 0 && source.length <= maxKeyLength ? source : null
 }
 
-/** What an event is told from others by. */
+/** The identity of an event, by which a repetition of it is found. */
 export interface EventIdentity {
-  /** Its own `id`, a text of 1 to 255 characters. */
+  /** The event's own `id`, a text of 1 to 255 characters. */
   readonly id: string
-  /** Its own `source`, text or number, also one that is too long for a record's key; empty where it has none. */
+  /** The event's own `source`, a text or a number, also if it is too long for a record's key. Empty if the event has none. */
   readonly source: string
 }
 
@@ -105,21 +100,21 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
 
 const namedFields = Object.keys(telemetrySchema.shape).map((name) => Buffer.from(name))
 
-/** What an event looks like to the built-in checks, and to those who ask for its key and id. */
+/** Large events are read in a reduced form, which has all that the built-in checks, the key and the id need. */
 const reduced = {
   refuseLarge: () => null,
   valueOf: (body: Buffer, start: number, end: number, sliceBytes: number) =>
     reduceEvent(body, start, end, namedFields, sliceBytes),
 } as const
 
-/** Members, objects and arrays of a large event that is parsed whole: parsing a million of them takes half a second. */
+/** The most members, objects and arrays of a large event that is parsed whole. Parsing a million of them takes half a second. */
 const maxNodes = 20_000
-/** Texts and numbers of such an event, those of its arrays too: parsing half a million of them takes 30 ms. */
+/** The most texts and numbers of such an event, including those in arrays. Parsing half a million of them takes 30 ms. */
 const maxScalars = 100_000
 
 /**
- * The dialect that `$schema` names: draft 2020-12, or draft-07, which is also what most schemas without one are written
- * in. Events are only looked at: no defaults, no coercion.
+ * A compiler for the dialect that `$schema` names: draft 2020-12, or draft-07. A schema without `$schema` is read as draft-07, as most such
+ * schemas are. Events are not changed: there are no defaults and no coercion.
  */
 function compilerFor(jsonSchema: object | boolean): Ajv {
   const dialect = typeof jsonSchema === 'object' && '$schema' in jsonSchema ? String(jsonSchema.$schema) : ''
@@ -129,11 +124,11 @@ function compilerFor(jsonSchema: object | boolean): Ajv {
   return compiler
 }
 
-/** Unknown keywords and formats are refused, so that a mistyped rule is not taken for one that holds. */
+/** Unknown keywords and formats are refused, so that a mistyped rule is noticed. */
 const ajvOptions = {
   strictSchema: true,
   strictNumbers: true,
-  // Only matters of style: a schema that leaves a type out is a good one.
+  // These are only matters of style: a schema may leave out a type.
   strictTypes: false,
   strictTuples: false,
   strictRequired: false,

@@ -1,14 +1,13 @@
-/** What {@link findFlaw} can find in a value that is valid JSON and still not to be passed on. */
+/** Why a value that is valid JSON must not be passed on: see {@link findFlaw}. */
 export type JsonFlaw = 'too_deep' | 'proto_key' | 'constructor_prototype'
 
 /**
- * Looks for what could harm whoever reads the event after us: nesting deeper than `depth` levels, an own key
- * `__proto__`, and `constructor` with a `prototype` in it. The bytes are passed on as they came, so a consumer that
- * merges such an object into another would pollute its prototypes. Keys written with escapes are found too, since the
- * parsed value is looked at.
+ * Looks for content that could harm a consumer of the event: nesting deeper than `depth` levels, an own key `__proto__`, and `constructor` with
+ * a `prototype` in it. The bytes are passed on as they came. A consumer that merges such an object into another one would pollute its
+ * prototypes. Keys with escapes are found, too, since this looks at the parsed value.
  *
  * Recursion is bounded by `depth`.
- * @param depth levels that objects and arrays may nest; `{}` has one.
+ * @param depth the most levels that objects and arrays may nest. `{}` has one level.
  */
 export function findFlaw(value: unknown, depth: number): JsonFlaw | null {
   return typeof value === 'object' && value !== null ? findFlawIn(value, depth) : null
@@ -26,7 +25,7 @@ function findFlawIn(value: object, depth: number): JsonFlaw | null {
     return null
   }
   const members = value as Readonly<Record<string, unknown>>
-  // JSON.parse makes plain objects, which inherit nothing enumerable: `for in` sees the own keys, and is the fastest way.
+  // JSON.parse makes plain objects, which inherit nothing enumerable. So `for in` sees only own keys, and it is the fastest way.
   for (const key in members) {
     if (key === '__proto__') return 'proto_key'
     const member = members[key]
@@ -51,8 +50,8 @@ export function describeFlaw(flaw: JsonFlaw, depth: number): string {
 }
 
 /**
- * Writes a path as a JSON pointer (RFC 6901, section 3): `['labels', 'a/b']` is `/labels/a~1b`, the whole is the empty
- * string. It ends before a very long step, and points to the value that holds it.
+ * Writes a path as a JSON pointer (RFC 6901, section 3): `['labels', 'a/b']` is `/labels/a~1b`. The empty pointer is the whole value. The
+ * pointer ends before a very long step, and then points to the value that has that step.
  */
 export function toJsonPointer(path: readonly PropertyKey[]): string {
   let pointer = ''
@@ -64,11 +63,11 @@ export function toJsonPointer(path: readonly PropertyKey[]): string {
   return pointer
 }
 
-/** A pointer that is not long: of a long one, what points to the value that holds a part of it. */
+/** A pointer that is not too long. A long pointer is cut, and then points to a value around its target. */
 export function shortPointer(pointer: string): string {
   if (pointer.length <= maxPointerLength) return pointer
   return pointer.slice(0, pointer.lastIndexOf('/', maxPointerLength))
 }
 
-/** A key can have as many characters as an event, and a pointer to it is told, logged, and put into a header. */
+/** A key can have as many characters as an event, and a pointer to it goes into replies, log lines and headers. */
 const maxPointerLength = 1_024

@@ -31,7 +31,7 @@ export function* reduceEvent(
   return yield* scalarOf(skip, start, end)
 }
 
-/** The one of the names that a key stands for. An escaped name is found by its letters too: each takes up to six bytes. */
+/** The name that a key is; null: it is none of the names. A name with escapes is found, too: each of its letters takes up to six bytes. */
 function nameOf(body: Buffer, start: number, end: number, names: readonly Buffer[]): string | null {
   const length = end - start - 2
   const same = names.find((name) => length === name.length && isText(body, start + 1, name))
@@ -41,7 +41,7 @@ function nameOf(body: Buffer, start: number, end: number, names: readonly Buffer
   return names.some((name) => name.toString() === key) ? key : null
 }
 
-/** The event, with its members of the given names. Of one that is given twice the last counts. */
+/** The event, with only its members of the given names. If a member is given twice, the last one counts. */
 function* reduceObject(
   skip: ValueSkip,
   start: number,
@@ -70,7 +70,7 @@ function* reduceObject(
   return Object.fromEntries(members)
 }
 
-/** An object in the event, with its scalars. */
+/** An object in the event, reduced to its scalars. */
 function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, unknown> {
   const { body } = skip
   const members: [string, unknown][] = []
@@ -91,7 +91,7 @@ function* reduceEntries(skip: ValueSkip, start: number): Generator<undefined, un
   return Object.fromEntries(members)
 }
 
-/** Where the value of the member begins whose key ends at `keyEnd`. The body is valid. */
+/** The start of the value of a member whose key ends at `keyEnd`. The body is valid. */
 export function valueAt(body: Buffer, keyEnd: number): number {
   const colonAt = skipWhitespace(body, keyEnd, body.length)
   return skipWhitespace(body, colonAt + 1, body.length)
@@ -103,7 +103,7 @@ export function nextMemberAt(body: Buffer, valueEnd: number): number {
   return body[at] === comma ? skipWhitespace(body, at + 1, body.length) : at
 }
 
-/** What nests is emptied: no check looks into it. */
+/** A scalar. Objects and arrays become empty ones, since no check looks into them. */
 function* scalarOf(
   { body, sliceBytes }: ValueSkip,
   start: number,
@@ -126,7 +126,7 @@ function* scalarOf(
   return text
 }
 
-/** Where a piece of a text can end, at `wantedEnd` or up to 5 bytes behind it: not within an escape or a character. */
+/** The end of a piece of a text, at `wantedEnd` or a few bytes behind it, so that the piece does not end within an escape or a character. */
 function pieceEnd(body: Buffer, start: number, wantedEnd: number): number {
   let at = start
   while (at < wantedEnd) {
@@ -141,7 +141,7 @@ function pieceEnd(body: Buffer, start: number, wantedEnd: number): number {
 export class ValueSkip {
   body: Buffer
   readonly sliceBytes: number
-  /** Behind what was gone over. */
+  /** The position behind the bytes that were skipped. */
   at = 0
   #sliceEnd: number
   #depth = 0
@@ -167,7 +167,7 @@ export class ValueSkip {
     this.#isInText = this.#isInScalar = false
   }
 
-  /** @returns whether the value ends at {@link at}; false: others are to get a turn before the next call. */
+  /** Skips up to a slice of the value. @returns whether the value ends at {@link at}. false: other work is to get a turn before the next call. */
   goOn(): boolean {
     const { body } = this
     let at = this.at
@@ -213,7 +213,7 @@ export class ValueSkip {
   }
 }
 
-/** Behind a number, `true`, `false` or `null`, or `pauseAt` where it is longer. */
+/** The position behind a number, `true`, `false` or `null`; or `pauseAt` if the scalar is longer. */
 function scalarEnd(body: Buffer, start: number, pauseAt: number): number {
   let at = start
   while (at < pauseAt && !isBehindScalar(body[at])) at++
@@ -224,7 +224,7 @@ function isBehindScalar(byte: number | undefined): boolean {
   return byte === undefined || byte <= 0x20 || byte === comma || byte === closeObject || byte === closeArray
 }
 
-/** Behind a text; `~position` of where it goes on, which is negative, where it is longer. */
+/** The position behind a text. If the text goes on behind `pauseAt`, `~position` of the place where it goes on, which is negative. */
 function textEnd(body: Buffer, start: number, pauseAt: number): number {
   let at = start
   while (at < pauseAt) {
@@ -236,8 +236,8 @@ function textEnd(body: Buffer, start: number, pauseAt: number): number {
 }
 
 const letterU = 0x75
-/** Each character of a name takes six bytes as an escape. */
+/** Length of the longest name in bytes, if each of its characters is an escape of six bytes. */
 const longestName = 6 * 'timestamp'.length
-/** More than any check takes, with room for keys that are given twice. */
+/** More members than any check accepts, with room for keys that are given twice. */
 const manyMembers = 16 * maxLabels
 const tooManyMembers = Object.fromEntries(Array.from({ length: maxLabels + 1 }, (_, nth) => [nth, 0]))

@@ -1,13 +1,13 @@
 /**
- * Finds where JSON values end, without making them. Where these functions find a value, there is one (RFC 8259). Where they find
- * none, there may be one all the same, and `JSON.parse` has to be asked: numbers with an exponent, keys with an escape, line
- * breaks between tokens, and the keys that `json-flaw.ts` looks for.
+ * Finds where JSON values end, without making the values. If these functions find a value, the bytes are one (RFC 8259). If they find none, the
+ * bytes may be a value nevertheless, and `JSON.parse` has to decide. They leave these to `JSON.parse`: numbers with an exponent, keys with an
+ * escape, line breaks between tokens, and the keys that `json-flaw.ts` looks for.
  *
- * All positions are indexes of the body, whose bytes must be known to be UTF-8. A function that finds an end returns the
- * position behind it, or a negative number.
+ * All positions are indexes of the body. The body's bytes must be known to be UTF-8. A function that looks for an end returns the position
+ * behind the value, or a negative number.
  */
 
-/** Any value; objects and arrays nest `depth` levels at most. */
+/** Behind any value in which objects and arrays nest at most `depth` levels. */
 export function valueEnd(body: Buffer, at: number, depth: number): number {
   switch (body[at]) {
     case quote:
@@ -59,7 +59,7 @@ function arrayEnd(body: Buffer, start: number, depth: number): number {
   }
 }
 
-/** Where the value of the member begins whose key begins at `at`; -1 for keys that may not be passed on unseen. */
+/** The start of the value of a member whose key begins at `at`. -1 for a key that `json-flaw.ts` has to look at. */
 export function memberValueAt(body: Buffer, at: number): number {
   if (body[at] !== quote) return -1
   const keyStart = at + 1
@@ -78,23 +78,23 @@ export function plainTextEnd(body: Buffer, start: number): number {
   for (;;) {
     const byte = body[at]!
     if (byte === quote) return at
-    // Behind the end of the body there is no number, and no comparison holds.
+    // Behind the end of the body `byte` is undefined, and every comparison is false.
     if (!(byte >= 0x20) || byte === backslash) return -1
     at++
   }
 }
 
 /**
- * Behind a text as JSON has it (RFC 8259, section 7).
- * @param start behind its first quote.
- * @returns `~position` of the first byte that is not JSON, which is negative, if there is no such text.
+ * Behind a text of JSON (RFC 8259, section 7).
+ * @param start the position behind the first quote.
+ * @returns if there is no such text, `~position` of the first byte that is not JSON. That is a negative number.
  */
 export function textEnd(body: Buffer, start: number): number {
   let at = start
   for (;;) {
     const byte = body[at]!
     if (byte === quote) return at + 1
-    // Behind the end of the body there is no number, and no comparison holds.
+    // Behind the end of the body `byte` is undefined, and every comparison is false.
     if (!(byte >= 0x20)) return ~at
     const step = byte === backslash ? escapeBytes(body, at) : 1
     if (step === 0) return ~at
@@ -102,7 +102,7 @@ export function textEnd(body: Buffer, start: number): number {
   }
 }
 
-/** Bytes of the escape at `at`; 0 for one that JSON does not have. */
+/** Number of bytes of the escape at `at`; 0 if JSON has no such escape. */
 export function escapeBytes(body: Buffer, at: number): number {
   switch (body[at + 1]) {
     case quote:
@@ -126,7 +126,7 @@ function isHexDigit(byte: number): boolean {
   return isDigit(byte) || ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66)
 }
 
-/** A number without an exponent, and short enough to be finite. */
+/** Behind a number without an exponent that is short enough to be finite. */
 export function numberEnd(body: Buffer, start: number): number {
   let at = body[start] === minus ? start + 1 : start
   const first = at
@@ -150,7 +150,7 @@ export function isText(body: Buffer, start: number, text: Uint8Array): boolean {
   return true
 }
 
-/** Only within a line: a line of NDJSON must not be read on into the next. */
+/** Skips blanks, but no line breaks: a value in a line of NDJSON must not go on in the next line. */
 export function skipBlanks(body: Buffer, start: number): number {
   let at = start
   while (body[at] === 0x20 || body[at] === 0x09) at++

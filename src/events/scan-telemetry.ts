@@ -18,21 +18,21 @@ import { maxLabels } from './telemetry-schema.ts'
 import { isRfc3339 } from './timestamp.ts'
 
 /**
- * Tells a good telemetry event from its bytes, without making a value of it: parsing is the largest part of what an
- * event costs, and most of it is garbage a moment later.
+ * Finds from its bytes that a telemetry event is good, without making a value of it. Parsing would be the largest part of the cost of an event,
+ * and most of its result would be garbage a moment later.
  *
- * The scanner says yes, or it says nothing. It leaves every unusual event to `JSON.parse` and the schema: an escape in a name, an
- * exponent, a key that is given twice, white space between lines, an `id`. It must never say yes where the schema says no, which
- * a property test checks. The bytes must be known to be UTF-8.
+ * The scanner says yes, or it does not decide. It leaves every unusual event to `JSON.parse` and the schema: an event with an escape in a name,
+ * an exponent, a key that is given twice, a line break between tokens, or an `id`. It must never say yes to an event that the schema refuses,
+ * which a property test checks. The bytes must be known to be UTF-8.
  */
 export class TelemetryScanner {
-  /** Where the bytes of the `source` of the last event are; the same twice where it has none. */
+  /** The range of the bytes of the `source` of the last event. It is empty if the event has none. */
   sourceStart = 0
   sourceEnd = 0
 
   /**
-   * @param depth levels that objects and arrays may nest, as `findFlaw` counts them.
-   * @returns the position behind the event that starts at `start`, or -1: it has to be parsed.
+   * @param depth the most levels that objects and arrays may nest, as `findFlaw` counts them.
+   * @returns the position behind the event that starts at `start`. -1: the event has to be parsed.
    */
   scan(body: Buffer, start: number, depth: number): number {
     this.sourceStart = this.sourceEnd = 0
@@ -85,7 +85,7 @@ export class TelemetryScanner {
   }
 }
 
-/** A bit for each field that the schema names. `refused`: keys that only the slow way judges. */
+/** A bit for each field that the schema names. `refused`: keys that have to be parsed. */
 const fields = {
   none: 0,
   name: 1,
@@ -128,7 +128,7 @@ function labelsEnd(body: Buffer, start: number): number {
     at = memberValueAt(body, at)
     if (at < 0) return -1
     const first = body[at]
-    // Neither null nor anything that nests.
+    // A label is neither null nor an object or array.
     if (first === openObject || first === openArray || first === 0x6e) return -1
     at = valueEnd(body, at, 0)
     if (at < 0) return -1
@@ -141,7 +141,7 @@ function labelsEnd(body: Buffer, start: number): number {
   return -1
 }
 
-/** A text of 1 to 255 bytes without control characters (C0, DEL, C1) or escapes. */
+/** Behind a text of 1 to 255 bytes without control characters (C0, DEL, C1) and escapes. */
 function shortTextEnd(body: Buffer, at: number): number {
   if (body[at] !== quote) return -1
   const start = at + 1
@@ -156,11 +156,11 @@ function shortTextEnd(body: Buffer, at: number): number {
   return -1
 }
 
-/** The rule of `timestamp` stands in telemetry-schema.ts, in `isTimestamp` of validate-telemetry.ts, and here. */
+/** The rule of `timestamp` is in telemetry-schema.ts, in `isTimestamp` of validate-telemetry.ts, and here. */
 function timestampEnd(body: Buffer, at: number): number {
   if (body[at] !== quote) {
     const end = numberEnd(body, at)
-    // 15 digits are less than the largest time.
+    // A number of 15 digits is less than the largest time.
     return body[at] === minus || end - at > 15 ? -1 : end
   }
   const end = plainTextEnd(body, at + 1)

@@ -17,8 +17,8 @@ const shortTextSchema = z
  * The built-in event. `openapi.yaml` is generated from this schema. Fields that are not named pass through.
  *
  * Two faster checks must agree with the schema: the hand-written one in `validate-telemetry.ts`, and the scanner of bytes in
- * `scan-telemetry.ts`. A rule that changes here, such as that of `timestamp`, changes in both of them. A property test holds
- * all three together (`test/unit/events/scan-telemetry.test.ts`).
+ * `scan-telemetry.ts`. A rule that changes here, such as the rule of `timestamp`, has to change in both of them. A property test compares all
+ * three (`test/unit/events/scan-telemetry.test.ts`).
  */
 export const telemetrySchema = z
   .looseObject({

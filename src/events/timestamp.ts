@@ -1,17 +1,17 @@
 /**
- * `date-time` of RFC 3339, section 5.6, leap seconds included. Offsets are needed: a time without one is no instant.
- * The day is compared with its month by {@link isRfc3339}.
+ * `date-time` of RFC 3339, section 5.6, with leap seconds. The offset is needed: a time without an offset is not one moment. {@link isRfc3339}
+ * checks that the month has the day.
  */
 const rfc3339 =
   /^(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/
 
-/** Whether a text is an instant as RFC 3339 writes it, with a day that its month has. */
+/** Whether a text is a moment in the format of RFC 3339, with a day that its month has. */
 export function isRfc3339(text: string): boolean {
   const match = rfc3339.exec(text)
   if (match === null) return false
   const day = Number(match[3])
   if (day <= 28) return true
-  // Day 0 of the following month is the last of this one.
+  // Day 0 of the next month is the last day of this month.
   return day <= new Date(Date.UTC(2000 + (Number(match[1]) % 400), Number(match[2]), 0)).getUTCDate()
 }
 

@@ -7,21 +7,20 @@ import { acceptsGzip } from '../http/text-reply.ts'
 
 const compress = promisify(gzip)
 
-/** Where a page is, and what it is made of. */
+/** The address of a page, and its parts. */
 export interface PageParts {
   readonly url: string
-  /** The page is put together of `public/NAME.html`, `.css` and `.js`. */
+  /** The page is made of `public/NAME.html`, `.css` and `.js`. */
   readonly name: string
-  /** Where the page's script may send requests to (`connect-src` of CSP). */
+  /** The addresses to which the page's script may send requests (`connect-src` of CSP). */
   readonly connect: string
-  /** Finds a library's style and script, which go in front of the page's own. */
+  /** Finds the style and the script of a library. They go in front of the page's own. */
   readonly library?: () => { readonly style: URL; readonly script: URL }
 }
 
 /**
- * Registers `GET url`: a page of one file that loads nothing from anywhere, under a Content-Security-Policy that allows
- * the scripts and the style in it by their hashes. The page is put together when it is first asked for: a gateway whose
- * pages nobody opens reads and keeps none of them.
+ * Registers `GET url`: a page in one file that loads no other file. Its Content-Security-Policy allows its scripts and its style by their hashes.
+ * The page is made at the first request, so a gateway whose pages nobody opens does not read them.
  */
 export function registerPage(app: FastifyInstance, parts: PageParts): void {
   let page: ReturnType<typeof assemblePage> | null = null
@@ -64,7 +63,7 @@ function assemblePage({ name, connect, library }: PageParts): {
     `script-src ${scripts.map(hashSource).join(' ')}`,
     `style-src ${hashSource(style)}`,
     `connect-src ${connect}`,
-    // Icons are in the page too.
+    // The icons are in the page, too.
     'img-src data:',
     "base-uri 'none'",
     "form-action 'none'",
@@ -73,12 +72,12 @@ function assemblePage({ name, connect, library }: PageParts): {
   return { html: Buffer.from(html), contentSecurityPolicy }
 }
 
-/** A file of `public/`. The path is the same from src/routes and from dist/routes. */
+/** A file of `public/`. The relative path is the same from src/routes/admin and from dist/routes/admin. */
 function ownFile(name: string): URL {
   return new URL(`../../../public/${name}`, import.meta.url)
 }
 
-/** CSP 3, section 2.3.1: the hash of an inline element's text. */
+/** The hash of the text of an inline element (CSP 3, section 2.3.1). */
 function hashSource(text: string): string {
   return `'sha256-${createHash('sha256').update(text).digest('base64')}'`
 }

@@ -3,10 +3,10 @@ import { GatewayError, type ErrorCode } from '../../errors.ts'
 import { maxListedErrors, type EventBatch } from '../../events/event-batch.ts'
 import { recordSizeUpperBound, type Producer } from '../../kafka/producer/producer.ts'
 
-/** How a request was taken: its room is reserved, or its events were dropped at once, where the stream is set to drop. */
+/** How a request was taken. `reserved`: its room is reserved. `dropped`: the buffer is full, and the stream drops events then. */
 export type Admission = 'reserved' | 'dropped'
 
-/** Whoever waits for the reply: a response of node:http. */
+/** The client that waits for the reply. A response of node:http has this form. */
 export interface Client {
   /** The connection is closed. */
   readonly destroyed: boolean
@@ -14,12 +14,11 @@ export interface Client {
 }
 
 /**
- * Decides about a decoded request as a whole, before its first event is appended. Invariant: an error means that
- * nothing of it was accepted.
+ * Decides about a decoded request as a whole, before its first event is appended. Invariant: after an error none of the events was accepted.
  *
- * @returns at once, or a promise where `onBufferFull` is `block` and there is no room.
- * @throws GatewayError `all_events_invalid`, `strict_rejected`, `stream_unavailable`, `shutting_down`, `body_too_large`
- * `spool_unavailable` or `buffer_full`; by the promise too.
+ * @returns a promise only if `onBufferFull` is `block` and there is no room.
+ * @throws GatewayError `all_events_invalid`, `strict_rejected`, `stream_unavailable`, `shutting_down`, `body_too_large`,
+ * `spool_unavailable` or `buffer_full`. The promise is rejected with these errors, too.
  */
 export function admit(
   batch: EventBatch,
@@ -46,7 +45,7 @@ export function admit(
   }
 }
 
-/** Room for all good events, exactly as the producer charges it. */
+/** The room for all good events, exactly as the producer counts it. */
 export function reservationBytes(batch: EventBatch, headerBytes: number): number {
   const { count, totalBytes } = batch.ranges
   return totalBytes + count * recordSizeUpperBound(0, 0, headerBytes)
@@ -55,8 +54,8 @@ export function reservationBytes(batch: EventBatch, headerBytes: number): number
 async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {
   const granted = await producer.reserveOrWait(sizeBytes)
   if (granted && (client.destroyed || client.req.socket.readableEnded)) {
-    // The client may be gone. Its events are not taken then, since it would send them again. A client that has only ended its
-    // side of the connection is told that they were not taken.
+    // The client may be gone, and would send its events again. So they are not taken. A client that has only ended its side of the connection
+    // gets the reply.
     producer.unreserve(sizeBytes)
     throw bufferFull(producer)
   }
@@ -69,7 +68,7 @@ async function waitForRoom(producer: Producer, sizeBytes: number, client: Client
   return 'reserved'
 }
 
-/** @throws GatewayError `all_events_invalid`, `id_conflict` (where nothing else is wrong) or `strict_rejected`. */
+/** @throws GatewayError `all_events_invalid`, `id_conflict` (if all rejected events are conflicts) or `strict_rejected`. */
 export function refuseInvalid(batch: EventBatch, strict: boolean): void {
   const conflicts = batch.rejectedByCode.get('id_conflict') ?? 0
   if (batch.accepted === 0)
@@ -126,7 +125,7 @@ function unavailable(producer: Producer): GatewayError {
       )
     case 'spool_unavailable':
       return spoolUnavailable(producer)
-    // Open again by now: it was not when the request was refused.
+    // The stream was not open when the request was refused, and is open again.
     case 'open':
     case 'not_known_yet':
     case 'no_leader_yet':

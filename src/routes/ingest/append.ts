@@ -3,19 +3,19 @@ import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/produc
 import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 
-/** What became of one event, as a reply to `Prefer: wait` tells it. */
+/** The outcome of one event, in a reply to `Prefer: wait`. */
 export interface EventOutcome {
   readonly index: number
-  /** `duplicate`: it was accepted before, and was not written again. */
+  /** `duplicate`: the event was accepted before, and was not written again. */
   readonly outcome: Outcome | 'duplicate'
   readonly reason: DropReason | null
   readonly topic: string
   readonly partition: number | null
-  /** A string, since offsets have 64 bits; null where the broker did not tell it. */
+  /** A string, since offsets have 64 bits; null if the broker did not tell it. */
   readonly offset: string | null
 }
 
-/** The events of one request in a batch of the producer: which, and at which place each. */
+/** The events of one request that are in one batch of the producer, and their places in that batch. */
 interface Share {
   readonly events: number[]
   readonly places: number[]
@@ -99,7 +99,7 @@ export class AwaitedAppend {
   }
 }
 
-/** The outcome of events that were dropped on the spot. */
+/** The outcomes of events that were dropped since the buffer is full. */
 export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOutcome[] {
   return Array.from({ length: batch.good }, (_, good) => ({
     index: batch.indexOf(good),
@@ -111,7 +111,7 @@ export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOut
   }))
 }
 
-/** The outcomes of all accepted events, in their order: of those that were accepted before, only that is known. */
+/** The outcomes of all accepted events, in their order. An event that was accepted before has the outcome `duplicate`. */
 export function withDuplicates(
   { producer }: { readonly producer: Producer },
   batch: EventBatch,
@@ -127,12 +127,12 @@ export function withDuplicates(
   return [...outcomes, ...duplicates].toSorted((one, other) => one.index - other.index)
 }
 
-/** Whether an outcome is one that the client hoped for. `sent` is all that there is to know with confirmation off. */
+/** Whether an outcome is a success for the client. `sent` is one, since nothing more is known with `confirm: off`. */
 export function isDelivered(outcome: EventOutcome['outcome']): boolean {
   return outcome === 'duplicate' || outcomeTraits[outcome].isDelivered
 }
 
-/** Whether sending an event again makes no second one. */
+/** Whether the client can send an event again without making a second one. */
 export function isGone(outcome: EventOutcome['outcome']): boolean {
   return outcome !== 'duplicate' && outcomeTraits[outcome].isGone
 }

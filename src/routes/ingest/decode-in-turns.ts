@@ -3,7 +3,7 @@ import { decodeEvents, type DecodingLeft } from '../../events/decode.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import { inTurns, type Job } from './in-turns.ts'
 
-/** Hears how the decoding of a body ended. One of the two is called, once. */
+/** Is told how the decoding of a body ended. Exactly one of the two is called, once. */
 export interface BatchListener {
   /** All events of the body are in the batch. */
   decoded(batch: EventBatch): void
@@ -11,8 +11,8 @@ export interface BatchListener {
 }
 
 /**
- * Decodes the body of a batch into it: a small body at once, a large one a slice a turn of the event loop, so that it holds
- * up nobody else.
+ * Decodes the body of a batch into the batch. A small body is decoded at once. A large body is decoded in slices, one a turn of the event loop,
+ * so that it does not hold up other requests.
  */
 export function decodeInTurns(
   batch: EventBatch,
@@ -42,7 +42,7 @@ function decodeOn(left: DecodingLeft | undefined, batch: EventBatch, listener: B
   return () => attempt(listener, () => decodeOn(left(), batch, listener))
 }
 
-/** Does a job in a turn of its own. What it throws, the listener is told. */
+/** Does a job in a turn of its own. The listener gets an error that the job throws. */
 export function jobInTurns(listener: Pick<BatchListener, 'fail'>, job: Job): void {
   inTurns(() => attempt(listener, job))
 }
@@ -56,10 +56,7 @@ function attempt(listener: Pick<BatchListener, 'fail'>, job: Job): Job | undefin
   }
 }
 
-/** A body of this size takes some tens of microseconds, and a turn can bring one from each of hundreds of connections. */
+/** Decoding a body of this size takes some tens of microseconds. A turn can bring one such body from each of hundreds of connections. */
 export const largeBodyBytes = 8_192
-/**
- * What is decoded before others get their turn, if they are late. Usually it takes well below a millisecond, and a few where
- * a body is made to take long.
- */
+/** About the number of bytes in a slice. A slice usually takes much less than a millisecond, and a few for a body that is made to take long. */
 const sliceBytes = 8_192

@@ -7,7 +7,7 @@ import type { StreamTarget } from './stream-target.ts'
 /**
  * Applies the verdict on a request: takes out the events that were accepted before, and rejects events whose id was accepted
  * with other content.
- * @returns the keys that the request has for itself; null where it is a repetition as a whole.
+ * @returns the keys that the request has claimed; null if the whole request is a repetition.
  * @throws GatewayError `idempotency_key_reused`, `request_in_progress` or `dedupe_unavailable`.
  */
 export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Verdict | null): Claim | null {
@@ -38,7 +38,7 @@ export function leaveOutSeen(batch: EventBatch, error: Error | null, verdict: Ve
 }
 
 /**
- * Refuses a request to an exactly-once stream that could not be told from its repetition.
+ * Refuses a request to an exactly-once stream if a repetition of the request could not be found.
  * @throws GatewayError `idempotency_key_missing`.
  */
 export function refuseUntold(batch: EventBatch, key: string | null): void {
@@ -52,7 +52,7 @@ const maxCharacters = 255
 
 /**
  * The key of a request to a stream.
- * @returns null if there is none, or the stream tells no duplicates: its `Chute-Delivery` says so then.
+ * @returns null if there is none, or if the stream does not look for duplicates.
  * @throws GatewayError as {@link readIdempotencyKey}.
  */
 export function idempotencyKeyOf({ dedupe }: StreamTarget, headers: IncomingHttpHeaders): string | null {
@@ -60,10 +60,10 @@ export function idempotencyKeyOf({ dedupe }: StreamTarget, headers: IncomingHttp
 }
 
 /**
- * Reads an `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header): a string of structured fields (RFC 9651),
- * in quotes. Clients that send a bare UUID are many, so visible characters without quotes and commas are taken too.
+ * Reads an `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header): a string of structured fields (RFC 9651), in quotes. Many
+ * clients send a bare UUID. So visible characters without quotes and commas are accepted, too.
  * @returns null if there is none.
- * @throws GatewayError `invalid_idempotency_key`: a key that is not understood must not be taken for none.
+ * @throws GatewayError `invalid_idempotency_key`. A key that cannot be read must not be ignored.
  */
 export function readIdempotencyKey(header: string | string[] | undefined): string | null {
   if (header === undefined) return null

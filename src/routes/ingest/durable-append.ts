@@ -4,7 +4,7 @@ import { spoolUnavailable, spoolUndecided } from './admit.ts'
 import type { EventOutcome } from './append.ts'
 import type { StreamTarget } from './stream-target.ts'
 
-/** What {@link DurableAppend} does with its request. `ingest-exchange.ts` has it. */
+/** What {@link DurableAppend} needs of its request. `IngestExchange` implements it. */
 export interface DurableRequest {
   readonly target: StreamTarget
   /** Books what was committed, and calls `done`, in this turn or a later one. */
@@ -14,9 +14,8 @@ export interface DurableRequest {
 }
 
 /**
- * The part of a durable request between its append and its reply. The reply needs two things, which come in any order: the
- * commit, and the outcomes where the client waits for them. A commit that failed is answered at once, and nothing else is
- * answered after it.
+ * The part of a durable request between its append and its reply. The reply needs the commit and, if the client waits for them, the outcomes.
+ * These come in any order. A commit that failed is answered at once, and there is no other reply after that.
  */
 export class DurableAppend implements CommitListener {
   readonly #request: DurableRequest
@@ -34,7 +33,7 @@ export class DurableAppend implements CommitListener {
     this.#isWaitOver = !waits
   }
 
-  /** The wait is over. @param outcomes null where they were not known in time. */
+  /** The wait for the outcomes is over. @param outcomes null: they were not known in time. */
   waited(outcomes: EventOutcome[] | null): void {
     this.#isWaitOver = true
     this.#outcomes = outcomes

@@ -1,6 +1,6 @@
 import { sendReplies } from '../http/raw-reply.ts'
 
-/** Work on a body. Returns what is left to do, or nothing. */
+/** Work on a body. Returns the work that is left, or nothing. */
 export type Job = () => Job | undefined
 
 /** Jobs that wait for a turn of the event loop, oldest first. */
@@ -9,9 +9,9 @@ const waiting: Job[] = []
 const heldBack: (() => void)[] = []
 
 /**
- * Runs jobs in order. A turn of the event loop begins jobs for `budgetMs`, and the next turn goes on, so that many bodies that
- * become complete at once do not block the loop. Small requests, confirmations and timers get their turn in between. A job that
- * leaves something to do goes on before the next job begins.
+ * Runs jobs in order. A turn of the event loop begins jobs for `budgetMs`, and the next turn goes on. So many bodies that are complete at the
+ * same time do not block the loop: small requests, confirmations and timers get their turn in between. A job that has work left goes on before
+ * the next job begins.
  */
 export function inTurns(job: Job): void {
   waiting.push(job)
@@ -19,9 +19,8 @@ export function inTurns(job: Job): void {
 }
 
 /**
- * Calls `begin` as soon as few jobs wait, which is usually at once. A large body stays with the kernel until then: its client
- * waits, and no memory is taken for a body that would only wait here. A body that comes slowly holds back no other, since only
- * jobs count.
+ * Calls `begin` as soon as few jobs wait, which is usually at once. Until then a large body stays with the kernel and its client, and takes no
+ * memory here. Only jobs count, so a body that comes slowly does not hold back other bodies.
  */
 export function whenFewWait(begin: () => void): void {
   if (waiting.length < fewJobs) begin()
@@ -48,7 +47,7 @@ function runNext(): void {
   }
 }
 
-/** Begins as many bodies as jobs may wait, and all of them where no job waits: bodies that were begun before may come slowly. */
+/** Begins some of the bodies that are held back: all of them if no job waits, since bodies that were begun before may come slowly. */
 function beginSome(): void {
   const count = waiting.length === 0 ? heldBack.length : Math.max(0, fewJobs - waiting.length)
   for (const begin of heldBack.splice(0, count)) begin()

@@ -13,7 +13,7 @@ import { replyRaw, replySmallest } from '../http/raw-reply.ts'
 import type { Refusals } from '../http/refusals.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
-/** What the routes that take events need. */
+/** The parts that the routes for events need. */
 export interface IngestRoutesOptions {
   readonly targets: StreamTargets
   readonly telemetry: EdgeTelemetry
@@ -25,8 +25,8 @@ export interface IngestRoutesOptions {
 const path = '/v1/streams/:stream'
 
 /**
- * `POST /v1/streams/{stream}`: one event, an array, or NDJSON. Fastify reads no body here (`server.ts`), so that the
- * bytes can be passed on as they came.
+ * `POST /v1/streams/{stream}`: one event, an array, or NDJSON. Fastify does not read the body (`server.ts`), so that the bytes can be passed on
+ * as they came.
  */
 export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
   const { targets, telemetry, refusals, limits, logger } = options
@@ -52,7 +52,7 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
   })
 }
 
-/** What every success says of the stream, and of a request that was accepted before. */
+/** The headers of every success: the delivery of the stream, and whether the request was accepted before. */
 export function deliveryHeaders({ target, isReplay }: IngestExchange): string[] {
   const headers = ['chute-delivery', target.delivery]
   if (isReplay) headers.push('idempotency-replayed', 'true')
@@ -81,7 +81,7 @@ function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOut
   return statusCode
 }
 
-/** Written by hand where nothing was rejected, which is nearly always. */
+/** The body of a success. It is put together by hand for the usual case, in which no event was rejected. */
 function successBody(
   target: StreamTarget,
   batch: EventBatch,
@@ -101,7 +101,7 @@ function successBody(
   })
 }
 
-/** Why a client that wanted to know the outcome is not told it, and what to expect. */
+/** Why a client does not get the outcomes that it waited for, and what becomes of its events. */
 interface Pending {
   readonly reason: (typeof pendingReasons)[number]
   readonly detail: string
@@ -131,14 +131,13 @@ function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
 }
 
 /**
- * The one error after which events may be in Kafka: the client asked for the outcome and it is bad.
- * @throws GatewayError `delivery_failed`, which says for each event what became of it and whether sending the request
- * again can make duplicates.
+ * Refuses a request whose client waited for outcomes, if one of the outcomes is bad.
+ * @throws GatewayError `delivery_failed`. It has the outcome of each event, and says whether sending the request again can make duplicates.
  */
 function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[]): void {
   const failed = outcomes.filter(({ outcome }) => !isDelivered(outcome)).length
   if (failed === 0) return
-  // Only what was dropped is certain not to be in the topic.
+  // Only of some outcomes, such as `dropped`, it is certain that nobody has the record.
   const mayDuplicate = outcomes.some(({ outcome }) => !isGone(outcome))
   const consequence = mayDuplicate
     ? 'sending the request again may duplicate events'

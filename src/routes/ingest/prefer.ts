@@ -1,23 +1,23 @@
-/** What a client prefers, of what Chute offers (RFC 7240). */
+/** The preferences of a client that Chute can meet (RFC 7240). */
 export interface Preferences {
   /** `handling=strict`: one invalid event refuses the request. */
   readonly strict: boolean
   /** `return=minimal`: no body on success. */
   readonly minimal: boolean
-  /** `wait`: seconds to wait for the outcome, at most {@link maxWaitSeconds}; null: not asked for. */
+  /** `wait`: seconds to wait for the outcomes, at most {@link maxWaitSeconds}; null: the client does not wait for them. */
   readonly waitSeconds: number | null
-  /** Value of `Preference-Applied` (section 3), or null if none was. */
+  /** Value of `Preference-Applied` (section 3); null if no preference is applied. */
   readonly applied: string | null
 }
 
-/** Longest `wait`: less than what load balancers let a request hang. */
+/** Longest `wait`. Load balancers let a request wait for longer than this. */
 export const maxWaitSeconds = 30
 
 const none: Preferences = { strict: false, minimal: false, waitSeconds: null, applied: null }
 
 /**
- * Reads a `Prefer` header. What is unknown or malformed is ignored, as RFC 7240, section 2 demands; of a preference
- * that is given twice, the first counts.
+ * Reads a `Prefer` header. Unknown and malformed preferences are ignored, as RFC 7240, section 2 demands. If a preference is given twice, the
+ * first one counts.
  */
 export function readPreferences(header: string | string[] | undefined): Preferences {
   if (header === undefined) return none
@@ -33,7 +33,7 @@ export function readPreferences(header: string | string[] | undefined): Preferen
   const minimal = wishes.get('return') === 'minimal'
   if (minimal) applied.push('return=minimal')
   const wait = wishes.get('wait') ?? ''
-  // At least one digit, and no sign: `wait` is delta-seconds (section 4.3).
+  // `wait` is delta-seconds (section 4.3): digits without a sign.
   const waitSeconds = /^\d{1,9}$/.test(wait) ? Math.min(Number(wait), maxWaitSeconds) : null
   if (waitSeconds !== null) applied.push(`wait=${waitSeconds}`)
   return {
