@@ -1,5 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
 import { request, Agent } from 'node:http'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
@@ -34,46 +36,72 @@ export async function benchHostile(
   const folder = mkdtempSync(join(tmpdir(), 'chute-bench-'))
   const jsonSchema = join(folder, 'schema.json')
   writeFileSync(jsonSchema, JSON.stringify({ type: 'object', required: ['name'] }))
+  const uniqueSchema = join(folder, 'unique.json')
+  writeFileSync(uniqueSchema, JSON.stringify({ properties: { items: { uniqueItems: true } } }))
   const streams = {
     'bench-telemetry': { delivery: 'at-most-once' },
     'bench-critical': { delivery: 'at-least-once' },
+    'bench-durable': { delivery: 'at-least-once' },
     'bench-any': { delivery: 'at-most-once', schema: 'any' },
     'bench-schema': { delivery: 'at-most-once', schema: jsonSchema },
+    'bench-unique': { delivery: 'at-most-once', schema: uniqueSchema },
   }
   const config = join(folder, 'streams.json')
   writeFileSync(config, JSON.stringify({ streams }))
-  const chute = await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: config }, { probe: true })
+  const shapes = hostileShapes()
+  const isDurable = ({ path }: HostileShape): boolean => path.endsWith('/bench-durable')
+  const durable = { CHUTE_DATA_DIR: join(folder, 'data'), CHUTE_DATA_DIR_EPHEMERAL: 'true' }
+  const runs = [
+    { env: {}, some: shapes.filter((each) => !isDurable(each)) },
+    { env: durable, some: shapes.filter(isDurable) },
+  ]
+  const rows: HostileRow[] = []
   try {
-    // The first of each shape compiles what the others use.
-    for (const shape of hostileShapes()) await send(chute, shape, null)
-    const calm = await others(chute, options.seconds)
-    const rows: HostileRow[] = []
-    for (const shape of hostileShapes()) {
-      await chute.readProbe()
-      const ended = { isEnded: false }
-      const sending = sendUntil(chute, shape, ended)
-      const { p50Ms, p99Ms } = await others(chute, options.seconds)
-      ended.isEnded = true
-      const { status, requests } = await sending
-      const { ownMaxMs } = await chute.readProbe()
-      rows.push({
-        shape: shape.name,
-        status,
-        requests,
-        ownMaxMs,
-        p50Ms,
-        p99Ms,
-        p50AboveCalmMs: p50Ms - calm.p50Ms,
-      })
-      say(
-        `${shape.name}: ${status}, longest pause ${ownMaxMs.toFixed(1)} ms, others' p50 ${p50Ms.toFixed(1)} ms`,
-      )
+    for (const { env, some } of runs) {
+      const chute = await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: config, ...env }, { probe: true })
+      try {
+        rows.push(...(await benchShapes(chute, some, options)))
+      } finally {
+        await chute.stop()
+      }
     }
     return { rows }
   } finally {
-    await chute.stop()
     rmSync(folder, { recursive: true })
   }
+}
+
+async function benchShapes(
+  chute: ChuteProcess,
+  shapes: readonly HostileShape[],
+  options: { seconds: number },
+): Promise<HostileRow[]> {
+  // The first of each shape compiles what the others use.
+  for (const shape of shapes) await send(chute, shape, null)
+  const calm = await others(chute, options.seconds)
+  const rows: HostileRow[] = []
+  for (const shape of shapes) {
+    await chute.readProbe()
+    const ended = { isEnded: false }
+    const sending = sendUntil(chute, shape, ended)
+    const { p50Ms, p99Ms } = await others(chute, options.seconds)
+    ended.isEnded = true
+    const { status, requests } = await sending
+    const { ownMaxMs } = await chute.readProbe()
+    rows.push({
+      shape: shape.name,
+      status,
+      requests,
+      ownMaxMs,
+      p50Ms,
+      p99Ms,
+      p50AboveCalmMs: p50Ms - calm.p50Ms,
+    })
+    say(
+      `${shape.name}: ${status}, longest pause ${ownMaxMs.toFixed(1)} ms, others' p50 ${p50Ms.toFixed(1)} ms`,
+    )
+  }
+  return rows
 }
 
 async function others(chute: ChuteProcess, seconds: number) {
@@ -94,9 +122,11 @@ async function sendUntil(chute: ChuteProcess, shape: HostileShape, ended: { isEn
 
 /** @returns the status; 0: the connection was closed before all of the body was sent. */
 async function send(chute: ChuteProcess, shape: HostileShape, agent: Agent | null): Promise<number> {
+  if (shape.raw !== undefined) return await sendRaw(chute, shape.raw)
   const { path, contentType, body, isGzip } = shape
   return await new Promise((resolve) => {
     const headers = {
+      ...shape.headers,
       'content-type': contentType,
       'content-length': body.length,
       ...(isGzip ? { 'content-encoding': 'gzip' } : {}),
@@ -112,4 +142,15 @@ async function send(chute: ChuteProcess, shape: HostileShape, agent: Agent | nul
     sent.once('error', () => resolve(0))
     sent.end(body)
   })
+}
+
+async function sendRaw({ url }: ChuteProcess, { bytes, replies }: NonNullable<HostileShape['raw']>) {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  socket.end(bytes)
+  let text = ''
+  socket.on('data', (piece: Buffer) => (text += piece.toString('latin1')))
+  socket.once('error', () => undefined)
+  await once(socket, 'close')
+  const statuses = text.match(/(?<=HTTP\/1\.1 )\d+/g) ?? []
+  return statuses.length === replies ? Number(statuses.at(-1)) : 0
 }

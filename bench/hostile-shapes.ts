@@ -8,6 +8,9 @@ export interface HostileShape {
   /** As it is sent: compressed with gzip where `isGzip`. */
   readonly body: Buffer
   readonly isGzip: boolean
+  readonly headers?: Readonly<Record<string, string>>
+  /** In the place of all that: bytes for a connection of its own, and how many replies they get. */
+  readonly raw?: { readonly bytes: Buffer; readonly replies: number }
 }
 
 const bodyBytes = 1_048_576
@@ -16,6 +19,7 @@ const mostEvents = 9_999
 /** Bodies that a stranger may send without a key, and that are refused for the most part. */
 export function hostileShapes(): HostileShape[] {
   const telemetry = '/v1/streams/bench-telemetry'
+  const schema = '/v1/streams/bench-schema'
   const key = (nth: number): string => `"${nth.toString(36)}":1`
   const anyKeys = `{${filled(key)}}`
   const good = '{"name":"a","value":1}'
@@ -25,7 +29,10 @@ export function hostileShapes(): HostileShape[] {
     shape(`${mostEvents} lines that are not JSON`, telemetry, listOf('x', '\n'), true),
     shape(`${mostEvents} good events, the last one bad`, telemetry, `[${listOf(good)},{"name":"a"}]`, true),
     shape(`${mostEvents} good events with ids`, '/v1/streams/bench-critical', `[${numbered()}]`, true),
-    newIds(),
+    numberedAnew('good events with ids that are new', '/v1/streams/bench-critical'),
+    numberedAnew('good events with ids that are new, durable', '/v1/streams/bench-durable'),
+    numberedAnew('events whose outcomes are asked for', '/v1/streams/bench-critical', { prefer: 'wait=5' }),
+    otherContent(),
     shape('1 MiB of [', telemetry, '['.repeat(bodyBytes)),
     shape('500,000 nested arrays', telemetry, '['.repeat(bodyBytes / 2) + ']'.repeat(bodyBytes / 2)),
     shape('an event of 150,000 members', telemetry, anyKeys),
@@ -38,10 +45,14 @@ export function hostileShapes(): HostileShape[] {
     shape('objects of different shapes', telemetry, `[${listOf(0, ',', (nth) => `{${key(nth)}}`)}]`),
     shape('a text of escapes', telemetry, `{"name":"${'\\u0041'.repeat(bodyBytes / 6 - 10)}","value":1}`),
     shape('a number of a million digits', telemetry, `{"name":"a","value":${'1'.repeat(bodyBytes - 40)}}`),
+    shape('a text of escapes, JSON Schema', schema, `{"name":"${'\\u0041'.repeat(bodyBytes / 6 - 10)}"}`),
+    shape('an array of 500,000 numbers, JSON Schema', schema, `{"name":"a","x":[${filled(() => '1')}]}`),
+    shape('99,000 items that must be unique', '/v1/streams/bench-unique', `{"items":[${uniqueItems()}]}`),
+    gzipMembers(),
     shape('1 MiB of blanks', telemetry, `${' '.repeat(bodyBytes - 1)}[`),
     shape('a bomb of gzip', telemetry, ' '.repeat(64 * bodyBytes), true),
     shape('members of 1 MiB, schema any', '/v1/streams/bench-any', anyKeys),
-    shape('members of 1 MiB, JSON Schema', '/v1/streams/bench-schema', anyKeys),
+    shape('members of 1 MiB, JSON Schema', schema, anyKeys),
     shape(
       'a million blank lines between two bad ones',
       telemetry,
@@ -58,7 +69,42 @@ export function hostileShapes(): HostileShape[] {
     form('a form of a million ampersands', `a=1${'&'.repeat(bodyBytes - 10)}`),
     form('a form of 100,000 fields', 'a=1&'.repeat(100_000)),
     form('a form of one field of 1 MiB', `name=${'%41'.repeat(bodyBytes / 3 - 10)}`),
+    { ...shape('500 header fields', telemetry, good), headers: manyHeaders() },
+    raw(
+      '1,000 requests at once',
+      Array.from({ length: 1_000 }, () => requestOf(telemetry, good)).join(''),
+      1_000,
+    ),
+    raw('a body in chunks of one byte', inChunks(telemetry, `${good}${' '.repeat(30_000)}`), 1),
   ]
+}
+
+function raw(name: string, text: string, replies: number): HostileShape {
+  return { ...shape(name, '', ''), raw: { bytes: Buffer.from(text), replies } }
+}
+
+function requestOf(path: string, body: string): string {
+  const length = `content-length: ${body.length}\r\n`
+  return `POST ${path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n${length}\r\n${body}`
+}
+
+function inChunks(path: string, body: string): string {
+  const head = `POST ${path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n`
+  const chunks = body.replaceAll(/[^]/g, (byte) => `1\r\n${byte}\r\n`)
+  return `${head}transfer-encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`
+}
+
+function manyHeaders(): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: 500 }, (_, nth) => [`x-${nth}`, 'a']))
+}
+
+function uniqueItems(): string {
+  return Array.from({ length: 99_000 }, (_, nth) => nth).join(',')
+}
+
+function gzipMembers(): HostileShape {
+  const body = Buffer.concat(Array.from({ length: 10_000 }, () => gzipSync('')))
+  return { ...shape('10,000 empty members of gzip', '/v1/streams/bench-telemetry', ''), body, isGzip: true }
 }
 
 function shape(name: string, path: string, text: string, isGzip = false): HostileShape {
@@ -90,14 +136,30 @@ function numbered(prefix = ''): string {
 }
 
 /** Each body has ids that no other has. */
-function newIds(): HostileShape {
+function numberedAnew(what: string, path: string, headers: Record<string, string> = {}): HostileShape {
   let bodies = 0
   return {
-    name: `${mostEvents} good events with ids that are new`,
+    name: `${mostEvents} ${what}`,
+    path,
+    headers,
+    contentType: 'application/json',
+    get body() {
+      return Buffer.from(`[${numbered(`${what.length}-${bodies++}-`)}]`)
+    },
+    isGzip: false,
+  }
+}
+
+/** Each body has the same ids, and content that no other has. */
+function otherContent(): HostileShape {
+  let bodies = 0
+  return {
+    name: `${mostEvents} ids that stand for other content`,
     path: '/v1/streams/bench-critical',
     contentType: 'application/json',
     get body() {
-      return Buffer.from(`[${numbered(`${bodies++}-`)}]`)
+      const value = bodies++
+      return Buffer.from(`[${listOf(0, ',', (nth) => `{"name":"a","value":${value},"id":"other-${nth}"}`)}]`)
     },
     isGzip: false,
   }

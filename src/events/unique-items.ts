@@ -20,12 +20,12 @@ export function useUniqueItems(compiler: Ajv): void {
 
 /** Places of two items that are the same, or null. */
 function findSame(items: readonly unknown[]): [number, number] | null {
-  const places = new Map<unknown, number>()
-  for (const [place, item] of items.entries()) {
-    const identity = identityOf(item)
-    const before = places.get(identity)
-    if (before !== undefined) return [before, place]
-    places.set(identity, place)
+  const met = new Set<unknown>()
+  for (let place = 0; place < items.length; place++) {
+    const identity = identityOf(items[place])
+    met.add(identity)
+    if (met.size === place + 1) continue
+    return [items.findIndex((item) => identityOf(item) === identity), place]
   }
   return null
 }
