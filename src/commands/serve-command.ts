@@ -19,6 +19,9 @@ environment, streams from the file in CHUTE_CONFIG. docs/configuration.md has al
  * `chute serve`: the gateway, until SIGTERM or SIGINT. After the signal it takes requests for `DRAIN_DELAY_MS` more, and then
  * drains. A second signal ends the delay, and a signal during the drain ends the process at once. The last line of the log is
  * the account of every stream. With `WORKERS` above 1 this process starts the workers, which run the same command.
+ *
+ * What a signal does: `process.ts` receives it and knows the delay. `stop` of `app.ts` has the order of the steps, and
+ * `routes/http/connections.ts` closes the connections. With workers, `workers/worker-group.ts` tells all of them.
  * @returns the exit code of the process: 0 after a clean drain; 1 if it could not start, or if the shutdown lost accepted
  * records; 2 for a wrong command line.
  */

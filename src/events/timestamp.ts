@@ -1,4 +1,6 @@
 /**
+ * The formats of times. Which times an event may have is a rule of `telemetry-schema.ts`, which also names the two other places of that rule.
+ *
  * `date-time` of RFC 3339, section 5.6, with leap seconds. The offset is needed: a time without an offset is not one moment. {@link isRfc3339}
  * checks that the month has the day.
  */

@@ -29,7 +29,10 @@ export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOpti
   }
 }
 
-/** The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. */
+/**
+ * The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. The set of mechanisms is
+ * `saslMechanisms` in `config/config.ts`.
+ */
 export function saslOptions({
   mechanism,
   username,

@@ -6,7 +6,8 @@ import type { PendingBatch, RecordSource, Settlement } from './producer.ts'
  * A record batch on its way (Kafka's `ProducerBatch`): its bytes, and besides them its partition, its age, its room in the buffer, and the
  * listeners that wait for its outcome.
  *
- * The states are open → closed (no record can be appended) → written → settled. Only `account.ts` moves a batch to the last two states.
+ * The states are open → closed (no record can be appended) → written → settled. `accumulator.ts` decides when a batch closes: when it has
+ * lingered, or when the next record would pass `batch.size` ({@link RecordBatch.append}). Only `account.ts` moves a batch to the last two states.
  * The way back of an outcome begins there: `Account.settle` books the outcome, gives the room back, and tells the listeners, each in a
  * microtask of its own, so that no listener runs inside the sender.
  */

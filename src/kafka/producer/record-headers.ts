@@ -35,7 +35,8 @@ export interface RecordHeaders {
  * are sent. No two records get the same number. A number whose record was dropped or lost is missing from the topic.
  *
  * To give each record another header, add it to {@link encoded} before the audit header, which has to be the last one
- * (`protocol/audit-header.ts`): the number is written at a fixed distance from the record's end.
+ * (`protocol/audit-header.ts`): the number is written at a fixed distance from the record's end. `stream-producer.ts` makes these headers for
+ * audited streams only. The records of other streams have no headers so far.
  */
 export class AuditHeaders implements RecordHeaders {
   /** The name of this producer. Each start of the gateway and each stream has another name. */

@@ -21,6 +21,9 @@ export interface PageParts {
 /**
  * Registers `GET url`: a page in one file that loads no other file. Its Content-Security-Policy allows its scripts and its style by their hashes.
  * The page is made at the first request, so a gateway whose pages nobody opens does not read them.
+ *
+ * To add a page: a file beside this one calls this function (as `live-page.ts` does), `app.ts` registers that file, and
+ * `dev/openapi-operations.ts` has its path.
  */
 export function registerPage(app: FastifyInstance, parts: PageParts): void {
   let page: ReturnType<typeof assemblePage> | null = null
