@@ -1,7 +1,7 @@
 /**
  * How a body is to be read. `json`: one event or an array. `ndjson`: an event a line. `text`: any of these, since `curl -d` and `sendBeacon`
  * send JSON under other types. `form`: as `text`, but a body that is no JSON may have the fields of a form. `unsupported`: answered with 415.
- * A new kind has to be handled in `decode.ts`, `routes/ingest/ingest.ts` and `routes/ingest/beacon.ts`.
+ * A new kind needs its row in `decode.ts`, and may need its own way in `routes/ingest/ingest.ts` and `routes/ingest/beacon.ts`.
  */
 export type BodyKind = 'json' | 'ndjson' | 'text' | 'form' | 'unsupported'
 

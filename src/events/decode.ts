@@ -77,8 +77,9 @@ export function decodeEvents(
   const start = skipWhitespace(body, hasByteOrderMark(body) ? 3 : 0, body.length)
   const end = trimWhitespaceEnd(body, start, body.length)
   if (start === end) throw new GatewayError('empty_body', 'send an event, an array of events, or NDJSON')
-  const isArray = kind !== 'ndjson' && body[start] === openArray
-  if (kind !== 'ndjson' && !isArray && sink.scan(start) === end) {
+  const { isLines, mustBeJson } = kindTraits[kind]
+  const isArray = !isLines && body[start] === openArray
+  if (!isLines && !isArray && sink.scan(start) === end) {
     sink.scanned(start, end)
     return undefined
   }
@@ -87,15 +88,23 @@ export function decodeEvents(
     start,
     end,
     encoding: ascii ? 'latin1' : 'utf8',
-    mustBeJson: kind === 'json',
+    mustBeJson,
     sink,
     sliceBytes,
     check: null,
   }
-  if (kind === 'ndjson') return decodeLines(decoding, start)
+  if (isLines) return decodeLines(decoding, start)
   if (isArray) return scanArray(decoding, start)
   return later(decoding, () => parseJson(decoding))
 }
+
+/** How the bodies of each kind are read. `isLines`: each line is an event. `mustBeJson`: a body that is no JSON text is not tried as NDJSON. */
+const kindTraits = {
+  json: { isLines: false, mustBeJson: true },
+  ndjson: { isLines: true, mustBeJson: false },
+  text: { isLines: false, mustBeJson: false },
+  form: { isLines: false, mustBeJson: false },
+} satisfies Record<Exclude<BodyKind, 'unsupported'>, { isLines: boolean; mustBeJson: boolean }>
 
 /** The check for a body. A body in slices has its own check, since another body may be decoded between two slices. */
 function checkOf(decoding: Decoding): JsonCheck {

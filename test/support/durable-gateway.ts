@@ -113,7 +113,7 @@ export async function untilDrained(gateway: ServedGateway): Promise<ReadonlyMap<
   }
 }
 
-/** What a data folder holds that Kafka is not known to have, as `key:n`. The folder must be nobody's. */
+/** The records in a data folder that Kafka is not known to have, as `key:n`. No process may use the folder. */
 export function pendingIn(dataDir: string): string[] {
   const folder = join(dataDir, 'spool', 'critical')
   const pending: string[] = []

@@ -17,10 +17,10 @@ export interface Faults {
 export const noFaults: Faults = { fail: 0, short: 0, hang: 0 }
 
 /**
- * A disk in memory, by the crash model of DESIGN.md. Names and bytes are kept apart, and each of them twice: as the kernel
- * has them, and as they are on the disk. Calls that are under way end in any order. A sync brings to the disk what had ended
- * when it was called; a sync that fails leaves some of that for good with the kernel only, as clean pages. A power cut keeps
- * of all else any sectors, and any of the changes to names.
+ * A disk in memory, by the crash model of DESIGN.md. It keeps names and bytes apart, and each of them twice: as the kernel has them, and as they
+ * are on the disk. Calls that are under way end in any order. A sync brings the effects of all calls that had ended before it to the disk. A sync
+ * that fails leaves some of these effects only with the kernel, for good, as clean pages. Of all other effects, a power cut keeps any sectors, and
+ * any changes of names. `model-disk.ts` is the other disk of the tests, for whole gateways.
  */
 export class FaultyDisk implements Disk {
   readonly #random: Random
@@ -47,7 +47,7 @@ export class FaultyDisk implements Disk {
     this.#nameChanges = from?.changes ?? []
   }
 
-  /** The process is killed: of the calls that are under way any take effect. The kernel has what it had. */
+  /** The process is killed. Any of the calls that are under way take effect. The kernel keeps everything that it has. */
   kill(): FaultyDisk {
     this.#die()
     return new FaultyDisk(this.#random, {
@@ -62,7 +62,7 @@ export class FaultyDisk implements Disk {
     for (const inode of this.#names.values()) inode.changes = []
   }
 
-  /** The power is cut: only what is on the disk is left, and any of what was on its way there. */
+  /** The power is cut. What is on the disk stays, and any part of what was on its way to the disk. */
   cutPower(): FaultyDisk {
     this.#die()
     const names = new Map(this.#durableNames)
@@ -243,7 +243,7 @@ export class FaultyDisk implements Disk {
     for (const take of underWay) {
       if (this.#random() < 0.5) continue
       this.#underWay.add(take)
-      // Dead: it takes effect, and tells nobody.
+      // The process is dead: the call takes effect, and its callback is not called.
       for (let turn = 0; this.#underWay.has(take) && turn < 10; turn++) take()
       this.#underWay.delete(take)
     }

@@ -21,7 +21,7 @@ export interface KafkajsBatch {
   readonly firstSequence: number
 }
 
-/** Reads a batch with kafkajs's own decoder, which shares no code with what wrote it. */
+/** Reads a batch with kafkajs's own decoder, which shares no code with Chute's encoder. */
 export async function decodeWithKafkajs(bytes: Buffer): Promise<KafkajsBatch> {
   return await decode(new Decoder(Buffer.from(bytes)))
 }

@@ -21,7 +21,7 @@ export class LoopbackBroker {
   constructor(socket: Socket) {
     this.socket = socket
     socket.on('data', (data) => this.#read(data))
-    // A reset is what the client is to do.
+    // The client is expected to reset the connection.
     socket.on('error', () => {})
   }
 

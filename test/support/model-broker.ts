@@ -15,7 +15,7 @@ export class ModelCluster implements Transport {
   readonly #formerTopics: ModelTopic[] = []
   /** Every request that was served, in order. */
   readonly requests: ServedRequest[] = []
-  /** When somebody tried to connect to which node. */
+  /** All tries to connect: to which node, and when. */
   readonly connects: { readonly nodeId: number; readonly atMs: number }[] = []
   readonly connections = new Set<ModelConnection>()
   /** Of the connection attempts: the answer of a stopped broker is waited for this long. */
@@ -35,7 +35,7 @@ export class ModelCluster implements Transport {
   throttleTimeMs = 0
   /** Responses that get lost on their way, from now on. */
   responsesToLose = 0
-  /** How long a session lasts (`connections.max.reauth.ms`): what is read after it ends the connection. */
+  /** How long a session lasts (`connections.max.reauth.ms`). A request that is read later ends the connection. */
   sessionMs = Infinity
   /** Metadata tells what the credentials may do (KIP-430). */
   tellsRights = true
@@ -152,7 +152,7 @@ export class ModelCluster implements Transport {
     return topics.flatMap((topic) => topic?.partitions.map(({ log }) => log) ?? [])
   }
 
-  /** A producer id that nobody has. */
+  /** A new producer id. */
   newProducerId(): bigint {
     return this.#nextProducerId++
   }

@@ -2,9 +2,12 @@ import { basename } from 'node:path'
 import type { Disk, DiskDone } from '../../src/spool/disk.ts'
 
 /**
- * The disk of one machine, in memory, under a virtual clock. It keeps bytes and names apart, and what is synced apart from
- * what is not: a power cut takes any of the rest, in any order, as POSIX allows. It outlives the processes that use it. All
- * folders have no folders in them, and one place: a file is told by its name and its folder's name.
+ * The disk of one machine, in memory, under a virtual clock. It keeps bytes and names apart, and it keeps synced changes apart from the others.
+ * A power cut may take any of the changes that are not synced, in any order, as POSIX allows. The disk outlives the processes that use it. A file
+ * is identified by its name and the name of its folder, so folders have no folders in them.
+ *
+ * `faulty-disk.ts` is the other disk of the tests: one folder and one process, with a fault in any single call. This disk has the folders of
+ * whole gateways, and several processes in turn.
  */
 export class ModelDisk {
   /** Every call fails with this code, a write after a part of it; null: none does. */
@@ -53,7 +56,7 @@ export class ModelDisk {
   }
 }
 
-/** What one process has of a disk: its file descriptors end with it, and calls that are under way may still have their effect. */
+/** The view of one process on the disk. Its file descriptors end with the process. Calls that are under way then may still have their effect. */
 export class ProcessDisk implements Disk {
   /** The process is gone. */
   isOver = false
@@ -137,7 +140,7 @@ export class ProcessDisk implements Disk {
     )
   }
 
-  /** @inheritdoc A sync that fails leaves nobody knows what with the kernel: some of it is never written. */
+  /** @inheritdoc After a sync that fails, the kernel never writes some of the changes. */
   sync(fd: number, done: DiskDone): void {
     this.#call(
       (error) => {
@@ -228,7 +231,7 @@ export class ProcessDisk implements Disk {
     this.#open.delete(fd)
   }
 
-  /** A call: what it does is done when it ends, or, if the process ends before, then or never. */
+  /** A call. It has its effect when it ends. If the process ends before, it has its effect then or never. */
   #call(fail: (error: NodeJS.ErrnoException) => void, act: () => () => void): void {
     if (this.isOver) return
     this.#disk.run(() => {
@@ -271,7 +274,7 @@ export class ProcessDisk implements Disk {
 /** Bytes: as the kernel has them, and as the disk does. */
 class File {
   #bytes = Buffer.alloc(0)
-  /** Of the disk, since the last sync: what it has, and what it may have. */
+  /** The bytes that the disk has since the last sync, and the bytes that it may have. */
   #synced = Buffer.alloc(0)
   modifiedMs = Date.now()
 
@@ -301,7 +304,7 @@ class File {
     this.#synced = Buffer.from(this.#bytes)
   }
 
-  /** After a sync that failed, the kernel takes what it could not write for written. */
+  /** After a sync that failed, the kernel takes the bytes that it could not write for written. */
   forgetDirty(random: () => number): void {
     this.#synced = this.#mixed(random)
   }

@@ -83,7 +83,7 @@ export class Life implements Transport {
     // It is asked without a socket.
     const { server } = gateway
     const close = server.close.bind(server) as () => Promise<undefined>
-    // As with sockets: nobody comes any more, and those who are there are answered first.
+    // As with sockets: no new requests come, and the present ones are answered first.
     server.close = (async () => {
       this.#isListening = false
       while (this.underWay > 0 && !this.isOver) await new Promise((resolve) => setTimeout(resolve, 1))

@@ -22,7 +22,7 @@ export class ModelRedis {
     return client
   }
 
-  /** SIGSTOP: what is sent waits, also when its sender has gone. */
+  /** SIGSTOP: commands wait, even if their sender has gone. */
   stop(): void {
     if (this.state === 'up') this.state = 'stopped'
   }
@@ -34,7 +34,7 @@ export class ModelRedis {
     for (const client of this.#clients) client.serve()
   }
 
-  /** SIGKILL: what was not executed never is. */
+  /** SIGKILL: commands that were not executed never are. */
   kill(): void {
     this.state = 'down'
     this.cut()
@@ -45,13 +45,13 @@ export class ModelRedis {
     if (this.state === 'down') this.state = 'up'
   }
 
-  /** Ends all connections; what was sent on them may have been executed, and is no more. */
+  /** Ends all connections. Commands on them may have been executed, and are not executed any more. */
   cut(): void {
     for (const client of this.#clients) client.cut()
     this.#clients.clear()
   }
 
-  /** The connections that are there carry no answer any more: what is sent on them is executed, and nobody learns of it. */
+  /** The present connections carry no answers any more. Commands on them are executed, and their senders do not learn of it. */
   mute(): void {
     for (const client of this.#clients) client.isMute = true
   }

@@ -41,7 +41,7 @@ export class ModelPartition {
   #highWatermark = 0
   /** Ends of batches that the replicas do not have, and since when they could. */
   #unreplicated: { readonly end: number; readonly sinceMs: number }[] = []
-  /** Who leads, and who metadata says that leads; the two differ for a while after a move. */
+  /** The leader, and the leader that metadata tells. They differ for a while after the leader has moved. */
   leader: number
   publishedLeader: number
   /** The leader refuses before: it is still loading the log. By `performance.now()`. */
@@ -51,7 +51,7 @@ export class ModelPartition {
   /** Values that a batch is refused for, as a compacted topic refuses records without a key (INVALID_RECORD). */
   refuses: (value: string, key: string | null) => boolean = () => false
   readonly #producers = new Map<bigint, ProducerState>()
-  /** The replicas fetch nothing; what the leader says of them stays as it is. */
+  /** The replicas fetch nothing, so the high watermark stays as it is. */
   isFrozen = false
 
   constructor(leader: number) {
@@ -113,7 +113,7 @@ export class ModelPartition {
     this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })
   }
 
-  /** The log grows by records that nobody is going to read, and that take no memory. */
+  /** The log grows by records that are never read and take no memory. */
   skip(count: number): void {
     this.log.length += count
     this.#unreplicated.push({ end: this.log.length, sinceMs: performance.now() })

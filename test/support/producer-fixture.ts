@@ -143,7 +143,7 @@ export function append(
   return producer.append(RecordBytes.of(body, keyBuffer, Date.now()))
 }
 
-/** Telemetry that nobody looks at. */
+/** Telemetry that drops everything. */
 export const noTelemetry: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
 
 /** The first of the keys `0`, `1`, `2` … that belongs to a partition. */

@@ -53,7 +53,7 @@ export interface PromiseRun {
   readonly tracks: readonly (readonly Trouble[])[]
 }
 
-/** Runs it, and says what promise was broken. The virtual clock has to be in use. */
+/** Makes one run, and says which promise was broken. The virtual clock has to be in use. */
 export async function runPromises(run: PromiseRun, clock: HeapClock): Promise<string[]> {
   return await new Run(run, clock).run()
 }
@@ -299,7 +299,7 @@ class Run {
           if (accepted !== 1) this.#problem(`${stream} ${number}: accepted ${accepted}`)
           break
         }
-        // 504: the disk took neither the record nor its removal, and nobody knows yet.
+        // 504: the disk took neither the record nor its removal, so it is not known yet whether the record will be sent.
         if (status !== 0 && status !== 503 && status !== 504 && code !== 'request_in_progress')
           this.#problem(`${stream} ${number}: ${status} ${code}`)
         if (!retries) {

@@ -14,7 +14,7 @@ export interface TestRedis {
   /** Runs one command, over a connection of its own; the answer as Redis writes it. */
   ask(command: string): Promise<string>
   signal(name: NodeJS.Signals): void
-  /** SIGKILL: what it had in memory is gone. */
+  /** SIGKILL: everything that it had only in memory is lost. */
   kill(): Promise<void>
   /** SIGTERM, and waits for its end. */
   end(): Promise<void>

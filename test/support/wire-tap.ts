@@ -42,12 +42,12 @@ export class WireTap {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Holds back what the broker answers from now on. */
+  /** From now on holds back the answers of the broker. */
   hold(): void {
     this.#held ??= []
   }
 
-  /** Passes on what was held back, in order, and everything after it. */
+  /** Passes on the answers that were held back, in order, and all later ones. */
   release(): void {
     const held = this.#held ?? []
     this.#held = null

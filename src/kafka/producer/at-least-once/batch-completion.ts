@@ -106,7 +106,7 @@ export class BatchCompletion {
     const fields = { topic: stream.topic, partition: flight.partition, records: recordCount }
     logger.warn(
       { ...fields, kafkaError: kafkaErrorName(errorCode) },
-      'the broker no longer knows the producer of a batch that it may have: its records go again, and can be there twice',
+      'the broker no longer knows the producer of a batch that it may have: the records are sent again, and may be stored twice',
     )
   }
 
