@@ -127,10 +127,7 @@ export class AtMostOnceLink implements LeaderLink {
     return this.#confirmation?.hasPending === true || this.#unconfirmed.count > 0 || this.#answered.count > 0
   }
 
-  /**
-   * Sets the partitions that the broker leads, as metadata says. The broker is asked whether a partition that is new here is online before
-   * anything is written to the partition.
-   */
+  /** @inheritdoc A partition that is new here gets no writes before the broker has answered that the partition is online. */
   assign(partitions: readonly number[]): void {
     this.#session.follow()
     this.#online.assign(partitions)
