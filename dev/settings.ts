@@ -168,6 +168,12 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
   keyMissing: {
     what: 'an event without a key: `accept` (written without one), `reject` (refused with `record_key_missing`)',
   },
+  headers: {
+    takes:
+      'a map of up to 16 names, each with `header:NAME`, `key:name`, `client:address/24`, `client:address` or `time`',
+    what: 'headers of each record, from the request: `{ traceparent: header:traceparent, tenant: key:name, received: time }` ([records.md](records.md#headers))',
+    default: 'none',
+  },
   onBufferFull: {
     what: 'a request that finds the buffer full: `reject` (503), `drop` (202, counted as dropped), `block` (waits up to `max.block.ms`, then 503)',
   },

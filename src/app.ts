@@ -28,9 +28,13 @@ import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
   const metrics = new Metrics(version)
-  const durable = config.streams.filter(({ spool }) => spool !== null).map(({ name }) => name)
+  const durable = config.streams.filter(({ spool }) => spool !== null)
+  const hasHeaders = durable.some(({ headers }) => Object.keys(headers).length > 0)
+  const names = durable.map(({ name }) => name)
   const folder =
-    config.dataDir === null || durable.length === 0 ? null : new DataFolder(config.dataDir, durable, logger)
+    config.dataDir === null || durable.length === 0
+      ? null
+      : new DataFolder(config.dataDir, names, logger, hasHeaders)
   const isLasting = warningOfFolder(config) === null
   const producers = new Producers({
     kafka: config.kafka,

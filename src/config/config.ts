@@ -69,6 +69,17 @@ export type Preset = (typeof presetNames)[number]
  */
 export type RecordKeySource = 'source' | 'none' | `/${string}` | `header:${string}`
 
+/**
+ * What a header of a stream's records holds: a header of the request, whose name is in lower case; the name of the key that the request
+ * came with; the client's address, whole or cut to its network; or the time at which the request was received.
+ */
+export type RecordHeaderSource =
+  | `header:${string}`
+  | 'key:name'
+  | 'client:address'
+  | 'client:address/24'
+  | 'time'
+
 /** See {@link KeyMissing}. */
 export const keyMissingActions = ['accept', 'reject'] as const
 
@@ -157,6 +168,8 @@ export interface StreamConfig {
   readonly schema: 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
   readonly key: RecordKeySource
   readonly keyMissing: KeyMissing
+  /** The headers of each record, by name; empty: none. */
+  readonly headers: Readonly<Record<string, RecordHeaderSource>>
   readonly onBufferFull: OnBufferFull
   /** The same for the beacon routes, whose clients do not read replies; `drop` unless set. */
   readonly beaconOnBufferFull: OnBufferFull

@@ -137,6 +137,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
     key: stream.key,
     keyMissing: stream.keyMissing,
+    ...(Object.keys(stream.headers).length > 0 && { headers: stream.headers }),
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,

@@ -119,8 +119,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
-  const { key = 'source', keyMissing = 'accept' } = values
-  const edge = { schema, key, keyMissing, onBufferFull, beaconOnBufferFull }
+  const { key = 'source', keyMissing = 'accept', headers = {} } = values
+  const edge = { schema, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
     topic,

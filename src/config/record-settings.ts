@@ -1,4 +1,5 @@
-import type { RecordKeySource } from './config.ts'
+import type { RecordHeaderSource, RecordKeySource } from './config.ts'
+import { isMap } from './read-fields.ts'
 import { quote, Refusal, setting } from './setting.ts'
 
 /** What goes into a record besides the event: see docs/records.md. */
@@ -17,6 +18,45 @@ export function recordKey() {
     )
   })
 }
+
+/** `headers:` of a stream. */
+export function recordHeaders() {
+  return setting<Readonly<Record<string, RecordHeaderSource>>>((value) => {
+    if (!isMap(value))
+      return new Refusal(`is ${quote(value)}`, `Give a map: { tenant: key:name }. ${sources}`)
+    const entries = Object.entries(value)
+    if (entries.length > maxHeaders)
+      return new Refusal(
+        `has ${entries.length} headers`,
+        `Give ${maxHeaders} at most: each record carries all of them.`,
+      )
+    const headers: Record<string, RecordHeaderSource> = {}
+    for (const [name, source] of entries) {
+      if (!/^[\x21-\x7e]{1,64}$/.test(name) || /^(?:chute-audit$|__chute\.)/.test(name))
+        return new Refusal(
+          `has ${quote(name)}, which cannot be the name of a header`,
+          'Give 1 to 64 visible ASCII characters. chute-audit and __chute.… are names of Chute.',
+        )
+      const read = headerSource(source)
+      if (read instanceof Refusal) return new Refusal(`has ${name}, which ${read.problem}`, read.remedy)
+      headers[name] = read
+    }
+    return headers
+  })
+}
+
+function headerSource(value: unknown): RecordHeaderSource | Refusal {
+  const word = words.find((each) => each === value)
+  if (word !== undefined) return word
+  const header = typeof value === 'string' ? headerOf(value) : null
+  return header ?? new Refusal(`is ${quote(value)}`, sources)
+}
+
+const words = ['key:name', 'client:address', 'client:address/24', 'time'] as const
+const sources =
+  'Give header:NAME (a header of the request), key:name (the name of its key), client:address/24 (the network of the client), client:address (the whole address) or time (when it was received, in ms).'
+/** Every record of a request carries its headers. */
+const maxHeaders = 16
 
 /** A source `header:NAME`, with the name in lower case; null for another text. */
 function headerOf(text: string): `header:${string}` | Refusal | null {

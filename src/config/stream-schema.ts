@@ -10,7 +10,7 @@ import {
   type StreamPromise,
 } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
-import { recordKey } from './record-settings.ts'
+import { recordHeaders, recordKey } from './record-settings.ts'
 import {
   Refusal,
   oneOf,
@@ -30,6 +30,7 @@ export const streamShape = {
   schema: nonEmptyText().default('telemetry'),
   key: recordKey().default('source'),
   keyMissing: oneOf(keyMissingActions).default('accept'),
+  headers: recordHeaders().default({}),
   onBufferFull: oneOf(onBufferFullActions).default('reject'),
   beaconOnBufferFull: oneOf(onBufferFullActions).optional(),
   confirm: onOrOff().optional(),

@@ -48,6 +48,8 @@ export const maxListedErrors = 100
  */
 export class EventBatch implements EventSink {
   readonly body: Buffer
+  /** The own headers of each record, encoded; null: the records have none. */
+  readonly headers: Buffer | null
   /** The good events that are to be written. */
   readonly ranges = new EventRanges()
   /** Places of the good events in the request; null as long as none was rejected, for then they are 0, 1, 2… */
@@ -77,7 +79,7 @@ export class EventBatch implements EventSink {
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
-   * @param options.maxRecordBytes key and value of a record together, as the topic takes them.
+   * @param options.maxRecordBytes key, value and own headers of a record together, as the topic takes them.
    * @param options.needsKey the topic takes no record without a key.
    * @param options.rejectsKeyless the stream takes no event without a key.
    * @param options.key finds the keys; null for the events' own `source`.
@@ -91,6 +93,7 @@ export class EventBatch implements EventSink {
       needsKey?: boolean
       rejectsKeyless?: boolean
       key?: ChosenKey | null
+      headers?: Buffer | null
       collectIds?: boolean
     },
   ) {
@@ -100,7 +103,8 @@ export class EventBatch implements EventSink {
     if (body.length > 2 * scannedWholeBytes) this.#slide(0)
     this.#schema = options.schema
     this.#limits = options.limits
-    this.#maxRecordBytes = options.maxRecordBytes
+    this.headers = options.headers ?? null
+    this.#maxRecordBytes = options.maxRecordBytes - (this.headers?.length ?? 0)
     this.#needsKey = options.needsKey ?? false
     this.#mustHaveKey = this.#needsKey || options.rejectsKeyless === true
     this.#key = options.key ?? null

@@ -28,9 +28,10 @@ export class DataFolder {
 
   /**
    * @param streams names of the durable streams.
+   * @param hasHeaders records of these streams have headers of their own.
    * @throws DataFolderError if the folder cannot be used, another process has it, or it holds records of other streams.
    */
-  constructor(path: string, streams: readonly string[], logger: Logger) {
+  constructor(path: string, streams: readonly string[], logger: Logger, hasHeaders = false) {
     this.#path = path
     this.#logger = logger
     try {
@@ -40,7 +41,7 @@ export class DataFolder {
       throw toDataFolderError(error, path)
     }
     try {
-      checkVersion(path, streams)
+      checkVersion(path, streams, hasHeaders ? formatVersion : formatWithoutHeaders)
       this.#refuseOrphans(streams)
     } catch (error) {
       fs.closeSync(this.#lockFd)
@@ -177,8 +178,11 @@ function takeLock(folder: string): number {
   )
 }
 
-/** Checks the version of the folder's format. In a new folder, the version is the first thing that is written. */
-function checkVersion(folder: string, streams: readonly string[]): void {
+/**
+ * Checks the version of the folder's format. In a new folder, the version is the first thing that is written.
+ * @param needed the version of what is going to be written. An older folder gets this version.
+ */
+function checkVersion(folder: string, streams: readonly string[], needed: number): void {
   const path = join(folder, 'version')
   if (!fs.existsSync(path)) {
     const spool = join(folder, 'spool')
@@ -187,19 +191,27 @@ function checkVersion(folder: string, streams: readonly string[]): void {
         `${folder} holds a spool, but no file that says its version. Put the file back, or move the folder away.`,
       )
     }
-    fs.writeFileSync(`${path}.new`, `${versionPrefix}${formatVersion}\n`, { mode: 0o600, flush: true })
-    fs.renameSync(`${path}.new`, path)
-    syncFolder(folder)
+    writeVersion(folder, needed)
     return
   }
   const text = fs.readFileSync(path, 'utf8').trim()
   const version = text.startsWith(versionPrefix) ? Number(text.slice(versionPrefix.length)) : Number.NaN
-  if (version === formatVersion) return
+  if (version >= formatWithoutHeaders && version <= formatVersion) {
+    if (version < needed) writeVersion(folder, needed)
+    return
+  }
   const age = version > formatVersion ? 'a newer' : 'another'
   throw new DataFolderError(
     `${folder} was written by ${age} version of Chute (its format is "${text}", and this version reads ` +
-      `"${versionPrefix}${formatVersion}"). Let that version send what is in it, or give another CHUTE_DATA_DIR.`,
+      `"${versionPrefix}${formatWithoutHeaders}" and "${versionPrefix}${formatVersion}"). Let that version send what is in it, or give another CHUTE_DATA_DIR.`,
   )
+}
+
+function writeVersion(folder: string, version: number): void {
+  const path = join(folder, 'version')
+  fs.writeFileSync(`${path}.new`, `${versionPrefix}${version}\n`, { mode: 0o600, flush: true })
+  fs.renameSync(`${path}.new`, path)
+  syncFolder(folder)
 }
 
 function toDataFolderError(error: unknown, path: string): DataFolderError {
@@ -222,4 +234,6 @@ const reasons: Readonly<Record<string, string>> = {
 
 const versionPrefix = 'chute data folder, format '
 /** To be raised whenever an older version could not read what this version writes. */
-const formatVersion = 1
+const formatVersion = 2
+/** What older versions can read: a folder stays at it as long as no durable stream has `headers`. */
+const formatWithoutHeaders = 1

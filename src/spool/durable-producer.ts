@@ -1,7 +1,7 @@
 import type { SpoolConfig } from '../config/config.ts'
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
 import {
-  recordSizeUpperBound,
+  chargeOf,
   type CommitListener,
   type Durability,
   type ManagedProducer,
@@ -214,7 +214,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   /** Appends one record to the group that is committed next. The record is accepted when the group is committed. */
   append(record: RecordBytes): PendingBatch {
     const group = this.#commits.append(record)
-    group.reservedBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
+    group.reservedBytes += chargeOf(record, this.headerBytes)
     return new SpooledRecord(group)
   }
 

@@ -1,6 +1,6 @@
 import type { BatchJournal, ResumedBatch } from '../kafka/producer/batch-journal.ts'
 import {
-  recordSizeUpperBound,
+  chargeOf,
   type ManagedProducer,
   type PendingBatch,
   type Settlement,
@@ -219,10 +219,9 @@ export class Feeder {
       this.#nextSeq++
       return true
     }
-    const { keyBytes, valueBytes } = entries.record
     const producer = this.#producer
     if (!this.#hasRoom) return false
-    const sizeBytes = recordSizeUpperBound(keyBytes, valueBytes, producer.headerBytes)
+    const sizeBytes = chargeOf(entries.record, producer.headerBytes)
     // A record that is too large for the topic goes all the same: the broker refuses it, and it becomes a dead letter.
     if (sizeBytes > producer.stream.producer.bufferMemoryBytes) {
       this.#refuse()

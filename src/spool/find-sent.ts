@@ -110,7 +110,8 @@ export function reserveSent(
   return inDoubt.flatMap(({ batch, records }) => {
     const headerBytes = batch.firstHeaders?.length ?? 0
     const chargedBytes = records.reduce(
-      (sum, { key, value }) => sum + recordSizeUpperBound(key?.length ?? 0, value.length, headerBytes),
+      (sum, { key, value, headers }) =>
+        sum + recordSizeUpperBound(key?.length ?? 0, value.length, headerBytes + (headers?.length ?? 0)),
       0,
     )
     if (!producer.reserve(chargedBytes)) {
@@ -219,9 +220,11 @@ function readSegment(
   }
 }
 
-function copyOf({ body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): ResumedRecord {
+function copyOf(record: RecordBytes): ResumedRecord {
+  const { body, start, end, key, keyStart, keyEnd, headers, headersStart, headersEnd, timestampMs } = record
   return {
     timestampMs,
+    headers: headers === null ? null : Buffer.from(headers.subarray(headersStart, headersEnd)),
     key: key === null ? null : Buffer.from(key.subarray(keyStart, keyEnd)),
     value: Buffer.from(body.subarray(start, end)),
   }

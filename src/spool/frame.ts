@@ -8,7 +8,8 @@ import type { Disk } from './disk.ts'
  *
  * Numbers are big-endian. Header: magic 4, CRC-32C of all that follows the checksum 4, payload bytes 4, records 4, number of the
  * first record 6, flags 1, unused 1. Payload: entries, each of them kind 1, time 6, key bytes + 1 (0: no key) 4, value bytes 4,
- * key, value.
+ * key, value. Kinds: 0 a record, 1 a note, 2 headers. An entry of headers has no key, and its value (`encodeHeaders`) is the own headers of
+ * the records behind it, up to the next such entry.
  */
 export const frameHeaderBytes = 24
 /** Size of an entry without its key and value, in bytes. `recordSizeUpperBound` never takes a record for less. */
@@ -30,11 +31,16 @@ export interface FrameHeader {
   readonly hasNotes: boolean
 }
 
+const kinds = { record: 0, note: 1, headers: 2 } as const
+
 /** Builds one frame in memory. An append copies the bytes and makes no object. */
 export class FrameBuilder {
   sizeBytes = frameHeaderBytes
   recordCount = 0
   #hasNotes = false
+  /** The own headers of the records that are appended now, and their place. */
+  #headers: Buffer | null = null
+  #headersStart = 0
   #buffer: Buffer
 
   /** @param buffer holds the frame. When it is full, a buffer of twice its size takes its place. */
@@ -43,13 +49,34 @@ export class FrameBuilder {
   }
 
   /** Adds a record or a note. The timestamp of a note is the time when it may be forgotten. */
-  append(kind: EntryKind, { body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): void {
+  append(kind: EntryKind, record: RecordBytes): void {
+    if (kind === 'record') {
+      if (record.headers !== this.#headers || record.headersStart !== this.#headersStart) this.#head(record)
+      this.recordCount++
+    } else {
+      this.#hasNotes = true
+    }
+    this.#add(kinds[kind], record)
+  }
+
+  /** All records of a request have the same headers, so that they are written once. */
+  #head({ headers, headersStart, headersEnd }: RecordBytes): void {
+    this.#headers = headers
+    this.#headersStart = headersStart
+    const value = headers ?? noHeaders
+    this.#add(
+      kinds.headers,
+      headersEntry.value(value, headersStart, headers === null ? value.length : headersEnd),
+    )
+  }
+
+  #add(kind: number, { body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): void {
     const keyBytes = keyEnd - keyStart
     const needed = this.sizeBytes + entryHeaderBytes + keyBytes + end - start
     if (needed > this.#buffer.length) this.#grow(needed)
     const buffer = this.#buffer
     let offset = this.sizeBytes
-    buffer[offset] = kind === 'record' ? 0 : 1
+    buffer[offset] = kind
     buffer.writeUIntBE(timestampMs, offset + 1, 6)
     buffer.writeUInt32BE(key === null ? 0 : keyBytes + 1, offset + 7)
     buffer.writeUInt32BE(end - start, offset + 11)
@@ -57,8 +84,6 @@ export class FrameBuilder {
     if (key !== null) for (let at = keyStart; at < keyEnd; at++) buffer[offset++] = key[at]!
     body.copy(buffer, offset, start, end)
     this.sizeBytes = offset + end - start
-    if (kind === 'record') this.recordCount++
-    else this.#hasNotes = true
   }
 
   /** Room for the header, and the entries that were appended so far. */
@@ -117,8 +142,8 @@ export function isWellFormed(bytes: Buffer, offset: number, header: FrameHeader)
   const end = offset + header.frameBytes
   let [at, records] = [offset + frameHeaderBytes, 0]
   while (at < end) {
-    if (at + entryHeaderBytes > end || bytes[at]! > 1) return false
-    if (bytes[at] === 0) records++
+    if (at + entryHeaderBytes > end || bytes[at]! > kinds.headers) return false
+    if (bytes[at] === kinds.record) records++
     at += entryHeaderBytes + Math.max(0, bytes.readUInt32BE(at + 7) - 1) + bytes.readUInt32BE(at + 11)
   }
   return at === end && records === header.recordCount
@@ -134,7 +159,10 @@ magicBytes.writeUInt32BE(magic)
 
 /** Goes through the entries of one frame. One object serves for all of them. */
 export class EntryReader {
-  /** The entry that the reader is at. The timestamp of a note is the time when it may be forgotten. */
+  /**
+   * The entry that the reader is at. The timestamp of a note is the time when it may be forgotten, and its headers are those of the record
+   * before it.
+   */
   readonly record = new RecordBytes()
   kind: EntryKind = 'record'
   readonly #bytes: Buffer
@@ -151,9 +179,15 @@ export class EntryReader {
   next(): boolean {
     const { record } = this
     const bytes = this.#bytes
-    const offset = record.end
+    let offset = record.end
+    while (offset < this.#end && bytes[offset] === kinds.headers) {
+      const start = offset + entryHeaderBytes
+      offset = start + bytes.readUInt32BE(offset + 11)
+      if (bytes[start] === 0) record.headed(null)
+      else record.headed(bytes, start, offset)
+    }
     if (offset >= this.#end) return false
-    this.kind = bytes[offset] === 0 ? 'record' : 'note'
+    this.kind = bytes[offset] === kinds.record ? 'record' : 'note'
     record.timestampMs = bytes.readUIntBE(offset + 1, 6)
     const keyField = bytes.readUInt32BE(offset + 7)
     const keyStart = offset + entryHeaderBytes
@@ -306,3 +340,7 @@ function* scan(range: ScanRange): Generator<ReadStep | FoundFrame, void, number>
 }
 
 const stepBytes = 256 * 1024
+
+/** Own headers of records that have none: their number. */
+const noHeaders = Buffer.of(0)
+const headersEntry = new RecordBytes()

@@ -1,6 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { StreamConfig } from '../../src/config/config.ts'
+import { decodeHeaders } from '../../src/kafka/protocol/record-format.ts'
 import { buildEdge, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 
@@ -80,5 +81,60 @@ describe('the key of records', () => {
     const producer = build({ key: '/device' })
     await edge.app.inject(`/v1/beacon/${stream}.gif?name=a&value=1&device=d%201`)
     expect(producer.records[0]).toMatchObject({ key: 'd 1', value: '{"name":"a","value":1,"device":"d 1"}' })
+  })
+})
+
+describe('the headers of records', () => {
+  const event = '{"name":"a","value":1}'
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+
+  /** The own headers of each record, as text. */
+  function textOf({ headers }: FakeProducer): (Record<string, string> | null)[] {
+    return headers.map((encoded) =>
+      encoded === null
+        ? null
+        : Object.fromEntries(decodeHeaders(encoded).map(({ key, value }) => [key, value.toString()])),
+    )
+  }
+
+  test('are those that the stream asks for, the same in each record of a request, and their room is reserved', async () => {
+    const producer = build({
+      headers: {
+        trace: 'header:traceparent',
+        agent: 'header:user-agent',
+        net: 'client:address/24',
+        tenant: 'key:name',
+      },
+    })
+    await post(`${event}\n${event}`, { traceparent, 'user-agent': 'one', authorization: 'Bearer secret' })
+    await post(event, { traceparent: 'broken', 'user-agent': 'two' })
+    const one = { trace: traceparent, agent: 'one', net: '127.0.0.0/24' }
+    expect(textOf(producer)).toEqual([one, one, { agent: 'two', net: '127.0.0.0/24' }])
+    expect(producer.headers[0]).not.toBe(null)
+    expect(producer.values).toEqual([event, event, event])
+  })
+
+  test('are none unless the stream asks, whatever a client sends', async () => {
+    const producer = build({})
+    await post(event, { traceparent, 'user-agent': 'one', tracestate: 'a=1' })
+    expect(producer.headers).toEqual([null])
+  })
+
+  test('are those of a beacon and a pixel too', async () => {
+    const producer = build({ headers: { agent: 'header:user-agent' } })
+    const headers = { 'user-agent': 'a browser' }
+    await edge.app.inject({ method: 'POST', url: `/v1/beacon/${stream}`, payload: event, headers })
+    await edge.app.inject({ url: `/v1/beacon/${stream}.gif?name=a&value=1`, headers })
+    expect(textOf(producer)).toEqual([{ agent: 'a browser' }, { agent: 'a browser' }])
+  })
+
+  test('count towards the size that the topic takes', async () => {
+    const producer = build({ headers: { agent: 'header:user-agent' } })
+    // The number of headers, two sizes and the name.
+    producer.maxRecordBytes = event.length + 10 + 1 + 1 + 5 + 1
+    expect((await post(event, { 'user-agent': 'u'.repeat(10) })).statusCode).toBe(202)
+    expect((await post(event, { 'user-agent': 'u'.repeat(11) })).json()).toMatchObject({
+      errors: [{ code: 'event_too_large' }],
+    })
   })
 })

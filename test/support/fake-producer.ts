@@ -1,7 +1,7 @@
 import type { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 import type { StreamConfig } from '../../src/config/config.ts'
 import {
-  recordSizeUpperBound,
+  chargeOf,
   type PendingBatch,
   type Producer,
   type ProducerStats,
@@ -25,6 +25,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     schema: 'telemetry',
     key: 'source',
     keyMissing: 'accept',
+    headers: {},
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,
@@ -61,6 +62,8 @@ export class FakeProducer implements Producer {
   durability: Producer['durability'] = null
   maxRecordBytes = 1_048_480
   needsKey = false
+  /** The own headers of each record, encoded. */
+  readonly headers: (Buffer | null)[] = []
   headerBytes = 0
   isConnected = true
   admission: Producer['admission'] = 'open'
@@ -104,9 +107,10 @@ export class FakeProducer implements Producer {
 
   append(record: RecordBytes): PendingBatch {
     const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
-    this.openBytes -= recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
+    this.openBytes -= chargeOf(record, this.headerBytes)
     if (this.openBytes < 0) throw new Error('append without room')
     const value = body.toString('utf8', start, end)
+    this.headers.push(record.headers === null ? null : Buffer.from(record.headers))
     this.records.push({ key: key?.toString('utf8', keyStart, keyEnd) ?? null, value, timestampMs })
     this.batch.recordCount++
     return this.batch

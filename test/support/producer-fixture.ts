@@ -59,6 +59,7 @@ export function streamConfig(
     schema: 'any',
     key: 'source',
     keyMissing: 'accept',
+    headers: {},
     onBufferFull: 'reject',
     beaconOnBufferFull: 'drop',
     audit: false,

@@ -122,7 +122,7 @@ export class Accumulator {
 
   #append(queue: PartitionQueue, record: RecordBytes, headers: Buffer | null): ProducerBatch {
     const limit = this.batchSizeLimitBytes
-    const recordBytes = record.valueBytes + record.keyBytes + (headers === null ? 0 : headers.length)
+    const recordBytes = record.valueBytes + record.keyBytes + record.headerBytes + (headers?.length ?? 0)
     let batch = queue.open ?? this.#open(queue, recordBytes)
     while (!batch.append(record, limit, headers)) {
       this.#close(queue)

@@ -50,4 +50,6 @@ export interface ResumedRecord {
   readonly timestampMs: number
   readonly key: Buffer | null
   readonly value: Buffer
+  /** Its own headers, without an audit header; null: it has none. */
+  readonly headers: Buffer | null
 }

@@ -22,7 +22,7 @@ export interface Producer {
   readonly maxRecordBytes: number
   /** The topic is compacted. An event without a key must be refused before it is appended, for the same reason. */
   readonly needsKey: boolean
-  /** Bytes of the headers that each record gets; 0 without `audit: true`. */
+  /** Bytes of the headers that the producer adds to each record; 0 without `audit: true`. A record's own headers are not in it. */
   readonly headerBytes: number
   /** Whether records can be appended. If not, the request must be refused with 503, and {@link obstacle} says why. */
   readonly admission: ProducerAdmission
@@ -34,7 +34,7 @@ export interface Producer {
   readonly durability: Durability | null
   /**
    * Takes room for a whole request, or none of it.
-   * @param sizeBytes sum of {@link recordSizeUpperBound} over the request's records.
+   * @param sizeBytes sum of {@link chargeOf} over the request's records.
    * @returns false if `buffer.memory` would be passed: nothing was accepted.
    */
   reserve(sizeBytes: number): boolean
@@ -302,4 +302,9 @@ const recordOverheadBytes = 96
  */
 export function recordSizeUpperBound(keyBytes: number, valueBytes: number, headerBytes = 0): number {
   return recordOverheadBytes + keyBytes + valueBytes + headerBytes
+}
+
+/** Room for one record with its own headers. @param headerBytes {@link Producer.headerBytes} */
+export function chargeOf(record: RecordBytes, headerBytes: number): number {
+  return recordSizeUpperBound(record.keyBytes, record.valueBytes, headerBytes + record.headerBytes)
 }

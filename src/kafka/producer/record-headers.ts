@@ -34,9 +34,8 @@ export interface RecordHeaders {
  * Numbers the records of one stream, for `audit: true`. In each partition the numbers begin at 0 and follow the order in which the records
  * are sent. No two records get the same number. A number whose record was dropped or lost is missing from the topic.
  *
- * To give each record another header, add it to {@link encoded} before the audit header, which has to be the last one
- * (`protocol/audit-header.ts`): the number is written at a fixed distance from the record's end. `stream-producer.ts` makes these headers for
- * audited streams only. The records of other streams have no headers so far.
+ * The audit header has to be the last one (`protocol/audit-header.ts`): the number is written at a fixed distance from the record's end.
+ * The record's own headers (`RecordBytes.headers`) stand before it.
  */
 export class AuditHeaders implements RecordHeaders {
   /** The name of this producer. Each start of the gateway and each stream has another name. */
@@ -58,9 +57,14 @@ export class AuditHeaders implements RecordHeaders {
     return this.encoded.length
   }
 
-  /** A new header, whatever the record has: an earlier process may have written the old header, or there may be none. */
-  ofMoved(): Buffer {
-    return this.encoded
+  /** The record's own headers, and a new audit header: an earlier process may have written the old one, or there may be none. */
+  ofMoved(headers: Buffer): Buffer {
+    const mark = markOf(headers)
+    const ownCount = headers[0]! - (mark === null ? 0 : this.encoded[0]!)
+    if (ownCount === 0) return this.encoded
+    const end = mark === null ? headers.length : headers.length - auditEntry.length - auditValueBytes
+    const count = Buffer.of(ownCount + this.encoded[0]!)
+    return Buffer.concat([count, headers.subarray(1, end), this.encoded.subarray(1)])
   }
 
   /** @inheritdoc */
@@ -74,7 +78,7 @@ export class AuditHeaders implements RecordHeaders {
 
   /** @inheritdoc */
   takeBack({ partition, recordCount, firstHeaders }: ProducerBatch): void {
-    const mark = firstHeaders === null ? null : readAuditHeader(firstHeaders.subarray(-auditValueBytes))
+    const mark = firstHeaders === null ? null : markOf(firstHeaders)
     // A batch without a mark comes from an earlier process, in which the stream was not audited.
     if (mark === null) return
     if (mark.instance !== this.instance) return this.#leave(partition, mark)
@@ -83,7 +87,7 @@ export class AuditHeaders implements RecordHeaders {
 
   /** Records of a partition keep the numbers that an earlier process gave them. @param headers the headers of the first of these records. */
   resume(partition: number, headers: Buffer, stamped: number): void {
-    const mark = readAuditHeader(headers.subarray(-auditValueBytes))
+    const mark = markOf(headers)
     if (mark !== null)
       this.#resumed.push({ instance: mark.instance, partition, first: mark.sequence, stamped })
   }
@@ -109,11 +113,26 @@ export class AuditHeaders implements RecordHeaders {
   }
 }
 
-/** The headers of the record that is `nth` places behind another record of its batch, as the same producer numbered it. */
-export function headersBehind(headers: Buffer, nth: number): Buffer {
-  const mark = readAuditHeader(headers.subarray(-auditValueBytes))
-  if (mark === null) return headers
-  const behind = Buffer.from(headers)
-  behind.writeUIntBE(mark.sequence + nth, headers.length - auditValueBytes + sequenceOffset, 6)
-  return behind
+/**
+ * The audit header of the record that is `nth` places behind another record of its batch, as the same producer numbered it; null if the
+ * other record has none.
+ */
+export function auditHeaderBehind(headers: Buffer, nth: number): Buffer | null {
+  const mark = markOf(headers)
+  if (mark === null) return null
+  const value = writeAuditHeader({ instance: mark.instance, sequence: mark.sequence + nth })
+  return encodeHeaders([{ key: auditHeaderKey, value }])
 }
+
+/** What the audit header says at the end of a record's headers; null if there is none. */
+function markOf(headers: Buffer): AuditHeader | null {
+  const at = headers.length - auditEntry.length - auditValueBytes
+  if (at < 1 || !headers.subarray(at, at + auditEntry.length).equals(auditEntry)) return null
+  return readAuditHeader(headers.subarray(-auditValueBytes))
+}
+
+/** What stands between the headers before the audit header and its value: its key, and the size of the value. */
+const auditEntry = encodeHeaders([{ key: auditHeaderKey, value: Buffer.alloc(auditValueBytes) }]).subarray(
+  1,
+  -auditValueBytes,
+)

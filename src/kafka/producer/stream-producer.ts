@@ -12,7 +12,7 @@ import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import type { Logger } from '../../logger.ts'
 import {
-  recordSizeUpperBound,
+  chargeOf,
   type Obstacle,
   type ManagedProducer,
   type PendingBatch,
@@ -150,7 +150,7 @@ export class StreamProducer implements ManagedProducer {
 
   /** @inheritdoc */
   append(record: RecordBytes): PendingBatch {
-    const chargedBytes = recordSizeUpperBound(record.keyBytes, record.valueBytes, this.headerBytes)
+    const chargedBytes = chargeOf(record, this.headerBytes)
     const batch = this.#accumulator.append(record, chargedBytes)
     this.#account.accept()
     return batch

@@ -14,7 +14,7 @@ export class RecordBatch {
   recordCount = 0
   /** Size of the batch before compression. `batch.size` limits this size. */
   uncompressedBytes = recordBatchHeaderBytes
-  /** Headers of the first record, as they were encoded; null: the records have none. */
+  /** The headers that the first record was appended with, as they were encoded, without those of its own; null: there were none. */
   firstHeaders: Buffer | null = null
 
   #buffer: Buffer
@@ -34,11 +34,12 @@ export class RecordBatch {
   /**
    * Appends one record if it fits.
    * @param sizeLimitBytes `batch.size`. The first record is taken whatever its size, as Kafka's producer does.
-   * @param headers the record's headers as `encodeHeaders` writes them; null for none.
+   * @param headers what stands behind the record's own headers, as `encodeHeaders` writes it; null for nothing. Together they are
+   * fewer than 64.
    * @returns false if the batch is full.
    */
   append(record: RecordBytes, sizeLimitBytes: number, headers: Buffer | null = null): boolean {
-    const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
+    const { body, start, end, key, keyStart, keyEnd, headers: own, timestampMs } = record
     const valueBytes = end - start
     const keyBytes = keyEnd - keyStart
     const offsetDelta = this.recordCount
@@ -47,7 +48,9 @@ export class RecordBatch {
       if (headers !== null) this.firstHeaders = Buffer.from(headers)
     }
     const timestampDelta = timestampMs - this.#baseTimestampMs
-    const headerBytes = headers === null ? 1 : headers.length
+    // Each encoding begins with the number of its headers, in a byte. Together they have one.
+    const ownBytes = own === null ? 0 : record.headerBytes - 1
+    const headerBytes = (headers === null ? 1 : headers.length) + ownBytes
     // 1 byte for the attributes.
     const recordBytes =
       1 +
@@ -80,7 +83,11 @@ export class RecordBatch {
     body.copy(buffer, offset, start, end)
     offset += valueBytes
     if (headers === null) buffer[offset] = 0
-    else headers.copy(buffer, offset)
+    else headers.copy(buffer, offset + ownBytes)
+    if (own !== null) {
+      own.copy(buffer, offset + 1, record.headersStart + 1, record.headersEnd)
+      buffer[offset] = own[record.headersStart]! + (headers === null ? 0 : headers[0]!)
+    }
     offset += headerBytes
 
     this.uncompressedBytes = offset

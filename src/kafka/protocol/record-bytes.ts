@@ -12,6 +12,13 @@ export class RecordBytes {
   key: Buffer | null = null
   keyStart = 0
   keyEnd = 0
+  /**
+   * Holds the record's own headers at [{@link headersStart}, {@link headersEnd}), as `encodeHeaders` writes them. Null: the record has no
+   * headers of its own.
+   */
+  headers: Buffer | null = null
+  headersStart = 0
+  headersEnd = 0
   /** The record's timestamp, in milliseconds since 1970: the gateway's clock, never the event's. */
   timestampMs = 0
 
@@ -38,6 +45,14 @@ export class RecordBytes {
     return this
   }
 
+  /** Moves to headers; null for a record that has none of its own. */
+  headed(headers: Buffer | null, headersStart = 0, headersEnd: number = headers?.length ?? 0): this {
+    this.headers = headers
+    this.headersStart = headersStart
+    this.headersEnd = headersEnd
+    return this
+  }
+
   /** Size of the value. */
   get valueBytes(): number {
     return this.end - this.start
@@ -46,6 +61,11 @@ export class RecordBytes {
   /** Size of the key; 0 if there is none. */
   get keyBytes(): number {
     return this.keyEnd - this.keyStart
+  }
+
+  /** Size of the record's own headers; 0 where there are none. */
+  get headerBytes(): number {
+    return this.headersEnd - this.headersStart
   }
 }
 

@@ -53,15 +53,25 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   return Buffer.concat([encodedVarint(headers.length), ...parts])
 }
 
-/** Adds headers behind headers that are encoded already. */
-export function addHeaders(encoded: Buffer, more: readonly RecordHeader[]): Buffer {
-  const count = readVarint(encoded, 0)
-  const added = encodeHeaders(more)
-  return Buffer.concat([
-    encodedVarint(count + more.length),
-    encoded.subarray(sizeOfVarint(count)),
-    added.subarray(sizeOfVarint(more.length)),
-  ])
+/** Decodes what {@link encodeHeaders} has written. The values are views. */
+export function decodeHeaders(encoded: Buffer): RecordHeader[] {
+  let at = 0
+  const next = (): number => {
+    const value = readVarint(encoded, at)
+    at += sizeOfVarint(value)
+    return value
+  }
+  const bytes = (): Buffer => {
+    const size = next()
+    at += size
+    return encoded.subarray(at - size, at)
+  }
+  return Array.from({ length: next() }, () => ({ key: bytes().toString(), value: bytes() }))
+}
+
+/** Whether encoded headers are none. */
+export function hasNoHeaders(encoded: Buffer): boolean {
+  return encoded[0] === 0
 }
 
 function encodedVarint(value: number): Buffer {

@@ -15,6 +15,12 @@ export function clientNetwork(address: string): string {
   return ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toNormalizedString()}/64`).toString()
 }
 
+/** The whole address of a client, without a port; null for what is no address. An IPv4 address inside an IPv6 one is the IPv4 address. */
+export function clientAddress(address: string): string | null {
+  const bare = withoutPort(address)
+  return ipaddr.isValid(bare) ? ipaddr.process(bare).toString() : null
+}
+
 function withoutPort(address: string): string {
   const text = /^"?(.*?)"?$/.exec(address.trim())![1]!
   const bracketed = /^\[([^\]]*)\](?::\S*)?$/.exec(text)?.[1]

@@ -27,7 +27,7 @@ export function admit(
 ): Admission | Promise<Admission> {
   if (batch.rejected > 0) refuseInvalid(batch, options.strict)
   if (producer.admission !== 'open') throw unavailable(producer)
-  const sizeBytes = reservationBytes(batch, producer.headerBytes)
+  const sizeBytes = reservationBytes(batch, producer.headerBytes + (batch.headers?.length ?? 0))
   const { bufferMemoryBytes } = producer.stream.producer
   if (sizeBytes > bufferMemoryBytes) {
     const detail = `the events need ${sizeBytes} bytes of buffer, and the stream has ${bufferMemoryBytes} at all`
@@ -45,7 +45,7 @@ export function admit(
   }
 }
 
-/** The room for all good events, exactly as the producer counts it. */
+/** The room for all good events, exactly as the producer counts it. @param headerBytes of all headers of each record. */
 export function reservationBytes(batch: EventBatch, headerBytes: number): number {
   const { count, totalBytes } = batch.ranges
   return totalBytes + count * recordSizeUpperBound(0, 0, headerBytes)

@@ -24,6 +24,7 @@ interface Share {
 /** Appends the good events at [from, to) of a request, for which room is reserved. */
 export function append(producer: Producer, batch: EventBatch, from = 0, to = batch.good): void {
   record.timestampMs = Date.now()
+  record.headed(batch.headers)
   for (let good = from; good < to; good++) producer.append(recordOf(batch, good))
 }
 
@@ -60,6 +61,7 @@ export class AwaitedAppend {
   /** Appends the events at [from, to). The last ones make the producer hurry. */
   append(from = 0, to = this.#batch.good): void {
     record.timestampMs = Date.now()
+    record.headed(this.#batch.headers)
     for (let good = from; good < to; good++) {
       const pending = this.#producer.append(recordOf(this.#batch, good))
       const share = this.#shares.get(pending) ?? this.#shareIn(pending)

@@ -54,6 +54,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #kind: Exclude<BodyKind, 'unsupported'>
   readonly #startedAtMs = performance.now()
   readonly #key: string | null
+  readonly #keyName: string | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
   /** The events, from when all of them are decoded until they are booked. */
@@ -71,6 +72,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
       kind: Exclude<BodyKind, 'unsupported'>
       preferences: Preferences
       key: string | null
+      /** The name of the key that the client showed; null: it showed none. */
+      keyName?: string | null
     },
   ) {
     this.#route = route
@@ -79,6 +82,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#kind = options.kind
     this.preferences = options.preferences
     this.#key = options.key
+    this.#keyName = options.keyName ?? null
   }
 
   /** Reads the body and takes it. */
@@ -113,7 +117,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, schema, keyOf, dedupe } = this.target
+    const { producer, schema, keyOf, headersOf, dedupe } = this.target
     const { maxRecordBytes, needsKey, stream } = producer
     const batch = new EventBatch(body, {
       schema,
@@ -122,6 +126,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       needsKey,
       rejectsKeyless: stream.keyMissing === 'reject',
       key: keyOf === null ? null : keyOf(this.reply.request.raw.headers),
+      headers: headersOf === null ? null : headersOf(this.reply.request, this.#keyName),
       collectIds: dedupe !== null,
     })
     decodeInTurns(batch, this.#kind, this)

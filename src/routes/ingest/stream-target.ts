@@ -3,6 +3,7 @@ import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
+import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
 import { compileKey, type KeyOfRequest } from './record-key.ts'
 
 /** A stream as the routes see it: where its events go and what they must look like. */
@@ -11,6 +12,8 @@ export interface StreamTarget {
   readonly schema: EventSchema
   /** Gives the keys of a request's records. Null: the `source` of each event is its key. */
   readonly keyOf: KeyOfRequest | null
+  /** Gives the own headers of a request's records. Null: they have none. */
+  readonly headersOf: HeadersOfRequest | null
   /**
    * The value of `Chute-Delivery`: the delivery; `durable` where a 202 survives a crash of the gateway, on a disk that stays;
    * `no-dedupe` where an `Idempotency-Key` and ids have no effect, and a request that is sent again makes second records.
@@ -27,7 +30,7 @@ export class StreamTargets {
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
-      const { name, schema, key } = producer.stream
+      const { name, schema, key, headers } = producer.stream
       const deduplicator = dedupe.get(name) ?? null
       const promises = [
         promiseOf(producer.stream),
@@ -38,6 +41,7 @@ export class StreamTargets {
         producer,
         schema: compileEventSchema(schema),
         keyOf: compileKey(key),
+        headersOf: compileHeaders(headers),
         delivery: promises.join('; '),
         dedupe: deduplicator,
       })

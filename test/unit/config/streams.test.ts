@@ -42,6 +42,7 @@ describe('without a file', () => {
         schema: 'telemetry',
         key: 'source',
         keyMissing: 'accept',
+        headers: {},
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
@@ -59,6 +60,7 @@ describe('without a file', () => {
         schema: 'telemetry',
         key: 'source',
         keyMissing: 'accept',
+        headers: {},
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
         audit: false,
@@ -267,6 +269,46 @@ describe('the key of records', () => {
     expect(problemsOf(() => loadStream(`{ delivery: at-most-once, key: ${written} }`))).toEqual([
       {
         path: 'streams.s.key',
+        problem: expect.any(String) as string,
+        remedy: expect.stringMatching(remedy) as string,
+      },
+    ])
+  })
+})
+
+describe('the headers of records', () => {
+  test('are read, with the names of request headers in lower case', () => {
+    const written =
+      '{ traceparent: header:traceparent, tenant: key:name, ip: client:address/24, whole: client:address, ua: header:User-Agent, received: time }'
+    expect(loadStream(`{ delivery: at-most-once, headers: ${written} }`).headers).toEqual({
+      traceparent: 'header:traceparent',
+      tenant: 'key:name',
+      ip: 'client:address/24',
+      whole: 'client:address',
+      ua: 'header:user-agent',
+      received: 'time',
+    })
+    expect(loadStream('{ delivery: at-most-once }').headers).toEqual({})
+  })
+
+  test.each([
+    ['[a]', /Give a map/],
+    ['{ a: header:authorization }', /another header/],
+    ['{ a: header:cookie }', /another header/],
+    ['{ a: header:x-chute-key }', /another header/],
+    ['{ a: header:Proxy-Authorization }', /another header/],
+    ['{ a: key:value }', /key:name/],
+    ['{ a: client:address/16 }', /client:address\/24/],
+    ['{ a: "Wed" }', /time/],
+    ['{ chute-audit: time }', /names of Chute/],
+    ['{ __chute.errors.topic: time }', /names of Chute/],
+    ['{ "": time }', /visible ASCII/],
+    ['{ "a b": time }', /visible ASCII/],
+    [`{ ${Array.from({ length: 17 }, (_, n) => `h${n}: time`).join(', ')} }`, /16 at most/],
+  ])('cannot be %s', (written, remedy) => {
+    expect(problemsOf(() => loadStream(`{ delivery: at-most-once, headers: ${written} }`))).toEqual([
+      {
+        path: 'streams.s.headers',
         problem: expect.any(String) as string,
         remedy: expect.stringMatching(remedy) as string,
       },

@@ -40,7 +40,7 @@ test('a lock ends with the process that holds it', () => {
 }, 60_000)
 
 test.each([
-  ['chute data folder, format 2', 'a newer version of Chute'],
+  ['chute data folder, format 3', 'a newer version of Chute'],
   ['chute data folder, format 0', 'another version of Chute'],
   ['something else', 'another version of Chute'],
 ])('a folder of the format "%s" is refused', (format, message) => {
@@ -50,6 +50,19 @@ test.each([
   // Whoever can read it gets it.
   writeFileSync(join(path, 'version'), 'chute data folder, format 1\n')
   open(path)
+})
+
+test('a folder stays readable for older versions until a durable stream has headers', () => {
+  const path = temporaryFolder()
+  const format = (): string => readFileSync(join(path, 'version'), 'utf8')
+  const start = (hasHeaders: boolean): void => new DataFolder(path, [], new LogKeeper(), hasHeaders).close()
+  start(false)
+  expect(format()).toBe('chute data folder, format 1\n')
+  start(true)
+  expect(format()).toBe('chute data folder, format 2\n')
+  // Records with headers may be in it.
+  start(false)
+  expect(format()).toBe('chute data folder, format 2\n')
 })
 
 test('a spool without a version is refused', () => {

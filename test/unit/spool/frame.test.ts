@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { EntryReader, FrameBuilder, isWhole, readFrameHeader } from '../../../src/spool/frame.ts'
+import {
+  EntryReader,
+  FrameBuilder,
+  isWellFormed,
+  isWhole,
+  readFrameHeader,
+} from '../../../src/spool/frame.ts'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 
 const entry = fc.record({
@@ -65,4 +71,37 @@ test('a frame with one wrong bit, or without its last byte, is not whole', () =>
   }
   expect(isWhole(frame.subarray(0, -1), 0, header)).toBe(false)
   expect(readFrameHeader(Buffer.alloc(100), 0)).toBeNull()
+})
+
+test('a frame gives back the own headers of each record, and has those of a request once', () => {
+  const requests = [null, 'headers of one', 'headers of another', null, 'headers of a third'].map((text) =>
+    text === null ? null : Buffer.from(`\u0002${text}`),
+  )
+  const writer = new FrameBuilder(Buffer.allocUnsafe(16))
+  const record = new RecordBytes()
+  for (const headers of requests) {
+    for (let nth = 0; nth < 3; nth++)
+      writer.append(
+        'record',
+        record
+          .value(Buffer.from(`value ${nth}`), 0, 7)
+          .keyed(null, 0, 0)
+          .headed(headers),
+      )
+    writer.append('note', RecordBytes.of(Buffer.from('note'), Buffer.from('k'), 1))
+  }
+  const frame = writer.seal(7)
+  const header = readFrameHeader(frame, 0)!
+  expect(header.recordCount).toBe(15)
+  expect(isWellFormed(frame, 0, header)).toBe(true)
+  const reader = new EntryReader(frame, 0, header.frameBytes)
+  const found: (string | null)[] = []
+  while (reader.next()) {
+    const { headers, headersStart, headersEnd } = reader.record
+    if (reader.kind === 'record') found.push(headers?.toString('utf8', headersStart, headersEnd) ?? null)
+  }
+  expect(found).toEqual(
+    requests.flatMap((headers) => Array.from({ length: 3 }, () => headers?.toString() ?? null)),
+  )
+  expect(frame.toString('latin1').split('headers of one')).toHaveLength(2)
 })

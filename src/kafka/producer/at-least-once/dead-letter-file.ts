@@ -15,6 +15,8 @@ export interface DeadLetter {
   readonly timestampMs: number
   readonly key: string | null
   readonly value: string
+  /** The record's own headers, by name. */
+  readonly headers: Readonly<Record<string, string>>
 }
 
 /** The part of `node:fs/promises` that a dead-letter file needs. A test can pass a disk that fails. */

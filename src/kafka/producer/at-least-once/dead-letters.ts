@@ -2,11 +2,18 @@ import type { Account } from '../account.ts'
 import type { RecordHeaders } from '../record-headers.ts'
 import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
+import { auditHeaderKey } from '../../protocol/audit-header.ts'
 import { kafkaErrorName } from '../../protocol/kafka-error.ts'
 import type { Logger } from '../../../logger.ts'
-import { recordSizeUpperBound, type ManagedProducer, type Settlement } from '../producer.ts'
+import { chargeOf, type ManagedProducer, type Settlement } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
-import { addHeaders, type RecordHeader, readRecords } from '../../protocol/record-format.ts'
+import {
+  decodeHeaders,
+  encodeHeaders,
+  hasNoHeaders,
+  readRecords,
+  type RecordHeader,
+} from '../../protocol/record-format.ts'
 
 /**
  * The place for records of one at-least-once stream that Kafka refused for good. They go to the dead-letter topic, with the reason in their
@@ -76,17 +83,19 @@ export class DeadLetters implements DeadLetterQueue {
     const status = producer.admission
     let sizeBytes = 0
     let isTakable = status !== 'unknown_topic' && status !== 'not_authorized'
-    for (const { record } of readRecords(records, batch)) {
-      sizeBytes += recordSizeUpperBound(record.keyBytes, record.valueBytes, headers.headerBytes)
-      if (record.keyBytes + record.valueBytes > producer.maxRecordBytes) isTakable = false
+    for (const { record, headers: own } of readRecords(records, batch)) {
+      record.headed(hasNoHeaders(own) ? null : own)
+      sizeBytes += chargeOf(record, headers.headerBytes)
+      if (record.keyBytes + record.valueBytes + record.headerBytes > producer.maxRecordBytes)
+        isTakable = false
       if (producer.needsKey && record.key === null) isTakable = false
     }
     if (!isTakable) return this.#keepInFile(refused)
     if (status !== 'open' || !producer.reserve(sizeBytes)) return
     refused.isSent = true
-    const reasons = this.#reasonsOf(refused)
+    headers.encoded = encodeHeaders(this.#reasonsOf(refused))
     for (const { record, headers: own } of readRecords(records, batch)) {
-      headers.encoded = addHeaders(own, reasons)
+      record.headed(hasNoHeaders(own) ? null : own)
       const taken = producer.append(record)
       const place = taken.recordCount - 1
       taken.onSettled((settlement) => this.#settled(refused, place, settlement))
@@ -152,7 +161,7 @@ export class DeadLetters implements DeadLetterQueue {
     const records = batch.plainRecords()
     const at = new Date().toISOString()
     const letters: DeadLetter[] = []
-    for (const { record } of readRecords(records, batch)) {
+    for (const { record, headers } of readRecords(records, batch)) {
       const { body, start, end, key, keyStart, keyEnd, timestampMs } = record
       letters.push({
         at,
@@ -165,6 +174,11 @@ export class DeadLetters implements DeadLetterQueue {
         timestampMs,
         key: key?.toString('utf8', keyStart, keyEnd) ?? null,
         value: body.toString('utf8', start, end),
+        headers: Object.fromEntries(
+          decodeHeaders(headers)
+            .filter((header) => header.key !== auditHeaderKey)
+            .map((header) => [header.key, header.value.toString()]),
+        ),
       })
     }
     return letters
@@ -196,7 +210,7 @@ export interface DeadLettersOptions {
 export class DeadLetterHeaders implements RecordHeaders {
   encoded: Buffer = Buffer.alloc(0)
 
-  /** An upper bound: a few short texts, two names of 249 characters at most, and the headers that the record had. */
+  /** An upper bound: a few short texts, and two names of 249 characters at most. */
   get headerBytes(): number {
     return 1_024
   }

@@ -1,4 +1,4 @@
-import { headersBehind } from '../record-headers.ts'
+import { auditHeaderBehind } from '../record-headers.ts'
 import type { ResumedBatch } from '../batch-journal.ts'
 import { RecordBytes } from '../../protocol/record-bytes.ts'
 import { ProducerBatch } from '../producer-batch.ts'
@@ -26,9 +26,9 @@ export function remakeBatch(noted: ResumedBatch): ProducerBatch | null {
   const { partition, records, firstHeaders } = noted
   const buffer = Buffer.allocUnsafeSlow(noted.uncompressedBytes)
   const batch = new ProducerBatch(partition, performance.now(), buffer, () => {})
-  for (const [nth, { key, value, timestampMs }] of records.entries()) {
-    const headers = firstHeaders === null ? null : headersBehind(firstHeaders, nth)
-    batch.append(RecordBytes.of(value, key, timestampMs), Infinity, headers)
+  for (const [nth, { key, value, headers, timestampMs }] of records.entries()) {
+    const audit = firstHeaders === null ? null : auditHeaderBehind(firstHeaders, nth)
+    batch.append(RecordBytes.of(value, key, timestampMs).headed(headers), Infinity, audit)
   }
   return isSameBatch(batch, noted) ? batch : null
 }

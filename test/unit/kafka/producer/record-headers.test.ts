@@ -202,3 +202,40 @@ test('a dead letter that moves to another partition keeps the headers that say w
     ]),
   )
 })
+
+test("a record's own headers stay when its topic gets other partitions, audited or not", async () => {
+  for (const audit of [new AuditHeaders(), null]) {
+    const accumulator = new Accumulator({
+      config: producerConfig({ lingerMs: 1_000 }),
+      memory: new BufferMemory(totalBytes),
+      buffers: new BufferPool(1 << 20),
+      headers: audit,
+      onReady: () => {},
+    })
+    accumulator.repartition(4)
+    const tenants = ['a', 'b', null]
+    for (const tenant of tenants) {
+      const own = tenant === null ? null : encodeHeaders([{ key: 'tenant', value: Buffer.from(tenant) }])
+      accumulator.append(
+        RecordBytes.of(Buffer.from('value'), Buffer.from(`key ${tenant}`), 1).headed(own),
+        1_000,
+      )
+    }
+    accumulator.repartition(2)
+    accumulator.repartition(1)
+    const [batch] = takeAllOf(accumulator)
+    const { records } = await decodeWithKafkajs(batch!.seal())
+    const found = records.map(({ key, headers }) => [key?.toString(), headers['tenant']?.toString() ?? null])
+    expect(new Map(found as [string, string | null][])).toEqual(
+      new Map(tenants.map((tenant) => [`key ${tenant}`, tenant])),
+    )
+    for (const { headers } of records)
+      expect(Object.keys(headers).filter((name) => name === auditHeaderKey)).toHaveLength(
+        audit === null ? 0 : 1,
+      )
+    if (audit !== null)
+      expect(await marksOf([batch!])).toEqual(
+        [0, 1, 2].map((sequence) => ({ instance: audit.instance, sequence })),
+      )
+  }
+})

@@ -221,3 +221,35 @@ test('the same batch can be sealed again under another identity', () => {
     isCrcRight: true,
   })
 })
+
+test("a record's own headers stand before those that it is appended with", () => {
+  const headers = fc.array(fc.tuple(anyText(20), anyText(100)), { minLength: 1, maxLength: 16 })
+  const encode = (list: readonly (readonly [string, string])[]): Buffer =>
+    encodeHeaders(list.map(([key, text]) => ({ key, value: Buffer.from(text) })))
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.option(headers), fc.option(headers)), { minLength: 1, maxLength: 10 }),
+      (all) => {
+        const batch = batchOf(64)
+        const record = RecordBytes.of(Buffer.from('value'), Buffer.from('key'), start)
+        for (const [own, behind] of all) {
+          if (own === null) record.headed(null)
+          else {
+            const place = Buffer.concat([Buffer.from('~~'), encode(own), Buffer.from('~~')])
+            record.headed(place, 2, place.length - 2)
+          }
+          expect(batch.append(record, 1 << 20, behind === null ? null : encode(behind))).toBe(true)
+        }
+        batch.close()
+        const read = readBatch(batch.seal())
+        expect(
+          read.records!.map((each) =>
+            each.headers.map(([name, text]) => [name, Buffer.from(text, 'latin1').toString()]),
+          ),
+        ).toEqual(
+          all.map(([own, behind]) => [...(own ?? []), ...(behind ?? [])].map((each) => each.map(wellFormed))),
+        )
+      },
+    ),
+  )
+})

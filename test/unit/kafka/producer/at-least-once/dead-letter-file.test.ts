@@ -20,6 +20,7 @@ const letter = (value: string): DeadLetter => ({
   timestampMs: 1,
   key: null,
   value,
+  headers: {},
 })
 
 function temporaryFolder(): string {

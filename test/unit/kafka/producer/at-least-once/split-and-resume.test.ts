@@ -3,7 +3,8 @@ import { expect, test } from 'vitest'
 import { codecFor } from '../../../../../src/kafka/protocol/compression.ts'
 import { ProducerBatch } from '../../../../../src/kafka/producer/producer-batch.ts'
 import { encodeHeaders, readRecords } from '../../../../../src/kafka/protocol/record-format.ts'
-import { splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-and-resume.ts'
+import { AuditHeaders } from '../../../../../src/kafka/producer/record-headers.ts'
+import { remakeBatch, splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-and-resume.ts'
 import { readBatch } from '../../../../support/record-batch-reader.ts'
 import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 
@@ -76,4 +77,51 @@ test.each(['gzip', 'snappy', 'lz4'] as const)('a batch compressed with %s is spl
   const halves = splitBatch(batch)
   for (const half of halves) half.close()
   expect(halves.flatMap(contentOf)).toEqual(before)
+})
+
+test('a batch that an earlier process noted is made again byte for byte, with the headers of each record', () => {
+  for (const audit of [new AuditHeaders(), null]) {
+    const own = ['a', null, 'a longer one'].map((text) =>
+      text === null ? null : encodeHeaders([{ key: 'tenant', value: Buffer.from(text) }]),
+    )
+    const records = own.map((headers, nth) => ({
+      timestampMs: startMs + nth,
+      key: null,
+      value: Buffer.from(`value ${nth}`),
+      headers,
+    }))
+    const batch = new ProducerBatch(3, 7, Buffer.alloc(512), () => {})
+    for (const { timestampMs, key, value, headers } of records)
+      batch.append(RecordBytes.of(value, key, timestampMs).headed(headers), Infinity, audit?.encoded ?? null)
+    batch.close()
+    audit?.number(batch)
+    const { partition, recordCount, uncompressedBytes, baseTimestampMs, maxTimestampMs, firstHeaders } = batch
+    const noted = { partition, recordCount, uncompressedBytes, baseTimestampMs, maxTimestampMs, firstHeaders }
+    const identity = {
+      producerId: 1n,
+      epoch: 0,
+      baseSequence: 5,
+      scope: 1,
+      notedAtMs: 1,
+      chargedBytes: 1_000,
+    }
+    const remade = remakeBatch({ ...identity, ...noted, records })
+    remade?.close()
+    expect(remade?.seal()).toEqual(batch.seal())
+    // A half of it is noted with the whole headers of its first record.
+    const [, half] = splitBatch(batch)
+    half.close()
+    const ofHalf = {
+      ...identity,
+      ...noted,
+      recordCount: half.recordCount,
+      uncompressedBytes: half.uncompressedBytes,
+      baseTimestampMs: half.baseTimestampMs,
+      firstHeaders: half.firstHeaders,
+      records: records.slice(1),
+    }
+    const again = remakeBatch(ofHalf)
+    again?.close()
+    expect(again?.seal()).toEqual(half.seal())
+  }
 })

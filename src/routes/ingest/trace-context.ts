@@ -1,0 +1,28 @@
+/**
+ * Headers of W3C Trace Context (https://www.w3.org/TR/trace-context/). Chute passes them on as they came, and begins no trace of its own.
+ */
+
+/**
+ * Whether a text is a `traceparent` (section 3.2.2): version, trace id, parent id and flags, of which neither id is all zeros. A later
+ * version may have more behind them. Version ff is forbidden.
+ */
+export function isTraceparent(text: string): boolean {
+  const match = /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-[\da-f]{2}(-.*)?$/.exec(text)
+  if (match === null) return false
+  const [, version, traceId, parentId, more] = match
+  if (version === 'ff' || (version === '00' && more !== undefined)) return false
+  return !/^0+$/.test(traceId!) && !/^0+$/.test(parentId!)
+}
+
+/** Whether a text is a `tracestate` (section 3.3.1): up to 32 members `key=value`, some of which may be empty. */
+export function isTracestate(text: string): boolean {
+  const members = text
+    .split(',')
+    .map((member) => member.replaceAll(/^[ \t]+|[ \t]+$/g, ''))
+    .filter((member) => member !== '')
+  return members.length > 0 && members.length <= 32 && members.every((member) => stateMember.test(member))
+}
+
+/** A key of lower-case letters, digits and `_-*` `/`, with `@` before a vendor; a value of printable ASCII without comma and equals sign. */
+const stateMember =
+  /^[a-z\d][a-z\d_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]$/
