@@ -8,6 +8,7 @@ import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
 import { maxWaitSeconds } from '../src/routes/ingest/prefer.ts'
 import { maxFields } from '../src/routes/ingest/query-event.ts'
+import { keyParameter } from '../src/routes/http/access-key.ts'
 import { maxHeaderLength } from '../src/routes/http/refusals.ts'
 import { codesOf, fieldOfEvent, headers, operations, type Operation } from './openapi-operations.ts'
 
@@ -30,7 +31,8 @@ export function buildOpenapiDocument(version: string): object {
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/', description: 'This gateway' }],
-    security: [],
+    // Where there are keys. A gateway without keys takes none.
+    security: [{}, ...Object.keys(securitySchemes).map((name) => ({ [name]: [] }))],
     tags: [
       { name: 'events', description: 'Sending events' },
       { name: 'operation', description: 'Health, metrics and documentation' },
@@ -45,6 +47,7 @@ export function buildOpenapiDocument(version: string): object {
         idempotencyKey: idempotencyKeyParameter,
         encoding: encodingParameter,
       },
+      securitySchemes,
       headers: headerComponents,
       responses: problemResponses(operations),
       schemas: {
@@ -124,6 +127,7 @@ function problemResponse(codes: readonly ErrorCode[]): object {
       ...headers('Chute-Error'),
       ...(codes.some((code) => comesBack.has(code)) ? headers('Retry-After') : {}),
       ...(codes.includes('rate_limited') ? headers('RateLimit', 'RateLimit-Policy') : {}),
+      ...(codes.includes('key_missing') ? headers('WWW-Authenticate') : {}),
       ...(codes.includes('unsupported_encoding') ? headers('Accept-Encoding') : {}),
     },
     content: {
@@ -258,7 +262,34 @@ const deliveryParameters: Readonly<Record<StreamPromise, readonly string[]>> = {
   'exactly-once': ['', '; durable'],
 }
 
+/** The forms in which a key can be sent; `presentedKey` of policy/keys.ts reads them. */
+const securitySchemes = {
+  bearer: {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'The key as a bearer token (RFC 6750). `Token` in place of `Bearer` is read too',
+  },
+  basic: { type: 'http', scheme: 'basic', description: 'The key as the user, without a password (RFC 7617)' },
+  keyHeader: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-Chute-Key',
+    description: 'The key. It goes before the other forms',
+  },
+  keyQuery: {
+    type: 'apiKey',
+    in: 'query',
+    name: keyParameter,
+    description: 'The key, where no header can be set: beacons and images. It is no part of an event',
+  },
+}
+
 const headerComponents = {
+  'WWW-Authenticate': {
+    description:
+      'The schemes in which a key can be sent (RFC 9110, section 11.6.1); `error="invalid_token"` where one was sent that is not known',
+    schema: { type: 'string', examples: ['Bearer realm="chute"'] },
+  },
   'Chute-Delivery': {
     description:
       'What the stream promises. `durable`: the events of a 202 are on a disk that stays, and survive a crash of the gateway. ' +
@@ -392,8 +423,15 @@ const readinessSchema = {
       type: 'array',
       items: {
         type: 'object',
-        required: ['name', 'ok', 'detail'],
-        properties: { name: { type: 'string' }, ok: { type: 'boolean' }, detail: { type: 'string' } },
+        required: ['name', 'ok'],
+        properties: {
+          name: { type: 'string' },
+          ok: { type: 'boolean' },
+          detail: {
+            type: 'string',
+            description: 'What the check saw. Where there are keys, an admin key is needed to see it',
+          },
+        },
       },
     },
   },

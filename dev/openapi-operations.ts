@@ -21,6 +21,7 @@ type CodeGroup =
   | 'bytes'
   | 'body'
   | 'stream'
+  | 'admin'
   | 'size'
   | 'media'
   | 'event'
@@ -44,6 +45,9 @@ const codeGroups = {
   empty_body: ['body'],
   invalid_encoding: ['body'],
   all_events_invalid: ['body'],
+  key_missing: ['stream', 'admin'],
+  key_unknown: ['stream', 'admin'],
+  key_not_allowed: ['stream', 'admin'],
   origin_not_allowed: ['stream'],
   unknown_stream: ['stream'],
   // A name of more than 255 characters is no parameter of the path.
@@ -60,6 +64,7 @@ const codeGroups = {
   event_too_large: ['event'],
   source_missing: ['event'],
   record_key_missing: ['event'],
+  source_not_allowed: ['event'],
   too_deep: ['event'],
   too_complex: ['event'],
   id_conflict: ['event', 'duplicates'],
@@ -89,6 +94,7 @@ export function codesOf(group: CodeGroup): ErrorCode[] {
 const ofBytes = codesOf('bytes')
 const ofBody = codesOf('body')
 const ofStream = codesOf('stream')
+const ofAdmin = codesOf('admin')
 const ofSize = codesOf('size')
 const ofMedia = codesOf('media')
 const ofKey = codesOf('key')
@@ -248,7 +254,7 @@ export const operations: readonly Operation[] = [
         },
       },
     },
-    errors: ofBytes,
+    errors: [...ofBytes, ...ofAdmin, 'rate_limited'],
   },
   page('/', 'livePage', 'A live page: rates, buffers, outcomes, loss', 'text/html'),
   page('/live.json', 'liveState', 'What the live page shows', 'application/json'),
@@ -291,6 +297,6 @@ function page(path: string, id: string, summary: string, type: string): Operatio
     summary,
     description: summary,
     replies: { 200: { description: 'OK', content: { [type]: { schema } } } },
-    errors: ofBytes,
+    errors: [...ofBytes, ...ofAdmin, 'rate_limited'],
   }
 }

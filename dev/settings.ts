@@ -108,6 +108,13 @@ export const processSettings = {
     what: "path of the streams' file; `.json` is read as JSON, anything else as YAML 1.2",
     default: 'not set: the two default streams',
   },
+  CHUTE_KEYS_FILE: {
+    what: 'path of a file with the keys that clients send, where the file of `CHUTE_CONFIG` has none: a Secret of its own, [security.md](security.md)',
+    default: 'not set',
+  },
+  CHUTE_OPEN: {
+    what: '`true`: nobody needs a key although `HOST` is not a loopback address. Without keys and without it such a gateway does not start',
+  },
   CHUTE_DATA_DIR: {
     what: 'the folder in which durable streams keep events before they answer 202. Not set: no stream is durable, and accepted events are in memory only. One gateway a folder: a second one does not start. A folder that goes with its container is not called durable, [durable.md](durable.md)',
     default: 'not set',

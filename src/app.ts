@@ -27,7 +27,7 @@ import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
  * @throws DataFolderError if the folder for durable streams cannot be used.
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
-  const metrics = new Metrics(version)
+  const metrics = new Metrics(version, config.http.keys.length === 0)
   const durable = config.streams.filter(({ spool }) => spool !== null)
   const hasHeaders = durable.some(({ headers }) => Object.keys(headers).length > 0)
   const names = durable.map(({ name }) => name)

@@ -9,6 +9,7 @@ const help = `usage: chute <command>
   audit            reads a topic and says what is lost, duplicated or out of order: --topic T [--gateway URL]
   check            prints the effective configuration with secrets masked, or all that is wrong with it; --connect looks
                    at Kafka too
+  keys             makes the keys that clients send, and says what a key may do: new, list, check
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
   --help, -h       this page; behind a command, its options
@@ -28,6 +29,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
       return await (await import('./commands/audit-command.ts')).runAuditCommand(argv, env)
     case 'check':
       return await (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
+    case 'keys':
+      return (await import('./commands/keys-command.ts')).runKeysCommand(argv, env)
     case 'kafka':
       return await (await import('./commands/kafka-command.ts')).runKafkaCommand(argv, env)
     case '--version':

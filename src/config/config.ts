@@ -95,6 +95,15 @@ export type SaslMechanism = (typeof saslMechanisms)[number]
 /** When a consumer commits: before it processes, after it has processed, or by the clock, whatever was processed. */
 export type ConsumerDelivery = 'at-most-once' | 'at-least-once' | 'auto-commit'
 
+/** See {@link KeyKind}. */
+export const keyKinds = ['public', 'secret', 'admin'] as const
+
+/**
+ * What a key is for. `public`: for pages and devices in strangers' hands. `secret`: for services. Both only write. `admin`: for
+ * those who look at metrics, the live page and the docs; it writes nothing.
+ */
+export type KeyKind = (typeof keyKinds)[number]
+
 /** Levels of the log. They are pino's. */
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
@@ -272,6 +281,22 @@ export interface HttpLimits {
   readonly bodyMinBytesPerSecond: number
 }
 
+/** One key. Its values are not here: only what they are told by. */
+export interface KeyConfig {
+  readonly name: string
+  readonly kind: KeyKind
+  /** SHA-256 of each valid value, in lower-case hexadecimal digits. More than one while a key is rotated. */
+  readonly sha256: readonly string[]
+  /** Names of streams that the key may write to; `web-*` stands for every name that begins so. */
+  readonly streams: readonly string[]
+  /** Pages that may use the key, as in `corsOrigins`; empty: those of `corsOrigins`. */
+  readonly origins: readonly string[]
+  /** Values of `source` that its events may have, as in `streams`; null: any. */
+  readonly sources: readonly string[] | null
+  /** From when on the key is no longer known, in milliseconds since 1970; null: never. */
+  readonly notAfterMs: number | null
+}
+
 /** The HTTP side. */
 export interface HttpConfig {
   readonly host: string
@@ -280,6 +305,10 @@ export interface HttpConfig {
   readonly adminPort: number | null
   /** Exact origins; `*` alone allows any (and is then echoed, since sendBeacon sends credentials). Empty: no cross-origin use. */
   readonly corsOrigins: readonly string[]
+  /** Empty: nobody needs a key. */
+  readonly keys: readonly KeyConfig[]
+  /** `CHUTE_OPEN`: it is wanted that nobody needs a key, whatever the address is. */
+  readonly open: boolean
   /** null: no limit. */
   readonly rateLimit: { readonly max: number; readonly windowMs: number } | null
   /** Number of proxies in front that append to X-Forwarded-For; 0: none is trusted. */

@@ -8,6 +8,7 @@ import {
   type DedupeStoreConfig,
   type HttpConfig,
   type KafkaConfig,
+  type KeyConfig,
   type ProducerConfig,
   type StreamConfig,
 } from './config.ts'
@@ -26,6 +27,7 @@ export function describeConfig(config: Config): string {
       environment: {
         ...describeHttp(config.http),
         ...describeKafka(config.kafka),
+        CHUTE_OPEN: config.http.open,
         CHUTE_DATA_DIR: config.dataDir,
         CHUTE_DATA_DIR_EPHEMERAL: config.dataDirEphemeral,
         ...describeDedupeStore(config.dedupeStore),
@@ -35,10 +37,25 @@ export function describeConfig(config: Config): string {
         LOG_LEVEL: config.logLevel,
       },
       streams: Object.fromEntries(config.streams.map((stream) => [stream.name, describeStream(stream)])),
+      ...(config.http.keys.length > 0 && {
+        keys: Object.fromEntries(config.http.keys.map((key) => [key.name, describeKey(key)])),
+      }),
       ...(config.consumer !== null && { consumer: describeConsumerSection(config.consumer) }),
     },
     { lineWidth: 0 },
   )
+}
+
+/** What a key may do. The hashes of its values are no secret, and can be used as they are. */
+function describeKey({ kind, sha256, streams, origins, sources, notAfterMs }: KeyConfig): object {
+  return {
+    kind,
+    sha256,
+    ...(streams.length > 0 && { streams }),
+    ...(origins.length > 0 && { origins }),
+    ...(sources !== null && { sources }),
+    ...(notAfterMs !== null && { notAfter: new Date(notAfterMs).toISOString() }),
+  }
 }
 
 /** The effective settings of a consumer, with Kafka's names. */

@@ -49,6 +49,8 @@ export const environmentShape = {
   KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).nullable().default(null),
 
   CHUTE_CONFIG: nonEmptyText().nullable().default(null),
+  CHUTE_KEYS_FILE: nonEmptyText().nullable().default(null),
+  CHUTE_OPEN: trueOrFalse().default(false),
   CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
   CHUTE_DATA_DIR_EPHEMERAL: trueOrFalse().default(false),
   CHUTE_DEDUPE_REDIS_URL: redisUrl().nullable().default(null),

@@ -6,14 +6,17 @@ import {
   type ConsumerConfig,
   type DedupeStoreConfig,
   type KafkaConfig,
+  type KeyConfig,
 } from './config.ts'
 import { consumerSection, readConsumer } from './consumer-settings.ts'
 import { refuseUnusedDedupeStore } from './stream-contradictions.ts'
-import type { Environment } from './environment-schema.ts'
+import type { Environment, EnvironmentValues } from './environment-schema.ts'
+import { quote } from './setting.ts'
 import { readEnvironment } from './read-environment.ts'
 import { refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
-import { readConfigFile, type FlawOfSchema } from './read-streams.ts'
+import { readKeys } from './read-keys.ts'
+import { fileSections, readConfigFile, type FlawOfSchema } from './read-streams.ts'
 
 /**
  * Read this file of the folder first: `config/` turns text into a checked `Config`, and knows nothing else of Chute.
@@ -31,7 +34,11 @@ export function loadConfig(
 ): Config {
   const problems: ConfigProblem[] = []
   const values = readEnvironment(env, readFile, problems)
-  const { streams, consumer } = readConfigFile({
+  const {
+    streams,
+    consumer,
+    keys: section,
+  } = readConfigFile({
     file: values.CHUTE_CONFIG ?? null,
     hasDataDir: (values.CHUTE_DATA_DIR ?? null) !== null,
     workers: values.WORKERS ?? 1,
@@ -41,6 +48,14 @@ export function loadConfig(
     problems,
   })
   if (values.CHUTE_DEDUPE_REDIS_URL != null) refuseUnusedDedupeStore(streams, problems)
+  const keys = readKeys({
+    keysFile: values.CHUTE_KEYS_FILE ?? null,
+    section,
+    streams: streams.map(({ name }) => name),
+    readFile,
+    problems,
+  })
+  refuseOpenDoor(values, keys, problems)
   if (problems.length > 0) throw new ConfigError(problems)
   // Without a problem every variable has a value.
   const environment = values as Environment
@@ -50,6 +65,8 @@ export function loadConfig(
       port: environment.PORT,
       adminPort: environment.ADMIN_PORT,
       corsOrigins: environment.CORS_ORIGINS,
+      keys,
+      open: environment.CHUTE_OPEN,
       rateLimit:
         environment.RATE_LIMIT_MAX === null
           ? null
@@ -77,6 +94,57 @@ export function loadConfig(
     dedupeStore: dedupeStoreConfig(environment),
     logLevel: environment.LOG_LEVEL,
   }
+}
+
+/**
+ * Without keys everyone who reaches the port can write. On a loopback address these are programs of this machine. On any other
+ * address the operator has to say that it is wanted.
+ */
+function refuseOpenDoor(
+  { HOST: host, CHUTE_OPEN: isOpen, CHUTE_KEYS_FILE: keysFile }: EnvironmentValues,
+  keys: readonly KeyConfig[],
+  problems: ConfigProblem[],
+): void {
+  if (isOpen === true && keys.length > 0) {
+    problems.push({
+      path: 'CHUTE_OPEN',
+      problem: 'is true while there are keys',
+      remedy: 'Leave it out: requests then need a key. Or take the keys away.',
+    })
+  }
+  // Keys that cannot be read are a problem of their own.
+  if (keys.length > 0 || keysFile != null || isOpen !== false || host === undefined || isLoopback(host))
+    return
+  problems.push({
+    path: 'HOST',
+    problem: `is ${quote(host)} and there are no keys, so everyone who reaches the port could write`,
+    remedy: `Two ways out:
+1. keys: chute keys new --name web --public --stream NAME prints one, and the lines for the file of CHUTE_KEYS_FILE
+2. CHUTE_OPEN=true, if only programs that may write can reach the port`,
+  })
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+/**
+ * The keys alone, for `chute keys`: where CHUTE_KEYS_FILE or CHUTE_CONFIG has them. Nothing else of the configuration is read.
+ * @throws ConfigError with every problem, not only the first.
+ */
+export function loadKeys(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): readonly KeyConfig[] {
+  const problems: ConfigProblem[] = []
+  const file = env['CHUTE_CONFIG'] || null
+  const document = file === null ? null : readDocument(file, { readFile, problems })
+  const keys = readKeys({
+    keysFile: env['CHUTE_KEYS_FILE'] || null,
+    section: document?.['keys'],
+    streams: null,
+    readFile,
+    problems,
+  })
+  if (problems.length > 0) throw new ConfigError(problems)
+  return keys
 }
 
 /** Longest time of a request, where `BODY_TIMEOUT_MAX_MS` is not set and `BODY_TIMEOUT_MS` is not longer. */
@@ -153,7 +221,7 @@ export function loadConsumerConfig(
   const values = readEnvironment(env, readFile, problems)
   const file = values.CHUTE_CONFIG ?? null
   const document = (file === null ? null : readDocument(file, { readFile, problems })) ?? {}
-  refuseUnknownKeys(document, ['streams', 'consumer'], (key) => key, problems)
+  refuseUnknownKeys(document, fileSections, (key) => key, problems)
   const written = readSets(args.set, problems)
   const fromFile = consumerSection(document, problems)
   const consumer = readConsumer(

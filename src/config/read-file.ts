@@ -20,28 +20,38 @@ export function describeReadError(error: unknown): string {
   }
 }
 
-/** Reads the file that CHUTE_CONFIG names. @returns null if it holds no map; `problems` then has the reason. */
+/** The variables that name a file with a map, and what to do where there is no such file. */
+const remedies = {
+  CHUTE_CONFIG:
+    'Name a YAML or JSON file with a map of streams, or leave CHUTE_CONFIG out for the two default streams.',
+  CHUTE_KEYS_FILE: 'Name a YAML or JSON file with a map of keys; chute keys new prints its lines.',
+} as const
+
+/** Reads the file that a variable names. @returns null if it holds no map; `problems` then has the reason. */
 export function readDocument(
   file: string,
-  { readFile, problems }: { readFile: ReadFile; problems: ConfigProblem[] },
+  {
+    readFile,
+    problems,
+    variable = 'CHUTE_CONFIG',
+  }: { readFile: ReadFile; problems: ConfigProblem[]; variable?: keyof typeof remedies },
 ): Readonly<Record<string, unknown>> | null {
-  const remedy =
-    'Name a YAML or JSON file with a map of streams, or leave CHUTE_CONFIG out for the two default streams.'
+  const remedy = remedies[variable]
   let content: string
   try {
     content = readFile(file)
   } catch (error) {
-    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}: ${describeReadError(error)}`, remedy })
+    problems.push({ path: variable, problem: `names ${file}: ${describeReadError(error)}`, remedy })
     return null
   }
   try {
     // Every JSON text is YAML too. A file whose name ends in .json has to be JSON.
     const document: unknown = file.endsWith('.json') ? JSON.parse(content) : parseYaml(content)
     if (isMap(document)) return document
-    problems.push({ path: 'CHUTE_CONFIG', problem: `names ${file}, which holds no map`, remedy })
+    problems.push({ path: variable, problem: `names ${file}, which holds no map`, remedy })
   } catch (error) {
     const problem = `names ${file}, which cannot be read: ${(error as Error).message.trimEnd()}`
-    problems.push({ path: 'CHUTE_CONFIG', problem, remedy: 'Mend the file.' })
+    problems.push({ path: variable, problem, remedy: 'Mend the file.' })
   }
   return null
 }

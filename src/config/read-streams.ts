@@ -41,14 +41,20 @@ const defaultFile = {
   },
 }
 
-/** Reads the file. A stream that cannot be read is not in the result, and `problems` has the reasons. */
-export function readConfigFile(source: StreamsSource): Pick<Config, 'streams' | 'consumer'> {
+/** What the file of `CHUTE_CONFIG` can have at its top. */
+export const fileSections = ['streams', 'keys', 'consumer']
+
+/** Reads the file. `keys` is as it was written: read-keys.ts reads it. A stream that cannot be read is not in the result, and `problems` has the reasons. */
+export function readConfigFile(
+  source: StreamsSource,
+): Pick<Config, 'streams' | 'consumer'> & { readonly keys: unknown } {
   const { problems } = source
-  const document = source.file === null ? defaultFile : readDocument(source.file, source)
-  if (document === null) return { streams: [], consumer: null }
-  refuseUnknownKeys(document, ['streams', 'consumer'], (key) => key, problems)
+  const document: Readonly<Record<string, unknown>> | null =
+    source.file === null ? defaultFile : readDocument(source.file, source)
+  if (document === null) return { streams: [], consumer: null, keys: undefined }
+  refuseUnknownKeys(document, fileSections, (key) => key, problems)
   const consumer = readConsumerSection(document, problems)
-  return { streams: readStreams(document, source), consumer }
+  return { streams: readStreams(document, source), consumer, keys: document['keys'] }
 }
 
 /** Reads the streams, in the order of the file. */

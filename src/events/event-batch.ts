@@ -5,6 +5,7 @@ import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
 import { identityOf, keyOf, type EventIdentity, type EventSchema } from './event-schema.ts'
 import type { ChosenKey } from './chosen-key.ts'
+import type { TelemetryScanner } from './scan-telemetry.ts'
 import { shortPointer } from './json-flaw.ts'
 import type { PointerSearch } from './pointer-search.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
@@ -26,6 +27,11 @@ export interface ToldEvent extends EventIdentity {
 
 /** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. */
 export type EventFate = 'new' | 'seen' | 'conflict'
+
+/** Values of `source` that a sender may claim. */
+export interface AllowedSources {
+  has(source: string): boolean
+}
 
 /** What one event, and one request, may be at most. */
 export interface EventLimits {
@@ -76,10 +82,12 @@ export class EventBatch implements EventSink {
   readonly #mustHaveKey: boolean
   readonly #key: ChosenKey | null
   readonly #collectIds: boolean
+  readonly #sources: AllowedSources | null
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
    * @param options.maxRecordBytes key, value and own headers of a record together, as the topic takes them.
+   * @param options.sources the values of `source` that the sender may claim; left out: any.
    * @param options.needsKey the topic takes no record without a key.
    * @param options.rejectsKeyless the stream takes no event without a key.
    * @param options.key finds the keys; null for the events' own `source`.
@@ -95,6 +103,7 @@ export class EventBatch implements EventSink {
       key?: ChosenKey | null
       headers?: Buffer | null
       collectIds?: boolean
+      sources?: AllowedSources | null
     },
   ) {
     this.body = body
@@ -110,6 +119,7 @@ export class EventBatch implements EventSink {
     this.#key = options.key ?? null
     if (this.#key !== null) this.ranges.keyHolder = this.#key.holder
     this.#collectIds = options.collectIds ?? false
+    this.#sources = options.sources ?? null
   }
 
   /** Number of good events that are to be written. */
@@ -134,6 +144,7 @@ export class EventBatch implements EventSink {
     if (start > this.#slideFrom) this.#slide(start)
     const end = scanner.scan(this.#scanned, start, this.#limits.depth)
     if (end === -1) return -1
+    if (this.#sources !== null && !this.#mayClaim(scanner)) return -1
     const keyBytes = this.#key === null ? scanner.sourceEnd - scanner.sourceStart : this.#findKey(start)
     if (keyBytes === 0 ? this.#mustHaveKey : keyBytes === -1) return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
@@ -201,6 +212,10 @@ export class EventBatch implements EventSink {
       this.#reject('invalid_event', problem?.detail ?? '', problem?.pointer ?? '')
       return
     }
+    if (this.#sources !== null && !claimsOnly(this.#sources, value)) {
+      this.#reject('source_not_allowed', 'is not a source that the key of the request may claim', '/source')
+      return
+    }
     const chosen = this.#key
     if (chosen !== null) chosen.find(this.body, start, search)
     const text = chosen === null ? keyOf(value) : chosen.text
@@ -264,6 +279,10 @@ export class EventBatch implements EventSink {
     this.errors.push(...conflicts)
     this.errors.sort((one, other) => one.index - other.index)
     this.errors.length = Math.min(this.errors.length, maxListedErrors)
+  }
+
+  #mayClaim({ sourceStart, sourceEnd }: TelemetryScanner): boolean {
+    return sourceStart === sourceEnd || this.#sources!.has(this.body.toString('utf8', sourceStart, sourceEnd))
   }
 
   #slide(start: number): void {
@@ -346,6 +365,13 @@ export class EventBatch implements EventSink {
       pointer: shortPointer(pointer),
     })
   }
+}
+
+/** Whether an event has no source, or one that its sender may claim. A source that is no text is none of these. */
+function claimsOnly(sources: AllowedSources, event: unknown): boolean {
+  if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return true
+  const { source } = event as { readonly source: unknown }
+  return typeof source === 'string' && sources.has(source)
 }
 
 function conflictOf(index: number, told: ToldEvent | null): EventError {

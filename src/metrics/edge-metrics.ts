@@ -1,6 +1,12 @@
 import { type ErrorCode, errorTable } from '../errors.ts'
 import type { MergeableFamily } from './family.ts'
-import { edgeTransports, type EdgeTelemetry, type EdgeTransport, type HttpTimer } from './edge-telemetry.ts'
+import {
+  edgeTransports,
+  type EdgeTelemetry,
+  type EdgeTransport,
+  type HttpTimer,
+  type KeyCounter,
+} from './edge-telemetry.ts'
 import { Histogram, type HistogramReading, type HistogramSeries } from './histogram.ts'
 
 type EdgeReports = EdgeTelemetry['edge']
@@ -15,6 +21,15 @@ export interface EdgeTotals {
   readonly rejectedByCode: Readonly<Record<ErrorCode, number>>
   /** Requests of which nothing was accepted. Each pair of code and transport has an entry without a stream from the start. */
   readonly refused: readonly RefusedRequests[]
+  /** What came with each key, by its name. */
+  readonly keys: Readonly<Record<string, KeyTotals>>
+}
+
+/** What came with one key. */
+export interface KeyTotals {
+  readonly acceptedRequests: number
+  readonly acceptedEvents: number
+  readonly refusedRequests: number
 }
 
 /** See {@link EdgeTotals.refused}. */
@@ -36,6 +51,7 @@ export class EdgeCounters implements EdgeReports {
   readonly #duplicates = zeros(edgeTransports)
   readonly #rejectedByCode = zeros(errorCodes)
   readonly #refused = new Map<string, { -readonly [K in keyof RefusedRequests]: RefusedRequests[K] }>()
+  readonly #keys = new Map<string, { -readonly [K in keyof KeyTotals]: KeyTotals[K] }>()
 
   constructor() {
     for (const transport of edgeTransports)
@@ -70,6 +86,22 @@ export class EdgeCounters implements EdgeReports {
     return counted
   }
 
+  /** @inheritdoc */
+  ofKey(name: string): KeyCounter {
+    let totals = this.#keys.get(name)
+    if (totals === undefined) this.#keys.set(name, (totals = { ...noKeyTotals }))
+    const counted = totals
+    return {
+      accepted(events) {
+        counted.acceptedRequests++
+        counted.acceptedEvents += events
+      },
+      refused() {
+        counted.refusedRequests++
+      },
+    }
+  }
+
   /** A copy of the numbers at this moment. */
   totals(): EdgeTotals {
     return {
@@ -78,6 +110,7 @@ export class EdgeCounters implements EdgeReports {
       duplicates: { ...this.#duplicates },
       rejectedByCode: { ...this.#rejectedByCode },
       refused: Array.from(this.#refused.values(), (counted) => ({ ...counted })),
+      keys: Object.fromEntries(Array.from(this.#keys, ([name, totals]) => [name, { ...totals }])),
     }
   }
 }
@@ -89,6 +122,7 @@ export function collectEdgeMetrics({
   duplicates,
   rejectedByCode,
   refused,
+  keys,
 }: EdgeTotals): MergeableFamily[] {
   return [
     {
@@ -126,6 +160,25 @@ export function collectEdgeMetrics({
       type: 'counter',
       samples: refused.map(({ requests, ...labels }) => ({ suffix: '', labels, value: requests })),
     },
+    {
+      name: 'chute_key_requests_total',
+      help: 'Requests that came with a key that is known, by its name: of accepted ones some events were accepted, of refused ones none.',
+      type: 'counter',
+      samples: Object.entries(keys).flatMap(([key, { acceptedRequests, refusedRequests }]) => [
+        { suffix: '', labels: { key, result: 'accepted' }, value: acceptedRequests },
+        { suffix: '', labels: { key, result: 'refused' }, value: refusedRequests },
+      ]),
+    },
+    {
+      name: 'chute_key_events_total',
+      help: 'Accepted events by the name of the key that they came with.',
+      type: 'counter',
+      samples: Object.entries(keys).map(([key, { acceptedEvents }]) => ({
+        suffix: '',
+        labels: { key },
+        value: acceptedEvents,
+      })),
+    },
   ]
 }
 
@@ -137,6 +190,7 @@ export function mergeEdge(one: EdgeTotals, other: EdgeTotals): EdgeTotals {
     duplicates: addEach(one.duplicates, other.duplicates),
     rejectedByCode: addEach(one.rejectedByCode, other.rejectedByCode),
     refused: mergeRefused(one.refused, other.refused),
+    keys: mergeKeys(one.keys, other.keys),
   }
 }
 
@@ -157,6 +211,18 @@ function mergeRefused(one: readonly RefusedRequests[], other: readonly RefusedRe
   }
   return [...merged.values()]
 }
+
+function mergeKeys(one: EdgeTotals['keys'], other: EdgeTotals['keys']): EdgeTotals['keys'] {
+  const names = [...new Set([...Object.keys(one), ...Object.keys(other)])]
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      addEach({ ...noKeyTotals, ...one[name] }, { ...noKeyTotals, ...other[name] }),
+    ]),
+  )
+}
+
+const noKeyTotals: KeyTotals = { acceptedRequests: 0, acceptedEvents: 0, refusedRequests: 0 }
 
 function keyOf({ code, transport, stream }: Omit<RefusedRequests, 'requests'>): string {
   return `${code} ${transport} ${stream}`

@@ -24,9 +24,19 @@ export interface EdgeTelemetry {
     rejected(transport: EdgeTransport, code: ErrorCode, events: number): void
     /** Counts one request of which nothing was accepted. `stream` is the name of a configured stream, or empty. */
     refused(code: ErrorCode, transport: EdgeTransport, stream: string): void
+    /** The counters of a key. Its owner asks once, and keeps them. Names are those of the configuration. */
+    ofKey(name: string): KeyCounter
   }
   /** The timer of a route. Each route asks once, at start, and keeps it. `route` is a pattern, never a path. */
   httpTimer(method: string, route: string): HttpTimer
+}
+
+/** Counts what comes with one key. */
+export interface KeyCounter {
+  /** Counts one request of which some events were accepted. */
+  accepted(events: number): void
+  /** Counts one request of which nothing was accepted. */
+  refused(): void
 }
 
 /** Takes the durations of all requests of one route. */

@@ -38,9 +38,15 @@ export class Metrics implements EdgeTelemetry, Scrape {
   #streams: () => readonly ProducerStats[] = () => []
   #dedupe: () => DedupeStats = () => ({ isStoreUp: null, streams: [] })
 
-  /** @param version of Chute, for `chute_build_info`. */
-  constructor(version: string) {
+  readonly #isOpen: boolean
+
+  /**
+   * @param version of Chute, for `chute_build_info`.
+   * @param isOpen nobody needs a key.
+   */
+  constructor(version: string, isOpen = true) {
     this.#version = version
+    this.#isOpen = isOpen
     watchProcess()
   }
 
@@ -81,6 +87,13 @@ export class Metrics implements EdgeTelemetry, Scrape {
       histograms: [...this.#producerHistograms.read(), this.#httpDurations.read()],
       families: [
         ...collectDedupeMetrics(this.#dedupe()),
+        {
+          name: 'chute_open',
+          help: '1 where nobody needs a key to write, 0 where there are keys.',
+          type: 'gauge',
+          merge: 'max',
+          samples: [{ suffix: '', labels: {}, value: this.#isOpen ? 1 : 0 }],
+        },
         {
           name: 'chute_build_info',
           help: 'Always 1; the version of Chute and of Node.',

@@ -13,6 +13,7 @@ import { registerIngest } from './ingest/ingest.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './http/problem.ts'
 import type { CountRequest } from '../request-count.ts'
+import { Keys } from './policy/keys.ts'
 import { registerRateLimit } from './policy/rate-limit.ts'
 import { Refusals, tellProblem, transportOf } from './http/refusals.ts'
 import { StreamTargets } from './ingest/stream-target.ts'
@@ -55,12 +56,16 @@ export interface HttpServer {
 export function buildServer(options: ServerOptions): HttpServer {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe)
-  const cors = new Cors(http.corsOrigins)
-  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: http.corsOrigins })
+  const { corsOrigins, rateLimit } = http
+  const allowedOrigins = [...new Set([...corsOrigins, ...http.keys.flatMap(({ origins }) => origins)])]
+  const cors = new Cors(allowedOrigins)
+  const keys = new Keys(http.keys, { corsOrigins, edge: telemetry.edge })
+  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins })
   const { app, connections } = createApp(options, { cors, targets, refusals })
   app.register(async (events) => {
     cors.guard(events)
-    if (http.rateLimit !== null) await registerRateLimit(events, http.rateLimit, options.countRequest ?? null)
+    keys.guard(events)
+    if (rateLimit !== null) await registerRateLimit(events, rateLimit, options.countRequest ?? null)
     const routes = { targets, telemetry, refusals, limits: http.limits, logger }
     registerIngest(events, routes)
     registerBeacon(events, routes)
@@ -69,7 +74,7 @@ export function buildServer(options: ServerOptions): HttpServer {
     // With this a page can read the 404 of a path that does not exist.
     registerPreflight(events, '/v1/*')
   })
-  if (http.adminPort === null) registerAdmin(app, options)
+  if (http.adminPort === null) registerAdmin(app, options, keys)
   return { app, connections }
 }
 
@@ -85,13 +90,17 @@ export function buildAdminServer(options: ServerOptions): FastifyInstance | null
       allowedOrigins: [],
     }),
   })
-  registerAdmin(app, options)
+  registerAdmin(app, options, null)
   return app
 }
 
-function registerAdmin(app: FastifyInstance, options: ServerOptions): void {
-  registerHealth(app, options)
-  options.admin?.(app)
+/** @param keys null: whoever reaches the port may look. */
+function registerAdmin(app: FastifyInstance, options: ServerOptions, keys: Keys | null): void {
+  registerHealth(app, { ...options, mayKnow: (request) => keys?.isAdmin(request) ?? true })
+  app.register(async (pages) => {
+    keys?.guardAdmin(pages)
+    options.admin?.(pages)
+  })
 }
 
 /** The parts in which the two servers differ. Pages and events come only to one of them. */
@@ -110,6 +119,7 @@ function createApp(
     const transport = transportOf(request.raw.url ?? '')
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
     const isKnown = stream !== undefined && targets?.has(stream) === true
+    request.accessKey?.counter.refused()
     refusals.refused(problem, { transport, stream: isKnown ? stream : null, request })
     if (transport !== 'http') tellProblem(reply.raw, problem)
     replyProblem(reply, problem)

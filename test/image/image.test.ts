@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
@@ -44,13 +44,13 @@ function withStreams(streams: Readonly<Record<string, object>>) {
   const folder = newVolume('/app')
   writeFileSync(join(folder, 'chute.json'), JSON.stringify({ streams }))
   return {
-    env: { KAFKA_BROKERS: broker, CHUTE_CONFIG: '/mnt/chute.json' },
+    env: { CHUTE_OPEN: 'true', KAFKA_BROKERS: broker, CHUTE_CONFIG: '/mnt/chute.json' },
     volumes: { '/mnt': folder },
   }
 }
 
-async function send({ url }: ServedGateway, stream: string, body = event): Promise<number> {
-  const reply = await fetch(`${url}/v1/streams/${stream}`, { method: 'POST', body })
+async function send({ url }: ServedGateway, stream: string, body = event, headers = {}): Promise<number> {
+  const reply = await fetch(`${url}/v1/streams/${stream}`, { method: 'POST', body, headers })
   await reply.arrayBuffer()
   return reply.status
 }
@@ -230,7 +230,7 @@ describe('a container of the image', () => {
   })
 
   test('calls a 202 durable with a volume, and not where the data folder goes with the container', async () => {
-    const env = { KAFKA_BROKERS: broker, CHUTE_DATA_DIR: '/data' }
+    const env = { CHUTE_OPEN: 'true', KAFKA_BROKERS: broker, CHUTE_DATA_DIR: '/data' }
     const deliveryOf = async ({ url }: ServedGateway): Promise<string | null> => {
       const reply = await fetch(`${url}/v1/streams/metrics-critical`, { method: 'POST', body: event })
       expect([reply.status, await reply.text()]).toEqual([202, expect.anything()])
@@ -256,7 +256,7 @@ describe('a container of the image', () => {
   })
 
   test('answers chute check, --help and a command that there is not', async () => {
-    const env = { KAFKA_BROKERS: broker }
+    const env = { CHUTE_OPEN: 'true', KAFKA_BROKERS: broker }
     const chute = async (...args: string[]) =>
       await runContainer(image, { user: '12345:0', env, command: ['node', 'dist/main.js', ...args] })
     const checked = await chute('check')
@@ -269,6 +269,7 @@ describe('a container of the image', () => {
   test.for(['PORT', 'ADMIN_PORT'])('is healthy by its HEALTHCHECK, which asks %s', async (name) => {
     const [port, adminPort] = await freePorts(2)
     const env = {
+      CHUTE_OPEN: 'true',
       KAFKA_BROKERS: broker,
       PORT: String(port),
       ...(name === 'ADMIN_PORT' ? { ADMIN_PORT: String(adminPort) } : {}),
@@ -300,8 +301,8 @@ test('the services of compose.yaml run in the image: an event goes through the g
 
   const volumes = Object.fromEntries(
     chute.volumes!.map((each) => {
-      const path = each.split(':')[1]!
-      return [path, newVolume(path)]
+      const [source = '', path = ''] = each.split(':')
+      return [path, source.startsWith('./') ? resolve(source) : newVolume(path)]
     }),
   )
   const env = { ...chute.environment, KAFKA_BROKERS: broker }
@@ -310,7 +311,9 @@ test('the services of compose.yaml run in the image: an event goes through the g
   // The topics have their names from the image: an event is known by its own.
   const name = `compose.${randomUUID()}`
   const own = JSON.stringify({ name, value: 1 })
-  expect(await send(gateway, 'metrics-critical', own)).toBe(202)
+  expect(await send(gateway, 'metrics-critical', own)).toBe(401)
+  const key = { 'x-chute-key': 'chk_pub_only_for_this_machine' }
+  expect(await send(gateway, 'metrics-critical', own, key)).toBe(202)
   expect(readdirSync(volumes[chute.environment['CHUTE_DATA_DIR']!]!)).not.toEqual([])
   await untilWritten('metrics-critical', own)
 
@@ -324,7 +327,7 @@ test('the services of compose.yaml run in the image: an event goes through the g
   const sending = { isOver: false }
   const sent = (async () => {
     while (!sending.isOver) {
-      expect(await send(gateway, 'metrics-realtime', own)).toBe(202)
+      expect(await send(gateway, 'metrics-realtime', own, key)).toBe(202)
       await pause(200)
     }
   })()

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
-import type { EdgeTelemetry, EdgeTransport } from '../../src/metrics/edge-telemetry.ts'
+import type { EdgeTelemetry, EdgeTransport, KeyCounter } from '../../src/metrics/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
 import type { Connections } from '../../src/routes/http/connections.ts'
 import { FakeProducer } from './fake-producer.ts'
@@ -22,6 +22,8 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
     port: 0,
     adminPort: null,
     corsOrigins: [],
+    keys: [],
+    open: false,
     rateLimit: null,
     trustProxyHops: 0,
     limits: fakeLimits,
@@ -38,6 +40,7 @@ export class FakeTelemetry implements EdgeTelemetry {
   readonly rejectedBy: Record<string, number> = {}
   readonly replies: { readonly route: string; readonly statusCode: number }[] = []
   readonly refusals: { code: string; transport: EdgeTransport; stream: string }[] = []
+  readonly keys: Record<string, { accepted: number; refused: number }> = {}
   readonly edge = {
     refused: (code: string, transport: EdgeTransport, stream: string): void => {
       this.refusals.push({ code, transport, stream })
@@ -52,6 +55,13 @@ export class FakeTelemetry implements EdgeTelemetry {
     rejected: (_transport: EdgeTransport, code: string, events: number): void => {
       this.rejected += events
       this.rejectedBy[code] = (this.rejectedBy[code] ?? 0) + events
+    },
+    ofKey: (name: string): KeyCounter => {
+      const counted = (this.keys[name] ??= { accepted: 0, refused: 0 })
+      return {
+        accepted: (events) => void (counted.accepted += events),
+        refused: () => void counted.refused++,
+      }
     },
   }
 

@@ -39,6 +39,8 @@ export function testConfig(options: {
       port: 0,
       adminPort: null,
       corsOrigins: [],
+      keys: [],
+      open: false,
       rateLimit: null,
       trustProxyHops: 0,
       limits: {

@@ -1,4 +1,4 @@
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Scrape } from '../../metrics/exposition.ts'
 import type { Readiness } from '../../readiness.ts'
 import { replyWritten } from '../http/text-reply.ts'
@@ -8,10 +8,19 @@ export interface Health {
   readonly readiness: () => Readiness | Promise<Readiness>
   /** Workers that have been silent for too long. Left out if there is only one process. */
   readonly stuckWorkers?: () => Promise<readonly number[]>
+  /** Whether a request may see more than whether the gateway is ready; left out: each may. */
+  readonly mayKnow?: (request: FastifyRequest) => boolean
 }
 
-/** `GET /livez`: 200 if this process and all workers answer, else 503. `GET /readyz`: 200 or 503, and the result of each check. */
-export function registerHealth(app: FastifyInstance, { readiness, stuckWorkers }: Health): void {
+/**
+ * `GET /livez`: 200 if this process and all workers answer, else 503. `GET /readyz`: 200 or 503, and the result of each check;
+ * a request that may not know more learns only whether each check passed. Neither route needs a key, since orchestrators and
+ * load balancers have none.
+ */
+export function registerHealth(
+  app: FastifyInstance,
+  { readiness, stuckWorkers, mayKnow = () => true }: Health,
+): void {
   app.get('/livez', async (_request, reply) => {
     const stuck = (await stuckWorkers?.()) ?? []
     return reply
@@ -19,12 +28,12 @@ export function registerHealth(app: FastifyInstance, { readiness, stuckWorkers }
       .header('cache-control', 'no-store')
       .send(stuck.length === 0 ? { status: 'ok' } : { status: 'stuck', workers: stuck })
   })
-  app.get('/readyz', async (_request, reply) => {
-    const state = await readiness()
+  app.get('/readyz', async (request, reply) => {
+    const { ready, checks } = await readiness()
     return reply
-      .code(state.ready ? 200 : 503)
+      .code(ready ? 200 : 503)
       .header('cache-control', 'no-store')
-      .send(state)
+      .send({ ready, checks: mayKnow(request) ? checks : checks.map(({ name, ok }) => ({ name, ok })) })
   })
 }
 

@@ -42,7 +42,7 @@ function registerPost(
     },
   }
   app.post<{ Params: { stream: string } }>(postPath, (request, reply) => {
-    const target = targets.get(request.params.stream)
+    const target = targets.get(request.params.stream, request.accessKey)
     const { headers } = request.raw
     const kind = beaconKindOf(headers['content-type'])
     const key = idempotencyKeyOf(target, headers)
@@ -92,7 +92,7 @@ function registerPixel(
   }
   // No HEAD: it would take an event and show nothing.
   app.get<{ Params: { stream: string } }>(pixelPath, { exposeHeadRoute: false }, (request, reply) => {
-    const target = targets.get(request.params.stream)
+    const target = targets.get(request.params.stream, request.accessKey)
     const { url = '', headers } = request.raw
     const at = url.indexOf('?')
     const key = idempotencyKeyOf(target, headers)

@@ -54,7 +54,6 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #kind: Exclude<BodyKind, 'unsupported'>
   readonly #startedAtMs = performance.now()
   readonly #key: string | null
-  readonly #keyName: string | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
   /** The events, from when all of them are decoded until they are booked. */
@@ -72,8 +71,6 @@ export class IngestExchange implements BatchListener, DurableRequest {
       kind: Exclude<BodyKind, 'unsupported'>
       preferences: Preferences
       key: string | null
-      /** The name of the key that the client showed; null: it showed none. */
-      keyName?: string | null
     },
   ) {
     this.#route = route
@@ -82,7 +79,6 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#kind = options.kind
     this.preferences = options.preferences
     this.#key = options.key
-    this.#keyName = options.keyName ?? null
   }
 
   /** Reads the body and takes it. */
@@ -119,15 +115,17 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #take(body: Buffer): void {
     const { producer, schema, keyOf, headersOf, dedupe } = this.target
     const { maxRecordBytes, needsKey, stream } = producer
+    const { raw, accessKey } = this.reply.request
     const batch = new EventBatch(body, {
       schema,
       limits: this.#route.limits,
       maxRecordBytes,
       needsKey,
       rejectsKeyless: stream.keyMissing === 'reject',
-      key: keyOf === null ? null : keyOf(this.reply.request.raw.headers),
-      headers: headersOf === null ? null : headersOf(this.reply.request, this.#keyName),
+      key: keyOf === null ? null : keyOf(raw.headers),
+      headers: headersOf === null ? null : headersOf(this.reply.request, accessKey?.name ?? null),
       collectIds: dedupe !== null,
+      sources: accessKey?.sources ?? null,
     })
     decodeInTurns(batch, this.#kind, this)
   }
@@ -359,6 +357,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       edge.accepted(this.#route.transport, duplicates)
       edge.duplicates(this.#route.transport, duplicates)
     }
+    this.reply.request.accessKey?.counter.accepted(batch.accepted)
     this.#bookRejected(batch)
     this.#unbooked = null
   }
@@ -371,6 +370,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   #replyProblem(problem: GatewayError): void {
     const { refusals, transport } = this.#route
+    this.reply.request.accessKey?.counter.refused()
     refusals.refused(problem, {
       transport,
       stream: this.target.producer.stream.name,

@@ -41,7 +41,7 @@ export function registerIngest(app: FastifyInstance, options: IngestRoutesOption
     succeed,
   }
   app.post<{ Params: { stream: string } }>(path, (request, reply) => {
-    const target = targets.get(request.params.stream)
+    const target = targets.get(request.params.stream, request.accessKey)
     const { headers } = request.raw
     const kind = bodyKindOf(headers['content-type'])
     if (kind === 'unsupported') throw unsupportedMediaType(headers['content-type'])

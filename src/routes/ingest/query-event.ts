@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { GatewayError } from '../../errors.ts'
+import { keyParameter } from '../http/access-key.ts'
 
 /** The most fields of a query or a form. It is more than an event with all its labels has. */
 export const maxFields = 256
@@ -25,7 +26,9 @@ export function eventFromFields(fields: Buffer): Buffer {
       const nameEnd = equals === -1 ? end : start + equals
       const name = decoded(fields.subarray(start, nameEnd), null)
       const text = decoded(fields.subarray(Math.min(nameEnd + 1, end), end), name)
-      if (name.startsWith('labels.')) labels.set(name.slice('labels.'.length), JSON.stringify(text))
+      if (name === keyParameter) {
+        // It is the sender's key (policy/keys.ts), and must not be stored.
+      } else if (name.startsWith('labels.')) labels.set(name.slice('labels.'.length), JSON.stringify(text))
       else event.set(name, isNumeric(name, text) ? text : JSON.stringify(text))
     }
     start = end + 1

@@ -2,6 +2,7 @@ import { promiseOf } from '../../config/config.ts'
 import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
+import type { AccessKey } from '../http/access-key.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
 import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
 import { compileKey, type KeyOfRequest } from './record-key.ts'
@@ -53,11 +54,14 @@ export class StreamTargets {
     return this.#byName.has(name)
   }
 
-  /** @throws GatewayError `unknown_stream`, which names the known ones. */
-  get(name: string): StreamTarget {
+  /**
+   * @param key the key of the request; null: it needs none.
+   * @throws GatewayError `unknown_stream`, which names the streams that the key may write to.
+   */
+  get(name: string, key: AccessKey | null): StreamTarget {
     const target = this.#byName.get(name)
     if (target !== undefined) return target
-    const streams = [...this.#byName.keys()]
+    const streams = [...this.#byName.keys()].filter((each) => key === null || key.streams.has(each))
     throw new GatewayError('unknown_stream', `the streams are ${streams.join(', ')}`, {
       extensions: { streams },
     })

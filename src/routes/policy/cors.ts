@@ -1,13 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError } from '../../errors.ts'
 import { replyRaw } from '../http/raw-reply.ts'
+import { isSameOrigin, Origins, quoted } from './origins.ts'
 
 /** Headers of a reply that a page may read. */
 const exposedHeaders =
-  'chute-delivery, chute-error, idempotency-replayed, preference-applied, retry-after, ratelimit, ratelimit-policy'
+  'chute-delivery, chute-error, idempotency-replayed, preference-applied, retry-after, ratelimit, ratelimit-policy, www-authenticate'
 
 /** The allowed headers for a preflight that asks for none. */
-const usualHeaders = 'content-type, prefer, content-encoding, idempotency-key'
+const usualHeaders = 'content-type, prefer, content-encoding, idempotency-key, authorization, x-chute-key'
 
 /** Longest list of headers that is echoed, in characters. The lists of tracing libraries are much shorter. */
 const maxEchoedHeaders = 1_024
@@ -23,20 +24,11 @@ const maxEchoedHeaders = 1_024
  * sets its headers on Fastify's reply, while the ingest routes write past that reply.
  */
 export class Cors {
-  readonly #exact: ReadonlySet<string>
-  readonly #wildcards: readonly { readonly before: string; readonly after: string }[]
-  readonly #any: boolean
+  readonly #origins: Origins
 
-  /** @param origins the list of `CORS_ORIGINS`. `https://*.example.com` stands for all subdomains, and `*` alone for any origin. */
+  /** @param origins every origin that may send events, with a key or without: `CORS_ORIGINS`, and the origins of keys. */
   constructor(origins: readonly string[]) {
-    this.#any = origins.includes('*')
-    this.#exact = new Set(origins)
-    this.#wildcards = origins
-      .filter((origin) => origin.includes('://*.'))
-      .map((origin) => {
-        const star = origin.indexOf('*')
-        return { before: origin.slice(0, star), after: origin.slice(star + 1) }
-      })
+    this.#origins = new Origins(origins)
   }
 
   /** On the routes of a scope: refuses requests of other origins, and lets pages of allowed origins read the replies. */
@@ -54,21 +46,11 @@ export class Cors {
     const { origin } = request.raw.headers
     if (origin === undefined || isSameOrigin(request, origin)) return true
     reply.raw.setHeader('vary', 'Origin')
-    if (!this.#allows(origin)) return false
+    if (!this.#origins.has(origin)) return false
     reply.raw.setHeader('access-control-allow-origin', origin)
     reply.raw.setHeader('access-control-allow-credentials', 'true')
     reply.raw.setHeader('access-control-expose-headers', exposedHeaders)
     return true
-  }
-
-  #allows(origin: string): boolean {
-    if (this.#any || this.#exact.has(origin)) return true
-    const normal = withoutDefaultPort(origin)
-    if (this.#exact.has(normal)) return true
-    return this.#wildcards.some(
-      ({ before, after }) =>
-        normal.length > before.length + after.length && normal.startsWith(before) && normal.endsWith(after),
-    )
   }
 
   #refusal(origin: string): GatewayError {
@@ -97,25 +79,4 @@ export function registerPreflight(app: FastifyInstance, path: string): void {
     ]
     replyRaw(reply, 204, headers, '')
   })
-}
-
-/** Compares the hosts only, without the default port of the origin's scheme: behind a proxy that ends TLS the gateway's scheme is not known. */
-function isSameOrigin(request: FastifyRequest, origin: string): boolean {
-  const normal = withoutDefaultPort(origin)
-  const at = normal.indexOf('://')
-  if (at === -1) return false
-  const [scheme, host] = [normal.slice(0, at), normal.slice(at + 3)]
-  return host === request.host || host === withoutDefaultPort(`${scheme}://${request.host}`).slice(at + 3)
-}
-
-/** An origin in lower case, without the default port of its scheme (RFC 6454, section 6.2). */
-function withoutDefaultPort(origin: string): string {
-  const lower = origin.toLowerCase()
-  if (lower.startsWith('https://') && lower.endsWith(':443')) return lower.slice(0, -4)
-  return lower.startsWith('http://') && lower.endsWith(':80') ? lower.slice(0, -3) : lower
-}
-
-/** A text of a client, cut and escaped. */
-function quoted(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }

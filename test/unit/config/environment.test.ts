@@ -20,7 +20,8 @@ interface Case {
 }
 
 const cases: readonly Case[] = [
-  { name: 'HOST', value: '0.0.0.0', read: (c) => c.http.host, expected: '0.0.0.0', byDefault: '127.0.0.1' },
+  { name: 'HOST', value: '::1', read: (c) => c.http.host, expected: '::1', byDefault: '127.0.0.1' },
+  { name: 'CHUTE_OPEN', value: 'true', read: (c) => c.http.open, expected: true, byDefault: false },
   { name: 'PORT', value: '9000', read: (c) => c.http.port, expected: 9000, byDefault: 8080 },
   { name: 'ADMIN_PORT', value: '9001', read: (c) => c.http.adminPort, expected: 9001, byDefault: null },
   {
@@ -283,7 +284,7 @@ describe('each variable of the environment', () => {
   )
 
   test('is in this table, but for those with tests of their own', () => {
-    const tested = [...cases.map(({ name }) => name), 'CHUTE_CONFIG']
+    const tested = [...cases.map(({ name }) => name), 'CHUTE_CONFIG', 'CHUTE_KEYS_FILE']
     expect(tested.toSorted()).toEqual(Object.keys(environmentShape).toSorted())
   })
 })

@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { loadConfig } from '../../../src/config/load-config.ts'
+import { loadConfig, loadKeys } from '../../../src/config/load-config.ts'
 
 /** The instructions of the image that is shipped: the last stage's. */
 const instructions = readFileSync('Dockerfile', 'utf8')
@@ -24,7 +25,12 @@ const imageEnvironment = Object.fromEntries(
 
 test('the image starts with several workers, and calls no stream durable: it sets no data folder', () => {
   expect(imageEnvironment).toMatchObject({ HOST: '0.0.0.0', PORT: '8080' })
-  const config = loadConfig({ ...imageEnvironment, KAFKA_BROKERS: 'kafka:9092', WORKERS: '2' })
+  const config = loadConfig({
+    ...imageEnvironment,
+    KAFKA_BROKERS: 'kafka:9092',
+    WORKERS: '2',
+    CHUTE_OPEN: 'true',
+  })
   expect(config.dataDir).toBeNull()
   expect(config.streams.filter(({ spool }) => spool !== null)).toEqual([])
 })
@@ -51,4 +57,18 @@ test('a service has a data folder where it has a volume for it, and nowhere else
     const mounted = (service.volumes ?? []).some((volume) => volume.split(':')[1] === '/data')
     expect([name, folderOf(service)]).toEqual([name, mounted ? '/data' : null])
   }
+})
+
+test('the image takes events from no stranger: without keys, or the wish to have none, it does not start', () => {
+  const env = { ...imageEnvironment, KAFKA_BROKERS: 'kafka:9092' }
+  expect(() => loadConfig(env)).toThrow(/HOST is "0\.0\.0\.0" and there are no keys/)
+})
+
+test('the keys of compose.yaml are those that its comments name, and Prometheus has the one of the operators', () => {
+  const keys = loadKeys({ CHUTE_KEYS_FILE: 'deploy/keys/keys.yaml' })
+  const hashOf = (value: string) => createHash('sha256').update(value).digest('hex')
+  const comments = readFileSync('compose.yaml', 'utf8').match(/chk_\w+/g)!
+  expect(comments.map(hashOf)).toEqual(keys.flatMap(({ sha256 }) => sha256))
+  const ofPrometheus = readFileSync('deploy/keys/ops.key', 'utf8').trim()
+  expect(keys.find(({ kind }) => kind === 'admin')?.sha256).toEqual([hashOf(ofPrometheus)])
 })

@@ -1,0 +1,179 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import { stringify } from 'yaml'
+import type { KeyConfig, KeyKind } from '../config/config.ts'
+import { loadKeys } from '../config/load-config.ts'
+import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
+import { alignTable } from '../reports/text-table.ts'
+import { configOrExplain, readCommandLine } from './command-line.ts'
+
+const keysUsage = `usage: chute keys new --name NAME --public | --secret | --admin [options]
+       chute keys list
+       chute keys check KEY
+
+new makes a key and prints it, this one time, with the lines for the file that CHUTE_KEYS_FILE or CHUTE_CONFIG names. It
+changes no file. To rotate a key, make another value under its name, and put both hashes under sha256 for a while.
+
+  --name NAME           how metrics and records call the key
+  --public              for pages and devices in strangers' hands: it writes to its streams, from its origins
+  --secret              for services: it writes to its streams
+  --admin               for Prometheus and people: metrics, live page and docs on PORT
+  --stream NAME         a stream that the key may write to; NAME* for all that begin so. Can be given again
+  --origin ORIGIN       a page that may use the key: https://app.example.com, https://*.example.com. Can be given again
+  --source NAME         a source that its events may have; NAME* for all that begin so. Can be given again. Left out: any
+  --not-after TIME      when the key ends: 2027-01-31 or 2027-01-31T12:00:00Z
+
+list prints the keys of the file, and what each may do. check says which of them a key is: exit code 1 if it is none, or ended.
+`
+
+/**
+ * `chute keys`: makes keys, and tells what the keys of the configuration are. It neither needs nor starts a gateway.
+ * @returns the exit code of the process: 0; 1 if the configuration cannot be used or `check` knows no such key; 2 for a wrong
+ * command line.
+ */
+export function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv): number {
+  const commandLine = readCommandLine(argv, keysUsage, readKeysArguments)
+  if (typeof commandLine === 'number') return commandLine
+  if (commandLine.action === 'new') {
+    process.stdout.write(describeNewKey(commandLine))
+    return 0
+  }
+  const keys = configOrExplain(() => loadKeys(env))
+  if (keys === null) return 1
+  if (commandLine.action === 'list') {
+    process.stdout.write(keys.length === 0 ? noKeys : listOf(keys))
+    return 0
+  }
+  const sha256 = hashOf(commandLine.key)
+  const key = keys.find((each) => each.sha256.includes(sha256))
+  if (key === undefined) {
+    process.stdout.write(keys.length === 0 ? noKeys : 'no key has this value\n')
+    return 1
+  }
+  process.stdout.write(listOf([key]))
+  return isOver(key) ? 1 : 0
+}
+
+type KeysCommandLine =
+  | {
+      readonly action: 'new'
+      readonly name: string
+      readonly entry: Readonly<Record<string, unknown>> & { readonly kind: KeyKind }
+    }
+  | { readonly action: 'list' }
+  | { readonly action: 'check'; readonly key: string }
+
+function readKeysArguments([action, ...argv]: readonly string[]): KeysCommandLine {
+  switch (action) {
+    case 'new':
+      return readNewKey(argv)
+    case 'list':
+      parseArgs({ args: argv, options: {} })
+      return { action }
+    case 'check': {
+      const { positionals } = parseArgs({ args: argv, options: {}, allowPositionals: true })
+      const [key] = positionals
+      if (key === undefined || positionals.length > 1) throw new Error('chute keys check takes one key')
+      return { action, key }
+    }
+    default:
+      throw new Error(
+        action === undefined ? 'chute keys takes new, list or check' : `chute keys has no ${action}`,
+      )
+  }
+}
+
+function readNewKey(argv: string[]): KeysCommandLine {
+  const several = { type: 'string', multiple: true } as const
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      name: { type: 'string' },
+      public: { type: 'boolean', default: false },
+      secret: { type: 'boolean', default: false },
+      admin: { type: 'boolean', default: false },
+      stream: several,
+      origin: several,
+      source: several,
+      'not-after': { type: 'string' },
+    },
+  })
+  const { name, stream, origin, source, 'not-after': notAfter } = values
+  if (name === undefined) throw new Error('--name is missing')
+  const flaw = flawOfKeyName(name)
+  if (flaw !== null) throw new Error(`--name ${flaw.problem}. ${flaw.remedy}`)
+  const [kind, ...others] = (['public', 'secret', 'admin'] as const).filter((each) => values[each])
+  if (kind === undefined || others.length > 0) throw new Error('give one of --public, --secret and --admin')
+  const entry = {
+    kind,
+    ...(stream !== undefined && { streams: stream }),
+    ...(origin !== undefined && { origins: origin }),
+    ...(source !== undefined && { sources: source }),
+    ...(notAfter !== undefined && { notAfter }),
+  }
+  refuseFlaws(name, entry)
+  return { action: 'new', name, entry }
+}
+
+/** The file's reader judges the lines before they are printed. @throws Error that says what is wrong with the command line. */
+function refuseFlaws(name: string, entry: object): void {
+  const problems: Parameters<typeof readKeys>[0]['problems'] = []
+  const section = { [name]: { ...entry, sha256: hashOf('') } }
+  readKeys({ keysFile: null, section, streams: null, readFile: () => '', problems })
+  const [first] = problems
+  if (first === undefined) return
+  const option = optionOf[first.path.split('.').at(-1) as keyof typeof optionOf] ?? first.path
+  throw new Error(`${option} ${first.problem}. ${first.remedy}`)
+}
+
+const optionOf = {
+  streams: '--stream',
+  origins: '--origin',
+  sources: '--source',
+  notAfter: '--not-after',
+} as const
+
+function describeNewKey({ name, entry }: Extract<KeysCommandLine, { action: 'new' }>): string {
+  // 160 bits, in characters that no URL and no shell has to escape.
+  const random = BigInt(`0x${randomBytes(20).toString('hex')}`)
+    .toString(36)
+    .padStart(31, '0')
+  const key = `chk_${prefixOf[entry.kind]}_${random}`
+  const { kind, ...rest } = entry
+  const lines = stringify({ keys: { [name]: { kind, sha256: [hashOf(key)], ...rest } } }, { lineWidth: 0 })
+  return `The key. It is shown now and never again:
+
+  ${key}
+
+The lines for the file of CHUTE_KEYS_FILE, or of CHUTE_CONFIG. They hold no secret:
+
+${lines}`
+}
+
+const prefixOf: Readonly<Record<KeyKind, string>> = { public: 'pub', secret: 'sec', admin: 'adm' }
+
+function listOf(keys: readonly KeyConfig[]): string {
+  const rows = keys.map((key) => [
+    key.name,
+    key.kind,
+    String(key.sha256.length),
+    key.streams.join(', ') || '–',
+    key.origins.join(', ') || (key.kind === 'admin' ? '–' : 'as CORS_ORIGINS'),
+    key.sources?.join(', ') ?? (key.kind === 'admin' ? '–' : 'any'),
+    key.notAfterMs === null
+      ? 'never'
+      : `${new Date(key.notAfterMs).toISOString()}${isOver(key) ? ' (over)' : ''}`,
+  ])
+  const head = ['name', 'kind', 'values', 'streams', 'origins', 'sources', 'ends']
+  return `${alignTable([head, ...rows], 'left').join('\n')}\n`
+}
+
+function isOver({ notAfterMs }: KeyConfig): boolean {
+  return notAfterMs !== null && notAfterMs <= Date.now()
+}
+
+function hashOf(key: string): string {
+  return createHash('sha256').update(key).digest('hex')
+}
+
+const noKeys = 'there are no keys: neither CHUTE_KEYS_FILE nor keys: in the file of CHUTE_CONFIG has any\n'

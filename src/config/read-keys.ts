@@ -1,0 +1,202 @@
+import type { z } from 'zod'
+import { keyKinds, type ConfigProblem, type KeyConfig } from './config.ts'
+import { originList } from './environment-schema.ts'
+import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
+import { readDocument, type ReadFile } from './read-file.ts'
+import { oneOf, quote, Refusal, setting } from './setting.ts'
+
+/** The settings of one key in the file. `chute keys new` writes them. */
+const keyShape = {
+  kind: oneOf(keyKinds),
+  sha256: hashes(),
+  streams: textList('Give names of streams, such as [metrics-realtime, web-*].').default([]),
+  origins: originList().default([]),
+  sources: textList('Give names of sources, such as [pump-7, hall-2-*].').nullable().default(null),
+  notAfter: instant().nullable().default(null),
+} satisfies z.ZodRawShape
+
+/** Where keys can stand. */
+export interface KeysSource {
+  /** `CHUTE_KEYS_FILE`; null: it is not set. */
+  readonly keysFile: string | null
+  /** `keys:` of the file of `CHUTE_CONFIG`; undefined: the file has none. */
+  readonly section: unknown
+  /** The streams that there are. Null: nobody knows, and the names are not compared. */
+  readonly streams: readonly string[] | null
+  readonly readFile: ReadFile
+  readonly problems: ConfigProblem[]
+}
+
+/**
+ * Reads the keys, from a file of their own or from `keys:` beside the streams. A key that cannot be read is not in the result,
+ * and `problems` has the reasons.
+ */
+export function readKeys({ keysFile, section, streams, readFile, problems }: KeysSource): KeyConfig[] {
+  if (keysFile === null) return section === undefined ? [] : readMap(section, 'keys', { streams, problems })
+  if (section !== undefined) {
+    problems.push({
+      path: 'CHUTE_KEYS_FILE',
+      problem: 'is set while the file of CHUTE_CONFIG has keys: too',
+      remedy: 'Keep all keys in one of the two files.',
+    })
+  }
+  const document = readDocument(keysFile, { readFile, problems, variable: 'CHUTE_KEYS_FILE' })
+  if (document === null) return []
+  refuseUnknownKeys(document, ['keys'], (key) => `${keysFile}: ${key}`, problems)
+  return readMap(document['keys'], `${keysFile}: keys`, { streams, problems })
+}
+
+function readMap(
+  value: unknown,
+  path: string,
+  context: { streams: readonly string[] | null; problems: ConfigProblem[] },
+): KeyConfig[] {
+  const { problems } = context
+  if (!isMap(value) || Object.keys(value).length === 0) {
+    problems.push({
+      path,
+      problem: value === undefined ? 'is missing' : 'names no key',
+      remedy:
+        'Give a map of keys. `chute keys new --help` shows how to make one, and prints the lines for the file.',
+    })
+    return []
+  }
+  const keys = Object.entries(value).flatMap(
+    ([name, key]) => readKey(name, key, `${path}.${name}`, context) ?? [],
+  )
+  refuseSameValue(keys, path, problems)
+  return keys
+}
+
+function readKey(
+  name: string,
+  value: unknown,
+  path: string,
+  { streams, problems }: { streams: readonly string[] | null; problems: ConfigProblem[] },
+): KeyConfig | null {
+  const flaw = flawOfKeyName(name)
+  if (flaw !== null) problems.push({ path, problem: flaw.problem, remedy: flaw.remedy })
+  if (!isMap(value)) {
+    problems.push({
+      path,
+      problem: `is ${quote(value)}`,
+      remedy: 'Give a map: { kind: public, sha256: […], streams: […] }.',
+    })
+    return null
+  }
+  const at = (key: string) => `${path}.${key}`
+  const values = readFields(keyShape, value, at, problems)
+  refuseUnknownKeys(value, Object.keys(keyShape), at, problems)
+  if (values.kind === undefined || values.sha256 === undefined) return null
+  const key: KeyConfig = {
+    name,
+    kind: values.kind,
+    sha256: values.sha256,
+    streams: values.streams ?? [],
+    origins: values.origins ?? [],
+    sources: values.sources ?? null,
+    notAfterMs: values.notAfter ?? null,
+  }
+  refuseContradictions(key, at, { streams, problems })
+  return key
+}
+
+function refuseContradictions(
+  key: KeyConfig,
+  at: (setting: string) => string,
+  { streams, problems }: { streams: readonly string[] | null; problems: ConfigProblem[] },
+): void {
+  if (key.kind === 'admin') {
+    for (const setting of ['streams', 'origins', 'sources'] as const) {
+      if ((key[setting]?.length ?? 0) === 0) continue
+      problems.push({
+        path: at(setting),
+        problem: 'is set for an admin key, which writes no events',
+        remedy: 'Leave it out, or make another key with kind: secret for it.',
+      })
+    }
+    return
+  }
+  if (key.streams.length === 0) {
+    problems.push({
+      path: at('streams'),
+      problem: 'names no stream, so the key could do nothing',
+      remedy: 'Give names of streams, such as [metrics-realtime, web-*]. [*] stands for all of them.',
+    })
+  }
+  for (const pattern of key.streams) {
+    if (streams === null || pattern.endsWith('*') || streams.includes(pattern)) continue
+    problems.push({
+      path: at('streams'),
+      problem: `has ${quote(pattern)}, and there is no such stream`,
+      remedy: `The streams are ${streams.join(', ')}. A * at the end stands for every name that begins so.`,
+    })
+  }
+}
+
+/** Of a value that two keys had, nobody could say which one it is. */
+function refuseSameValue(keys: readonly KeyConfig[], path: string, problems: ConfigProblem[]): void {
+  const owners = new Map<string, string>()
+  for (const { name, sha256 } of keys) {
+    for (const hash of sha256) {
+      const owner = owners.get(hash)
+      if (owner !== undefined) {
+        problems.push({
+          path: `${path}.${name}.sha256`,
+          problem: `has a value that ${owner === name ? 'stands there twice' : `${owner} has too`}`,
+          remedy: 'Make a value of its own for each key: chute keys new.',
+        })
+      }
+      owners.set(hash, name)
+    }
+  }
+}
+
+/** The reason why a text cannot be the name of a key; null if it can. The name is a label of metrics, and a header of records. */
+export function flawOfKeyName(name: string): Refusal | null {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) return null
+  return new Refusal(
+    `is ${quote(name)}, which is not the name of a key`,
+    'Give 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.',
+  )
+}
+
+/** SHA-256 of each valid value, in hexadecimal digits. A problem quotes none: somebody may have written the key itself. */
+function hashes() {
+  return setting<readonly string[]>((value) => {
+    const list = Array.isArray(value) ? value : [value]
+    const remedy =
+      'Give the SHA-256 of each valid value, 64 hexadecimal digits, as chute keys new prints it. The value itself stays out of the file.'
+    if (value === undefined) return new Refusal('is missing', remedy)
+    if (list.length === 0) return new Refusal('is empty, so no value is valid', remedy)
+    const wrong = list.findIndex((each) => typeof each !== 'string' || !/^[0-9a-f]{64}$/i.test(each))
+    if (wrong === -1) return list.map((each) => String(each).toLowerCase())
+    return new Refusal(`has an entry (number ${wrong + 1}) that is no SHA-256`, remedy)
+  })
+}
+
+function textList(remedy: string) {
+  return setting<readonly string[]>((value) => {
+    const list: unknown[] = Array.isArray(value) ? value : String(value).split(',')
+    const texts = list.map((each) => (typeof each === 'string' ? each.trim() : ''))
+    const wrong = texts.findIndex((text) => text === '' || text.slice(0, -1).includes('*'))
+    if (wrong === -1) return texts
+    return new Refusal(`has ${quote(list[wrong])}`, `${remedy} A * can only stand at the end.`)
+  })
+}
+
+/** A point in time (RFC 3339), or a day, which begins at midnight UTC. YAML 1.1 reads an unquoted one as a Date. @returns milliseconds since 1970. */
+function instant() {
+  return setting<number>((value) => {
+    const text = value instanceof Date ? value.toISOString() : value
+    const isOne =
+      typeof text === 'string' &&
+      /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/i.test(text)
+    const time = isOne ? Date.parse(text) : Number.NaN
+    if (!Number.isNaN(time)) return time
+    return new Refusal(
+      `is ${quote(value)}`,
+      'Give a point in time: 2027-01-31T12:00:00Z, or a day: 2027-01-31 (it begins at midnight UTC).',
+    )
+  })
+}

@@ -1,0 +1,195 @@
+import { hash } from 'node:crypto'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { RateLimiterMemory } from 'rate-limiter-flexible'
+import type { KeyConfig } from '../../config/config.ts'
+import { GatewayError } from '../../errors.ts'
+import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
+import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
+import { clientNetwork } from '../http/client-address.ts'
+import { isSameOrigin, Origins, quoted } from './origins.ts'
+
+/** Names, of which one that ends in `*` stands for every name that begins so. */
+class NamePatterns implements Names {
+  readonly #names: ReadonlySet<string>
+  readonly #prefixes: readonly string[]
+
+  constructor(patterns: readonly string[]) {
+    this.#names = new Set(patterns.filter((pattern) => !pattern.endsWith('*')))
+    this.#prefixes = patterns
+      .filter((pattern) => pattern.endsWith('*'))
+      .map((pattern) => pattern.slice(0, -1))
+  }
+
+  /** Whether a name is among them. */
+  has(name: string): boolean {
+    return this.#names.has(name) || this.#prefixes.some((prefix) => name.startsWith(prefix))
+  }
+}
+
+/**
+ * Who may write, and who may look. A request brings its key in one of five forms: `X-Chute-Key`, `?key=`, or `Authorization`
+ * with Bearer (RFC 6750, section 2.1), Basic (RFC 7617; the key is the user, or the password) or Token. The one that stands
+ * first in this list counts: a browser adds an `Authorization` of its own accord where a person once logged in.
+ *
+ * A key is looked up by the SHA-256 of its value. So the time of a look-up does not depend on how much of the value is right, and
+ * nobody who reads the configuration can write. A refusal comes before the body is read. A preflight needs no key: a browser
+ * sends none with it.
+ */
+export class Keys {
+  readonly #bySha256: ReadonlyMap<string, AccessKey>
+  readonly #pages: Origins
+  /** Wrong keys by address. Keys have 160 bits of chance, so this is to spare the gateway the work, and the log the lines. */
+  readonly #guesses = new RateLimiterMemory({ points: mostGuesses, duration: guessWindowSeconds })
+
+  /** @param options.corsOrigins pages that may use keys without origins of their own. */
+  constructor(
+    configs: readonly KeyConfig[],
+    options: { readonly corsOrigins: readonly string[]; readonly edge: EdgeTelemetry['edge'] },
+  ) {
+    this.#pages = new Origins(options.corsOrigins)
+    this.#bySha256 = new Map(
+      configs.flatMap((config) => {
+        const key = accessKey(config, options.edge)
+        return config.sha256.map((sha256) => [sha256, key] as const)
+      }),
+    )
+  }
+
+  /** Nobody needs a key. */
+  get isOpen(): boolean {
+    return this.#bySha256.size === 0
+  }
+
+  /** Lets requests with events in on the routes of a scope, if their key allows it. */
+  guard(app: FastifyInstance): void {
+    app.decorateRequest('accessKey', null)
+    if (this.isOpen) return
+    app.addHook<{ Params: { stream?: string } }>('onRequest', (request, reply, done) => {
+      if (request.method === 'OPTIONS') return done()
+      const key = this.#find(request)
+      if (key === null || typeof key === 'string') return this.#refuse(request, reply, { found: key, done })
+      request.accessKey = key
+      const flaw = this.#flawOfWrite(key, request)
+      done(flaw === null ? undefined : new GatewayError('key_not_allowed', flaw))
+    })
+  }
+
+  /** Lets only admin keys in on the routes of a scope. */
+  guardAdmin(app: FastifyInstance): void {
+    if (this.isOpen) return
+    app.addHook('onRequest', (request, reply, done) => {
+      const key = this.#find(request)
+      if (key === null || typeof key === 'string') {
+        this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
+      } else if (key.kind === 'admin') done()
+      else
+        done(new GatewayError('key_not_allowed', `this needs an admin key, and ${key.name} is ${key.kind}`))
+    })
+  }
+
+  /** Whether a request may see what only operators should. */
+  isAdmin(request: FastifyRequest): boolean {
+    if (this.isOpen) return true
+    const key = this.#find(request)
+    return key !== null && typeof key !== 'string' && key.kind === 'admin'
+  }
+
+  /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
+  #find(request: FastifyRequest): AccessKey | string | null {
+    const value = presentedKey(request.raw.headers, request.raw.url ?? '')
+    if (value === null) return null
+    const key = this.#bySha256.get(hash('sha256', value, 'hex'))
+    if (key === undefined) return 'no key has this value'
+    if (Date.now() < key.notAfterMs) return key
+    return `the key ended at ${new Date(key.notAfterMs).toISOString()}`
+  }
+
+  /** @returns why a key may not write what a request has; null: it may. */
+  #flawOfWrite(key: AccessKey, request: FastifyRequest<{ Params: { stream?: string } }>): string | null {
+    if (key.kind === 'admin') return `${key.name} is an admin key, which writes no events`
+    const { stream } = request.params
+    if (stream !== undefined && !key.streams.has(stream)) return `${key.name} may not write to this stream`
+    const { origin } = request.raw.headers
+    if (origin === undefined) return null
+    const mayUse = key.origins?.has(origin) ?? (this.#pages.has(origin) || isSameOrigin(request, origin))
+    return mayUse ? null : `pages of ${quoted(origin)} may not use ${key.name}`
+  }
+
+  #refuse(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    {
+      found,
+      done,
+      challenge = 'Bearer realm="chute"',
+    }: { found: string | null; done: (error: Error) => void; challenge?: string },
+  ): void {
+    reply.raw.setHeader(
+      'www-authenticate',
+      found === null ? challenge : `${challenge}, error="invalid_token"`,
+    )
+    if (found === null) {
+      done(new GatewayError('key_missing', howToSend))
+      return
+    }
+    const problem = new GatewayError('key_unknown', found)
+    this.#guesses.consume(clientNetwork(request.ip)).then(
+      () => done(problem),
+      ({ msBeforeNext }: { readonly msBeforeNext?: number }) =>
+        done(msBeforeNext === undefined ? problem : tooManyGuesses(msBeforeNext)),
+    )
+  }
+}
+
+/** The value of a request's key, as it was sent; null: it has none. */
+function presentedKey(headers: FastifyRequest['raw']['headers'], url: string): string | null {
+  const own = headers['x-chute-key']
+  if (own !== undefined) return String(own).trim()
+  const query = url.indexOf('?')
+  if (query !== -1 && url.includes(`${keyParameter}=`, query)) {
+    const value = new URLSearchParams(url.slice(query + 1)).get(keyParameter)
+    if (value !== null) return value
+  }
+  return headers.authorization === undefined ? null : credentialsOf(headers.authorization)
+}
+
+function credentialsOf(authorization: string): string | null {
+  const [, scheme = '', credentials = ''] = /^([\w-]+) +(\S+) *$/.exec(authorization) ?? []
+  switch (scheme.toLowerCase()) {
+    case 'bearer':
+    case 'token':
+      return credentials
+    case 'basic': {
+      const [user = '', password = ''] = Buffer.from(credentials, 'base64').toString().split(':', 2)
+      return user === '' ? password : user
+    }
+    default:
+      return null
+  }
+}
+
+function accessKey(config: KeyConfig, edge: EdgeTelemetry['edge']): AccessKey {
+  return {
+    name: config.name,
+    kind: config.kind,
+    streams: new NamePatterns(config.streams),
+    origins: config.origins.length === 0 ? null : new Origins(config.origins),
+    sources: config.sources === null ? null : new NamePatterns(config.sources),
+    notAfterMs: config.notAfterMs ?? Number.POSITIVE_INFINITY,
+    counter: edge.ofKey(config.name),
+  }
+}
+
+function tooManyGuesses(waitMs: number): GatewayError {
+  const detail = `this address sent more than ${mostGuesses} unknown keys within ${guessWindowSeconds} s`
+  return new GatewayError('rate_limited', detail, {
+    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
+  })
+}
+
+const howToSend =
+  'send the key as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, where no header can be set, as ?key=KEY'
+/** Basic, so that a browser asks the person for the key. Not for events: a page's fetch would make the browser ask. */
+const adminChallenge = 'Basic realm="chute", charset="UTF-8", Bearer realm="chute"'
+const mostGuesses = 20
+const guessWindowSeconds = 60

@@ -1,0 +1,304 @@
+import { createHash } from 'node:crypto'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { HttpConfig, KeyConfig } from '../../src/config/config.ts'
+import { buildEdge, type Edge } from '../support/edge.ts'
+import { FakeProducer } from '../support/fake-producer.ts'
+
+const event = '{"name":"page.view","value":1}'
+const stream = '/v1/streams/metrics-realtime'
+const page = 'https://app.example.com'
+let edge: Edge
+
+afterEach(async () => {
+  await edge.app.close()
+})
+
+/** Every key is `value-of-NAME`, and whatever a test says. */
+function key(name: string, more: Partial<KeyConfig> = {}): KeyConfig {
+  return {
+    name,
+    kind: 'secret',
+    sha256: [sha256(`value-of-${name}`)],
+    streams: ['metrics-realtime'],
+    origins: [],
+    sources: null,
+    notAfterMs: null,
+    ...more,
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}
+
+function open(keys: readonly KeyConfig[], http: Partial<HttpConfig> = {}): Edge {
+  edge = buildEdge({ keys, ...http }, [new FakeProducer()], {
+    admin: (app) => void app.get('/metrics', async () => 'the numbers'),
+  })
+  return edge
+}
+
+async function send(
+  headers: Record<string, string> = {},
+  url = stream,
+  method: 'POST' | 'GET' | 'OPTIONS' = 'POST',
+) {
+  return await edge.app.inject({ method, url, headers, ...(method === 'POST' && { payload: event }) })
+}
+
+const bearer = (name: string) => ({ authorization: `Bearer value-of-${name}` })
+const basic = (text: string) => ({ authorization: `Basic ${Buffer.from(text).toString('base64')}` })
+
+describe('the forms of a key', () => {
+  test.each([
+    ['Bearer', bearer('web'), ''],
+    ['bearer, since a scheme has no case', { authorization: 'bearer value-of-web' }, ''],
+    ['Basic, as the user', basic('value-of-web:'), ''],
+    ['Basic, as the password', basic(':value-of-web'), ''],
+    ['Token', { authorization: 'Token value-of-web' }, ''],
+    ['X-Chute-Key', { 'x-chute-key': 'value-of-web' }, ''],
+    ['the query', {}, '?key=value-of-web'],
+    ['the query, escaped', {}, '?a=b&key=value%2Dof-web'],
+    [
+      'the query, beside an Authorization that a browser sent of its own accord',
+      basic('someone:secret'),
+      '?key=value-of-web',
+    ],
+    [
+      'X-Chute-Key, beside an Authorization of a proxy',
+      { ...basic('proxy:secret'), 'x-chute-key': 'value-of-web' },
+      '',
+    ],
+  ])('%s', async (_form, headers, query) => {
+    open([key('web')])
+    for (const path of [stream, '/v1/beacon/metrics-realtime']) {
+      const response = await send(headers, path + query)
+      expect(response.statusCode).toBe(202)
+    }
+    expect(edge.telemetry.keys).toEqual({ web: { accepted: 2, refused: 0 } })
+  })
+
+  test('a pixel has it in its query, and the key is no part of the event', async () => {
+    open([key('web')])
+    const response = await send({}, '/v1/beacon/metrics-realtime.gif?name=a&value=1&key=value-of-web', 'GET')
+    expect(response.statusCode).toBe(200)
+    expect(edge.producer.records.map(({ value }) => value)).toEqual(['{"name":"a","value":1}'])
+  })
+
+  test.each([
+    ['none', {}, '', 'key_missing'],
+    ['an empty Authorization', { authorization: '' }, '', 'key_missing'],
+    ['a scheme that is none of ours', { authorization: 'Digest value-of-web' }, '', 'key_missing'],
+    ['the key without a scheme', { authorization: 'value-of-web' }, '', 'key_missing'],
+    ['another value', { authorization: 'Bearer other' }, '', 'key_unknown'],
+    ['an empty X-Chute-Key', { 'x-chute-key': '' }, '', 'key_unknown'],
+    ['the hash of the value', { authorization: `Bearer ${sha256('value-of-web')}` }, '', 'key_unknown'],
+    ['the name of the key', { authorization: 'Bearer web' }, '', 'key_unknown'],
+    ['a member of every object', { authorization: 'Bearer __proto__' }, '', 'key_unknown'],
+    ['a key in a cookie', { cookie: 'key=value-of-web' }, '', 'key_missing'],
+    [
+      'a wrong one in the query beside a good one in Authorization',
+      bearer('web'),
+      '?key=other',
+      'key_unknown',
+    ],
+  ])('what is none: %s', async (_form, headers, query, code) => {
+    open([key('web')])
+    for (const path of [stream, '/v1/beacon/metrics-realtime']) {
+      const response = await send(headers as Record<string, string>, path + query)
+      expect(response.statusCode).toBe(401)
+      expect(response.json()).toMatchObject({ code })
+      expect(response.headers['www-authenticate']).toMatch(/^Bearer realm="chute"/)
+    }
+    expect(edge.producer.records).toEqual([])
+    expect(edge.telemetry.refusals.map((refusal) => refusal.code)).toEqual([code, code])
+  })
+})
+
+describe('what a key may do', () => {
+  const keys = [
+    key('public', { kind: 'public', origins: [page] }),
+    key('prefix', { streams: ['metrics-*'] }),
+    key('all', { streams: ['*'] }),
+    key('other', { streams: ['web', 'metrics-real'] }),
+    key('admin', { kind: 'admin', streams: [] }),
+    key('ended', { notAfterMs: Date.parse('2020-01-01') }),
+    key('lasting', { notAfterMs: Date.parse('2200-01-01') }),
+  ]
+
+  test.each([
+    ['prefix', {}, null],
+    ['all', {}, null],
+    ['lasting', {}, null],
+    ['public', {}, null],
+    ['public', { origin: page }, null],
+    ['public', { origin: 'https://app.example.com:443' }, null],
+    // The page is one of CORS_ORIGINS, and this key has origins of its own.
+    ['public', { origin: 'https://cors.example.com' }, 'key_not_allowed'],
+    ['all', { origin: 'https://cors.example.com' }, null],
+    // The page may send with another key only.
+    ['all', { origin: page }, 'key_not_allowed'],
+    ['all', { origin: 'https://evil.example.com' }, 'origin_not_allowed'],
+    ['other', {}, 'key_not_allowed'],
+    ['admin', {}, 'key_not_allowed'],
+    ['ended', {}, 'key_unknown'],
+  ])('%s with %j: %s', async (name, headers, code) => {
+    open(keys, { corsOrigins: ['https://cors.example.com'] })
+    const { statusCode, body, headers: replied } = await send({ ...bearer(name), ...(headers as object) })
+    expect(code === null ? statusCode : (JSON.parse(body) as { code: string }).code).toBe(code ?? 202)
+    expect(edge.producer.records.length).toBe(code === null ? 1 : 0)
+    const { origin } = headers as { origin?: string }
+    // A page can read why its key is refused.
+    if (origin !== undefined && code !== 'origin_not_allowed')
+      expect(replied['access-control-allow-origin']).toBe(origin)
+  })
+
+  test('a preflight needs no key, for a page of any key', async () => {
+    open(keys)
+    for (const path of [stream, '/v1/beacon/metrics-realtime']) {
+      const response = await edge.app.inject({
+        method: 'OPTIONS',
+        url: path,
+        headers: {
+          origin: page,
+          'access-control-request-method': 'POST',
+          'access-control-request-headers': 'authorization',
+        },
+      })
+      expect(response.statusCode).toBe(204)
+      expect(response.headers['access-control-allow-headers']).toBe('authorization')
+    }
+  })
+
+  test('a key that is rotated has two values for a while', async () => {
+    open([key('web', { sha256: [sha256('old'), sha256('new')] })])
+    for (const value of ['old', 'new']) expect((await send({ 'x-chute-key': value })).statusCode).toBe(202)
+    expect(edge.telemetry.keys).toEqual({ web: { accepted: 2, refused: 0 } })
+  })
+
+  test('nobody without a good key learns which streams there are', async () => {
+    open(keys)
+    const without = await send({}, '/v1/streams/nope')
+    const wrong = await send(bearer('other'), '/v1/streams/nope')
+    expect([without.json().code, wrong.json().code]).toEqual(['key_missing', 'key_not_allowed'])
+    expect(without.body + wrong.body).not.toContain('metrics-realtime')
+  })
+
+  test('no key is needed where there are none', async () => {
+    open([])
+    expect((await send()).statusCode).toBe(202)
+    expect((await send(bearer('web'))).statusCode).toBe(202)
+  })
+})
+
+describe('sources', () => {
+  const events = [
+    '{"name":"a","value":1,"source":"pump-7"}',
+    '{"name":"a","value":1,"source":"hall-2-x"}',
+    '{"name":"a","value":1}',
+    '{"name":"a","value":1,"source":"pump-8"}',
+    String.raw`{"name":"a","value":1,"source":"pump-\u0038"}`,
+    String.raw`{"name":"a","value":1,"source":"pump\u002d7"}`,
+    '{"name":"a","value":1,"sour\\u0063e":"pump-8"}',
+    '{"name":"a","value":1,"source":"pump-7","source":"pump-8"}',
+  ]
+
+  test.each(['telemetry', 'any'] as const)(
+    'one device cannot speak for another: schema %s',
+    async (schema) => {
+      const producer = new FakeProducer({ schema })
+      edge = buildEdge({ keys: [key('device', { sources: ['pump-7', 'hall-2-*'] })] }, [producer])
+      const response = await edge.app.inject({
+        method: 'POST',
+        url: stream,
+        headers: { ...bearer('device'), 'content-type': 'application/x-ndjson' },
+        payload: events.join('\n'),
+      })
+      const { accepted, errors } = response.json() as {
+        accepted: number
+        errors: { index: number; code: string }[]
+      }
+      expect(accepted).toBe(4)
+      expect(errors.map(({ index, code }) => [index, code])).toEqual(
+        [3, 4, 6, 7].map((index) => [index, 'source_not_allowed']),
+      )
+    },
+  )
+})
+
+describe('guessing', () => {
+  test('an address that sends many wrong keys is told to wait, and a right one is still taken', async () => {
+    open([key('web')])
+    const statuses: number[] = []
+    for (let nth = 0; nth < 25; nth++)
+      statuses.push((await send({ 'x-chute-key': `guess-${nth}` })).statusCode)
+    expect(statuses.slice(0, 20).every((status) => status === 401)).toBe(true)
+    expect(statuses.slice(20).every((status) => status === 429)).toBe(true)
+    const last = await send({ 'x-chute-key': 'guess' })
+    expect(Number(last.headers['retry-after'])).toBeGreaterThan(0)
+    expect((await send(bearer('web'))).statusCode).toBe(202)
+  })
+})
+
+describe('what operators look at', () => {
+  const keys = [key('web'), key('ops', { kind: 'admin', streams: [] })]
+
+  test.each([
+    ['no key', {}, 401],
+    ['a wrong key', { 'x-chute-key': 'x' }, 401],
+    ['a key that writes', bearer('web'), 403],
+    ['an admin key', bearer('ops'), 200],
+    ['an admin key, as a browser sends it', basic('value-of-ops:'), 200],
+  ])('/metrics with %s: %j', async (_name, headers, status) => {
+    open(keys)
+    const response = await send(headers as Record<string, string>, '/metrics', 'GET')
+    expect(response.statusCode).toBe(status)
+    // A browser asks the person for it.
+    if (status === 401) expect(response.headers['www-authenticate']).toMatch(/^Basic .*Bearer /)
+  })
+
+  test('/livez and /readyz need no key, and say less without one', async () => {
+    open(keys)
+    expect((await send({}, '/livez', 'GET')).statusCode).toBe(200)
+    const without = await send({}, '/readyz', 'GET')
+    expect(without.json()).toEqual({ ready: true, checks: [{ name: 'kafka', ok: true }] })
+    const withKey = await send(bearer('ops'), '/readyz', 'GET')
+    expect(withKey.json()).toEqual({
+      ready: true,
+      checks: [{ name: 'kafka', ok: true, detail: 'connected' }],
+    })
+  })
+})
+
+test('no reply and no log line has a key in it', async () => {
+  const lines: object[] = []
+  const log = (fields: object, message: string): void => void lines.push({ ...fields, message })
+  edge = buildEdge({ keys: [key('web')] }, [new FakeProducer()], {
+    logger: { debug: log, info: log, warn: log, error: log },
+  })
+  const secret = 'chk_sec_wrong'
+  const replies: string[] = []
+  for (const path of [
+    stream,
+    '/v1/beacon/metrics-realtime',
+    '/v1/streams/nope',
+    '/nowhere',
+    '/v1/streams/%ff',
+  ]) {
+    for (const headers of [
+      {},
+      { authorization: `Bearer ${secret}` },
+      { authorization: `Basic ${secret}` },
+      { 'x-chute-key': secret },
+    ]) {
+      const { headers: replied, body } = await send(
+        headers as Record<string, string>,
+        `${path}?key=${secret}`,
+      )
+      replies.push(JSON.stringify(replied) + body)
+    }
+  }
+  expect(replies.length).toBe(20)
+  expect(lines.length).toBeGreaterThan(0)
+  expect(replies.join('') + JSON.stringify(lines)).not.toContain('wrong')
+})

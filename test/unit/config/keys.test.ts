@@ -1,0 +1,178 @@
+import { describe, expect, test } from 'vitest'
+import { describeConfig } from '../../../src/config/describe-config.ts'
+import { loadKeys } from '../../../src/config/load-config.ts'
+import { load, loadFile, problemsOf } from '../../support/config-fixture.ts'
+
+const hash = 'a'.repeat(64)
+const streams = 'streams: { web: { delivery: at-most-once }, web-clicks: { delivery: at-most-once } }'
+
+const withKeys = (yaml: string) => loadFile(`${streams}\nkeys:\n  ${yaml}`)
+
+test('a key has what the file says, and the rest is open to it', () => {
+  const { keys } = withKeys(
+    `page: { kind: public, sha256: [${hash}, ${'B'.repeat(64)}], streams: [web, "web-*"], origins: ["https://*.example.com"], sources: ["pump-*"], notAfter: 2027-01-31 }
+  service: { kind: secret, sha256: ${'c'.repeat(64)}, streams: ["*"] }
+  ops: { kind: admin, sha256: [${'d'.repeat(64)}] }`,
+  ).http
+  expect(keys).toEqual([
+    {
+      name: 'page',
+      kind: 'public',
+      sha256: [hash, 'b'.repeat(64)],
+      streams: ['web', 'web-*'],
+      origins: ['https://*.example.com'],
+      sources: ['pump-*'],
+      notAfterMs: Date.UTC(2027, 0, 31),
+    },
+    {
+      name: 'service',
+      kind: 'secret',
+      sha256: ['c'.repeat(64)],
+      streams: ['*'],
+      origins: [],
+      sources: null,
+      notAfterMs: null,
+    },
+    {
+      name: 'ops',
+      kind: 'admin',
+      sha256: ['d'.repeat(64)],
+      streams: [],
+      origins: [],
+      sources: null,
+      notAfterMs: null,
+    },
+  ])
+})
+
+test('keys can stand in a file of their own, beside the default streams', () => {
+  const config = load(
+    { CHUTE_KEYS_FILE: 'keys.yaml' },
+    { 'keys.yaml': `keys: { web: { kind: secret, sha256: ${hash}, streams: [metrics-realtime] } }` },
+  )
+  expect(config.http.keys.map(({ name }) => name)).toEqual(['web'])
+})
+
+test.each([
+  ['no kind', `a: { sha256: ${hash}, streams: [web] }`, /keys\.a\.kind is missing/],
+  [
+    'a kind that there is not',
+    `a: { kind: pubic, sha256: ${hash}, streams: [web] }`,
+    /Give one of: public, secret, admin/,
+  ],
+  ['no value', 'a: { kind: public, streams: [web] }', /keys\.a\.sha256 is missing/],
+  ['an empty list of values', 'a: { kind: public, sha256: [], streams: [web] }', /no value is valid/],
+  [
+    'the key itself',
+    'a: { kind: public, sha256: [chk_pub_x], streams: [web] }',
+    /number 1\) that is no SHA-256/,
+  ],
+  ['no stream', `a: { kind: public, sha256: ${hash} }`, /keys\.a\.streams names no stream/],
+  [
+    'a stream that there is not',
+    `a: { kind: public, sha256: ${hash}, streams: [wbe] }`,
+    /has "wbe", and there is no such stream/,
+  ],
+  [
+    'a star in the middle',
+    `a: { kind: public, sha256: ${hash}, streams: ["w*b"] }`,
+    /can only stand at the end/,
+  ],
+  [
+    'no origin',
+    `a: { kind: public, sha256: ${hash}, streams: [web], origins: ["app.example.com"] }`,
+    /is not an origin/,
+  ],
+  [
+    'no time',
+    `a: { kind: public, sha256: ${hash}, streams: [web], notAfter: tomorrow }`,
+    /Give a point in time/,
+  ],
+  [
+    'a setting that there is not',
+    `a: { kind: public, sha256: ${hash}, streams: [web], origin: x }`,
+    /Did you mean origins\?/,
+  ],
+  ['streams of an admin key', `a: { kind: admin, sha256: ${hash}, streams: [web] }`, /writes no events/],
+  [
+    'a name that no metric can have',
+    `"a b": { kind: public, sha256: ${hash}, streams: [web] }`,
+    /is not the name of a key/,
+  ],
+  [
+    'one value for two keys',
+    `a: { kind: public, sha256: ${hash}, streams: [web] }\n  b: { kind: public, sha256: ${hash}, streams: [web] }`,
+    /keys\.b\.sha256 has a value that a has too/,
+  ],
+  ['a list', '- a', /Give a map of keys/],
+])('%s is refused', (_name, yaml, text) => {
+  expect(() => withKeys(yaml)).toThrow(text)
+})
+
+test('a problem never quotes what could be a key', () => {
+  expect(() => withKeys('a: { kind: public, sha256: [chk_pub_secret], streams: [web] }')).not.toThrow(
+    /secret,/,
+  )
+  const problems = problemsOf(() => withKeys('a: { kind: public, sha256: [chk_pub_hidden], streams: [web] }'))
+  expect(JSON.stringify(problems)).not.toContain('hidden')
+})
+
+describe('without keys', () => {
+  test.each(['127.0.0.1', '127.1.2.3', '::1', 'localhost'])(
+    '%s is open: programs of this machine may write',
+    (HOST) => {
+      expect(load({ HOST }).http.keys).toEqual([])
+    },
+  )
+
+  test.each(['0.0.0.0', '::', '10.0.0.7', 'gateway.example.com', '127.example.com'])(
+    '%s is refused, with the two ways out',
+    (HOST) => {
+      const [problem] = problemsOf(() => load({ HOST }))
+      expect(problem).toMatchObject({ path: 'HOST' })
+      expect(problem?.remedy).toMatch(/chute keys new[^]*CHUTE_OPEN=true/)
+      expect(load({ HOST, CHUTE_OPEN: 'true' }).http.open).toBe(true)
+    },
+  )
+})
+
+test('CHUTE_OPEN beside keys is a contradiction', () => {
+  const files = { 'keys.yaml': `keys: { web: { kind: secret, sha256: ${hash}, streams: ["*"] } }` }
+  const env = { HOST: '0.0.0.0', CHUTE_KEYS_FILE: 'keys.yaml' }
+  expect(load(env, files).http.keys).toHaveLength(1)
+  expect(() => load({ ...env, CHUTE_OPEN: 'true' }, files)).toThrow(/CHUTE_OPEN is true while there are keys/)
+})
+
+test.each([
+  ['is not there', {}, /CHUTE_KEYS_FILE names keys\.yaml: /],
+  ['names no key', { 'keys.yaml': 'keys: {}' }, /keys names no key/],
+  ['has the streams too', { 'keys.yaml': 'streams: {}\nkeys: {}' }, /keys\.yaml: streams is not a setting/],
+])('a file of keys that %s is refused, and nothing is said about the door', (_name, files, text) => {
+  const problems = problemsOf(() => load({ HOST: '0.0.0.0', CHUTE_KEYS_FILE: 'keys.yaml' }, files))
+  expect(problems.map(({ path, problem }) => `${path} ${problem}`).join('\n')).toMatch(text)
+  expect(problems.map(({ path }) => path)).not.toContain('HOST')
+})
+
+test('keys in two places are refused', () => {
+  const files = {
+    'c.yaml': `${streams}\nkeys: { a: { kind: secret, sha256: ${hash}, streams: [web] } }`,
+    'keys.yaml': `keys: { b: { kind: secret, sha256: ${'b'.repeat(64)}, streams: [web] } }`,
+  }
+  expect(() => load({ CHUTE_CONFIG: 'c.yaml', CHUTE_KEYS_FILE: 'keys.yaml' }, files)).toThrow(
+    /Keep all keys in one of the two files/,
+  )
+})
+
+test('keys are printed as they can be given back', () => {
+  const config = withKeys(
+    `page: { kind: public, sha256: [${hash}], streams: [web], notAfter: "2027-01-31T12:00:00Z" }`,
+  )
+  expect(loadFile(describeConfig(config).replace(/^environment:\n(  .*\n)*/, '')).http.keys).toEqual(
+    config.http.keys,
+  )
+})
+
+test('chute keys reads the keys alone, whatever else is wrong', () => {
+  const file = `streams: { web: { delivery: never } }\nkeys: { a: { kind: secret, sha256: ${hash}, streams: [gone] } }`
+  expect(loadKeys({ CHUTE_CONFIG: 'c.yaml', PORT: 'x' }, () => file).map(({ name }) => name)).toEqual(['a'])
+})
