@@ -107,10 +107,10 @@ function refuseContradictions(
   { streams, problems }: { streams: readonly string[] | null; problems: ConfigProblem[] },
 ): void {
   if (key.kind === 'admin') {
-    for (const setting of ['streams', 'origins', 'sources'] as const) {
-      if ((key[setting]?.length ?? 0) === 0) continue
+    for (const field of ['streams', 'origins', 'sources'] as const) {
+      if ((key[field]?.length ?? 0) === 0) continue
       problems.push({
-        path: at(setting),
+        path: at(field),
         problem: 'is set for an admin key, which writes no events',
         remedy: 'Leave it out, or make another key with kind: secret for it.',
       })

@@ -59,7 +59,7 @@ export function buildServer(options: ServerOptions): HttpServer {
   const { corsOrigins, rateLimit } = http
   const allowedOrigins = [...new Set([...corsOrigins, ...http.keys.flatMap(({ origins }) => origins)])]
   const cors = new Cors(allowedOrigins)
-  const keys = new Keys(http.keys, { corsOrigins, edge: telemetry.edge })
+  const keys = new Keys(http.keys, { corsOrigins, counterOf: (name) => telemetry.edge.ofKey(name) })
   const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins })
   const { app, connections } = createApp(options, { cors, targets, refusals })
   app.register(async (events) => {

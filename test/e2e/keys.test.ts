@@ -17,7 +17,7 @@ import {
 
 // What a page has and Node has not; the functions below that use it run in Chromium.
 declare const navigator: { sendBeacon(url: string, body: unknown): boolean }
-declare const Image: new () => { src: string; onload: () => void; onerror: () => void }
+declare const Image: new () => EventTarget & { src: string }
 
 const folder = mkdtempSync(join(tmpdir(), 'chute-keys-'))
 const topic = `keys-${process.pid}`
@@ -98,7 +98,7 @@ test('a page of the key writes by fetch, beacon and image; another page and a gu
         navigator.sendBeacon(`${base}?key=${value}`, JSON.stringify({ name: `${event} by beacon`, value: 1 }))
         await new Promise<void>((resolve) => {
           const image = new Image()
-          image.onload = image.onerror = resolve
+          for (const type of ['load', 'error']) image.addEventListener(type, () => resolve())
           image.src = `${base}.gif?name=${event}%20by%20image&value=1&key=${value}`
         })
       },

@@ -105,7 +105,7 @@ describe('the forms of a key', () => {
   ])('what is none: %s', async (_form, headers, query, code) => {
     open([key('web')])
     for (const path of [stream, '/v1/beacon/metrics-realtime']) {
-      const response = await send(headers as Record<string, string>, path + query)
+      const response = await send(headers, path + query)
       expect(response.statusCode).toBe(401)
       expect(response.json()).toMatchObject({ code })
       expect(response.headers['www-authenticate']).toMatch(/^Bearer realm="chute"/)
@@ -144,7 +144,7 @@ describe('what a key may do', () => {
     ['ended', {}, 'key_unknown'],
   ])('%s with %j: %s', async (name, headers, code) => {
     open(keys, { corsOrigins: ['https://cors.example.com'] })
-    const { statusCode, body, headers: replied } = await send({ ...bearer(name), ...(headers as object) })
+    const { statusCode, body, headers: replied } = await send({ ...bearer(name), ...headers })
     expect(code === null ? statusCode : (JSON.parse(body) as { code: string }).code).toBe(code ?? 202)
     expect(edge.producer.records.length).toBe(code === null ? 1 : 0)
     const { origin } = headers as { origin?: string }
@@ -251,7 +251,7 @@ describe('what operators look at', () => {
     ['an admin key, as a browser sends it', basic('value-of-ops:'), 200],
   ])('/metrics with %s: %j', async (_name, headers, status) => {
     open(keys)
-    const response = await send(headers as Record<string, string>, '/metrics', 'GET')
+    const response = await send(headers, '/metrics', 'GET')
     expect(response.statusCode).toBe(status)
     // A browser asks the person for it.
     if (status === 401) expect(response.headers['www-authenticate']).toMatch(/^Basic .*Bearer /)
@@ -291,10 +291,7 @@ test('no reply and no log line has a key in it', async () => {
       { authorization: `Basic ${secret}` },
       { 'x-chute-key': secret },
     ]) {
-      const { headers: replied, body } = await send(
-        headers as Record<string, string>,
-        `${path}?key=${secret}`,
-      )
+      const { headers: replied, body } = await send(headers, `${path}?key=${secret}`)
       replies.push(JSON.stringify(replied) + body)
     }
   }

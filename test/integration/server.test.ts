@@ -167,14 +167,10 @@ describe('the contract', () => {
       .filter(({ path }) => !others.has(path))
       .map(({ method, path }) => `${method} ${path}`)
     const registered: string[] = ['GET /livez', 'GET /readyz']
-    edge = buildEdge({}, [new FakeProducer()], {
-      admin: (app) => {
-        app.addHook('onRoute', ({ method, url }) => {
-          if (method === 'GET' || method === 'POST')
-            registered.push(`${method} ${url.replace(':stream', '{stream}')}`)
-        })
-        registerApiDocs(app)
-      },
+    edge = buildEdge({}, [new FakeProducer()], { admin: registerApiDocs })
+    edge.app.addHook('onRoute', ({ method, url }) => {
+      if (method === 'GET' || method === 'POST')
+        registered.push(`${method} ${url.replace(':stream', '{stream}')}`)
     })
     await edge.app.ready()
     expect(registered.toSorted()).toEqual(listed.toSorted())
@@ -195,6 +191,7 @@ describe('the contract', () => {
       'event_too_large',
       'source_missing',
       'record_key_missing',
+      'source_not_allowed',
       'too_deep',
       'too_complex',
     ])

@@ -3,10 +3,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
 import type { KeyConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
-import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
 import { isSameOrigin, Origins, quoted } from './origins.ts'
+
+/** Finds the counters of a key by its name. */
+type CounterOf = (name: string) => AccessKey['counter']
 
 /** Names, of which one that ends in `*` stands for every name that begins so. */
 class NamePatterns implements Names {
@@ -44,12 +46,12 @@ export class Keys {
   /** @param options.corsOrigins pages that may use keys without origins of their own. */
   constructor(
     configs: readonly KeyConfig[],
-    options: { readonly corsOrigins: readonly string[]; readonly edge: EdgeTelemetry['edge'] },
+    options: { readonly corsOrigins: readonly string[]; readonly counterOf: CounterOf },
   ) {
     this.#pages = new Origins(options.corsOrigins)
     this.#bySha256 = new Map(
       configs.flatMap((config) => {
-        const key = accessKey(config, options.edge)
+        const key = accessKey(config, options.counterOf)
         return config.sha256.map((sha256) => [sha256, key] as const)
       }),
     )
@@ -67,7 +69,8 @@ export class Keys {
     app.addHook<{ Params: { stream?: string } }>('onRequest', (request, reply, done) => {
       if (request.method === 'OPTIONS') return done()
       const key = this.#find(request)
-      if (key === null || typeof key === 'string') return this.#refuse(request, reply, { found: key, done })
+      if (key === null || typeof key === 'string')
+        return void this.#refuse(request, reply, { found: key, done })
       request.accessKey = key
       const flaw = this.#flawOfWrite(key, request)
       done(flaw === null ? undefined : new GatewayError('key_not_allowed', flaw))
@@ -80,7 +83,7 @@ export class Keys {
     app.addHook('onRequest', (request, reply, done) => {
       const key = this.#find(request)
       if (key === null || typeof key === 'string') {
-        this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
+        void this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
       } else if (key.kind === 'admin') done()
       else
         done(new GatewayError('key_not_allowed', `this needs an admin key, and ${key.name} is ${key.kind}`))
@@ -115,30 +118,40 @@ export class Keys {
     return mayUse ? null : `pages of ${quoted(origin)} may not use ${key.name}`
   }
 
-  #refuse(
+  /** @param refusal.found null: no key was sent; else why the key that was sent does not count. */
+  async #refuse(
     request: FastifyRequest,
     reply: FastifyReply,
-    {
-      found,
-      done,
-      challenge = 'Bearer realm="chute"',
-    }: { found: string | null; done: (error: Error) => void; challenge?: string },
-  ): void {
+    { found, done, challenge = 'Bearer realm="chute"' }: Refusal,
+  ): Promise<void> {
     reply.raw.setHeader(
       'www-authenticate',
       found === null ? challenge : `${challenge}, error="invalid_token"`,
     )
-    if (found === null) {
-      done(new GatewayError('key_missing', howToSend))
-      return
-    }
-    const problem = new GatewayError('key_unknown', found)
-    this.#guesses.consume(clientNetwork(request.ip)).then(
-      () => done(problem),
-      ({ msBeforeNext }: { readonly msBeforeNext?: number }) =>
-        done(msBeforeNext === undefined ? problem : tooManyGuesses(msBeforeNext)),
-    )
+    if (found === null) done(new GatewayError('key_missing', howToSend))
+    else done((await this.#flawOfGuess(request)) ?? new GatewayError('key_unknown', found))
   }
+
+  /** Counts an unknown key. @returns null, or the problem of an address that has sent too many. */
+  async #flawOfGuess(request: FastifyRequest): Promise<GatewayError | null> {
+    try {
+      await this.#guesses.consume(clientNetwork(request.ip))
+      return null
+    } catch (error) {
+      // The library rejects with its numbers, or with an Error.
+      const { msBeforeNext = 0 } = error as { readonly msBeforeNext?: number }
+      const detail = `this address sent more than ${mostGuesses} unknown keys within ${guessWindowSeconds} s`
+      const retryAfterSeconds = Math.max(1, Math.ceil(msBeforeNext / 1000))
+      return new GatewayError('rate_limited', detail, { retryAfterSeconds })
+    }
+  }
+}
+
+/** What a refusal needs beside the request. */
+interface Refusal {
+  readonly found: string | null
+  readonly done: (error: Error) => void
+  readonly challenge?: string
 }
 
 /** The value of a request's key, as it was sent; null: it has none. */
@@ -168,7 +181,7 @@ function credentialsOf(authorization: string): string | null {
   }
 }
 
-function accessKey(config: KeyConfig, edge: EdgeTelemetry['edge']): AccessKey {
+function accessKey(config: KeyConfig, counterOf: CounterOf): AccessKey {
   return {
     name: config.name,
     kind: config.kind,
@@ -176,15 +189,8 @@ function accessKey(config: KeyConfig, edge: EdgeTelemetry['edge']): AccessKey {
     origins: config.origins.length === 0 ? null : new Origins(config.origins),
     sources: config.sources === null ? null : new NamePatterns(config.sources),
     notAfterMs: config.notAfterMs ?? Number.POSITIVE_INFINITY,
-    counter: edge.ofKey(config.name),
+    counter: counterOf(config.name),
   }
-}
-
-function tooManyGuesses(waitMs: number): GatewayError {
-  const detail = `this address sent more than ${mostGuesses} unknown keys within ${guessWindowSeconds} s`
-  return new GatewayError('rate_limited', detail, {
-    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
-  })
 }
 
 const howToSend =
