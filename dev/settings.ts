@@ -168,6 +168,10 @@ export const streamSettings: Readonly<Record<keyof typeof streamShape, SettingTe
   schema: {
     what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
   },
+  timestampUnit: {
+    what: 'of `schema: telemetry`: the unit of a `timestamp` that is a number. `auto`: any of the four. A number that is no time of 1970 to 2099 in this unit, or looks like another unit, is refused ([records.md](records.md#timestamps-in-other-units)). The event is written as it came',
+    default: '`ms`',
+  },
   key: {
     takes: '`source`, `none`, a JSON pointer such as `/user/id`, or `header:NAME`',
     what: "what becomes the record's key, which chooses its partition: the event's `source`, nothing, the text or number at a place in the event (RFC 6901), or a header of the request ([records.md](records.md#the-key))",

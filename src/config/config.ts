@@ -80,6 +80,12 @@ export type RecordHeaderSource =
   | 'client:address/24'
   | 'time'
 
+/** See {@link TimestampUnit}. */
+export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const
+
+/** The unit of a `timestamp` that is a number. `auto`: any of them, which the number of digits tells. */
+export type TimestampUnit = (typeof timestampUnits)[number]
+
 /** See {@link KeyMissing}. */
 export const keyMissingActions = ['accept', 'reject'] as const
 
@@ -175,6 +181,8 @@ export interface StreamConfig {
   readonly preset: Preset
   /** `telemetry`: the built-in schema. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
   readonly schema: 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+  /** Of the built-in event. The event is written as it came, whatever the unit. */
+  readonly timestampUnit: TimestampUnit
   readonly key: RecordKeySource
   readonly keyMissing: KeyMissing
   /** The headers of each record, by name; empty: none. */

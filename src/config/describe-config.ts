@@ -152,6 +152,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     delivery: promiseOf(stream),
     preset: stream.preset,
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,
+    ...(stream.schema === 'telemetry' && { timestampUnit: stream.timestampUnit }),
     key: stream.key,
     keyMissing: stream.keyMissing,
     ...(Object.keys(stream.headers).length > 0 && { headers: stream.headers }),

@@ -125,8 +125,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
-  const { key = 'source', keyMissing = 'accept', headers = {} } = values
-  const edge = { schema, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
+  const { timestampUnit = 'ms', key = 'source', keyMissing = 'accept', headers = {} } = values
+  const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
     topic,

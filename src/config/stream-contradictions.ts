@@ -225,11 +225,18 @@ export function refuseDedupeContradictions(
   }
 }
 
-/** Finds a stream that refuses events without a key, and gives no event a key. */
+/** Finds a stream that refuses events without a key and gives no event a key, and a unit of timestamps that no rule looks at. */
 export function refuseRecordContradictions(
   { path, written }: Pick<StreamUnderTest, 'path' | 'written'>,
   problems: ConfigProblem[],
 ): void {
+  if (written.timestampUnit !== undefined && (written.schema ?? 'telemetry') !== 'telemetry')
+    problems.push({
+      path: `${path}.timestampUnit`,
+      problem:
+        'is set for a stream with another schema than telemetry, whose events Chute does not look into for a time',
+      remedy: 'Leave it out, or schema out.',
+    })
   if (written.key !== 'none' || written.keyMissing !== 'reject') return
   problems.push({
     path: `${path}.keyMissing`,

@@ -5,6 +5,7 @@ import type { JsonCheck } from './check-json.ts'
 import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
 import { telemetrySchema } from './telemetry-schema.ts'
+import type { TimestampUnit } from './timestamp.ts'
 import { useUniqueItems } from './unique-items.ts'
 import { checkTelemetry, isTelemetry, type EventProblem } from './validate-telemetry.ts'
 
@@ -34,12 +35,17 @@ export const maxKeyLength = 255
 
 /**
  * Compiles the schema of one stream.
+ * @param unit of `timestamp` in the built-in schema, where it is a number.
  * @throws Error with the name of the file if the file is no JSON Schema. The gateway must not start then.
  */
-export function compileEventSchema(setting: EventSchemaSetting): EventSchema {
+export function compileEventSchema(setting: EventSchemaSetting, unit: TimestampUnit = 'ms'): EventSchema {
   if (setting === 'telemetry') {
-    const scanner = new TelemetryScanner()
-    return { check: checkTelemetry, fits: isTelemetry, ...reduced, scanner }
+    return {
+      check: (value) => checkTelemetry(value, unit),
+      fits: (value) => isTelemetry(value, unit),
+      ...reduced,
+      scanner: new TelemetryScanner(unit),
+    }
   }
   if (setting === 'any') return { check: () => null, fits: () => true, ...reduced, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)

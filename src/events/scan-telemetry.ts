@@ -5,8 +5,9 @@ import {
   comma,
   isText,
   memberValueAt,
-  minus,
+  isDigit,
   numberEnd,
+  point,
   openArray,
   openObject,
   plainTextEnd,
@@ -15,7 +16,7 @@ import {
   valueEnd,
 } from './scan-json.ts'
 import { maxLabels } from './telemetry-schema.ts'
-import { isRfc3339 } from './timestamp.ts'
+import { isRfc3339, type TimestampUnit } from './timestamp.ts'
 
 /**
  * Finds from its bytes that a telemetry event is good, without making a value of it. Parsing would be the largest part of the cost of an event,
@@ -29,6 +30,12 @@ export class TelemetryScanner {
   /** The range of the bytes of the `source` of the last event. It is empty if the event has none. */
   sourceStart = 0
   sourceEnd = 0
+  readonly #unit: TimestampUnit
+
+  /** @param unit of the events' `timestamp`, where it is a number. */
+  constructor(unit: TimestampUnit = 'ms') {
+    this.#unit = unit
+  }
 
   /**
    * @param depth the most levels that objects and arrays may nest, as `findFlaw` counts them.
@@ -70,7 +77,7 @@ export class TelemetryScanner {
       case fields.value:
         return numberEnd(body, at)
       case fields.timestamp:
-        return timestampEnd(body, at)
+        return timestampEnd(body, at, this.#unit)
       case fields.labels:
         return labelsEnd(body, at)
       case fields.source: {
@@ -157,11 +164,18 @@ function shortTextEnd(body: Buffer, at: number): number {
 }
 
 /** The rule of `timestamp` is in telemetry-schema.ts, in `isTimestamp` of validate-telemetry.ts, and here. */
-function timestampEnd(body: Buffer, at: number): number {
+function timestampEnd(body: Buffer, at: number, unit: TimestampUnit): number {
   if (body[at] !== quote) {
-    const end = numberEnd(body, at)
-    // A number of 15 digits is less than the largest time.
-    return body[at] === minus || end - at > 15 ? -1 : end
+    let end = at
+    while (isDigit(body[end]!)) end++
+    const digits = end - at
+    const isUsual =
+      unit === 'auto'
+        ? digits === 10 || digits === 13 || digits === 16 || digits === 19
+        : digits === usualDigits[unit]
+    // With a first digit from 1 to 3, it is a time from 2001 to 2096.
+    if (!isUsual || body[at]! < 0x31 || body[at]! > 0x33) return -1
+    return body[end] === point ? numberEnd(body, at) : end
   }
   const end = plainTextEnd(body, at + 1)
   return end > 0 && end - at < 64 && isRfc3339(body.toString('latin1', at + 1, end)) ? end + 1 : -1
@@ -178,3 +192,6 @@ const texts = {
   proto: Buffer.from('__proto__'),
   constructor: Buffer.from('constructor'),
 } as const
+
+/** Digits of the times of this century. */
+const usualDigits = { s: 10, ms: 13, us: 16, ns: 19 } as const

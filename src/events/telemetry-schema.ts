@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { isRfc3339, maxEpochMs } from './timestamp.ts'
+import { flawOfEpochTime, isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
 
 /** Most labels that an event may have. */
 export const maxLabels = 64
@@ -20,35 +20,46 @@ const shortTextSchema = z
  * `scan-telemetry.ts`. A rule that changes here, such as the rule of `timestamp`, has to change in both of them. A property test compares all
  * three (`test/unit/events/scan-telemetry.test.ts`).
  */
-export const telemetrySchema = z
-  .looseObject({
-    name: shortTextSchema.describe('What was measured or what happened'),
-    value: z.number().describe('The measurement; a finite number'),
-    timestamp: z
-      .union([
-        z.number().min(0).max(maxEpochMs).describe('Epoch milliseconds'),
-        z
-          .string()
-          .refine(
-            isRfc3339,
-            'must be a date and time of RFC 3339 with an offset, such as 2025-01-31T12:00:00Z',
-          )
-          .meta({ format: 'date-time', description: 'RFC 3339' }),
-      ])
-      .optional()
-      .describe(
-        "When it was measured. It stays in the event; the record's own timestamp is the time of receipt",
-      ),
-    unit: shortTextSchema.optional().describe('Unit of the value'),
-    labels: z
-      .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
-      .refine((labels) => Object.keys(labels).length <= maxLabels, `must have ${maxLabels} entries at most`)
-      .meta({ maxProperties: maxLabels })
-      .optional()
-      .describe('Dimensions'),
-    source: shortTextSchema
-      .optional()
-      .describe("The device or session: it becomes the record's key, so that one source keeps its order"),
-    id: shortTextSchema.optional().describe('Together with the source: to tell duplicates by'),
-  })
-  .describe('A telemetry event. Other fields pass through')
+export const telemetrySchema = telemetrySchemaOf('ms')
+
+/** {@link telemetrySchema} for a stream whose `timestamp` has another unit. */
+export function telemetrySchemaOf(unit: TimestampUnit) {
+  return z
+    .looseObject({
+      name: shortTextSchema.describe('What was measured or what happened'),
+      value: z.number().describe('The measurement; a finite number'),
+      timestamp: z
+        .union([
+          z
+            .number()
+            .min(0)
+            .refine((number) => isEpochTime(number, unit), {
+              error: ({ input }) => flawOfEpochTime(Number(input), unit),
+            })
+            .describe('Epoch milliseconds, or the unit that the stream is set to'),
+          z
+            .string()
+            .refine(
+              isRfc3339,
+              'must be a date and time of RFC 3339 with an offset, such as 2025-01-31T12:00:00Z',
+            )
+            .meta({ format: 'date-time', description: 'RFC 3339' }),
+        ])
+        .optional()
+        .describe(
+          "When it was measured. It stays in the event; the record's own timestamp is the time of receipt",
+        ),
+      unit: shortTextSchema.optional().describe('Unit of the value'),
+      labels: z
+        .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+        .refine((labels) => Object.keys(labels).length <= maxLabels, `must have ${maxLabels} entries at most`)
+        .meta({ maxProperties: maxLabels })
+        .optional()
+        .describe('Dimensions'),
+      source: shortTextSchema
+        .optional()
+        .describe("The device or session: it becomes the record's key, so that one source keeps its order"),
+      id: shortTextSchema.optional().describe('Together with the source: to tell duplicates by'),
+    })
+    .describe('A telemetry event. Other fields pass through')
+}

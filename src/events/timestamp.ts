@@ -17,5 +17,48 @@ export function isRfc3339(text: string): boolean {
   return day <= new Date(Date.UTC(2000 + (Number(match[1]) % 400), Number(match[2]), 0)).getUTCDate()
 }
 
-/** Largest time that a `Date` holds, in epoch milliseconds (ECMA-262, section 21.4.1.1). */
-export const maxEpochMs = 8.64e15
+/** A stream's setting `timestampUnit`, in the form of the configuration. `auto`: any of the units. */
+export type TimestampUnit = 'auto' | 'ms' | 's' | 'us' | 'ns'
+
+/**
+ * Whether a number is a time in the unit of a stream. The units do not overlap between 2000 and 2100: a number of these years in one unit is no
+ * number of these years in another. So a number of another unit is refused, and so is what comes later than 2099. A smaller number is a time of a
+ * clock that was not set, and is taken.
+ */
+export function isEpochTime(number: number, unit: TimestampUnit): boolean {
+  if (!(number >= 0)) return false
+  const looksLike = unitOf(number)
+  if (unit === 'auto') return looksLike !== null || number < startSeconds
+  return looksLike === unit || (looksLike === null && number < endSeconds * unitsASecond[unit])
+}
+
+/** What is wrong with a number that {@link isEpochTime} refuses, and the way out. */
+export function flawOfEpochTime(number: number, unit: TimestampUnit): string {
+  const looksLike = unitOf(number)
+  const taken = unit === 'auto' ? unitNames.map((each) => words[each]).join(', ') : words[unit]
+  if (unit === 'auto' || looksLike === null) return `must be a time from 1970 to 2099 in ${taken}`
+  return `looks like ${words[looksLike]}, and the stream takes ${taken}: send ${taken}, or set timestampUnit: ${looksLike} for the stream`
+}
+
+type Unit = Exclude<TimestampUnit, 'auto'>
+
+/** The unit in which a number is a time from 2000 to 2099; null if there is none. */
+function unitOf(number: number): Unit | null {
+  return (
+    unitNames.find(
+      (unit) => number >= startSeconds * unitsASecond[unit] && number < endSeconds * unitsASecond[unit],
+    ) ?? null
+  )
+}
+
+const unitsASecond: Readonly<Record<Unit, number>> = { s: 1, ms: 1e3, us: 1e6, ns: 1e9 }
+const unitNames = Object.keys(unitsASecond) as Unit[]
+const words: Readonly<Record<Unit, string>> = {
+  s: 'seconds',
+  ms: 'milliseconds',
+  us: 'microseconds',
+  ns: 'nanoseconds',
+}
+/** 2000-01-01 and 2100-01-01. */
+const startSeconds = 946_684_800
+const endSeconds = 4_102_444_800

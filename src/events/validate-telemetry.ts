@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import { toJsonPointer } from './json-flaw.ts'
-import { maxLabels, shortText, telemetrySchema } from './telemetry-schema.ts'
-import { isRfc3339, maxEpochMs } from './timestamp.ts'
+import { maxLabels, shortText, telemetrySchema, telemetrySchemaOf } from './telemetry-schema.ts'
+import { isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
 
 /** What is wrong with an event, and where: `pointer` is a JSON pointer into the event (RFC 6901). */
 export interface EventProblem {
@@ -12,23 +12,24 @@ export interface EventProblem {
 /**
  * Checks an event against {@link telemetrySchema}. Hand-written checks find valid events, in a tenth of the time that zod takes. zod judges all
  * other events, so only zod says what is wrong.
+ * @param unit of the event's `timestamp`, where it is a number.
  * @returns null if the event fits.
  */
-export function checkTelemetry(value: unknown): EventProblem | null {
-  if (isTelemetry(value)) return null
-  const result = telemetrySchema.safeParse(value)
+export function checkTelemetry(value: unknown, unit: TimestampUnit = 'ms'): EventProblem | null {
+  if (isTelemetry(value, unit)) return null
+  const result = schemaOf(unit).safeParse(value)
   const issue = result.error?.issues[0]
   return issue === undefined ? null : describeIssue(issue, value)
 }
 
 /** Whether {@link telemetrySchema} accepts a value that `JSON.parse` made. A property test compares both. */
-export function isTelemetry(value: unknown): boolean {
+export function isTelemetry(value: unknown, unit: TimestampUnit = 'ms'): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const event = value as Readonly<Record<string, unknown>>
   return (
     isShortText(event['name']) &&
     Number.isFinite(event['value']) &&
-    (event['timestamp'] === undefined || isTimestamp(event['timestamp'])) &&
+    (event['timestamp'] === undefined || isTimestamp(event['timestamp'], unit)) &&
     (event['unit'] === undefined || isShortText(event['unit'])) &&
     (event['labels'] === undefined || areLabels(event['labels'])) &&
     (event['source'] === undefined || isShortText(event['source'])) &&
@@ -36,13 +37,22 @@ export function isTelemetry(value: unknown): boolean {
   )
 }
 
+/** Made when a stream first needs it. */
+function schemaOf(unit: TimestampUnit): typeof telemetrySchema {
+  const made = schemas.get(unit) ?? telemetrySchemaOf(unit)
+  schemas.set(unit, made)
+  return made
+}
+
+const schemas = new Map([['ms' as TimestampUnit, telemetrySchema]])
+
 function isShortText(value: unknown): boolean {
   return typeof value === 'string' && shortText.test(value)
 }
 
 /** The rule of `timestamp` is in telemetry-schema.ts, here, and in `timestampEnd` of scan-telemetry.ts. */
-function isTimestamp(value: unknown): boolean {
-  if (typeof value === 'number') return value >= 0 && value <= maxEpochMs
+function isTimestamp(value: unknown, unit: TimestampUnit): boolean {
+  if (typeof value === 'number') return isEpochTime(value, unit)
   return typeof value === 'string' && isRfc3339(value)
 }
 
@@ -70,8 +80,7 @@ function describeIssue(issue: Issue, event: unknown): EventProblem {
     case 'invalid_union':
       return { pointer, detail: `must be ${unionExpectation(issue.path)}, got ${actual}` }
     case 'too_small':
-    case 'too_big':
-      return { pointer, detail: `must be a time from 0 to ${maxEpochMs} ms` }
+      return { pointer, detail: 'must be a time of 1970 or later' }
     default:
       return { pointer, detail: issue.message }
   }

@@ -138,3 +138,42 @@ describe('the headers of records', () => {
     })
   })
 })
+
+describe('a timestamp', () => {
+  const at = (timestamp: string): string => `{"name":"a","value":1,"timestamp":${timestamp}}`
+  const times = {
+    s: '1700000000',
+    ms: '1700000000000',
+    us: '1700000000000000',
+    ns: '1700000000000000001',
+  } as const
+
+  test.each(['auto', 'ms', 's', 'us', 'ns'] as const)(
+    'in %s is taken, and written as it came',
+    async (timestampUnit) => {
+      const producer = build({ timestampUnit })
+      const body = Object.values(times).map(at).join('\n')
+      const taken = timestampUnit === 'auto' ? Object.values(times) : [times[timestampUnit]]
+      expect((await post(body)).json()).toMatchObject({ accepted: taken.length, rejected: 4 - taken.length })
+      expect(producer.values).toEqual(taken.map(at))
+      // The record's own time is the time of receipt.
+      for (const { timestampMs } of producer.records)
+        expect(Math.abs(timestampMs - Date.now())).toBeLessThan(60_000)
+    },
+  )
+
+  test('in another unit is refused with the way out', async () => {
+    build({})
+    expect((await post(at(times.us))).json()).toMatchObject({
+      code: 'all_events_invalid',
+      errors: [
+        {
+          code: 'invalid_event',
+          pointer: '/timestamp',
+          detail:
+            'looks like microseconds, and the stream takes milliseconds: send milliseconds, or set timestampUnit: us for the stream',
+        },
+      ],
+    })
+  })
+})

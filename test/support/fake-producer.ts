@@ -23,6 +23,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     delivery: 'at-most-once',
     preset: 'telemetry',
     schema: 'telemetry',
+    timestampUnit: 'ms',
     key: 'source',
     keyMissing: 'accept',
     headers: {},

@@ -57,6 +57,7 @@ export function streamConfig(
     delivery,
     preset: delivery === 'at-most-once' ? 'telemetry' : 'critical',
     schema: 'any',
+    timestampUnit: 'ms',
     key: 'source',
     keyMissing: 'accept',
     headers: {},

@@ -31,7 +31,7 @@ export class StreamTargets {
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
     for (const producer of producers) {
-      const { name, schema, key, headers } = producer.stream
+      const { name, schema, timestampUnit, key, headers } = producer.stream
       const deduplicator = dedupe.get(name) ?? null
       const promises = [
         promiseOf(producer.stream),
@@ -40,7 +40,7 @@ export class StreamTargets {
       ]
       this.#byName.set(name, {
         producer,
-        schema: compileEventSchema(schema),
+        schema: compileEventSchema(schema, timestampUnit),
         keyOf: compileKey(key),
         headersOf: compileHeaders(headers),
         delivery: promises.join('; '),

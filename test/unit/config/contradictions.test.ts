@@ -13,6 +13,12 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     'keyMissing',
     /another key/,
   ],
+  [
+    'a unit of timestamps that no rule looks at',
+    '{ delivery: at-most-once, schema: any, timestampUnit: us }',
+    'timestampUnit',
+    /Leave it out/,
+  ],
   ['at-most-once with retries', inProducer('at-most-once', 'retries: 3'), 'producer.retries', /retries: 0/],
   [
     'at-most-once with the preset critical',

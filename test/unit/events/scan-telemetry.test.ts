@@ -30,6 +30,19 @@ describe('is told from its bytes:', () => {
   })
 })
 
+test('a time in the unit of the stream is told from its bytes, and one in another unit is left to the parser', () => {
+  const times = { s: '1700000000', ms: '1700000000000', us: '1700000000000000', ns: '1700000000000000000' }
+  for (const unit of units) {
+    for (const [of, time] of Object.entries(times)) {
+      for (const number of [time, `${time}.25`]) {
+        const text = `{"name":"a","value":1,"timestamp":${number}}`
+        const isTold = unit === 'auto' || unit === of
+        expect(new TelemetryScanner(unit).scan(Buffer.from(text), 0, depth)).toBe(isTold ? text.length : -1)
+      }
+    }
+  }
+})
+
 describe('is left to the parser:', () => {
   test.each([
     '',
@@ -69,6 +82,20 @@ describe('is left to the parser:', () => {
   })
 })
 
+const units = ['auto', 'ms', 's', 'us', 'ns'] as const
+
+/** Numbers about the years in which a unit is told from the others, in each unit, and others. */
+const epochTimes = fc.oneof(
+  fc.nat(),
+  fc
+    .tuple(
+      fc.constantFrom(1, 1e3, 1e6, 1e9),
+      fc.integer({ min: 900_000_000, max: 4_200_000_000 }),
+      fc.constantFrom(0, 0, 0.5),
+    )
+    .map(([factor, seconds, fraction]) => seconds * factor + fraction),
+)
+
 /** Texts that are good events, nearly good ones, and such with a byte of them changed, so that every branch is met. */
 const nearlyEvents = (() => {
   const anything = fc.jsonValue({ maxDepth: 3 })
@@ -93,7 +120,7 @@ const nearlyEvents = (() => {
         value: field(number),
         timestamp: field(
           fc.oneof(
-            fc.nat(),
+            epochTimes,
             time.map((date) => date.toISOString()),
           ),
         ),
@@ -145,17 +172,18 @@ test(
   'whatever is told from its bytes is what the parser and the schema say of it',
   { timeout: 60_000 },
   () => {
-    const scanner = new TelemetryScanner()
+    const scanners = units.map((unit) => new TelemetryScanner(unit))
     let told = 0
     fc.assert(
-      fc.property(nearlyEvents, (text) => {
+      fc.property(nearlyEvents, fc.nat({ max: units.length - 1 }), (text, nth) => {
         const body = Buffer.from(text)
+        const scanner = scanners[nth]!
         const end = scanner.scan(body, 0, depth)
         if (end === -1) return
         told++
         const value: unknown = JSON.parse(body.toString('utf8', 0, end))
         expect(findFlaw(value, depth)).toBeNull()
-        expect(checkTelemetry(value)).toBeNull()
+        expect(checkTelemetry(value, units[nth])).toBeNull()
         expect(Object.hasOwn(value as object, 'id')).toBe(false)
         const source = body.toString('utf8', scanner.sourceStart, scanner.sourceEnd)
         expect(source === '' ? null : source).toBe(keyOf(value))

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { telemetrySchema } from '../../../src/events/telemetry-schema.ts'
+import { telemetrySchemaOf } from '../../../src/events/telemetry-schema.ts'
 import { checkTelemetry, isTelemetry } from '../../../src/events/validate-telemetry.ts'
 
 const event = { name: 'room.temp', value: 21.5 }
@@ -49,7 +49,18 @@ describe('checkTelemetry refuses, and says where and why:', () => {
     [{ ...event, timestamp: '2025-02-30T00:00:00Z' }, '/timestamp', /RFC 3339/],
     [{ ...event, timestamp: '2025-01-01T00:00:00' }, '/timestamp', /RFC 3339/],
     [{ ...event, timestamp: -1 }, '/timestamp', /time/],
-    [{ ...event, timestamp: 1e17 }, '/timestamp', /time/],
+    [{ ...event, timestamp: 1e17 }, '/timestamp', /1970 to 2099 in milliseconds/],
+    [{ ...event, timestamp: 1_700_000_000 }, '/timestamp', /looks like seconds.*timestampUnit: s /],
+    [
+      { ...event, timestamp: 1_700_000_000_000_000 },
+      '/timestamp',
+      /looks like microseconds.*timestampUnit: us /,
+    ],
+    [
+      { ...event, timestamp: 1_700_000_000_000_000_000 },
+      '/timestamp',
+      /looks like nanoseconds.*timestampUnit: ns /,
+    ],
     [{ ...event, timestamp: null }, '/timestamp', /RFC 3339/],
     [{ ...event, unit: 1 }, '/unit', 'must be a string, got a number'],
     [{ ...event, labels: [] }, '/labels', 'must be an object, got an array'],
@@ -77,6 +88,9 @@ test('the fast check and the schema agree on every value', { timeout: 30_000 }, 
   const time = fc.oneof(
     fc.double(),
     fc.integer(),
+    fc
+      .tuple(fc.constantFrom(1, 1e3, 1e6, 1e9), fc.integer({ min: 900_000_000, max: 4_200_000_000 }))
+      .map(([factor, seconds]) => factor * seconds),
     fc.date({ noInvalidDate: true }).map((date) => date.toISOString()),
     fc.stringMatching(/^20\d\d-[01]\d-[0-3]\dT[012]\d:[0-6]\d:[0-6]\d(\.\d)?(Z|[+-][012]\d:[0-6]\d)$/),
   )
@@ -101,9 +115,11 @@ test('the fast check and the schema agree on every value', { timeout: 30_000 }, 
     },
     { requiredKeys: [] },
   )
+  const unit = fc.constantFrom('auto' as const, 'ms' as const, 's' as const, 'us' as const, 'ns' as const)
   fc.assert(
-    fc.property(fc.oneof({ weight: 9, arbitrary: almostEvents }, anything), (value) => {
-      expect(isTelemetry(value)).toBe(telemetrySchema.safeParse(value).success)
+    fc.property(fc.oneof({ weight: 9, arbitrary: almostEvents }, anything), unit, (value, of) => {
+      expect(isTelemetry(value, of)).toBe(telemetrySchemaOf(of).safeParse(value).success)
+      expect(checkTelemetry(value, of) === null).toBe(isTelemetry(value, of))
     }),
     { numRuns: 500 },
   )
