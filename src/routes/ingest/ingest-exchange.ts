@@ -271,13 +271,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#claim?.keep()
       done()
     } else {
-      jobInTurns(
-        this,
-        this.#keepingParts(() => {
-          done()
-          return undefined
-        }),
-      )
+      jobInTurns(this, this.#keepingParts(lastStep(done)))
     }
   }
 
@@ -291,12 +285,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   /** Does a step with all events of a request: in a turn of its own where they are many. */
   #step(batch: EventBatch, step: () => void): void {
     if (batch.good < manyEvents) step()
-    else {
-      jobInTurns(this, () => {
-        step()
-        return undefined
-      })
-    }
+    else jobInTurns(this, lastStep(step))
   }
 
   /** Answers a request whose events were accepted. @param outcomes see {@link IngestRoute.succeed}. */
@@ -334,13 +323,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
       next()
       return
     }
-    const last: Step = () => {
-      next()
-      return undefined
-    }
     jobInTurns(
       this,
-      eachInTurn(claim.parts, (part) => part.release(), last),
+      eachInTurn(claim.parts, (part) => part.release(), lastStep(next)),
     )
   }
 
@@ -405,3 +390,11 @@ const hugeBodyBytes = 131_072
 const manyEvents = 1_000
 /** Events that are appended in one step, which takes about a millisecond. */
 const partEvents = 1_000
+
+/** A step that nothing follows. */
+function lastStep(step: () => void): Step {
+  return () => {
+    step()
+    return undefined
+  }
+}

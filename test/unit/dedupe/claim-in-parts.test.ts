@@ -1,12 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import {
-  Deduplicator,
-  type DedupeEvent,
-  type DedupeRequest,
-  type Step,
-  type Verdict,
-} from '../../../src/dedupe/deduplicator.ts'
+import type { DedupeEvent, DedupeRequest } from '../../../src/dedupe/claim-round.ts'
+import { Deduplicator, type Step, type Verdict } from '../../../src/dedupe/deduplicator.ts'
 import type { ClaimListener, DedupeKey, DedupeStore } from '../../../src/dedupe/dedupe-store.ts'
 import { MemoryDedupeStore } from '../../../src/dedupe/memory-dedupe-store.ts'
 

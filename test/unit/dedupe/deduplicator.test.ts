@@ -1,11 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import {
-  Deduplicator,
-  type DedupeEvent,
-  type DedupeJournal,
-  type Fate,
-  type Verdict,
-} from '../../../src/dedupe/deduplicator.ts'
+import type { DedupeEvent, Fate } from '../../../src/dedupe/claim-round.ts'
+import { Deduplicator, type DedupeJournal, type Verdict } from '../../../src/dedupe/deduplicator.ts'
 import { MemoryDedupeStore } from '../../../src/dedupe/memory-dedupe-store.ts'
 
 beforeEach(() => void vi.useFakeTimers({ now: 1_700_000_000_000 }))
