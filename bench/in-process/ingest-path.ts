@@ -50,8 +50,9 @@ export class IngestPath {
   /** Takes one request; its reply is thrown away, once {@link answered} has looked at it. */
   take(request: LoadRequest, body: Buffer): void {
     const raw = new NullRequest(request.contentType, body.length)
-    const reply = new NullReply()
-    this.#handler({ params: { stream: stream.name }, raw }, reply)
+    const taken = { params: { stream: stream.name }, raw, accessKey: null }
+    const reply = new NullReply(taken)
+    this.#handler(taken, reply)
     raw.deliver(body)
     this.#replies.push(reply)
   }
@@ -125,10 +126,16 @@ class NullRequest {
 /** A reply of Fastify and its response of node:http, as far as `replyRaw` uses them. */
 class NullReply {
   readonly raw = this
+  /** As Fastify gives it to a handler. */
+  readonly request: object
   readonly destroyed = false
   readonly headersSent = false
   readonly socket = null
   statusCode = 0
+
+  constructor(request: object) {
+    this.request = request
+  }
 
   hijack(): void {}
 
