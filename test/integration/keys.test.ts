@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { HttpConfig, KeyConfig } from '../../src/config/config.ts'
+import { decodeHeaders } from '../../src/kafka/protocol/record-format.ts'
 import { buildEdge, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 
@@ -298,4 +299,15 @@ test('no reply and no log line has a key in it', async () => {
   expect(replies.length).toBe(20)
   expect(lines.length).toBeGreaterThan(0)
   expect(replies.join('') + JSON.stringify(lines)).not.toContain('wrong')
+})
+
+test("a record's header can have the name of the key, and never its value", async () => {
+  const producer = new FakeProducer({ headers: { tenant: 'key:name' } })
+  edge = buildEdge({ keys: [key('web', { kind: 'public' }), key('backend')] }, [producer])
+  for (const headers of [bearer('web'), basic('value-of-backend:'), { 'x-chute-key': 'value-of-web' }])
+    expect((await send(headers)).statusCode).toBe(202)
+  const found = producer.headers.map((encoded) =>
+    decodeHeaders(encoded!).map((header) => [header.key, header.value.toString()]),
+  )
+  expect(found).toEqual([[['tenant', 'web']], [['tenant', 'backend']], [['tenant', 'web']]])
 })
