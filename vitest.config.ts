@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { defineConfig } from 'vitest/config'
 import { LongestFirst } from './test/support/longest-first.ts'
 import { SecondTries } from './test/support/second-tries.ts'
@@ -8,6 +9,11 @@ import { SecondTries } from './test/support/second-tries.ts'
  * twice, so that a flaw is seen.
  */
 const retry = process.env['CI'] === undefined ? 0 : 1
+
+/** Each worker reads the variable (`test/support/seed.ts`), and all have to have the same number. */
+if (process.env['PROMISE_SEED'] === 'random') process.env['PROMISE_SEED'] = String(randomInt(2 ** 31))
+if (process.env['PROMISE_SEED'] !== undefined)
+  process.stderr.write(`PROMISE_SEED=${process.env['PROMISE_SEED']}\n`)
 
 /** The long form of the faults measures times, so nothing runs beside it. */
 const isFull = process.env['CHUTE_FAULTS'] === 'full'
@@ -39,6 +45,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
+          setupFiles: ['test/support/property-setup.ts'],
           pool: 'threads',
           maxWorkers: 2,
           // Property tests on a machine that is busy with something else.
@@ -49,6 +56,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
+          setupFiles: ['test/support/property-setup.ts'],
           globalSetup: ['test/support/build-setup.ts'],
           maxWorkers: 2,
           testTimeout: 30_000,

@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { startConsumer, type ReaderProcess } from '../support/consume-process.ts'
 import { byForm, isFull } from '../support/forms.ts'
+import { seed } from '../support/seed.ts'
 import { seededRandom } from '../support/fault-run.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
@@ -125,7 +126,7 @@ test(
   async () => {
     const group = new Group()
     await createTopic(group.broker, group.topic, { partitions })
-    const random = seededRandom(Number(process.env['CHUTE_SEED'] ?? 7))
+    const random = seededRandom(seed)
     const anyMember = (): ReaderProcess => group.members[Math.floor(random() * group.members.length)]!
     await group.join()
     await group.join()

@@ -23,9 +23,8 @@ import {
 import { untilLayout } from './harness/cluster.ts'
 import { byForm, isFull, isLong } from '../support/forms.ts'
 import { judge } from './harness/judge.ts'
+import { seed } from '../support/seed.ts'
 
-/** Decides which faults come, and how long they last. When they meet what is up to the machine. */
-const seed = Number(process.env['CHUTE_CHAOS_SEED'] ?? Math.floor(Math.random() * 1e6))
 const seconds = Number(process.env['CHUTE_CHAOS_SECONDS'] ?? byForm({ short: 20, full: 300 }))
 
 /** Streams of both gateways, and what is promised of each. */
@@ -56,7 +55,7 @@ test.runIf(hasRedis && isLong)(
   'brokers, gateways and Redis are killed, ended and stopped at random: each delivery keeps its promise (needs redis-server)',
   { timeout: (seconds + 480) * 1_000 },
   async () => {
-    process.stderr.write(`chaos: CHUTE_CHAOS_SEED=${seed} CHUTE_CHAOS_SECONDS=${seconds}\n`)
+    process.stderr.write(`chaos: PROMISE_SEED=${seed} CHUTE_CHAOS_SECONDS=${seconds}\n`)
     const id = randomUUID().slice(0, 8)
     const folder = mkdtempSync(join(tmpdir(), 'chute-chaos-'))
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }))

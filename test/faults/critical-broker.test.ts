@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { seededRandom } from '../support/fault-run.ts'
 import { byForm } from '../support/forms.ts'
+import { seed } from '../support/seed.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append } from '../support/producer-fixture.ts'
 import { startProducer, until } from '../support/real-producer.ts'
@@ -44,6 +46,7 @@ describe('one broker', () => {
   afterAll(async () => await kafka.stop())
 
   const rounds = byForm({ short: 1, ci: 2, full: 20 })
+  const random = seededRandom(seed)
   test(
     `kill -9 under load, ${rounds} rounds: lost 0, duplicates 0, reordered 0`,
     { timeout: 90_000 * rounds },
@@ -67,9 +70,9 @@ describe('one broker', () => {
       for (let round = 0; round < rounds; round++) {
         const before = producer.stats.acked
         await until(() => producer.stats.acked > before + 500)
-        await pause(Math.random() * 200)
+        await pause(random() * 200)
         await node.kill('SIGKILL')
-        await pause(Math.random() * 500)
+        await pause(random() * 500)
         node.start()
         await node.waitUntilReady()
       }

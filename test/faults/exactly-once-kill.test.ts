@@ -5,9 +5,11 @@ import { totalsOf } from '../../src/kafka/audit/audit-report.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { DurableSetup, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { seededRandom } from '../support/fault-run.ts'
 import { byForm } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
+import { seed } from '../support/seed.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
 
 /* An exactly-once stream on three brokers, and a gateway that is killed with clients that send again by key. */
@@ -20,7 +22,8 @@ afterAll(async () => await kafka.stop())
 
 const kills = byForm({ short: 3, ci: 5, full: 100 })
 const clients = 12
-const between = (from: number, to: number) => from + Math.random() * (to - from)
+const random = seededRandom(seed)
+const between = (from: number, to: number) => from + random() * (to - from)
 
 test(
   `${kills} times kill -9 of the gateway, clients that send again by key: each record is there once, and the audit agrees`,

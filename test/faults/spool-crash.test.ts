@@ -10,9 +10,11 @@ import { compareAccount } from '../../src/kafka/audit/compare-account.ts'
 import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { DurableSetup, imbalanceOf, pendingIn, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { seededRandom } from '../support/fault-run.ts'
 import { byForm } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
+import { seed } from '../support/seed.ts'
 
 let kafka: LocalKafka
 beforeAll(async () => {
@@ -22,7 +24,8 @@ afterAll(async () => await kafka.stop())
 
 const rounds = byForm({ short: 3, ci: 5, full: 100 })
 const copies = byForm({ short: 5, ci: 10, full: 200 })
-const between = (from: number, to: number) => from + Math.random() * (to - from)
+const random = seededRandom(seed)
+const between = (from: number, to: number) => from + random() * (to - from)
 
 test(
   `${rounds} times kill -9 of the gateway under load, with Kafka there or not: no 202 is lost, nothing is twice, each key keeps its order, the audit agrees`,
@@ -37,7 +40,7 @@ test(
     for (let round = 0; round < rounds; round++) {
       // The last one leaves a backlog.
       const isLast = round === rounds - 1
-      const isAway = isLast || Math.random() < 0.5
+      const isAway = isLast || random() < 0.5
       const gateway = await setup.start()
       // Until Kafka has answered once, a start with a topic that is not there yet is nothing to test.
       if (round === 0) await gateway.ready()

@@ -236,8 +236,8 @@ class FaultRun {
 
   /**
    * Within a partition, the records of a key are in the order of acceptance; with duplicates, each run of them is. Of the others
-   * docs/semantics.md says: "Events without a key stay together for a batch, and have no order between batches." So those
-   * are in order that got one outcome together.
+   * docs/semantics.md says: "Events without a key stay together for a batch. Batches have no order between each other." So only the
+   * records that got one outcome together have to be in order.
    */
   #checkLogs(): void {
     for (const log of this.#stored()) {
