@@ -6,7 +6,7 @@ import { readDocument, type ReadFile } from './read-file.ts'
 import { oneOf, quote, Refusal, setting } from './setting.ts'
 
 /** The settings of one key in the file. `chute keys new` writes them. */
-const keyShape = {
+export const keyShape = {
   kind: oneOf(keyKinds),
   sha256: hashes(),
   streams: textList('Give names of streams, such as [metrics-realtime, web-*].').default([]),

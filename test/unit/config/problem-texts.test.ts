@@ -4,6 +4,7 @@ import type { ConfigProblem } from '../../../src/config/config.ts'
 import { consumerShape } from '../../../src/config/consumer-settings.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { producerShape } from '../../../src/config/producer-schema.ts'
+import { keyShape } from '../../../src/config/read-keys.ts'
 import { readFields } from '../../../src/config/read-fields.ts'
 import { streamShape } from '../../../src/config/stream-schema.ts'
 
@@ -35,10 +36,41 @@ const kinds: Readonly<Record<string, readonly unknown[]>> = {
   wrongOrigins: ['HTTPS://A.example:443', 'https://a.example/', 'https://*', 'a.example', 'file:///a'],
   redis: ['redis://a', 'rediss://u:p@a:6380/0', 'redis://a:6379/x', 'redis://a?b', 'redis:', 'http://a:6379'],
   pem: ['-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n', '-----BEGIN', 'MIIC'],
+  keys: [
+    '/user/id',
+    '/a~2',
+    '/a'.repeat(17),
+    'header:X-Device',
+    'header:',
+    'header: cookie',
+    'source',
+    'admin',
+  ],
+  headers: [{ a: 'header:X' }, { a: 'time', b: 'key:name' }, { a: 'x' }, { a: 'header:cookie' }],
+  wrongHeaders: [
+    { 'chute-audit': 'time' },
+    { ä: 'time' },
+    Object.fromEntries(Array.from({ length: 17 }, (_, nth) => [nth, 'time'])),
+  ],
+  hashes: ['a'.repeat(64), ['A'.repeat(64), 'b'.repeat(64)], ['a'.repeat(64), 'a'.repeat(63)]],
+  lists: [
+    'a,b-*',
+    ['a', ' b-* '],
+    ['a*b'],
+    ['a', ''],
+    ['https://a.example', 'http://b.example'],
+    ['a:1', 'b:2'],
+  ],
+  times: ['2027-01-31', '2027-01-31T12:00:00Z', '2027-01-31T12:00', '2027-13-01', new Date('2027-01-31')],
   othersOfYaml: [null, [], ['a'], ['true'], [1], [[]], {}, { a: 1 }],
 }
 
 const values = Object.values(kinds).flat()
+
+/** A list of names takes almost every text, so keys get less of them. */
+const valuesOfKeys = Object.entries(kinds)
+  .filter(([kind]) => !/numbers|words|redis|brokers/i.test(kind))
+  .flatMap(([, some]) => some)
 
 /** The environment has no values but texts. */
 const texts = values.filter((value) => typeof value === 'string')
@@ -48,6 +80,7 @@ test.each([
   ['stream', streamShape, values],
   ['producer', producerShape, values],
   ['consumer', consumerShape, values],
+  ['key', keyShape, valuesOfKeys],
 ] as const)('each setting of the %s answers each value as it did', async (name, shape, given) => {
   await expect(tableOf(shape, given)).toMatchFileSnapshot(`problem-texts/${name}.txt`)
 })
