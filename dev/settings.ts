@@ -23,6 +23,17 @@ export const httpSettings = {
     what: 'where `/metrics`, health, docs and the live page are; not set: on `PORT`. Never the same as `PORT`',
     default: 'not set',
   },
+  TLS_CERT: {
+    takes: 'PEM',
+    what: 'the certificate of `PORT`, and behind it those of its issuers: `PORT` speaks HTTPS, [tls.md](tls.md). `ADMIN_PORT` never does',
+    default: 'not set: plain HTTP',
+  },
+  TLS_KEY: { takes: 'PEM', what: 'the key of that certificate, without a password', default: 'not set' },
+  TLS_CLIENT_CA: {
+    takes: 'PEM',
+    what: "the authorities of the clients' certificates: a client may show one, which one of these has to have signed; its common name is the name of a key",
+    default: 'not set: no client is asked',
+  },
   CORS_ORIGINS: {
     takes: 'origins, by comma',
     what: 'origins whose pages may send events: `https://app.example.com,http://localhost:3000`. `https://*.example.com`: all its subdomains. `*` alone: any. An origin has no path and no default port',

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import { type Certificates, certificatesOf, ownCertificates } from './config/certificates.ts'
 import type { Config } from './config/config.ts'
 import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
@@ -49,6 +50,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     },
   })
   metrics.observe(() => producers.stats)
+  let certificates = ownCertificates(certificatesOf(config), config.pemFiles)
+  metrics.observeTls(() => ({ failed: handshakes?.failed ?? null, certificates }))
   const dedupe = new Deduplicators(producers.byStream.values(), config.dedupeStore, logger)
   metrics.observeDedupe(() => dedupe.stats)
   let draining = false
@@ -71,6 +74,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     ...(group !== null && {
       stuckWorkers: async () => (await group.view('account')).stuckWorkers,
       countRequest: group.countRequest,
+      ticketSecret: group.ticketSecret,
     }),
     logger,
     admin: (app) => {
@@ -91,7 +95,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       registerApiDocs(app)
     },
   }
-  const { app: server, connections } = buildServer(options)
+  const { app: server, connections, handshakes } = buildServer(options)
   const adminServer = buildAdminServer(options)
   const servers = adminServer === null ? [server] : [server, adminServer]
 
@@ -131,6 +135,12 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       if (!areDiskCallsUnderWay()) folder?.close()
       return drained
     },
+    renew(renewed) {
+      const { tls, kafkaSsl } = renewed
+      if (tls !== null) handshakes?.renew(tls)
+      producers.renewSsl(kafkaSsl)
+      certificates = ownCertificates(renewed, config.pemFiles)
+    },
     abort() {
       producers.abort()
       dedupe.abort()
@@ -161,6 +171,8 @@ export interface Gateway {
    * @returns whether nothing that was accepted is lost by the end.
    */
   stop(delay?: Promise<boolean> | null): Promise<boolean>
+  /** Connections that are made from now on, by clients and to Kafka, use these certificates. Those that there are go on. */
+  renew(certificates: Certificates): void
   /** Ends the producers at once. Then {@link stats} has the records that were lost by this. */
   abort(): void
 }
@@ -169,6 +181,8 @@ export interface Gateway {
 export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
   readonly countRequest: CountRequest
+  /** What the keys of TLS sessions are made of, so that a session of one process can be resumed at another. */
+  readonly ticketSecret: string
   readonly port: SharedPort
 }
 

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { describeConfig } from '../config/describe-config.ts'
 import { loadConfig, readTextFile } from '../config/load-config.ts'
@@ -27,6 +28,8 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   if (typeof commandLine === 'number') return commandLine
   const config = readConfig(env)
   if (config === null) return 1
+  for (const each of warningsOfCertificates(ownCertificates(certificatesOf(config), config.pemFiles)))
+    process.stderr.write(`warning: ${each}\n`)
   const warning = warningOfFolder(config)
   if (warning !== null) process.stderr.write(`warning: ${warning}\n`)
   if (commandLine.connectMs === null) {

@@ -21,7 +21,7 @@ import {
   wholeNumber,
   type MetricsAddress,
 } from './command-line.ts'
-import { createLogger, StopSignals, ignoreHangUps } from './process.ts'
+import { createLogger, StopSignals, takeHangUps } from './process.ts'
 
 /**
  * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT. Then it finishes the polled records as the
@@ -35,7 +35,7 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
   const config = configOrExplain(() => loadConsumerConfig(commandLine.consumer, env))
   if (config === null) return 1
   const logger = createLogger(config, null, 'stderr')
-  ignoreHangUps().logTo(logger)
+  takeHangUps().logTo(logger)
   const signals = new StopSignals()
   const { topic, groupId: group, delivery } = config.consumer
   const metrics = new ConsumerMetrics({ group, topic })

@@ -77,19 +77,26 @@ export function drainDelayMs(
   return config.drainDelayMs ?? (signal === 'SIGTERM' ? 5_000 : 0)
 }
 
-/** Ignores SIGHUP, which would end the process: a lost terminal is no reason to lose records. */
-export function ignoreHangUps(): HangUps {
+/** Takes SIGHUP, which would end the process: a lost terminal is no reason to lose records. */
+export function takeHangUps(): HangUps {
   let log = (): void => {}
-  process.on('SIGHUP', () => log())
+  const listeners: (() => void)[] = []
+  process.on('SIGHUP', () => {
+    if (listeners.length === 0) log()
+    for (const listener of listeners) listener()
+  })
   return {
     logTo(logger) {
       log = () => logger.info({ signal: 'SIGHUP' }, 'SIGHUP is ignored; SIGTERM or SIGINT ends the process')
     },
+    onHangUp: (listener) => void listeners.push(listener),
   }
 }
 
-/** The log of the hang-ups that {@link ignoreHangUps} ignores. */
+/** The hang-ups of a process. */
 export interface HangUps {
-  /** Logs a line for each hang-up from now on. */
+  /** Logs a line for each hang-up that nobody listens to. */
   logTo(logger: { info(fields: object, message: string): void }): void
+  /** Calls `listener` at each hang-up from now on: files are to be read again. */
+  onHangUp(listener: () => void): void
 }

@@ -4,7 +4,8 @@ import type { Gateway } from '../app.ts'
 import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
-import { createLogger, drainDelayMs, type HangUps, StopSignals, ignoreHangUps } from './process.ts'
+import { createLogger, drainDelayMs, type HangUps, StopSignals, takeHangUps } from './process.ts'
+import { renewCertificates } from './renew-certificates.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './check-command.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
@@ -28,7 +29,7 @@ environment, streams from the file in CHUTE_CONFIG. docs/configuration.md has al
 export async function runServeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, serveUsage, readNoWords)
   if (typeof commandLine === 'number') return commandLine
-  const hangUps = ignoreHangUps()
+  const hangUps = takeHangUps()
   if (cluster.isWorker) return await (await import('./serve-workers.ts')).serveAsWorker()
   const config = readConfig(env)
   if (config === null) return 1
@@ -52,6 +53,7 @@ async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
   const { server, adminServer } = gateway
   const where = { url: server.listeningOrigin, adminUrl: adminServer?.listeningOrigin ?? null }
   logStart(config, where, logger)
+  renewCertificates(config, { logger, hangUps, use: (certificates) => gateway.renew(certificates) })
   const signal = await signals.next()
   const delayMs = drainDelayMs(signal, config)
   logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')

@@ -1,3 +1,4 @@
+import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import { resends, type Config, type StreamConfig } from '../config/config.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
@@ -18,6 +19,8 @@ export function logStart(
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))
   logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
+  for (const warning of warningsOfCertificates(ownCertificates(certificatesOf(config), config.pemFiles)))
+    logger.warn({}, warning)
   logDedupe(config, logger)
   const { dataDir } = config
   const warning = warningOfFolder(config)

@@ -5,6 +5,7 @@ import { lossesOf } from '../kafka/producer/account-log.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { WorkerGroup } from '../workers/worker-group.ts'
+import { renewCertificates } from './renew-certificates.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals } from './process.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
 
@@ -23,6 +24,7 @@ export async function serveAsPrimary(config: Config, hangUps: HangUps): Promise<
   try {
     const listening = await group.start()
     logStart(config, { ...listening, workers: group.workers }, logger)
+    renewCertificates(config, { logger, hangUps, use: (certificates) => group.renew(certificates) })
   } catch (error) {
     await group.abort()
     // Ctrl-C in a terminal goes to the workers too. A worker that has just been started does not ignore it yet, and ends.
@@ -52,13 +54,14 @@ export async function serveAsWorker(): Promise<number> {
   const link: PrimaryLink = new PrimaryLink(async (scope) =>
     gateway.report(scope === 'all' ? await collectProcessMetrics() : null),
   )
-  const { worker, config } = await link.started
+  const { worker, config, ticketSecret } = await link.started
   const logger = createLogger(config, worker)
   // Loaded here, since the primary needs no gateway.
   const { buildGateway } = await import('../app.ts')
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
     countRequest: async (address) => await link.countRequest(address),
+    ticketSecret,
     port: {
       turn: link.portTurn,
       leave: async () => {
@@ -67,6 +70,7 @@ export async function serveAsWorker(): Promise<number> {
       },
     },
   })
+  link.onCertificates((certificates) => gateway.renew(certificates))
   const report = async () => await link.send({ type: 'report', request: null, report: gateway.report() })
   // A worker that ends by an exception reports once more, so the primary's account lacks nothing. One that is killed cannot.
   process.on('uncaughtExceptionMonitor', () => void report())

@@ -305,10 +305,34 @@ export interface KeyConfig {
   readonly notAfterMs: number | null
 }
 
+/** TLS of the event port. PEM texts, already read from their files. */
+export interface TlsConfig {
+  /** The gateway's own certificate, and behind it those of its issuers. */
+  readonly cert: string
+  readonly key: string
+  /** The authorities of the clients' certificates; null: clients are not asked for one. */
+  readonly clientCa: string | null
+}
+
+/** Variables whose PEM text is read again when its file changes. */
+export const pemVariables = [
+  'TLS_CERT',
+  'TLS_KEY',
+  'TLS_CLIENT_CA',
+  'KAFKA_SSL_CA',
+  'KAFKA_SSL_CERT',
+  'KAFKA_SSL_KEY',
+] as const
+
+/** Paths of the files that PEM texts were read from, by variable. A text that stands in the variable itself has none. */
+export type PemFiles = Readonly<Partial<Record<(typeof pemVariables)[number], string>>>
+
 /** The HTTP side. */
 export interface HttpConfig {
   readonly host: string
   readonly port: number
+  /** null: the event port speaks plain HTTP. `adminPort` always does. */
+  readonly tls: TlsConfig | null
   /** null: `/metrics`, health and docs are on `port`. */
   readonly adminPort: number | null
   /** Exact origins; `*` alone allows any (and is then echoed, since sendBeacon sends credentials). Empty: no cross-origin use. */
@@ -328,6 +352,8 @@ export interface HttpConfig {
 export interface Config {
   readonly http: HttpConfig
   readonly kafka: KafkaConfig
+  /** The files of the certificates in `http.tls` and `kafka.ssl`. */
+  readonly pemFiles: PemFiles
   /** In order of declaration; names are unique, and no topic has two deliveries. */
   readonly streams: readonly StreamConfig[]
   /** null: the file has no `consumer:`. The gateway does not use it: it only reports problems in it, and prints it. */

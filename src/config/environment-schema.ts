@@ -19,6 +19,9 @@ export const environmentShape = {
   HOST: nonEmptyText().default('127.0.0.1'),
   PORT: portNumber(0).default(8080),
   ADMIN_PORT: portNumber(0).nullable().default(null),
+  TLS_CERT: pem().nullable().default(null),
+  TLS_KEY: pem().nullable().default(null),
+  TLS_CLIENT_CA: pem().nullable().default(null),
   CORS_ORIGINS: originList().default([]),
   RATE_LIMIT_MAX: wholeNumber(null, 1).nullable().default(null),
   RATE_LIMIT_WINDOW: duration().default(60_000),
@@ -71,6 +74,9 @@ export type Environment = { [K in keyof typeof environmentShape]: z.output<(type
 
 /** Variables whose value may also stand in the file that `NAME_FILE` names. Docker and Kubernetes hand out secrets as files. */
 export const fileVariables = [
+  'TLS_CERT',
+  'TLS_KEY',
+  'TLS_CLIENT_CA',
   'KAFKA_SSL_CA',
   'KAFKA_SSL_CERT',
   'KAFKA_SSL_KEY',

@@ -8,6 +8,7 @@ import {
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
+import { pemFilesOf, refuseBadTls } from './certificates.ts'
 import { consumerSection, readConsumer } from './consumer-settings.ts'
 import { refuseUnusedDedupeStore } from './stream-contradictions.ts'
 import type { Environment, EnvironmentValues } from './environment-schema.ts'
@@ -47,6 +48,9 @@ export function loadConfig(
     flawOfSchema,
     problems,
   })
+  const pemFiles = pemFilesOf(env)
+  const { TLS_CERT: cert, TLS_KEY: key, TLS_CLIENT_CA: clientCa } = values
+  if (cert != null && key != null) refuseBadTls({ cert, key, clientCa: clientCa ?? null }, pemFiles, problems)
   if (values.CHUTE_DEDUPE_REDIS_URL != null) refuseUnusedDedupeStore(streams, problems)
   const keys = readKeys({
     keysFile: values.CHUTE_KEYS_FILE ?? null,
@@ -64,6 +68,10 @@ export function loadConfig(
       host: environment.HOST,
       port: environment.PORT,
       adminPort: environment.ADMIN_PORT,
+      tls:
+        environment.TLS_CERT === null || environment.TLS_KEY === null
+          ? null
+          : { cert: environment.TLS_CERT, key: environment.TLS_KEY, clientCa: environment.TLS_CLIENT_CA },
       corsOrigins: environment.CORS_ORIGINS,
       keys,
       open: environment.CHUTE_OPEN,
@@ -84,6 +92,7 @@ export function loadConfig(
       },
     },
     kafka: kafkaConfig(environment),
+    pemFiles,
     streams,
     consumer,
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,

@@ -137,6 +137,14 @@ function refuseContradictions(
       })
     }
   }
+  refuseHalves(['TLS_CERT', 'TLS_KEY'], 'TLS needs both', isSet, problems)
+  if (isSet('TLS_CLIENT_CA') && !isSet('TLS_CERT') && !isSet('TLS_KEY')) {
+    problems.push({
+      path: 'TLS_CLIENT_CA',
+      problem: 'is set without TLS_CERT and TLS_KEY, so no client could send its certificate',
+      remedy: 'Set TLS_CERT and TLS_KEY, or leave it out.',
+    })
+  }
   refuseHalves(['KAFKA_SSL_CERT', 'KAFKA_SSL_KEY'], 'a client certificate needs both', isSet, problems)
   refuseHalves(
     ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],

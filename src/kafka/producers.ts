@@ -25,6 +25,7 @@ import { KafkajsTransport } from './network/kafkajs-transport.ts'
  */
 export class Producers {
   readonly byStream: ReadonlyMap<string, ManagedProducer>
+  readonly #transport: KafkajsTransport
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
   /** The producers of all topics that are written to, including the dead-letter topics. */
@@ -33,6 +34,7 @@ export class Producers {
   constructor(options: ProducersOptions) {
     const { kafka, streams, dataDir, logger, telemetry } = options
     const transport = new KafkajsTransport(kafka, logger)
+    this.#transport = transport
     const topics = [
       ...new Set(
         streams.flatMap(({ topic, deadLetterTopic }) => [
@@ -63,6 +65,12 @@ export class Producers {
   /** Starts to look for Kafka, in the background. The search goes on until Kafka is found. */
   start(): void {
     this.#metadata.start()
+  }
+
+  /** Connections to Kafka that are made from now on use other certificates. */
+  renewSsl(ssl: KafkaConfig['ssl']): void {
+    this.#transport.renewSsl(ssl)
+    this.#topicCreator.renewSsl(ssl)
   }
 
   /** A broker answered at least once since the start. */

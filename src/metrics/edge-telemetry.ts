@@ -6,6 +6,27 @@ export const edgeTransports = ['http', 'beacon', 'pixel'] as const
 /** How an event came in: by the streams route, by `navigator.sendBeacon`, or in the query of the GIF. A closed set, since it is a metric label. */
 export type EdgeTransport = (typeof edgeTransports)[number]
 
+/** See {@link FailedHandshake}. The metrics' label `reason` has these values. */
+export const failedHandshakes = [
+  'plain_http',
+  'not_tls',
+  'version',
+  'cipher',
+  'alpn',
+  'client_certificate',
+  'client_alert',
+  'timeout',
+  'closed',
+  'other',
+] as const
+
+/**
+ * Why a TLS handshake failed: the client spoke plain HTTP, or nothing that is TLS; it has no version, no cipher or no protocol
+ * (ALPN) in common with the gateway; its certificate is not signed by `TLS_CLIENT_CA`; it refused, most often the gateway's
+ * certificate; it took too long; it went away.
+ */
+export type FailedHandshake = (typeof failedHandshakes)[number]
+
 /**
  * What the routes report while they serve. `Metrics` (metrics.ts) implements it, and `routes/` is given it. No method is
  * called once an event.

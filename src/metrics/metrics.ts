@@ -14,6 +14,7 @@ import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
+import { collectTlsMetrics, type TlsStats } from './tls-metrics.ts'
 import { collectProducerMetrics, ProducerHistograms } from './producer-metrics.ts'
 
 /**
@@ -37,6 +38,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
   #dedupe: () => DedupeStats = () => ({ isStoreUp: null, streams: [] })
+  #tls: () => TlsStats = () => ({ failed: null, certificates: [] })
 
   readonly #isOpen: boolean
 
@@ -58,6 +60,11 @@ export class Metrics implements EdgeTelemetry, Scrape {
   /** As {@link observe}, for the numbers of de-duplication. */
   observeDedupe(dedupe: () => DedupeStats): void {
     this.#dedupe = dedupe
+  }
+
+  /** As {@link observe}, for TLS. */
+  observeTls(tls: () => TlsStats): void {
+    this.#tls = tls
   }
 
   /** Takes the batches and requests of one stream. The stream's producer is given it. To be called once a stream. */
@@ -87,6 +94,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
       histograms: [...this.#producerHistograms.read(), this.#httpDurations.read()],
       families: [
         ...collectDedupeMetrics(this.#dedupe()),
+        ...collectTlsMetrics(this.#tls()),
         {
           name: 'chute_open',
           help: '1 where nobody needs a key to write, 0 where there are keys.',

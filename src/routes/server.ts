@@ -1,11 +1,14 @@
+import { randomBytes } from 'node:crypto'
+import type { RequestListener } from 'node:http'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Deduplicator } from '../dedupe/deduplicator.ts'
-import type { HttpConfig } from '../config/config.ts'
+import type { HttpConfig, TlsConfig } from '../config/config.ts'
 import type { GatewayError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
 import { registerBeacon } from './ingest/beacon.ts'
 import { Connections } from './http/connections.ts'
+import { createTlsServer, Handshakes } from './http/handshakes.ts'
 import { Cors, registerPreflight } from './policy/cors.ts'
 import type { EdgeTelemetry } from '../metrics/edge-telemetry.ts'
 import { registerHealth, type Health } from './admin/operations.ts'
@@ -35,6 +38,8 @@ export interface ServerOptions extends Health {
   /** The deduplicators, by stream. A stream without one finds no duplicates. */
   readonly dedupe?: ReadonlyMap<string, Deduplicator>
   readonly telemetry: EdgeTelemetry
+  /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
+  readonly ticketSecret?: string
   /** Counts requests for the rate limit. Left out: this process counts its own requests. */
   readonly countRequest?: CountRequest
   /** Gets the faults of the gateway, and the refused requests: at most one line a second for each code. */
@@ -47,6 +52,8 @@ export interface ServerOptions extends Health {
 export interface HttpServer {
   readonly app: FastifyInstance
   readonly connections: Connections
+  /** null: the server speaks plain HTTP. */
+  readonly handshakes: Handshakes | null
 }
 
 /**
@@ -61,7 +68,7 @@ export function buildServer(options: ServerOptions): HttpServer {
   const cors = new Cors(allowedOrigins)
   const keys = new Keys(http.keys, { corsOrigins, counterOf: (name) => telemetry.edge.ofKey(name) })
   const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins })
-  const { app, connections } = createApp(options, { cors, targets, refusals })
+  const { app, connections, handshakes } = createApp(options, { cors, targets, refusals, tls: http.tls })
   app.register(async (events) => {
     cors.guard(events)
     keys.guard(events)
@@ -75,15 +82,16 @@ export function buildServer(options: ServerOptions): HttpServer {
     registerPreflight(events, '/v1/*')
   })
   if (http.adminPort === null) registerAdmin(app, options, keys)
-  return { app, connections }
+  return { app, connections, handshakes }
 }
 
-/** Builds the server of `adminPort`; null if the other server has the admin routes. */
+/** Builds the server of `adminPort`, which has no TLS; null if the other server has the admin routes. */
 export function buildAdminServer(options: ServerOptions): FastifyInstance | null {
   if (options.http.adminPort === null) return null
   const { app } = createApp(options, {
     cors: null,
     targets: null,
+    tls: null,
     refusals: new Refusals({
       edge: options.telemetry.edge,
       logger: options.logger,
@@ -107,12 +115,13 @@ function registerAdmin(app: FastifyInstance, options: ServerOptions, keys: Keys 
 interface ServerParts {
   readonly cors: Cors | null
   readonly targets: StreamTargets | null
+  readonly tls: TlsConfig | null
   readonly refusals: Refusals
 }
 
 function createApp(
-  { http, logger, telemetry }: ServerOptions,
-  { cors, targets, refusals }: ServerParts,
+  { http, logger, telemetry, ticketSecret = randomBytes(32).toString('hex') }: ServerOptions,
+  { cors, targets, refusals, tls }: ServerParts,
 ): HttpServer {
   const { bodyTimeoutMs, bodyTimeoutMaxMs } = http.limits
   const refuse = (request: FastifyRequest, reply: FastifyReply, problem: GatewayError): void => {
@@ -124,6 +133,15 @@ function createApp(
     if (transport !== 'http') tellProblem(reply.raw, problem)
     replyProblem(reply, problem)
   }
+  // Longer than the 60 s of most load balancers, so that the gateway does not close a connection that a load balancer reuses.
+  const keepAliveTimeout = 72_000
+  const ofNodeHttp = {
+    requestTimeout: bodyTimeoutMaxMs,
+    headersTimeout: bodyTimeoutMs,
+    connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)),
+    // `Connections` checks the Host line instead, and says what is wrong with it.
+    requireHostHeader: false,
+  }
   const app = Fastify({
     logger: false,
     // Hop 0 is the address of the socket.
@@ -131,15 +149,18 @@ function createApp(
     // The longest time from the first byte of a request to its last. node:http checks all connections with one timer, and `Connections` makes
     // a 408 of what it finds. `Connections` itself checks for bodies that come too slowly.
     requestTimeout: bodyTimeoutMaxMs,
-    http: {
-      requestTimeout: bodyTimeoutMaxMs,
-      headersTimeout: bodyTimeoutMs,
-      connectionsCheckingInterval: Math.min(1_000, Math.ceil(bodyTimeoutMs / 4)),
-      // `Connections` checks the Host line instead, and says what is wrong with it.
-      requireHostHeader: false,
-    },
-    // Longer than the 60 s of most load balancers, so that the gateway does not close a connection that a load balancer reuses.
-    keepAliveTimeout: 72_000,
+    http: ofNodeHttp,
+    keepAliveTimeout,
+    ...(tls !== null && {
+      serverFactory: (handle: RequestListener) =>
+        createTlsServer({ ...ofNodeHttp, keepAliveTimeout }, handle, {
+          tls,
+          ticketSecret,
+          limits: http.limits,
+        }),
+      // Fastify makes no server of it: it only says https:// where it listens.
+      https: {},
+    }),
     // While the server closes, requests on open connections still reach their routes, which answer 503 shutting_down.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
@@ -155,8 +176,18 @@ function createApp(
   for (const method of app.supportedMethods) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   }
+  const handshakes =
+    tls === null
+      ? null
+      : new Handshakes(app.server, {
+          asksForCertificate: tls.clientCa !== null,
+          ticketSecret,
+          refusals,
+          logger,
+        })
   const connections: Connections = new Connections(app.server, {
     limits: http.limits,
+    handshakes,
     timer: telemetry.httpTimer('other', 'none'),
     refusals,
     logger,
@@ -178,5 +209,5 @@ function createApp(
     refuse(request, reply, problem)
   })
   registerNoRoute(app, cors)
-  return { app, connections }
+  return { app, connections, handshakes }
 }

@@ -1,3 +1,4 @@
+import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
@@ -19,8 +20,15 @@ import type { RequestCount } from '../request-count.ts'
  * The folder knows the configuration, the plain numbers of `metrics/` and what readiness is. It knows neither HTTP nor Kafka.
  */
 export type ToWorker = Plain<
-  /** The worker's number and its configuration. */
-  | { readonly type: 'start'; readonly worker: number; readonly config: Config }
+  /** The worker's number, its configuration, and the secret that the TLS sessions of all workers go by. */
+  | {
+      readonly type: 'start'
+      readonly worker: number
+      readonly config: Config
+      readonly ticketSecret: string
+    }
+  /** The worker is to use other certificates. */
+  | { readonly type: 'certificates'; readonly certificates: Certificates }
   /** Asks for a report. */
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   /** Answers `view`. */

@@ -1,4 +1,5 @@
 import cluster from 'node:cluster'
+import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
 import type { RequestCount } from '../request-count.ts'
@@ -8,7 +9,7 @@ import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from '.
 /** The worker's end of the channel to its primary. */
 export class PrimaryLink {
   /** The worker's number and its configuration, once the primary has sent them. */
-  readonly started: Promise<{ worker: number; config: Config }>
+  readonly started: Promise<{ worker: number; config: Config; ticketSecret: string }>
   /** Resolves when the worker is to drain: `told` at once, `delayed` once a delay is over, `orphaned` as the primary is gone. */
   readonly drain: Promise<'told' | 'delayed' | 'orphaned'>
   /** Resolves at the end of the delay: to false if a second signal or the end of the primary cut it short. */
@@ -29,6 +30,8 @@ export class PrimaryLink {
   #uncounted: Uncounted[] = []
   #lastRequest = 0
   #on: Listeners | null = null
+  #onCertificates: ((certificates: Certificates) => void) | null = null
+  #certificates: Certificates | null = null
 
   /** @param report makes the report that the primary asks for. It is not called before the worker has sent a report by itself. */
   constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
@@ -44,6 +47,12 @@ export class PrimaryLink {
     process.on('message', (message: ToWorker) => this.#receive(message))
     cluster.worker?.on('disconnect', () => this.#orphaned())
     void this.send({ type: 'hello' })
+  }
+
+  /** Calls `use` with the certificates that the primary sends, and at once if some came before. */
+  onCertificates(use: (certificates: Certificates) => void): void {
+    this.#onCertificates = use
+    if (this.#certificates !== null) use(this.#certificates)
   }
 
   /** Sends a message. Resolves when the kernel has it, or when the primary is gone. */
@@ -109,6 +118,10 @@ export class PrimaryLink {
       case 'start':
         this.#on?.start(message)
         return
+      case 'certificates':
+        this.#certificates = message.certificates
+        this.#onCertificates?.(message.certificates)
+        return
       case 'drain':
         this.#on?.drain(message.delayed ? 'delayed' : 'told')
         return
@@ -158,7 +171,7 @@ export class PrimaryLink {
 }
 
 interface Listeners {
-  start: (start: { worker: number; config: Config }) => void
+  start: (start: { worker: number; config: Config; ticketSecret: string }) => void
   drain: (why: 'told' | 'delayed' | 'orphaned') => void
   delayOver: (whole: boolean) => void
   portTurn: (isLast: boolean) => void

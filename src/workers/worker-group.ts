@@ -1,4 +1,6 @@
 import cluster from 'node:cluster'
+import { randomBytes } from 'node:crypto'
+import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { accountOf } from '../kafka/producer/account-log.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
@@ -16,8 +18,9 @@ import { WorkerProcess, type ProcessEnd } from './worker-process.ts'
  * crashed, and ends them together.
  */
 export class WorkerGroup {
-  readonly #config: Config
+  #config: Config
   readonly #logger: Logger
+  readonly #ticketSecret = randomBytes(32).toString('hex')
   readonly #account = new GroupAccount()
   /** By number. */
   readonly #processes = new Map<number, WorkerProcess>()
@@ -53,6 +56,12 @@ export class WorkerGroup {
     const listening = await started
     this.#phase = 'running'
     return listening
+  }
+
+  /** All workers use other certificates from now on, and so do those that start later. */
+  renew(certificates: Certificates): void {
+    this.#config = withCertificates(this.#config, certificates)
+    for (const worker of this.#processes.values()) worker.renew(certificates)
   }
 
   /** The account of each stream over all workers, as of their last reports. */
@@ -126,7 +135,10 @@ export class WorkerGroup {
   #fork(number: number): void {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
     const config = shareOf(this.#config, { createTopics })
-    const worker = new WorkerProcess({ number, config }, (message) => this.#receive(worker, message))
+    const ticketSecret = this.#ticketSecret
+    const worker = new WorkerProcess({ number, config, ticketSecret }, (message) =>
+      this.#receive(worker, message),
+    )
     this.#processes.set(number, worker)
     void worker.ended.then((end) => this.#ended(worker, end))
   }

@@ -1,4 +1,5 @@
 import cluster, { type Worker } from 'node:cluster'
+import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import type { WorkerState } from './group-view.ts'
 import type { FromWorker, ToWorker, ViewScope } from './messages.ts'
@@ -17,6 +18,9 @@ export class WorkerProcess {
   readonly ended: Promise<ProcessEnd>
   isListening = false
   readonly #process: Worker
+  /** What the worker starts with. */
+  #config: Config
+  #hasConfig = false
   readonly #answers = new Map<number, () => void>()
   #onPortLeft: (() => void) | null = null
   #lastRequest = 0
@@ -25,10 +29,11 @@ export class WorkerProcess {
   #isConnected = true
 
   constructor(
-    { number, config }: { number: number; config: Config },
+    { number, config, ticketSecret }: { number: number; config: Config; ticketSecret: string },
     onMessage: (message: Exclude<FromWorker, { type: 'hello' | 'port-left' }>) => void,
   ) {
     this.number = number
+    this.#config = config
     this.#process = cluster.fork()
     // A message cannot be sent to a worker that is ending. `ended` tells of its end.
     this.#process.on('error', () => {})
@@ -36,8 +41,10 @@ export class WorkerProcess {
       this.#lastMessageAtMs = performance.now()
       this.#isSilent = false
       // A worker reads no message before it has sent `hello`.
-      if (message.type === 'hello') this.send({ type: 'start', worker: number, config })
-      else if (message.type === 'port-left') this.#onPortLeft?.()
+      if (message.type === 'hello') {
+        this.#hasConfig = true
+        this.send({ type: 'start', worker: number, config: this.#config, ticketSecret })
+      } else if (message.type === 'port-left') this.#onPortLeft?.()
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
     })
@@ -61,6 +68,12 @@ export class WorkerProcess {
 
   send(message: ToWorker): void {
     if (this.#process.isConnected()) this.#process.send(message, () => {})
+  }
+
+  /** Gives the worker other certificates, at its start if it has not started. */
+  renew(certificates: Certificates): void {
+    if (this.#hasConfig) this.send({ type: 'certificates', certificates })
+    else this.#config = withCertificates(this.#config, certificates)
   }
 
   kill(): void {

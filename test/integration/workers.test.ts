@@ -43,6 +43,7 @@ describe('the admin routes of a worker', () => {
         counted.push(address)
         return { current: 6, ttl: 400 }
       },
+      ticketSecret: 'secret',
       port: { turn: Promise.resolve(true), leave: async () => {} },
     })
     server = gateway.server

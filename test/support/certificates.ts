@@ -10,18 +10,47 @@ export interface Certificates {
   readonly client: { readonly cert: string; readonly key: string }
 }
 
-/** Makes them (X.509 version 3, RFC 5280), and the broker's files in `folder`. No tool is needed that a machine may lack. */
-export function makeCertificates(folder: string): Certificates {
-  const authority = { name: 'Test authority', ...generateKeyPairSync('ec', { namedCurve: 'P-256' }) }
-  const caPem = pem('CERTIFICATE', certificate(authority, authority, isAuthority))
-  const issue = (name: string): { cert: string; key: string } => {
-    const subject = { name, ...generateKeyPairSync('ec', { namedCurve: 'P-256' }) }
-    return {
-      cert: pem('CERTIFICATE', certificate(subject, authority, isLocalhost)),
-      key: pem('PRIVATE KEY', subject.privateKey.export({ type: 'pkcs8', format: 'der' })),
-    }
+/** A certificate and its key. PEM texts. */
+export interface Pair {
+  readonly cert: string
+  readonly key: string
+}
+
+/** An authority, which signs certificates for 127.0.0.1 and localhost (X.509 version 3, RFC 5280). */
+export interface Authority {
+  readonly ca: string
+  /** @param days from when on, and until when, seen from now. */
+  issue(
+    commonNames: string | readonly string[],
+    options?: { kind?: 'ec' | 'rsa'; days?: readonly [number, number] },
+  ): Pair
+}
+
+/** Makes an authority. No tool is needed that a machine may lack. */
+export function makeAuthority(name = 'Test authority'): Authority {
+  const authority = { names: [name], ...generateKeyPairSync('ec', { namedCurve: 'P-256' }) }
+  const week = [-1, 90] as const
+  return {
+    ca: pem('CERTIFICATE', certificate(authority, authority, isAuthority, week)),
+    issue(commonNames, { kind = 'ec', days = week } = {}) {
+      const keys =
+        kind === 'ec'
+          ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
+          : generateKeyPairSync('rsa', { modulusLength: 2_048 })
+      const subject = { names: [commonNames].flat(), ...keys }
+      return {
+        cert: pem('CERTIFICATE', certificate(subject, authority, isLocalhost, days)),
+        key: pem('PRIVATE KEY', subject.privateKey.export({ type: 'pkcs8', format: 'der' })),
+      }
+    },
   }
-  const broker = issue('broker')
+}
+
+/** Makes them, and the broker's files in `folder`. */
+export function makeCertificates(folder: string): Certificates {
+  const authority = makeAuthority()
+  const { ca: caPem } = authority
+  const broker = authority.issue('broker')
   const [keyStore, trustStore] = [join(folder, 'broker.pem'), join(folder, 'ca.pem')]
   writeFileSync(keyStore, broker.key + broker.cert + caPem)
   writeFileSync(trustStore, caPem)
@@ -33,24 +62,29 @@ export function makeCertificates(folder: string): Certificates {
       'ssl.truststore.type': 'PEM',
       'ssl.truststore.location': trustStore,
     },
-    client: issue('client'),
+    client: authority.issue('client'),
   }
 }
 
 interface Party {
-  readonly name: string
+  readonly names: readonly string[]
   readonly publicKey: KeyObject
   readonly privateKey: KeyObject
 }
 
-function certificate(subject: Party, issuer: Party, extension: Buffer): Buffer {
+function certificate(
+  subject: Party,
+  issuer: Party,
+  extension: Buffer,
+  [from, until]: readonly [number, number],
+): Buffer {
   const dayMs = 86_400_000
   const toBeSigned = sequence(
     der(0xa0, der(0x02, Buffer.from([2]))), // version 3
     der(0x02, Buffer.from([1, ...randomBytes(8)])), // serial number
     ecdsaWithSha256,
     nameOf(issuer),
-    sequence(utcTime(Date.now() - dayMs), utcTime(Date.now() + dayMs)),
+    sequence(utcTime(Date.now() + from * dayMs), utcTime(Date.now() + until * dayMs)),
     nameOf(subject),
     subject.publicKey.export({ type: 'spki', format: 'der' }),
     der(0xa3, sequence(extension)),
@@ -59,8 +93,8 @@ function certificate(subject: Party, issuer: Party, extension: Buffer): Buffer {
   return sequence(toBeSigned, ecdsaWithSha256, der(0x03, Buffer.from([0]), signature))
 }
 
-function nameOf({ name }: Party): Buffer {
-  return sequence(der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from(name)))))
+function nameOf({ names }: Party): Buffer {
+  return sequence(...names.map((name) => der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from(name))))))
 }
 
 function utcTime(epochMs: number): Buffer {

@@ -3,7 +3,19 @@ import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
 import type { EdgeTelemetry, EdgeTransport, KeyCounter } from '../../src/metrics/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
 import type { Connections } from '../../src/routes/http/connections.ts'
+import type { Handshakes } from '../../src/routes/http/handshakes.ts'
+import { type Authority, makeAuthority, type Pair } from './certificates.ts'
 import { FakeProducer } from './fake-producer.ts'
+import { connectWith } from './socket-client.ts'
+
+let tlsOfEdges: (Authority & { readonly pair: Pair }) | null = null
+
+/** From now on the gateways of this file speak TLS, and so does {@link SocketClient}. */
+export function speakTls(): void {
+  const authority = makeAuthority()
+  tlsOfEdges = { ...authority, pair: authority.issue('gateway') }
+  connectWith({ ca: authority.ca })
+}
 
 export const fakeLimits: HttpLimits = {
   bodyBytes: 1_048_576,
@@ -21,6 +33,7 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
     host: '127.0.0.1',
     port: 0,
     adminPort: null,
+    tls: tlsOfEdges === null ? null : { ...tlsOfEdges.pair, clientCa: null },
     corsOrigins: [],
     keys: [],
     open: false,
@@ -74,6 +87,7 @@ export class FakeTelemetry implements EdgeTelemetry {
 export interface Edge {
   readonly app: FastifyInstance
   readonly connections: Connections
+  readonly handshakes: Handshakes | null
   readonly producer: FakeProducer
   readonly telemetry: FakeTelemetry
   /** What was logged as an error: nothing, unless the gateway has a fault. */
@@ -90,7 +104,7 @@ export function buildEdge(
 ): Edge {
   const telemetry = new FakeTelemetry()
   const faults: object[] = []
-  const { app, connections } = buildServer({
+  const { app, connections, handshakes } = buildServer({
     http: fakeHttp(http),
     producers,
     telemetry,
@@ -100,5 +114,5 @@ export function buildEdge(
   })
   const [producer] = producers
   if (producer === undefined) throw new Error('a gateway has a stream')
-  return { app, connections, producer, telemetry, faults }
+  return { app, connections, handshakes, producer, telemetry, faults }
 }

@@ -23,6 +23,8 @@ export type LogLine = Readonly<Record<string, unknown>>
 /** `chute serve` in a process of its own, so that signals and exit codes can be tested. */
 export interface ServedGateway {
   readonly url: string
+  /** Where the admin routes are: `url`, unless `ADMIN_PORT` is set. */
+  readonly adminUrl: string
   readonly pid: number
   /** The log so far. */
   readonly lines: readonly LogLine[]
@@ -78,19 +80,25 @@ export async function followGateway(
       look()
       void closed.then(() => reject(new Error(`chute serve ended before it logged "${message}"`)))
     })
-  const { url } = (await logged('listening on')) as { readonly url: string }
+  const listening = (await logged('listening on')) as {
+    readonly url: string
+    readonly adminUrl: string | null
+  }
+  const { url } = listening
+  const adminUrl = listening.adminUrl ?? url
 
   return {
     url,
+    adminUrl,
     pid: child.pid!,
     lines,
     logged,
     signal,
     async ready() {
-      while (!(await fetch(`${url}/readyz`)).ok) await pause(50)
+      while (!(await fetch(`${adminUrl}/readyz`)).ok) await pause(50)
     },
     async reported(fits) {
-      while (!fits(parseExposition(await (await fetch(`${url}/metrics`)).text(), 'prometheus')))
+      while (!fits(parseExposition(await (await fetch(`${adminUrl}/metrics`)).text(), 'prometheus')))
         await pause(50)
     },
     async ended() {

@@ -1,6 +1,14 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { connect as connectTls, type ConnectionOptions } from 'node:tls'
 import { vi } from 'vitest'
+
+let tlsOfClients: ConnectionOptions | null = null
+
+/** Clients that are made from now on speak TLS. */
+export function connectWith(options: ConnectionOptions): void {
+  tlsOfClients = options
+}
 
 /** A connection as a test drives it: it writes bytes and waits for what comes back. */
 export class SocketClient {
@@ -12,7 +20,10 @@ export class SocketClient {
   /** @param path where `post` posts to. */
   constructor(port: number, path: string) {
     this.#path = path
-    this.socket = connect(port, '127.0.0.1')
+    this.socket =
+      tlsOfClients === null
+        ? connect(port, '127.0.0.1')
+        : connectTls({ port, host: '127.0.0.1', ...tlsOfClients })
     this.socket.setEncoding('latin1')
     this.socket.on('data', (text: string) => {
       this.received += text

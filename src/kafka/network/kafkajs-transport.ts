@@ -15,12 +15,17 @@ import { AuthenticationError, type BrokerConnection, type Transport } from './tr
  * handshake. Then {@link SocketConnection} takes over: it sends all requests and reads all answers.
  */
 export class KafkajsTransport implements Transport {
-  readonly #config: KafkaConfig
+  #config: KafkaConfig
   readonly #logger: InternalLogger
 
   constructor(config: KafkaConfig, logger: Logger) {
     this.#config = config
     this.#logger = quietLogger(logger)
+  }
+
+  /** Connections that are made from now on use other certificates. Those that there are go on. */
+  renewSsl(ssl: KafkaConfig['ssl']): void {
+    this.#config = { ...this.#config, ssl }
   }
 
   /** @inheritdoc */

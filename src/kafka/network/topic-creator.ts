@@ -10,7 +10,7 @@ import type { Logger } from '../../logger.ts'
  * `/readyz`, and each reason is logged once.
  */
 export class TopicCreator {
-  readonly #config: KafkaConfig
+  #config: KafkaConfig
   readonly #metadata: ClusterMetadata
   readonly #logger: Logger
   /** Topics that were neither seen nor created yet. */
@@ -34,6 +34,11 @@ export class TopicCreator {
     if (!options.config.topics.create)
       for (const topic of options.topics) this.#metadata.setNotCreated(topic, adviceToCreate)
     if (this.#pending.size > 0) this.#metadata.onChange(() => void this.#createMissing())
+  }
+
+  /** As `KafkajsTransport.renewSsl`. */
+  renewSsl(ssl: KafkaConfig['ssl']): void {
+    this.#config = { ...this.#config, ssl }
   }
 
   /** Creates nothing any more. */

@@ -14,6 +14,7 @@ import {
   type ClientError,
 } from './client-error.ts'
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
+import type { Handshakes } from './handshakes.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 import { tellProblem, transportOf, type Refusals } from './refusals.ts'
@@ -21,6 +22,8 @@ import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 /** What {@link Connections} needs. */
 export interface ConnectionsOptions {
   readonly limits: HttpLimits
+  /** null: the server speaks plain HTTP. */
+  readonly handshakes: Handshakes | null
   /** Counts what is refused before a route has it. */
   readonly timer: HttpTimer
   readonly refusals: Refusals
@@ -60,7 +63,12 @@ export class Connections {
     server.removeAllListeners('request')
     server.on('request', (request, response) => this.#take(request, response))
     server.on('checkContinue', (request, response) => this.#takeOnceContinued(request, response))
-    server.on('connection', (socket) => this.#track(socket))
+    const { handshakes } = options
+    if (handshakes === null) server.on('connection', (socket) => this.#track(socket))
+    else {
+      server.on('connection', () => (this.#newestAtMs = performance.now()))
+      handshakes.onSecure((socket) => this.#track(socket))
+    }
     // Without this listener node:http would close the connection, and earlier requests would get no reply.
     server.on('connect', (_request, socket) => this.#failed(notAProxy, socket as Socket))
     // A client may end its side behind its last request, and still gets the replies.
@@ -96,6 +104,7 @@ export class Connections {
    */
   closeSilent(): void {
     setTimeout(() => {
+      this.#options.handshakes?.closeSilent()
       for (const { socket } of this.#all) if (socket.bytesRead === 0) socket.destroy()
     }, silentGraceMs)
   }
@@ -135,7 +144,7 @@ export class Connections {
     Listener.prototype.close.call(this.#server)
     await port?.leave()
     this.setEnding(true)
-    while (this.#all.size > 0) await pause(lookEveryMs)
+    while (this.#all.size > 0 || (this.#options.handshakes?.underWay ?? 0) > 0) await pause(lookEveryMs)
   }
 
   async #untilQuiet(): Promise<void> {
@@ -278,6 +287,7 @@ export class Connections {
   }
 
   #lookForIdle(): void {
+    if (this.#mayCloseIdle) this.#options.handshakes?.closeIdle(idleMs)
     const nowMs = performance.now()
     for (const connection of this.#all) {
       const { socket, idle } = connection

@@ -48,6 +48,7 @@ async function exposedNames(): Promise<Set<string>> {
   const logEndOffsets = [{ partition: 0, baseOffset: 0, logEndOffset: 0, written: 0 }]
   metrics.observe(() => [producerStats({ logEndOffsets, spool })])
   metrics.observeDedupe(() => ({ isStoreUp: true, streams: [] }))
+  metrics.observeTls(() => ({ failed: null, certificates: [{ certificate: 'server', notAfterMs: 0 }] }))
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')
