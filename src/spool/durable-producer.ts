@@ -285,6 +285,7 @@ export class DurableProducer implements ManagedProducer, Durability {
     // Before the producer closes: at its end it gives batches up, and these are not done.
     this.#journal.stop()
     this.#account.beginEnd(this.#producer.stats)
+    this.#log.endBy(deadlineMs)
     await by(deadlineMs, (done) => this.#commits.whenIdle(done))
     const isSafe = this.#commits.isIdle
     const graceMs = this.#producer.isConnected ? inFlightGraceMs : lettersGraceMs

@@ -16,6 +16,9 @@ export class LogTail {
   readonly #segments: Segment[]
   #failedBytes: FailedBytes | null = null
   #isTruncating = false
+  /** The next attempt to remove those bytes, while it is not due. */
+  #nextAttempt: { readonly timer: NodeJS.Timeout; readonly begin: () => void } | null = null
+  #endsAtMs = Infinity
 
   /** @param segments is shared: the log takes segments away in front, and this class adds them behind. */
   constructor(options: LogTailOptions, segments: Segment[], nextSeq: number) {
@@ -77,6 +80,17 @@ export class LogTail {
     if (this.#failedBytes !== null && !this.#isTruncating) this.#try(1, done)
   }
 
+  /**
+   * The process ends at this time by `performance.now()`. The attempt that waits begins now. The pauses become so short that
+   * {@link truncate} tells its end before this time, unless the disk hangs.
+   */
+  endBy(deadlineMs: number): void {
+    this.#endsAtMs = deadlineMs
+    if (this.#nextAttempt === null) return
+    clearTimeout(this.#nextAttempt.timer)
+    this.#nextAttempt.begin()
+  }
+
   #try(attemptsLeft: number, done: (isRemoved: boolean) => void): void {
     this.#isTruncating = true
     const failed = this.#failedBytes!
@@ -88,7 +102,13 @@ export class LogTail {
         this.#failedBytes = null
         if (segment.isSealed) this.seal(segment)
       } else if (attemptsLeft > 1) {
-        setTimeout(() => this.#try(attemptsLeft - 1, done), pauseMs)
+        const begin = (): void => {
+          this.#nextAttempt = null
+          this.#try(attemptsLeft - 1, done)
+        }
+        // Half of the time that is left: the last attempt has time to end, and the reply to leave.
+        const limitMs = (this.#endsAtMs - performance.now()) / 2
+        this.#nextAttempt = { timer: setTimeout(begin, Math.max(0, Math.min(pauseMs, limitMs))), begin }
         return
       }
       this.#isTruncating = false

@@ -189,6 +189,11 @@ export class SpoolLog {
     this.#noticeIdle()
   }
 
+  /** The process ends at this time. Whoever waits for a failed write is told its end before, unless the disk hangs. */
+  endBy(deadlineMs: number): void {
+    this.#tail.endBy(deadlineMs)
+  }
+
   /** Closes the files. */
   close(): void {
     this.#isClosed = true

@@ -345,6 +345,17 @@ describe('on a durable stream', () => {
     expect((await reply).json()).toMatchObject({ code: 'spool_undecided' })
   })
 
+  test('where the end is not known and the gateway ends, the keys stay claimed: the next start may send the events', async () => {
+    const { producer, listeners } = durable()
+    start({ producer })
+    const reply = send(event(1, 'a'), key)
+    await until(() => listeners.length === 1)
+    producer.admission = 'closing'
+    listeners[0]!.committed('EIO', true)
+    expect((await reply).statusCode).toBe(504)
+    expect((await send(event(1, 'a'), key)).json()).toMatchObject({ code: 'request_in_progress' })
+  })
+
   test('a disk that refuses leaves no key behind', async () => {
     const { producer, listeners } = durable()
     start({ producer })

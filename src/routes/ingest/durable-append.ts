@@ -11,6 +11,8 @@ export interface DurableRequest {
   keep(batch: EventBatch, done: () => void): void
   succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void
   fail(error: unknown): void
+  /** The keys of the request stay claimed until their lease ends, whatever the answer is. */
+  leaveClaim(): void
 }
 
 /**
@@ -50,6 +52,8 @@ export class DurableAppend implements CommitListener {
       return
     }
     const { producer } = this.#request.target
+    // The next start may find the events and send them. Until then no other gateway may take the request as new.
+    if (isUndecided && producer.admission === 'closing') this.#request.leaveClaim()
     this.#request.fail(isUndecided ? spoolUndecided() : spoolUnavailable(producer))
   }
 

@@ -275,6 +275,11 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
   }
 
+  /** @inheritdoc */
+  leaveClaim(): void {
+    this.#claim = null
+  }
+
   /** Keeps the keys of a request of many events a part a step. */
   #keepingParts(next: Step): Step {
     const claim = this.#claim

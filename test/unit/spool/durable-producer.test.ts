@@ -326,6 +326,7 @@ test('an end amid a group that the disk neither takes nor removes leaves the res
   const refused = Object.assign(new Error('no'), { code: 'EIO' })
   const used: (number | null)[] = []
   let isFailing = false
+  let endHeld: (() => void) | null = null
   const disk: Partial<Disk> = {
     write(fd, buffers, position, done) {
       used.push(fd)
@@ -334,7 +335,7 @@ test('an end amid a group that the disk neither takes nor removes leaves the res
     },
     truncate(fd, sizeBytes, done) {
       used.push(fd)
-      if (isFailing) setImmediate(done, refused)
+      if (isFailing) endHeld = () => done(refused)
       else realDisk.truncate(fd, sizeBytes, done)
     },
     create(path, done) {
@@ -347,12 +348,62 @@ test('an end amid a group that the disk neither takes nor removes leaves the res
   const [fd] = used
   isFailing = true
   void spool.request(numbered(1, 1))
-  await spool.until(() => used.length > 2)
+  await spool.until(() => endHeld !== null)
   await spool.producer.close(performance.now() + 10)
-  // The next attempt to remove what was written in part comes after the end.
+  // The attempt to remove what was written in part fails after the end, and so the next attempt comes.
   const before = used.length
+  endHeld!()
   await spool.until(() => used.length > before + 1)
   expect(new Set(used)).toEqual(new Set([fd]))
+})
+
+/** A disk that takes nothing while it fails, and that tells when it has refused to remove what a failed write left. */
+function refusingDisk() {
+  const state = { isFailing: false, refusals: 0 }
+  const refused = Object.assign(new Error('no'), { code: 'ENOSPC' })
+  const disk: Partial<Disk> = {
+    write(fd, buffers, position, done) {
+      if (state.isFailing) setImmediate(done, refused, 0)
+      else realDisk.write(fd, buffers, position, done)
+    },
+    truncate(fd, sizeBytes, done) {
+      if (state.isFailing) setImmediate(done, refused)
+      else realDisk.truncate(fd, sizeBytes, done)
+    },
+    create(path, done) {
+      if (!state.isFailing) return realDisk.create(path, done)
+      state.refusals++
+      setImmediate(done, refused, -1)
+    },
+  }
+  return { state, disk }
+}
+
+test('at its end a spool removes what a full disk kept at once, so that the request gets its reply before the end', async () => {
+  const { state, disk } = refusingDisk()
+  const spool = new SpoolFixture({ disk, fsync: false })
+  expect(await spool.request(numbered(1))).toBeNull()
+  state.isFailing = true
+  const answers: unknown[] = []
+  spool.submit(numbered(1, 1), (...answer) => answers.push(answer))
+  await spool.until(() => state.refusals > 0)
+  state.isFailing = false
+  // The limit is below the pause between two attempts.
+  expect(await spool.producer.close(performance.now() + 200)).toBe(true)
+  expect(answers).toEqual([['ENOSPC', false]])
+})
+
+test('where the disk removes nothing to the end, the request is told before the end that its own end is not known', async () => {
+  const { state, disk } = refusingDisk()
+  const spool = new SpoolFixture({ disk })
+  expect(await spool.request(numbered(1))).toBeNull()
+  state.isFailing = true
+  const answers: unknown[] = []
+  spool.submit(numbered(1, 1), (...answer) => answers.push(answer))
+  await spool.until(() => state.refusals > 0)
+  // Four attempts with the usual pauses take longer.
+  await spool.producer.close(performance.now() + 600)
+  expect(answers).toEqual([['ENOSPC', true]])
 })
 
 test('a spool that is done takes no room', async () => {
