@@ -134,7 +134,7 @@ test('where Kafka no longer goes by the identity, the records go all the same, c
   const { producer, fixture } = await goesOn(cluster, folder)
   expect(valuesOf(cluster)).toEqual(['0', '1', '2', '0', '1', '2', '3'])
   expect(producer.stats.possiblyRepeated).toBe(3)
-  expect(fixture.logs.lines.filter(({ message }) => message.includes('can be there twice'))).toHaveLength(1)
+  expect(fixture.logs.lines.filter(({ message }) => message.includes('may be stored twice'))).toHaveLength(1)
 })
 
 test('a note that is older than Kafka remembers a producer is counted and told', async () => {
