@@ -7,12 +7,11 @@
  * version may have more behind them. Version ff is forbidden.
  */
 export function isTraceparent(text: string): boolean {
-  const match = /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-[\da-f]{2}(-.*)?$/.exec(text)
-  if (match === null) return false
-  const [, version, traceId, parentId, more] = match
-  if (version === 'ff' || (version === '00' && more !== undefined)) return false
-  return !/^0+$/.test(traceId!) && !/^0+$/.test(parentId!)
+  return traceparent.test(text)
 }
+
+const traceparent =
+  /^(?!ff)(?:00-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}|(?!00)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-.*)?)$/
 
 /** Whether a text is a `tracestate` (section 3.3.1): up to 32 members `key=value`, some of which may be empty. */
 export function isTracestate(text: string): boolean {
