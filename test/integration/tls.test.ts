@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { request as requestTls, Agent } from 'node:https'
 import { connect as connectPlain, type AddressInfo, type Socket } from 'node:net'
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { TlsConfig } from '../../src/config/config.ts'
+import type { KeyConfig, TlsConfig } from '../../src/config/config.ts'
 import { clientCertificateName } from '../../src/routes/http/handshakes.ts'
 import { makeAuthority } from '../support/certificates.ts'
 import { buildEdge, fakeLimits, type Edge } from '../support/edge.ts'
@@ -22,12 +23,16 @@ const log: { fields: object; message: string }[] = []
 
 async function listen(
   tls: TlsConfig,
-  options: { bodyTimeoutMs?: number; ticketSecret?: string } = {},
+  options: { bodyTimeoutMs?: number; ticketSecret?: string; keys?: readonly KeyConfig[] } = {},
 ): Promise<number> {
   log.length = 0
   const note = (fields: object, message: string): void => void log.push({ fields, message })
   edge = buildEdge(
-    { tls, limits: { ...fakeLimits, bodyTimeoutMs: options.bodyTimeoutMs ?? fakeLimits.bodyTimeoutMs } },
+    {
+      tls,
+      keys: options.keys ?? [],
+      limits: { ...fakeLimits, bodyTimeoutMs: options.bodyTimeoutMs ?? fakeLimits.bodyTimeoutMs },
+    },
     undefined,
     {
       logger: { debug() {}, info: note, warn: note, error: note },
@@ -261,6 +266,43 @@ describe('a client certificate', () => {
       expect(names).toEqual(['sensor-17', null, 'sensor-17', null])
     },
   )
+
+  test('names a key, and needs no other', async () => {
+    const key = (name: string, more: Partial<KeyConfig> = {}): KeyConfig => ({
+      name,
+      kind: 'public',
+      sha256: [createHash('sha256').update(`value-of-${name}`).digest('hex')],
+      streams: ['metrics-realtime'],
+      origins: [],
+      sources: null,
+      notAfterMs: null,
+      ...more,
+    })
+    const port = await listen(withClients, {
+      keys: [
+        key('sensor-17'),
+        key('sensor-18', { streams: ['other'] }),
+        key('sensor-19', { notAfterMs: 1 }),
+        key('operator', { kind: 'admin' }),
+      ],
+    })
+    const statusOf = async (certificate: ConnectionOptions, header = ''): Promise<string> => {
+      const bytes = post.replace('Host: a\r\n', `Host: a\r\n${header}`)
+      return (await exchange(open(port, certificate), bytes, /}$/)).slice(9, 12)
+    }
+    const [known, elsewhere, ended, admin, unknown] = ['17', '18', '19', 'operator', '20'].map((name) =>
+      devices.issue(name === 'operator' ? name : `sensor-${name}`),
+    )
+    expect(await statusOf(known!)).toBe('202')
+    expect(await statusOf({}), 'without a certificate').toBe('401')
+    expect(await statusOf({}, 'X-Chute-Key: value-of-sensor-17\r\n'), 'with a key alone').toBe('202')
+    expect(await statusOf(elsewhere!), 'of a key for another stream').toBe('403')
+    expect(await statusOf(ended!), 'of a key that has ended').toBe('401')
+    expect(await statusOf(admin!), 'of an admin key').toBe('401')
+    expect(await statusOf(unknown!), 'of no key').toBe('401')
+    expect(await statusOf(known!, 'X-Chute-Key: wrong\r\n'), 'beside a wrong key').toBe('401')
+    expect(edge.producer.records).toHaveLength(2)
+  })
 
   test('is not asked for without TLS_CLIENT_CA, and gives no name', async () => {
     const port = await listenForNames({ ...pair, clientCa: null })

@@ -5,6 +5,7 @@ import type { KeyConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
+import { clientCertificateName } from '../http/handshakes.ts'
 import { isSameOrigin, Origins, quoted } from './origins.ts'
 
 /** Finds the counters of a key by its name. */
@@ -31,7 +32,9 @@ class NamePatterns implements Names {
 /**
  * Who may write, and who may look. A request brings its key in one of five forms: `X-Chute-Key`, `?key=`, or `Authorization`
  * with Bearer (RFC 6750, section 2.1), Basic (RFC 7617; the key is the user, or the password) or Token. The one that stands
- * first in this list counts: a browser adds an `Authorization` of its own accord where a person once logged in.
+ * first in this list counts: a browser adds an `Authorization` of its own accord where a person once logged in. A request
+ * without any of them has the key that the client's certificate names. A certificate stands for no admin key: whoever signs
+ * certificates of devices does not have to know who looks at the numbers.
  *
  * A key is looked up by the SHA-256 of its value. So the time of a look-up does not depend on how much of the value is right, and
  * nobody who reads the configuration can write. A refusal comes before the body is read. A preflight needs no key: a browser
@@ -39,6 +42,7 @@ class NamePatterns implements Names {
  */
 export class Keys {
   readonly #bySha256: ReadonlyMap<string, AccessKey>
+  readonly #byCertificate: ReadonlyMap<string, AccessKey>
   readonly #pages: Origins
   /** Wrong keys by address. Keys have 160 bits of chance, so this is to spare the gateway the work, and the log the lines. */
   readonly #guesses = new RateLimiterMemory({ points: mostGuesses, duration: guessWindowSeconds })
@@ -49,11 +53,12 @@ export class Keys {
     options: { readonly corsOrigins: readonly string[]; readonly counterOf: CounterOf },
   ) {
     this.#pages = new Origins(options.corsOrigins)
+    const keys = configs.map((config) => ({ config, key: accessKey(config, options.counterOf) }))
     this.#bySha256 = new Map(
-      configs.flatMap((config) => {
-        const key = accessKey(config, options.counterOf)
-        return config.sha256.map((sha256) => [sha256, key] as const)
-      }),
+      keys.flatMap(({ config, key }) => config.sha256.map((sha256) => [sha256, key] as const)),
+    )
+    this.#byCertificate = new Map(
+      keys.filter(({ key }) => key.kind !== 'admin').map(({ key }) => [key.name, key] as const),
     )
   }
 
@@ -100,11 +105,17 @@ export class Keys {
   /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
   #find(request: FastifyRequest): AccessKey | string | null {
     const value = presentedKey(request.raw.headers, request.raw.url ?? '')
-    if (value === null) return null
-    const key = this.#bySha256.get(hash('sha256', value, 'hex'))
+    const key =
+      value === null ? this.#keyOfCertificate(request) : this.#bySha256.get(hash('sha256', value, 'hex'))
+    if (key === null) return null
     if (key === undefined) return 'no key has this value'
     if (Date.now() < key.notAfterMs) return key
     return `the key ended at ${new Date(key.notAfterMs).toISOString()}`
+  }
+
+  #keyOfCertificate({ raw }: FastifyRequest): AccessKey | null {
+    const name = clientCertificateName(raw.socket)
+    return name === null ? null : (this.#byCertificate.get(name) ?? null)
   }
 
   /** @returns why a key may not write what a request has; null: it may. */
