@@ -61,7 +61,7 @@ export async function runPromises(run: PromiseRun, clock: HeapClock): Promise<st
 interface Sent {
   readonly stream: string
   readonly number: number
-  readonly tries: { readonly life: Life; readonly answer: string }[]
+  readonly tries: { readonly life: Life; readonly answer: string; readonly askedAtMs: number }[]
   state: 'none' | 'accepted' | 'refused'
 }
 
@@ -75,6 +75,8 @@ class Run {
   readonly #disks: ModelDisk[]
   readonly #lives: (Life | null)[] = []
   readonly #all: Life[] = []
+  /** By the wall clock. */
+  readonly #startedAtMs = new Map<Life, number>()
   readonly #cutMachines = new Set<string>()
   readonly #accounts = new Map<Life, readonly ProducerStats[]>()
   #isOver = false
@@ -142,6 +144,7 @@ class Run {
       })
       this.#lives[nth] = life
       this.#all.push(life)
+      this.#startedAtMs.set(life, Date.now())
       await sleep(lastsMs)
       if (index === plan.length - 1) return
       await this.#end(life, end)
@@ -287,13 +290,14 @@ class Run {
           await sleep(20)
           continue
         }
+        const askedAtMs = Date.now()
         const reply = await life.ask(`/v1/streams/${stream}`, headers, payload, 700)
         const { status = 0, code = '', accepted = 0 } = reply ?? {}
         if (code === 'ECONNREFUSED') {
           await sleep(20)
           continue
         }
-        sent.tries.push({ life, answer: `${status} ${code}` })
+        sent.tries.push({ life, answer: `${status} ${code}`, askedAtMs })
         if (status === 202 || status === 200) {
           sent.state = 'accepted'
           if (accepted !== 1) this.#problem(`${stream} ${number}: accepted ${accepted}`)
@@ -370,8 +374,20 @@ class Run {
       ({ life }) => this.#cutMachines.has(machineOf(life)) || this.#saysUnnoted(life),
     )
     if (forgetful) return Infinity
+    if (stream === 'exact' && tries.some((each) => this.#isKeyOver(each))) return Infinity
     const taken = tries.filter(({ answer }) => !answer.startsWith('503'))
     return stream === 'exact' ? 1 : Math.max(1, taken.length)
+  }
+
+  /**
+   * A try had no answer, and the clock was set forward by more than the window before the next life of the machine. Then the key on disk
+   * is over by the wall clock, and nobody else was told of it (docs/duplicates.md).
+   */
+  #isKeyOver({ life, answer, askedAtMs }: Sent['tries'][number]): boolean {
+    if (!answer.startsWith('0 ')) return false
+    const later = this.#all.slice(this.#all.indexOf(life) + 1)
+    const next = later.find((each) => machineOf(each) === machineOf(life))
+    return next !== undefined && this.#startedAtMs.get(next)! - askedAtMs > dedupe.windowMs
   }
 
   #saysUnnoted(life: Life): boolean {
