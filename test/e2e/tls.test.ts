@@ -73,7 +73,10 @@ async function start(
   return { gateway, port: Number(new URL(gateway.url).port), topic }
 }
 
-/** Clients that send numbered events, one after the other: some keep their connection, and some make one for each event. */
+/**
+ * Clients that send numbered events, one after the other: some keep their connection, and some make one for each event. Each
+ * second one resumes its session, and then it sees the certificate of that session.
+ */
 class Clients {
   readonly taken: string[] = []
   readonly failed: string[] = []
@@ -90,7 +93,7 @@ class Clients {
     this.#loops = [true, false].flatMap((keepAlive) =>
       Array.from(
         { length: keepAlive ? options.kept : options.fresh },
-        async () => await this.#send(keepAlive),
+        async (_, nth) => await this.#send(keepAlive, nth),
       ),
     )
   }
@@ -106,11 +109,11 @@ class Clients {
     await this.ended()
   }
 
-  async #send(keepAlive: boolean): Promise<void> {
+  async #send(keepAlive: boolean, nth: number): Promise<void> {
     const agent = new Agent({
       keepAlive,
       maxSockets: 1,
-      maxCachedSessions: keepAlive ? 0 : 10,
+      maxCachedSessions: nth % 2 === 0 ? 0 : 10,
       ca: authority.ca,
     })
     this.#agents.push(agent)
