@@ -3,25 +3,17 @@ import { parse } from 'yaml'
 import type { z } from 'zod'
 import { consumerShape, resolveConsumer } from '../src/config/consumer-settings.ts'
 import { describeConfig, describeConsumer } from '../src/config/describe-config.ts'
-import { environmentShape, fileVariables } from '../src/config/environment-schema.ts'
+import { httpShape, kafkaShape, processShape } from '../src/config/environment-schema.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import { presets } from '../src/config/presets.ts'
 import { producerShape } from '../src/config/producer-schema.ts'
+import { maxInt32, metaOf } from '../src/config/setting.ts'
 import { streamShape } from '../src/config/stream-schema.ts'
-import {
-  consumerSettings,
-  httpSettings,
-  kafkaSettings,
-  processSettings,
-  producerSettings,
-  type SettingText,
-  streamSettings,
-} from './settings.ts'
 
 /**
  * Writes the tables of settings into docs/configuration.md, between `<!-- settings: NAME -->` and `<!-- /settings -->`; with
- * `--check` it only compares, and fails when the page is out of step with the code. Names come from the schemas of src/config,
- * values from what the schemas say of a wrong value, and defaults from the configuration of a gateway that sets nothing.
+ * `--check` it only compares, and fails when the page is out of step with the code. Names, values and texts come from the schemas
+ * of src/config, and defaults from the configuration of a gateway that sets nothing.
  */
 const file = new URL('../docs/configuration.md', import.meta.url)
 
@@ -38,20 +30,11 @@ function defaults(): { environment: Values; stream: Values; producer: Values; co
   const { a, b } = described.streams
   const anyone = { topic: 'a', groupId: 'a' }
   return {
-    environment: { ...described.environment, ...defaultsOf(environmentShape) },
+    environment: described.environment,
     stream: common(a, b),
     producer: common(a.producer, b.producer),
     consumer: describeConsumer(resolveConsumer({}, { ...anyone, delivery: 'auto-commit' })),
   }
-}
-
-/** Defaults that a schema has itself. Others depend on other settings, or are no value. */
-function defaultsOf(shape: Readonly<Record<string, z.ZodType>>): Values {
-  return Object.fromEntries(
-    Object.entries(shape)
-      .map(([name, schema]) => [name, schema.safeParse(undefined).data as Values[string]] as const)
-      .filter(([, value]) => (value ?? null) !== null),
-  )
 }
 
 /** What two streams have alike, and what only one of them has. */
@@ -62,50 +45,42 @@ function common(a: Values, b: Values): Values {
   return Object.fromEntries(alike)
 }
 
-/** One row a setting, in the order of the texts. */
-function tableOf(
-  texts: Readonly<Record<string, SettingText>>,
-  shape: Readonly<Record<string, z.ZodType>>,
-  inForce: Values,
-): string {
-  const rows = Object.entries(texts).map(([name, text]) => {
-    const mark = (fileVariables as readonly string[]).includes(name) ? ' †' : ''
-    return `| \`${name}\`${mark} | ${text.takes ?? valuesOf(name, shape[name]!)} | ${defaultOf(name, text, inForce)} | ${text.what} |`
+/** One row a setting, in the order of the schema. */
+function tableOf(shape: Readonly<Record<string, z.ZodType>>, inForce: Values): string {
+  const rows = Object.entries(shape).map(([name, schema]) => {
+    const { what, orInFile = false } = metaOf(schema)
+    if (what === undefined) throw new Error(`${name}: say what it acts on, register(reference, { what: … })`)
+    const cells = [
+      `\`${name}\`${orInFile ? ' †' : ''}`,
+      valuesOf(name, schema),
+      defaultOf(name, schema, inForce),
+    ]
+    return `| ${cells.join(' | ')} | ${what} |`
   })
   return ['| setting | value | default | what it acts on |', '|---|---|---|---|', ...rows].join('\n')
 }
 
-function defaultOf(name: string, text: SettingText, inForce: Values): string {
-  const value = inForce[name] ?? null
-  const isNumber = typeof value === 'number'
-  const shown = value === null ? null : isNumber ? String(value) : `\`${String(value)}\``
-  const said = text.default ?? '{}'
-  if (shown === null && said.includes('{}'))
-    throw new Error(`${name} has no one default: say it in settings.ts`)
-  return said.replace('{}', shown ?? '')
+/** The default that the schema has itself, or else what is in force. */
+function defaultOf(name: string, schema: z.ZodType, inForce: Values): string {
+  const own = schema.safeParse(undefined).data as Values[string] | undefined
+  const value = own ?? inForce[name] ?? null
+  const shown = typeof value === 'number' ? String(value) : `\`${String(value)}\``
+  const { byDefault = own === null ? 'not set' : '{}' } = metaOf(schema)
+  if (value === null && byDefault.includes('{}'))
+    throw new Error(`${name} has no one default: say it in the schema, { byDefault: … }`)
+  return byDefault.replace('{}', shown)
 }
 
-/** What a schema says to a value that it cannot take, in fewer words. */
 function valuesOf(name: string, schema: z.ZodType): string {
-  const issue = schema.safeParse([]).error?.issues[0]
-  const { remedy = '' } = (issue?.code === 'custom' ? issue.params : {}) as { remedy?: string }
-  const [, unit, least, most, or] =
-    /^Give (?:(milliseconds|bytes) as a plain|a) whole number, (\d+) to (\d+)\.(?: Or: (\w+)\.)?$/.exec(
-      remedy,
-    ) ?? []
-  if (least !== undefined) {
-    const what = unit === 'milliseconds' ? 'ms' : (unit ?? 'number')
-    const range = Number(most) >= 2_147_483_647 ? `${what}, from ${least}` : `${what}, ${least} to ${most}`
-    return or === undefined ? range : `${range}, or \`${or}\``
+  const { takes, bounds } = metaOf(schema)
+  if (bounds === undefined) {
+    if (takes === undefined) throw new Error(`${name}: say what it takes, { takes: … }`)
+    return takes
   }
-  const words = /^Give (?:one of: )?([\w, -]+?)\.$/.exec(remedy)?.[1]
-  if (words === 'a text that is not empty' || words === 'a text') return 'text'
-  if (remedy.startsWith('Give the name of a topic')) return "a topic's name"
-  if (words === undefined) throw new Error(`${name}: say in settings.ts what it takes`)
-  return words
-    .split(/, | or /)
-    .map((word) => `\`${word}\``)
-    .join(', ')
+  const { unit, least, most, or } = bounds
+  const what = unit === 'milliseconds' ? 'ms' : (unit ?? 'number')
+  const range = most >= maxInt32 ? `${what}, from ${least}` : `${what}, ${least} to ${most}`
+  return or === undefined ? range : `${range}, or \`${or}\``
 }
 
 function presetsTable(): string {
@@ -131,13 +106,13 @@ function presetsTable(): string {
 
 const { environment, stream, producer, consumer } = defaults()
 const tables: Readonly<Record<string, string>> = {
-  http: tableOf(httpSettings, environmentShape, environment),
-  kafka: tableOf(kafkaSettings, environmentShape, environment),
-  process: tableOf(processSettings, environmentShape, environment),
-  stream: tableOf(streamSettings, streamShape, stream),
+  http: tableOf(httpShape, environment),
+  kafka: tableOf(kafkaShape, environment),
+  process: tableOf(processShape, environment),
+  stream: tableOf(streamShape, stream),
   presets: presetsTable(),
-  producer: tableOf(producerSettings, producerShape, producer),
-  consumer: tableOf(consumerSettings, consumerShape, consumer),
+  producer: tableOf(producerShape, producer),
+  consumer: tableOf(consumerShape, consumer),
 }
 
 const page = readFileSync(file, 'utf8')

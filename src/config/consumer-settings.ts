@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import {
   ConfigError,
   type ConfigProblem,
@@ -6,24 +6,59 @@ import {
   type ConsumerDelivery,
   type ConsumerSection,
 } from './config.ts'
-import { type FieldValues, isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
-import { oneOf, quote, Refusal, setting, trueOrFalse, wholeNumber, wordsWithMeanings } from './setting.ts'
+import { defaultsOf, type FieldValues, isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
+import {
+  asCode,
+  type Flaw,
+  oneOf,
+  quote,
+  reference,
+  refuseIf,
+  trueOrFalse,
+  wholeNumber,
+  wordsWithMeanings,
+} from './setting.ts'
 import { flawOfTopic } from './stream-schema.ts'
 
 /** The settings of `--set` and `consumer:`, with Kafka's own names, units and bounds (`ConsumerConfig.java`). */
 export const consumerShape = {
-  'enable.auto.commit': trueOrFalse().optional(),
-  'auto.commit.interval.ms': wholeNumber('milliseconds', 1).optional(),
-  'auto.offset.reset': autoOffsetReset().optional(),
-  'max.poll.records': wholeNumber(null, 1).optional(),
-  'max.poll.interval.ms': wholeNumber('milliseconds', 1).optional(),
-  'session.timeout.ms': wholeNumber('milliseconds', 1).optional(),
-  'heartbeat.interval.ms': wholeNumber('milliseconds', 1).optional(),
-  'fetch.min.bytes': wholeNumber('bytes', 1).optional(),
-  'fetch.max.bytes': wholeNumber('bytes', 1).optional(),
-  'fetch.max.wait.ms': wholeNumber('milliseconds', 0).optional(),
-  'max.partition.fetch.bytes': wholeNumber('bytes', 1).optional(),
-  'isolation.level': oneOf(['read_uncommitted', 'read_committed']).optional(),
+  'enable.auto.commit': trueOrFalse.optional().register(reference, {
+    what: 'may be said, and has to agree: `true` with `auto-commit`, `false` with the other two',
+    byDefault: 'by `--delivery`',
+  }),
+  'auto.commit.interval.ms': wholeNumber('milliseconds', 1).optional().register(reference, {
+    what: "pause between two commits by the clock; only with `--delivery auto-commit`. Kafka's default is 5000",
+  }),
+  'auto.offset.reset': autoOffsetReset()
+    .default('latest')
+    .register(reference, { what: 'where a group begins that has committed nothing' }),
+  'max.poll.records': wholeNumber(null, 1)
+    .default(500)
+    .register(reference, { what: 'the most that is committed, and so put at stake, at a time' }),
+  'max.poll.interval.ms': wholeNumber('milliseconds', 1).default(300_000).register(reference, {
+    what: 'longest time that processing one poll may take before the group goes on without this member',
+  }),
+  'session.timeout.ms': wholeNumber('milliseconds', 1).default(45_000).register(reference, {
+    what: 'a member that is not heard of for this long is taken for dead; brokers have limits for it',
+  }),
+  'heartbeat.interval.ms': wholeNumber('milliseconds', 1)
+    .optional()
+    .register(reference, { what: 'pause between two signs of life' }),
+  'fetch.min.bytes': wholeNumber('bytes', 1)
+    .default(1)
+    .register(reference, { what: 'a broker answers a fetch when it has this much' }),
+  'fetch.max.bytes': wholeNumber('bytes', 1)
+    .default(52_428_800)
+    .register(reference, { what: 'most that one fetch brings' }),
+  'fetch.max.wait.ms': wholeNumber('milliseconds', 0)
+    .default(500)
+    .register(reference, { what: 'or when this time is up' }),
+  'max.partition.fetch.bytes': wholeNumber('bytes', 1)
+    .default(1_048_576)
+    .register(reference, { what: 'most of one partition' }),
+  'isolation.level': oneOf(['read_uncommitted', 'read_committed'])
+    .default('read_uncommitted')
+    .register(reference, { what: 'whether records of open transactions are read' }),
 } satisfies z.ZodRawShape
 
 /** The settings that could be read. */
@@ -34,21 +69,22 @@ export function resolveConsumer(
   values: ConsumerValues,
   { topic, groupId, delivery }: Pick<ConsumerConfig, 'topic' | 'groupId' | 'delivery'>,
 ): ConsumerConfig {
+  const set = { ...defaultsOf(consumerShape), ...values }
   return {
     topic,
     groupId,
     delivery,
     autoCommitIntervalMs: values['auto.commit.interval.ms'] ?? 100,
-    autoOffsetReset: values['auto.offset.reset'] ?? 'latest',
-    maxPollRecords: values['max.poll.records'] ?? 500,
-    maxPollIntervalMs: values['max.poll.interval.ms'] ?? 300_000,
-    sessionTimeoutMs: values['session.timeout.ms'] ?? 45_000,
+    autoOffsetReset: set['auto.offset.reset'],
+    maxPollRecords: set['max.poll.records'],
+    maxPollIntervalMs: set['max.poll.interval.ms'],
+    sessionTimeoutMs: set['session.timeout.ms'],
     heartbeatIntervalMs: values['heartbeat.interval.ms'] ?? 3_000,
-    fetchMinBytes: values['fetch.min.bytes'] ?? 1,
-    fetchMaxBytes: values['fetch.max.bytes'] ?? 52_428_800,
-    fetchMaxWaitMs: values['fetch.max.wait.ms'] ?? 500,
-    maxPartitionFetchBytes: values['max.partition.fetch.bytes'] ?? 1_048_576,
-    isolationLevel: values['isolation.level'] ?? 'read_uncommitted',
+    fetchMinBytes: set['fetch.min.bytes'],
+    fetchMaxBytes: set['fetch.max.bytes'],
+    fetchMaxWaitMs: set['fetch.max.wait.ms'],
+    maxPartitionFetchBytes: set['max.partition.fetch.bytes'],
+    isolationLevel: set['isolation.level'],
   }
 }
 
@@ -122,11 +158,12 @@ const autoCommitMeaning: Readonly<Record<ConsumerDelivery, string>> = {
 const nobody = { topic: '', groupId: '', delivery: 'at-most-once' } as const
 
 function autoOffsetReset() {
-  return setting<ConsumerConfig['autoOffsetReset']>((value) => {
-    if (value === 'latest' || value === 'earliest') return value
-    const known = 'Give latest (skip what is there when a group begins) or earliest.'
-    return new Refusal(`is ${quote(value)}`, value === 'none' ? `${known} none is not offered.` : known)
-  })
+  const give = 'latest (skip what is there when a group begins) or earliest'
+  const flawOfNone = (word: string): Flaw | null =>
+    word === 'none' ? { problem: 'is "none"', remedy: `Give ${give}. none is not offered.` } : null
+  const words = z.enum(['latest', 'earliest'])
+  const meta = { give, takes: asCode(words.options) }
+  return z.string().check(refuseIf(flawOfNone)).pipe(words).register(reference, meta)
 }
 
 /** The settings of a consumer before they are judged. */

@@ -1,70 +1,199 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { logLevels, saslMechanisms } from './config.ts'
 import type { FieldValues } from './read-fields.ts'
 import {
+  type Flaw,
+  metaOf,
   nonEmptyText,
   oneOf,
   parseDurationMs,
   quote,
-  Refusal,
-  setting,
+  reference,
+  refuseIf,
   trueOrFalse,
   wholeNumber,
 } from './setting.ts'
 
 const portNumber = (least: number) => wholeNumber(null, least, 65_535)
 
-/** Every variable of the environment that the gateway and the readers take, with its default. docs/configuration.md explains each. */
-export const environmentShape = {
-  HOST: nonEmptyText().default('127.0.0.1'),
-  PORT: portNumber(0).default(8080),
-  ADMIN_PORT: portNumber(0).nullable().default(null),
-  TLS_CERT: pem().nullable().default(null),
-  TLS_KEY: pem().nullable().default(null),
-  TLS_CLIENT_CA: pem().nullable().default(null),
-  CORS_ORIGINS: originList().default([]),
-  RATE_LIMIT_MAX: wholeNumber(null, 1).nullable().default(null),
-  RATE_LIMIT_WINDOW: duration().default(60_000),
-  TRUST_PROXY: wholeNumber(null, 0, 32).default(0),
-  MAX_BODY_BYTES: wholeNumber('bytes', 1).default(1_048_576),
-  MAX_EVENT_BYTES: wholeNumber('bytes', 1).default(1_048_576),
-  MAX_EVENTS_PER_REQUEST: wholeNumber(null, 1).default(10_000),
-  MAX_DEPTH: wholeNumber(null, 1, 1_000).default(32),
-  BODY_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
-  BODY_TIMEOUT_MAX_MS: wholeNumber('milliseconds', 1).nullable().default(null),
-  BODY_MIN_BYTES_PER_SECOND: wholeNumber('bytes', 0).default(50),
+const waysToABroker = `Chute writes to Kafka and needs the address of a broker. Three ways to have one:
+1. npm run kafka, in another terminal: a local Kafka (needs Java 17 and Maven); then KAFKA_BROKERS=127.0.0.1:9092
+2. Docker: docker run --rm -p 9092:9092 apache/kafka; then KAFKA_BROKERS=127.0.0.1:9092
+3. a cluster that you have: KAFKA_BROKERS=host:port,host:port`
 
-  KAFKA_BROKERS: brokerList(),
-  KAFKA_CLIENT_ID: nonEmptyText().default('chute'),
-  KAFKA_SSL: trueOrFalse().default(false),
-  KAFKA_SSL_CA: pem().nullable().default(null),
-  KAFKA_SSL_CERT: pem().nullable().default(null),
-  KAFKA_SSL_KEY: pem().nullable().default(null),
-  KAFKA_SSL_REJECT_UNAUTHORIZED: trueOrFalse().default(true),
-  KAFKA_SSL_SERVERNAME: nonEmptyText().nullable().default(null),
-  KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).nullable().default(null),
-  KAFKA_SASL_USERNAME: nonEmptyText().nullable().default(null),
-  KAFKA_SASL_PASSWORD: secret().nullable().default(null),
-  KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(3_000),
-  KAFKA_METADATA_MAX_AGE_MS: wholeNumber('milliseconds', 1).default(5_000),
-  KAFKA_CREATE_TOPICS: trueOrFalse().default(true),
-  KAFKA_TOPIC_PARTITIONS: wholeNumber(null, 1).nullable().default(null),
-  KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).nullable().default(null),
+const anOrigin =
+  'scheme://host or scheme://host:port, such as https://app.example.com, or https://*.example.com for all its subdomains'
 
-  CHUTE_CONFIG: nonEmptyText().nullable().default(null),
-  CHUTE_KEYS_FILE: nonEmptyText().nullable().default(null),
-  CHUTE_OPEN: trueOrFalse().default(false),
-  CHUTE_DATA_DIR: nonEmptyText().nullable().default(null),
-  CHUTE_DATA_DIR_EPHEMERAL: trueOrFalse().default(false),
-  CHUTE_DEDUPE_REDIS_URL: redisUrl().nullable().default(null),
-  CHUTE_DEDUPE_REDIS_PREFIX: nonEmptyText().default('chute:'),
-  CHUTE_DEDUPE_REDIS_LEASE_MS: wholeNumber('milliseconds', 1_000).default(30_000),
-  CHUTE_DEDUPE_REDIS_TIMEOUT_MS: wholeNumber('milliseconds', 10).default(1_000),
-  SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000),
-  DRAIN_DELAY_MS: wholeNumber('milliseconds', 0).nullable().default(null),
-  WORKERS: wholeNumber(null, 1, 256).default(1),
-  LOG_LEVEL: oneOf(logLevels).default('info'),
+/** Variables of the HTTP side. */
+export const httpShape = {
+  HOST: nonEmptyText
+    .default('127.0.0.1')
+    .register(reference, { what: 'the address to listen on', byDefault: '{} (the image: `0.0.0.0`)' }),
+  PORT: portNumber(0)
+    .default(8080)
+    .register(reference, { what: 'the port of the event routes; 0: any free one' }),
+  ADMIN_PORT: portNumber(0).nullable().default(null).register(reference, {
+    what: 'where `/metrics`, health, docs and the live page are; not set: on `PORT`. Never the same as `PORT`',
+  }),
+  TLS_CERT: pem().nullable().default(null).register(reference, {
+    what: 'the certificate of `PORT`, and behind it those of its issuers: `PORT` speaks HTTPS, [tls.md](tls.md). `ADMIN_PORT` never does',
+    byDefault: 'not set: plain HTTP',
+  }),
+  TLS_KEY: pem()
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the key of that certificate, without a password' }),
+  TLS_CLIENT_CA: pem().nullable().default(null).register(reference, {
+    what: "the authorities of the clients' certificates: a client may show one, which one of these has to have signed; its common name is the name of a key",
+    byDefault: 'not set: no client is asked',
+  }),
+  CORS_ORIGINS: originList().default([]).register(reference, {
+    what: 'origins whose pages may send events: `https://app.example.com,http://localhost:3000`. `https://*.example.com`: all its subdomains. `*` alone: any. An origin has no path and no default port',
+    byDefault: 'none',
+  }),
+  RATE_LIMIT_MAX: wholeNumber(null, 1).nullable().default(null).register(reference, {
+    what: 'requests that an address may make in `RATE_LIMIT_WINDOW`, over all workers; then 429',
+    byDefault: 'not set: no limit',
+  }),
+  RATE_LIMIT_WINDOW: duration().default(60_000).register(reference, {
+    what: 'the time that `RATE_LIMIT_MAX` counts over: `60000` (milliseconds), `500ms`, `60s`, `1m`, `1h`',
+  }),
+  TRUST_PROXY: wholeNumber(null, 0, 32).default(0).register(reference, {
+    what: 'number of proxies in front that append to `X-Forwarded-For`; what the address for the rate limit is taken from',
+  }),
+  MAX_BODY_BYTES: wholeNumber('bytes', 1)
+    .default(1_048_576)
+    .register(reference, { what: 'largest body, as received and after inflating; then 413' }),
+  MAX_EVENT_BYTES: wholeNumber('bytes', 1).default(1_048_576).register(reference, {
+    what: "largest event; the topic's `max.message.bytes` may be lower and then rules",
+  }),
+  MAX_EVENTS_PER_REQUEST: wholeNumber(null, 1)
+    .default(10_000)
+    .register(reference, { what: 'events in one request; then 413' }),
+  MAX_DEPTH: wholeNumber(null, 1, 1_000).default(32).register(reference, {
+    what: "nesting of one event's JSON. An event above 32 KB that a JSON Schema judges may also have 20,000 members, objects and arrays at most, and 100,000 texts and numbers",
+  }),
+  BODY_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000).register(reference, {
+    what: 'from the first byte of a request to the end of its header; then 408. A body that takes longer has to come at `BODY_MIN_BYTES_PER_SECOND` or faster',
+  }),
+  BODY_TIMEOUT_MAX_MS: wholeNumber('milliseconds', 1).nullable().default(null).register(reference, {
+    what: 'from the first byte of a request to its last in any case; then 408',
+    byDefault: '{}, or `BODY_TIMEOUT_MS` if that is longer',
+  }),
+  BODY_MIN_BYTES_PER_SECOND: wholeNumber('bytes', 0).default(50).register(reference, {
+    what: 'what has to come of a body that is not complete after `BODY_TIMEOUT_MS`, measured over each `BODY_TIMEOUT_MS`; then 408. 0: any pace will do',
+  }),
 } satisfies z.ZodRawShape
+
+/** Variables of the way to Kafka. */
+export const kafkaShape = {
+  KAFKA_BROKERS: brokerList().nonoptional().register(reference, {
+    what: 'bootstrap brokers; an IPv6 address stands in brackets',
+    byDefault: 'required',
+  }),
+  KAFKA_CLIENT_ID: nonEmptyText
+    .default('chute')
+    .register(reference, { what: 'the client id that brokers log and set quotas by' }),
+  KAFKA_SSL: trueOrFalse
+    .default(false)
+    .register(reference, { what: '`true`: TLS. The other `KAFKA_SSL_` variables need it' }),
+  KAFKA_SSL_CA: pem().nullable().default(null).register(reference, {
+    what: "the authorities that the brokers' certificates are checked against",
+    byDefault: "Node's own",
+  }),
+  KAFKA_SSL_CERT: pem()
+    .nullable()
+    .default(null)
+    .register(reference, { what: "the client's certificate, for mutual TLS; only with `KAFKA_SSL_KEY`" }),
+  KAFKA_SSL_KEY: pem()
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the key of that certificate; only with `KAFKA_SSL_CERT`' }),
+  KAFKA_SSL_REJECT_UNAUTHORIZED: trueOrFalse
+    .default(true)
+    .register(reference, { what: '`false` takes any certificate: for trials only' }),
+  KAFKA_SSL_SERVERNAME: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'the name that certificates are checked for',
+    byDefault: "the broker's host",
+  }),
+  KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).nullable().default(null).register(reference, {
+    what: 'the way to log in, in any case. `plain` without TLS sends the password in the clear',
+  }),
+  KAFKA_SASL_USERNAME: nonEmptyText
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the name; all three SASL variables or none', orInFile: true }),
+  KAFKA_SASL_PASSWORD: secret()
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the password, taken with its blanks; all three SASL variables or none' }),
+  KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1)
+    .default(3_000)
+    .register(reference, { what: 'longest wait for a connection to a broker' }),
+  KAFKA_METADATA_MAX_AGE_MS: wholeNumber('milliseconds', 1)
+    .default(5_000)
+    .register(reference, { what: 'oldest knowledge of partitions and leaders (`metadata.max.age.ms`)' }),
+  KAFKA_CREATE_TOPICS: trueOrFalse.default(true).register(reference, {
+    what: 'topics that are missing at start are created; `false`: the gateway waits for them, not ready. A write never creates one, and a topic that is deleted later is not made again',
+  }),
+  KAFKA_TOPIC_PARTITIONS: wholeNumber(null, 1).nullable().default(null).register(reference, {
+    what: 'partitions of a topic that is created',
+    byDefault: 'as the brokers are set',
+  }),
+  KAFKA_TOPIC_REPLICATION: wholeNumber(null, 1, 32_767).nullable().default(null).register(reference, {
+    what: 'replicas of a topic that is created',
+    byDefault: 'as the brokers are set',
+  }),
+} satisfies z.ZodRawShape
+
+/** Variables of the process, its files and its store of keys. */
+export const processShape = {
+  CHUTE_CONFIG: nonEmptyText.nullable().default(null).register(reference, {
+    what: "path of the streams' file; `.json` is read as JSON, anything else as YAML 1.2",
+    byDefault: 'not set: the two default streams',
+  }),
+  CHUTE_KEYS_FILE: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'path of a file with the keys that clients send, where the file of `CHUTE_CONFIG` has none: a Secret of its own, [security.md](security.md)',
+  }),
+  CHUTE_OPEN: trueOrFalse.default(false).register(reference, {
+    what: '`true`: nobody needs a key although `HOST` is not a loopback address. Without keys and without it such a gateway does not start',
+  }),
+  CHUTE_DATA_DIR: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'the folder in which durable streams keep events before they answer 202. Not set: no stream is durable, and accepted events are in memory only. One gateway a folder: a second one does not start. A folder that goes with its container is not called durable, [durable.md](durable.md)',
+  }),
+  CHUTE_DATA_DIR_EPHEMERAL: trueOrFalse.default(false).register(reference, {
+    what: '`true`: a 202 says `durable` although the folder is on overlayfs, aufs, tmpfs or ramfs. For trials and tests. Without `CHUTE_DATA_DIR` the start is refused',
+  }),
+  CHUTE_DEDUPE_REDIS_URL: redisUrl().nullable().default(null).register(reference, {
+    what: "a Redis or Valkey in which several gateways share what they know of keys and ids, [duplicates.md](duplicates.md): `redis://host:6379`, `rediss://user:password@host:6380/0` with TLS (another authority than Node's own: `NODE_EXTRA_CA_CERTS`)",
+    byDefault: 'not set: keys are known to one process',
+  }),
+  CHUTE_DEDUPE_REDIS_PREFIX: nonEmptyText
+    .default('chute:')
+    .register(reference, { what: 'what all its keys begin with' }),
+  CHUTE_DEDUPE_REDIS_LEASE_MS: wholeNumber('milliseconds', 1_000).default(30_000).register(reference, {
+    what: 'for how long the key of a request without an answer outlives a gateway that dies',
+  }),
+  CHUTE_DEDUPE_REDIS_TIMEOUT_MS: wholeNumber('milliseconds', 10).default(1_000).register(reference, {
+    what: 'longest wait for an answer of Redis, and for a connection; then it is away',
+  }),
+  SHUTDOWN_TIMEOUT_MS: wholeNumber('milliseconds', 1)
+    .default(10_000)
+    .register(reference, { what: 'longest drain after `DRAIN_DELAY_MS`; a signal ends it at once' }),
+  DRAIN_DELAY_MS: wholeNumber('milliseconds', 0).nullable().default(null).register(reference, {
+    what: 'for how long requests are taken after the signal, so that load balancers can learn that the gateway leaves, [workers.md](workers.md#leaving); a second signal ends the delay',
+    byDefault: '5000 after SIGTERM, 0 after SIGINT',
+  }),
+  WORKERS: wholeNumber(null, 1, 256).default(1).register(reference, {
+    what: 'processes that take requests, on one port, [workers.md](workers.md). Not with `CHUTE_DATA_DIR`',
+  }),
+  LOG_LEVEL: oneOf(logLevels).default('info').register(reference, {
+    what: 'the least that is logged, as JSON lines on stdout. From `warn` on, the account of a clean shutdown is not logged',
+  }),
+} satisfies z.ZodRawShape
+
+/** Every variable of the environment that the gateway and the readers take: the three tables of docs/configuration.md. */
+export const environmentShape = { ...httpShape, ...kafkaShape, ...processShape }
 
 /** What could be read of the environment. */
 export type EnvironmentValues = FieldValues<typeof environmentShape>
@@ -72,64 +201,56 @@ export type EnvironmentValues = FieldValues<typeof environmentShape>
 /** The environment, when every variable could be read. */
 export type Environment = { [K in keyof typeof environmentShape]: z.output<(typeof environmentShape)[K]> }
 
-/** Variables whose value may also stand in the file that `NAME_FILE` names. Docker and Kubernetes hand out secrets as files. */
-export const fileVariables = [
-  'TLS_CERT',
-  'TLS_KEY',
-  'TLS_CLIENT_CA',
-  'KAFKA_SSL_CA',
-  'KAFKA_SSL_CERT',
-  'KAFKA_SSL_KEY',
-  'KAFKA_SASL_USERNAME',
-  'KAFKA_SASL_PASSWORD',
-  'CHUTE_DEDUPE_REDIS_URL',
-] as const
+/** Variables whose value may also stand in the file that `NAME_FILE` names. */
+export const fileVariables = Object.entries(environmentShape).flatMap(([name, schema]) =>
+  metaOf(schema).orInFile === true ? [name] : [],
+)
 
+/** At least 1 ms. It is kept in milliseconds. */
 function duration() {
-  return setting<number>((value) => {
-    const durationMs = typeof value === 'string' ? parseDurationMs(value) : null
-    if (durationMs !== null && durationMs >= 1) return durationMs
-    return new Refusal(`is ${quote(value)}`, 'Give a duration: 60000 (milliseconds), 60s, 1m or 1h.')
-  })
+  const give = 'a duration: 60000 (milliseconds), 60s, 1m or 1h'
+  return z
+    .string()
+    .transform(parseDurationMs)
+    .pipe(z.number().min(1))
+    .register(reference, { give, takes: 'a duration' })
 }
 
 /** A text in PEM form. A problem never quotes it, since it may be a private key. */
 function pem() {
-  return setting<string>((value) => {
-    if (typeof value === 'string' && value.includes('-----BEGIN ')) return value
-    return new Refusal(
-      'is no PEM text',
-      'Give the text itself, from -----BEGIN to the end, or name its file in the same variable with _FILE behind it.',
-    )
-  })
+  const give =
+    'the text itself, from -----BEGIN to the end, or name its file in the same variable with _FILE behind it'
+  const meta = { give, takes: 'PEM', problem: 'is no PEM text', orInFile: true }
+  return z.string().includes('-----BEGIN ').register(reference, meta)
 }
 
 /** A text that is taken as it is, blanks included. A problem never quotes it. */
 function secret() {
-  return setting<string>((value) =>
-    typeof value === 'string' ? value : new Refusal('is not a text', 'Give a text.'),
-  )
+  return z
+    .string()
+    .register(reference, { give: 'a text', takes: 'text', problem: 'is not a text', orInFile: true })
 }
 
 /** `host:port,host:port`. An IPv6 address stands in brackets. */
-export function brokerList() {
-  return setting<readonly string[]>((value) => {
-    if (value === undefined) return new Refusal('is not set', waysToABroker)
-    const addresses = listOf(value)
-    const wrong = addresses.filter((address) => !isHostAndPort(address))
-    if (wrong.length === 0 && addresses.length > 0) return addresses
-    const quoted = wrong.length === 0 ? quote(value) : wrong.map((address) => quote(address)).join(' and ')
-    return new Refusal(
-      `has ${quoted}, which ${wrong.length > 1 ? 'are' : 'is'} not host:port`,
-      'Give host:port,host:port with ports from 1 to 65535 and nothing else, such as kafka-1:9092,kafka-2:9092.',
-    )
-  })
+function brokerList() {
+  return z
+    .string()
+    .check(refuseIf(flawOfBrokers))
+    .transform(listOf)
+    .register(reference, { takes: '`host:port`, by comma', ifNotSet: waysToABroker })
 }
 
-const waysToABroker = `Chute writes to Kafka and needs the address of a broker. Three ways to have one:
-1. npm run kafka, in another terminal: a local Kafka (needs Java 17 and Maven); then KAFKA_BROKERS=127.0.0.1:9092
-2. Docker: docker run --rm -p 9092:9092 apache/kafka; then KAFKA_BROKERS=127.0.0.1:9092
-3. a cluster that you have: KAFKA_BROKERS=host:port,host:port`
+function flawOfBrokers(text: string): Flaw | null {
+  const addresses = listOf(text)
+  const wrong = addresses.filter((address) => !isHostAndPort(address))
+  if (wrong.length === 0 && addresses.length > 0) return null
+  const quoted = wrong.length === 0 ? quote(text) : wrong.map((address) => quote(address)).join(' and ')
+  return {
+    problem: `has ${quoted}, which ${wrong.length > 1 ? 'are' : 'is'} not host:port`,
+    remedy:
+      'Give host:port,host:port with ports from 1 to 65535 and nothing else, such as kafka-1:9092,kafka-2:9092.',
+  }
+}
 
 function isHostAndPort(address: string): boolean {
   const match = /^(\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9._-]*[a-z0-9_.])?):(\d{1,5})$/i.exec(address)
@@ -138,14 +259,11 @@ function isHostAndPort(address: string): boolean {
 }
 
 /** A URL of `redis://` or `rediss://`. A problem never quotes it, since it may contain a password. */
-export function redisUrl() {
-  return setting<string>((value) => {
-    if (typeof value === 'string' && isRedisUrl(value)) return value
-    return new Refusal(
-      'is not the URL of a Redis',
-      'Give redis://host:6379 or rediss://user:password@host:6380/0 (TLS), with what a URL reserves in a password escaped (%40 for @), and nothing else.',
-    )
-  })
+function redisUrl() {
+  const give =
+    'redis://host:6379 or rediss://user:password@host:6380/0 (TLS), with what a URL reserves in a password escaped (%40 for @), and nothing else'
+  const meta = { give, takes: 'a URL', problem: 'is not the URL of a Redis', orInFile: true }
+  return z.string().refine(isRedisUrl).register(reference, meta)
 }
 
 function isRedisUrl(text: string): boolean {
@@ -160,25 +278,27 @@ function isRedisUrl(text: string): boolean {
  * `https://*.example.com` stands for all subdomains, and `*` alone for every origin.
  */
 export function originList() {
-  return setting<readonly string[]>((value) => {
-    const origins = listOf(value)
-    if (origins.length > 1 && origins.includes('*')) {
-      return new Refusal(
-        'has * beside other origins',
-        'Give * alone for any origin, or the origins without it.',
-      )
+  return z
+    .union([z.string(), z.array(z.string())])
+    .transform((given) => listOf(String(given)))
+    .check(refuseIf(flawOfOrigins))
+    .register(reference, { give: anOrigin, takes: 'origins, by comma' })
+}
+
+function flawOfOrigins(origins: readonly string[]): Flaw | null {
+  if (origins.length > 1 && origins.includes('*')) {
+    return {
+      problem: 'has * beside other origins',
+      remedy: 'Give * alone for any origin, or the origins without it.',
     }
-    for (const origin of origins) {
-      const right = origin === '*' ? origin : originOf(origin)
-      if (right === origin) continue
-      const remedy =
-        right === null
-          ? 'Give scheme://host or scheme://host:port, such as https://app.example.com, or https://*.example.com for all its subdomains.'
-          : `Write ${right}.`
-      return new Refusal(`has ${quote(origin)}, which is not an origin`, remedy)
-    }
-    return origins
-  })
+  }
+  const wrong = origins.find((origin) => origin !== '*' && originOf(origin) !== origin)
+  if (wrong === undefined) return null
+  const right = originOf(wrong)
+  return {
+    problem: `has ${quote(wrong)}, which is not an origin`,
+    remedy: right === null ? `Give ${anOrigin}.` : `Write ${right}.`,
+  }
 }
 
 /** The origin of a text, in which `*` may stand at the front of the host for one or more labels. @returns null if it is no origin. */
@@ -190,8 +310,8 @@ function originOf(text: string): string | null {
   return host === text ? origin : origin.replace('://', '://*.')
 }
 
-function listOf(value: unknown): string[] {
-  return String(value)
+function listOf(text: string): string[] {
+  return text
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')

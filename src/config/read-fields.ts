@@ -1,5 +1,6 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { ConfigProblem } from './config.ts'
+import { flawOf } from './setting.ts'
 
 /** The fields that could be read. All fields are there if there was no problem. */
 export type FieldValues<S extends z.ZodRawShape> = { [K in keyof S]?: z.output<S[K]> }
@@ -18,15 +19,24 @@ export function readFields<S extends z.ZodRawShape>(
   for (const key of Object.keys(shape) as (keyof S & string)[]) {
     const field = shape[key] as z.ZodType<z.output<S[typeof key]>>
     const result = field.safeParse(input[key])
-    if (result.success) values[key] = result.data
-    else problems.push(...result.error.issues.map((issue) => problemOf(path(key), issue)))
+    const issue = result.error?.issues[0]
+    if (issue === undefined) values[key] = result.data
+    else problems.push({ path: path(key), ...flawOf(input[key], field, issue) })
   }
   return values
 }
 
-function problemOf(path: string, issue: z.core.$ZodIssue): ConfigProblem {
-  const { remedy } = (issue.code === 'custom' ? (issue.params ?? {}) : {}) as { readonly remedy?: string }
-  return { path, problem: issue.message, remedy: remedy ?? 'See docs/configuration.md.' }
+/**
+ * The defaults that a shape has itself, for fields that could not be read: `{ ...defaultsOf(shape), ...values }`. Defaults that
+ * depend on other settings, and of settings that a contradiction names only where they are written, are not in a shape.
+ */
+export function defaultsOf<S extends z.ZodRawShape>(shape: S): Defaults<S> {
+  const fields = Object.entries(shape).filter(([, field]) => field instanceof z.ZodDefault)
+  return Object.fromEntries(fields.map(([key, field]) => [key, z.parse(field, undefined)])) as Defaults<S>
+}
+
+type Defaults<S extends z.ZodRawShape> = {
+  [K in keyof S as S[K] extends z.ZodDefault ? K : never]: z.output<S[K]>
 }
 
 /** Refuses each key that is not known, and names the key that was probably meant. A misspelt setting must not go unnoticed. */

@@ -1,17 +1,17 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { keyKinds, type ConfigProblem, type KeyConfig } from './config.ts'
 import { originList } from './environment-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
-import { oneOf, quote, Refusal, setting } from './setting.ts'
+import { oneOf, quote, reference, refuseIf, type Flaw } from './setting.ts'
 
 /** The settings of one key in the file. `chute keys new` writes them. */
 export const keyShape = {
   kind: oneOf(keyKinds),
   sha256: hashes(),
-  streams: textList('Give names of streams, such as [metrics-realtime, web-*].').default([]),
+  streams: nameList('names of streams, such as [metrics-realtime, web-*]').default([]),
   origins: originList().default([]),
-  sources: textList('Give names of sources, such as [pump-7, hall-2-*].').nullable().default(null),
+  sources: nameList('names of sources, such as [pump-7, hall-2-*]').nullable().default(null),
   notAfter: instant().nullable().default(null),
 } satisfies z.ZodRawShape
 
@@ -153,50 +153,54 @@ function refuseSameValue(keys: readonly KeyConfig[], path: string, problems: Con
 }
 
 /** The reason why a text cannot be the name of a key; null if it can. The name is a label of metrics, and a header of records. */
-export function flawOfKeyName(name: string): Refusal | null {
+export function flawOfKeyName(name: string): Flaw | null {
   if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) return null
-  return new Refusal(
-    `is ${quote(name)}, which is not the name of a key`,
-    'Give 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.',
-  )
+  return {
+    problem: `is ${quote(name)}, which is not the name of a key`,
+    remedy: 'Give 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or a digit.',
+  }
 }
 
 /** SHA-256 of each valid value, in hexadecimal digits. A problem quotes none: somebody may have written the key itself. */
 function hashes() {
-  return setting<readonly string[]>((value) => {
-    const list = Array.isArray(value) ? value : [value]
-    const remedy =
-      'Give the SHA-256 of each valid value, 64 hexadecimal digits, as chute keys new prints it. The value itself stays out of the file.'
-    if (value === undefined) return new Refusal('is missing', remedy)
-    if (list.length === 0) return new Refusal('is empty, so no value is valid', remedy)
+  const give =
+    'the SHA-256 of each valid value, 64 hexadecimal digits, as chute keys new prints it. The value itself stays out of the file'
+  const flawIn = (list: readonly unknown[]): Flaw | null => {
     const wrong = list.findIndex((each) => typeof each !== 'string' || !/^[0-9a-f]{64}$/i.test(each))
-    if (wrong === -1) return list.map((each) => String(each).toLowerCase())
-    return new Refusal(`has an entry (number ${wrong + 1}) that is no SHA-256`, remedy)
-  })
+    if (list.length > 0 && wrong === -1) return null
+    const problem =
+      list.length === 0
+        ? 'is empty, so no value is valid'
+        : `has an entry (number ${wrong + 1}) that is no SHA-256`
+    return { problem, remedy: `Give ${give}.` }
+  }
+  const toList = (value: unknown) => (value === undefined || Array.isArray(value) ? value : [value])
+  return z
+    .preprocess(toList, z.array(z.unknown()).check(refuseIf(flawIn)))
+    .pipe(z.array(z.string().toLowerCase()))
+    .register(reference, { give, problem: 'is missing' })
 }
 
-function textList(remedy: string) {
-  return setting<readonly string[]>((value) => {
-    const list: unknown[] = Array.isArray(value) ? value : String(value).split(',')
-    const texts = list.map((each) => (typeof each === 'string' ? each.trim() : ''))
-    const wrong = texts.findIndex((text) => text === '' || text.slice(0, -1).includes('*'))
-    if (wrong === -1) return texts
-    return new Refusal(`has ${quote(list[wrong])}`, `${remedy} A * can only stand at the end.`)
-  })
+/** Names in a list, or by comma. A `*` at the end of one stands for all that begin so. */
+function nameList(names: string) {
+  const give = `${names}. A * can only stand at the end`
+  const flawIn = (list: readonly unknown[]): Flaw | null => {
+    const wrong = list.findIndex((each) => typeof each !== 'string' || !/^[^*]+\*?$|^\*$/.test(each.trim()))
+    return wrong === -1 ? null : { problem: `has ${quote(list[wrong])}`, remedy: `Give ${give}.` }
+  }
+  return z
+    .union([z.string().transform((text) => text.split(',')), z.array(z.unknown())])
+    .check(refuseIf(flawIn))
+    .pipe(z.array(z.string().trim()))
+    .register(reference, { give })
 }
 
-/** A point in time (RFC 3339), or a day, which begins at midnight UTC. YAML 1.1 reads an unquoted one as a Date. @returns milliseconds since 1970. */
+/** A point in time (RFC 3339), or a day, which begins at midnight UTC. YAML 1.1 reads an unquoted one as a Date. It is kept in milliseconds since 1970. */
 function instant() {
-  return setting<number>((value) => {
-    const text = value instanceof Date ? value.toISOString() : value
-    const isOne =
-      typeof text === 'string' &&
-      /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/i.test(text)
-    const time = isOne ? Date.parse(text) : Number.NaN
-    if (!Number.isNaN(time)) return time
-    return new Refusal(
-      `is ${quote(value)}`,
-      'Give a point in time: 2027-01-31T12:00:00Z, or a day: 2027-01-31 (it begins at midnight UTC).',
-    )
-  })
+  return z
+    .union([z.date(), z.iso.date(), z.iso.datetime({ offset: true })])
+    .transform((time) => new Date(time).getTime())
+    .register(reference, {
+      give: 'a point in time: 2027-01-31T12:00:00Z, or a day: 2027-01-31 (it begins at midnight UTC)',
+    })
 }

@@ -9,7 +9,7 @@ import {
 } from './stream-contradictions.ts'
 import { flawOfStreamName, flawOfTopic, resolveDedupe, resolveSpool, streamShape } from './stream-schema.ts'
 import { readConsumerSection } from './consumer-settings.ts'
-import { isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
+import { defaultsOf, isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
 import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
@@ -86,6 +86,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   }
   const at = (key: string) => `${path}.${key}`
   const values = readFields(streamShape, value, at, problems)
+  const set = { ...defaultsOf(streamShape), ...values }
   refuseStreamKeys(value, at, problems)
 
   const producerInput = value['producer'] ?? {}
@@ -105,7 +106,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const topicFlaw = value['topic'] === undefined && flaw === null ? flawOfTopic(topic) : null
   if (topicFlaw !== null)
     problems.push({ path: at('topic'), problem: topicFlaw.problem, remedy: topicFlaw.remedy })
-  const schema = readSchema(values.schema ?? 'telemetry', at('schema'), source)
+  const schema = readSchema(set.schema, at('schema'), source)
 
   if (values.delivery === undefined) return null
   const { delivery, exactlyOnce } = streamPromises[values.delivery]
@@ -121,11 +122,9 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   refuseDedupeContradictions(judged, problems)
   refuseRecordContradictions(judged, problems)
   if (exactlyOnce) refuseLessThanExactlyOnce(judged, problems)
-  const onBufferFull = values.onBufferFull ?? 'reject'
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
-  const audit = values.audit ?? false
   const deadLetterTopic = values.deadLetterTopic ?? null
-  const { timestampUnit = 'ms', key = 'source', keyMissing = 'accept', headers = {} } = values
+  const { timestampUnit = 'ms', key, keyMissing, headers, onBufferFull } = set
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
@@ -133,7 +132,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     delivery,
     preset,
     ...edge,
-    audit,
+    audit: set.audit,
     deadLetterTopic,
     producer,
     spool,

@@ -1,27 +1,85 @@
 import { z } from 'zod'
+import type { ConfigProblem } from './config.ts'
 
-/** Why a value was refused, and what would be right. */
-export class Refusal {
-  readonly problem: string
-  readonly remedy: string
+/** What {@link reference} has of a schema. */
+interface SettingMeta {
+  /** What the setting acts on, in Markdown. Each entry of a shape has it. */
+  readonly what?: string
+  /** What to give: `Give ${give}.` is the remedy of a wrong value. */
+  readonly give?: string
+  /** The values in a few words, in Markdown, for the table. */
+  readonly takes?: string
+  /** Said in the table in place of the default; `{}` stands for the default. Left out: the default is one value, or none. */
+  readonly byDefault?: string
+  /** The bounds of a whole number. They say what it takes, and what to give. */
+  readonly bounds?: Bounds
+  /** A secret: the problem of a wrong value, which does not quote the value. */
+  readonly problem?: string
+  /** The remedy where a required setting is not set. */
+  readonly ifNotSet?: string
+  /** The value may also stand in the file that `NAME_FILE` names. Docker and Kubernetes hand out secrets as files. */
+  readonly orInFile?: boolean
+}
 
-  constructor(problem: string, remedy: string) {
-    this.problem = problem
-    this.remedy = remedy
-  }
+/** The bounds of a whole number, both included. */
+interface Bounds {
+  /** null: a plain count. */
+  readonly unit: 'milliseconds' | 'bytes' | null
+  readonly least: number
+  readonly most: number
+  /** A word that is taken as well. */
+  readonly or?: string
 }
 
 /**
- * Makes a zod schema of a function that reads one value of the environment or of the file, or refuses it. The remedy goes
- * into the `params` of zod's issue. The function is not called where the value is missing and has a default.
+ * What is to be said of a setting, beside its type, default and bounds. The schema is the reference: the problems of a value
+ * ({@link flawOf}) and the row in docs/configuration.md (dev/settings-reference.ts) are made of it. A kind of setting registers what
+ * holds for each of its settings. An entry of a shape wraps the kind (`default`, `optional`, `nonoptional`) and registers what holds
+ * for itself, since `register` on the kind would replace what the kind has. zod's own `meta` would copy the schema, and take any key.
  */
-export function setting<T>(read: (value: unknown) => T | Refusal) {
-  return z.unknown().transform((value, context): T => {
-    const result = read(value)
-    if (!(result instanceof Refusal)) return result
-    context.addIssue({ code: 'custom', message: result.problem, params: { remedy: result.remedy } })
-    return z.NEVER
-  })
+export const reference = z.registry<SettingMeta>()
+
+/** The metadata of a schema, with the metadata of what `default`, `nullable`, `optional` and `nonoptional` were put around. */
+export function metaOf(schema: z.core.$ZodType): SettingMeta {
+  const isAround =
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNonOptional
+  return { ...(isAround && metaOf(schema.unwrap())), ...reference.get(schema) }
+}
+
+/** Why a value was refused, and what would be right. */
+export type Flaw = Omit<ConfigProblem, 'path'>
+
+/**
+ * Puts an issue of zod into words. They quote the value as it was written, which zod no longer has, and say what to write
+ * in place of it.
+ */
+export function flawOf(value: unknown, schema: z.ZodType, issue: z.core.$ZodIssue): Flaw {
+  const { give, bounds, problem = `is ${quote(value)}`, ifNotSet } = metaOf(schema)
+  if (issue.code === 'custom' && issue.params !== undefined)
+    return { problem: issue.message, remedy: String(issue.params['remedy']) }
+  if (value === undefined && ifNotSet !== undefined) return { problem: 'is not set', remedy: ifNotSet }
+  if (bounds === undefined) return { problem, remedy: `Give ${give}.` }
+  const { unit, least, most, or } = bounds
+  const isOut = issue.code === 'too_small' || issue.code === 'too_big'
+  const meant = typeof value === 'string' && !isOut ? withoutUnit(value, unit) : null
+  const what = unit === null ? 'a whole number' : `${unit} as a plain whole number`
+  const hint = meant !== null && meant >= least && meant <= most ? `: write ${meant}` : ''
+  return {
+    problem: `${problem}, ${isOut ? 'out of range' : 'not a plain number'}`,
+    remedy: `Give ${what}, ${least} to ${most}${hint}.${or === undefined ? '' : ` Or: ${or}.`}`,
+  }
+}
+
+/** A check whose words depend on the value, as zod wants it: `schema.check(refuseIf(flawOfTopic))`. */
+export function refuseIf<T>(flawIn: (value: T) => Flaw | null): z.core.CheckFn<T> {
+  return ({ value, issues }) => {
+    const flaw = flawIn(value)
+    if (flaw === null) return
+    issues.push({ code: 'custom', input: value, message: flaw.problem, params: { remedy: flaw.remedy } })
+  }
 }
 
 /** A value as a problem quotes it: 80 characters at most. */
@@ -31,28 +89,20 @@ export function quote(value: unknown): string {
 }
 
 /** The longest wait of Node's timers, in milliseconds: 24.8 days. It is also the largest value of Kafka's `int` settings. */
-const maxInt32 = 2_147_483_647
+export const maxInt32 = 2_147_483_647
 
-/** The unit of a whole number; null for a plain count. */
-export type Unit = 'milliseconds' | 'bytes' | null
+/** z.coerce would also read '', '0x10', '1e3' and true as numbers. */
+const fromDigits = z.transform((value) =>
+  typeof value === 'string' && /^-?\d+$/.test(value.trim()) ? Number(value) : value,
+)
 
 /** A whole number within bounds, both included. It is a number or a text of digits, without a unit. */
-export function wholeNumber(unit: Unit, least: number, most = maxInt32) {
-  return setting<number>((value) => {
-    const number = typeof value === 'string' && /^-?\d+$/.test(value.trim()) ? Number(value) : value
-    const range = `${least} to ${most}`
-    const what = unit === null ? 'a whole number' : `${unit} as a plain whole number`
-    if (typeof number !== 'number' || !Number.isInteger(number)) {
-      const meant = typeof value === 'string' ? withoutUnit(value, unit) : null
-      const hint = meant !== null && meant >= least && meant <= most ? `: write ${meant}` : ''
-      return new Refusal(`is ${quote(value)}, not a plain number`, `Give ${what}, ${range}${hint}.`)
-    }
-    if (number >= least && number <= most) return number
-    return new Refusal(`is ${quote(value)}, out of range`, `Give ${what}, ${range}.`)
-  })
+export function wholeNumber(unit: Bounds['unit'], least: number, most = maxInt32) {
+  const bounded = z.int().check(z.gte(least), z.lte(most))
+  return z.pipe(fromDigits, bounded).register(reference, { bounds: { unit, least, most } })
 }
 
-function withoutUnit(text: string, unit: Unit): number | null {
+function withoutUnit(text: string, unit: Bounds['unit']): number | null {
   if (unit === 'milliseconds') return parseDurationMs(text.toLowerCase())
   if (unit === null) return null
   const match = /^(\d{1,9})\s*([kmg])i?b?$/i.exec(text.trim())
@@ -61,29 +111,32 @@ function withoutUnit(text: string, unit: Unit): number | null {
 }
 
 /** `true` or `false`, as a boolean or as a text. */
-export function trueOrFalse() {
-  return setting<boolean>((value) => {
-    const text = String(value).toLowerCase()
-    if (text === 'true' || text === 'false') return text === 'true'
-    return new Refusal(`is ${quote(value)}`, 'Give true or false.')
-  })
-}
+export const trueOrFalse = z
+  .union([z.boolean(), z.stringbool({ truthy: ['true'], falsy: ['false'] })])
+  .register(reference, { give: 'true or false', takes: '`true`, `false`' })
+
+/** `on` or `off`. JSON has neither word, and YAML 1.1 reads them as true and false. */
+export const onOrOff = z
+  .union([z.boolean(), z.stringbool({ truthy: ['on'], falsy: ['off'], case: 'sensitive' })])
+  .register(reference, { give: 'on or off', takes: '`on`, `off`' })
 
 /** One of the words, in upper or lower case. */
 export function oneOf<const T extends string>(words: readonly T[]) {
-  return setting<T>((value) => {
-    const word = words.find((each) => typeof value === 'string' && each === value.trim().toLowerCase())
-    return word ?? new Refusal(`is ${quote(value)}`, `Give one of: ${words.join(', ')}.`)
-  })
+  const meta = { give: `one of: ${words.join(', ')}`, takes: asCode(words) }
+  return z.string().trim().toLowerCase().pipe(z.enum(words)).register(reference, meta)
+}
+
+/** Words as a cell of the tables has them. */
+export function asCode(words: readonly string[]): string {
+  return words.map((word) => `\`${word}\``).join(', ')
 }
 
 /** A text that is not empty. */
-export function nonEmptyText() {
-  return setting<string>((value) => {
-    if (typeof value === 'string' && value.trim() !== '') return value.trim()
-    return new Refusal(`is ${quote(value)}`, 'Give a text that is not empty.')
-  })
-}
+export const nonEmptyText = z
+  .string()
+  .trim()
+  .min(1)
+  .register(reference, { give: 'a text that is not empty', takes: 'text' })
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const
 

@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import {
   keyMissingActions,
   onBufferFullActions,
@@ -13,37 +13,93 @@ import {
 import type { FieldValues } from './read-fields.ts'
 import { recordHeaders, recordKey } from './record-settings.ts'
 import {
-  Refusal,
-  oneOf,
-  quote,
-  setting,
+  asCode,
+  type Flaw,
   nonEmptyText,
+  oneOf,
+  onOrOff,
+  quote,
+  reference,
+  refuseIf,
   trueOrFalse,
   wholeNumber,
   wordsWithMeanings,
 } from './setting.ts'
 
+const meanings: Readonly<Record<StreamPromise, string>> = {
+  'at-most-once': 'never twice',
+  'at-least-once': 'not lost',
+  'exactly-once': 'neither, for clients that send keys or ids',
+}
+
 /** The settings of a stream in the file, without `producer`. */
 export const streamShape = {
-  topic: topic().optional(),
-  delivery: deliveryWord(),
-  preset: oneOf(presetNames).optional(),
-  schema: nonEmptyText().default('telemetry'),
-  timestampUnit: oneOf(timestampUnits).optional(),
-  key: recordKey().default('source'),
-  keyMissing: oneOf(keyMissingActions).default('accept'),
-  headers: recordHeaders().default({}),
-  onBufferFull: oneOf(onBufferFullActions).default('reject'),
-  beaconOnBufferFull: oneOf(onBufferFullActions).optional(),
-  confirm: onOrOff().optional(),
-  audit: trueOrFalse().default(false),
-  deadLetterTopic: topic().optional(),
-  dedupe: onOrOff().optional(),
-  'dedupe.window.ms': wholeNumber('milliseconds', 1).optional(),
-  'dedupe.max.entries': wholeNumber(null, 1).optional(),
-  durable: onOrOff().optional(),
-  fsync: onOrOff().optional(),
-  'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional(),
+  topic: topic().optional().register(reference, {
+    what: 'the topic; streams with different deliveries never share one',
+    byDefault: "the stream's name",
+  }),
+  delivery: deliveryWord().nonoptional().register(reference, {
+    what: '`at-most-once`: never twice, may be lost. `at-least-once`: sent again until Kafka has it. `exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain ([duplicates.md](duplicates.md#exactly-once))',
+    byDefault: 'required',
+  }),
+  preset: oneOf(presetNames)
+    .optional()
+    .register(reference, { what: 'a row of [the table below](#presets)', byDefault: 'by delivery' }),
+  schema: nonEmptyText.default('telemetry').register(reference, {
+    what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
+  }),
+  timestampUnit: oneOf(timestampUnits).optional().register(reference, {
+    what: 'of `schema: telemetry`: the unit of a `timestamp` that is a number. `auto`: any of the four. A number that is no time of 1970 to 2099 in this unit, or looks like another unit, is refused ([records.md](records.md#timestamps-in-other-units)). The event is written as it came',
+    byDefault: '`ms`',
+  }),
+  key: recordKey.default('source').register(reference, {
+    what: "what becomes the record's key, which chooses its partition: the event's `source`, nothing, the text or number at a place in the event (RFC 6901), or a header of the request ([records.md](records.md#the-key))",
+  }),
+  keyMissing: oneOf(keyMissingActions).default('accept').register(reference, {
+    what: 'an event without a key: `accept` (written without one), `reject` (refused with `record_key_missing`)',
+  }),
+  headers: recordHeaders.default({}).register(reference, {
+    what: 'headers of each record, from the request: `{ traceparent: header:traceparent, tenant: key:name, received: time }` ([records.md](records.md#headers))',
+    byDefault: 'none',
+  }),
+  onBufferFull: oneOf(onBufferFullActions).default('reject').register(reference, {
+    what: 'a request that finds the buffer full: `reject` (503), `drop` (202, counted as dropped), `block` (waits up to `max.block.ms`, then 503)',
+  }),
+  beaconOnBufferFull: oneOf(onBufferFullActions)
+    .optional()
+    .register(reference, { what: 'the same for the beacon routes, whose clients read no reply' }),
+  confirm: onOrOff.optional().register(reference, {
+    what: '`off`: bare acks=0, whose records end as `sent`, and nobody knows what arrived; with acks=1, `confirmed` then means the leader alone. Not with acks=all, whose answers are the confirmation',
+  }),
+  audit: trueOrFalse.default(false).register(reference, {
+    what: '`true`: each record gets a header of 26 bytes with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',
+  }),
+  deadLetterTopic: topic().optional().register(reference, {
+    what: 'at-least-once: where records go that Kafka refuses for good, with the reason in their headers. Without it they go to a file of the data folder, and without that they are dropped and counted. See [dead-letters.md](dead-letters.md)',
+    byDefault: 'none',
+  }),
+  dedupe: onOrOff.optional().register(reference, {
+    what: "`on`: what was accepted before is told by `Idempotency-Key` or by an event's `id`, and is not written again ([duplicates.md](duplicates.md))",
+    byDefault:
+      '`on` for at-least-once, `off` for at-most-once, and with more than one worker unless there is a Redis',
+  }),
+  'dedupe.window.ms': wholeNumber('milliseconds', 1)
+    .optional()
+    .register(reference, { what: 'for how long a key or an id is known', byDefault: '{} (10 min)' }),
+  'dedupe.max.entries': wholeNumber(null, 1).optional().register(reference, {
+    what: 'the most keys and ids that are known: some 200 bytes each with 36 characters, some 700 with the longest source and id (heap of Node 20); then the oldest are forgotten before their time and counted in `chute_dedupe_forgotten_total`. With Redis: the most that wait to be told to it',
+  }),
+  durable: onOrOff.optional().register(reference, {
+    what: '`on`: a 202 is answered when the events are on disk ([durable.md](durable.md)); without `CHUTE_DATA_DIR` the start is refused. `off`: from memory',
+    byDefault: '`on` for at-least-once with `CHUTE_DATA_DIR` set',
+  }),
+  fsync: onOrOff.optional().register(reference, {
+    what: 'of a durable stream: `on` waits for the disk, `off` for the kernel ([durable.md](durable.md))',
+  }),
+  'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional().register(reference, {
+    what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([durable.md](durable.md)); then `onBufferFull` decides. At least `buffer.memory`',
+    byDefault: '{} (4 GiB)',
+  }),
 } satisfies z.ZodRawShape
 
 /** The settings of a stream that could be read. */
@@ -90,55 +146,33 @@ const defaultMaxEntries = 500_000
 const defaultMaxBytes = 4 * 1024 ** 3
 
 /** The reason why Kafka does not take a text as the name of a topic (`Topic.validate`); null if Kafka takes it. */
-export function flawOfTopic(name: string): Refusal | null {
+export function flawOfTopic(name: string): Flaw | null {
   if (/^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
-  return new Refusal(
-    `is ${quote(name)}, which Kafka does not take as the name of a topic`,
-    'Give 1 to 249 letters, digits, dots, dashes and underscores, and not only . or ..',
-  )
+  return {
+    problem: `is ${quote(name)}, which Kafka does not take as the name of a topic`,
+    remedy: 'Give 1 to 249 letters, digits, dots, dashes and underscores, and not only . or ..',
+  }
 }
 
 /**
  * The reason why a text cannot be the name of a stream; null if it can. The name is a segment of the stream's URL and has to
  * need no escaping (RFC 3986, section 2.3).
  */
-export function flawOfStreamName(name: string): Refusal | null {
+export function flawOfStreamName(name: string): Flaw | null {
   if (/^[A-Za-z0-9._~-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
-  return new Refusal(
-    'is not a name that can stand in a URL',
-    'Give 1 to 249 letters, digits, dots, dashes, underscores and tildes; the topic can have another name (topic:).',
-  )
+  return {
+    problem: 'is not a name that can stand in a URL',
+    remedy:
+      'Give 1 to 249 letters, digits, dots, dashes, underscores and tildes; the topic can have another name (topic:).',
+  }
 }
 
 function topic() {
-  return setting<string>((value) => {
-    if (typeof value === 'string') return flawOfTopic(value) ?? value
-    return new Refusal(`is ${quote(value)}`, 'Give the name of a topic, in quotes if it looks like a number.')
-  })
+  const meta = { give: 'the name of a topic, in quotes if it looks like a number', takes: "a topic's name" }
+  return z.string().check(refuseIf(flawOfTopic)).register(reference, meta)
 }
 
 function deliveryWord() {
-  return setting<StreamPromise>((value) => {
-    const word = (Object.keys(meanings) as StreamPromise[]).find((each) => each === value)
-    if (word !== undefined) return word
-    return new Refusal(
-      value === undefined ? 'is missing' : `is ${quote(value)}`,
-      `Give ${wordsWithMeanings(meanings)}.`,
-    )
-  })
-}
-
-const meanings: Readonly<Record<StreamPromise, string>> = {
-  'at-most-once': 'never twice',
-  'at-least-once': 'not lost',
-  'exactly-once': 'neither, for clients that send keys or ids',
-}
-
-/** `on` or `off`. JSON has neither word, and YAML 1.1 reads them as true and false. */
-function onOrOff() {
-  return setting<boolean>((value) => {
-    if (value === 'on' || value === true) return true
-    if (value === 'off' || value === false) return false
-    return new Refusal(`is ${quote(value)}`, 'Give on or off.')
-  })
+  const words = Object.keys(meanings) as StreamPromise[]
+  return z.enum(words).register(reference, { give: wordsWithMeanings(meanings), takes: asCode(words) })
 }

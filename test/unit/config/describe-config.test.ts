@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { consumerShape } from '../../../src/config/consumer-settings.ts'
 import { describeConfig } from '../../../src/config/describe-config.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
+import { producerShape } from '../../../src/config/producer-schema.ts'
+import { streamShape } from '../../../src/config/stream-schema.ts'
 import { load, loadFile, problemsOf } from '../../support/config-fixture.ts'
 
 const pem = '-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----'
@@ -34,6 +37,25 @@ test('no secret is printed, and every variable but CHUTE_CONFIG is', () => {
 test('a setting that was not given is null', () => {
   const { environment } = parse(describeConfig(load())) as { environment: Record<string, unknown> }
   expect(environment).toMatchObject({ ADMIN_PORT: null, CORS_ORIGINS: null, RATE_LIMIT_MAX: null })
+})
+
+test('each setting of streams, their producers and the consumer is printed where it is in force', () => {
+  const file = `
+streams:
+  a: { delivery: at-most-once, headers: { received: time } }
+  b: { delivery: at-least-once, deadLetterTopic: dead }
+consumer: { enable.auto.commit: true, auto.commit.interval.ms: 250 }
+`
+  const config = load({ CHUTE_CONFIG: 'chute.yaml', CHUTE_DATA_DIR: '/data' }, { 'chute.yaml': file })
+  const { streams, consumer } = parse(describeConfig(config)) as {
+    streams: Record<'a' | 'b', Record<string, unknown> & { producer: object }>
+    consumer: object
+  }
+  const { producer, ...stream } = { ...streams.a, ...streams.b }
+  expect(Object.keys(stream).toSorted()).toEqual(Object.keys(streamShape).toSorted())
+  const producers = { ...streams.a.producer, ...producer }
+  expect(Object.keys(producers).toSorted()).toEqual(Object.keys(producerShape).toSorted())
+  expect(Object.keys(consumer).toSorted()).toEqual(Object.keys(consumerShape).toSorted())
 })
 
 test('its streams are a configuration file that says the same', () => {
