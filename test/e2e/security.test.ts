@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import { makeCertificates, type Certificates } from '../support/certificates.ts'
+import { makeAuthority, makeCertificates, type Certificates } from '../support/certificates.ts'
 import { load } from '../support/config-fixture.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
+import { serveGateway } from '../support/served-gateway.ts'
 
 const secret = 'hunter2-and-more'
 const listenerNames = ['SASL', 'TLS', 'SASL_TLS', 'MUTUAL'] as const
@@ -84,6 +85,32 @@ describe('a broker with TLS and SASL', () => {
   test('takes them from a client with a certificate', async () => {
     const cert = { KAFKA_SSL_CERT_FILE: 'cert.pem', KAFKA_SSL_KEY_FILE: 'key.pem' }
     await expectsToLand('MUTUAL', { ...tls, ...cert })
+  })
+
+  test('connects with a certificate that was renewed while the gateway ran', async () => {
+    const topic = `secure-${randomUUID()}`
+    const files = mkdtempSync(join(tmpdir(), 'chute-renewed-'))
+    onTestFinished(() => rmSync(files, { recursive: true }))
+    const write = (name: string, text: string): string => {
+      writeFileSync(join(files, name), text)
+      return join(files, name)
+    }
+    // The broker does not trust this one.
+    const stranger = makeAuthority('Strangers').issue('stranger')
+    const gateway = await serveGateway({
+      KAFKA_BROKERS: `127.0.0.1:${ports.MUTUAL}`,
+      KAFKA_SSL: 'true',
+      KAFKA_SSL_CA_FILE: write('ca.pem', certificates.ca),
+      KAFKA_SSL_CERT_FILE: write('cert.pem', stranger.cert),
+      KAFKA_SSL_KEY_FILE: write('key.pem', stranger.key),
+      CHUTE_CONFIG: write('chute.yaml', `streams: { s: { topic: ${topic}, delivery: at-least-once } }`),
+    })
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    expect((await fetch(`${gateway.url}/readyz`)).status).toBe(503)
+    write('cert.pem', certificates.client.cert)
+    write('key.pem', certificates.client.key)
+    expect(await gateway.logged('certificates were renewed')).toMatchObject({ renewed: ['kafka'] })
+    await gateway.ready()
   })
 
   const wrong = { KAFKA_SASL_USERNAME: 'alice', KAFKA_SASL_PASSWORD: `${secret}-wrong` }
