@@ -22,6 +22,8 @@ export class FaultyTransport implements Transport {
   hidesLogEnd = false
   /** Of the produce requests so far, as the client made them: the same bytes have the same one. */
   readonly checksums: number[] = []
+  /** Why produce requests ended without an answer. */
+  readonly failures: string[] = []
   /** Answers to InitProducerId. */
   readonly identities: { readonly producerId: bigint; readonly epoch: number }[] = []
 
@@ -42,7 +44,11 @@ export class FaultyTransport implements Transport {
         call({ ...request, chunks: [body] }, onResponse, onError)
       } else if (request.apiName === 'Produce') {
         this.checksums.push(crc32c(Buffer.concat(request.chunks)))
-        this.#produce(this.faults.shift() ?? null, connection, call, { request, onResponse, onError })
+        const failed = (error: Error): void => {
+          this.failures.push(error.message)
+          onError(error)
+        }
+        this.#produce(this.faults.shift() ?? null, connection, call, { request, onResponse, onError: failed })
       } else call(request, onResponse, onError)
     }
     return connection
