@@ -74,8 +74,8 @@ export class BufferMemory {
   }
 
   /**
-   * Takes room for bytes that are in memory already, also beyond the limit. When a topic gets partitions while the buffer is full, the
-   * records that wait are appended again, and each partition needs the header of one more batch (61 bytes).
+   * Takes room for bytes that are in memory already, also beyond the limit. When a topic gets another number of
+   * partitions while the buffer is full, the records that wait are appended again. DESIGN.md says how much more they can be.
    */
   take(sizeBytes: number): void {
     this.#usedBytes += sizeBytes
