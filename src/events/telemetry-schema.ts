@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { flawOfEpochTime, isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
+import { epochMsBounds, flawOfEpochTime, isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
 
 /** Most labels that an event may have. */
 export const maxLabels = 64
@@ -36,7 +36,11 @@ export function telemetrySchemaOf(unit: TimestampUnit) {
             .refine((number) => isEpochTime(number, unit), {
               error: ({ input }) => flawOfEpochTime(Number(input), unit),
             })
-            .describe('Epoch milliseconds, or the unit that the stream is set to'),
+            .meta({
+              ...epochMsBounds,
+              description:
+                'Epoch milliseconds. A stream can be set to another unit (timestampUnit), with other bounds',
+            }),
           z
             .string()
             .refine(

@@ -32,6 +32,14 @@ export function isEpochTime(number: number, unit: TimestampUnit): boolean {
   return looksLike === unit || (looksLike === null && number < endSeconds * unitsASecond[unit])
 }
 
+/** What {@link isEpochTime} takes in milliseconds, the usual unit, in the words of JSON Schema. */
+export const epochMsBounds = {
+  minimum: 0,
+  exclusiveMaximum: 4_102_444_800_000,
+  // Seconds of the years from 2000 to 2099.
+  not: { minimum: 946_684_800, exclusiveMaximum: 4_102_444_800 },
+} as const
+
 /** What is wrong with a number that {@link isEpochTime} refuses, and the way out. */
 export function flawOfEpochTime(number: number, unit: TimestampUnit): string {
   const looksLike = unitOf(number)

@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { flawOfEpochTime, isEpochTime, isRfc3339, type TimestampUnit } from '../../../src/events/timestamp.ts'
+import {
+  epochMsBounds,
+  flawOfEpochTime,
+  isEpochTime,
+  isRfc3339,
+  type TimestampUnit,
+} from '../../../src/events/timestamp.ts'
 
 test('every instant that a Date writes in the years 0 to 9999 is a time of RFC 3339', () => {
   const instants = fc.date({
@@ -63,4 +69,20 @@ describe('a number is a time', () => {
     expect(isEpochTime(number, unit)).toBe(false)
     expect(flawOfEpochTime(number, unit)).toMatch(flaw)
   })
+})
+
+test('the contract takes the milliseconds that a stream takes', () => {
+  const { minimum, exclusiveMaximum, not } = epochMsBounds
+  const fits = (time: number): boolean =>
+    time >= minimum && time < exclusiveMaximum && !(time >= not.minimum && time < not.exclusiveMaximum)
+  const edges = [minimum, exclusiveMaximum, not.minimum, not.exclusiveMaximum]
+  for (const time of [
+    ...edges,
+    ...edges.map((edge) => edge - 1),
+    1_790_000_000_000,
+    1_790_000_000,
+    1e15,
+    1e300,
+  ])
+    expect([time, fits(time)]).toEqual([time, isEpochTime(time, 'ms')])
 })
