@@ -1,7 +1,7 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
-import type { KeyConfig, KeyKind } from '../config/config.ts'
+import { keyKinds, sha256OfKey, type KeyConfig, type KeyKind } from '../config/config.ts'
 import { loadKeys } from '../config/load-config.ts'
 import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
 import { alignTable } from '../reports/text-table.ts'
@@ -44,7 +44,7 @@ export function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv):
     process.stdout.write(keys.length === 0 ? noKeys : listOf(keys))
     return 0
   }
-  const sha256 = hashOf(commandLine.key)
+  const sha256 = sha256OfKey(commandLine.key)
   const key = keys.find((each) => each.sha256.includes(sha256))
   if (key === undefined) {
     process.stdout.write(keys.length === 0 ? noKeys : 'no key has this value\n')
@@ -102,7 +102,7 @@ function readNewKey(argv: string[]): KeysCommandLine {
   if (name === undefined) throw new Error('--name is missing')
   const flaw = flawOfKeyName(name)
   if (flaw !== null) throw new Error(`--name ${flaw.problem}. ${flaw.remedy}`)
-  const [kind, ...others] = (['public', 'secret', 'admin'] as const).filter((each) => values[each])
+  const [kind, ...others] = keyKinds.filter((each) => values[each])
   if (kind === undefined || others.length > 0) throw new Error('give one of --public, --secret and --admin')
   const entry = {
     kind,
@@ -118,7 +118,7 @@ function readNewKey(argv: string[]): KeysCommandLine {
 /** The file's reader judges the lines before they are printed. @throws Error that says what is wrong with the command line. */
 function refuseFlaws(name: string, entry: object): void {
   const problems: Parameters<typeof readKeys>[0]['problems'] = []
-  const section = { [name]: { ...entry, sha256: hashOf('') } }
+  const section = { [name]: { ...entry, sha256: sha256OfKey('') } }
   readKeys({ keysFile: null, section, streams: null, readFile: () => '', problems })
   const [first] = problems
   if (first === undefined) return
@@ -140,7 +140,10 @@ function describeNewKey({ name, entry }: Extract<KeysCommandLine, { action: 'new
     .padStart(31, '0')
   const key = `chk_${prefixOf[entry.kind]}_${random}`
   const { kind, ...rest } = entry
-  const lines = stringify({ keys: { [name]: { kind, sha256: [hashOf(key)], ...rest } } }, { lineWidth: 0 })
+  const lines = stringify(
+    { keys: { [name]: { kind, sha256: [sha256OfKey(key)], ...rest } } },
+    { lineWidth: 0 },
+  )
   return `The key. It is shown now and never again:
 
   ${key}
@@ -170,10 +173,6 @@ function listOf(keys: readonly KeyConfig[]): string {
 
 function isOver({ notAfterMs }: KeyConfig): boolean {
   return notAfterMs !== null && notAfterMs <= Date.now()
-}
-
-function hashOf(key: string): string {
-  return createHash('sha256').update(key).digest('hex')
 }
 
 const noKeys = 'there are no keys: neither CHUTE_KEYS_FILE nor keys: in the file of CHUTE_CONFIG has any\n'

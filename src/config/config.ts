@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto'
+
 /**
  * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
  * the commands. `chute check` and the workers make changed copies (`commands/check-connect.ts`, `workers/messages.ts`), and
@@ -287,6 +289,11 @@ export interface HttpLimits {
   readonly bodyTimeoutMaxMs: number
   /** The slowest pace of a body after `bodyTimeoutMs`, as the mean over each further `bodyTimeoutMs`. */
   readonly bodyMinBytesPerSecond: number
+}
+
+/** What the value of a key is told by: in the file, and when a request brings it. */
+export function sha256OfKey(value: string): string {
+  return hash('sha256', value, 'hex')
 }
 
 /** One key. Its values are not here: only what they are told by. */

@@ -1,7 +1,6 @@
-import { hash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import type { KeyConfig } from '../../config/config.ts'
+import { sha256OfKey, type KeyConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
@@ -105,8 +104,7 @@ export class Keys {
   /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
   #find(request: FastifyRequest): AccessKey | string | null {
     const value = presentedKey(request.raw.headers, request.raw.url ?? '')
-    const key =
-      value === null ? this.#keyOfCertificate(request) : this.#bySha256.get(hash('sha256', value, 'hex'))
+    const key = value === null ? this.#keyOfCertificate(request) : this.#bySha256.get(sha256OfKey(value))
     if (key === null) return null
     if (key === undefined) return 'no key has this value'
     if (Date.now() < key.notAfterMs) return key
