@@ -493,6 +493,8 @@ describe('a codec that fails', () => {
     vi.doMock('lz4-napi', () => ({ compressFrame: async () => await Promise.reject(new Error('broken')) }))
     const { Accumulator: Mocked } = await import('../../../../src/kafka/producer/accumulator.ts')
     vi.doUnmock('lz4-napi')
+    // Other files of this process get the real codec.
+    vi.resetModules()
     const memory = new BufferMemory(10_000)
     const accumulator = new Mocked({
       config: producerConfig({ compressionType: 'lz4', lingerMs: 0 }),
