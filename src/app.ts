@@ -14,6 +14,7 @@ import { registerLivePage } from './routes/admin/live-page.ts'
 import { registerMetrics } from './routes/admin/operations.ts'
 import type { SharedPort } from './routes/http/connections.ts'
 import type { CountRequest } from './request-count.ts'
+import { InvalidEvents } from './routes/ingest/invalid-events.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
 import { DataFolder } from './spool/data-folder.ts'
 import { DurableProducer } from './spool/durable-producer.ts'
@@ -52,6 +53,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   metrics.observe(() => producers.stats)
   let certificates = ownCertificates(certificatesOf(config), config.pemFiles)
   metrics.observeTls(() => ({ failed: handshakes?.failed ?? null, certificates }))
+  const invalid = invalidEvents(producers, config, logger)
+  metrics.observeInvalid(() => Array.from(invalid.values(), ({ stats }) => stats))
   const dedupe = new Deduplicators(producers.byStream.values(), config.dedupeStore, logger)
   metrics.observeDedupe(() => dedupe.stats)
   let draining = false
@@ -69,6 +72,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     http: config.http,
     producers: [...producers.byStream.values()],
     dedupe: dedupe.byStream,
+    invalid,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
@@ -184,6 +188,21 @@ export interface GatewayGroup {
   /** What the keys of TLS sessions are made of, so that a session of one process can be resumed at another. */
   readonly ticketSecret: string
   readonly port: SharedPort
+}
+
+/** What takes the events that are refused for themselves, by stream. */
+function invalidEvents(
+  { invalidByStream }: Producers,
+  { streams }: Config,
+  logger: Logger,
+): Map<string, InvalidEvents> {
+  return new Map(
+    streams.flatMap(({ name, invalid }) => {
+      const producer = invalidByStream.get(name)
+      if (invalid === null || producer === undefined) return []
+      return [[name, new InvalidEvents({ producer, maxPerSecond: invalid.maxPerSecond, logger })]]
+    }),
+  )
 }
 
 function uptimeSeconds(): number {

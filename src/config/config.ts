@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import type { RecordHeaderSource, RecordKeySource } from './record-sources.ts'
 
 /**
  * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
@@ -64,23 +65,6 @@ export const presetNames = ['telemetry', 'logs', 'critical'] as const
 
 /** A row of the table of presets in docs/configuration.md. */
 export type Preset = (typeof presetNames)[number]
-
-/**
- * What becomes the key of a stream's records: the event's `source`, nothing, the value at a JSON pointer into the event (RFC 6901), or
- * a header of the request, whose name is in lower case.
- */
-export type RecordKeySource = 'source' | 'none' | `/${string}` | `header:${string}`
-
-/**
- * What a header of a stream's records holds: a header of the request, whose name is in lower case; the name of the key that the request
- * came with; the client's address, whole or cut to its network; or the time at which the request was received.
- */
-export type RecordHeaderSource =
-  | `header:${string}`
-  | 'key:name'
-  | 'client:address'
-  | 'client:address/24'
-  | 'time'
 
 /** See {@link TimestampUnit}. */
 export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const
@@ -175,6 +159,15 @@ export interface DedupeStoreConfig {
   readonly timeoutMs: number
 }
 
+/** Where the events of a stream go that are refused for themselves (`invalidTopic`). */
+export interface InvalidConfig {
+  readonly topic: string
+  /** `invalidTopicMaxPerSecond`: above it such events are counted and not written. */
+  readonly maxPerSecond: number
+  /** At-least-once, whatever the delivery of the stream is, and with a small buffer of its own. */
+  readonly producer: ProducerConfig
+}
+
 /** One stream: what a client writes to. */
 export interface StreamConfig {
   readonly name: string
@@ -196,6 +189,8 @@ export interface StreamConfig {
   readonly audit: boolean
   /** The topic of records that Kafka refused for good; null: a file in the data folder takes them. Without a folder they are dropped. */
   readonly deadLetterTopic: string | null
+  /** Where events go that are refused for themselves; null: they are counted, and nothing else. */
+  readonly invalid: InvalidConfig | null
   readonly producer: ProducerConfig
   /** null: a 202 is answered from memory. */
   readonly spool: SpoolConfig | null

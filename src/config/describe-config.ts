@@ -163,6 +163,10 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
     ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),
+    ...(stream.invalid !== null && {
+      invalidTopic: stream.invalid.topic,
+      invalidTopicMaxPerSecond: stream.invalid.maxPerSecond,
+    }),
     dedupe: stream.dedupe === null ? 'off' : 'on',
     ...(stream.dedupe !== null && {
       'dedupe.window.ms': stream.dedupe.windowMs,

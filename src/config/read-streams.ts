@@ -1,5 +1,5 @@
 import { isAbsolute, dirname, join } from 'node:path'
-import { promiseOf, streamPromises, type Config, type ConfigProblem, type StreamConfig } from './config.ts'
+import { streamPromises, type Config, type ConfigProblem, type StreamConfig } from './config.ts'
 import {
   refuseContradictions,
   refuseDedupeContradictions,
@@ -7,7 +7,15 @@ import {
   refuseRecordContradictions,
   refuseSpoolContradictions,
 } from './stream-contradictions.ts'
-import { flawOfStreamName, flawOfTopic, resolveDedupe, resolveSpool, streamShape } from './stream-schema.ts'
+import { refuseSharedTopics } from './shared-topics.ts'
+import {
+  flawOfStreamName,
+  flawOfTopic,
+  resolveDedupe,
+  resolveInvalid,
+  resolveSpool,
+  streamShape,
+} from './stream-schema.ts'
 import { readConsumerSection } from './consumer-settings.ts'
 import { defaultsOf, isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { defaultPreset } from './presets.ts'
@@ -70,8 +78,7 @@ function readStreams(document: Readonly<Record<string, unknown>>, source: Stream
     return []
   }
   const read = Object.entries(streams).flatMap(([name, value]) => readStream(name, value, source) ?? [])
-  refuseTwoDeliveries(read, problems)
-  refuseMixedDeadLetters(read, problems)
+  refuseSharedTopics(read, problems)
   return read
 }
 
@@ -134,6 +141,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     ...edge,
     audit: set.audit,
     deadLetterTopic,
+    invalid: resolveInvalid(values, producer),
     producer,
     spool,
     dedupe,
@@ -196,32 +204,4 @@ function readSchema(
     problems.push({ path, problem, remedy })
   }
   return 'any'
-}
-
-function refuseTwoDeliveries(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
-  const first = new Map<string, StreamConfig>()
-  for (const stream of streams) {
-    const other = first.get(stream.topic)
-    if (other === undefined) first.set(stream.topic, stream)
-    else if (promiseOf(other) !== promiseOf(stream)) {
-      problems.push({
-        path: `streams.${stream.name}.topic`,
-        problem: `is "${stream.topic}", which ${other.name} writes to with another delivery (${promiseOf(other)}, here ${promiseOf(stream)})`,
-        remedy: 'Give each delivery a topic of its own: nobody could say what a mixed topic promises.',
-      })
-    }
-  }
-}
-
-/** A topic with both dead letters and events of a stream could be read as neither. */
-function refuseMixedDeadLetters(streams: readonly StreamConfig[], problems: ConfigProblem[]): void {
-  for (const { name, deadLetterTopic } of streams) {
-    const writer = streams.find(({ topic }) => topic === deadLetterTopic)
-    if (writer === undefined) continue
-    problems.push({
-      path: `streams.${name}.deadLetterTopic`,
-      problem: `is "${writer.topic}", the topic of ${writer.name}`,
-      remedy: 'Give dead letters a topic of their own; several streams can share it.',
-    })
-  }
 }

@@ -225,7 +225,7 @@ export function refuseDedupeContradictions(
   }
 }
 
-/** Finds a stream that refuses events without a key and gives no event a key, and a unit of timestamps that no rule looks at. */
+/** Finds settings of records that could not work, or would have no effect. */
 export function refuseRecordContradictions(
   { path, written }: Pick<StreamUnderTest, 'path' | 'written'>,
   problems: ConfigProblem[],
@@ -236,6 +236,12 @@ export function refuseRecordContradictions(
       problem:
         'is set for a stream with another schema than telemetry, whose events Chute does not look into for a time',
       remedy: 'Leave it out, or schema out.',
+    })
+  if (written.invalidTopicMaxPerSecond !== undefined && written.invalidTopic === undefined)
+    problems.push({
+      path: `${path}.invalidTopicMaxPerSecond`,
+      problem: 'is set for a stream that has no topic for invalid events',
+      remedy: 'Set invalidTopic, or leave it out.',
     })
   if (written.key !== 'none' || written.keyMissing !== 'reject') return
   problems.push({

@@ -7,9 +7,13 @@ import {
   timestampUnits,
   type DedupeConfig,
   type Delivery,
+  type InvalidConfig,
+  type ProducerConfig,
   type SpoolConfig,
   type StreamPromise,
 } from './config.ts'
+import { defaultPreset } from './presets.ts'
+import { resolveProducer } from './producer-schema.ts'
 import type { FieldValues } from './read-fields.ts'
 import { recordHeaders, recordKey } from './record-settings.ts'
 import {
@@ -25,6 +29,9 @@ import {
   wholeNumber,
   wordsWithMeanings,
 } from './setting.ts'
+
+/** Anyone can send rubbish, and some of it is enough to learn from. */
+const defaultInvalidPerSecond = 100
 
 const meanings: Readonly<Record<StreamPromise, string>> = {
   'at-most-once': 'never twice',
@@ -78,6 +85,16 @@ export const streamShape = {
     what: 'at-least-once: where records go that Kafka refuses for good, with the reason in their headers. Without it they go to a file of the data folder, and without that they are dropped and counted. See [dead-letters.md](dead-letters.md)',
     byDefault: 'none',
   }),
+  invalidTopic: topic().optional().register(reference, {
+    what: 'where events go that are refused for themselves, as they came, with the reason in their headers ([records.md](records.md#invalid-events))',
+    byDefault: 'none',
+  }),
+  invalidTopicMaxPerSecond: wholeNumber(null, 1)
+    .optional()
+    .register(reference, {
+      what: 'the most such events a second that are written; more are counted (`chute_invalid_events_total`)',
+      byDefault: String(defaultInvalidPerSecond),
+    }),
   dedupe: onOrOff.optional().register(reference, {
     what: "`on`: what was accepted before is told by `Idempotency-Key` or by an event's `id`, and is not written again ([duplicates.md](duplicates.md))",
     byDefault:
@@ -135,6 +152,26 @@ export function resolveSpool(
   if (!isDurable || !context.hasDataDir) return null
   return { fsync: values.fsync ?? true, maxBytes: values['spool.max.bytes'] ?? defaultMaxBytes }
 }
+
+/**
+ * Where events of a stream go that are refused for themselves. They are written at least once, whatever the stream's own delivery is. Only
+ * what a record may be at most, and its compression, are those of the stream.
+ */
+export function resolveInvalid(values: StreamValues, producer: ProducerConfig): InvalidConfig | null {
+  if (values.invalidTopic === undefined) return null
+  const kept = resolveProducer(
+    { 'compression.type': producer.compressionType, 'max.request.size': producer.maxRequestSizeBytes },
+    { delivery: 'at-least-once', preset: defaultPreset['at-least-once'], confirm: false },
+  )
+  return {
+    topic: values.invalidTopic,
+    maxPerSecond: values.invalidTopicMaxPerSecond ?? defaultInvalidPerSecond,
+    producer: { ...kept, bufferMemoryBytes: invalidBufferBytes },
+  }
+}
+
+/** 8 MiB: rubbish must not take the memory of good events. It holds several of the largest records that topics usually take. */
+const invalidBufferBytes = 8 << 20
 
 /** 10 minutes. Clients give up retrying earlier. */
 const defaultWindowMs = 600_000

@@ -37,7 +37,7 @@ export interface EventSink {
    * Takes a line of NDJSON that is not JSON. The other lines are not affected.
    * @param describe says what is wrong. The sink calls it only if it needs the words.
    */
-  invalidJson(describe: () => string): void
+  invalidJson(start: number, end: number, describe: () => string): void
 }
 
 /** Decodes the next slice of a body. Returns the work that is left after it, or nothing. Throws as {@link decodeEvents}. */
@@ -328,7 +328,7 @@ function decodeLongLine(decoding: Decoding, from: number, to: number): DecodingL
 
 /** Refuses a line, which stops to be JSON at `at`. A closure in the loop over the lines would make each round slower, so this is a function. */
 function refuseLine({ body, start, sink }: Decoding, from: number, to: number, at: number): void {
-  sink.invalidJson(() => {
+  sink.invalidJson(from, to, () => {
     const lineStart = from === 0 ? 0 : body.lastIndexOf(newline, from - 1) + 1
     return describeBadJson(body, at, to, Math.max(lineStart, start))
   })

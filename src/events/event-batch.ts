@@ -6,19 +6,9 @@ import { EventRanges } from './event-ranges.ts'
 import { identityOf, keyOf, type EventIdentity, type EventSchema } from './event-schema.ts'
 import type { ChosenKey } from './chosen-key.ts'
 import type { TelemetryScanner } from './scan-telemetry.ts'
-import { shortPointer } from './json-flaw.ts'
-import type { PointerSearch } from './pointer-search.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
-
-/** One event of a request that was refused, as the reply lists it. */
-export interface EventError {
-  /** Place of the event in the request, from 0. Blank lines of NDJSON are not events. */
-  readonly index: number
-  readonly code: ErrorCode
-  readonly detail: string
-  /** Where in the event (RFC 6901); the empty pointer is the event itself. */
-  readonly pointer: string
-}
+import type { PointerSearch } from './pointer-search.ts'
+import { maxListedErrors, RejectedEvents, type EventError, type KeptEvent } from './rejected-events.ts'
 
 /** What a good event with an id is told by: its identity, and a digest of its bytes. */
 export interface ToldEvent extends EventIdentity {
@@ -42,12 +32,6 @@ export interface EventLimits {
   readonly depth: number
 }
 
-/** A JSON Schema's error can have a key of the event in it. */
-const maxDetailLength = 1_024
-
-/** Errors that a reply lists; the others are counted. */
-export const maxListedErrors = 100
-
 /**
  * The events of one request: each is either good, with its bytes and key, or rejected, with a code. Always: received =
  * good + rejected.
@@ -63,13 +47,12 @@ export class EventBatch implements EventSink {
   /** What the good events are told by, null for one without an id; null as long as none has one, or nobody asks. */
   told: (ToldEvent | null)[] | null = null
   received = 0
-  rejected = 0
   /** Places in the request of good events that were accepted before, and are not to be written again. */
   duplicates: readonly number[] = noDuplicates
-  /** The first {@link maxListedErrors} of the rejected events. */
-  readonly errors: EventError[] = []
-  /** Made with the first rejection: most requests have none. */
-  #rejectedByCode: Map<ErrorCode, number> | null = null
+  #rejected: RejectedEvents | null = null
+  /** The place of the event that is looked at, where it is not told from its bytes alone. */
+  #start = 0
+  #end = 0
   /** As much of the body as one scan may go over. */
   #scanned: Buffer
   /** Where the last event begins that has enough of {@link #scanned} behind it. */
@@ -83,6 +66,7 @@ export class EventBatch implements EventSink {
   readonly #key: ChosenKey | null
   readonly #collectIds: boolean
   readonly #sources: AllowedSources | null
+  readonly #keepsRejected: number
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
@@ -90,6 +74,7 @@ export class EventBatch implements EventSink {
    * @param options.sources the values of `source` that the sender may claim; left out: any.
    * @param options.needsKey the topic takes no record without a key.
    * @param options.rejectsKeyless the stream takes no event without a key.
+   * @param options.keepsRejected of so many rejected events the places are kept; left out: of none.
    * @param options.key finds the keys; null for the events' own `source`.
    */
   constructor(
@@ -104,6 +89,7 @@ export class EventBatch implements EventSink {
       headers?: Buffer | null
       collectIds?: boolean
       sources?: AllowedSources | null
+      keepsRejected?: number
     },
   ) {
     this.body = body
@@ -120,6 +106,7 @@ export class EventBatch implements EventSink {
     if (this.#key !== null) this.ranges.keyHolder = this.#key.holder
     this.#collectIds = options.collectIds ?? false
     this.#sources = options.sources ?? null
+    this.#keepsRejected = options.keepsRejected ?? 0
   }
 
   /** Number of good events that are to be written. */
@@ -132,9 +119,24 @@ export class EventBatch implements EventSink {
     return this.ranges.count + this.duplicates.length
   }
 
+  /** Number of rejected events. */
+  get rejected(): number {
+    return this.#rejected?.count ?? 0
+  }
+
   /** How many were rejected, by code. */
   get rejectedByCode(): ReadonlyMap<ErrorCode, number> {
-    return this.#rejectedByCode ?? noRejections
+    return this.#rejected?.byCode ?? noRejections
+  }
+
+  /** The first {@link maxListedErrors} of the rejected events. */
+  get errors(): readonly EventError[] {
+    return this.#rejected?.errors ?? noErrors
+  }
+
+  /** The first of the rejected events, with their places in the body. */
+  get keptRejected(): readonly KeptEvent[] {
+    return this.#rejected?.kept ?? noneKept
   }
 
   /** @inheritdoc */
@@ -171,7 +173,7 @@ export class EventBatch implements EventSink {
 
   /** @inheritdoc */
   event(value: unknown, start: number, end: number): void {
-    this.#receive()
+    this.#receive(start, end)
     const flaw = findFlaw(value, this.#limits.depth)
     if (flaw === null) this.#take(value, start, end)
     else this.#rejectFlawed(flaw)
@@ -179,7 +181,7 @@ export class EventBatch implements EventSink {
 
   /** @inheritdoc */
   largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
-    this.#receive()
+    this.#receive(start, end)
     const flaw = check.levels > this.#limits.depth ? 'too_deep' : check.flaw
     if (flaw !== null) this.#rejectFlawed(flaw)
     else if (end - start > this.#limitBytes(0)) this.#rejectLarge(end - start, this.#limitBytes(0))
@@ -236,8 +238,8 @@ export class EventBatch implements EventSink {
   }
 
   /** @inheritdoc */
-  invalidJson(describe: () => string): void {
-    this.#receive()
+  invalidJson(start: number, end: number, describe: () => string): void {
+    this.#receive(start, end)
     this.#reject('invalid_json', this.errors.length < maxListedErrors ? describe() : '', '')
   }
 
@@ -254,8 +256,6 @@ export class EventBatch implements EventSink {
     const { indexes, told } = this
     const left: number[] = []
     const duplicates: number[] = []
-    // Only the first can be among those that are listed.
-    const conflicts: EventError[] = []
     let conflicting = 0
     for (let good = 0; good < fates.length; good++) {
       const index = indexes === null ? good : indexes[good]!
@@ -266,19 +266,18 @@ export class EventBatch implements EventSink {
         case 'seen':
           duplicates.push(index)
           break
-        case 'conflict':
-          if (++conflicting <= maxListedErrors) conflicts.push(conflictOf(index, told?.[good] ?? null))
+        case 'conflict': {
+          // Only the first can be among those that are listed.
+          const error = ++conflicting <= maxListedErrors ? conflictOf(index, told?.[good] ?? null) : null
+          this.#rejects.addLate('id_conflict', error, this.ranges.start(good), this.ranges.end(good))
+        }
       }
     }
     this.indexes = left
     this.duplicates = duplicates
     this.ranges.keepOnly((good) => fates[good] === 'new')
     this.told = null
-    if (conflicting === 0) return
-    this.#countRejected('id_conflict', conflicting)
-    this.errors.push(...conflicts)
-    this.errors.sort((one, other) => one.index - other.index)
-    this.errors.length = Math.min(this.errors.length, maxListedErrors)
+    if (conflicting > 0) this.#rejects.sort()
   }
 
   #mayClaim({ sourceStart, sourceEnd }: TelemetryScanner): boolean {
@@ -327,7 +326,9 @@ export class EventBatch implements EventSink {
     return Array.from({ length: this.good }, (_, good) => good)
   }
 
-  #receive(): void {
+  #receive(start: number, end: number): void {
+    this.#start = start
+    this.#end = end
     const limit = this.#limits.eventsPerRequest
     if (++this.received <= limit) return
     const detail = `a request may carry ${limit} events`
@@ -347,23 +348,13 @@ export class EventBatch implements EventSink {
     return hash('sha256', this.body.subarray(start, end), 'base64url').slice(0, 16)
   }
 
-  #countRejected(code: ErrorCode, count: number): void {
-    this.rejected += count
-    const byCode = (this.#rejectedByCode ??= new Map<ErrorCode, number>())
-    byCode.set(code, (byCode.get(code) ?? 0) + count)
+  get #rejects(): RejectedEvents {
+    return (this.#rejected ??= new RejectedEvents(this.#keepsRejected))
   }
 
   #reject(code: ErrorCode, detail: string, pointer: string): void {
     this.indexes ??= this.#firstIndexes()
-    this.#countRejected(code, 1)
-    if (this.errors.length >= maxListedErrors) return
-    const index = this.received - 1
-    this.errors.push({
-      index,
-      code,
-      detail: detail.slice(0, maxDetailLength),
-      pointer: shortPointer(pointer),
-    })
+    this.#rejects.add({ index: this.received - 1, code, detail, pointer }, this.#start, this.#end)
   }
 }
 
@@ -389,3 +380,5 @@ const compacted = 'the topic is compacted (cleanup.policy), so it takes no recor
 const rejectsKeyless = 'the stream takes no event without a key (keyMissing: reject)'
 const noDuplicates: readonly number[] = []
 const noRejections: ReadonlyMap<ErrorCode, number> = new Map()
+const noErrors: readonly EventError[] = []
+const noneKept: readonly KeptEvent[] = []

@@ -1,4 +1,10 @@
-import { resends, type Delivery, type KafkaConfig, type StreamConfig } from '../config/config.ts'
+import {
+  resends,
+  type Delivery,
+  type InvalidConfig,
+  type KafkaConfig,
+  type StreamConfig,
+} from '../config/config.ts'
 import { TopicCreator } from './network/topic-creator.ts'
 import { BufferPool } from '../buffer-pool.ts'
 import { ClusterMetadata } from './network/cluster-metadata.ts'
@@ -25,24 +31,19 @@ import { KafkajsTransport } from './network/kafkajs-transport.ts'
  */
 export class Producers {
   readonly byStream: ReadonlyMap<string, ManagedProducer>
+  /** The producers of the topics for invalid events, by the stream whose events they are. */
+  readonly invalidByStream = new Map<string, ManagedProducer>()
   readonly #transport: KafkajsTransport
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
-  /** The producers of all topics that are written to, including the dead-letter topics. */
+  /** The producers of all topics that are written to, including those for dead letters and invalid events. */
   readonly #writers: StreamProducer[] = []
 
   constructor(options: ProducersOptions) {
     const { kafka, streams, dataDir, logger, telemetry } = options
     const transport = new KafkajsTransport(kafka, logger)
     this.#transport = transport
-    const topics = [
-      ...new Set(
-        streams.flatMap(({ topic, deadLetterTopic }) => [
-          topic,
-          ...(deadLetterTopic === null ? [] : [deadLetterTopic]),
-        ]),
-      ),
-    ]
+    const topics = [...new Set(streams.flatMap(topicsOf))]
     this.#metadata = new ClusterMetadata({
       transport,
       bootstrap: kafka.brokers.map(parseAddress),
@@ -57,6 +58,7 @@ export class Producers {
       const { producer, letters } = openProducer(stream, telemetry(stream), dataDir, shared)
       this.#writers.push(producer)
       if (letters !== null) this.#writers.push(letters)
+      if (stream.invalid !== null) this.#openInvalid(stream, stream.invalid, shared)
       return [stream.name, options.durable?.(producer) ?? producer] as const
     })
     this.byStream = new Map(producers)
@@ -112,8 +114,11 @@ export class Producers {
   async close(timeoutMs: number): Promise<boolean> {
     this.#topicCreator.stop()
     const deadlineMs = performance.now() + timeoutMs
-    const producers = [...this.byStream.values()]
-    const drained = await Promise.all(producers.map(async (producer) => await producer.close(deadlineMs)))
+    const close = async (producer: ManagedProducer): Promise<boolean> => await producer.close(deadlineMs)
+    // Nobody was promised anything of the invalid events.
+    const invalid = Promise.all(Array.from(this.invalidByStream.values(), close))
+    const drained = await Promise.all(Array.from(this.byStream.values(), close))
+    await invalid
     this.#metadata.stop()
     return drained.every(Boolean)
   }
@@ -122,7 +127,19 @@ export class Producers {
   abort(): void {
     this.#topicCreator.stop()
     this.#metadata.stop()
-    for (const producer of this.byStream.values()) producer.abort()
+    for (const producer of [...this.byStream.values(), ...this.invalidByStream.values()]) producer.abort()
+  }
+
+  #openInvalid(stream: StreamConfig, invalid: InvalidConfig, shared: SharedParts): void {
+    const producer = new StreamProducer({
+      ...shared,
+      stream: invalidStream(stream, invalid),
+      telemetry: untold,
+      openSender: senders['at-least-once'],
+      logsLosses: false,
+    })
+    this.#writers.push(producer)
+    this.invalidByStream.set(stream.name, producer)
   }
 }
 
@@ -173,8 +190,8 @@ export function openProducer(
           ...parts,
           stream: letterStream(stream, stream.deadLetterTopic),
           headers,
-          telemetry: { batchWritten() {}, requestCompleted() {} },
-          isForDeadLetters: true,
+          telemetry: untold,
+          logsLosses: false,
         })
   const producer = new StreamProducer({
     ...parts,
@@ -205,8 +222,22 @@ const senders = {
 function letterStream(stream: StreamConfig, topic: string): StreamConfig {
   const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
   const producer = { ...stream.producer, deliveryTimeoutMs }
-  return { ...stream, topic, audit: false, deadLetterTopic: null, producer }
+  return { ...stream, topic, audit: false, deadLetterTopic: null, invalid: null, producer }
 }
+
+/** The stream of a topic for invalid events. */
+function invalidStream(stream: StreamConfig, { topic, producer }: InvalidConfig): StreamConfig {
+  const promise = { delivery: 'at-least-once', exactlyOnce: false, spool: null, dedupe: null } as const
+  return { ...stream, ...promise, topic, audit: false, deadLetterTopic: null, invalid: null, producer }
+}
+
+/** Every topic that the events of a stream can go to. */
+export function topicsOf({ topic, deadLetterTopic, invalid }: StreamConfig): string[] {
+  return [topic, deadLetterTopic, invalid?.topic ?? null].filter((each) => each !== null)
+}
+
+/** Takes nothing. The batches of dead letters and invalid events are in no histogram. */
+const untold: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
 
 /** Letters that cannot be written to the dead-letter topic within this time go to the file. */
 const deadLetterTimeoutMs = 60_000

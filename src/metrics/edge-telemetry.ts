@@ -27,6 +27,35 @@ export const failedHandshakes = [
  */
 export type FailedHandshake = (typeof failedHandshakes)[number]
 
+/** See {@link InvalidResult}. The metrics' label `result` has these values. */
+export const invalidResults = [
+  'kept',
+  'over_rate',
+  'buffer_full',
+  'too_large',
+  'unavailable',
+  'refused',
+  'suspected_lost',
+  'shutdown',
+] as const
+
+/**
+ * What became of an event that was refused for itself and that the stream's `invalidTopic` was to get. `kept`: Kafka has acknowledged it.
+ * `over_rate`: it came above `invalidTopicMaxPerSecond`. `buffer_full`: there was no room for it. `too_large`: the topic takes no record of
+ * its size. `unavailable`: the topic took no records. `refused`: Kafka refused it for good. `suspected_lost`: it was written, and nobody
+ * knows whether it arrived. `shutdown`: the gateway ended before.
+ */
+export type InvalidResult = (typeof invalidResults)[number]
+
+/** The invalid events of one stream, at one instant. */
+export interface InvalidStats {
+  readonly stream: string
+  readonly topic: string
+  readonly results: Readonly<Record<InvalidResult, number>>
+  /** Events that have no result yet. */
+  readonly pending: number
+}
+
 /**
  * What the routes report while they serve. `Metrics` (metrics.ts) implements it, and `routes/` is given it. No method is
  * called once an event.

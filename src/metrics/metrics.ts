@@ -9,8 +9,9 @@ import {
   mergeEdge,
   type EdgeTotals,
 } from './edge-metrics.ts'
-import type { EdgeTelemetry, HttpTimer } from './edge-telemetry.ts'
+import type { EdgeTelemetry, HttpTimer, InvalidStats } from './edge-telemetry.ts'
 import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
+import { collectInvalidMetrics } from './invalid-metrics.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
@@ -38,6 +39,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
   #dedupe: () => DedupeStats = () => ({ isStoreUp: null, streams: [] })
+  #invalid: () => readonly InvalidStats[] = () => []
   #tls: () => TlsStats = () => ({ failed: null, certificates: [] })
 
   readonly #isOpen: boolean
@@ -60,6 +62,11 @@ export class Metrics implements EdgeTelemetry, Scrape {
   /** As {@link observe}, for the numbers of de-duplication. */
   observeDedupe(dedupe: () => DedupeStats): void {
     this.#dedupe = dedupe
+  }
+
+  /** As {@link observe}, for the events that were refused for themselves. */
+  observeInvalid(invalid: () => readonly InvalidStats[]): void {
+    this.#invalid = invalid
   }
 
   /** As {@link observe}, for TLS. */
@@ -94,6 +101,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
       histograms: [...this.#producerHistograms.read(), this.#httpDurations.read()],
       families: [
         ...collectDedupeMetrics(this.#dedupe()),
+        ...collectInvalidMetrics(this.#invalid()),
         ...collectTlsMetrics(this.#tls()),
         {
           name: 'chute_open',

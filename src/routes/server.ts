@@ -13,6 +13,7 @@ import { Cors, registerPreflight } from './policy/cors.ts'
 import type { EdgeTelemetry } from '../metrics/edge-telemetry.ts'
 import { registerHealth, type Health } from './admin/operations.ts'
 import { registerIngest } from './ingest/ingest.ts'
+import type { InvalidEvents } from './ingest/invalid-events.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './http/problem.ts'
 import type { CountRequest } from '../request-count.ts'
@@ -37,6 +38,8 @@ export interface ServerOptions extends Health {
   readonly producers: readonly Producer[]
   /** The deduplicators, by stream. A stream without one finds no duplicates. */
   readonly dedupe?: ReadonlyMap<string, Deduplicator>
+  /** What takes the events that are refused for themselves, by stream. A stream without one only counts them. */
+  readonly invalid?: ReadonlyMap<string, InvalidEvents>
   readonly telemetry: EdgeTelemetry
   /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
   readonly ticketSecret?: string
@@ -62,7 +65,7 @@ export interface HttpServer {
  */
 export function buildServer(options: ServerOptions): HttpServer {
   const { http, logger, telemetry } = options
-  const targets = new StreamTargets(options.producers, options.dedupe)
+  const targets = new StreamTargets(options.producers, options.dedupe, options.invalid)
   const { corsOrigins, rateLimit } = http
   const allowedOrigins = [...new Set([...corsOrigins, ...http.keys.flatMap(({ origins }) => origins)])]
   const cors = new Cors(allowedOrigins)

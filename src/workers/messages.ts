@@ -1,5 +1,5 @@
 import type { Certificates } from '../config/certificates.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, InvalidConfig } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
 import type { Readiness } from '../readiness.ts'
@@ -97,6 +97,14 @@ type Plain<T> = T extends (...args: never) => unknown
     ? { readonly [K in keyof T]: Plain<T[K]> }
     : T
 
+function shareOfInvalid({ topic, maxPerSecond, producer }: InvalidConfig, workers: number): InvalidConfig {
+  return {
+    topic,
+    maxPerSecond: Math.max(1, Math.floor(maxPerSecond / workers)),
+    producer: { ...producer, bufferMemoryBytes: Math.floor(producer.bufferMemoryBytes / workers) },
+  }
+}
+
 /**
  * The configuration of one worker. `buffer.memory` is a promise for the whole gateway, so each worker has its part of it.
  * @param options.createTopics false once the workers have seen a topic: a topic that is missing after that was deleted on purpose.
@@ -112,6 +120,7 @@ export function shareOf(config: Config, options: { createTopics: boolean }): Con
         ...stream.producer,
         bufferMemoryBytes: Math.floor(stream.producer.bufferMemoryBytes / config.workers),
       },
+      invalid: stream.invalid && shareOfInvalid(stream.invalid, config.workers),
     })),
   }
 }

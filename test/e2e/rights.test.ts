@@ -13,7 +13,7 @@ import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { runKafkaTool } from '../support/kafka-tools.ts'
-import { LogKeeper, streamConfig } from '../support/producer-fixture.ts'
+import { invalidConfig, LogKeeper, streamConfig } from '../support/producer-fixture.ts'
 
 /** Codes of `AclOperation`. */
 const [read, write, create, describeTopic, describeConfigs] = [3, 4, 5, 8, 10]
@@ -146,6 +146,30 @@ describe('a broker with ACLs', () => {
       .toEqual([503, false, expect.stringContaining(`WRITE on topic ${letters} is not permitted`)])
     await permit(write, letters)
     await ready(gateway)
+  })
+
+  test('an invalidTopic that may not be written to is named, and costs no event and no reply', async () => {
+    const [topic, invalidTopic] = [await newTopic(), await newTopic()]
+    await permit(write, topic)
+    const stream = { ...streamConfig(topic, 'at-most-once'), name: 's', schema: 'telemetry' } as const
+    const gateway = await start([{ ...stream, invalid: invalidConfig(invalidTopic) }])
+    await gateway.logged('topic is known')
+    await expect
+      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+      .toEqual([503, false, expect.stringContaining(`WRITE on topic ${invalidTopic} is not permitted`)])
+    const body = '{"name":"a","value":1}\n{"name":"a"}'
+    expect(await (await send(gateway, 's', body, 'wait=10')).json()).toMatchObject({
+      accepted: 1,
+      rejected: 1,
+    })
+    const numbers = await (await fetch(`${gateway.url}/metrics`)).text()
+    expect(numbers).toContain(
+      `chute_invalid_events_total{stream="s",topic="${invalidTopic}",result="unavailable"} 1`,
+    )
+    await permit(write, invalidTopic)
+    await ready(gateway)
+    await send(gateway, 's', body)
+    await expect.poll(async () => await values(invalidTopic), { timeout: 10_000 }).toEqual(['{"name":"a"}'])
   })
 
   test.each([

@@ -31,6 +31,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     beaconOnBufferFull: 'drop',
     audit: false,
     deadLetterTopic: null,
+    invalid: null,
     dedupe: null,
     exactlyOnce: false,
     producer: {

@@ -8,7 +8,7 @@ import {
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
-import { openProducer } from '../../src/kafka/producers.ts'
+import { openProducer, topicsOf } from '../../src/kafka/producers.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
@@ -65,10 +65,20 @@ export function streamConfig(
     beaconOnBufferFull: 'drop',
     audit: false,
     deadLetterTopic: null,
+    invalid: null,
     dedupe: null,
     exactlyOnce: false,
     producer: producerConfig({ ...critical, ...overrides }),
     spool: null,
+  }
+}
+
+/** A topic for invalid events, with the settings that a stream gives it. */
+export function invalidConfig(topic: string, maxPerSecond = 100): NonNullable<StreamConfig['invalid']> {
+  return {
+    topic,
+    maxPerSecond,
+    producer: producerConfig({ ...criticalOverrides, bufferMemoryBytes: 8 << 20 }),
   }
 }
 
@@ -104,7 +114,7 @@ export class ProducerFixture {
     this.metadata = new ClusterMetadata({
       transport: cluster,
       bootstrap: [...cluster.nodes.keys()].map((nodeId) => ({ host: `node-${nodeId}`, port: 9092 })),
-      topics: streams.flatMap(({ topic, deadLetterTopic }) => [topic, deadLetterTopic ?? topic]),
+      topics: streams.flatMap(topicsOf),
       maxAgeMs: 5_000,
       logger: this.logs,
     })

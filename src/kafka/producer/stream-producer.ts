@@ -104,7 +104,7 @@ export class StreamProducer implements ManagedProducer {
       onRefused: (batch, refusal) => this.#refuse(batch, refusal),
     })
     this.#topic.follow()
-    this.#lossLog = options.isForDeadLetters === true ? null : new LossLog(stream.name, this.#account, logger)
+    this.#lossLog = options.logsLosses === false ? null : new LossLog(stream.name, this.#account, logger)
     this.#secondTimer = setInterval(() => this.#everySecond(), secondMs).unref()
   }
 
@@ -373,8 +373,8 @@ export interface StreamProducerOptions {
   readonly openSender: (options: SenderOptions) => Sender
   /** Opens the place for batches that Kafka refuses for good. Left out: such batches are dropped. */
   readonly openDeadLetters?: (options: DeadLetterQueueOptions) => DeadLetterQueue
-  /** The producer writes dead letters. It logs no losses, since `DeadLetters` tells what became of its records. */
-  readonly isForDeadLetters?: boolean
+  /** False: somebody else tells what became of the records, as `DeadLetters` does. */
+  readonly logsLosses?: boolean
 }
 
 /** What a {@link DeadLetterQueue} gets of its stream. */

@@ -69,6 +69,16 @@ export function decodeHeaders(encoded: Buffer): RecordHeader[] {
   return Array.from({ length: next() }, () => ({ key: bytes().toString(), value: bytes() }))
 }
 
+/** Encoded headers with others behind them. */
+export function joinHeaders(encoded: Buffer, behind: Buffer): Buffer {
+  const [count, countBehind] = [readVarint(encoded, 0), readVarint(behind, 0)]
+  return Buffer.concat([
+    encodedVarint(count + countBehind),
+    encoded.subarray(sizeOfVarint(count)),
+    behind.subarray(sizeOfVarint(countBehind)),
+  ])
+}
+
 /** Whether encoded headers are none. */
 export function hasNoHeaders(encoded: Buffer): boolean {
   return encoded[0] === 0

@@ -1,6 +1,7 @@
 import type { OnBufferFull } from '../../config/config.ts'
 import { GatewayError, type ErrorCode } from '../../errors.ts'
-import { maxListedErrors, type EventBatch } from '../../events/event-batch.ts'
+import type { EventBatch } from '../../events/event-batch.ts'
+import { maxListedErrors } from '../../events/rejected-events.ts'
 import { recordSizeUpperBound, type Producer } from '../../kafka/producer/producer.ts'
 
 /** How a request was taken. `reserved`: its room is reserved. `dropped`: the buffer is full, and the stream drops events then. */

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
 import type { HttpLimits, OnBufferFull, StreamConfig } from '../../config/config.ts'
 import type { Claim, Deduplicator, Step, Verdict } from '../../dedupe/deduplicator.ts'
-import type { GatewayError } from '../../errors.ts'
+import type { ErrorCode, GatewayError } from '../../errors.ts'
 import { readBody, recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
 import { EventBatch } from '../../events/event-batch.ts'
@@ -9,6 +9,7 @@ import type { Durability } from '../../kafka/producer/producer.ts'
 import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
 import { append, AwaitedAppend, droppedOutcomes, type EventOutcome } from './append.ts'
+import { keepingParts, lastStep, releasingParts } from './claim-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { DurableAppend, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -56,6 +57,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #key: string | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
+  /** Who still reads the body: this request until it is answered, and whoever copies its invalid events. */
+  #readers = 1
   /** The events, from when all of them are decoded until they are booked. */
   #unbooked: EventBatch | null = null
   /** The keys that this request has claimed, until it is known whether its events are accepted. */
@@ -113,7 +116,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, schema, keyOf, headersOf, dedupe } = this.target
+    const { producer, schema, keyOf, headersOf, dedupe, invalid } = this.target
     const { maxRecordBytes, needsKey, stream } = producer
     const { raw, accessKey } = this.reply.request
     const batch = new EventBatch(body, {
@@ -126,6 +129,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       headers: headersOf === null ? null : headersOf(this.reply.request, accessKey?.name ?? null),
       collectIds: dedupe !== null,
       sources: accessKey?.sources ?? null,
+      keepsRejected: invalid === null ? 0 : invalid.room,
     })
     decodeInTurns(batch, this.#kind, this)
   }
@@ -240,7 +244,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       edge.accepted(this.#route.transport, to - from)
       if (awaited === null) append(producer, batch, from, to)
       else awaited.append(from, to)
-      return to < batch.good ? () => appendFrom(to) : this.#keepingParts(kept)
+      return to < batch.good ? () => appendFrom(to) : keepingParts(this.#claim, kept)
     }
     jobInTurns(this, () => appendFrom(0))
   }
@@ -271,20 +275,13 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#claim?.keep()
       done()
     } else {
-      jobInTurns(this, this.#keepingParts(lastStep(done)))
+      jobInTurns(this, keepingParts(this.#claim, lastStep(done)))
     }
   }
 
   /** @inheritdoc */
   leaveClaim(): void {
     this.#claim = null
-  }
-
-  /** Keeps the keys of a request of many events a part a step. */
-  #keepingParts(next: Step): Step {
-    const claim = this.#claim
-    if (claim === null) return next
-    return eachInTurn(claim.parts.length === 0 ? [claim] : claim.parts, (part) => part.keep(), next)
   }
 
   /** Does a step with all events of a request: in a turn of its own where they are many. */
@@ -314,6 +311,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (batch !== null) {
       const { telemetry, transport } = this.#route
       this.#bookRejected(batch)
+      if (namesEvents.has(problem.code)) this.#keepInvalid(batch)
       if (batch.accepted > 0) telemetry.edge.rejected(transport, problem.code, batch.accepted)
     }
     this.#replyProblem(problem)
@@ -326,12 +324,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (claim === null || claim.parts.length === 0) {
       claim?.release()
       next()
-      return
-    }
-    jobInTurns(
-      this,
-      eachInTurn(claim.parts, (part) => part.release(), lastStep(next)),
-    )
+    } else jobInTurns(this, releasingParts(claim, lastStep(next)))
   }
 
   #bookAccepted(batch: EventBatch): void {
@@ -349,6 +342,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
     this.reply.request.accessKey?.counter.accepted(batch.accepted)
     this.#bookRejected(batch)
+    if (!this.isReplay) this.#keepInvalid(batch)
     this.#unbooked = null
   }
 
@@ -356,6 +350,15 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (batch.rejected === 0) return
     const { edge } = this.#route.telemetry
     for (const [code, events] of batch.rejectedByCode) edge.rejected(this.#route.transport, code, events)
+  }
+
+  /** Hands the rejected events to the stream's `invalidTopic`, if there is one. The reply does not wait for it. */
+  #keepInvalid(batch: EventBatch): void {
+    const { invalid } = this.target
+    if (invalid === null || batch.rejected === 0) return
+    this.#readers++
+    const keyName = this.reply.request.accessKey?.name ?? null
+    invalid.take(batch, { transport: this.#route.transport, keyName }, () => this.#leaveBody())
   }
 
   #replyProblem(problem: GatewayError): void {
@@ -373,21 +376,19 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Everything that was taken of the body was copied, and nobody reads the body any more. */
   #answered(statusCode: number): void {
-    if (this.#body !== null) recycleBody(this.#body)
-    this.#body = null
+    this.#leaveBody()
     this.#route.timer.observe(statusCode, performance.now() - this.#startedAtMs)
+  }
+
+  #leaveBody(): void {
+    if (--this.#readers > 0 || this.#body === null) return
+    recycleBody(this.#body)
+    this.#body = null
   }
 }
 
-/** Does the same with each part of a claim, a step each. */
-function eachInTurn(parts: readonly Claim[], act: (part: Claim) => void, next: Step): Step {
-  const actFrom = (nth: number): Step | undefined => {
-    if (nth === parts.length) return next()
-    act(parts[nth]!)
-    return () => actFrom(nth + 1)
-  }
-  return () => actFrom(0)
-}
+/** Problems that say which events are invalid. After any other the client may send the same events again, and learn it then. */
+const namesEvents: ReadonlySet<ErrorCode> = new Set(['all_events_invalid', 'strict_rejected', 'id_conflict'])
 
 /** A body of this size is not read while others wait for their turn. */
 const hugeBodyBytes = 131_072
@@ -395,11 +396,3 @@ const hugeBodyBytes = 131_072
 const manyEvents = 1_000
 /** Events that are appended in one step, which takes about a millisecond. */
 const partEvents = 1_000
-
-/** A step that nothing follows. */
-function lastStep(step: () => void): Step {
-  return () => {
-    step()
-    return undefined
-  }
-}

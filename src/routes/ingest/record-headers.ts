@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { RecordHeaderSource } from '../../config/config.ts'
+import type { RecordHeaderSource } from '../../config/record-sources.ts'
 import { sizeOfVarint, writeVarint } from '../../kafka/protocol/record-format.ts'
 import { clientAddress, clientPrefix } from '../http/client-address.ts'
 import { isTraceparent, isTracestate } from './trace-context.ts'

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { RecordKeySource } from '../../config/config.ts'
+import type { RecordKeySource } from '../../config/record-sources.ts'
 import { PointerKey, RequestKey, type ChosenKey } from '../../events/chosen-key.ts'
 
 /** Gives the key of a request's records. */

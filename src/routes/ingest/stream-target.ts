@@ -4,6 +4,7 @@ import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
+import type { InvalidEvents } from './invalid-events.ts'
 import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
 import { compileKey, type KeyOfRequest } from './record-key.ts'
 
@@ -22,6 +23,8 @@ export interface StreamTarget {
   readonly delivery: string
   /** Knows what was accepted before. Null: the stream tells no duplicates. */
   readonly dedupe: Deduplicator | null
+  /** Takes events that are refused for themselves. Null: they are only counted. */
+  readonly invalid: InvalidEvents | null
 }
 
 /** The streams by name, looked up by what stands in a path. */
@@ -29,7 +32,11 @@ export class StreamTargets {
   readonly #byName = new Map<string, StreamTarget>()
 
   /** @throws Error if a stream's JSON Schema cannot be used. */
-  constructor(producers: readonly Producer[], dedupe: ReadonlyMap<string, Deduplicator> = new Map()) {
+  constructor(
+    producers: readonly Producer[],
+    dedupe: ReadonlyMap<string, Deduplicator> = new Map(),
+    invalid: ReadonlyMap<string, InvalidEvents> = new Map(),
+  ) {
     for (const producer of producers) {
       const { name, schema, timestampUnit, key, headers } = producer.stream
       const deduplicator = dedupe.get(name) ?? null
@@ -45,6 +52,7 @@ export class StreamTargets {
         headersOf: compileHeaders(headers),
         delivery: promises.join('; '),
         dedupe: deduplicator,
+        invalid: invalid.get(name) ?? null,
       })
     }
   }

@@ -88,6 +88,24 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /topic of their own/,
   ],
   [
+    'invalid events among the events of the stream',
+    '{ delivery: at-most-once, topic: events, invalidTopic: events }',
+    'invalidTopic',
+    /topic of their own/,
+  ],
+  [
+    'invalid events among dead letters',
+    '{ delivery: at-least-once, deadLetterTopic: letters, invalidTopic: letters }',
+    'invalidTopic',
+    /topic of their own/,
+  ],
+  [
+    'a rate of invalid events that go nowhere',
+    '{ delivery: at-most-once, invalidTopicMaxPerSecond: 5 }',
+    'invalidTopicMaxPerSecond',
+    /Set invalidTopic/,
+  ],
+  [
     'confirm with acks=all',
     '{ delivery: at-most-once, confirm: on, producer: { acks: all } }',
     'confirm',

@@ -42,7 +42,7 @@ test('a setting that was not given is null', () => {
 test('each setting of streams, their producers and the consumer is printed where it is in force', () => {
   const file = `
 streams:
-  a: { delivery: at-most-once, headers: { received: time } }
+  a: { delivery: at-most-once, headers: { received: time }, invalidTopic: bad }
   b: { delivery: at-least-once, deadLetterTopic: dead }
 consumer: { enable.auto.commit: true, auto.commit.interval.ms: 250 }
 `
@@ -66,6 +66,7 @@ streams:
   c: { delivery: at-most-once, producer: { acks: 1 } }
   d: { delivery: at-least-once, producer: { delivery.timeout.ms: 90000 } }
   e: { delivery: at-least-once, schema: any }
+  f: { delivery: at-most-once, invalidTopic: bad, producer: { compression.type: gzip, max.request.size: 2000000 } }
 `)
   const { streams } = parse(describeConfig(config)) as { streams: object }
   expect(loadFile(JSON.stringify({ streams })).streams).toEqual(config.streams)

@@ -31,6 +31,19 @@ const critical: ProducerConfig = {
   confirmIntervalMs: null,
 }
 
+test('invalid events are written at least once with a small buffer, and with the limits and the codec of the stream', () => {
+  const settings = '{ compression.type: gzip, max.request.size: 2000000, buffer.memory: 134217728, acks: 1 }'
+  const stream = loadStream(`{ delivery: at-most-once, invalidTopic: bad, producer: ${settings} }`)
+  const producer = {
+    ...critical,
+    retries: 2_147_483_647,
+    compressionType: 'gzip',
+    maxRequestSizeBytes: 2_000_000,
+    bufferMemoryBytes: 8 << 20,
+  }
+  expect(stream.invalid).toEqual({ topic: 'bad', maxPerSecond: 100, producer })
+})
+
 describe('without a file', () => {
   test('both streams of the source document are in force', () => {
     expect(load().streams).toEqual([
@@ -48,6 +61,7 @@ describe('without a file', () => {
         beaconOnBufferFull: 'drop',
         audit: false,
         deadLetterTopic: null,
+        invalid: null,
         producer: realtime,
         spool: null,
         dedupe: null,
@@ -67,6 +81,7 @@ describe('without a file', () => {
         beaconOnBufferFull: 'drop',
         audit: false,
         deadLetterTopic: null,
+        invalid: null,
         producer: critical,
         spool: null,
         dedupe: { windowMs: 600_000, maxEntries: 500_000 },

@@ -30,7 +30,7 @@ function decode(body: Buffer | string, kind: Exclude<BodyKind, 'unsupported'>): 
       decoded.texts.push(text)
       return undefined
     },
-    invalidJson: (tell) => decoded.errors.push(tell()),
+    invalidJson: (_start, _end, tell) => decoded.errors.push(tell()),
   }
   decodeEvents(bytes, kind, sink)
   return decoded
@@ -284,7 +284,7 @@ describe('a body of a megabyte', () => {
       restart: () => {},
       event: () => {},
       largeEvent: () => undefined,
-      invalidJson: (tell) => errors.push(tell()),
+      invalidJson: (_start, _end, tell) => errors.push(tell()),
     }
     decodeEvents(body, 'ndjson', sink)
     expect({ scans, errors }).toEqual({

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { RecordHeaderSource } from '../../../../src/config/config.ts'
+import type { RecordHeaderSource } from '../../../../src/config/record-sources.ts'
 import { decodeHeaders } from '../../../../src/kafka/protocol/record-format.ts'
 import { compileHeaders } from '../../../../src/routes/ingest/record-headers.ts'
 

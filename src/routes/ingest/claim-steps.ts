@@ -1,0 +1,30 @@
+import type { Claim, Step } from '../../dedupe/deduplicator.ts'
+
+/** Keeps the keys of a request, those of many events a part a step. @param claim null: there are none. */
+export function keepingParts(claim: Claim | null, next: Step): Step {
+  if (claim === null) return next
+  return eachInTurn(claim.parts.length === 0 ? [claim] : claim.parts, (part) => part.keep(), next)
+}
+
+/** Releases the keys of a request of many events, a part a step. */
+export function releasingParts({ parts }: Claim, next: Step): Step {
+  return eachInTurn(parts, (part) => part.release(), next)
+}
+
+/** Does the same with each part of a claim, a step each. */
+function eachInTurn(parts: readonly Claim[], act: (part: Claim) => void, next: Step): Step {
+  const actFrom = (nth: number): Step | undefined => {
+    if (nth === parts.length) return next()
+    act(parts[nth]!)
+    return () => actFrom(nth + 1)
+  }
+  return () => actFrom(0)
+}
+
+/** A step that nothing follows. */
+export function lastStep(step: () => void): Step {
+  return () => {
+    step()
+    return undefined
+  }
+}
