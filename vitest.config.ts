@@ -4,9 +4,9 @@ import { LongestFirst } from './test/support/longest-first.ts'
 import { SecondTries } from './test/support/second-tries.ts'
 
 /**
- * In CI a test of real brokers and processes has a second try: its machine is shared, and a pause of seconds there is no
- * fault of ours. Each test that needed its second try is named at the end (`second-tries.ts`). Elsewhere nothing is tried
- * twice, so that a flaw is seen.
+ * In CI a test has a second try: the machine is shared, and a pause of seconds there is no fault of ours. Each test that needed its
+ * second try is named at the end (`second-tries.ts`). A fault of the code fails twice: both tries have the same seed. Elsewhere nothing
+ * is tried twice, so that a flaw is seen.
  */
 const retry = process.env['CI'] === undefined ? 0 : 1
 
@@ -51,6 +51,7 @@ export default defineConfig({
           // A file finds the modules that earlier files have loaded. Half of the time was spent to load them anew.
           isolate: false,
           // Property tests on a machine that is busy with something else.
+          retry,
           testTimeout: 30_000,
         },
       },
@@ -61,6 +62,7 @@ export default defineConfig({
           setupFiles: ['test/support/property-setup.ts'],
           globalSetup: ['test/support/build-setup.ts'],
           maxWorkers: 2,
+          retry,
           testTimeout: 30_000,
         },
       },

@@ -117,7 +117,7 @@ test('members that join and leave lose nothing and repeat nothing', { timeout: 1
   expect(tally(group.processed, group.written)).toEqual({ repeated: 0, lost: 0 })
 })
 
-const kills = byForm({ short: 2, ci: 3, full: 30 })
+const kills = byForm({ short: 1, ci: 3, full: 30 })
 const rebalances = byForm({ short: 1, ci: 2, full: 10 })
 
 test(

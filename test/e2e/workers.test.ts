@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
+import { isLong } from '../support/forms.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { parseExposition, sumOf, valueOf, type ParsedFamily } from '../support/parse-exposition.ts'
 import {
@@ -219,7 +220,7 @@ test('a worker that is killed is started again, and no counter goes back', async
   expect(landed).toBeLessThanOrEqual(accepted + unanswered)
 })
 
-test('a worker that is killed before it took a connection over is started again', async () => {
+test.runIf(isLong)('a worker that is killed before it took a connection over is started again', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'))
   const pid = pidsOf(gateway).get(1)!
   process.kill(pid, 'SIGSTOP')

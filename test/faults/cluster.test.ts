@@ -4,7 +4,7 @@ import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.t
 import { atLeast, atMost, type Bar } from './harness/bar.ts'
 import { countBars, flagBars, replyBars, resumeBars } from './harness/bars.ts'
 import { layoutOf, moveLeaders, topicsOf, untilLayout } from './harness/cluster.ts'
-import { byForm, isFull } from '../support/forms.ts'
+import { byForm, isFull, isLong } from '../support/forms.ts'
 import { limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { liveThrough } from './harness/live-through.ts'
@@ -24,7 +24,7 @@ function subject() {
 
 const nobody = async (): Promise<void> => {}
 
-test('leaders are moved cleanly', { timeout: limitMs() }, async () => {
+test.runIf(isLong)('leaders are moved cleanly', { timeout: limitMs() }, async () => {
   const report = await liveThrough({
     name: 'leaders moved cleanly, 3 nodes',
     kafka,
@@ -67,44 +67,48 @@ test('a leader stands still, is replaced, and wakes up', { timeout: limitMs() },
   ])
 })
 
-test('a follower stands still, and then its leader is killed', { timeout: limitMs() }, async () => {
-  const fault = new LeaderFault()
-  onTestFinished(async () => await mend(fault.topics))
-  // Shorter than `broker.session.timeout.ms`: the follower stays in the in-sync replicas, and the high watermark where it is.
-  const standsMs = 2_000
-  const pending = { inFlight: 0, buffered: 0 }
-  const report = await liveThrough({
-    name: 'follower stopped, then its leader killed, 3 nodes',
-    kafka,
-    async inflict(gateways) {
-      const leader = await fault.leaderOf(gateways)
-      await fault.follower.kill('SIGSTOP')
-      await pause(standsMs)
-      const { inFlight, buffered } = gateways[0].scraper.scrapes.at(-1)!.streams[0]!
-      Object.assign(pending, { inFlight, buffered })
-      await leader.kill('SIGKILL')
-      await fault.follower.kill('SIGCONT')
-    },
-    lastsMs: 0,
-    heal: async () => await fault.untilLedByOthers(),
-    subject: subject(),
-  })
-  const { flagged, lost } = report.streams[0]!
-  const carried = (report.acceptedPerSecond * 10 * 20) / 1_000
-  const figures = {
-    ...figuresOf(report),
-    ...fault.silences(report),
-    'waits at the kill': pending.buffered,
-    'in flight at the kill': pending.inFlight,
-  }
-  judge(report.name, figures, [
-    ...countBars(report),
-    ...replyBars(report),
-    // Without a pause, all that came while the follower stood still would be in flight.
-    atMost('in flight at the kill', pending.inFlight, pending.buffered / 2),
-    ...(isFull ? [atMost('flagged − lost', flagged - lost, carried)] : []),
-  ])
-})
+test.runIf(isLong)(
+  'a follower stands still, and then its leader is killed',
+  { timeout: limitMs() },
+  async () => {
+    const fault = new LeaderFault()
+    onTestFinished(async () => await mend(fault.topics))
+    // Shorter than `broker.session.timeout.ms`: the follower stays in the in-sync replicas, and the high watermark where it is.
+    const standsMs = 2_000
+    const pending = { inFlight: 0, buffered: 0 }
+    const report = await liveThrough({
+      name: 'follower stopped, then its leader killed, 3 nodes',
+      kafka,
+      async inflict(gateways) {
+        const leader = await fault.leaderOf(gateways)
+        await fault.follower.kill('SIGSTOP')
+        await pause(standsMs)
+        const { inFlight, buffered } = gateways[0].scraper.scrapes.at(-1)!.streams[0]!
+        Object.assign(pending, { inFlight, buffered })
+        await leader.kill('SIGKILL')
+        await fault.follower.kill('SIGCONT')
+      },
+      lastsMs: 0,
+      heal: async () => await fault.untilLedByOthers(),
+      subject: subject(),
+    })
+    const { flagged, lost } = report.streams[0]!
+    const carried = (report.acceptedPerSecond * 10 * 20) / 1_000
+    const figures = {
+      ...figuresOf(report),
+      ...fault.silences(report),
+      'waits at the kill': pending.buffered,
+      'in flight at the kill': pending.inFlight,
+    }
+    judge(report.name, figures, [
+      ...countBars(report),
+      ...replyBars(report),
+      // Without a pause, all that came while the follower stood still would be in flight.
+      atMost('in flight at the kill', pending.inFlight, pending.buffered / 2),
+      ...(isFull ? [atMost('flagged − lost', flagged - lost, carried)] : []),
+    ])
+  },
+)
 
 /** The short form restarts one node of the three. */
 test('a rolling restart', { timeout: limitMs(2) }, async () => {

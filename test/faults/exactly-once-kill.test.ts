@@ -20,7 +20,7 @@ beforeAll(async () => {
 })
 afterAll(async () => await kafka.stop())
 
-const kills = byForm({ short: 3, ci: 5, full: 100 })
+const kills = byForm({ short: 2, ci: 5, full: 100 })
 const clients = 12
 const random = seededRandom(seed)
 const between = (from: number, to: number) => from + random() * (to - from)

@@ -22,8 +22,8 @@ beforeAll(async () => {
 })
 afterAll(async () => await kafka.stop())
 
-const rounds = byForm({ short: 3, ci: 5, full: 100 })
-const copies = byForm({ short: 5, ci: 10, full: 200 })
+const rounds = byForm({ short: 2, ci: 5, full: 100 })
+const copies = byForm({ short: 3, ci: 10, full: 200 })
 const random = seededRandom(seed)
 const between = (from: number, to: number) => from + random() * (to - from)
 
