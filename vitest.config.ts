@@ -50,8 +50,8 @@ export default defineConfig({
           maxWorkers: 2,
           // A file finds the modules that earlier files have loaded. Half of the time was spent to load them anew.
           isolate: false,
-          // Property tests on a machine that is busy with something else.
           retry,
+          // Property tests on a machine that is busy with something else.
           testTimeout: 30_000,
         },
       },
