@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
-import type { ConsumerConfig, ConsumerDelivery } from '../config/config.ts'
+import type { ConsumerConfig, ConsumerDelivery } from '../config/consumer-config.ts'
 import { describeConsumer } from '../config/describe-config.ts'
 import { type ConsumeArguments, loadConsumerConfig } from '../config/load-config.ts'
 import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'

@@ -1,10 +1,11 @@
 import { hash } from 'node:crypto'
+import type { ConsumerSection } from './consumer-config.ts'
 import type { RecordHeaderSource, RecordKeySource } from './record-sources.ts'
 
 /**
  * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
  * the commands. `chute check` and the workers make changed copies (`commands/check-connect.ts`, `workers/messages.ts`), and
- * the library of the consumer makes a {@link ConsumerConfig} of its options. All other parts of Chute only read them.
+ * the library of the consumer makes a `ConsumerConfig` (`consumer-config.ts`) of its options. All other parts of Chute only read them.
  *
  * A configuration is plain data: no functions and no instances of classes. With WORKERS above 1 it goes to each worker in a
  * message (`start` in `workers/messages.ts`), and a structured clone keeps nothing else. `Plain` there refuses a function.
@@ -83,9 +84,6 @@ export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as con
 
 /** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/kafkajs-client.ts hands them to kafkajs. */
 export type SaslMechanism = (typeof saslMechanisms)[number]
-
-/** When a consumer commits: before it processes, after it has processed, or by the clock, whatever was processed. */
-export type ConsumerDelivery = 'at-most-once' | 'at-least-once' | 'auto-commit'
 
 /** See {@link KeyKind}. */
 export const keyKinds = ['public', 'secret', 'admin'] as const
@@ -230,42 +228,6 @@ export interface KafkaConfig {
   }
   /** Longest age of the partition leaders that producers go by, in milliseconds (`metadata.max.age.ms`). */
   readonly metadataMaxAgeMs: number
-}
-
-/** The settings of `chute consume`, in Kafka's terms (`org.apache.kafka.clients.consumer.ConsumerConfig`). */
-export interface ConsumerConfig {
-  readonly topic: string
-  /** `group.id` */
-  readonly groupId: string
-  /** `enable.auto.commit` follows from it. */
-  readonly delivery: ConsumerDelivery
-  /** `auto.commit.interval.ms`: pause between two commits by the clock. */
-  readonly autoCommitIntervalMs: number
-  /** `auto.offset.reset`: where a group without committed offsets begins. */
-  readonly autoOffsetReset: 'latest' | 'earliest'
-  /** `max.poll.records`: the most records of one poll, and so of one commit. A crash can lose or repeat so many. */
-  readonly maxPollRecords: number
-  /** `max.poll.interval.ms`: longest time that processing one poll may take before the group goes on without this member. */
-  readonly maxPollIntervalMs: number
-  /** `session.timeout.ms`: a member that is not heard of for this long is taken for dead. */
-  readonly sessionTimeoutMs: number
-  readonly heartbeatIntervalMs: number
-  readonly fetchMinBytes: number
-  readonly fetchMaxBytes: number
-  readonly fetchMaxWaitMs: number
-  readonly maxPartitionFetchBytes: number
-  readonly isolationLevel: 'read_uncommitted' | 'read_committed'
-}
-
-/** `consumer:` of the file, for `chute consume`. Topic, group and delivery stand on its command line. */
-export interface ConsumerSection extends Omit<
-  ConsumerConfig,
-  'topic' | 'groupId' | 'delivery' | 'autoCommitIntervalMs'
-> {
-  /** null: the file does not set it, and it follows from `--delivery`. */
-  readonly enableAutoCommit: boolean | null
-  /** null: the file does not set it. Only `--delivery auto-commit` takes it. */
-  readonly autoCommitIntervalMs: number | null
 }
 
 /** Limits of what one request may carry. */

@@ -1,11 +1,11 @@
 import { z } from 'zod'
+import { ConfigError, type ConfigProblem } from './config.ts'
 import {
-  ConfigError,
-  type ConfigProblem,
+  commitsByTheClock,
   type ConsumerConfig,
   type ConsumerDelivery,
   type ConsumerSection,
-} from './config.ts'
+} from './consumer-config.ts'
 import { defaultsOf, type FieldValues, isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import {
   asCode,
@@ -107,14 +107,14 @@ export function refuseConsumerContradictions(
 ): void {
   const { delivery } = config
   const byTheClock = values['enable.auto.commit']
-  if (byTheClock !== undefined && byTheClock !== (delivery === 'auto-commit')) {
+  if (byTheClock !== undefined && byTheClock !== commitsByTheClock(delivery)) {
     problems.push({
       path: at('enable.auto.commit'),
       problem: `is ${byTheClock} with --delivery ${delivery}${byTheClock ? `: commits by the clock know nothing of what was processed` : ''}`,
       remedy: `Leave it out (${autoCommitMeaning[delivery]}), or set --delivery ${byTheClock ? 'auto-commit' : 'at-most-once'}.`,
     })
   }
-  if (values['auto.commit.interval.ms'] !== undefined && delivery !== 'auto-commit') {
+  if (values['auto.commit.interval.ms'] !== undefined && !commitsByTheClock(delivery)) {
     problems.push({
       path: at('auto.commit.interval.ms'),
       problem: `is set with --delivery ${delivery}, which commits each poll itself`,

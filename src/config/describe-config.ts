@@ -3,8 +3,6 @@ import {
   promiseOf,
   resends,
   type Config,
-  type ConsumerConfig,
-  type ConsumerSection,
   type DedupeStoreConfig,
   type HttpConfig,
   type KafkaConfig,
@@ -12,6 +10,7 @@ import {
   type ProducerConfig,
   type StreamConfig,
 } from './config.ts'
+import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
 import { unlimitedMs } from './producer-schema.ts'
 
 /** Stands for a secret of any length. */
@@ -63,8 +62,8 @@ export function describeConsumer(
   consumer: ConsumerConfig,
 ): Readonly<Record<string, string | number | boolean>> {
   return {
-    'enable.auto.commit': consumer.delivery === 'auto-commit',
-    ...(consumer.delivery === 'auto-commit' && { 'auto.commit.interval.ms': consumer.autoCommitIntervalMs }),
+    'enable.auto.commit': commitsByTheClock(consumer.delivery),
+    ...(commitsByTheClock(consumer.delivery) && { 'auto.commit.interval.ms': consumer.autoCommitIntervalMs }),
     ...describeReading(consumer),
   }
 }

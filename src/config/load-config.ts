@@ -3,11 +3,11 @@ import {
   type Config,
   ConfigError,
   type ConfigProblem,
-  type ConsumerConfig,
   type DedupeStoreConfig,
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
+import type { ConsumerConfig } from './consumer-config.ts'
 import { pemFilesOf, refuseBadTls } from './certificates.ts'
 import { consumerSection, readConsumer } from './consumer-settings.ts'
 import { refuseUnusedDedupeStore } from './stream-contradictions.ts'

@@ -1,4 +1,4 @@
-import type { ConsumerConfig } from '../../config/config.ts'
+import type { ConsumerConfig } from '../../config/consumer-config.ts'
 
 /**
  * Commits the polled positions every `auto.commit.interval.ms`, as `enable.auto.commit` does. It does not know which records were processed,

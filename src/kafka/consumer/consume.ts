@@ -1,10 +1,12 @@
-import type { ConsumerDelivery, KafkaConfig } from '../../config/config.ts'
+import type { KafkaConfig } from '../../config/config.ts'
+import type { ConsumerDelivery } from '../../config/consumer-config.ts'
 import { readConsumerOrThrow } from '../../config/consumer-settings.ts'
 import { silentLogger, type Logger } from '../../logger.ts'
 import type { Consumer, ConsumerTelemetry, Process } from './consumer.ts'
 import { GroupConsumer } from './group-consumer.ts'
 
-export { ConfigError, type ConsumerDelivery } from '../../config/config.ts'
+export { ConfigError } from '../../config/config.ts'
+export type { ConsumerDelivery } from '../../config/consumer-config.ts'
 export type { Logger } from '../../logger.ts'
 export type {
   Consumer,

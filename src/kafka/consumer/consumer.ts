@@ -1,4 +1,4 @@
-import type { ConsumerDelivery } from '../../config/config.ts'
+import type { ConsumerDelivery } from '../../config/consumer-config.ts'
 
 /**
  * What the rest of Chute sees of a consumer. Read this file of the folder first. A consumer polls records from one topic, as a member of a

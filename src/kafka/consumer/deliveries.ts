@@ -1,5 +1,5 @@
 import type { Logger } from '../../logger.ts'
-import type { ConsumerDelivery } from '../../config/config.ts'
+import type { ConsumerDelivery } from '../../config/consumer-config.ts'
 import type { Process, ConsumedRecord } from './consumer.ts'
 import type { ConsumerAccount } from './consumer-account.ts'
 
@@ -34,13 +34,6 @@ export const deliveries: Readonly<Record<ConsumerDelivery, Deliver>> = {
   'at-most-once': commitThenProcess,
   'at-least-once': processThenCommit,
   'auto-commit': processByTheClock,
-}
-
-/** Whether the offsets of a delivery are committed by a timer (`auto-commit.ts`), whatever was processed. */
-export const commitsByTheClock: Readonly<Record<ConsumerDelivery, boolean>> = {
-  'at-most-once': false,
-  'at-least-once': false,
-  'auto-commit': true,
 }
 
 /**

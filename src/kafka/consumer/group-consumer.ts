@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Consumer as KafkajsConsumer, EachBatchPayload } from 'kafkajs'
-import type { ConsumerConfig, KafkaConfig } from '../../config/config.ts'
+import type { KafkaConfig } from '../../config/config.ts'
+import { commitsByTheClock, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 import { describeFailure } from '../network/describe-failure.ts'
 import type { Logger } from '../../logger.ts'
@@ -8,7 +9,7 @@ import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
-import { commitsByTheClock, deliveries, FailureLog, type Poll } from './deliveries.ts'
+import { deliveries, FailureLog, type Poll } from './deliveries.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
 import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kafkajs-consumer.ts'
@@ -54,7 +55,7 @@ export class GroupConsumer implements Consumer {
     const mayRestart = async (): Promise<boolean> => !this.#stopping
     this.#consumer = client.consumer(kafkajsConsumerConfig(config, kafka, mayRestart))
     this.#failures = new FailureLog(logger, config.delivery)
-    this.#autoCommit = commitsByTheClock[config.delivery]
+    this.#autoCommit = commitsByTheClock(config.delivery)
       ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
       : null
     this.failed = new Promise((resolve) => {

@@ -1,5 +1,5 @@
 import type { Admin } from 'kafkajs'
-import type { ConsumerConfig } from '../../config/config.ts'
+import type { ConsumerConfig } from '../../config/consumer-config.ts'
 
 /** The group's committed offsets and the ends of the topic's partitions. Brokers are asked with kafkajs's admin. */
 export class GroupOffsets {

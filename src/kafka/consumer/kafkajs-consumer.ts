@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import type * as Kafkajs from 'kafkajs'
-import type { ConsumerConfig, KafkaConfig } from '../../config/config.ts'
+import type { KafkaConfig } from '../../config/config.ts'
+import type { ConsumerConfig } from '../../config/consumer-config.ts'
 import { allCodecs } from '../protocol/compression.ts'
 import type { ConsumedRecord } from './consumer.ts'
 

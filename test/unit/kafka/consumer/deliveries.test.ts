@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { ConsumerDelivery } from '../../../../src/config/config.ts'
+import type { ConsumerDelivery } from '../../../../src/config/consumer-config.ts'
 import type { Process, ConsumedRecord } from '../../../../src/kafka/consumer/consumer.ts'
 import { ConsumerAccount } from '../../../../src/kafka/consumer/consumer-account.ts'
 import { deliveries, type Poll } from '../../../../src/kafka/consumer/deliveries.ts'
