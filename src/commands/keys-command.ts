@@ -12,7 +12,7 @@ const keysUsage = `usage: chute keys new --name NAME --public | --secret | --adm
        chute keys check KEY
 
 new makes a key and prints it, this one time, with the lines for the file that CHUTE_KEYS_FILE or CHUTE_CONFIG names. It
-changes no file. To rotate a key, make another value under its name, and put both hashes under sha256 for a while.
+changes no file. With --certificate there is no key to print: a client's certificate with this name is the key. To rotate a key, make another value under its name, and put both hashes under sha256 for a while.
 
   --name NAME           how metrics and records call the key
   --public              for pages and devices in strangers' hands: it writes to its streams, from its origins
@@ -21,6 +21,7 @@ changes no file. To rotate a key, make another value under its name, and put bot
   --stream NAME         a stream that the key may write to; NAME* for all that begin so. Can be given again
   --origin ORIGIN       a page that may use the key: https://app.example.com, https://*.example.com. Can be given again
   --source NAME         a source that its events may have; NAME* for all that begin so. Can be given again. Left out: any
+  --certificate         for clients with a certificate (TLS_CLIENT_CA), whose common name is NAME
   --not-after TIME      when the key ends: 2027-01-31 or 2027-01-31T12:00:00Z
 
 list prints the keys of the file, and what each may do. check says which of them a key is: exit code 1 if it is none, or ended.
@@ -58,6 +59,8 @@ type KeysCommandLine =
   | {
       readonly action: 'new'
       readonly name: string
+      /** A client's certificate is the key, and no value is made. */
+      readonly isCertificate: boolean
       readonly entry: Readonly<Record<string, unknown>> & { readonly kind: KeyKind }
     }
   | { readonly action: 'list' }
@@ -95,10 +98,11 @@ function readNewKey(argv: string[]): KeysCommandLine {
       stream: several,
       origin: several,
       source: several,
+      certificate: { type: 'boolean', default: false },
       'not-after': { type: 'string' },
     },
   })
-  const { name, stream, origin, source, 'not-after': notAfter } = values
+  const { name, stream, origin, source, certificate, 'not-after': notAfter } = values
   if (name === undefined) throw new Error('--name is missing')
   const flaw = flawOfKeyName(name)
   if (flaw !== null) throw new Error(`--name ${flaw.problem}. ${flaw.remedy}`)
@@ -111,15 +115,17 @@ function readNewKey(argv: string[]): KeysCommandLine {
     ...(source !== undefined && { sources: source }),
     ...(notAfter !== undefined && { notAfter }),
   }
+  if (certificate && kind === 'admin')
+    throw new Error('--certificate cannot be given with --admin: a certificate stands for no admin key')
   refuseFlaws(name, entry)
-  return { action: 'new', name, entry }
+  return { action: 'new', name, isCertificate: certificate, entry }
 }
 
 /** The file's reader judges the lines before they are printed. @throws Error that says what is wrong with the command line. */
 function refuseFlaws(name: string, entry: object): void {
   const problems: Parameters<typeof readKeys>[0]['problems'] = []
   const section = { [name]: { ...entry, sha256: sha256OfKey('') } }
-  readKeys({ keysFile: null, section, streams: null, readFile: () => '', problems })
+  readKeys({ keysFile: null, section, streams: null, hasClientCa: null, readFile: () => '', problems })
   const [first] = problems
   if (first === undefined) return
   const option = optionOf[first.path.split('.').at(-1) as keyof typeof optionOf] ?? first.path
@@ -133,7 +139,9 @@ const optionOf = {
   notAfter: '--not-after',
 } as const
 
-function describeNewKey({ name, entry }: Extract<KeysCommandLine, { action: 'new' }>): string {
+function describeNewKey({ name, entry, isCertificate }: Extract<KeysCommandLine, { action: 'new' }>): string {
+  if (isCertificate)
+    return `${fileLines} They need TLS_CLIENT_CA:\n\n${stringify({ keys: { [name]: entry } })}`
   // 160 bits, in characters that no URL and no shell has to escape.
   const random = BigInt(`0x${randomBytes(20).toString('hex')}`)
     .toString(36)
@@ -148,18 +156,19 @@ function describeNewKey({ name, entry }: Extract<KeysCommandLine, { action: 'new
 
   ${key}
 
-The lines for the file of CHUTE_KEYS_FILE, or of CHUTE_CONFIG. They hold no secret:
+${fileLines} They hold no secret:
 
 ${lines}`
 }
 
+const fileLines = 'The lines for the file of CHUTE_KEYS_FILE, or of CHUTE_CONFIG.'
 const prefixOf: Readonly<Record<KeyKind, string>> = { public: 'pub', secret: 'sec', admin: 'adm' }
 
 function listOf(keys: readonly KeyConfig[]): string {
   const rows = keys.map((key) => [
     key.name,
     key.kind,
-    String(key.sha256.length),
+    key.sha256.length === 0 ? 'certificate' : String(key.sha256.length),
     key.streams.join(', ') || '–',
     key.origins.join(', ') || (key.kind === 'admin' ? '–' : 'as CORS_ORIGINS'),
     key.sources?.join(', ') ?? (key.kind === 'admin' ? '–' : 'any'),

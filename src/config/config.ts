@@ -62,7 +62,7 @@ export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as con
 export type CompressionType = (typeof compressionTypes)[number]
 
 /** See {@link Preset}. The settings of each are in presets.ts. */
-export const presetNames = ['telemetry', 'logs', 'critical'] as const
+export const presetNames = ['telemetry', 'device', 'logs', 'critical'] as const
 
 /** A row of the table of presets in docs/configuration.md. */
 export type Preset = (typeof presetNames)[number]
@@ -257,7 +257,10 @@ export function sha256OfKey(value: string): string {
 export interface KeyConfig {
   readonly name: string
   readonly kind: KeyKind
-  /** SHA-256 of each valid value, in lower-case hexadecimal digits. More than one while a key is rotated. */
+  /**
+   * SHA-256 of each valid value, in lower-case hexadecimal digits. More than one while a key is rotated; none for a key that is a client
+   * certificate alone.
+   */
   readonly sha256: readonly string[]
   /** Names of streams that the key may write to; `web-*` stands for every name that begins so. */
   readonly streams: readonly string[]

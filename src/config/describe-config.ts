@@ -49,7 +49,7 @@ export function describeConfig(config: Config): string {
 function describeKey({ kind, sha256, streams, origins, sources, notAfterMs }: KeyConfig): object {
   return {
     kind,
-    sha256,
+    ...(sha256.length > 0 && { sha256 }),
     ...(streams.length > 0 && { streams }),
     ...(origins.length > 0 && { origins }),
     ...(sources !== null && { sources }),

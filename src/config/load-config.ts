@@ -56,6 +56,7 @@ export function loadConfig(
     keysFile: values.CHUTE_KEYS_FILE ?? null,
     section,
     streams: streams.map(({ name }) => name),
+    hasClientCa: clientCa != null,
     readFile,
     problems,
   })
@@ -149,6 +150,7 @@ export function loadKeys(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFi
     keysFile: env['CHUTE_KEYS_FILE'] || null,
     section: document?.['keys'],
     streams: null,
+    hasClientCa: null,
     readFile,
     problems,
   })

@@ -13,18 +13,24 @@ export type PresetRow = Pick<
   | 'compressionType'
 >
 
-/** The producer configurations of docs/delivery-model.md: fire and forget, log streaming, and critical data. */
+const telemetry: PresetRow = {
+  acks: 0,
+  retries: 0,
+  retryBackoffMs: 100,
+  lingerMs: 5,
+  batchSizeBytes: 32_768,
+  bufferMemoryBytes: 67_108_864,
+  maxInFlight: 1_000,
+  compressionType: 'none',
+}
+
+/**
+ * The producer configurations of docs/delivery-model.md: fire and forget, log streaming, and critical data. `device` is fire and
+ * forget for clients that send again: such a stream tells duplicates ({@link tellsDuplicates}).
+ */
 export const presets: Readonly<Record<Preset, PresetRow>> = {
-  telemetry: {
-    acks: 0,
-    retries: 0,
-    retryBackoffMs: 100,
-    lingerMs: 5,
-    batchSizeBytes: 32_768,
-    bufferMemoryBytes: 67_108_864,
-    maxInFlight: 1_000,
-    compressionType: 'none',
-  },
+  telemetry,
+  device: telemetry,
   logs: {
     acks: 0,
     retries: 0,
@@ -46,6 +52,11 @@ export const presets: Readonly<Record<Preset, PresetRow>> = {
     maxInFlight: 1,
     compressionType: 'none',
   },
+}
+
+/** Whether `dedupe` is on with a preset, whatever the delivery. */
+export function tellsDuplicates(preset: Preset): boolean {
+  return preset === 'device'
 }
 
 /** The preset of a stream that names none. */

@@ -5,10 +5,13 @@ import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
 import { oneOf, quote, reference, refuseIf, type Flaw } from './setting.ts'
 
+const giveHashes =
+  'the SHA-256 of each valid value, 64 hexadecimal digits, as chute keys new prints it. The value itself stays out of the file'
+
 /** The settings of one key in the file. `chute keys new` writes them. */
 export const keyShape = {
   kind: oneOf(keyKinds),
-  sha256: hashes(),
+  sha256: hashes().default([]),
   streams: nameList('names of streams, such as [metrics-realtime, web-*]').default([]),
   origins: originList().default([]),
   sources: nameList('names of sources, such as [pump-7, hall-2-*]').nullable().default(null),
@@ -23,6 +26,8 @@ export interface KeysSource {
   readonly section: unknown
   /** The streams that there are. Null: nobody knows, and the names are not compared. */
   readonly streams: readonly string[] | null
+  /** `TLS_CLIENT_CA` is set: a certificate can be all that a key has. Null: nobody knows, and such a key is taken. */
+  readonly hasClientCa: boolean | null
   readonly readFile: ReadFile
   readonly problems: ConfigProblem[]
 }
@@ -31,8 +36,9 @@ export interface KeysSource {
  * Reads the keys, from a file of their own or from `keys:` beside the streams. A key that cannot be read is not in the result,
  * and `problems` has the reasons.
  */
-export function readKeys({ keysFile, section, streams, readFile, problems }: KeysSource): KeyConfig[] {
-  if (keysFile === null) return section === undefined ? [] : readMap(section, 'keys', { streams, problems })
+export function readKeys(source: KeysSource): KeyConfig[] {
+  const { keysFile, section, readFile, problems } = source
+  if (keysFile === null) return section === undefined ? [] : readMap(section, 'keys', source)
   if (section !== undefined) {
     problems.push({
       path: 'CHUTE_KEYS_FILE',
@@ -43,14 +49,13 @@ export function readKeys({ keysFile, section, streams, readFile, problems }: Key
   const document = readDocument(keysFile, { readFile, problems, variable: 'CHUTE_KEYS_FILE' })
   if (document === null) return []
   refuseUnknownKeys(document, ['keys'], (key) => `${keysFile}: ${key}`, problems)
-  return readMap(document['keys'], `${keysFile}: keys`, { streams, problems })
+  return readMap(document['keys'], `${keysFile}: keys`, source)
 }
 
-function readMap(
-  value: unknown,
-  path: string,
-  context: { streams: readonly string[] | null; problems: ConfigProblem[] },
-): KeyConfig[] {
+/** What the settings of a key are judged by. */
+type KeyContext = Pick<KeysSource, 'streams' | 'hasClientCa' | 'problems'>
+
+function readMap(value: unknown, path: string, context: KeyContext): KeyConfig[] {
   const { problems } = context
   if (!isMap(value) || Object.keys(value).length === 0) {
     problems.push({
@@ -68,12 +73,8 @@ function readMap(
   return keys
 }
 
-function readKey(
-  name: string,
-  value: unknown,
-  path: string,
-  { streams, problems }: { streams: readonly string[] | null; problems: ConfigProblem[] },
-): KeyConfig | null {
+function readKey(name: string, value: unknown, path: string, context: KeyContext): KeyConfig | null {
+  const { problems } = context
   const flaw = flawOfKeyName(name)
   if (flaw !== null) problems.push({ path, problem: flaw.problem, remedy: flaw.remedy })
   if (!isMap(value)) {
@@ -97,15 +98,25 @@ function readKey(
     sources: values.sources ?? null,
     notAfterMs: values.notAfter ?? null,
   }
-  refuseContradictions(key, at, { streams, problems })
+  refuseContradictions(key, at, context)
   return key
 }
 
 function refuseContradictions(
   key: KeyConfig,
   at: (setting: string) => string,
-  { streams, problems }: { streams: readonly string[] | null; problems: ConfigProblem[] },
+  { streams, hasClientCa, problems }: KeyContext,
 ): void {
+  if (key.sha256.length === 0 && (key.kind === 'admin' || hasClientCa === false)) {
+    problems.push({
+      path: at('sha256'),
+      problem: 'is missing',
+      remedy:
+        key.kind === 'admin'
+          ? `Give ${giveHashes}. A certificate stands for no admin key.`
+          : `Give ${giveHashes}. Or set TLS_CLIENT_CA: the key can then be a client's certificate alone, with ${quote(key.name)} as its common name.`,
+    })
+  }
   if (key.kind === 'admin') {
     for (const field of ['streams', 'origins', 'sources'] as const) {
       if ((key[field]?.length ?? 0) === 0) continue
@@ -163,8 +174,6 @@ export function flawOfKeyName(name: string): Flaw | null {
 
 /** SHA-256 of each valid value, in hexadecimal digits. A problem quotes none: somebody may have written the key itself. */
 function hashes() {
-  const give =
-    'the SHA-256 of each valid value, 64 hexadecimal digits, as chute keys new prints it. The value itself stays out of the file'
   const flawIn = (list: readonly unknown[]): Flaw | null => {
     const wrong = list.findIndex((each) => typeof each !== 'string' || !/^[0-9a-f]{64}$/i.test(each))
     if (list.length > 0 && wrong === -1) return null
@@ -172,13 +181,13 @@ function hashes() {
       list.length === 0
         ? 'is empty, so no value is valid'
         : `has an entry (number ${wrong + 1}) that is no SHA-256`
-    return { problem, remedy: `Give ${give}.` }
+    return { problem, remedy: `Give ${giveHashes}.` }
   }
   const toList = (value: unknown) => (value === undefined || Array.isArray(value) ? value : [value])
   return z
     .preprocess(toList, z.array(z.unknown()).check(refuseIf(flawIn)))
     .pipe(z.array(z.string().toLowerCase()))
-    .register(reference, { give, problem: 'is missing' })
+    .register(reference, { give: giveHashes })
 }
 
 /** Names in a list, or by comma. A `*` at the end of one stands for all that begin so. */

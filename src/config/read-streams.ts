@@ -121,7 +121,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
   const { hasDataDir, workers, hasSharedDedupe } = source
   const spool = resolveSpool(values, { delivery, hasDataDir })
-  const dedupe = resolveDedupe(values, { delivery, workers, hasSharedDedupe })
+  const dedupe = resolveDedupe(values, { delivery, preset, workers, hasSharedDedupe })
   const promise = { path, delivery, preset, producer, spool, hasDataDir, dedupe, workers, hasSharedDedupe }
   const judged = { ...promise, written: values, writtenProducer }
   refuseContradictions(judged, problems)

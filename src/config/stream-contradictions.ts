@@ -205,13 +205,14 @@ export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: Con
 
 /** Finds de-duplication that could not work, and settings of it that would have no effect. */
 export function refuseDedupeContradictions(
-  { path, dedupe, written, workers, hasSharedDedupe }: StreamUnderTest,
+  { path, preset, dedupe, written, workers, hasSharedDedupe }: StreamUnderTest,
   problems: ConfigProblem[],
 ): void {
-  if (written.dedupe === true && workers > 1 && !hasSharedDedupe) {
+  // By default it is on with several workers for a preset only.
+  if (dedupe !== null && workers > 1 && !hasSharedDedupe) {
     problems.push({
-      path: `${path}.dedupe`,
-      problem: `is on with WORKERS ${workers}: each process knows only what it accepted itself, and a retry can reach another`,
+      path: written.dedupe === undefined ? `${path}.preset` : `${path}.dedupe`,
+      problem: `${written.dedupe === undefined ? `is ${preset}, which tells duplicates,` : 'is on'} with WORKERS ${workers}: each process knows only what it accepted itself, and a retry can reach another`,
       remedy: 'Set WORKERS to 1, or leave it out; or set CHUTE_DEDUPE_REDIS_URL, a store for all of them.',
     })
   }

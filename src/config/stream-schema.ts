@@ -8,11 +8,12 @@ import {
   type DedupeConfig,
   type Delivery,
   type InvalidConfig,
+  type Preset,
   type ProducerConfig,
   type SpoolConfig,
   type StreamPromise,
 } from './config.ts'
-import { defaultPreset } from './presets.ts'
+import { defaultPreset, tellsDuplicates } from './presets.ts'
 import { resolveProducer } from './producer-schema.ts'
 import type { FieldValues } from './read-fields.ts'
 import { recordHeaders, recordKey } from './record-settings.ts'
@@ -98,7 +99,7 @@ export const streamShape = {
   dedupe: onOrOff.optional().register(reference, {
     what: "`on`: what was accepted before is told by `Idempotency-Key` or by an event's `id`, and is not written again ([duplicates.md](duplicates.md))",
     byDefault:
-      '`on` for at-least-once, `off` for at-most-once, and with more than one worker unless there is a Redis',
+      '`on` for at-least-once and `preset: device`, `off` for other at-most-once streams. With more than one worker and no Redis `off`, but with `preset: device` the start is refused',
   }),
   'dedupe.window.ms': wholeNumber('milliseconds', 1)
     .optional()
@@ -125,17 +126,19 @@ export type StreamValues = FieldValues<typeof streamShape>
 /** Whether a stream can tell duplicates depends on this. */
 export interface DedupeContext {
   readonly delivery: Delivery
+  readonly preset: Preset
   /** `WORKERS`. Above 1 and without a shared store, each process knows only the requests that it accepted itself. */
   readonly workers: number
   readonly hasSharedDedupe: boolean
 }
 
-/** Whether and how a stream tells duplicates. An at-least-once stream tells them unless `dedupe` says otherwise. */
+/** Whether and how a stream tells duplicates. A stream that is at-least-once, or has the preset `device`, tells them unless `dedupe` says otherwise. */
 export function resolveDedupe(
   values: StreamValues,
-  { delivery, workers, hasSharedDedupe }: DedupeContext,
+  { delivery, preset, workers, hasSharedDedupe }: DedupeContext,
 ): DedupeConfig | null {
-  const isOn = values.dedupe ?? (resends[delivery] && (workers === 1 || hasSharedDedupe))
+  const isOn =
+    values.dedupe ?? (tellsDuplicates(preset) || (resends[delivery] && (workers === 1 || hasSharedDedupe)))
   if (!isOn) return null
   return {
     windowMs: values['dedupe.window.ms'] ?? defaultWindowMs,

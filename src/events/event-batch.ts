@@ -18,7 +18,7 @@ export interface ToldEvent extends EventIdentity {
 /** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. */
 export type EventFate = 'new' | 'seen' | 'conflict'
 
-/** Values of `source` that a sender may claim. */
+/** Names that a sender may claim: as the `source` of an event, and as the key of a record where the stream takes the key from the client. */
 export interface AllowedSources {
   has(source: string): boolean
 }
@@ -71,7 +71,7 @@ export class EventBatch implements EventSink {
   /**
    * @param options.collectIds somebody tells duplicates by them.
    * @param options.maxRecordBytes key, value and own headers of a record together, as the topic takes them.
-   * @param options.sources the values of `source` that the sender may claim; left out: any.
+   * @param options.sources the values of `source`, and of a key that the client gives, that the sender may claim; left out: any.
    * @param options.needsKey the topic takes no record without a key.
    * @param options.rejectsKeyless the stream takes no event without a key.
    * @param options.keepsRejected of so many rejected events the places are kept; left out: of none.
@@ -149,6 +149,8 @@ export class EventBatch implements EventSink {
     if (this.#sources !== null && !this.#mayClaim(scanner)) return -1
     const keyBytes = this.#key === null ? scanner.sourceEnd - scanner.sourceStart : this.#findKey(start)
     if (keyBytes === 0 ? this.#mustHaveKey : keyBytes === -1) return -1
+    if (keyBytes > 0 && this.#key !== null && this.#sources !== null && !this.#mayHaveKey(this.#key))
+      return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
   }
 
@@ -226,6 +228,10 @@ export class EventBatch implements EventSink {
       this.#rejectKeyless()
       return
     }
+    if (chosen !== null && keyBytes > 0 && this.#sources !== null && !this.#mayHaveKey(chosen)) {
+      this.#reject('source_not_allowed', keyNotAllowed, chosen.pointer)
+      return
+    }
     const limitBytes = this.#limitBytes(keyBytes)
     if (end - start > limitBytes) {
       this.#rejectLarge(end - start, limitBytes)
@@ -282,6 +288,11 @@ export class EventBatch implements EventSink {
 
   #mayClaim({ sourceStart, sourceEnd }: TelemetryScanner): boolean {
     return sourceStart === sourceEnd || this.#sources!.has(this.body.toString('utf8', sourceStart, sourceEnd))
+  }
+
+  /** Whether the sender may claim the key that was found: who writes under the key of another one speaks for it. */
+  #mayHaveKey({ holder, start, end, text }: ChosenKey): boolean {
+    return this.#sources!.has(text ?? (holder ?? this.body).toString('utf8', start, end))
   }
 
   #slide(start: number): void {
@@ -375,6 +386,7 @@ function conflictOf(index: number, told: ToldEvent | null): EventError {
 /** An event that is larger may be left to {@link EventBatch.largeEvent}, which reads it in slices. */
 const scannedWholeBytes = 65_536
 
+const keyNotAllowed = 'the key of the record would be a source that the key of the request may not claim'
 const noSource = 'needs a text of 1 to 255 characters here: it becomes the key of the record'
 const compacted = 'the topic is compacted (cleanup.policy), so it takes no record without a key'
 const rejectsKeyless = 'the stream takes no event without a key (keyMissing: reject)'

@@ -76,14 +76,28 @@ function describeIssue(issue: Issue, event: unknown): EventProblem {
   const actual = nameOf(valueAt(event, issue.path))
   switch (issue.code) {
     case 'invalid_type':
-      return { pointer, detail: `must be ${expectation(issue.expected)}, got ${actual}` }
+      return {
+        pointer,
+        detail: `must be ${expectation(issue.expected)}, got ${actual}${wayOut(issue.path, actual)}`,
+      }
     case 'invalid_union':
-      return { pointer, detail: `must be ${unionExpectation(issue.path)}, got ${actual}` }
+      return {
+        pointer,
+        detail: `must be ${unionExpectation(issue.path)}, got ${actual}${wayOut(issue.path, actual)}`,
+      }
     case 'too_small':
       return { pointer, detail: 'must be a time of 1970 or later' }
     default:
       return { pointer, detail: issue.message }
   }
+}
+
+/** Libraries write null for a field without a value, and JavaScript writes it for NaN. */
+function wayOut(path: readonly PropertyKey[], actual: string): string {
+  if (actual !== 'null' || path.length === 0) return ''
+  if (path[0] === 'value')
+    return ' (JavaScript writes null for NaN and Infinity); leave the event out where there is no value'
+  return path[0] === 'name' ? '' : '; leave the field out where there is no value'
 }
 
 function expectation(expected: string): string {

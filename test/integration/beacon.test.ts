@@ -40,6 +40,8 @@ describe('POST /v1/beacon', () => {
     const headers = { 'content-type': 'multipart/form-data; boundary=x' }
     const response = await edge.app.inject({ method: 'POST', url, payload: '--x--', headers })
     expect(response.statusCode).toBe(415)
+    // The network panel of a browser shows this header alone.
+    expect(response.headers['chute-error']).toContain('new URLSearchParams(new FormData(form))')
   })
 
   test('drops and counts what finds the buffer full, since nobody would come back', async () => {

@@ -227,6 +227,61 @@ describe('sources', () => {
   )
 })
 
+describe('sources, where the stream takes the key of a record from the client', () => {
+  const sources = ['pump-7', '17', 'hall-2-*']
+  const sendTo = async (
+    settings: ConstructorParameters<typeof FakeProducer>[0],
+    lines: readonly string[],
+    device?: string,
+  ) => {
+    edge = buildEdge({ keys: [key('device', { sources }), key('service')] }, [new FakeProducer(settings)])
+    const headers = {
+      'content-type': 'application/x-ndjson',
+      ...(device !== undefined && { 'x-device': device }),
+    }
+    const request = {
+      method: 'POST',
+      url: '/v1/streams/metrics-realtime',
+      payload: lines.join('\n'),
+    } as const
+    const asDevice = await edge.app.inject({ ...request, headers: { ...headers, ...bearer('device') } })
+    const written = edge.producer.records.map((record) => record.key)
+    const asService = await edge.app.inject({ ...request, headers: { ...headers, ...bearer('service') } })
+    expect(asService.json()).toMatchObject({ accepted: lines.length })
+    const { errors } = asDevice.json() as { errors: { index: number; code: string; pointer: string }[] }
+    return { written, errors: errors.map(({ index, code, pointer }) => [index, code, pointer]) }
+  }
+
+  test.each(['telemetry', 'any'] as const)(
+    'a pointer leads to no key of another device: schema %s',
+    async (schema) => {
+      const eventOf = (device: string) => `{"name":"a","value":1,"device":{"id":${device}}}`
+      const { written, errors } = await sendTo({ schema, key: '/device/id' }, [
+        eventOf('"pump-7"'),
+        eventOf('17'),
+        eventOf('"hall-2-x"'),
+        '{"name":"a","value":1}',
+        eventOf('"pump-8"'),
+        eventOf('18'),
+        eventOf(String.raw`"pump-\u0038"`),
+        eventOf(String.raw`"pump\u002d7"`),
+      ])
+      expect(written).toEqual(['pump-7', '17', 'hall-2-x', null, 'pump-7'])
+      expect(errors).toEqual([4, 5, 6].map((index) => [index, 'source_not_allowed', '/device/id']))
+    },
+  )
+
+  test.each([
+    ['pump-7', 1],
+    ['hall-2-x', 1],
+    ['pump-8', 0],
+    [undefined, 1],
+  ])('a header %s gives the record its key: %d accepted', async (device, accepted) => {
+    const { written } = await sendTo({ key: 'header:x-device' }, ['{"name":"a","value":1}'], device)
+    expect(written).toEqual(accepted === 0 ? [] : [device ?? null])
+  })
+})
+
 describe('guessing', () => {
   test('an address that sends many wrong keys is told to wait, and a right one is still taken', async () => {
     open([key('web')])

@@ -284,6 +284,7 @@ describe('a client certificate', () => {
         key('sensor-18', { streams: ['other'] }),
         key('sensor-19', { notAfterMs: 1 }),
         key('operator', { kind: 'admin' }),
+        key('sensor-21', { sha256: [] }),
       ],
     })
     const statusOf = async (certificate: ConnectionOptions, header = ''): Promise<string> => {
@@ -301,7 +302,21 @@ describe('a client certificate', () => {
     expect(await statusOf(admin!), 'of an admin key').toBe('401')
     expect(await statusOf(unknown!), 'of no key').toBe('401')
     expect(await statusOf(known!, 'X-Chute-Key: wrong\r\n'), 'beside a wrong key').toBe('401')
-    expect(edge.producer.records).toHaveLength(2)
+    expect(await statusOf(devices.issue('sensor-21')), 'of a key without a value').toBe('202')
+    expect(await statusOf({}, 'X-Chute-Key: \r\n'), 'with an empty key').toBe('401')
+    expect(edge.producer.records).toHaveLength(3)
+  })
+
+  test('keeps the gateway closed where no key has a value', async () => {
+    const certificateAlone = { kind: 'public', sha256: [], streams: ['*'], origins: [] } as const
+    const port = await listen(withClients, {
+      keys: [{ name: 'sensor-17', ...certificateAlone, sources: null, notAfterMs: null }],
+    })
+    const statusOf = async (certificate: ConnectionOptions): Promise<string> =>
+      (await exchange(open(port, certificate), post, /}$/)).slice(9, 12)
+    expect(await statusOf({})).toBe('401')
+    expect(await statusOf(devices.issue('sensor-18'))).toBe('401')
+    expect(await statusOf(devices.issue('sensor-17'))).toBe('202')
   })
 
   test('is not asked for without TLS_CLIENT_CA, and gives no name', async () => {

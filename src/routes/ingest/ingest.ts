@@ -61,7 +61,11 @@ export function deliveryHeaders({ target, isReplay }: IngestExchange): string[] 
 
 /** The error for a media type that is not read. */
 export function unsupportedMediaType(contentType: string | undefined): GatewayError {
-  const detail = `${contentType ?? 'this'} is not read; send one of ${supportedMediaTypes.join(', ')}, in UTF-8`
+  const isMultipart = contentType?.toLowerCase().startsWith('multipart/') === true
+  // `Chute-Error` has room for the way out, and not for all types beside it.
+  const detail = isMultipart
+    ? 'a multipart body is not read; send JSON, or the fields of a form to the beacon route, as new URLSearchParams(new FormData(form))'
+    : `${contentType ?? 'this'} is not read; send one of ${supportedMediaTypes.join(', ')}, in UTF-8`
   return new GatewayError('unsupported_media_type', detail)
 }
 

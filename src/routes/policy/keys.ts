@@ -40,6 +40,7 @@ class NamePatterns implements Names {
  * sends none with it.
  */
 export class Keys {
+  readonly #isOpen: boolean
   readonly #bySha256: ReadonlyMap<string, AccessKey>
   readonly #byCertificate: ReadonlyMap<string, AccessKey>
   readonly #pages: Origins
@@ -51,6 +52,8 @@ export class Keys {
     configs: readonly KeyConfig[],
     options: { readonly corsOrigins: readonly string[]; readonly counterOf: CounterOf },
   ) {
+    // A key may have no value: it is a client's certificate alone.
+    this.#isOpen = configs.length === 0
     this.#pages = new Origins(options.corsOrigins)
     const keys = configs.map((config) => ({ config, key: accessKey(config, options.counterOf) }))
     this.#bySha256 = new Map(
@@ -63,7 +66,7 @@ export class Keys {
 
   /** Nobody needs a key. */
   get isOpen(): boolean {
-    return this.#bySha256.size === 0
+    return this.#isOpen
   }
 
   /** Lets requests with events in on the routes of a scope, if their key allows it. */

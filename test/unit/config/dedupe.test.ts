@@ -63,6 +63,7 @@ describe('dedupe', () => {
       /dedupe: on/,
     ],
     ['{ delivery: at-least-once, dedupe: on }', { WORKERS: '2' }, 'streams.s.dedupe', /WORKERS to 1/],
+    ['{ delivery: at-most-once, preset: device }', { WORKERS: '2' }, 'streams.s.preset', /WORKERS to 1/],
     ['{ delivery: at-most-once, dedupe.window.ms: 5 }', {}, 'streams.s.dedupe.window.ms', /dedupe: on/],
     [
       '{ delivery: at-least-once, dedupe: off, dedupe.max.entries: 5 }',

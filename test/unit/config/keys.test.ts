@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { describeConfig } from '../../../src/config/describe-config.ts'
 import { loadKeys } from '../../../src/config/load-config.ts'
+import { makeAuthority } from '../../support/certificates.ts'
 import { load, loadFile, problemsOf } from '../../support/config-fixture.ts'
 
 const hash = 'a'.repeat(64)
@@ -61,6 +62,7 @@ test.each([
     /Give one of: public, secret, admin/,
   ],
   ['no value', 'a: { kind: public, streams: [web] }', /keys\.a\.sha256 is missing/],
+  ['no value of an admin key', 'a: { kind: admin }', /keys\.a\.sha256 is missing[^]*no admin key/],
   ['an empty list of values', 'a: { kind: public, sha256: [], streams: [web] }', /no value is valid/],
   [
     'the key itself',
@@ -107,6 +109,24 @@ test.each([
   ['a list', '- a', /Give a map of keys/],
 ])('%s is refused', (_name, yaml, text) => {
   expect(() => withKeys(yaml)).toThrow(text)
+})
+
+test('a key that is a certificate alone needs no value where clients are asked for certificates', () => {
+  const yaml = 'pump-7: { kind: public, streams: [web] }'
+  expect(() => withKeys(yaml)).toThrow(/keys\.pump-7\.sha256 is missing[^]*TLS_CLIENT_CA/)
+  const { cert, key } = makeAuthority().issue('gateway')
+  const tls = { TLS_CERT: cert, TLS_KEY: key, TLS_CLIENT_CA: makeAuthority('Devices').ca }
+  const config = load(
+    { ...tls, CHUTE_CONFIG: 'chute.yaml', HOST: '0.0.0.0' },
+    { 'chute.yaml': `${streams}\nkeys: { ${yaml} }` },
+  )
+  expect(config.http.keys).toMatchObject([{ name: 'pump-7', sha256: [] }])
+  expect(() =>
+    load(
+      { ...tls, CHUTE_CONFIG: 'chute.yaml' },
+      { 'chute.yaml': `${streams}\nkeys: { ops: { kind: admin } }` },
+    ),
+  ).toThrow(/keys\.ops\.sha256 is missing[^]*no admin key/)
 })
 
 test('a problem never quotes what could be a key', () => {

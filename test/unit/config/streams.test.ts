@@ -98,6 +98,13 @@ describe('presets', () => {
     expect(stream.producer).toEqual(realtime)
   })
 
+  test('device is telemetry that tells duplicates, also where streams of its delivery do not', () => {
+    const stream = loadStream('{ delivery: at-most-once, preset: device }')
+    expect(stream.producer).toEqual(realtime)
+    expect(stream.dedupe).toEqual({ windowMs: 600_000, maxEntries: 500_000 })
+    expect(loadStream('{ delivery: at-most-once, preset: device, dedupe: off }').dedupe).toBeNull()
+  })
+
   test('logs has large lz4 batches, and requests that fit one', () => {
     expect(loadStream('{ delivery: at-most-once, preset: logs }').producer).toEqual({
       ...realtime,

@@ -39,7 +39,8 @@ describe('checkTelemetry refuses, and says where and why:', () => {
     [{ ...event, name: 'a\nb' }, '/name', 'must have 1 to 255 characters and no control characters'],
     [{ ...event, name: 'a\u0085b' }, '/name', 'must have 1 to 255 characters and no control characters'],
     [{ ...event, value: '21.5' }, '/value', 'must be a finite number, got a string'],
-    [{ ...event, value: null }, '/value', 'must be a finite number, got null'],
+    [{ ...event, value: null }, '/value', /^must be a finite number, got null .*NaN.*; leave the event out/],
+    [{ ...event, name: null }, '/name', 'must be a string, got null'],
     [
       { ...event, value: JSON.parse('1e999') as number },
       '/value',
@@ -61,7 +62,12 @@ describe('checkTelemetry refuses, and says where and why:', () => {
       '/timestamp',
       /looks like nanoseconds.*timestampUnit: ns /,
     ],
-    [{ ...event, timestamp: null }, '/timestamp', /RFC 3339/],
+    [{ ...event, timestamp: null }, '/timestamp', /RFC 3339 .*got null; leave the field out/],
+    [{ ...event, unit: null }, '/unit', /got null; leave the field out/],
+    [{ ...event, source: null }, '/source', /got null; leave the field out/],
+    [{ ...event, id: null }, '/id', /got null; leave the field out/],
+    [{ ...event, labels: null }, '/labels', /got null; leave the field out/],
+    [{ ...event, labels: { room: null } }, '/labels/room', /got null; leave the field out/],
     [{ ...event, unit: 1 }, '/unit', 'must be a string, got a number'],
     [{ ...event, labels: [] }, '/labels', 'must be an object, got an array'],
     [
