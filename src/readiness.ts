@@ -1,4 +1,4 @@
-import { configuredMode } from './kafka/producer/outcome.ts'
+import { configuredMode, isAnswered } from './kafka/producer/outcome.ts'
 import type { ManagedProducer, Obstacle, ProducerAdmission } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 
@@ -70,7 +70,7 @@ function describe({ summary, cause }: Obstacle): string {
 /** The text of a check that never fails: if a broker has to answer each write, that costs time, and the outcomes are as true as before. */
 function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   const answered = streams.filter(
-    ({ stream, confirmation }) => confirmation === 'acks_1' && configuredMode(stream.producer) === 'log_end',
+    ({ stream, confirmation }) => isAnswered(confirmation) && !isAnswered(configuredMode(stream.producer)),
   )
   return answered.length === 0
     ? 'every stream confirms as it is configured to'

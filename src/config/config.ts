@@ -82,7 +82,7 @@ export type KeyMissing = (typeof keyMissingActions)[number]
 /** See {@link SaslMechanism}. */
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
-/** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/kafkajs-client.ts hands them to kafkajs. */
+/** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
 export type SaslMechanism = (typeof saslMechanisms)[number]
 
 /** See {@link KeyKind}. */

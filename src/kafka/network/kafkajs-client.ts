@@ -1,7 +1,7 @@
-import type { ConnectionOptions } from 'node:tls'
-import { Kafka, logLevel, type SASLOptions } from 'kafkajs'
+import { Kafka, logLevel } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
 import { stopIdleTimers } from './kafkajs-idle-timer.ts'
+import { saslOptions, tlsOptions } from './tls-and-sasl.ts'
 
 stopIdleTimers()
 
@@ -16,34 +16,4 @@ export function kafkajsClient(config: KafkaConfig): Kafka {
     ...(ssl === null ? {} : { ssl: tlsOptions(ssl) }),
     ...(sasl === null ? {} : { sasl: saslOptions(sasl) }),
   })
-}
-
-/** The TLS options of kafkajs and of `node:tls`. */
-export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOptions {
-  return {
-    rejectUnauthorized: ssl.rejectUnauthorized,
-    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
-    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
-    ...(ssl.key === null ? {} : { key: ssl.key }),
-    ...(ssl.servername === null ? {} : { servername: ssl.servername }),
-  }
-}
-
-/**
- * The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. The set of mechanisms is
- * `saslMechanisms` in `config/config.ts`.
- */
-export function saslOptions({
-  mechanism,
-  username,
-  password,
-}: NonNullable<KafkaConfig['sasl']>): SASLOptions {
-  switch (mechanism) {
-    case 'plain':
-      return { mechanism, username, password }
-    case 'scram-sha-256':
-      return { mechanism, username, password }
-    case 'scram-sha-512':
-      return { mechanism, username, password }
-  }
 }

@@ -1,0 +1,33 @@
+import type { ConnectionOptions } from 'node:tls'
+import type { SASLOptions } from 'kafkajs'
+import type { KafkaConfig } from '../../config/config.ts'
+
+/** The TLS options of kafkajs and of `node:tls`. */
+export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOptions {
+  return {
+    rejectUnauthorized: ssl.rejectUnauthorized,
+    ...(ssl.ca === null ? {} : { ca: ssl.ca }),
+    ...(ssl.cert === null ? {} : { cert: ssl.cert }),
+    ...(ssl.key === null ? {} : { key: ssl.key }),
+    ...(ssl.servername === null ? {} : { servername: ssl.servername }),
+  }
+}
+
+/**
+ * The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. The set of mechanisms is
+ * `saslMechanisms` in `config/config.ts`.
+ */
+export function saslOptions({
+  mechanism,
+  username,
+  password,
+}: NonNullable<KafkaConfig['sasl']>): SASLOptions {
+  switch (mechanism) {
+    case 'plain':
+      return { mechanism, username, password }
+    case 'scram-sha-256':
+      return { mechanism, username, password }
+    case 'scram-sha-512':
+      return { mechanism, username, password }
+  }
+}
