@@ -28,7 +28,10 @@ export interface HostileRow {
 
 const ratePerSecond = 200
 
-/** Bodies that are made to take long, each by one connection, beside a client that sends single events. */
+/**
+ * Bodies that are made to take long, each by one connection, beside a client that sends single events. `HOSTILE_SHAPES` is a regular
+ * expression: only the shapes whose names it matches are sent.
+ */
 export async function benchHostile(
   kafka: LocalKafka,
   options: { seconds: number },
@@ -48,7 +51,8 @@ export async function benchHostile(
   }
   const config = join(folder, 'streams.json')
   writeFileSync(config, JSON.stringify({ streams }))
-  const shapes = hostileShapes()
+  const asked = new RegExp(process.env['HOSTILE_SHAPES'] ?? '')
+  const shapes = hostileShapes().filter(({ name }) => asked.test(name))
   const isDurable = ({ path }: HostileShape): boolean => path.endsWith('/bench-durable')
   const durable = { CHUTE_DATA_DIR: join(folder, 'data'), CHUTE_DATA_DIR_EPHEMERAL: 'true' }
   const runs = [
@@ -58,6 +62,7 @@ export async function benchHostile(
   const rows: HostileRow[] = []
   try {
     for (const { env, some } of runs) {
+      if (some.length === 0) continue
       const chute = await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: config, ...env }, { probe: true })
       try {
         rows.push(...(await benchShapes(chute, some, options)))
@@ -98,7 +103,7 @@ async function benchShapes(
       p50AboveCalmMs: p50Ms - calm.p50Ms,
     })
     say(
-      `${shape.name}: ${status}, longest pause ${ownMaxMs.toFixed(1)} ms, others' p50 ${p50Ms.toFixed(1)} ms`,
+      `${shape.name}: ${status}, longest pause ${ownMaxMs.toFixed(1)} ms, others' p50 ${p50Ms.toFixed(1)} ms (calm: ${calm.p50Ms.toFixed(1)} ms)`,
     )
   }
   return rows

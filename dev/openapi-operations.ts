@@ -44,6 +44,7 @@ const codeGroups = {
   invalid_utf8: ['body'],
   empty_body: ['body'],
   invalid_encoding: ['body'],
+  chunks_too_small: ['body'],
   all_events_invalid: ['body'],
   key_missing: ['stream', 'admin'],
   key_unknown: ['stream', 'admin'],

@@ -11,6 +11,7 @@ export const errorTable = {
   invalid_utf8: { status: 400, title: 'The body is not valid UTF-8' },
   empty_body: { status: 400, title: 'The body is empty' },
   invalid_encoding: { status: 400, title: 'The body does not match its Content-Encoding' },
+  chunks_too_small: { status: 400, title: 'The body comes in too many small chunks' },
   invalid_request: { status: 400, title: 'The request cannot be read' },
   all_events_invalid: { status: 400, title: 'No event of the request is valid' },
   strict_rejected: { status: 400, title: 'An event is invalid and handling is strict' },

@@ -206,6 +206,94 @@ describe('behind a reply that says Connection: close', () => {
   })
 })
 
+describe('of many small things at once', () => {
+  const inChunks = (text: string, bytes: number) =>
+    `${text
+      .match(new RegExp(`[^]{1,${bytes}}`, 'g'))!
+      .map((piece) => `${piece.length.toString(16)}\r\n${piece}\r\n`)
+      .join('')}0\r\n\r\n`
+
+  test.each([
+    ['and a route reads them', stream],
+    ['and no route reads them', '/v1/streams/nope'],
+    ['and there is no such path', '/nope'],
+  ])('chunks of a few bytes are refused, %s', async (_what, path) => {
+    const client = await listen()
+    const request = post(chunked, inChunks(`${good}${' '.repeat(200_000)}`, 8)).replace(stream, path)
+    client.socket.write(request + client.request(good))
+    await client.closes()
+    expect(client.statuses).toEqual([path === stream ? 400 : 404])
+    if (path === stream) expect(client.received).toMatch(/2000 pieces[^]*"code":"chunks_too_small"/)
+    expect(client.received).toMatch(/connection: close/i)
+    expect(edge.producer.values).toEqual([])
+    // Parsers are used again.
+    const next = open()
+    next.socket.write(post(chunked, inChunks(good, 8)) + next.request(good))
+    await next.receives(/"accepted":1[^]*"accepted":1/)
+    next.socket.destroy()
+  })
+
+  test('chunks are taken that are small on average, but not tiny', async () => {
+    const client = await listen()
+    const lines = `${good}\n`.repeat(3_000)
+    client.socket.write(post([...chunked, 'Content-Type: application/x-ndjson'], inChunks(lines, 17)))
+    await client.receives(/"accepted":3000/)
+    expect(client.closed).toBe(false)
+    client.socket.destroy()
+  })
+
+  test('a chunk for each line and one for each line feed are taken', async () => {
+    const client = await listen()
+    const lines = `21\r\n${good}\r\n1\r\n\n\r\n`.repeat(9_000)
+    client.socket.write(post([...chunked, 'Content-Type: application/x-ndjson'], `${lines}0\r\n\r\n`))
+    await client.receives(/"accepted":9000/)
+    client.socket.destroy()
+  })
+
+  test('requests are taken some a turn, in order, and each gets its reply', async () => {
+    const client = await listen()
+    const bodies = Array.from({ length: 2_000 }, (_, nth) => `{"name":"a","value":${nth}}`)
+    let [most, before] = [0, 0]
+    const { records } = edge.producer
+    const look = (): void => {
+      most = Math.max(most, records.length - before)
+      before = records.length
+      if (!client.closed) setImmediate(look)
+    }
+    setImmediate(look)
+    client.socket.write(bodies.map((body) => client.request(body)).join(''))
+    await vi.waitUntil(() => client.statuses.length === bodies.length, { timeout: 20_000 })
+    // Reading goes on behind them.
+    client.post(good, ['Connection: close'])
+    await client.closes()
+    expect(edge.producer.values).toEqual([...bodies, good])
+    expect(client.statuses).toEqual([...bodies, good].map(() => 202))
+    // So many when they come, and so many at the end of the turn.
+    expect(most).toBeLessThanOrEqual(2 * 32)
+  })
+
+  test('behind a thousand requests that wait the connection is closed', async () => {
+    const client = await listen()
+    client.socket.write(client.request(good) + 'GET / HTTP/1.1\r\nHost:a\r\n\r\n'.repeat(5_000))
+    await client.closes()
+    const { statuses } = client
+    expect(statuses.length).toBeGreaterThan(1_000)
+    expect(statuses.length).toBeLessThan(5_000)
+    expect(statuses.slice(0, 2)).toEqual([202, 404])
+    expect(client.received.match(/connection: close/gi)).toHaveLength(1)
+  })
+
+  test('requests of a client that has gone before their turn are not taken', async () => {
+    const client = await listen()
+    const { app, producer } = edge
+    app.server.once('request', (_request, response) => response.socket!.destroy())
+    client.socket.write(client.request(good).repeat(300))
+    await client.closes()
+    await new Promise(setImmediate)
+    expect(producer.values.length).toBeLessThanOrEqual(2 * 32 + 1)
+  })
+})
+
 describe('leaving', () => {
   test('closes idle connections once they were idle for a while, and then no listener is left', async () => {
     const client = await listen()

@@ -13,6 +13,9 @@ export interface ClientError {
 /** The code of a body that came too slowly. */
 export const tooSlow = 'CHUTE_TOO_SLOW'
 
+/** The code of a body that came in very many very small pieces. */
+export const tinyPieces = 'CHUTE_TINY_PIECES'
+
 /** The error of CONNECT, which is no request for a resource. node:http has an event of its own for it. */
 export const notAProxy: ClientError = { code: 'CHUTE_CONNECT', message: 'CONNECT' }
 
@@ -41,6 +44,8 @@ export function toClientProblem(error: ClientError, limits: HttpLimits, isBody: 
       return timeout(
         `the body was not complete after ${bodyTimeoutMs} ms (BODY_TIMEOUT_MS), and ${error.message}; from then on it has to come at ${bodyMinBytesPerSecond} bytes a second or faster (BODY_MIN_BYTES_PER_SECOND)`,
       )
+    case tinyPieces:
+      return new GatewayError('chunks_too_small', error.message)
     case 'HPE_HEADER_OVERFLOW':
       return isBody
         ? new GatewayError('headers_too_large', 'trailer fields may have 16 KiB together')

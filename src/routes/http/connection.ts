@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { discardInput } from './input.ts'
 
 /**
  * The state of one connection, besides the state in node:http. `connections.ts` makes one for each connection. Only that file and
@@ -13,6 +14,10 @@ export class Connection {
   isEnding = false
   /** Bytes came that are no request. They are answered once, and all further bytes are thrown away. */
   hasFailed = false
+  /** How many requests came since the last one that found all earlier requests answered. */
+  behind = 0
+  /** The replies to requests that are taken in a later turn of the event loop, oldest first. */
+  readonly waiting: ServerResponse[] = []
   /** The incomplete request whose progress is watched, and how much the connection had received when its window began. */
   watched: { response: ServerResponse; sinceMs: number; fromBytes: number } | null = null
   /** While the gateway leaves: how many bytes had come at the last look, and since when no more have come. */
@@ -41,6 +46,7 @@ export class Connection {
     const { socket } = this
     if (socket.destroyed || socket.writableEnded) return
     socket.end()
+    discardInput(socket)
     socket.resume()
     const fromBytes = socket.bytesRead
     const untilMs = performance.now() + lingerMs

@@ -8,6 +8,7 @@ import {
   isEndOfInput,
   isOfParser,
   notAProxy,
+  tinyPieces,
   toClientProblem,
   tooSlow,
   writeProblem,
@@ -16,6 +17,7 @@ import {
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
+import { discardInput, holdInput, watchPieces } from './input.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 
@@ -43,6 +45,7 @@ export interface SharedPort {
  * knows no route, no policy and no producer. Invariants:
  * - Every request that was taken gets its reply, in order, whatever comes behind the request on its connection.
  * - Behind a request whose reply says `Connection: close`, nothing is read as a request.
+ * - A connection that sends many requests, or many pieces of a body, at once gets a part of a turn of the event loop (`input.ts`).
  */
 export class Connections {
   readonly #server: Server
@@ -167,15 +170,52 @@ export class Connections {
       return
     }
     if (connection.isEnding) {
-      // The request gets no reply. Its body is read only to throw it away.
-      request.resume()
+      // The request gets no reply.
+      discardInput(request.socket)
       return
     }
     connection.newest = response
     if (this.#isEnding || !response.shouldKeepAlive) makeLast(response)
     const flaw = hostFlaw(request)
-    if (flaw === null) this.#handle(request, response)
-    else this.#refuse(response, new GatewayError('invalid_request', flaw))
+    if (flaw !== null) {
+      this.#refuse(response, new GatewayError('invalid_request', flaw))
+      return
+    }
+    if (request.headers['transfer-encoding'] !== undefined) {
+      watchPieces(request, (message) => {
+        this.#failed({ code: tinyPieces, message }, request.socket)
+        discardInput(request.socket)
+      })
+    }
+    if (response.socket !== null) connection.behind = 0
+    else if (++connection.behind > requestsInTurn) {
+      this.#takeLater(connection, response)
+      return
+    }
+    this.#handle(request, response)
+  }
+
+  /** Many requests came at once. The rest of them is taken in later turns, and no more is read until then. */
+  #takeLater(connection: Connection, response: ServerResponse): void {
+    const { waiting } = connection
+    waiting.push(response)
+    if (waiting.length === 1) {
+      const goOn = holdInput(connection.socket)
+      setImmediate(() => this.#takeWaiting(connection, goOn))
+    } else if (waiting.length === mostWaiting) makeLast(response)
+  }
+
+  #takeWaiting(connection: Connection, goOn: () => void): void {
+    const { waiting } = connection
+    for (const response of waiting.splice(0, requestsInTurn)) {
+      // The client of a request that is destroyed is gone.
+      if (!response.req.destroyed) this.#handle(response.req, response)
+    }
+    if (waiting.length > 0) setImmediate(() => this.#takeWaiting(connection, goOn))
+    else {
+      connection.behind = 0
+      goOn()
+    }
   }
 
   /**
@@ -298,6 +338,10 @@ export class Connections {
   }
 }
 
+/** So many requests of one connection are taken in a turn. They take about a millisecond. */
+const requestsInTurn = 32
+/** The connection of a client that sends more requests at once is closed behind so many. 64 KiB have room for 2,000 empty ones. */
+const mostWaiting = 1_000
 /** While the server closes, a silent connection has this time to begin a request. */
 const silentGraceMs = 100
 /** A client may send an empty line before its first request (RFC 9112, section 2.2). */

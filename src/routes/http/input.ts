@@ -1,0 +1,105 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+
+/**
+ * Bounds what one connection can make of one turn of the event loop. The kernel hands over up to 64 KiB at a time, and node:http parses all of
+ * them in one go. 64 KiB have room for 10,000 chunks of one byte, and for 2,000 requests. Each chunk and each request costs some microseconds.
+ *
+ * node:http has no public way to stop its parser, so this file uses two names that are not documented: `parser` and `_paused`. In a version of
+ * Node.js without them requests are answered as before, and only the bounds are less tight.
+ */
+
+/** The parts of node:http's objects that are not documented. */
+interface HttpParser {
+  [callback: number]: unknown
+  readonly constructor: { readonly [name: string]: unknown }
+}
+type ParsedSocket = Socket & { parser?: HttpParser | null; _paused?: boolean }
+
+const callbacks = ['kOnHeaders', 'kOnHeadersComplete', 'kOnBody', 'kOnMessageComplete']
+
+/**
+ * Throws away whatever else comes over a connection, also what the parser has in hand. From now on no byte becomes a request or a body. The
+ * replies to requests that were taken go out as before.
+ */
+export function discardInput(socket: Socket): void {
+  silence((socket as ParsedSocket).parser)
+  // Nobody but the parser reads the socket. With a listener of our own, node:http hands the bytes to the listener and not to the parser.
+  socket.removeAllListeners('data')
+  socket.on('data', ignore)
+}
+
+/** Makes the parser tell nothing until the end of the turn. node:http uses a parser for one connection after the other. */
+function silence(parser: HttpParser | null | undefined): void {
+  if (parser === null || parser === undefined) return
+  for (const name of callbacks) {
+    const at = parser.constructor[name]
+    if (typeof at !== 'number') continue
+    const callback = parser[at]
+    // It is null where the parser was silenced before in this turn.
+    if (callback === null) continue
+    parser[at] = null
+    setImmediate(() => (parser[at] = callback))
+  }
+}
+
+function ignore(): void {}
+
+/**
+ * Stops reading a connection behind the bytes that the parser has in hand. node:http goes on reading whenever a message is complete or somebody
+ * reads a body, so `resume` does nothing meanwhile.
+ * @returns a function that goes on reading.
+ */
+export function holdInput(socket: ParsedSocket): () => void {
+  socket.pause()
+  socket.resume = () => socket
+  return () => {
+    Reflect.deleteProperty(socket, 'resume')
+    // Where many replies wait to be sent, node:http has paused the connection, too, and goes on by itself.
+    if (socket._paused !== true) socket.resume()
+  }
+}
+
+/**
+ * Watches the pieces in which the body of a request comes. The bytes of one turn are at most {@link piecesInTurn} pieces and what the parser
+ * has in hand.
+ * @param onTiny is called once, when {@link piecesInTurn} pieces one after the other have less than {@link leastPieceBytes} bytes on average.
+ */
+export function watchPieces(request: IncomingMessage, onTiny: (detail: string) => void): void {
+  let pieces = 0
+  let bytes = 0
+  let isHeld = false
+  // node:http calls this for each piece that it has parsed.
+  request.push = (piece: Buffer | null, encoding?: BufferEncoding): boolean => {
+    if (piece === null) {
+      Reflect.deleteProperty(request, 'push')
+      return request.push(null, encoding)
+    }
+    pieces++
+    bytes += piece.length
+    if (pieces === piecesInTurn) {
+      if (bytes < piecesInTurn * leastPieceBytes) {
+        Reflect.deleteProperty(request, 'push')
+        onTiny(
+          `${pieces} pieces one after the other have ${bytes} bytes; a piece has at least ${leastPieceBytes} on average, so put more into each chunk`,
+        )
+        return false
+      }
+      pieces = bytes = 0
+      if (!isHeld) {
+        isHeld = true
+        const goOn = holdInput(request.socket)
+        setImmediate(() => {
+          isHeld = false
+          goOn()
+        })
+      }
+    }
+    return Object.getPrototypeOf(request).push.call(request, piece, encoding)
+  }
+}
+
+/** A piece costs two to three microseconds. */
+const piecesInTurn = 2_000
+/** 64 KiB are fewer than 3,000 pieces of this size. */
+const leastPieceBytes = 16
