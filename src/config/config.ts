@@ -304,6 +304,8 @@ export interface HttpConfig {
   readonly adminPort: number | null
   /** Exact origins; `*` alone allows any (and is then echoed, since sendBeacon sends credentials). Empty: no cross-origin use. */
   readonly corsOrigins: readonly string[]
+  /** `BEACON_PATH`: where the beacon routes stand too, without a slash at its end; null: only under `/v1/beacon`. */
+  readonly beaconPath: string | null
   /** Empty: nobody needs a key. */
   readonly keys: readonly KeyConfig[]
   /** `CHUTE_OPEN`: it is wanted that nobody needs a key, whatever the address is. */

@@ -101,6 +101,7 @@ function describeHttp(http: HttpConfig): object {
     TLS_KEY: http.tls === null ? null : mask,
     TLS_CLIENT_CA: (http.tls?.clientCa ?? null) === null ? null : '(PEM)',
     CORS_ORIGINS: http.corsOrigins.length === 0 ? null : http.corsOrigins.join(','),
+    BEACON_PATH: http.beaconPath,
     RATE_LIMIT_MAX: http.rateLimit?.max ?? null,
     RATE_LIMIT_WINDOW: http.rateLimit?.windowMs ?? null,
     TRUST_PROXY: http.trustProxyHops,

@@ -51,6 +51,10 @@ export const httpShape = {
     what: 'origins whose pages may send events: `https://app.example.com,http://localhost:3000`. `https://*.example.com`: all its subdomains. `*` alone: any. An origin has no path and no default port',
     byDefault: 'none',
   }),
+  BEACON_PATH: beaconPath().nullable().default(null).register(reference, {
+    what: 'a path of your own that the beacon routes stand under too, such as `/in`: blockers match words of a path. The script tag then has `data-path`, [browser.md](browser.md#ad-blockers)',
+    byDefault: 'not set: only `/v1/beacon`',
+  }),
   RATE_LIMIT_MAX: wholeNumber(null, 1).nullable().default(null).register(reference, {
     what: 'requests that an address may make in `RATE_LIMIT_WINDOW`, over all workers; then 429',
     byDefault: 'not set: no limit',
@@ -283,6 +287,29 @@ export function originList() {
     .transform((given) => listOf(String(given)))
     .check(refuseIf(flawOfOrigins))
     .register(reference, { give: anOrigin, takes: 'origins, by comma' })
+}
+
+/** The first parts of the paths that the gateway has itself. */
+const ownPaths = ['v1', 'chute', 'docs', 'live', 'livez', 'metrics', 'openapi', 'readyz']
+
+/** A path for beacons. Each part is of characters that need no escaping (RFC 3986, section 2.3). */
+function beaconPath() {
+  const give = 'a path such as /in or /in/web, without a slash at its end'
+  return z.string().check(refuseIf(flawOfBeaconPath)).register(reference, { give, takes: 'a path' })
+}
+
+function flawOfBeaconPath(path: string): Flaw | null {
+  if (!/^(?:\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$/.test(path)) {
+    const remedy =
+      'Give a path such as /in or /in/web: a slash before each part, and letters, digits, dashes, dots and underscores.'
+    return { problem: `is ${quote(path)}, which is not a path`, remedy }
+  }
+  const [, first = ''] = path.split(/[/.]/)
+  if (!ownPaths.includes(first)) return null
+  return {
+    problem: `is ${quote(path)}, which the gateway has itself`,
+    remedy: 'Give another path, such as /in.',
+  }
 }
 
 function flawOfOrigins(origins: readonly string[]): Flaw | null {

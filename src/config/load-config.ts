@@ -74,6 +74,7 @@ export function loadConfig(
           ? null
           : { cert: environment.TLS_CERT, key: environment.TLS_KEY, clientCa: environment.TLS_CLIENT_CA },
       corsOrigins: environment.CORS_ORIGINS,
+      beaconPath: environment.BEACON_PATH,
       keys,
       open: environment.CHUTE_OPEN,
       rateLimit:

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
-import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib'
+import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, gunzip } from 'node:zlib'
 import { BufferPool } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
 
@@ -109,19 +109,35 @@ function readInflated(
       })
       .on('drain', () => request.resume())
       .on('end', () => finish(null))
-      .on('error', (cause) => {
-        const detail = `the body cannot be inflated as ${encoding}`
-        finish(new GatewayError('invalid_encoding', detail, { cause }))
-      })
+      .on('error', (cause) => finish(cannotInflate(encoding, cause)))
 
   request.on('data', onData)
   request.on('end', onEnd)
   request.on('error', (error) => finish(asFlaw(error)))
 }
 
+/** Whether a body begins as gzip does (RFC 1952, section 2.3.1). 0x8b cannot be the second byte of a text in UTF-8. */
+export function isGzip(body: Buffer): boolean {
+  return body[0] === 0x1f && body[1] === 0x8b
+}
+
+/** Inflates a body that was read whole, and recycles it. What comes out may have at most `limitBytes`. */
+export function inflateGzip(zipped: Buffer, limitBytes: number, listener: BodyListener): void {
+  gunzip(zipped, { maxOutputLength: limitBytes }, (cause, body) => {
+    recycleBody(zipped)
+    if (cause === null) listener(null, body)
+    else if ('code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE') listener(tooLarge(limitBytes), empty)
+    else listener(cannotInflate('gzip', cause), empty)
+  })
+}
+
 /** A GatewayError is a flaw of the body that `routes/http/connections.ts` has found. Every other error means that the client is gone. */
 function asFlaw(error: unknown): GatewayError | 'aborted' {
   return error instanceof GatewayError ? error : 'aborted'
+}
+
+function cannotInflate(encoding: ContentEncoding, cause: Error): GatewayError {
+  return new GatewayError('invalid_encoding', `the body cannot be inflated as ${encoding}`, { cause })
 }
 
 function tooLarge(limitBytes: number): GatewayError {

@@ -6,7 +6,7 @@ import type { HttpConfig, TlsConfig } from '../config/config.ts'
 import type { GatewayError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
-import { registerBeacon } from './ingest/beacon.ts'
+import { beaconPrefix, registerBeacon } from './ingest/beacon.ts'
 import { Connections } from './http/connections.ts'
 import { createTlsServer, Handshakes } from './http/handshakes.ts'
 import { Cors, registerPreflight } from './policy/cors.ts'
@@ -173,6 +173,7 @@ function createApp(
       refuse(request, reply, toGatewayError(error, logger))
     },
     exposeHeadRoutes: true,
+    ...(http.beaconPath !== null && targets !== null && { rewriteUrl: beaconPathToUsual(http.beaconPath) }),
     routerOptions: { maxParamLength: 255 },
   })
   // The routes read bodies themselves, so that the bytes can be passed on as they came. Fastify must not read them.
@@ -213,4 +214,13 @@ function createApp(
   })
   registerNoRoute(app, cors)
   return { app, connections, handshakes }
+}
+
+/**
+ * `BEACON_PATH`: the beacon routes stand under this path too. From here on such a request is one of the usual path, so no other part
+ * has to know of it.
+ */
+function beaconPathToUsual(path: string): (request: { url?: string | undefined }) => string {
+  const own = `${path}/`
+  return ({ url = '' }) => (url.startsWith(own) ? beaconPrefix + url.slice(own.length) : url)
 }

@@ -1,5 +1,6 @@
+import { gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
-import { buildEdge, type Edge } from '../support/edge.ts'
+import { buildEdge, fakeLimits, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 
 const event = '{"name":"page.view","value":1}'
@@ -102,5 +103,58 @@ describe('GET /v1/beacon/….gif', () => {
     const response = await edge.app.inject({ method: 'HEAD', url: `${url}.gif?name=a&value=1` })
     expect(response.statusCode).toBe(405)
     expect(edge.producer.records).toEqual([])
+  })
+})
+
+describe('a beacon that begins as gzip does', () => {
+  const post = async (payload: Buffer, headers: Record<string, string> = {}) =>
+    await edge.app.inject({ method: 'POST', url, payload, headers })
+
+  test('is inflated, although no header says so: a page could not set one without a preflight', async () => {
+    edge = buildEdge()
+    expect((await post(gzipSync(`[${event},${event}]`))).statusCode).toBe(202)
+    expect((await post(gzipSync(event), { 'content-type': 'text/plain;charset=UTF-8' })).statusCode).toBe(202)
+    expect((await post(gzipSync(event), { 'content-encoding': 'gzip' })).statusCode).toBe(202)
+    expect(edge.producer.values).toEqual([event, event, event, event])
+  })
+
+  test('is refused where it would inflate to more than a body may have, and where it is no gzip', async () => {
+    edge = buildEdge()
+    const bomb = gzipSync(Buffer.alloc(fakeLimits.bodyBytes + 1, ' '))
+    expect((await post(bomb)).json()).toMatchObject({ code: 'body_too_large', status: 413 })
+    const broken = await post(Buffer.from([0x1f, 0x8b, 1, 2, 3]))
+    expect(broken.json()).toMatchObject({ code: 'invalid_encoding', status: 400 })
+    const cut = await post(gzipSync(event).subarray(0, 20))
+    expect(cut.json()).toMatchObject({ code: 'invalid_encoding', status: 400 })
+    expect(edge.producer.values).toEqual([])
+    // The largest body that may be.
+    const text = event + ' '.repeat(fakeLimits.bodyBytes - event.length)
+    expect((await post(gzipSync(text))).statusCode).toBe(202)
+  })
+})
+
+describe('BEACON_PATH', () => {
+  test('is another path of the beacon routes, which stay where they are', async () => {
+    edge = buildEdge({ beaconPath: '/in', corsOrigins: ['https://shop.example'] })
+    const headers = { origin: 'https://shop.example' }
+    for (const path of ['/in/metrics-realtime', '/in/metrics-realtime?key=x', url]) {
+      const reply = await edge.app.inject({ method: 'POST', url: path, payload: event, headers })
+      expect([path, reply.statusCode]).toEqual([path, 202])
+    }
+    const pixel = await edge.app.inject({ url: '/in/metrics-realtime.gif?name=a&value=1' })
+    expect([pixel.statusCode, pixel.headers['content-type']]).toEqual([200, 'image/gif'])
+    expect(
+      (await edge.app.inject({ method: 'OPTIONS', url: '/in/metrics-realtime', headers })).statusCode,
+    ).toBe(204)
+    expect(edge.telemetry.acceptedBy).toEqual({ http: 0, beacon: 3, pixel: 1 })
+  })
+
+  test('takes no more than the parts below it', async () => {
+    edge = buildEdge({ beaconPath: '/in' })
+    for (const path of ['/in', '/inn/metrics-realtime', '/v1/in/metrics-realtime'])
+      expect((await edge.app.inject({ method: 'POST', url: path, payload: event })).statusCode).toBe(404)
+    const refused = await edge.app.inject({ method: 'POST', url: '/in/none', payload: event })
+    expect(refused.headers['chute-error']).toMatch(/^unknown_stream; /)
+    expect(edge.telemetry.refusals.at(-1)).toMatchObject({ code: 'unknown_stream', transport: 'beacon' })
   })
 })

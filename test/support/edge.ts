@@ -35,6 +35,7 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
     adminPort: null,
     tls: tlsOfEdges === null ? null : { ...tlsOfEdges.pair, clientCa: null },
     corsOrigins: [],
+    beaconPath: null,
     keys: [],
     open: false,
     rateLimit: null,

@@ -40,6 +40,7 @@ export function testConfig(options: {
       adminPort: null,
       tls: null,
       corsOrigins: [],
+      beaconPath: null,
       keys: [],
       open: false,
       rateLimit: null,

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import type { BodyListener } from '../../events/body-reader.ts'
+import { inflateGzip, isGzip, type BodyListener } from '../../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
 import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
@@ -9,8 +9,10 @@ import { eventFromFields } from './query-event.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 import { tellRejected } from '../http/refusals.ts'
 
-const postPath = '/v1/beacon/:stream'
-const pixelPath = '/v1/beacon/:stream.gif'
+/** What the paths of beacons begin with. */
+export const beaconPrefix = '/v1/beacon/'
+const postPath = `${beaconPrefix}:stream`
+const pixelPath = `${beaconPrefix}:stream.gif`
 
 /**
  * `POST /v1/beacon/{stream}` for `navigator.sendBeacon` and `fetch(keepalive)`, and `GET /v1/beacon/{stream}.gif` for an
@@ -47,8 +49,17 @@ function registerPost(
     const kind = beaconKindOf(headers['content-type'])
     const key = idempotencyKeyOf(target, headers)
     const exchange = new IngestExchange(route, target, { reply, kind, preferences: noPreferences, key })
-    exchange.read(request.raw, kind === 'form' ? withFields(exchange) : exchange.onBody)
+    const listener = kind === 'form' ? withFields(exchange) : exchange.onBody
+    exchange.read(request.raw, inflating(limits.bodyBytes, listener))
   })
+}
+
+/** A page cannot say that a beacon is compressed without a preflight. So gzip is known by its first bytes, which no JSON begins with. */
+function inflating(limitBytes: number, listener: BodyListener): BodyListener {
+  return (error, body) => {
+    if (error === null && isGzip(body)) inflateGzip(body, limitBytes, listener)
+    else listener(error, body)
+  }
 }
 
 /** A form that holds no JSON holds the fields of one event: `new URLSearchParams({ name, value })`. */

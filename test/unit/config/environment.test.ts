@@ -32,6 +32,13 @@ const cases: readonly Case[] = [
     byDefault: [],
   },
   {
+    name: 'BEACON_PATH',
+    value: '/in/web',
+    read: (c) => c.http.beaconPath,
+    expected: '/in/web',
+    byDefault: null,
+  },
+  {
     name: 'RATE_LIMIT_MAX',
     value: '100',
     read: (c) => c.http.rateLimit,
@@ -336,6 +343,24 @@ describe('a wrong value', () => {
     expect(problems).toHaveLength(1)
     expect(JSON.stringify(problems)).not.toContain('hunter2')
   })
+})
+
+describe('BEACON_PATH', () => {
+  test.each(['in', '/in/', '/', '/a b', '/a//b', '/a/../b', '/.well-known', '/in?x', '/in/:stream', '/*'])(
+    'is not %s, which is no path',
+    (value) => {
+      const [problem] = problemsOf(() => load({ BEACON_PATH: value }))
+      expect(problem).toMatchObject({ path: 'BEACON_PATH', problem: expect.stringContaining('not a path') })
+    },
+  )
+
+  test.each(['/v1', '/v1/in', '/metrics', '/docs/in', '/chute.js', '/openapi.json/x', '/live.json'])(
+    'is not %s, which the gateway has itself',
+    (value) => {
+      const [problem] = problemsOf(() => load({ BEACON_PATH: value }))
+      expect(problem).toMatchObject({ path: 'BEACON_PATH', problem: expect.stringContaining('has itself') })
+    },
+  )
 })
 
 describe('KAFKA_BROKERS', () => {
