@@ -257,6 +257,18 @@ export const operations: readonly Operation[] = [
     },
     errors: [...ofBytes, ...ofAdmin, 'rate_limited'],
   },
+  script(
+    '/chute.js',
+    'client',
+    'The browser client',
+    'Browsers ask again after five minutes. `Content-Location` has its name by hash.',
+  ),
+  script(
+    '/chute.{hash}.js',
+    'clientByHash',
+    'The browser client, by its hash',
+    'Browsers keep it for a year. Another hash than that of this version is 404.',
+  ),
   page('/', 'livePage', 'A live page: rates, buffers, outcomes, loss', 'text/html'),
   page('/live.json', 'liveState', 'What the live page shows', 'application/json'),
   page('/docs', 'docs', 'A page to read this contract and to try it', 'text/html'),
@@ -286,6 +298,24 @@ function query(name: string, description: string): object {
 /** The schema of a field of the built-in event: fields of queries and forms have the same limits as those of JSON. */
 export function fieldOfEvent(name: string): object {
   return { $ref: `#/components/schemas/TelemetryEvent/properties/${name}` }
+}
+
+function script(path: string, id: string, summary: string, description: string): Operation {
+  const hash = { name: 'hash', in: 'path', required: true, schema: { type: 'string' } }
+  return {
+    method: 'GET',
+    path,
+    id,
+    tag: 'operation',
+    summary,
+    description,
+    ...(path.includes('{hash}') && { parameters: [hash] }),
+    replies: {
+      200: { description: 'OK', content: { 'text/javascript': { schema: { type: 'string' } } } },
+      304: { description: 'The client has it: `If-None-Match` is its ETag' },
+    },
+    errors: path.includes('{hash}') ? [...ofBytes, 'not_found'] : ofBytes,
+  }
 }
 
 function page(path: string, id: string, summary: string, type: string): Operation {

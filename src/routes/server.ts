@@ -6,6 +6,7 @@ import type { HttpConfig, TlsConfig } from '../config/config.ts'
 import type { GatewayError } from '../errors.ts'
 import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
+import { registerClientScript } from './client-script.ts'
 import { beaconPrefix, registerBeacon } from './ingest/beacon.ts'
 import { Connections } from './http/connections.ts'
 import { createTlsServer, Handshakes } from './http/handshakes.ts'
@@ -84,6 +85,7 @@ export function buildServer(options: ServerOptions): HttpServer {
     // With this a page can read the 404 of a path that does not exist.
     registerPreflight(events, '/v1/*')
   })
+  app.register(async (scripts) => registerClientScript(scripts))
   if (http.adminPort === null) registerAdmin(app, options, keys)
   return { app, connections, handshakes }
 }

@@ -169,8 +169,7 @@ describe('the contract', () => {
     const registered: string[] = ['GET /livez', 'GET /readyz']
     edge = buildEdge({}, [new FakeProducer()], { admin: registerApiDocs })
     edge.app.addHook('onRoute', ({ method, url }) => {
-      if (method === 'GET' || method === 'POST')
-        registered.push(`${method} ${url.replace(':stream', '{stream}')}`)
+      if (method === 'GET' || method === 'POST') registered.push(`${method} ${url.replace(/:(\w+)/, '{$1}')}`)
     })
     await edge.app.ready()
     expect(registered.toSorted()).toEqual(listed.toSorted())

@@ -16,10 +16,17 @@ export async function launchChromium(): Promise<Browser> {
   })
 }
 
-/** An empty page, of an origin of its own. Whoever asks for it closes it. */
-export async function servePage(): Promise<{ readonly origin: string; close(): void }> {
+/**
+ * An empty page at each path of an origin of its own. Whoever asks for it closes it.
+ * @param head gives what stands in its head, at each request.
+ */
+export async function servePage(
+  head: () => string = () => '',
+): Promise<{ readonly origin: string; close(): void }> {
   const server = createServer((_request, response) => {
-    response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page of a shop</title>')
+    response
+      .setHeader('content-type', 'text/html')
+      .end(`<!doctype html><title>a page of a shop</title>${head()}`)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {

@@ -1,0 +1,350 @@
+/**
+ * The browser client: from a call in a page to `POST /v1/beacon/{stream}` of a gateway. It has no dependency, and the script
+ * that is made of it has at most 2,048 bytes as gzip (test/unit/client/size.test.ts).
+ *
+ * Invariants. An event is in one place: in `queue`, in `zipping`, in a request that is under way, or in localStorage. An event
+ * keeps its id wherever it goes, so a stream with `dedupe: on` writes it once. Nothing here throws into the page. At most
+ * {@link mostHeld} characters are held, which are at most 1 MB.
+ */
+
+/** What a page tells the client. The attributes of the script tag have the same names (`data-key`, `data-stream` …). */
+export interface ChuteOptions {
+  /** The gateway's address, such as `https://in.example.com/`. In a script tag: the address of the script. */
+  readonly url: string
+  /** The stream. Left out: `web`. */
+  readonly stream?: string | undefined
+  /** A public key. Left out: the gateway needs none. */
+  readonly key?: string | undefined
+  /** The gateway's `BEACON_PATH`, such as `/in`. Left out: `v1/beacon`, relative to `url`. */
+  readonly path?: string | undefined
+  /** The share of sessions that send anything, from 0 to 1. Left out: 1. */
+  readonly sample?: number | string | undefined
+  /** `true`: uncaught errors and rejections are sent, {@link mostErrors} at most. */
+  readonly errors?: boolean | undefined
+  /** `true`: a `page.view` is sent now, and when the page's history changes. */
+  readonly page?: boolean | undefined
+  /** `none`: nothing is kept in sessionStorage and localStorage. Each page load then is a session of its own. */
+  readonly storage?: string | undefined
+  /** `gpc`, `dnt` or both: send nothing when the browser says Global Privacy Control, or Do Not Track. */
+  readonly respect?: string | undefined
+}
+
+/** The fields of an event. What JSON cannot hold is left out of the event, or becomes null. */
+export type Fields = Readonly<Record<string, unknown>>
+
+/** What `web-vitals` gives to its callbacks, as far as it is sent. */
+export interface Vital {
+  readonly name: string
+  readonly value: number
+  readonly delta?: number
+  readonly rating?: string
+  /** It is sent as `metricId`, since an event has an id of its own. */
+  readonly id?: string
+  readonly navigationType?: string
+  /** It is not sent: it has elements of the page. */
+  readonly entries?: unknown
+  /** It is not sent. */
+  readonly attribution?: unknown
+}
+
+/** The client. Each of its functions takes an event, or does nothing; none throws. */
+export interface Chute {
+  /** Takes an event. Its `value` is 1 and its `source` is the session, unless `fields` say otherwise. */
+  (name: string, fields?: Fields): void
+  /** Takes a metric of the library `web-vitals`. */
+  vital(metric: Vital): void
+  /** Takes an error that the page has caught itself. */
+  error(error: unknown, fields?: Fields): void
+  /** Takes a page view: url, title and referrer. */
+  page(fields?: Fields): void
+  /** Sends now what waits. */
+  flush(): void
+}
+
+/** What a person has asked the browser to tell each site. */
+interface Signals {
+  readonly globalPrivacyControl?: boolean
+  readonly doNotTrack?: string | null
+}
+
+/** Longest event, and longest body of a `fetch`, in characters. UTF-8 makes at most 60,000 bytes of it, and keepalive allows 65,536. */
+const mostCharacters = 2e4
+/** The most characters that are held. A character of a JavaScript string takes two bytes at most. */
+const mostHeld = 5e5
+/** The most errors that a page load sends. */
+const mostErrors = 20
+const flushAfterMs = 2e3
+/** A smaller body is not worth the work of compressing it. */
+const leastZipped = 2e3
+
+/** Makes a client. On a server, where there is no document, it does nothing. */
+export function createChute(options: ChuteOptions): Chute {
+  /** An address without its query, which may hold secrets. */
+  const here = (url = document.URL): string => url.split(/[?#]/)[0]!
+  const { url, stream = 'web', key, path = 'v1/beacon', sample = 1, respect = '', storage } = options
+  const told: Record<string, unknown> = {}
+  let endpoint = ''
+  let isOn = false
+  let isGone = false
+  let session = ''
+  let count = 0
+  let errors = 0
+  let queue: string[] = []
+  /** The events that are being compressed. They are not sent yet. */
+  let zipping: string[] | null = null
+  let isBusy = false
+  let held = 0
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let failures = 0
+  let waitUntil = 0
+  let referrer = ''
+
+  /** Says something in the console, once. */
+  const tell = (why: string, event: unknown): void => {
+    // eslint-disable-next-line no-console -- the page's developer reads the console
+    if (!told[why]) console.warn('chute:', (told[why] = why), event)
+  }
+
+  /** Changes what is kept under the endpoint. A browser that keeps nothing throws, and then nothing changes. */
+  const stored = (
+    name: 'localStorage' | 'sessionStorage',
+    change: (area: Storage, kept?: string) => void,
+  ): void => {
+    try {
+      if (storage != 'none') change(window[name], window[name][endpoint])
+    } catch {}
+  }
+
+  /**
+   * Takes over the session of the page before, in the same tab. A page has the session to itself: it takes the session out of
+   * sessionStorage, and gives it back when it goes. So a tab that is a copy of another one has a session of its own.
+   */
+  const begin = (): void => {
+    isGone = false
+    session = crypto.getRandomValues(new Uint32Array(2)).join('')
+    count = 0
+    stored('sessionStorage', (area, kept) => {
+      delete area[endpoint]
+      if (kept) {
+        const [name, last] = kept.split('-')
+        session = name!
+        count = +last!
+      }
+    })
+    isOn = +session.slice(-4) / 1e4 < +sample
+    take()
+  }
+
+  const save = (): void =>
+    stored('sessionStorage', (area) => {
+      area[endpoint] = `${session}-${count}`
+    })
+
+  const add = (event: string): boolean => {
+    const isRoom = held + event.length < mostHeld
+    if (isRoom) {
+      held += event.length
+      queue.push(event)
+    }
+    return isRoom
+  }
+
+  const done = (events: string[]): void => {
+    for (const { length } of events) held -= length
+  }
+
+  /** Takes the first events off the queue: one at least, and not more than `size` characters. */
+  const cut = (size: number): string[] => {
+    let to = 0
+    for (let sum = 0; to < queue.length && (!to || sum + queue[to]!.length < size); to++)
+      sum += queue[to]!.length + 1
+    return queue.splice(0, to)
+  }
+
+  const bodyOf = (events: string[]): string => `[${events.join()}]`
+
+  const putBack = (events: string[]): unknown => queue.unshift(...events)
+
+  /** Gives the events that could not be sent to whichever page of the origin comes next. */
+  const give = (): void =>
+    stored('localStorage', (area, kept) => {
+      const all = (kept ? [kept, ...queue] : queue).join('\n')
+      if (all.length < mostHeld) {
+        area[endpoint] = all
+        done(queue)
+        queue = []
+      }
+    })
+
+  const take = (): void => {
+    stored('localStorage', (area, kept) => {
+      delete area[endpoint]
+      if (kept) kept.split('\n').forEach(add)
+    })
+    next()
+  }
+
+  const isHidden = (): boolean => isGone || document.visibilityState == 'hidden'
+  const mayPost = (): unknown => queue[0] && navigator.onLine && Date.now() >= waitUntil
+
+  /** Sees to it that the queue is sent. */
+  const next = (): void => {
+    if (isHidden()) queueMicrotask(leave)
+    else if (isBusy || !queue[0]) return
+    else if (held > mostCharacters && Date.now() >= waitUntil) void flush()
+    else timer ??= setTimeout(flush, Math.max(flushAfterMs, waitUntil - Date.now()))
+  }
+
+  /** Sends a batch, and reads the reply. `keepalive` lets it end if the page goes meanwhile. */
+  const post = async (events: string[], body: BodyInit): Promise<void> => {
+    let isDone = false
+    let waitMs = 0
+    try {
+      const { status, headers } = await fetch(endpoint, {
+        method: 'POST',
+        body,
+        keepalive: true,
+        credentials: 'omit',
+      })
+      const [why, nth] = (headers.get('chute-error') ?? '').split('; event ')
+      waitMs = +headers.get('retry-after')! * 1e3
+      isDone = status < 500 && status != 408 && status != 409 && status != 429
+      if (status > 299 ? isDone : why) tell(why || `${status}`, events[parseInt(nth!) || 0])
+    } catch {
+      if (navigator.onLine) tell('no reply. Is the origin in CORS_ORIGINS?', endpoint)
+    }
+    if (isDone) {
+      done(events)
+      failures = 0
+    } else {
+      putBack(events)
+      waitUntil = Date.now() + (waitMs || Math.min(6e4, 500 * 2 ** ++failures) * (1 + Math.random()))
+    }
+    isBusy = false
+    next()
+  }
+
+  const flush = async (): Promise<void> => {
+    clearTimeout(timer)
+    timer = undefined
+    if (isBusy || !mayPost()) return
+    isBusy = true
+    const events = (zipping = cut(mostCharacters))
+    let body: BodyInit = bodyOf(events)
+    if (body.length > leastZipped) {
+      try {
+        const zipped = new Blob([body]).stream().pipeThrough(new CompressionStream('gzip'))
+        body = await new Response(zipped).arrayBuffer()
+      } catch {}
+    }
+    // The page may have been hidden meanwhile. Then the events are sent already.
+    if (zipping == events) {
+      zipping = null
+      await post(events, body)
+    }
+  }
+
+  /**
+   * Sends all that it can before the page may end. A browser has 65,536 bytes for all the beacons and keepalive requests of a page
+   * that are under way, and only the browser knows how many are left. So a batch that the browser refuses is halved.
+   */
+  const leave = (): void => {
+    if (zipping) {
+      putBack(zipping)
+      zipping = null
+      isBusy = false
+    }
+    let isTaken: unknown
+    for (let size = 6e4; size > 400 && mayPost();) {
+      const events = cut(size)
+      if (navigator.sendBeacon?.(endpoint, bodyOf(events))) {
+        isTaken = 1
+        done(events)
+      } else {
+        putBack(events)
+        size /= 2
+      }
+    }
+    if (!isTaken && mayPost()) {
+      const events = cut(mostCharacters)
+      void post(events, bodyOf(events))
+    }
+    if (queue[0]) give()
+  }
+
+  const chute = (name: string, fields?: Fields): void => {
+    if (!isOn) return
+    try {
+      const event = JSON.stringify({
+        value: 1,
+        source: session,
+        url: here(),
+        timestamp: Date.now(),
+        ...fields,
+        name,
+        session,
+        id: `${session}-${++count}`,
+      })
+      if (event.length > mostCharacters || !add(event)) tell('too large, or too many', name)
+      if (isGone) save()
+      next()
+    } catch (error) {
+      tell(error as string, name)
+    }
+  }
+
+  chute.vital = (metric: Vital): void =>
+    chute(metric.name, { ...metric, metricId: metric.id, entries: undefined, attribution: undefined })
+
+  chute.error = (error: unknown, fields?: Fields): void => {
+    if (errors++ < mostErrors) {
+      try {
+        const { message = error, stack } = Object(error) as { message?: unknown; stack?: unknown }
+        chute('error', {
+          message: String(message).slice(0, 500),
+          stack: String(stack).slice(0, 2e3),
+          ...fields,
+        })
+      } catch {}
+    }
+  }
+
+  chute.page = (fields?: Fields): void => {
+    chute('page.view', { title: document.title, referrer, ...fields })
+    referrer = here()
+  }
+
+  chute.flush = flush
+
+  if (typeof document == 'undefined') return chute
+  const { globalPrivacyControl, doNotTrack } = navigator as Navigator & Signals
+  if (globalPrivacyControl && respect.includes('gpc')) return chute
+  if (doNotTrack == '1' && respect.includes('dnt')) return chute
+  endpoint = `${new URL(`${path}/${stream}`, url)}${key ? `?key=${key}` : ''}`
+  referrer = here(document.referrer)
+  begin()
+  addEventListener('online', next)
+  addEventListener('visibilitychange', () => (isHidden() ? leave() : take()))
+  addEventListener('pagehide', () => {
+    isGone = true
+    save()
+    leave()
+  })
+  addEventListener('pageshow', ({ persisted }) => {
+    if (persisted) begin()
+  })
+  if (options.errors) {
+    addEventListener('error', ({ error, message, filename, lineno, colno }) =>
+      chute.error(error ?? message, { file: filename, line: lineno, column: colno }),
+    )
+    addEventListener('unhandledrejection', ({ reason }) => chute.error(reason))
+  }
+  if (options.page) {
+    // A turn later the page has its new title. The Navigation API tells of pushState too, and nothing of the page is patched.
+    window.navigation?.addEventListener('currententrychange', () =>
+      setTimeout(() => referrer == here() || chute.page()),
+    )
+    chute.page()
+  }
+  return chute
+}
