@@ -17,6 +17,7 @@ interface Client {
 declare const window: EventTarget & { chute: Client }
 declare const document: EventTarget & { title: string }
 declare const history: { pushState(data: null, title: string, url: string): void }
+declare const navigator: object
 declare const localStorage: { readonly length: number }
 
 const broker = inject('kafkaBroker')
