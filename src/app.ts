@@ -2,23 +2,26 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { type Certificates, certificatesOf, ownCertificates } from './config/certificates.ts'
 import type { Config } from './config/config.ts'
+import { hashOfConfig } from './config/reload.ts'
 import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
 import type { Logger } from './logger.ts'
 import type { ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producers.ts'
+import { InvalidTopics } from './invalid-topics.ts'
+import { LiveStreams, type PreparedStreams } from './live-streams.ts'
 import { Metrics, writeSnapshot } from './metrics/metrics.ts'
+import { Reloads } from './metrics/reload-metrics.ts'
 import { readinessOf } from './readiness.ts'
 import { registerApiDocs } from './routes/admin/api-docs.ts'
 import { registerLivePage } from './routes/admin/live-page.ts'
 import { registerMetrics } from './routes/admin/operations.ts'
 import type { SharedPort } from './routes/http/connections.ts'
 import type { CountRequest } from './request-count.ts'
-import { InvalidEvents } from './routes/ingest/invalid-events.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
-import { DataFolder } from './spool/data-folder.ts'
 import { DurableProducer } from './spool/durable-producer.ts'
 import { warningOfFolder } from './spool/ephemeral-folder.ts'
+import { SpoolFolders } from './spool/spool-folders.ts'
 import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
@@ -30,13 +33,12 @@ import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
  */
 export function buildGateway(config: Config, logger: Logger, group: GatewayGroup | null = null): Gateway {
   const metrics = new Metrics(version, config.http.keys.length === 0)
+  const reloads = new Reloads(hashOfConfig(config))
+  if (group === null) metrics.observeReloads(reloads)
   const durable = config.streams.filter(({ spool }) => spool !== null)
-  const hasHeaders = durable.some(({ headers }) => Object.keys(headers).length > 0)
+  const haveHeaders = durable.some(({ headers }) => Object.keys(headers).length > 0)
   const names = durable.map(({ name }) => name)
-  const folder =
-    config.dataDir === null || durable.length === 0
-      ? null
-      : new DataFolder(config.dataDir, names, logger, hasHeaders)
+  const folders = new SpoolFolders(config.dataDir, { names, haveHeaders }, logger)
   const isLasting = warningOfFolder(config) === null
   const producers = new Producers({
     kafka: config.kafka,
@@ -46,15 +48,15 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     telemetry: (stream) => metrics.producerTelemetry(stream.name, stream.topic),
     durable: (producer) => {
       const { name, spool } = producer.stream
-      if (folder === null || spool === null) return null
-      return new DurableProducer({ producer, folder: folder.stream(name), spool, isLasting, logger })
+      if (spool === null) return null
+      return new DurableProducer({ producer, folder: folders.stream(name), spool, isLasting, logger })
     },
   })
   metrics.observe(() => producers.stats)
   let certificates = ownCertificates(certificatesOf(config), config.pemFiles)
   metrics.observeTls(() => ({ failed: handshakes?.failed ?? null, certificates }))
-  const invalid = invalidEvents(producers, config, logger)
-  metrics.observeInvalid(() => Array.from(invalid.values(), ({ stats }) => stats))
+  const invalid = new InvalidTopics(config, producers, logger)
+  metrics.observeInvalid(() => invalid.stats)
   const dedupe = new Deduplicators(producers.byStream.values(), config.dedupeStore, logger)
   metrics.observeDedupe(() => dedupe.stats)
   let draining = false
@@ -72,7 +74,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     http: config.http,
     producers: [...producers.byStream.values()],
     dedupe: dedupe.byStream,
-    invalid,
+    invalid: invalid.byStream,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
@@ -99,13 +101,26 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       registerApiDocs(app)
     },
   }
-  const { app: server, connections, handshakes } = buildServer(options)
+  const { app: server, connections, handshakes, targets, reload } = buildServer(options)
   const adminServer = buildAdminServer(options)
   const servers = adminServer === null ? [server] : [server, adminServer]
+  const streams = new LiveStreams(config, { producers, dedupe, targets, invalid, folders, logger })
+  const prepareReload = (next: Config): PreparedReload => {
+    const prepared = streams.prepare(next)
+    return {
+      discard: prepared.discard,
+      commit() {
+        prepared.commit()
+        reload(next.http)
+        metrics.isOpen = next.http.keys.length === 0
+      },
+    }
+  }
 
   return {
     server,
     adminServer,
+    reloads,
     get stats() {
       return producers.stats
     },
@@ -136,7 +151,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const lastScrapeMs = Math.min(1_000, Math.max(100, deadlineMs - performance.now()))
       await withinMs(lastScrapeMs, Promise.all(servers.map(async (each) => await each.close())))
       // On some file systems a close waits for the disk. The lock ends with the process in any case.
-      if (!areDiskCallsUnderWay()) folder?.close()
+      if (!areDiskCallsUnderWay()) folders.close()
       return drained
     },
     renew(renewed) {
@@ -144,6 +159,10 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       if (tls !== null) handshakes?.renew(tls)
       producers.renewSsl(kafkaSsl)
       certificates = ownCertificates(renewed, config.pemFiles)
+    },
+    prepareReload,
+    async reload(next) {
+      prepareReload(next).commit()
     },
     abort() {
       producers.abort()
@@ -177,9 +196,21 @@ export interface Gateway {
   stop(delay?: Promise<boolean> | null): Promise<boolean>
   /** Connections that are made from now on, by clients and to Kafka, use these certificates. Those that there are go on. */
   renew(certificates: Certificates): void
+  /** The reloads of the configuration. They are counted by whoever reads the files. */
+  readonly reloads: Reloads
+  /**
+   * Gets ready for another configuration: `planReload` in config/reload.ts says what it can have in other ways.
+   * @throws Error that says why the configuration cannot be put in force.
+   */
+  prepareReload(config: Config): PreparedReload
+  /** Puts a configuration in force, as {@link prepareReload} and a commit do. */
+  reload(config: Config): Promise<void>
   /** Ends the producers at once. Then {@link stats} has the records that were lost by this. */
   abort(): void
 }
+
+/** A configuration that can be put in force, in one turn of the event loop. One of the two is to be called. */
+export type PreparedReload = PreparedStreams
 
 /** The other processes of a gateway, as one of them sees them. */
 export interface GatewayGroup {
@@ -188,21 +219,6 @@ export interface GatewayGroup {
   /** What the keys of TLS sessions are made of, so that a session of one process can be resumed at another. */
   readonly ticketSecret: string
   readonly port: SharedPort
-}
-
-/** What takes the events that are refused for themselves, by stream. */
-function invalidEvents(
-  { invalidByStream }: Producers,
-  { streams }: Config,
-  logger: Logger,
-): Map<string, InvalidEvents> {
-  return new Map(
-    streams.flatMap(({ name, invalid }) => {
-      const producer = invalidByStream.get(name)
-      if (invalid === null || producer === undefined) return []
-      return [[name, new InvalidEvents({ producer, maxPerSecond: invalid.maxPerSecond, logger })]]
-    }),
-  )
 }
 
 function uptimeSeconds(): number {

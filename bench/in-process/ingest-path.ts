@@ -94,7 +94,7 @@ function handlerOf(producer: StreamProducer, telemetry: Metrics): Handler {
   registerIngest(app as unknown as FastifyInstance, {
     targets: new StreamTargets([producer]),
     telemetry,
-    refusals: new Refusals({ edge: telemetry.edge, logger, allowedOrigins: [] }),
+    refusals: new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => [] }),
     limits: http.limits,
     logger,
   })

@@ -70,7 +70,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config | null {
   return configOrExplain(() => loadConfig(env, readTextFile, flawOfSchema))
 }
 
-const flawOfSchema: FlawOfSchema = (schema) => {
+/** Compiles a JSON Schema, which is the only way to know whether it can be used. */
+export const flawOfSchema: FlawOfSchema = (schema) => {
   try {
     compileEventSchema(schema)
     return null

@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals, takeHangUps } from './process.ts'
-import { renewCertificates } from './renew-certificates.ts'
+import { ConfigReloader } from './reload-config.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './check-command.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
@@ -33,11 +33,15 @@ export async function runServeCommand(argv: readonly string[], env: NodeJS.Proce
   if (cluster.isWorker) return await (await import('./serve-workers.ts')).serveAsWorker()
   const config = readConfig(env)
   if (config === null) return 1
-  if (config.workers > 1) return await (await import('./serve-workers.ts')).serveAsPrimary(config, hangUps)
-  return await serveAlone(config, hangUps)
+  if (config.workers > 1)
+    return await (await import('./serve-workers.ts')).serveAsPrimary(config, { env, hangUps })
+  return await serveAlone(config, { env, hangUps })
 }
 
-async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
+async function serveAlone(
+  config: Config,
+  { env, hangUps }: { env: NodeJS.ProcessEnv; hangUps: HangUps },
+): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
   const gateway = await build(config, logger)
@@ -53,8 +57,9 @@ async function serveAlone(config: Config, hangUps: HangUps): Promise<number> {
   const { server, adminServer } = gateway
   const where = { url: server.listeningOrigin, adminUrl: adminServer?.listeningOrigin ?? null }
   logStart(config, where, logger)
-  renewCertificates(config, { logger, hangUps, use: (certificates) => gateway.renew(certificates) })
+  const reloader = new ConfigReloader({ config, env, target: gateway, logger, hangUps })
   const signal = await signals.next()
+  reloader.close()
   const delayMs = drainDelayMs(signal, config)
   logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
   const delay = delayMs === 0 ? null : signals.pauseUnlessNext(delayMs)

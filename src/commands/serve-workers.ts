@@ -5,7 +5,7 @@ import { lossesOf } from '../kafka/producer/account-log.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { WorkerGroup } from '../workers/worker-group.ts'
-import { renewCertificates } from './renew-certificates.ts'
+import { ConfigReloader } from './reload-config.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals } from './process.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
 
@@ -14,17 +14,21 @@ import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.
  * the signals, and has the exit code. The workers take the requests.
  * @returns the exit code, as with one process.
  */
-export async function serveAsPrimary(config: Config, hangUps: HangUps): Promise<number> {
+export async function serveAsPrimary(
+  config: Config,
+  { env, hangUps }: { env: NodeJS.ProcessEnv; hangUps: HangUps },
+): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
   const group = new WorkerGroup(config, logger)
   const signals = new StopSignals()
   let signal: NodeJS.Signals | null = null
   const first = signals.next().then((name) => (signal = name))
+  let reloader: ConfigReloader | null = null
   try {
     const listening = await group.start()
     logStart(config, { ...listening, workers: group.workers }, logger)
-    renewCertificates(config, { logger, hangUps, use: (certificates) => group.renew(certificates) })
+    reloader = new ConfigReloader({ config, env, target: group, logger, hangUps })
   } catch (error) {
     await group.abort()
     // Ctrl-C in a terminal goes to the workers too. A worker that has just been started does not ignore it yet, and ends.
@@ -33,6 +37,7 @@ export async function serveAsPrimary(config: Config, hangUps: HangUps): Promise<
     return 1
   }
   const delayMs = drainDelayMs(await first, config)
+  reloader.close()
   logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
   const delay = delayMs === 0 ? null : signals.pauseUnlessNext(delayMs)
   const drained = group.drain(delay)
@@ -71,6 +76,16 @@ export async function serveAsWorker(): Promise<number> {
     },
   })
   link.onCertificates((certificates) => gateway.renew(certificates))
+  link.onReload((next) => {
+    const prepared = gateway.prepareReload(next)
+    return {
+      discard: prepared.discard,
+      commit() {
+        prepared.commit()
+        logger.level = next.logLevel
+      },
+    }
+  })
   const report = async () => await link.send({ type: 'report', request: null, report: gateway.report() })
   // A worker that ends by an exception reports once more, so the primary's account lacks nothing. One that is killed cannot.
   process.on('uncaughtExceptionMonitor', () => void report())

@@ -50,6 +50,7 @@ export const httpShape = {
   CORS_ORIGINS: originList().default([]).register(reference, {
     what: 'origins whose pages may send events: `https://app.example.com,http://localhost:3000`. `https://*.example.com`: all its subdomains. `*` alone: any. An origin has no path and no default port',
     byDefault: 'none',
+    orInFile: true,
   }),
   BEACON_PATH: beaconPath().nullable().default(null).register(reference, {
     what: 'a path of your own that the beacon routes stand under too, such as `/in`: blockers match words of a path. The script tag then has `data-path`, [browser.md](browser.md#ad-blockers)',
@@ -193,6 +194,7 @@ export const processShape = {
   }),
   LOG_LEVEL: oneOf(logLevels).default('info').register(reference, {
     what: 'the least that is logged, as JSON lines on stdout. From `warn` on, the account of a clean shutdown is not logged',
+    orInFile: true,
   }),
 } satisfies z.ZodRawShape
 
@@ -284,7 +286,7 @@ function isRedisUrl(text: string): boolean {
 export function originList() {
   return z
     .union([z.string(), z.array(z.string())])
-    .transform((given) => listOf(String(given)))
+    .transform((given) => listOf(String(given).replaceAll('\n', ',')))
     .check(refuseIf(flawOfOrigins))
     .register(reference, { give: anOrigin, takes: 'origins, by comma' })
 }

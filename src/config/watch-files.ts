@@ -3,13 +3,16 @@ import { dirname, resolve } from 'node:path'
 
 /** Files that are watched. */
 export interface FileWatch {
+  /** Watches other files from now on. A file that was not watched before counts as changed. */
+  follow(paths: readonly string[]): void
   /** Watches no longer. */
   close(): void
 }
 
 /**
- * Calls `onChange` after one of the files has changed, was replaced, came or went. Changes within {@link settleMs} are told
- * together, since a certificate and its key are two files. Holds no process open.
+ * Calls `onChange` after one of the files has changed, was replaced, came or went. Holds no process open. A change is told when nothing
+ * has moved for {@link settleMs}, or {@link longestWaitMs} after its first sign: a certificate and its key are two files, and a file can
+ * be written in several steps.
  *
  * The folders are watched, and not the files: editors and cert-manager write a new file and rename it, and a Secret or
  * ConfigMap of Kubernetes is a link beside the file (`..data`) that is swapped. The folder above is watched too, so that a
@@ -19,24 +22,30 @@ export interface FileWatch {
  * nothing and say no error, so SIGHUP has to read the files in any case.
  */
 export function watchFiles(paths: readonly string[], onChange: () => void): FileWatch {
-  const files = paths.map((path) => resolve(path))
+  let files = paths.map((path) => resolve(path))
   let folders = new Set<string>()
   const watchers = new Map<string, { watcher: FSWatcher; identity: string }>()
-  let known = files.map(stampOf).join()
+  let known = new Map(files.map((file) => [file, stampOf(file)]))
   let timer: NodeJS.Timeout | null = null
+  let waitsSinceMs: number | null = null
   let isClosed = false
 
   const look = (): void => {
     timer = null
+    waitsSinceMs = null
     if (isClosed) return
     watchFolders()
-    const now = files.map(stampOf).join()
-    if (now === known) return
+    const now = new Map(files.map((file) => [file, stampOf(file)]))
+    const isSame = files.every((file) => now.get(file) === known.get(file))
     known = now
-    onChange()
+    if (!isSame) onChange()
   }
-  const lookIn = (delayMs: number): void => {
-    timer ??= setTimeout(look, delayMs).unref()
+  const lookSoon = (): void => {
+    const nowMs = performance.now()
+    waitsSinceMs ??= nowMs
+    if (timer !== null) clearTimeout(timer)
+    const leftMs = waitsSinceMs + longestWaitMs - nowMs
+    timer = setTimeout(look, Math.max(0, Math.min(settleMs, leftMs))).unref()
   }
   /** Watches each folder that is there now. A watcher stays with the folder that it was made for, whatever takes its name. */
   const watchFolders = (): void => {
@@ -54,7 +63,7 @@ export function watchFiles(paths: readonly string[], onChange: () => void): File
       watchers.delete(folder)
       if (identity === '') continue
       try {
-        const watcher = watch(folder, { persistent: false }, () => lookIn(settleMs))
+        const watcher = watch(folder, { persistent: false }, lookSoon)
         watcher.on('error', () => {
           watchers.delete(folder)
           watcher.close()
@@ -67,10 +76,16 @@ export function watchFiles(paths: readonly string[], onChange: () => void): File
   }
   watchFolders()
   const looking = setInterval(() => {
-    if (watchers.size < folders.size) lookIn(0)
+    if (watchers.size < folders.size && timer === null) look()
   }, lookEveryMs).unref()
 
   return {
+    follow(others) {
+      files = others.map((path) => resolve(path))
+      watchFolders()
+      // What is not known yet may have changed since it was read.
+      if (files.some((file) => !known.has(file))) lookSoon()
+    },
     close() {
       isClosed = true
       clearInterval(looking)
@@ -117,7 +132,9 @@ function statOf(path: string): BigIntStats | null {
 
 /** As many links in a row as Linux follows. */
 const mostLinks = 40
-/** From the first sign of a change until the files are looked at. */
+/** From the last sign of a change until the files are looked at. */
 const settleMs = 200
+/** The same from the first sign, where signs do not end: a log in the same folder, or a large file that is being written. */
+const longestWaitMs = 600
 /** How often files are looked at whose folders cannot be watched. */
 const lookEveryMs = 10_000

@@ -15,6 +15,7 @@ import { RedisLink } from './redis-link.ts'
 export class Deduplicators {
   /** By the stream's name. */
   readonly byStream = new Map<string, Deduplicator>()
+  readonly #store: DedupeStoreConfig | null
   readonly #link: RedisLink | null
   readonly #shared = new Map<string, RedisDedupeStore>()
   readonly #logger: Logger
@@ -22,16 +23,30 @@ export class Deduplicators {
   /** @param store the store that several gateways share; null: the memory of this process. */
   constructor(producers: Iterable<Producer>, store: DedupeStoreConfig | null, logger: Logger) {
     this.#logger = logger
+    this.#store = store
     this.#link = store === null ? null : new RedisLink({ store, logger })
-    for (const { stream, durability } of producers) {
-      if (stream.dedupe === null) continue
-      const { windowMs, maxEntries } = stream.dedupe
-      const keys = this.#openStore(stream.name, maxEntries, store)
-      this.byStream.set(
-        stream.name,
-        new Deduplicator({ store: keys, windowMs, journal: durability, isShared: store !== null }),
-      )
-    }
+    for (const producer of producers) this.open(producer)
+  }
+
+  /** Makes the deduplicator of a stream, before anything is accepted there. @returns null: the stream tells no duplicates. */
+  open({ stream, durability }: Producer): Deduplicator | null {
+    if (stream.dedupe === null) return null
+    const { windowMs, maxEntries } = stream.dedupe
+    const keys = this.#openStore(stream.name, maxEntries)
+    const isShared = this.#store !== null
+    const opened = new Deduplicator({ store: keys, windowMs, journal: durability, isShared })
+    this.byStream.set(stream.name, opened)
+    return opened
+  }
+
+  /** Forgets a stream that is gone, when a shared store knows all of its keys or cannot be told. */
+  async leave(name: string): Promise<void> {
+    const shared = this.#shared.get(name)
+    const waits = (): boolean => this.#link?.isUp === true && (shared?.waiting ?? 0) > 0
+    while (waits()) await pause(leavingLookMs)
+    shared?.close()
+    this.#shared.delete(name)
+    this.byStream.delete(name)
   }
 
   /** The numbers of all streams at this moment. */
@@ -64,7 +79,8 @@ export class Deduplicators {
     this.#link?.close()
   }
 
-  #openStore(stream: string, maxEntries: number, store: DedupeStoreConfig | null): DedupeStore {
+  #openStore(stream: string, maxEntries: number): DedupeStore {
+    const store = this.#store
     if (store === null || this.#link === null) return new MemoryDedupeStore(maxEntries)
     const { prefix, leaseMs } = store
     const link = this.#link
@@ -73,6 +89,8 @@ export class Deduplicators {
     return shared
   }
 }
+
+const leavingLookMs = 50
 
 /** The numbers of de-duplication at one moment. `metrics/dedupe-metrics.ts` shows them. */
 export interface DedupeStats {

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import {
   resends,
   type Delivery,
@@ -20,6 +21,7 @@ import { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
 import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
+import { mergeStats, retireStats } from './producer/producer-stats.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
 import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
@@ -30,17 +32,23 @@ import { KafkajsTransport } from './network/kafkajs-transport.ts'
  * buffers. They share neither buffer memory nor connections.
  */
 export class Producers {
-  readonly byStream: ReadonlyMap<string, ManagedProducer>
-  /** The producers of the topics for invalid events, by the stream whose events they are. */
-  readonly invalidByStream = new Map<string, ManagedProducer>()
+  readonly #options: ProducersOptions
+  readonly #byStream = new Map<string, OpenStream>()
+  /** Streams that are gone from the configuration, and have records without an outcome. */
+  readonly #leaving = new Set<OpenStream>()
+  /** The producers of topics for invalid events. */
+  readonly #invalid = new Map<ManagedProducer, OpenStream>()
+  /** The accounts of streams that are gone. */
+  #retired: readonly ProducerStats[] = []
+  #isClosing = false
+  readonly #shared: SharedParts
   readonly #transport: KafkajsTransport
   readonly #metadata: ClusterMetadata
   readonly #topicCreator: TopicCreator
-  /** The producers of all topics that are written to, including those for dead letters and invalid events. */
-  readonly #writers: StreamProducer[] = []
 
   constructor(options: ProducersOptions) {
-    const { kafka, streams, dataDir, logger, telemetry } = options
+    const { kafka, streams, logger } = options
+    this.#options = options
     const transport = new KafkajsTransport(kafka, logger)
     this.#transport = transport
     const topics = [...new Set(streams.flatMap(topicsOf))]
@@ -53,15 +61,123 @@ export class Producers {
     })
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
     const buffers = new BufferPool(recycledBytes)
-    const shared = { metadata: this.#metadata, transport, buffers, logger }
-    const producers = streams.map((stream) => {
-      const { producer, letters } = openProducer(stream, telemetry(stream), dataDir, shared)
-      this.#writers.push(producer)
-      if (letters !== null) this.#writers.push(letters)
-      if (stream.invalid !== null) this.#openInvalid(stream, stream.invalid, shared)
-      return [stream.name, options.durable?.(producer) ?? producer] as const
+    this.#shared = { metadata: this.#metadata, transport, buffers, logger }
+    for (const stream of streams) this.#open(stream, false)
+  }
+
+  /** The producers of the streams that take records. */
+  get byStream(): ReadonlyMap<string, ManagedProducer> {
+    return new Map(Array.from(this.#byStream, ([name, { producer }]) => [name, producer]))
+  }
+
+  /**
+   * Makes the producer of a further stream of a gateway that runs. It takes records once Kafka has told its topic.
+   * @param options.create whether its topics are created if they are missing.
+   * @throws what `durable` throws. Then there is no such producer.
+   */
+  open(stream: StreamConfig, { create }: { create: boolean }): ManagedProducer {
+    const producer = this.#open(stream, true)
+    this.#follow(topicsOf({ ...stream, invalid: null }), create)
+    return producer
+  }
+
+  /** Makes a producer of a topic for invalid events. @param options.isLate it is for a gateway that runs. */
+  openInvalid(
+    stream: StreamConfig,
+    invalid: InvalidConfig,
+    { create, isLate }: { create: boolean; isLate: boolean },
+  ): ManagedProducer {
+    const producer = new StreamProducer({
+      ...this.#shared,
+      stream: invalidStream(stream, invalid),
+      telemetry: untold,
+      openSender: senders['at-least-once'],
+      logsLosses: false,
     })
-    this.byStream = new Map(producers)
+    this.#invalid.set(producer, { producer, writers: [producer], isLate })
+    if (isLate) this.#follow([invalid.topic], create)
+    return producer
+  }
+
+  #follow(topics: readonly string[], create: boolean): void {
+    this.#topicCreator.add(topics, create)
+    this.#metadata.follow(topics)
+  }
+
+  #open(stream: StreamConfig, isLate: boolean): ManagedProducer {
+    const { telemetry, dataDir, durable } = this.#options
+    const { producer, letters } = openProducer(stream, telemetry(stream), dataDir, this.#shared)
+    const writers = letters === null ? [producer] : [producer, letters]
+    try {
+      const managed = durable?.(producer) ?? producer
+      this.#byStream.set(stream.name, { producer: managed, writers, isLate })
+      return managed
+    } catch (error) {
+      for (const writer of writers) writer.abort()
+      throw error
+    }
+  }
+
+  /**
+   * A stream is gone from the configuration, and its last request was answered. Sends its records, those on disk too, and closes its
+   * producer when each of them has its outcome. Its account stays among the others.
+   * @returns false if {@link close} came before that.
+   */
+  async leave(name: string): Promise<boolean> {
+    const stream = this.#byStream.get(name)
+    if (stream === undefined || this.#isClosing) return false
+    this.#byStream.delete(name)
+    this.#leaving.add(stream)
+    const { producer } = stream
+    if (!(await this.#drain(producer))) return false
+    this.#retired = mergeStats([this.#retired, [retireStats(producer.stats)]])
+    this.#leaving.delete(stream)
+    this.#forgetUnused(stream)
+    return true
+  }
+
+  /** As {@link leave}, for a producer of {@link openInvalid}. */
+  async leaveInvalid(producer: ManagedProducer): Promise<boolean> {
+    const stream = this.#invalid.get(producer)
+    if (stream === undefined || !(await this.#drain(producer))) return false
+    this.#invalid.delete(producer)
+    this.#forgetUnused(stream)
+    return true
+  }
+
+  async #drain(producer: ManagedProducer): Promise<boolean> {
+    while (!this.#isClosing && hasPending(producer.stats)) await pause(leavingLookMs)
+    if (this.#isClosing) return false
+    await producer.close(performance.now() + leavingCloseMs)
+    return true
+  }
+
+  #forgetUnused({ writers }: OpenStream): void {
+    const used = new Set(
+      [...this.#all, ...this.#invalid.values()].flatMap((each) =>
+        each.writers.map(({ stream }) => stream.topic),
+      ),
+    )
+    const unused = writers.map(({ stream }) => stream.topic).filter((topic) => !used.has(topic))
+    this.#topicCreator.forget(unused)
+    this.#metadata.forget(unused)
+  }
+
+  /** Takes a stream back that was opened, and never got a record. */
+  discard(name: string): void {
+    const stream = this.#byStream.get(name)
+    if (stream === undefined) return
+    stream.producer.abort()
+    this.#byStream.delete(name)
+    this.#forgetUnused(stream)
+  }
+
+  /** As {@link discard}, for a producer of {@link openInvalid}. */
+  discardInvalid(producer: ManagedProducer): void {
+    const stream = this.#invalid.get(producer)
+    producer.abort()
+    this.#invalid.delete(producer)
+    if (stream !== undefined) this.#forgetUnused(stream)
   }
 
   /** Starts to look for Kafka, in the background. The search goes on until Kafka is found. */
@@ -87,24 +203,38 @@ export class Producers {
 
   /** The topics that cannot be written to at this moment, and why. A topic that was open once stays open while Kafka is away. */
   get obstructed(): ObstructedTopic[] {
-    return this.#writers.flatMap((writer) => {
-      const { admission, obstacle, wasOpen, stream } = writer
-      return obstacle === null ? [] : [{ topic: stream.topic, admission, obstacle, wasOpen }]
-    })
+    return this.#inUse.flatMap(({ writers, isLate }) =>
+      writers.flatMap(({ admission, obstacle, wasOpen, stream }) =>
+        obstacle === null ? [] : [{ topic: stream.topic, admission, obstacle, wasOpen: wasOpen || isLate }],
+      ),
+    )
   }
 
   /** The topics that exist and whose settings (`max.message.bytes`, `cleanup.policy`) the brokers do not tell. */
   get withoutSettings(): string[] {
-    const topics = new Set(this.#writers.map(({ stream }) => stream.topic))
+    const writers = this.#inUse.flatMap((stream) => stream.writers)
+    const topics = new Set(writers.map(({ stream }) => stream.topic))
     return [...topics].filter((topic) => {
       const { status, maxMessageBytes } = this.#metadata.topic(topic)
       return status === 'known' && maxMessageBytes === null
     })
   }
 
-  /** Every stream's account, at this moment. */
+  /** Every stream's account, at this moment. A stream that is gone keeps its account, and a new one of its name goes on with it. */
   get stats(): ProducerStats[] {
-    return [...this.byStream.values()].map((producer) => producer.stats)
+    const live = this.#all.map(({ producer }) => producer.stats)
+    const isPlain = this.#leaving.size === 0 && this.#retired.length === 0
+    return isPlain ? live : mergeStats([live, this.#retired])
+  }
+
+  /** The streams that are open or leave. */
+  get #all(): OpenStream[] {
+    return [...this.#byStream.values(), ...this.#leaving]
+  }
+
+  /** What events can go to now. */
+  get #inUse(): OpenStream[] {
+    return [...this.#byStream.values(), ...this.#invalid.values()]
   }
 
   /**
@@ -112,12 +242,13 @@ export class Producers {
    * @returns whether every record had its outcome in time.
    */
   async close(timeoutMs: number): Promise<boolean> {
+    this.#isClosing = true
     this.#topicCreator.stop()
     const deadlineMs = performance.now() + timeoutMs
     const close = async (producer: ManagedProducer): Promise<boolean> => await producer.close(deadlineMs)
     // Nobody was promised anything of the invalid events.
-    const invalid = Promise.all(Array.from(this.invalidByStream.values(), close))
-    const drained = await Promise.all(Array.from(this.byStream.values(), close))
+    const invalid = Promise.all(Array.from(this.#invalid.keys(), close))
+    const drained = await Promise.all(this.#all.map(async ({ producer }) => await close(producer)))
     await invalid
     this.#metadata.stop()
     return drained.every(Boolean)
@@ -125,22 +256,25 @@ export class Producers {
 
   /** Ends at once. The accounts have the losses. */
   abort(): void {
+    this.#isClosing = true
     this.#topicCreator.stop()
     this.#metadata.stop()
-    for (const producer of [...this.byStream.values(), ...this.invalidByStream.values()]) producer.abort()
+    for (const { producer } of this.#all) producer.abort()
+    for (const producer of this.#invalid.keys()) producer.abort()
   }
+}
 
-  #openInvalid(stream: StreamConfig, invalid: InvalidConfig, shared: SharedParts): void {
-    const producer = new StreamProducer({
-      ...shared,
-      stream: invalidStream(stream, invalid),
-      telemetry: untold,
-      openSender: senders['at-least-once'],
-      logsLosses: false,
-    })
-    this.#writers.push(producer)
-    this.invalidByStream.set(stream.name, producer)
-  }
+/** A stream and what writes for it. */
+interface OpenStream {
+  readonly producer: ManagedProducer
+  /** The producers of all topics that are written to, including the dead-letter topic. */
+  readonly writers: readonly StreamProducer[]
+  /** The gateway took events before there was this stream. Its topic does not make the gateway unready. */
+  readonly isLate: boolean
+}
+
+function hasPending({ spooled, buffered, inFlight }: ProducerStats): boolean {
+  return spooled + buffered + inFlight > 0
 }
 
 /** See {@link Producers.obstructed}. */
@@ -247,6 +381,10 @@ export function parseAddress(address: string): { host: string; port: number } {
   const colon = address.lastIndexOf(':')
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) }
 }
+
+const leavingLookMs = 50
+/** Longest wait for the disk, when each record has its outcome. */
+const leavingCloseMs = 10_000
 
 /** Enough for the batches in flight at full speed. Not part of any stream's `buffer.memory`. */
 const recycledBytes = 8 << 20

@@ -15,6 +15,7 @@ import { collectInvalidMetrics } from './invalid-metrics.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
+import type { Reloads } from './reload-metrics.ts'
 import { collectTlsMetrics, type TlsStats } from './tls-metrics.ts'
 import { collectProducerMetrics, ProducerHistograms } from './producer-metrics.ts'
 
@@ -35,22 +36,23 @@ export class Metrics implements EdgeTelemetry, Scrape {
   /** Counts events at the edge. The routes are given it. */
   readonly edge = new EdgeCounters()
   readonly #producerHistograms = new ProducerHistograms()
+  /** By stream and topic. */
+  readonly #telemetry = new Map<string, ProducerTelemetry>()
   readonly #httpDurations = new HttpDurations()
   readonly #version: string
   #streams: () => readonly ProducerStats[] = () => []
   #dedupe: () => DedupeStats = () => ({ isStoreUp: null, streams: [] })
   #invalid: () => readonly InvalidStats[] = () => []
   #tls: () => TlsStats = () => ({ failed: null, certificates: [] })
+  #reloads: () => readonly MergeableFamily[] = () => []
 
-  readonly #isOpen: boolean
+  /** Nobody needs a key. A reload of the configuration can change it. */
+  isOpen: boolean
 
-  /**
-   * @param version of Chute, for `chute_build_info`.
-   * @param isOpen nobody needs a key.
-   */
+  /** @param version of Chute, for `chute_build_info`. */
   constructor(version: string, isOpen = true) {
     this.#version = version
-    this.#isOpen = isOpen
+    this.isOpen = isOpen
     watchProcess()
   }
 
@@ -74,9 +76,17 @@ export class Metrics implements EdgeTelemetry, Scrape {
     this.#tls = tls
   }
 
-  /** Takes the batches and requests of one stream. The stream's producer is given it. To be called once a stream. */
+  /** As {@link observe}, for the reloads of the configuration. With workers, the primary counts them. */
+  observeReloads(reloads: Reloads): void {
+    this.#reloads = () => reloads.collect()
+  }
+
+  /** Takes the batches and requests of one stream. The stream's producer is given it. A stream that comes again goes on with its numbers. */
   producerTelemetry(stream: string, topic: string): ProducerTelemetry {
-    return this.#producerHistograms.addStream(stream, topic)
+    const key = `${stream} ${topic}`
+    const known = this.#telemetry.get(key) ?? this.#producerHistograms.addStream(stream, topic)
+    this.#telemetry.set(key, known)
+    return known
   }
 
   /** @inheritdoc `method` is in capitals. */
@@ -103,12 +113,13 @@ export class Metrics implements EdgeTelemetry, Scrape {
         ...collectDedupeMetrics(this.#dedupe()),
         ...collectInvalidMetrics(this.#invalid()),
         ...collectTlsMetrics(this.#tls()),
+        ...this.#reloads(),
         {
           name: 'chute_open',
           help: '1 where nobody needs a key to write, 0 where there are keys.',
           type: 'gauge',
           merge: 'max',
-          samples: [{ suffix: '', labels: {}, value: this.#isOpen ? 1 : 0 }],
+          samples: [{ suffix: '', labels: {}, value: this.isOpen ? 1 : 0 }],
         },
         {
           name: 'chute_build_info',

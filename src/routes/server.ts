@@ -60,18 +60,25 @@ export interface HttpServer {
   readonly handshakes: Handshakes | null
 }
 
+/** The server that takes events. */
+export interface EventServer extends HttpServer {
+  /** The streams that it takes events for. */
+  readonly targets: StreamTargets
+  /** Requests that come from now on are judged by the keys and origins of another configuration. */
+  readonly reload: (http: HttpConfig) => void
+}
+
 /**
  * Builds the server that takes events. It also has the admin routes, unless `adminPort` is set.
  * @throws Error if a stream's JSON Schema cannot be used.
  */
-export function buildServer(options: ServerOptions): HttpServer {
+export function buildServer(options: ServerOptions): EventServer {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe, options.invalid)
-  const { corsOrigins, rateLimit } = http
-  const allowedOrigins = [...new Set([...corsOrigins, ...http.keys.flatMap(({ origins }) => origins)])]
-  const cors = new Cors(allowedOrigins)
-  const keys = new Keys(http.keys, { corsOrigins, counterOf: (name) => telemetry.edge.ofKey(name) })
-  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins })
+  const { rateLimit } = http
+  const cors = new Cors(http)
+  const keys = new Keys(http, (name) => telemetry.edge.ofKey(name))
+  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => cors.allowed })
   const { app, connections, handshakes } = createApp(options, { cors, targets, refusals, tls: http.tls })
   app.register(async (events) => {
     cors.guard(events)
@@ -87,7 +94,11 @@ export function buildServer(options: ServerOptions): HttpServer {
   })
   app.register(async (scripts) => registerClientScript(scripts))
   if (http.adminPort === null) registerAdmin(app, options, keys)
-  return { app, connections, handshakes }
+  const reload = (next: HttpConfig): void => {
+    cors.reload(next)
+    keys.reload(next)
+  }
+  return { app, connections, handshakes, targets, reload }
 }
 
 /** Builds the server of `adminPort`, which has no TLS; null if the other server has the admin routes. */
@@ -100,7 +111,7 @@ export function buildAdminServer(options: ServerOptions): FastifyInstance | null
     refusals: new Refusals({
       edge: options.telemetry.edge,
       logger: options.logger,
-      allowedOrigins: [],
+      allowedOrigins: () => [],
     }),
   })
   registerAdmin(app, options, null)

@@ -24,7 +24,7 @@ export class DataFolder {
   readonly #path: string
   readonly #logger: Logger
   readonly #lockFd: number
-  readonly #streamFds: number[] = []
+  readonly #streamFds = new Map<string, number>()
 
   /**
    * @param streams names of the durable streams.
@@ -58,7 +58,7 @@ export class DataFolder {
     try {
       makeFolder(path)
       const fd = fs.openSync(path, 'r')
-      this.#streamFds.push(fd)
+      this.#streamFds.set(name, fd)
       return { path, fd, segments: findSegments(path, name, this.#logger) }
     } catch (error) {
       throw toDataFolderError(error, path)
@@ -89,9 +89,28 @@ export class DataFolder {
     }
   }
 
+  /**
+   * Records of a stream get headers of their own from now on, which older versions of Chute cannot read back.
+   * @throws DataFolderError if the folder cannot say so.
+   */
+  keepHeaders(): void {
+    try {
+      checkVersion(this.#path, [], formatVersion)
+    } catch (error) {
+      throw toDataFolderError(error, this.#path)
+    }
+  }
+
+  /** Closes the folder of a stream. Nothing of the stream may be under way there. */
+  closeStream(name: string): void {
+    const fd = this.#streamFds.get(name)
+    if (fd !== undefined) fs.closeSync(fd)
+    this.#streamFds.delete(name)
+  }
+
   /** Lets another process have the folder. */
   close(): void {
-    for (const fd of this.#streamFds.splice(0)) fs.closeSync(fd)
+    for (const name of this.#streamFds.keys()) this.closeStream(name)
     fs.closeSync(this.#lockFd)
   }
 }

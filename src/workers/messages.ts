@@ -29,6 +29,10 @@ export type ToWorker = Plain<
     }
   /** The worker is to use other certificates. */
   | { readonly type: 'certificates'; readonly certificates: Certificates }
+  /** The worker is to get ready for another configuration, and to change nothing yet. */
+  | { readonly type: 'prepare'; readonly reload: number; readonly config: Config }
+  /** Every worker is ready, or one is not: the configuration is put in force, or forgotten. */
+  | { readonly type: 'decide'; readonly reload: number; readonly commit: boolean }
   /** Asks for a report. */
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   /** Answers `view`. */
@@ -53,6 +57,8 @@ export type FromWorker = Plain<
   | { readonly type: 'hello' }
   /** The worker takes requests. */
   | { readonly type: 'listening'; readonly url: string; readonly adminUrl: string | null }
+  /** Answers `prepare`. `failure`: why the worker cannot; null: it is ready. */
+  | { readonly type: 'prepared'; readonly reload: number; readonly failure: string | null }
   /** Answers `leave-port`. */
   | { readonly type: 'port-left' }
   /** The worker cannot start. `message` is for the operator. */

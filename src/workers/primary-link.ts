@@ -32,6 +32,10 @@ export class PrimaryLink {
   #on: Listeners | null = null
   #onCertificates: ((certificates: Certificates) => void) | null = null
   #certificates: Certificates | null = null
+  #prepare: ((config: Config) => Prepared) | null = null
+  /** Messages of reloads that came before there was a gateway. */
+  #earlyReloads: ReloadMessage[] = []
+  #prepared: { readonly reload: number; readonly prepared: Prepared } | null = null
 
   /** @param report makes the report that the primary asks for. It is not called before the worker has sent a report by itself. */
   constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
@@ -53,6 +57,39 @@ export class PrimaryLink {
   onCertificates(use: (certificates: Certificates) => void): void {
     this.#onCertificates = use
     if (this.#certificates !== null) use(this.#certificates)
+  }
+
+  /** Has `prepare` get ready for the configurations that the primary sends, and for those that came before. */
+  onReload(prepare: (config: Config) => Prepared): void {
+    this.#prepare = prepare
+    for (const message of this.#earlyReloads.splice(0)) this.#reload(message)
+  }
+
+  #reload(message: ReloadMessage): void {
+    if (this.#prepare === null) {
+      this.#earlyReloads.push(message)
+      return
+    }
+    const { reload } = message
+    if (message.type === 'decide') {
+      const known = this.#prepared?.reload === reload ? this.#prepared.prepared : null
+      this.#prepared = null
+      if (!message.commit) known?.discard()
+      // The other workers have it. This one is started again with it.
+      else if (known === null)
+        throw new Error('the configuration that all workers take could not be prepared')
+      else known.commit()
+      return
+    }
+    let failure: string | null = null
+    try {
+      this.#prepared?.prepared.discard()
+      this.#prepared = { reload, prepared: this.#prepare(message.config) }
+    } catch (error) {
+      this.#prepared = null
+      failure = (error as Error).message
+    }
+    void this.send({ type: 'prepared', reload, failure })
   }
 
   /** Sends a message. Resolves when the kernel has it, or when the primary is gone. */
@@ -122,6 +159,10 @@ export class PrimaryLink {
         this.#certificates = message.certificates
         this.#onCertificates?.(message.certificates)
         return
+      case 'prepare':
+      case 'decide':
+        this.#reload(message)
+        return
       case 'drain':
         this.#on?.drain(message.delayed ? 'delayed' : 'told')
         return
@@ -169,6 +210,14 @@ export class PrimaryLink {
     this.#on?.portClosed()
   }
 }
+
+/** A configuration that the worker can put in force. */
+interface Prepared {
+  readonly commit: () => void
+  readonly discard: () => void
+}
+
+type ReloadMessage = Extract<ToWorker, { type: 'prepare' | 'decide' }>
 
 interface Listeners {
   start: (start: { worker: number; config: Config; ticketSecret: string }) => void

@@ -2,16 +2,18 @@ import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
+import { hashOfConfig } from '../config/reload.ts'
 import { accountOf } from '../kafka/producer/account-log.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { Logger } from '../logger.ts'
 import { mergeFamilies } from '../metrics/family.ts'
+import { Reloads } from '../metrics/reload-metrics.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import type { RequestCount } from '../request-count.ts'
 import { collectWorkerMetrics, GroupAccount, groupReadiness, type WorkerState } from './group-view.ts'
-import { type FromWorker, type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
+import { type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
 import { SingleFlight } from './single-flight.ts'
-import { WorkerProcess, type ProcessEnd } from './worker-process.ts'
+import { WorkerProcess, type OwnMessage, type ProcessEnd } from './worker-process.ts'
 
 /**
  * The workers of a gateway, in the primary. It starts them together, adds up their reports, starts a worker again that
@@ -20,6 +22,8 @@ import { WorkerProcess, type ProcessEnd } from './worker-process.ts'
 export class WorkerGroup {
   #config: Config
   readonly #logger: Logger
+  /** The reloads of the configuration. They are counted by whoever reads the files. */
+  readonly reloads: Reloads
   readonly #ticketSecret = randomBytes(32).toString('hex')
   readonly #account = new GroupAccount()
   /** By number. */
@@ -30,11 +34,13 @@ export class WorkerGroup {
   readonly #restarting = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
   #onStart: StartListener | null = null
   #restarts = 0
+  #lastReload = 0
   #lost = 0
   #phase: 'starting' | 'running' | 'ending' = 'starting'
 
   constructor(config: Config, logger: Logger) {
     this.#config = config
+    this.reloads = new Reloads(hashOfConfig(config))
     this.#logger = logger
     this.#requests = config.http.rateLimit === null ? null : new RequestCounts(config.http.rateLimit.windowMs)
     this.#views = {
@@ -62,6 +68,25 @@ export class WorkerGroup {
   renew(certificates: Certificates): void {
     this.#config = withCertificates(this.#config, certificates)
     for (const worker of this.#processes.values()) worker.renew(certificates)
+  }
+
+  /**
+   * Puts a configuration in force in all workers, or in none: each worker gets ready, and then all are told. A worker that ends meanwhile
+   * is started again with what is in force.
+   * @throws Error with the reason why a worker cannot.
+   */
+  async reload(config: Config): Promise<void> {
+    const reload = ++this.#lastReload
+    const share = shareOf(config, { createTopics: true })
+    const workers = [...this.#processes.values()]
+    const answers = await Promise.all(workers.map(async (worker) => await worker.prepare(reload, share)))
+    const failure =
+      this.#phase === 'ending'
+        ? 'the gateway shuts down'
+        : (answers.find((answer) => answer !== null) ?? null)
+    if (failure === null) this.#config = config
+    for (const worker of this.#processes.values()) worker.decide(reload, share, failure === null)
+    if (failure !== null) throw new Error(failure)
   }
 
   /** The account of each stream over all workers, as of their last reports. */
@@ -143,7 +168,7 @@ export class WorkerGroup {
     void worker.ended.then((end) => this.#ended(worker, end))
   }
 
-  #receive(worker: WorkerProcess, message: Exclude<FromWorker, { type: 'hello' | 'port-left' }>): void {
+  #receive(worker: WorkerProcess, message: OwnMessage): void {
     switch (message.type) {
       case 'listening':
         this.#listening(worker, message)
@@ -220,14 +245,15 @@ export class WorkerGroup {
   async #collectView(scope: ViewScope): Promise<GroupView> {
     const workers = [...this.#processes.values()]
     await Promise.all(workers.map(async (worker) => await worker.requestReport(scope)))
-    const own = scope === 'all' ? await collectProcessMetrics() : null
+    const ownProcess = scope === 'all' ? await collectProcessMetrics() : null
     const sum = await this.#account.sumInTurns()
     if (sum === null) throw new Error('a worker asked before it had reported')
     const states = new Map(
       Array.from(this.#processes.values(), ({ number, state }): [number, WorkerState] => [number, state]),
     )
-    const processes = own === null ? [] : this.#account.processes(own)
-    const families = mergeFamilies([sum.families, collectWorkerMetrics(states, this.#restarts), processes])
+    const processes = ownProcess === null ? [] : this.#account.processes(ownProcess)
+    const own = [...collectWorkerMetrics(states, this.#restarts), ...this.reloads.collect()]
+    const families = mergeFamilies([sum.families, own, processes])
     return {
       metrics: { ...sum, families },
       readiness: groupReadiness({

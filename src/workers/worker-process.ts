@@ -1,8 +1,12 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import cluster, { type Worker } from 'node:cluster'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import type { WorkerState } from './group-view.ts'
 import type { FromWorker, ToWorker, ViewScope } from './messages.ts'
+
+/** The messages of a worker that are for the group. */
+export type OwnMessage = Exclude<FromWorker, { type: 'hello' | 'port-left' | 'prepared' }>
 
 /** How the process of a worker ended. */
 export interface ProcessEnd {
@@ -23,6 +27,9 @@ export class WorkerProcess {
   #hasConfig = false
   readonly #answers = new Map<number, () => void>()
   #onPortLeft: (() => void) | null = null
+  #onPrepared: ((answer: { readonly reload: number; readonly failure: string | null }) => void) | null = null
+  /** The last reload that the worker was asked to get ready for. */
+  #preparing = 0
   #lastRequest = 0
   #lastMessageAtMs = performance.now()
   #isSilent = false
@@ -30,7 +37,7 @@ export class WorkerProcess {
 
   constructor(
     { number, config, ticketSecret }: { number: number; config: Config; ticketSecret: string },
-    onMessage: (message: Exclude<FromWorker, { type: 'hello' | 'port-left' }>) => void,
+    onMessage: (message: OwnMessage) => void,
   ) {
     this.number = number
     this.#config = config
@@ -45,6 +52,7 @@ export class WorkerProcess {
         this.#hasConfig = true
         this.send({ type: 'start', worker: number, config: this.#config, ticketSecret })
       } else if (message.type === 'port-left') this.#onPortLeft?.()
+      else if (message.type === 'prepared') this.#onPrepared?.(message)
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
     })
@@ -74,6 +82,40 @@ export class WorkerProcess {
   renew(certificates: Certificates): void {
     if (this.#hasConfig) this.send({ type: 'certificates', certificates })
     else this.#config = withCertificates(this.#config, certificates)
+  }
+
+  /**
+   * Has the worker get ready for another configuration.
+   * @returns why it cannot; null: it is ready, or it has not begun and starts with what is in force then.
+   */
+  async prepare(reload: number, config: Config): Promise<string | null> {
+    if (!this.#hasConfig || !this.#isConnected) return null
+    this.#preparing = reload
+    const answered = new Promise<string | null>((resolve) => {
+      this.#onPrepared = (answer) => {
+        if (answer.reload === reload) resolve(answer.failure)
+      }
+    })
+    this.send({ type: 'prepare', reload, config })
+    const ended = this.ended.then(() => null)
+    const late = pause(preparedWithinMs, `worker ${this.number} did not answer in time`, { ref: false })
+    return await Promise.race([answered, ended, late])
+  }
+
+  /**
+   * Puts the configuration of {@link prepare} in force, or has it forgotten. A worker that was not asked, since it had only just begun,
+   * is asked and told in one go.
+   */
+  decide(reload: number, config: Config, commit: boolean): void {
+    if (!this.#hasConfig) {
+      if (commit) this.#config = config
+      return
+    }
+    if (this.#preparing !== reload) {
+      if (!commit) return
+      this.send({ type: 'prepare', reload, config })
+    }
+    this.send({ type: 'decide', reload, commit })
   }
 
   kill(): void {
@@ -127,3 +169,5 @@ export class WorkerProcess {
 /** A worker waits longer for its primary: `answerWithinMs` in primary-link.ts. */
 const answerWithinMs = 1_000
 const stuckAfterMs = 30_000
+/** Longest wait until a worker has compiled the JSON Schemas of a new configuration. */
+const preparedWithinMs = 10_000

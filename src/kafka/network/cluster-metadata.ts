@@ -1,5 +1,5 @@
 import { CircuitBreaker } from '../../circuit-breaker.ts'
-import { isStaleMetadata, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
+import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import type { Logger } from '../../logger.ts'
 import {
   decodeDescribeTopics,
@@ -12,6 +12,7 @@ import {
   type TopicSettings,
   UnservedError,
 } from '../protocol/requests.ts'
+import { isAnother, nextState, type TopicState, unknownTopic } from './topic-state.ts'
 import type { BrokerConnection, Transport } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
@@ -25,7 +26,7 @@ export class ClusterMetadata {
   readonly #brokers = new Map<number, BrokerAddress>()
   readonly #topics = new Map<string, TopicState>()
   readonly #notCreated = new Map<string, string>()
-  readonly #listeners: (() => void)[] = []
+  readonly #listeners = new Set<() => void>()
   readonly #breaker = new CircuitBreaker()
   #connection: BrokerConnection | null = null
   #nextCandidate = 0
@@ -88,9 +89,31 @@ export class ClusterMetadata {
     return [...this.#brokers.keys()]
   }
 
-  /** Calls `listener` after every look that succeeded, whether or not something has changed. */
-  onChange(listener: () => void): void {
-    this.#listeners.push(listener)
+  /**
+   * Calls `listener` after every look that succeeded, whether or not something has changed.
+   * @returns ends the calls.
+   */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  /** Looks at further topics from now on, and soon. */
+  follow(topics: readonly string[]): void {
+    const added = topics.filter((topic) => !this.#topics.has(topic))
+    for (const topic of added) this.#topics.set(topic, unknownTopic)
+    if (added.length === 0) return
+    this.#fruitless = 0
+    this.refresh()
+  }
+
+  /** Looks at topics no more. */
+  forget(topics: readonly string[]): void {
+    for (const topic of topics) {
+      this.#topics.delete(topic)
+      this.#notCreated.delete(topic)
+      this.#withoutLimit.delete(topic)
+    }
   }
 
   /** Looks again soon. Many calls cause one look. The pause grows with each look that finds nothing new (KIP-580). */
@@ -256,6 +279,8 @@ export class ClusterMetadata {
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
     for (const topic of view.topics) {
       const { name, errorCode, id, mayWrite } = topic
+      // It was forgotten since the look began.
+      if (!this.#topics.has(name)) continue
       // This broker does not know yet that the topic was made anew.
       if (id !== null && this.#formerIds.has(id)) continue
       const before = this.topic(name)
@@ -315,77 +340,6 @@ export interface ClusterMetadataOptions {
 export interface BrokerAddress {
   readonly host: string
   readonly port: number
-}
-
-/** The state of a topic, as the cluster told it last. */
-export interface TopicState {
-  readonly status: 'unseen' | 'known' | 'unknown_topic' | 'not_authorized'
-  /**
-   * Node id of each partition's leader, by partition; -1 while there is none. The list gets shorter if the topic was made anew with fewer
-   * partitions. It can also be shorter for a while if the broker that was asked lags behind the cluster.
-   */
-  readonly leaders: readonly number[]
-  /** The topic's `max.message.bytes`; null until it was read. */
-  readonly maxMessageBytes: number | null
-  /** The topic is compacted, so it takes no record without a key. null until its `cleanup.policy` was read. */
-  readonly isCompacted: boolean | null
-  /** At least one partition has more than one replica. */
-  readonly isReplicated: boolean
-  /** The credentials may write to the topic; null: the cluster does not tell. */
-  readonly mayWrite: boolean | null
-  /** The topic's id. Another topic of the same name has another id. null: the brokers tell no ids. */
-  readonly id: string | null
-  /**
-   * How many topics of this name there have been, as far as is certain. A topic with another id is another topic. Without ids, a topic is
-   * another one if the name was missing in between.
-   */
-  readonly incarnation: number
-}
-
-const unknownTopic: TopicState = {
-  status: 'unseen',
-  leaders: [],
-  maxMessageBytes: null,
-  isCompacted: null,
-  isReplicated: false,
-  mayWrite: null,
-  id: null,
-  incarnation: 0,
-}
-
-/** Whether a topic is certainly another one than the topic that was known under its name. @param id the topic's id, if the broker tells it. */
-function isAnother(before: TopicState, id: string | null): boolean {
-  if (before.id !== null && id !== null) return id !== before.id
-  return before.status === 'unknown_topic'
-}
-
-function nextState(
-  before: TopicState,
-  { errorCode, partitions, id }: ClusterView['topics'][number],
-  settings: TopicSettings,
-): TopicState {
-  if (errorCode === kafkaErrors.topicAuthorizationFailed) return { ...before, status: 'not_authorized' }
-  if (errorCode === kafkaErrors.unknownTopicOrPartition || errorCode === kafkaErrors.invalidTopicException) {
-    const { id: lastId, incarnation } = before
-    return { ...unknownTopic, status: 'unknown_topic', id: lastId, incarnation }
-  }
-  if (errorCode !== kafkaErrors.none && !isStaleMetadata(errorCode)) return before
-  const leaders = Array.from({ length: partitions.length }, () => -1)
-  for (const { partition, leader } of partitions) if (partition < leaders.length) leaders[partition] = leader
-  // The broker knows the topic, but not its partitions yet. The state stays as it was.
-  if (leaders.length === 0) return before
-  const isReplicated = partitions.some(({ replicas }) => replicas > 1)
-  const isNew = before.incarnation === 0 || isAnother(before, id)
-  const incarnation = before.incarnation + (isNew ? 1 : 0)
-  return {
-    ...before,
-    status: 'known',
-    leaders,
-    isReplicated,
-    id: id ?? (isNew ? null : before.id),
-    incarnation,
-    ...settings,
-  }
 }
 
 const stopCause = new Error('the gateway stopped')

@@ -25,11 +25,12 @@ export interface LeaderLink {
 export class LeaderLinks<Link extends LeaderLink> {
   readonly #options: LeaderLinksOptions<Link>
   readonly #byNode = new Map<number, Link>()
+  readonly #unfollow: () => void
   #stopped = false
 
   constructor(options: LeaderLinksOptions<Link>) {
     this.#options = options
-    options.metadata.onChange(() => this.follow())
+    this.#unfollow = options.metadata.onChange(() => this.follow())
   }
 
   /** A connection is open. */
@@ -112,6 +113,7 @@ export class LeaderLinks<Link extends LeaderLink> {
   /** Ends all connections and opens no others. */
   stop(): void {
     this.#stopped = true
+    this.#unfollow()
     for (const link of this.#byNode.values()) link.stop(new Error('the gateway stopped'))
     this.#byNode.clear()
   }

@@ -14,7 +14,7 @@ export class TopicCreator {
   readonly #metadata: ClusterMetadata
   readonly #logger: Logger
   /** Topics that were neither seen nor created yet. */
-  readonly #pending: Set<string>
+  readonly #pending = new Set<string>()
   readonly #loggedCauses = new Set<string>()
   #failures = 0
   #creating = false
@@ -30,10 +30,19 @@ export class TopicCreator {
     this.#config = options.config
     this.#metadata = options.metadata
     this.#logger = options.logger
-    this.#pending = new Set(options.config.topics.create ? options.topics : [])
-    if (!options.config.topics.create)
-      for (const topic of options.topics) this.#metadata.setNotCreated(topic, adviceToCreate)
-    if (this.#pending.size > 0) this.#metadata.onChange(() => void this.#createMissing())
+    this.add(options.topics, options.config.topics.create)
+  }
+
+  /** Creates further topics too, where they are missing. @param create false: they are only waited for. */
+  add(topics: readonly string[], create: boolean): void {
+    if (create) for (const topic of topics) this.#pending.add(topic)
+    else for (const topic of topics) this.#metadata.setNotCreated(topic, adviceToCreate)
+    if (this.#pending.size > 0) this.#metadata.onChange(this.#createMissing)
+  }
+
+  /** Creates topics no more that nobody writes to. */
+  forget(topics: readonly string[]): void {
+    for (const topic of topics) this.#pending.delete(topic)
   }
 
   /** As `KafkajsTransport.renewSsl`. */
@@ -47,7 +56,10 @@ export class TopicCreator {
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
   }
 
-  async #createMissing(): Promise<void> {
+  /** One function, so that it is registered once. */
+  readonly #createMissing = (): void => void this.#create()
+
+  async #create(): Promise<void> {
     for (const topic of this.#pending)
       if (this.#metadata.topic(topic).status === 'known') {
         this.#pending.delete(topic)
@@ -85,7 +97,7 @@ export class TopicCreator {
     const pauseMs = Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs)
     this.#retryTimer = setTimeout(() => {
       this.#retryTimer = null
-      void this.#createMissing()
+      this.#createMissing()
     }, pauseMs)
   }
 }

@@ -120,8 +120,10 @@ const fields = Object.keys(rules) as (keyof ProducerSums)[]
 export function mergeStats(gateways: readonly (readonly ProducerStats[])[]): ProducerStats[] {
   const byStream = new Map<string, ProducerSums>()
   for (const stats of gateways.flat()) {
-    const known = byStream.get(stats.stream)
-    byStream.set(stats.stream, known === undefined ? stats : mergeSums(known, stats))
+    // A stream that is removed and added again can have another topic. Metrics have both in their labels.
+    const key = `${stats.stream} ${stats.topic}`
+    const known = byStream.get(key)
+    byStream.set(key, known === undefined ? stats : mergeSums(known, stats))
   }
   return Array.from(byStream.values(), withRatios)
 }

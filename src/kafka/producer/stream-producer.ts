@@ -281,6 +281,7 @@ export class StreamProducer implements ManagedProducer {
     this.#sender.stop()
     for (const batch of this.#accumulator.takeAll()) this.#account.settle(batch, 'dropped', 'shutdown')
     this.#deadLetters?.stop()
+    this.#topic.stop()
   }
 
   readonly #schedulePump = (): void => {

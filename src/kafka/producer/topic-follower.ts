@@ -1,6 +1,7 @@
 import type { StreamConfig } from '../../config/config.ts'
 import type { Logger } from '../../logger.ts'
-import type { ClusterMetadata, TopicState } from '../network/cluster-metadata.ts'
+import type { ClusterMetadata } from '../network/cluster-metadata.ts'
+import type { TopicState } from '../network/topic-state.ts'
 import { AuthenticationError } from '../network/transport.ts'
 import { WriteRights } from '../network/write-rights.ts'
 import { recordBatchHeaderBytes } from '../protocol/record-batch.ts'
@@ -19,6 +20,7 @@ export class TopicFollower {
   /** See `Producer.needsKey`. */
   needsKey = false
   readonly #options: TopicFollowerOptions
+  readonly #unfollow: () => void
   #topic: TopicState
   #isEverKnown = false
   /** A leader of the topic was reached since the start. */
@@ -38,7 +40,12 @@ export class TopicFollower {
     this.rights = new WriteRights(stream.topic, onReady)
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = stream.producer.maxRequestSizeBytes - recordSizeUpperBound(0, 0, headerBytes)
-    metadata.onChange(() => this.follow())
+    this.#unfollow = metadata.onChange(() => this.follow())
+  }
+
+  /** Follows the topic no more. */
+  stop(): void {
+    this.#unfollow()
   }
 
   /** Metadata had the topic with all of its partitions at least once since the start. */

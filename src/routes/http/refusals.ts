@@ -23,11 +23,15 @@ export interface RefusedRequest {
 export class Refusals {
   readonly #edge: EdgeTelemetry['edge']
   readonly #logger: Logger
-  readonly #allowedOrigins: readonly string[]
+  readonly #allowedOrigins: () => readonly string[]
   /** By code: the requests that were refused since the last line. */
   readonly #unsaid = new Map<string, { requests: number; fields: object }>()
 
-  constructor(options: { edge: EdgeTelemetry['edge']; logger: Logger; allowedOrigins: readonly string[] }) {
+  constructor(options: {
+    edge: EdgeTelemetry['edge']
+    logger: Logger
+    allowedOrigins: () => readonly string[]
+  }) {
     this.#edge = options.edge
     this.#logger = options.logger
     this.#allowedOrigins = options.allowedOrigins
@@ -47,7 +51,7 @@ export class Refusals {
       ...(stream !== null && { stream }),
       ...(request?.raw.headers.origin !== undefined && { origin: request.raw.headers.origin.slice(0, 256) }),
       ...(client !== null && { client: clientPrefix(client) }),
-      ...(code === 'origin_not_allowed' && { allowedOrigins: this.#allowedOrigins }),
+      ...(code === 'origin_not_allowed' && { allowedOrigins: this.#allowedOrigins() }),
       detail: problem.message,
     }
     this.#logger.debug(fields, 'a request was refused')

@@ -82,6 +82,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#kind = options.kind
     this.preferences = options.preferences
     this.#key = options.key
+    target.underWay.begin()
   }
 
   /** Reads the body and takes it. */
@@ -95,7 +96,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly onBody: BodyListener = (error, body) => {
     this.#body = body
     if (error === null) this.#take(body)
-    else if (error !== 'aborted') this.fail(error)
+    else if (error === 'aborted') this.target.underWay.end()
+    else this.fail(error)
   }
 
   /** Takes an event that is made of something else than a JSON body, in a turn of its own where that is large. */
@@ -116,8 +118,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, schema, keyOf, headersOf, dedupe, invalid } = this.target
-    const { maxRecordBytes, needsKey, stream } = producer
+    const { producer, stream, schema, keyOf, headersOf, dedupe, invalid } = this.target
+    const { maxRecordBytes, needsKey } = producer
     const { raw, accessKey } = this.reply.request
     const batch = new EventBatch(body, {
       schema,
@@ -149,7 +151,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   /** Asks which events are new. A request without a key and without ids is taken as it is. */
   #claimNew(batch: EventBatch, dedupe: Deduplicator): void {
     if (batch.rejected > 0) refuseInvalid(batch, this.preferences.strict)
-    if (this.target.producer.stream.exactlyOnce) refuseUntold(batch, this.#key)
+    if (this.target.stream.exactlyOnce) refuseUntold(batch, this.#key)
     if (this.#key === null && batch.told === null) this.#admit(batch)
     else {
       const request = { key: this.#key, body: batch.body, events: batch.told }
@@ -175,10 +177,10 @@ export class IngestExchange implements BatchListener, DurableRequest {
   }
 
   #admit(batch: EventBatch): void {
-    const { producer } = this.target
+    const { producer, stream } = this.target
     const admission = admit(batch, producer, {
       strict: this.preferences.strict,
-      onBufferFull: this.#route.onBufferFull(producer.stream),
+      onBufferFull: this.#route.onBufferFull(stream),
       client: this.reply.raw,
     })
     if (typeof admission === 'string') this.#accept(batch, admission)
@@ -366,7 +368,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.reply.request.accessKey?.counter.refused()
     refusals.refused(problem, {
       transport,
-      stream: this.target.producer.stream.name,
+      stream: this.target.stream.name,
       request: this.reply.request,
     })
     if (transport !== 'http') tellProblem(this.reply.raw, problem)
@@ -378,6 +380,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #answered(statusCode: number): void {
     this.#leaveBody()
     this.#route.timer.observe(statusCode, performance.now() - this.#startedAtMs)
+    this.target.underWay.end()
   }
 
   #leaveBody(): void {

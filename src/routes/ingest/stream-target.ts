@@ -1,4 +1,5 @@
-import { promiseOf } from '../../config/config.ts'
+import { isDeepStrictEqual } from 'node:util'
+import { promiseOf, type StreamConfig } from '../../config/config.ts'
 import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
@@ -8,9 +9,11 @@ import type { InvalidEvents } from './invalid-events.ts'
 import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
 import { compileKey, type KeyOfRequest } from './record-key.ts'
 
-/** A stream as the routes see it: where its events go and what they must look like. */
+/** A stream as the routes see it: where its events go and what they must look like. A request keeps the one that it began with. */
 export interface StreamTarget {
   readonly producer: Producer
+  /** The settings that are in force. The producer has those that it was made with. */
+  readonly stream: StreamConfig
   readonly schema: EventSchema
   /** Gives the keys of a request's records. Null: the `source` of each event is its key. */
   readonly keyOf: KeyOfRequest | null
@@ -25,11 +28,40 @@ export interface StreamTarget {
   readonly dedupe: Deduplicator | null
   /** Takes events that are refused for themselves. Null: they are only counted. */
   readonly invalid: InvalidEvents | null
+  /** The requests that have this producer and no reply yet. */
+  readonly underWay: UnderWay
 }
+
+/** Counts the requests of a producer that have no reply yet. */
+export class UnderWay {
+  #requests = 0
+  #onIdle: (() => void) | null = null
+
+  /** A request begins. */
+  begin(): void {
+    this.#requests++
+  }
+
+  /** A request that had begun was answered, or its client is gone. */
+  end(): void {
+    if (--this.#requests === 0) this.#onIdle?.()
+  }
+
+  /** Resolves when there is no request. To be called once, when no further request can begin. */
+  async whenIdle(): Promise<void> {
+    if (this.#requests > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve))
+  }
+}
+
+/** The parts of a stream that a target is made of. */
+export type StreamParts = Pick<StreamTarget, 'producer' | 'stream' | 'dedupe' | 'invalid'>
+
+/** Targets by the names of their streams. Null: a stream that there will be, when the one that had its name before has drained. */
+type TargetsByName = ReadonlyMap<string, StreamTarget | null>
 
 /** The streams by name, looked up by what stands in a path. */
 export class StreamTargets {
-  readonly #byName = new Map<string, StreamTarget>()
+  #byName: TargetsByName
 
   /** @throws Error if a stream's JSON Schema cannot be used. */
   constructor(
@@ -37,24 +69,32 @@ export class StreamTargets {
     dedupe: ReadonlyMap<string, Deduplicator> = new Map(),
     invalid: ReadonlyMap<string, InvalidEvents> = new Map(),
   ) {
-    for (const producer of producers) {
-      const { name, schema, timestampUnit, key, headers } = producer.stream
-      const deduplicator = dedupe.get(name) ?? null
-      const promises = [
-        promiseOf(producer.stream),
-        ...(producer.durability?.isLasting === true ? ['durable'] : []),
-        ...(deduplicator === null ? ['no-dedupe'] : []),
-      ]
-      this.#byName.set(name, {
-        producer,
-        schema: compileEventSchema(schema, timestampUnit),
-        keyOf: compileKey(key),
-        headersOf: compileHeaders(headers),
-        delivery: promises.join('; '),
-        dedupe: deduplicator,
-        invalid: invalid.get(name) ?? null,
-      })
-    }
+    const parts = producers.map((producer) => {
+      const { stream } = producer
+      const { name } = stream
+      return { producer, stream, dedupe: dedupe.get(name) ?? null, invalid: invalid.get(name) ?? null }
+    })
+    this.#byName = new Map(parts.map((each) => [each.stream.name, targetOf(each, new UnderWay())]))
+  }
+
+  /**
+   * Makes the targets of another configuration. They take requests once they are handed to {@link use}.
+   * @param awaited names of streams whose predecessor has not drained.
+   * @throws Error if a stream's JSON Schema cannot be used.
+   */
+  prepare(streams: readonly StreamParts[], awaited: readonly string[]): TargetsByName {
+    const targets = streams.map((parts): [string, StreamTarget] => {
+      const { name } = parts.stream
+      const old = this.#byName.get(name) ?? null
+      if (old === null || old.producer !== parts.producer) return [name, targetOf(parts, new UnderWay())]
+      return [name, isDeepStrictEqual(old.stream, parts.stream) ? old : targetOf(parts, old.underWay)]
+    })
+    return new Map([...targets, ...awaited.map((name): [string, null] => [name, null])])
+  }
+
+  /** Requests that come from now on go to these targets. */
+  use(targets: TargetsByName): void {
+    this.#byName = targets
   }
 
   /** Whether there is a stream of this name. */
@@ -62,16 +102,47 @@ export class StreamTargets {
     return this.#byName.has(name)
   }
 
+  /** The requests that the stream of a name has under way. */
+  underWay(name: string): UnderWay | null {
+    return this.#byName.get(name)?.underWay ?? null
+  }
+
   /**
    * @param key the key of the request; null: it needs none.
-   * @throws GatewayError `unknown_stream`, which names the streams that the key may write to.
+   * @throws GatewayError `unknown_stream`, which names the streams that the key may write to; `stream_unavailable` for a stream whose
+   * predecessor has not drained.
    */
   get(name: string, key: AccessKey | null): StreamTarget {
     const target = this.#byName.get(name)
-    if (target !== undefined) return target
+    if (target !== undefined && target !== null) return target
+    if (target === null) {
+      const detail = 'nothing of the request was accepted: the stream that had this name before still drains'
+      throw new GatewayError('stream_unavailable', detail, { retryAfterSeconds: 1 })
+    }
     const streams = [...this.#byName.keys()].filter((each) => key === null || key.streams.has(each))
     throw new GatewayError('unknown_stream', `the streams are ${streams.join(', ')}`, {
       extensions: { streams },
     })
+  }
+}
+
+/** @throws Error if the stream's JSON Schema cannot be used. */
+function targetOf({ producer, stream, dedupe, invalid }: StreamParts, underWay: UnderWay): StreamTarget {
+  const { schema, timestampUnit, key, headers } = stream
+  const promises = [
+    promiseOf(stream),
+    ...(producer.durability?.isLasting === true ? ['durable'] : []),
+    ...(dedupe === null ? ['no-dedupe'] : []),
+  ]
+  return {
+    producer,
+    stream,
+    schema: compileEventSchema(schema, timestampUnit),
+    keyOf: compileKey(key),
+    headersOf: compileHeaders(headers),
+    delivery: promises.join('; '),
+    dedupe,
+    invalid,
+    underWay,
   }
 }

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { HttpConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 import { isSameOrigin, Origins, quoted } from './origins.ts'
@@ -24,11 +25,20 @@ const maxEchoedHeaders = 1_024
  * sets its headers on Fastify's reply, while the ingest routes write past that reply.
  */
 export class Cors {
-  readonly #origins: Origins
+  #origins: Origins
+  /** Every origin that may send events, as it was written. */
+  allowed: readonly string[]
 
-  /** @param origins every origin that may send events, with a key or without: `CORS_ORIGINS`, and the origins of keys. */
-  constructor(origins: readonly string[]) {
-    this.#origins = new Origins(origins)
+  /** @param http every origin of it may send events, with a key or without: `CORS_ORIGINS`, and the origins of keys. */
+  constructor(http: CorsConfig) {
+    this.allowed = allowedOrigins(http)
+    this.#origins = new Origins(this.allowed)
+  }
+
+  /** Requests that come from now on are judged by other origins. */
+  reload(http: CorsConfig): void {
+    this.allowed = allowedOrigins(http)
+    this.#origins = new Origins(this.allowed)
   }
 
   /** On the routes of a scope: refuses requests of other origins, and lets pages of allowed origins read the replies. */
@@ -57,6 +67,13 @@ export class Cors {
     const detail = `pages of ${quoted(origin)} may not send events here; CORS_ORIGINS of the gateway lists those that may`
     return new GatewayError('origin_not_allowed', detail)
   }
+}
+
+/** What {@link Cors} goes by. */
+type CorsConfig = Pick<HttpConfig, 'corsOrigins' | 'keys'>
+
+function allowedOrigins({ corsOrigins, keys }: CorsConfig): string[] {
+  return [...new Set([...corsOrigins, ...keys.flatMap(({ origins }) => origins)])]
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import { sha256OfKey, type KeyConfig } from '../../config/config.ts'
+import { sha256OfKey, type HttpConfig, type KeyConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
@@ -40,41 +40,31 @@ class NamePatterns implements Names {
  * sends none with it.
  */
 export class Keys {
-  readonly #isOpen: boolean
-  readonly #bySha256: ReadonlyMap<string, AccessKey>
-  readonly #byCertificate: ReadonlyMap<string, AccessKey>
-  readonly #pages: Origins
+  #table: KeyTable
+  readonly #counterOf: CounterOf
   /** Wrong keys by address. Keys have 160 bits of chance, so this is to spare the gateway the work, and the log the lines. */
   readonly #guesses = new RateLimiterMemory({ points: mostGuesses, duration: guessWindowSeconds })
 
-  /** @param options.corsOrigins pages that may use keys without origins of their own. */
-  constructor(
-    configs: readonly KeyConfig[],
-    options: { readonly corsOrigins: readonly string[]; readonly counterOf: CounterOf },
-  ) {
-    // A key may have no value: it is a client's certificate alone.
-    this.#isOpen = configs.length === 0
-    this.#pages = new Origins(options.corsOrigins)
-    const keys = configs.map((config) => ({ config, key: accessKey(config, options.counterOf) }))
-    this.#bySha256 = new Map(
-      keys.flatMap(({ config, key }) => config.sha256.map((sha256) => [sha256, key] as const)),
-    )
-    this.#byCertificate = new Map(
-      keys.filter(({ key }) => key.kind !== 'admin').map(({ key }) => [key.name, key] as const),
-    )
+  constructor(http: KeysConfig, counterOf: CounterOf) {
+    this.#counterOf = counterOf
+    this.#table = keyTable(http, counterOf)
+  }
+
+  /** Requests that come from now on are judged by other keys. The guesses of an address stay counted. */
+  reload(http: KeysConfig): void {
+    this.#table = keyTable(http, this.#counterOf)
   }
 
   /** Nobody needs a key. */
   get isOpen(): boolean {
-    return this.#isOpen
+    return this.#table.isOpen
   }
 
   /** Lets requests with events in on the routes of a scope, if their key allows it. */
   guard(app: FastifyInstance): void {
     app.decorateRequest('accessKey', null)
-    if (this.isOpen) return
     app.addHook<{ Params: { stream?: string } }>('onRequest', (request, reply, done) => {
-      if (request.method === 'OPTIONS') return done()
+      if (this.isOpen || request.method === 'OPTIONS') return done()
       const key = this.#find(request)
       if (key === null || typeof key === 'string')
         return void this.#refuse(request, reply, { found: key, done })
@@ -86,8 +76,8 @@ export class Keys {
 
   /** Lets only admin keys in on the routes of a scope. */
   guardAdmin(app: FastifyInstance): void {
-    if (this.isOpen) return
     app.addHook('onRequest', (request, reply, done) => {
+      if (this.isOpen) return done()
       const key = this.#find(request)
       if (key === null || typeof key === 'string') {
         void this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
@@ -107,7 +97,8 @@ export class Keys {
   /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
   #find(request: FastifyRequest): AccessKey | string | null {
     const value = presentedKey(request.raw.headers, request.raw.url ?? '')
-    const key = value === null ? this.#keyOfCertificate(request) : this.#bySha256.get(sha256OfKey(value))
+    const key =
+      value === null ? this.#keyOfCertificate(request) : this.#table.bySha256.get(sha256OfKey(value))
     if (key === null) return null
     if (key === undefined) return 'no key has this value'
     if (Date.now() < key.notAfterMs) return key
@@ -116,7 +107,7 @@ export class Keys {
 
   #keyOfCertificate({ raw }: FastifyRequest): AccessKey | null {
     const name = clientCertificateName(raw.socket)
-    return name === null ? null : (this.#byCertificate.get(name) ?? null)
+    return name === null ? null : (this.#table.byCertificate.get(name) ?? null)
   }
 
   /** @returns why a key may not write what a request has; null: it may. */
@@ -126,7 +117,8 @@ export class Keys {
     if (stream !== undefined && !key.streams.has(stream)) return `${key.name} may not write to this stream`
     const { origin } = request.raw.headers
     if (origin === undefined) return null
-    const mayUse = key.origins?.has(origin) ?? (this.#pages.has(origin) || isSameOrigin(request, origin))
+    const mayUse =
+      key.origins?.has(origin) ?? (this.#table.pages.has(origin) || isSameOrigin(request, origin))
     return mayUse ? null : `pages of ${quoted(origin)} may not use ${key.name}`
   }
 
@@ -156,6 +148,32 @@ export class Keys {
       const retryAfterSeconds = Math.max(1, Math.ceil(msBeforeNext / 1000))
       return new GatewayError('rate_limited', detail, { retryAfterSeconds })
     }
+  }
+}
+
+/** What {@link Keys} goes by. `corsOrigins`: pages that may use keys without origins of their own. */
+type KeysConfig = Pick<HttpConfig, 'corsOrigins' | 'keys'>
+
+/** The keys of one configuration. A reload makes another table. */
+interface KeyTable {
+  /** A key may have no value: it is a client's certificate alone. */
+  readonly isOpen: boolean
+  readonly bySha256: ReadonlyMap<string, AccessKey>
+  readonly byCertificate: ReadonlyMap<string, AccessKey>
+  readonly pages: Origins
+}
+
+function keyTable(http: KeysConfig, counterOf: CounterOf): KeyTable {
+  const keys = http.keys.map((config) => ({ config, key: accessKey(config, counterOf) }))
+  return {
+    isOpen: keys.length === 0,
+    bySha256: new Map(
+      keys.flatMap(({ config, key }) => config.sha256.map((sha256) => [sha256, key] as const)),
+    ),
+    byCertificate: new Map(
+      keys.filter(({ key }) => key.kind !== 'admin').map(({ key }) => [key.name, key] as const),
+    ),
+    pages: new Origins(http.corsOrigins),
   }
 }
 

@@ -7,6 +7,7 @@ import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { AuditMetrics } from '../../../src/metrics/audit-metrics.ts'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
+import { Reloads } from '../../../src/metrics/reload-metrics.ts'
 import { collectWorkerMetrics } from '../../../src/workers/group-view.ts'
 import { consumerStats } from '../../support/consumer-stats.ts'
 import { parseExposition } from '../../support/parse-exposition.ts'
@@ -49,6 +50,7 @@ async function exposedNames(): Promise<Set<string>> {
   metrics.observe(() => [producerStats({ logEndOffsets, spool })])
   metrics.observeDedupe(() => ({ isStoreUp: true, streams: [] }))
   metrics.observeTls(() => ({ failed: null, certificates: [{ certificate: 'server', notAfterMs: 0 }] }))
+  metrics.observeReloads(new Reloads(1))
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')

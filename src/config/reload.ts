@@ -1,0 +1,156 @@
+import { hash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { ConfigError, type Config, type ConfigProblem, type StreamConfig } from './config.ts'
+import { refuseUnusedDedupeStore } from './stream-contradictions.ts'
+import { refuseSharedTopics } from './shared-topics.ts'
+
+/** What a new configuration means for a gateway that runs with another one. Plain data. */
+export interface ReloadPlan {
+  /** The configuration that is in force afterwards: the new one, and of the old one what cannot change without a restart. */
+  readonly config: Config
+  /** What changes, by the path of the setting: `keys.web is new`. Empty: nothing does. */
+  readonly changes: readonly string[]
+  /** The settings that are other ones in the files, and stay as they are until a restart. */
+  readonly needsRestart: readonly string[]
+}
+
+/**
+ * Whether a stream's setting can change while the stream takes events (`edge`), or is what its producer, its spool or its
+ * de-duplication was made with (`restart`). A setting without a row does not compile.
+ */
+const whenStreamChanges = {
+  name: 'edge',
+  // A name for settings, which have rows of their own.
+  preset: 'edge',
+  schema: 'edge',
+  timestampUnit: 'edge',
+  key: 'edge',
+  keyMissing: 'edge',
+  headers: 'edge',
+  onBufferFull: 'edge',
+  beaconOnBufferFull: 'edge',
+  // It has a producer of its own.
+  invalid: 'edge',
+  topic: 'restart',
+  delivery: 'restart',
+  exactlyOnce: 'restart',
+  audit: 'restart',
+  deadLetterTopic: 'restart',
+  producer: 'restart',
+  spool: 'restart',
+  dedupe: 'restart',
+} as const satisfies Record<keyof StreamConfig, 'edge' | 'restart'>
+
+/**
+ * Compares a configuration with the one that is in force. A stream with one change that needs a restart keeps all of its
+ * settings, since some of them hold only together. All else changes.
+ * @throws ConfigError if what stays and what changes do not go together. Then nothing may change.
+ */
+export function planReload(current: Config, next: Config): ReloadPlan {
+  const changes: string[] = []
+  const needsRestart: string[] = []
+  const streams = planStreams(current.streams, next.streams, { changes, needsRestart })
+  changes.push(...changesOf('keys', byName(current.http.keys), byName(next.http.keys)))
+  for (const [setting, before, after] of [
+    ['CORS_ORIGINS', current.http.corsOrigins, next.http.corsOrigins],
+    ['LOG_LEVEL', current.logLevel, next.logLevel],
+  ] as const)
+    if (!isDeepStrictEqual(before, after)) changes.push(`${setting} is another one`)
+  for (const [setting, before, after] of [
+    ['KAFKA_SASL_USERNAME_FILE or KAFKA_SASL_PASSWORD_FILE', current.kafka.sasl, next.kafka.sasl],
+    ['CHUTE_DEDUPE_REDIS_URL_FILE', current.dedupeStore, next.dedupeStore],
+  ] as const)
+    if (!isDeepStrictEqual(before, after)) needsRestart.push(setting)
+  refuseMixture(current, streams, needsRestart)
+  const { corsOrigins, keys } = next.http
+  return {
+    config: {
+      ...current,
+      http: { ...current.http, corsOrigins, keys },
+      streams,
+      consumer: next.consumer,
+      logLevel: next.logLevel,
+    },
+    changes,
+    needsRestart,
+  }
+}
+
+function planStreams(
+  current: readonly StreamConfig[],
+  next: readonly StreamConfig[],
+  { changes, needsRestart }: { changes: string[]; needsRestart: string[] },
+): StreamConfig[] {
+  const before = byName(current)
+  const streams = next.map((stream) => {
+    const old = before.get(stream.name)
+    if (old === undefined || isDeepStrictEqual(old, stream)) return old ?? stream
+    const bound = settingsOf(old, stream).filter((setting) => whenStreamChanges[setting] === 'restart')
+    needsRestart.push(...bound.map((setting) => `streams.${stream.name}.${setting}`))
+    return bound.length > 0 ? old : stream
+  })
+  changes.push(...changesOf('streams', before, byName(streams)))
+  return streams
+}
+
+/** The settings in which two streams differ. */
+function settingsOf(one: StreamConfig, other: StreamConfig): (keyof StreamConfig)[] {
+  const settings = Object.keys(whenStreamChanges) as (keyof StreamConfig)[]
+  return settings.filter((setting) => !isDeepStrictEqual(one[setting], other[setting]))
+}
+
+function byName<T extends { readonly name: string }>(list: readonly T[]): ReadonlyMap<string, T> {
+  return new Map(list.map((each) => [each.name, each]))
+}
+
+function changesOf(
+  section: string,
+  before: ReadonlyMap<string, unknown>,
+  after: ReadonlyMap<string, unknown>,
+): string[] {
+  return [...new Set([...before.keys(), ...after.keys()])].flatMap((name) => {
+    const [old, now] = [before.get(name), after.get(name)]
+    if (isDeepStrictEqual(old, now)) return []
+    const how = old === undefined ? 'is new' : now === undefined ? 'is gone' : 'is another one'
+    return `${section}.${name} ${how}`
+  })
+}
+
+/** Finds rules over several streams that only the files keep, and not what would be in force until a restart. */
+function refuseMixture(
+  current: Config,
+  streams: readonly StreamConfig[],
+  needsRestart: readonly string[],
+): void {
+  if (needsRestart.length === 0) return
+  const problems: ConfigProblem[] = []
+  refuseSharedTopics(streams, problems)
+  if (current.dedupeStore !== null) refuseUnusedDedupeStore(streams, problems)
+  if (problems.length === 0) return
+  const until = `This stays until a restart: ${needsRestart.join(', ')}. Restart the gateway.`
+  throw new ConfigError(problems.map(({ path, problem }) => ({ path, problem, remedy: until })))
+}
+
+/**
+ * A number of 48 bits that two gateways have in common exactly if they let in the same keys and origins and treat streams the
+ * same way. What belongs to one process or place (addresses, certificates, folders, the paths of files) is not in it, and the
+ * order of streams and keys does not matter.
+ */
+export function hashOfConfig({ http, streams, logLevel }: Config): number {
+  const text = JSON.stringify([
+    http.corsOrigins.toSorted(),
+    http.keys.toSorted(inOrder),
+    streams
+      .toSorted(inOrder)
+      .map(({ schema, ...stream }) => [typeof schema === 'string' ? schema : schema.jsonSchema, stream]),
+    logLevel,
+  ])
+  return Number.parseInt(hash('sha256', text, 'hex').slice(0, 12), 16)
+}
+
+function inOrder(
+  { name: one }: { readonly name: string },
+  { name: other }: { readonly name: string },
+): number {
+  return one < other ? -1 : 1
+}

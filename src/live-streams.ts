@@ -1,0 +1,169 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import type { Config, StreamConfig } from './config/config.ts'
+import type { Deduplicators } from './dedupe/deduplicators.ts'
+import type { InvalidTopic, InvalidTopics } from './invalid-topics.ts'
+import type { Logger } from './logger.ts'
+import type { Producers } from './kafka/producers.ts'
+import type { InvalidEvents } from './routes/ingest/invalid-events.ts'
+import type { StreamTargets } from './routes/ingest/stream-target.ts'
+import type { SpoolFolders } from './spool/spool-folders.ts'
+
+/**
+ * The streams of a gateway while its configuration changes. A stream is open: it takes events. Or it leaves: requests that had begun
+ * are answered, its records are sent, and its account closes. Or it waits: it is in the configuration, and the stream that had its name
+ * before has not left. Two streams of one name would mix the order of a key's records, and could not share a folder.
+ */
+export class LiveStreams {
+  readonly #parts: LiveStreamsParts
+  readonly #leaving = new Set<string>()
+  #config: Config
+
+  /** @param config is in force. All of its streams are open. */
+  constructor(config: Config, parts: LiveStreamsParts) {
+    this.#config = config
+    this.#parts = parts
+  }
+
+  /**
+   * Gets ready for another configuration, and changes nothing that clients see.
+   * @throws Error that says why the configuration cannot be put in force. Then nothing has changed.
+   */
+  prepare(config: Config): PreparedStreams {
+    const { targets, producers, folders, invalid } = this.#parts
+    const opened: StreamConfig[] = []
+    const openedInvalid = new Map<string, InvalidTopic | null>()
+    const discard = (): void => {
+      for (const stream of opened) this.#discard(stream)
+      for (const topic of openedInvalid.values()) if (topic !== null) invalid.discard(topic)
+    }
+    try {
+      for (const stream of config.streams) {
+        const old = this.#config.streams.find(({ name }) => name === stream.name)
+        if (!isDeepStrictEqual(old?.invalid ?? null, stream.invalid))
+          openedInvalid.set(
+            stream.name,
+            invalid.open(stream, { create: config.kafka.topics.create, isLate: true }),
+          )
+        if (producers.byStream.has(stream.name) || this.#leaving.has(stream.name)) continue
+        this.#open(stream, config)
+        opened.push(stream)
+      }
+      if (config.streams.some(({ spool, headers }) => spool !== null && Object.keys(headers).length > 0))
+        folders.keepHeaders()
+      const next = this.#targetsOf(config, openedInvalid)
+      const stays = new Set([...this.#leaving, ...config.streams.map(({ name }) => name)])
+      const gone = [...producers.byStream.keys()].filter((name) => !stays.has(name))
+      return {
+        discard,
+        commit: () => {
+          const underWay = gone.map((name) => targets.underWay(name))
+          targets.use(next)
+          this.#config = config
+          for (const name of gone) openedInvalid.set(name, null)
+          for (const [name, topic] of openedInvalid) invalid.use(name, topic, this.#longestRequestMs)
+          for (const [nth, name] of gone.entries()) void this.#leave(name, underWay[nth] ?? null)
+        },
+      }
+    } catch (error) {
+      discard()
+      throw error
+    }
+  }
+
+  /** @throws Error if a JSON Schema cannot be used. */
+  #targetsOf(
+    config: Config,
+    openedInvalid: ReadonlyMap<string, InvalidTopic | null>,
+  ): ReturnType<StreamTargets['prepare']> {
+    const { targets, producers, dedupe, invalid } = this.#parts
+    const invalidOf = (name: string): InvalidEvents | null =>
+      openedInvalid.has(name)
+        ? (openedInvalid.get(name)?.events ?? null)
+        : (invalid.byStream.get(name) ?? null)
+    const open = config.streams.flatMap((stream) => {
+      const producer = this.#leaving.has(stream.name) ? undefined : producers.byStream.get(stream.name)
+      if (producer === undefined) return []
+      const { name } = stream
+      return [{ producer, stream, dedupe: dedupe.byStream.get(name) ?? null, invalid: invalidOf(name) }]
+    })
+    const names = config.streams.map(({ name }) => name)
+    return targets.prepare(
+      open,
+      names.filter((name) => this.#leaving.has(name)),
+    )
+  }
+
+  #open(stream: StreamConfig, { kafka }: Config): void {
+    const { producers, dedupe } = this.#parts
+    dedupe.open(producers.open(stream, { create: kafka.topics.create }))
+  }
+
+  #discard({ name }: StreamConfig): void {
+    const { producers, dedupe, folders } = this.#parts
+    producers.discard(name)
+    void dedupe.leave(name)
+    folders.closeStream(name)
+  }
+
+  async #leave(name: string, underWay: ReturnType<StreamTargets['underWay']>): Promise<void> {
+    const { producers, dedupe, folders, logger } = this.#parts
+    this.#leaving.add(name)
+    logger.info({ stream: name }, 'the stream takes no more events, and sends those that it has')
+    const giveUp = new AbortController()
+    const limit = pause(this.#longestRequestMs, null, { signal: giveUp.signal, ref: false }).catch(() => null)
+    await Promise.race([underWay?.whenIdle(), limit])
+    giveUp.abort()
+    const isDrained = await producers.leave(name)
+    // The gateway shuts down, and closes everything.
+    if (!isDrained) return
+    await dedupe.leave(name)
+    folders.closeStream(name)
+    this.#leaving.delete(name)
+    logger.info({ stream: name }, 'the stream has drained')
+    const again = this.#config.streams.find((stream) => stream.name === name)
+    if (again !== undefined) this.#openAgain(again)
+  }
+
+  /** No request takes longer, whatever its client does. */
+  get #longestRequestMs(): number {
+    return this.#config.http.limits.bodyTimeoutMaxMs + replyMs
+  }
+
+  /** Opens a stream that has waited. */
+  #openAgain(stream: StreamConfig): void {
+    const { targets, logger } = this.#parts
+    const config = this.#config
+    try {
+      this.#open(stream, config)
+      targets.use(this.#targetsOf(config, new Map()))
+      logger.info({ stream: stream.name }, 'the stream takes events again')
+    } catch (error) {
+      this.#discard(stream)
+      logger.error(
+        { stream: stream.name, cause: (error as Error).message },
+        'the stream cannot be opened; it answers 503 until a restart',
+      )
+    }
+  }
+}
+
+/** What {@link LiveStreams} opens and closes. */
+export interface LiveStreamsParts {
+  readonly producers: Producers
+  readonly dedupe: Deduplicators
+  readonly targets: StreamTargets
+  readonly invalid: InvalidTopics
+  readonly folders: SpoolFolders
+  readonly logger: Logger
+}
+
+/** A configuration that can be put in force. One of the two is to be called. */
+export interface PreparedStreams {
+  /** Cannot fail. */
+  readonly commit: () => void
+  readonly discard: () => void
+}
+
+/** What a request may take after its body: the longest `Prefer: wait`, and the disk. */
+const replyMs = 300_000
