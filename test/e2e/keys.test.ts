@@ -44,7 +44,12 @@ beforeAll(async () => {
   const ops = newKey('--name', 'ops', '--admin')
   key = { web: web.key, service: service.key, ops: ops.key }
   const [config, keys] = [join(folder, 'chute.yaml'), join(folder, 'keys.yaml')]
-  writeFileSync(config, stringify({ streams: { events: { topic, delivery: 'at-most-once' } } }))
+  writeFileSync(
+    config,
+    stringify({
+      streams: { events: { topic, delivery: 'at-most-once' }, more: { topic, delivery: 'at-most-once' } },
+    }),
+  )
   writeFileSync(keys, stringify({ keys: { ...web.entry, ...service.entry, ...ops.entry } }))
   gateway = await serveGateway({
     KAFKA_BROKERS: broker,
@@ -62,6 +67,47 @@ afterAll(async () => {
   gateway?.signal('SIGKILL')
   rmSync(folder, { recursive: true })
 })
+
+/** Sends every form of each key to each stream, in Chromium: the status and the code, as the page sees them; null where the browser lets it see nothing. */
+async function tableOf(origin: string): Promise<Record<string, unknown>> {
+  const page = await browser.newPage()
+  await page.goto(origin)
+  return await page.evaluate(
+    async ([url, web, service]) => {
+      const forms: [string, (value: string) => [query: string, headers: Record<string, string>]][] = [
+        ['Bearer', (value) => ['', { authorization: `Bearer ${value}` }]],
+        ['Basic', (value) => ['', { authorization: `Basic ${btoa(`${value}:`)}` }]],
+        ['Token', (value) => ['', { authorization: `Token ${value}` }]],
+        ['X-Chute-Key', (value) => ['', { 'x-chute-key': value }]],
+        ['query', (value) => [`?key=${value}`, {}]],
+      ]
+      const seen: Record<string, (readonly [number, string | null] | null)[]> = {}
+      for (const [name, value] of Object.entries({ web, service, nobody: 'chk_pub_guess' })) {
+        for (const stream of ['events', 'more']) {
+          seen[`${name} to ${stream}`] = await Promise.all(
+            forms.map(async ([, form]) => {
+              const [query, headers] = form(value)
+              const body = '{"name":"table","value":1}'
+              try {
+                const reply = await fetch(`${url}/v1/streams/${stream}${query}`, {
+                  method: 'POST',
+                  headers,
+                  body,
+                })
+                const { code = null } = (await reply.json()) as { code?: string }
+                return [reply.status, code] as const
+              } catch {
+                return null
+              }
+            }),
+          )
+        }
+      }
+      return seen
+    },
+    [gateway.url, key.web, key.service] as const,
+  )
+}
 
 test('a page of the key writes by fetch, beacon and image; another page and a guess write nothing; operators see which key it was', async () => {
   const page = await browser.newPage()
@@ -122,12 +168,33 @@ test('a page of the key writes by fetch, beacon and image; another page and a gu
   expect([requests('web', 'accepted'), requests('service', 'refused')]).toEqual([4, 1])
   expect(valueOf(families, 'chute_key_events_total', { key: 'web' })).toBe(4)
 
+  const all = (status: number, code: string | null) => Array.from({ length: 5 }, () => [status, code])
+  const blocked = Array.from({ length: 5 }, () => null)
+  expect(await tableOf(pages.origin)).toEqual({
+    'web to events': all(202, null),
+    'web to more': all(403, 'key_not_allowed'),
+    // The page is one of another key.
+    'service to events': all(403, 'key_not_allowed'),
+    'service to more': all(403, 'key_not_allowed'),
+    'nobody to events': all(401, 'key_unknown'),
+    'nobody to more': all(401, 'key_unknown'),
+  })
+  const strangers = await tableOf(pages.origin.replace('127.0.0.1', 'localhost'))
+  expect(Object.keys(strangers)).toHaveLength(6)
+  for (const row of Object.values(strangers)) expect(row).toEqual(blocked)
+
   gateway.signal('SIGTERM')
   expect(await gateway.ended()).toBe(0)
   const names = (await readTopic(broker, topic)).map(
     ({ value }) => (JSON.parse(value.toString()) as { name: string }).name,
   )
-  expect(names.toSorted()).toEqual(['by fetch', 'page by beacon', 'page by image', 'stranger by image'])
+  expect(names.filter((name) => name !== 'table').toSorted()).toEqual([
+    'by fetch',
+    'page by beacon',
+    'page by image',
+    'stranger by image',
+  ])
+  expect(names).toHaveLength(4 + 5)
   const values = (await readTopic(broker, topic)).map(({ value }) => value.toString()).join('')
   const told = JSON.stringify(gateway.lines) + values
   for (const secret of Object.values(key)) expect(told).not.toContain(secret)
