@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { Agent, request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
-import { makeAuthority, makeCertificates, type Certificates } from '../support/certificates.ts'
+import { makeAuthority, makeCertificates, type Certificates, type Pair } from '../support/certificates.ts'
 import { load } from '../support/config-fixture.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
@@ -111,6 +113,79 @@ describe('a broker with TLS and SASL', () => {
     write('key.pem', certificates.client.key)
     expect(await gateway.logged('certificates were renewed')).toMatchObject({ renewed: ['kafka'] })
     await gateway.ready()
+  })
+
+  test('renews the certificates of both sides under load, and no request fails and no record is lost', async () => {
+    const topic = `secure-${randomUUID()}`
+    const files = mkdtempSync(join(tmpdir(), 'chute-renewed-'))
+    onTestFinished(() => rmSync(files, { recursive: true }))
+    const write = (name: string, { cert, key }: Pair): void => {
+      writeFileSync(join(files, `${name}.crt`), cert)
+      writeFileSync(join(files, `${name}.key`), key)
+    }
+    write('server', certificates.issue('gateway-0'))
+    write('kafka', certificates.client)
+    writeFileSync(join(files, 'ca.pem'), certificates.ca)
+    const streams = `streams: { s: { topic: ${topic}, delivery: at-least-once, schema: any } }`
+    writeFileSync(join(files, 'chute.yaml'), streams)
+    const gateway = await serveGateway({
+      KAFKA_BROKERS: `127.0.0.1:${ports.MUTUAL}`,
+      KAFKA_SSL: 'true',
+      KAFKA_SSL_CA_FILE: join(files, 'ca.pem'),
+      KAFKA_SSL_CERT_FILE: join(files, 'kafka.crt'),
+      KAFKA_SSL_KEY_FILE: join(files, 'kafka.key'),
+      TLS_CERT_FILE: join(files, 'server.crt'),
+      TLS_KEY_FILE: join(files, 'server.key'),
+      CHUTE_CONFIG: join(files, 'chute.yaml'),
+      ADMIN_PORT: '0',
+    })
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    await gateway.ready()
+
+    const [accepted, failed, seen]: [string[], string[], Set<string>] = [[], [], new Set()]
+    const agents = [true, false, true, false].map(
+      (keepAlive) => new Agent({ keepAlive, maxSockets: 1, maxCachedSessions: 0, ca: certificates.ca }),
+    )
+    const post = async (agent: Agent, event: string): Promise<void> =>
+      await new Promise((resolve) => {
+        const sent = request(`${gateway.url}/v1/streams/s`, { agent, method: 'POST' }, (reply) => {
+          seen.add(String((reply.socket as TLSSocket).getPeerCertificate().subject?.CN))
+          if (reply.statusCode === 202) accepted.push(event)
+          else failed.push(`${event}: ${reply.statusCode}`)
+          reply.resume().once('end', resolve)
+        })
+        sent.once('error', (error) => {
+          failed.push(`${event}: ${error.message}`)
+          resolve()
+        })
+        sent.end(JSON.stringify(event))
+      })
+    const over = new AbortController()
+    const loops = agents.map(async (agent, nth) => {
+      for (let n = 0; !over.signal.aborted; n++) await post(agent, `${nth}-${n}`)
+    })
+    const renewed = (side: string): number =>
+      gateway.lines.filter((line) => (line['renewed'] as string[] | undefined)?.includes(side)).length
+    for (let nth = 1; nth <= 3; nth++) {
+      write('server', certificates.issue(`gateway-${nth}`))
+      write('kafka', certificates.issue(`client-${nth}`))
+      await expect
+        .poll(() => [renewed('server') >= nth, renewed('kafka') >= nth], { timeout: 15_000 })
+        .toEqual([true, true])
+      // Clients have seen it, and records have gone on.
+      await expect.poll(() => seen.has(`gateway-${nth}`), { timeout: 15_000 }).toBe(true)
+    }
+    over.abort()
+    await Promise.all(loops)
+    for (const agent of agents) agent.destroy()
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+    expect(failed).toEqual([])
+    expect(accepted.length).toBeGreaterThan(50)
+    const landed = await readTopic(kafka.brokers[0]!, topic)
+    expect(landed.map(({ value }) => JSON.parse(value.toString()) as string).toSorted()).toEqual(
+      accepted.toSorted(),
+    )
   })
 
   const wrong = { KAFKA_SASL_USERNAME: 'alice', KAFKA_SASL_PASSWORD: `${secret}-wrong` }

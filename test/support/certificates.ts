@@ -7,7 +7,9 @@ export interface Certificates {
   readonly ca: string
   /** Lines of server.properties, by which a broker has its certificate and trusts the authority. */
   readonly brokerProperties: Readonly<Record<string, string>>
-  readonly client: { readonly cert: string; readonly key: string }
+  readonly client: Pair
+  /** Makes other certificates that the broker trusts. */
+  readonly issue: Authority['issue']
 }
 
 /** A certificate and its key. PEM texts. */
@@ -63,6 +65,7 @@ export function makeCertificates(folder: string): Certificates {
       'ssl.truststore.location': trustStore,
     },
     client: authority.issue('client'),
+    issue: (commonNames, options) => authority.issue(commonNames, options),
   }
 }
 
