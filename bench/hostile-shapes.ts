@@ -75,7 +75,9 @@ export function hostileShapes(): HostileShape[] {
       Array.from({ length: 1_000 }, () => requestOf(telemetry, good)).join(''),
       1_000,
     ),
-    raw('a body in chunks of one byte', inChunks(telemetry, `${good}${' '.repeat(30_000)}`), 1),
+    raw('3,000 empty requests at once', 'GET / HTTP/1.1\r\nhost:a\r\n\r\n'.repeat(3_000), 1_033),
+    raw('a body in chunks of one byte', inChunks(telemetry, `${good}${' '.repeat(30_000)}`, 1), 1),
+    raw('1 MiB in chunks of 16 bytes', inChunks(telemetry, `${good}${' '.repeat(bodyBytes - 100)}`, 16), 1),
   ]
 }
 
@@ -88,9 +90,10 @@ function requestOf(path: string, body: string): string {
   return `POST ${path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n${length}\r\n${body}`
 }
 
-function inChunks(path: string, body: string): string {
+function inChunks(path: string, body: string, bytes: number): string {
   const head = `POST ${path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n`
-  const chunks = body.replaceAll(/[^]/g, (byte) => `1\r\n${byte}\r\n`)
+  const chunk = new RegExp(`[^]{1,${bytes}}`, 'g')
+  const chunks = body.replaceAll(chunk, (piece) => `${piece.length.toString(16)}\r\n${piece}\r\n`)
   return `${head}transfer-encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`
 }
 

@@ -236,7 +236,7 @@ describe('of many small things at once', () => {
   test('chunks are taken that are small on average, but not tiny', async () => {
     const client = await listen()
     const lines = `${good}\n`.repeat(3_000)
-    client.socket.write(post([...chunked, 'Content-Type: application/x-ndjson'], inChunks(lines, 17)))
+    client.socket.write(post([...chunked, 'Content-Type: application/x-ndjson'], inChunks(lines, 16)))
     await client.receives(/"accepted":3000/)
     expect(client.closed).toBe(false)
     client.socket.destroy()

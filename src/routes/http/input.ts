@@ -78,7 +78,8 @@ export function watchPieces(request: IncomingMessage, onTiny: (detail: string) =
     pieces++
     bytes += piece.length
     if (pieces === piecesInTurn) {
-      if (bytes < piecesInTurn * leastPieceBytes) {
+      // A chunk that two reads share comes as two pieces.
+      if (bytes < piecesInTurn * (leastPieceBytes - 1)) {
         Reflect.deleteProperty(request, 'push')
         onTiny(
           `${pieces} pieces one after the other have ${bytes} bytes; a piece has at least ${leastPieceBytes} on average, so put more into each chunk`,

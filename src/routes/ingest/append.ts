@@ -155,7 +155,13 @@ function outcomeOf(
   place: number,
 ): EventOutcome {
   const { outcome, reason, partition, baseOffset } = settlement
-  const offset = baseOffset === null ? null : String(baseOffset + BigInt(place))
+  const offset = baseOffset === null ? null : offsetAt(baseOffset, place)
   // A record without a key that was never written has no partition.
   return { index, outcome, reason, topic, partition: partition < 0 ? null : partition, offset }
+}
+
+/** Additions of bigints are slow, and an offset that needs one is rare. */
+function offsetAt(baseOffset: bigint, place: number): string {
+  const sum = Number(baseOffset) + place
+  return String(Number.isSafeInteger(sum) ? sum : baseOffset + BigInt(place))
 }

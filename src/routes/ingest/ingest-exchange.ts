@@ -226,7 +226,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
     let result: { readonly outcomes: EventOutcome[] | null } | null = null
     let isKept = false
     const answer = (): void => {
-      if (isKept && result !== null) this.succeed(batch, result.outcomes)
+      const outcomes = result?.outcomes ?? null
+      // To write thousands of outcomes takes some milliseconds.
+      if (isKept && result !== null) this.#step(batch, () => this.succeed(batch, outcomes))
     }
     const awaited =
       waitSeconds === null
