@@ -3,6 +3,7 @@ import type { StreamPromise } from '../src/config/config.ts'
 import { errorTable, type ErrorCode } from '../src/errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/rejected-events.ts'
+import { pageSchema } from '../src/events/page-schema.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
@@ -40,6 +41,8 @@ export function buildOpenapiDocument(version: string): object {
     paths: pathsOf(operations),
     // Codes of single events too, which no reply has as its own.
     'x-problems': errorTable,
+    // Which schema the events of a stream have depends on its `schema`. OpenAPI cannot say that of a path parameter.
+    'x-event-schemas': { telemetry: event, page: { $ref: '#/components/schemas/PageEvent' } },
     components: {
       parameters: {
         stream: streamParameter,
@@ -52,6 +55,7 @@ export function buildOpenapiDocument(version: string): object {
       responses: problemResponses(operations),
       schemas: {
         TelemetryEvent: telemetryJsonSchema(),
+        PageEvent: pageJsonSchema(),
         Accepted: acceptedSchema,
         Settled: settledSchema,
         EventError: eventErrorSchema,
@@ -157,6 +161,17 @@ function telemetryJsonSchema(): object {
   }
 }
 
+function pageJsonSchema(): object {
+  const { $schema: _dialect, ...schema } = z.toJSONSchema(pageSchema, {
+    target: 'draft-2020-12',
+    io: 'input',
+  })
+  return {
+    ...schema,
+    example: { name: 'checkout', url: 'https://shop.example/cart', properties: { plan: 'pro' } },
+  }
+}
+
 const event = { $ref: '#/components/schemas/TelemetryEvent' }
 const oneOrMany = { oneOf: [event, { type: 'array', minItems: 1, items: event }] }
 /** What `eventFromFields` makes an event of. */
@@ -192,7 +207,8 @@ const requestBodies = {
   events: {
     required: true,
     description:
-      'Events of the stream. A stream with a schema of its own takes events of that schema instead.',
+      'Events of the stream. A stream with `schema: page` takes events of the schema PageEvent instead, and a stream with a ' +
+      'schema of its own takes events of that schema.',
     // A form is no schema's: JSON is read under the type of forms, and fields are not.
     content: Object.fromEntries(
       supportedMediaTypes

@@ -172,8 +172,8 @@ export interface StreamConfig {
   readonly topic: string
   readonly delivery: Delivery
   readonly preset: Preset
-  /** `telemetry`: the built-in schema. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
-  readonly schema: 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+  /** `telemetry`: the built-in schema. `page`: the one for events of pages. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
+  readonly schema: 'telemetry' | 'page' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
   /** Of the built-in event. The event is written as it came, whatever the unit. */
   readonly timestampUnit: TimestampUnit
   readonly key: RecordKeySource

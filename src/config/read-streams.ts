@@ -131,7 +131,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   if (exactlyOnce) refuseLessThanExactlyOnce(judged, problems)
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const deadLetterTopic = values.deadLetterTopic ?? null
-  const { timestampUnit = 'ms', key, keyMissing, headers, onBufferFull } = set
+  const { timestampUnit = 'ms', keyMissing, headers, onBufferFull } = set
+  const key = schema === 'page' && value['key'] === undefined ? '/session' : set.key
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
@@ -178,11 +179,11 @@ function readSchema(
   path: string,
   { file, readFile, flawOfSchema, problems }: StreamsSource,
 ): StreamConfig['schema'] {
-  if (setting === 'telemetry' || setting === 'any') return setting
+  if (setting === 'telemetry' || setting === 'page' || setting === 'any') return setting
   const schemaFile = isAbsolute(setting) ? setting : join(dirname(file ?? ''), setting)
-  const meant = nearestName(setting, ['telemetry', 'any'])
+  const meant = nearestName(setting, ['telemetry', 'page', 'any'])
   const hint = meant === null ? '' : `Did you mean ${meant}? `
-  const remedy = `${hint}Give telemetry, any, or the path of a JSON Schema file, relative to the configuration file.`
+  const remedy = `${hint}Give telemetry, page, any, or the path of a JSON Schema file, relative to the configuration file.`
   try {
     const jsonSchema: unknown = JSON.parse(readFile(schemaFile))
     if (!isMap(jsonSchema) && typeof jsonSchema !== 'boolean') {

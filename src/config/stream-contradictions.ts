@@ -234,8 +234,7 @@ export function refuseRecordContradictions(
   if (written.timestampUnit !== undefined && (written.schema ?? 'telemetry') !== 'telemetry')
     problems.push({
       path: `${path}.timestampUnit`,
-      problem:
-        'is set for a stream with another schema than telemetry, whose events Chute does not look into for a time',
+      problem: 'is set for a stream with another schema than telemetry, which has no such setting',
       remedy: 'Leave it out, or schema out.',
     })
   if (written.invalidTopicMaxPerSecond !== undefined && written.invalidTopic === undefined)

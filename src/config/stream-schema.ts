@@ -54,7 +54,7 @@ export const streamShape = {
     .optional()
     .register(reference, { what: 'a row of [the table below](#presets)', byDefault: 'by delivery' }),
   schema: nonEmptyText.default('telemetry').register(reference, {
-    what: 'the built-in schema; `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
+    what: 'the built-in schema; `page`: events of web pages, which need no number ([browser.md](browser.md#a-stream-for-pages)); `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
   }),
   timestampUnit: oneOf(timestampUnits).optional().register(reference, {
     what: 'of `schema: telemetry`: the unit of a `timestamp` that is a number. `auto`: any of the four. A number that is no time of 1970 to 2099 in this unit, or looks like another unit, is refused ([records.md](records.md#timestamps-in-other-units)). The event is written as it came',
@@ -62,6 +62,7 @@ export const streamShape = {
   }),
   key: recordKey.default('source').register(reference, {
     what: "what becomes the record's key, which chooses its partition: the event's `source`, nothing, the text or number at a place in the event (RFC 6901), or a header of the request ([records.md](records.md#the-key))",
+    byDefault: '{}; with `schema: page`: `/session`',
   }),
   keyMissing: oneOf(keyMissingActions).default('accept').register(reference, {
     what: 'an event without a key: `accept` (written without one), `reject` (refused with `record_key_missing`)',

@@ -2,6 +2,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import type { JsonCheck } from './check-json.ts'
+import { checkPage, isPage, pageSchema } from './page-schema.ts'
 import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
 import { telemetrySchema } from './telemetry-schema.ts'
@@ -28,7 +29,11 @@ export interface EventSchema {
 }
 
 /** A stream's setting `schema`, in the form of the configuration. */
-export type EventSchemaSetting = 'telemetry' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+export type EventSchemaSetting =
+  | 'telemetry'
+  | 'page'
+  | 'any'
+  | { readonly file: string; readonly jsonSchema: unknown }
 
 /** Length of the longest `source` that becomes a record's key, and of the longest `id`, in UTF-16 code units. A schema may allow less. */
 export const maxKeyLength = 255
@@ -47,6 +52,7 @@ export function compileEventSchema(setting: EventSchemaSetting, unit: TimestampU
       scanner: new TelemetryScanner(unit),
     }
   }
+  if (setting === 'page') return { check: checkPage, fits: isPage, ...reduced, scanner: null }
   if (setting === 'any') return { check: () => null, fits: () => true, ...reduced, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
@@ -104,7 +110,9 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
   }
 }
 
-const namedFields = Object.keys(telemetrySchema.shape).map((name) => Buffer.from(name))
+const namedFields = [
+  ...new Set([...Object.keys(telemetrySchema.shape), ...Object.keys(pageSchema.shape)]),
+].map((name) => Buffer.from(name))
 
 /** Large events are read in a reduced form, which has all that the built-in checks, the key and the id need. */
 const reduced = {

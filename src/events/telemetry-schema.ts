@@ -8,7 +8,8 @@ export const maxLabels = 64
 // eslint-disable-next-line no-control-regex -- refusing them is the point
 export const shortText = /^[^\u0000-\u001f\u007f-\u009f]{1,255}$/u
 
-const shortTextSchema = z
+/** {@link shortText} as a schema. */
+export const shortTextSchema = z
   .string()
   .regex(shortText, 'must have 1 to 255 characters and no control characters')
   .meta({ minLength: 1, maxLength: 255 })
@@ -28,27 +29,7 @@ export function telemetrySchemaOf(unit: TimestampUnit) {
     .looseObject({
       name: shortTextSchema.describe('What was measured or what happened'),
       value: z.number().describe('The measurement; a finite number'),
-      timestamp: z
-        .union([
-          z
-            .number()
-            .min(0)
-            .refine((number) => isEpochTime(number, unit), {
-              error: ({ input }) => flawOfEpochTime(Number(input), unit),
-            })
-            .meta({
-              ...epochMsBounds,
-              description:
-                'Epoch milliseconds. A stream can be set to another unit (timestampUnit), with other bounds',
-            }),
-          z
-            .string()
-            .refine(
-              isRfc3339,
-              'must be a date and time of RFC 3339 with an offset, such as 2025-01-31T12:00:00Z',
-            )
-            .meta({ format: 'date-time', description: 'RFC 3339' }),
-        ])
+      timestamp: timestampSchema(unit)
         .optional()
         .describe(
           "When it was measured. It stays in the event; the record's own timestamp is the time of receipt",
@@ -66,4 +47,25 @@ export function telemetrySchemaOf(unit: TimestampUnit) {
       id: shortTextSchema.optional().describe('Together with the source: to tell duplicates by'),
     })
     .describe('A telemetry event. Other fields pass through')
+}
+
+/** When something was: epoch time in the unit of the stream, or RFC 3339. */
+export function timestampSchema(unit: TimestampUnit) {
+  return z.union([
+    z
+      .number()
+      .min(0)
+      .refine((number) => isEpochTime(number, unit), {
+        error: ({ input }) => flawOfEpochTime(Number(input), unit),
+      })
+      .meta({
+        ...epochMsBounds,
+        description:
+          'Epoch milliseconds. A stream can be set to another unit (timestampUnit), with other bounds',
+      }),
+    z
+      .string()
+      .refine(isRfc3339, 'must be a date and time of RFC 3339 with an offset, such as 2025-01-31T12:00:00Z')
+      .meta({ format: 'date-time', description: 'RFC 3339' }),
+  ])
 }

@@ -17,9 +17,13 @@ export interface EventProblem {
  */
 export function checkTelemetry(value: unknown, unit: TimestampUnit = 'ms'): EventProblem | null {
   if (isTelemetry(value, unit)) return null
-  const result = schemaOf(unit).safeParse(value)
+  return problemOf(schemaOf(unit).safeParse(value), value)
+}
+
+/** The first issue that zod has found with an event, in the words of a problem; null: the event fits. */
+export function problemOf(result: z.ZodSafeParseResult<unknown>, event: unknown): EventProblem | null {
   const issue = result.error?.issues[0]
-  return issue === undefined ? null : describeIssue(issue, value)
+  return issue === undefined ? null : describeIssue(issue, event)
 }
 
 /** Whether {@link telemetrySchema} accepts a value that `JSON.parse` made. A property test compares both. */

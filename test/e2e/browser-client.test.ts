@@ -47,12 +47,12 @@ beforeAll(async () => {
   const web = {
     ...streamConfig(topic, 'at-most-once'),
     name: 'web',
-    schema: 'telemetry',
+    schema: 'page',
+    key: '/session',
     dedupe: { windowMs: 600_000, maxEntries: 100_000 },
   } as const
-  const limited = { ...web, name: 'limited' }
   const http = { corsOrigins: [pages.origin], beaconPath: '/in' }
-  gateway = await startGatewayWith(testConfig({ brokers: [broker], streams: [web, limited], http }))
+  gateway = await startGatewayWith(testConfig({ brokers: [broker], streams: [web], http }))
 })
 
 afterAll(async () => {

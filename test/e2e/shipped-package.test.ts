@@ -25,6 +25,9 @@ test.runIf(isLong)(
     copyFileSync('package-lock.json', join(cwd, 'package-lock.json'))
     await run('npm', ['ci', '--omit=dev', '--no-audit', '--no-fund'], { cwd })
 
+    const client = `import { createChute } from './dist/client/chute.js'; createChute({ url: 'https://a.example' })('a')`
+    await run(process.execPath, ['--input-type=module', '--eval', client], { cwd })
+
     const topic = `package-${randomUUID()}`
     const file = join(folder, 'chute.yaml')
     writeFileSync(file, `streams: { s: { topic: ${topic}, delivery: at-most-once } }\n`)
@@ -36,7 +39,7 @@ test.runIf(isLong)(
     const gateway = await serveGateway(env, [main])
     onTestFinished(() => gateway.signal('SIGKILL'))
     await gateway.ready()
-    for (const path of ['/', '/docs', '/openapi.yaml', '/metrics', '/livez'])
+    for (const path of ['/', '/chute.js', '/docs', '/openapi.yaml', '/metrics', '/livez'])
       expect([path, (await fetch(gateway.url + path)).status]).toEqual([path, 200])
     const body = '{"name":"room.temp","value":21.5}'
     expect((await fetch(`${gateway.url}/v1/streams/s`, { method: 'POST', body })).status).toBe(202)

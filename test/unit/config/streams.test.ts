@@ -226,6 +226,13 @@ describe('a stream', () => {
     expect(streams[0]?.schema).toEqual({ file: 'etc/schemas/s.json', jsonSchema: { type: 'object' } })
   })
 
+  test('gives the records of schema: page the session as their key, unless the stream has a key of its own', () => {
+    const page = loadStream('{ delivery: at-most-once, schema: page }')
+    expect([page.schema, page.key]).toEqual(['page', '/session'])
+    expect(loadStream('{ delivery: at-most-once, schema: page, key: source }').key).toBe('source')
+    expect(loadStream('{ delivery: at-most-once }').key).toBe('source')
+  })
+
   test('takes any event with schema: any', () => {
     expect(loadStream('{ delivery: at-most-once, schema: any }').schema).toBe('any')
   })
