@@ -180,7 +180,8 @@ export interface Settlement {
 
 /**
  * The account of one stream and the state of its producer, read at each scrape and at shutdown. Counters only grow. The counters of the
- * outcomes are those of `outcome.ts`.
+ * outcomes are those of `outcome.ts`. A field has its value in `stream-producer.ts`, its rule for a sum over processes in `producer-stats.ts`,
+ * and its metric in `metrics/producer-metrics.ts`.
  */
 export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly stream: string

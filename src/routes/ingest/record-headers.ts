@@ -13,7 +13,7 @@ export interface HeaderRequest {
 
 /**
  * Gives the own headers of a request's records, as `encodeHeaders` writes them. They are made once a request. A header without a value is
- * left out; null: the request has none.
+ * left out; null: the request has none. The producer puts its own headers behind them (`kafka/producer/audit-headers.ts`).
  */
 export type HeadersOfRequest = (request: HeaderRequest, keyName: string | null) => Buffer | null
 

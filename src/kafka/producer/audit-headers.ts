@@ -11,7 +11,10 @@ import type { AuditCount } from './producer.ts'
 import type { ProducerBatch } from './producer-batch.ts'
 import { encodeHeaders } from '../protocol/record-format.ts'
 
-/** Gives each record headers of its own: {@link AuditHeaders}, or those of dead letters (`at-least-once/dead-letters.ts`). */
+/**
+ * Gives each record headers of its own: {@link AuditHeaders}, or those of dead letters (`at-least-once/dead-letters.ts`). The headers that a
+ * stream takes from a request are made in `routes/ingest/record-headers.ts`. They stand before these.
+ */
 export interface RecordHeaders {
   /** The most bytes that the headers add to a record. */
   readonly headerBytes: number
