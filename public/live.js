@@ -167,8 +167,11 @@ function accountRows(stream, before, seconds) {
   return rows
 }
 
+/** A stream with several topics has an account for each of them. */
+const keyOf = ({ stream, topic }) => `${stream}/${topic}`
+
 function showStream(stream, before, seconds) {
-  const id = `stream-${stream.stream}`
+  const id = `stream-${keyOf(stream)}`
   let card = document.getElementById(id)
   if (card === null) {
     card = document.getElementById('stream').content.firstElementChild.cloneNode(true)
@@ -280,7 +283,7 @@ function show(live) {
   for (const stream of live.streams) {
     showStream(
       stream,
-      previous?.streams.find((other) => other.stream === stream.stream),
+      previous?.streams.find((other) => keyOf(other) === keyOf(stream)),
       seconds,
     )
   }

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Config, StreamConfig } from './config/config.ts'
-import type { ManagedProducer } from './kafka/producer/producer.ts'
+import type { AccountedProducer } from './kafka/producer/producer.ts'
 import type { Producers } from './kafka/producers.ts'
 import type { Logger } from './logger.ts'
 import { invalidResults, type InvalidStats } from './metrics/edge-telemetry.ts'
@@ -72,7 +72,7 @@ export class InvalidTopics {
 
 /** One topic for the invalid events of one stream. */
 export interface InvalidTopic {
-  readonly producer: ManagedProducer
+  readonly producer: AccountedProducer
   readonly events: InvalidEvents
 }
 

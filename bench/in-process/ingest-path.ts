@@ -4,7 +4,7 @@ import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
-import { openProducer } from '../../src/kafka/producers.ts'
+import { openProducer } from '../../src/kafka/open-producer.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
 import { Refusals } from '../../src/routes/http/refusals.ts'
@@ -41,7 +41,7 @@ export class IngestPath {
     const metrics = new Metrics('bench')
     const shared = { metadata, transport, buffers: new BufferPool(8 << 20), logger }
     const telemetry = metrics.producerTelemetry(stream.name, stream.topic)
-    const { producer } = openProducer(stream, telemetry, null, shared)
+    const { producer } = openProducer(stream, { telemetry, letterFile: null }, shared)
     metadata.start()
     while (producer.admission !== 'open') await turn()
     return new IngestPath(handlerOf(producer, metrics), metadata, producer)

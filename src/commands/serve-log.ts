@@ -1,5 +1,6 @@
 import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import { resends, type Config, type StreamConfig } from '../config/config.ts'
+import { eventTopics } from '../config/record-sources.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { ephemeralFolder, warningOfFolder } from '../spool/ephemeral-folder.ts'
@@ -12,9 +13,9 @@ export function logStart(
   where: { url: string; adminUrl: string | null; workers?: readonly object[] },
   logger: Logger,
 ): void {
-  const streams = config.streams.map(({ name, topic, delivery, producer }) => ({
+  const streams = config.streams.map(({ name, topic, topics, delivery, producer }) => ({
     name,
-    topic,
+    topic: topics === null ? topic : eventTopics({ topic, topics }),
     delivery,
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))

@@ -1,6 +1,12 @@
 import { hash } from 'node:crypto'
 import type { ConsumerSection } from './consumer-config.ts'
-import type { RecordHeaderSource, RecordKeySource } from './record-sources.ts'
+import type {
+  KeyMissing,
+  RecordHeaderSource,
+  RecordKeySource,
+  TimestampUnit,
+  TopicsConfig,
+} from './record-sources.ts'
 
 /**
  * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
@@ -66,18 +72,6 @@ export const presetNames = ['telemetry', 'device', 'logs', 'critical'] as const
 
 /** A row of the table of presets in docs/configuration.md. */
 export type Preset = (typeof presetNames)[number]
-
-/** See {@link TimestampUnit}. */
-export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const
-
-/** The unit of a `timestamp` that is a number. `auto`: any of them, which the number of digits tells. */
-export type TimestampUnit = (typeof timestampUnits)[number]
-
-/** See {@link KeyMissing}. */
-export const keyMissingActions = ['accept', 'reject'] as const
-
-/** What becomes of an event without a key: written without one, or refused. */
-export type KeyMissing = (typeof keyMissingActions)[number]
 
 /** See {@link SaslMechanism}. */
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
@@ -169,7 +163,10 @@ export interface InvalidConfig {
 /** One stream: what a client writes to. */
 export interface StreamConfig {
   readonly name: string
+  /** Of every record, or with `topics` of the records that they have no other topic for. */
   readonly topic: string
+  /** null: all records go to `topic`. */
+  readonly topics: TopicsConfig | null
   readonly delivery: Delivery
   readonly preset: Preset
   /** `telemetry`: the built-in schema. `page`: the one for events of pages. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */

@@ -18,7 +18,7 @@ import {
   wholeNumber,
   wordsWithMeanings,
 } from './setting.ts'
-import { flawOfTopic } from './stream-schema.ts'
+import { flawOfTopic } from './topic-settings.ts'
 
 /** The settings of `--set` and `consumer:`, with Kafka's own names, units and bounds (`ConsumerConfig.java`). */
 export const consumerShape = {

@@ -151,7 +151,7 @@ function describeDedupeStore(store: DedupeStoreConfig | null): object {
 
 function describeStream({ producer, ...stream }: StreamConfig): object {
   return {
-    topic: stream.topic,
+    ...(stream.topics === null ? { topic: stream.topic } : { topics: stream.topics }),
     delivery: promiseOf(stream),
     preset: stream.preset,
     schema: typeof stream.schema === 'string' ? stream.schema : stream.schema.file,

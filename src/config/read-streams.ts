@@ -10,7 +10,6 @@ import {
 import { refuseSharedTopics } from './shared-topics.ts'
 import {
   flawOfStreamName,
-  flawOfTopic,
   resolveDedupe,
   resolveInvalid,
   resolveSpool,
@@ -22,6 +21,7 @@ import { defaultPreset } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
 import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
+import { flawOfTopic } from './topic-settings.ts'
 
 /** The source of the streams, and what all streams share while they are read. */
 export interface StreamsSource {
@@ -109,8 +109,10 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const writtenProducer = readFields(producerShape, producerMap, inProducer, problems)
   refuseUnknownKeys(producerMap, Object.keys(producerShape), inProducer, problems)
 
-  const topic = values.topic ?? name
-  const topicFlaw = value['topic'] === undefined && flaw === null ? flawOfTopic(topic) : null
+  const topics = values.topics ?? null
+  const topic = topics?.else ?? values.topic ?? name
+  const topicFlaw =
+    value['topic'] === undefined && value['topics'] === undefined && flaw === null ? flawOfTopic(topic) : null
   if (topicFlaw !== null)
     problems.push({ path: at('topic'), problem: topicFlaw.problem, remedy: topicFlaw.remedy })
   const schema = readSchema(set.schema, at('schema'), source)
@@ -137,6 +139,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   return {
     name,
     topic,
+    topics,
     delivery,
     preset,
     ...edge,

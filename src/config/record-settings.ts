@@ -98,7 +98,7 @@ const secretHeaders: ReadonlySet<string> = new Set([
 const maxSteps = 16
 
 /** The reason why a text is no JSON pointer that Chute follows (RFC 6901); null if it is one. */
-function flawOfPointer(pointer: string): Flaw | null {
+export function flawOfPointer(pointer: string): Flaw | null {
   const steps = pointer.split('/').length - 1
   if (!/~(?![01])/.test(pointer) && steps <= maxSteps && pointer.length <= 255) return null
   return {

@@ -16,3 +16,35 @@ export type RecordHeaderSource =
   | 'client:address'
   | 'client:address/24'
   | 'time'
+
+/** See {@link TimestampUnit}. */
+export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const
+
+/** The unit of a `timestamp` that is a number. `auto`: any of them, which the number of digits tells. */
+export type TimestampUnit = (typeof timestampUnits)[number]
+
+/** See {@link KeyMissing}. */
+export const keyMissingActions = ['accept', 'reject'] as const
+
+/** What becomes of an event without a key: written without one, or refused. */
+export type KeyMissing = (typeof keyMissingActions)[number]
+
+/** `topics:` of a stream: the value at a JSON pointer into an event chooses the topic of its record. */
+export interface TopicsConfig {
+  readonly by: `/${string}`
+  /** The topic of each value. A number is its text, as it is written. */
+  readonly map: Readonly<Record<string, string>>
+  /** The topic of all other events. */
+  readonly else: string
+}
+
+/** The topics of a stream's events, each once. `topic` is the first: it is {@link TopicsConfig.else} where there are `topics`. */
+export function eventTopics({
+  topic,
+  topics,
+}: {
+  readonly topic: string
+  readonly topics: TopicsConfig | null
+}): string[] {
+  return [...new Set([topic, ...Object.values(topics?.map ?? {})])]
+}

@@ -32,6 +32,7 @@ const whenStreamChanges = {
   // It has a producer of its own.
   invalid: 'edge',
   topic: 'restart',
+  topics: 'restart',
   delivery: 'restart',
   exactlyOnce: 'restart',
   audit: 'restart',

@@ -228,9 +228,22 @@ export function refuseDedupeContradictions(
 
 /** Finds settings of records that could not work, or would have no effect. */
 export function refuseRecordContradictions(
-  { path, written }: Pick<StreamUnderTest, 'path' | 'written'>,
+  { path, written, spool }: Pick<StreamUnderTest, 'path' | 'written' | 'spool'>,
   problems: ConfigProblem[],
 ): void {
+  if (written.topics !== undefined && written.topic !== undefined)
+    problems.push({
+      path: `${path}.topic`,
+      problem: 'is set beside topics',
+      remedy: 'Leave it out: topics.else has the events that no other topic is for.',
+    })
+  if (written.topics !== undefined && spool !== null)
+    problems.push({
+      path: `${path}.topics`,
+      problem:
+        'is set for a durable stream: its spool is that of one topic, and a request must be on disk as a whole',
+      remedy: 'Set durable: off, or give each topic a stream of its own.',
+    })
   if (written.timestampUnit !== undefined && (written.schema ?? 'telemetry') !== 'telemetry')
     problems.push({
       path: `${path}.timestampUnit`,

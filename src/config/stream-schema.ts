@@ -1,10 +1,8 @@
 import { z } from 'zod'
 import {
-  keyMissingActions,
   onBufferFullActions,
   presetNames,
   resends,
-  timestampUnits,
   type DedupeConfig,
   type Delivery,
   type InvalidConfig,
@@ -17,19 +15,19 @@ import { defaultPreset, tellsDuplicates } from './presets.ts'
 import { resolveProducer } from './producer-schema.ts'
 import type { FieldValues } from './read-fields.ts'
 import { recordHeaders, recordKey } from './record-settings.ts'
+import { keyMissingActions, timestampUnits } from './record-sources.ts'
 import {
   asCode,
   type Flaw,
   nonEmptyText,
   oneOf,
   onOrOff,
-  quote,
   reference,
-  refuseIf,
   trueOrFalse,
   wholeNumber,
   wordsWithMeanings,
 } from './setting.ts'
+import { topic, topicsByContent } from './topic-settings.ts'
 
 /** Anyone can send rubbish, and some of it is enough to learn from. */
 const defaultInvalidPerSecond = 100
@@ -45,6 +43,10 @@ export const streamShape = {
   topic: topic().optional().register(reference, {
     what: 'the topic; streams with different deliveries never share one',
     byDefault: "the stream's name",
+  }),
+  topics: topicsByContent.optional().register(reference, {
+    what: 'in place of `topic`: the text or number at a place in the event chooses the topic: `{ by: /type, map: { click: web-clicks, view: web-views }, else: web-other }` ([records.md](records.md#the-topic))',
+    byDefault: 'none',
   }),
   delivery: deliveryWord().nonoptional().register(reference, {
     what: '`at-most-once`: never twice, may be lost. `at-least-once`: sent again until Kafka has it. `exactly-once`: at-least-once that is durable, idempotent and told from duplicates, all three for certain ([duplicates.md](duplicates.md#exactly-once))',
@@ -186,15 +188,6 @@ const defaultMaxEntries = 500_000
 /** 4 GiB: the events of twelve hours, at 350 events of 250 bytes a second. */
 const defaultMaxBytes = 4 * 1024 ** 3
 
-/** The reason why Kafka does not take a text as the name of a topic (`Topic.validate`); null if Kafka takes it. */
-export function flawOfTopic(name: string): Flaw | null {
-  if (/^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..') return null
-  return {
-    problem: `is ${quote(name)}, which Kafka does not take as the name of a topic`,
-    remedy: 'Give 1 to 249 letters, digits, dots, dashes and underscores, and not only . or ..',
-  }
-}
-
 /**
  * The reason why a text cannot be the name of a stream; null if it can. The name is a segment of the stream's URL and has to
  * need no escaping (RFC 3986, section 2.3).
@@ -206,11 +199,6 @@ export function flawOfStreamName(name: string): Flaw | null {
     remedy:
       'Give 1 to 249 letters, digits, dots, dashes, underscores and tildes; the topic can have another name (topic:).',
   }
-}
-
-function topic() {
-  const meta = { give: 'the name of a topic, in quotes if it looks like a number', takes: "a topic's name" }
-  return z.string().check(refuseIf(flawOfTopic)).register(reference, meta)
 }
 
 function deliveryWord() {

@@ -3,34 +3,21 @@ import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { JsonCheck } from './check-json.ts'
 import type { DecodingLeft, EventSink } from './decode.ts'
 import { EventRanges } from './event-ranges.ts'
-import { identityOf, keyOf, type EventIdentity, type EventSchema } from './event-schema.ts'
+import { identityOf, keyOf, type EventSchema } from './event-schema.ts'
+import {
+  claimsOnly,
+  conflictOf,
+  type AllowedSources,
+  type EventLimits,
+  type EventFate,
+  type ToldEvent,
+} from './judged-event.ts'
 import type { ChosenKey } from './chosen-key.ts'
+import type { EventTopics } from './chosen-topic.ts'
 import type { TelemetryScanner } from './scan-telemetry.ts'
 import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 import type { PointerSearch } from './pointer-search.ts'
 import { maxListedErrors, RejectedEvents, type EventError, type KeptEvent } from './rejected-events.ts'
-
-/** What a good event with an id is told by: its identity, and a digest of its bytes. */
-export interface ToldEvent extends EventIdentity {
-  readonly digest: string
-}
-
-/** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. */
-export type EventFate = 'new' | 'seen' | 'conflict'
-
-/** Names that a sender may claim: as the `source` of an event, and as the key of a record where the stream takes the key from the client. */
-export interface AllowedSources {
-  has(source: string): boolean
-}
-
-/** What one event, and one request, may be at most. */
-export interface EventLimits {
-  /** Of one event's JSON, in bytes. */
-  readonly eventBytes: number
-  readonly eventsPerRequest: number
-  /** Nesting of one event's JSON. */
-  readonly depth: number
-}
 
 /**
  * The events of one request: each is either good, with its bytes and key, or rejected, with a code. Always: received =
@@ -49,6 +36,8 @@ export class EventBatch implements EventSink {
   received = 0
   /** Places in the request of good events that were accepted before, and are not to be written again. */
   duplicates: readonly number[] = noDuplicates
+  /** Where those events went: the places of their topics. */
+  duplicateTopics: readonly number[] = noDuplicates
   #rejected: RejectedEvents | null = null
   /** The place of the event that is looked at, where it is not told from its bytes alone. */
   #start = 0
@@ -59,10 +48,14 @@ export class EventBatch implements EventSink {
   #slideFrom: number
   readonly #schema: EventSchema
   readonly #limits: EventLimits
-  readonly #maxRecordBytes: number
-  readonly #needsKey: boolean
-  /** The topic or the stream takes no event without a key. */
-  readonly #mustHaveKey: boolean
+  /** What the topic of the event takes that is looked at. {@link #largestRecordBytes}: what some topic of the stream takes. */
+  #maxRecordBytes: number
+  readonly #largestRecordBytes: number
+  #needsKey: boolean
+  readonly #rejectsKeyless: boolean
+  /** null: the stream has one topic. */
+  readonly #topics: EventTopics | null
+  #topic = 0
   readonly #key: ChosenKey | null
   readonly #collectIds: boolean
   readonly #sources: AllowedSources | null
@@ -70,9 +63,10 @@ export class EventBatch implements EventSink {
 
   /**
    * @param options.collectIds somebody tells duplicates by them.
-   * @param options.maxRecordBytes key, value and own headers of a record together, as the topic takes them.
+   * @param options.maxRecordBytes key, value and own headers of a record together, as the topic takes them; the most of several topics.
    * @param options.sources the values of `source`, and of a key that the client gives, that the sender may claim; left out: any.
    * @param options.needsKey the topic takes no record without a key.
+   * @param options.topics of a stream with several.
    * @param options.rejectsKeyless the stream takes no event without a key.
    * @param options.keepsRejected of so many rejected events the places are kept; left out: of none.
    * @param options.key finds the keys; null for the events' own `source`.
@@ -90,6 +84,7 @@ export class EventBatch implements EventSink {
       collectIds?: boolean
       sources?: AllowedSources | null
       keepsRejected?: number
+      topics?: EventTopics | null
     },
   ) {
     this.body = body
@@ -99,9 +94,10 @@ export class EventBatch implements EventSink {
     this.#schema = options.schema
     this.#limits = options.limits
     this.headers = options.headers ?? null
-    this.#maxRecordBytes = options.maxRecordBytes - (this.headers?.length ?? 0)
+    this.#maxRecordBytes = this.#largestRecordBytes = options.maxRecordBytes - (this.headers?.length ?? 0)
     this.#needsKey = options.needsKey ?? false
-    this.#mustHaveKey = this.#needsKey || options.rejectsKeyless === true
+    this.#rejectsKeyless = options.rejectsKeyless ?? false
+    this.#topics = options.topics ?? null
     this.#key = options.key ?? null
     if (this.#key !== null) this.ranges.keyHolder = this.#key.holder
     this.#collectIds = options.collectIds ?? false
@@ -147,8 +143,9 @@ export class EventBatch implements EventSink {
     const end = scanner.scan(this.#scanned, start, this.#limits.depth)
     if (end === -1) return -1
     if (this.#sources !== null && !this.#mayClaim(scanner)) return -1
+    if (this.#topics !== null) this.#choose(this.#topics, start)
     const keyBytes = this.#key === null ? scanner.sourceEnd - scanner.sourceStart : this.#findKey(start)
-    if (keyBytes === 0 ? this.#mustHaveKey : keyBytes === -1) return -1
+    if (keyBytes === 0 ? this.#needsKey || this.#rejectsKeyless : keyBytes === -1) return -1
     if (keyBytes > 0 && this.#key !== null && this.#sources !== null && !this.#mayHaveKey(this.#key))
       return -1
     return end - start <= this.#limitBytes(keyBytes) ? end : -1
@@ -164,6 +161,7 @@ export class EventBatch implements EventSink {
     } else {
       this.ranges.add(start, end, this.#key.start, this.#key.end)
     }
+    if (this.#topics !== null) this.ranges.goesTo(this.#topic)
   }
 
   /** @inheritdoc */
@@ -184,6 +182,7 @@ export class EventBatch implements EventSink {
   /** @inheritdoc */
   largeEvent(check: JsonCheck, start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
     this.#receive(start, end)
+    this.#maxRecordBytes = this.#largestRecordBytes
     const flaw = check.levels > this.#limits.depth ? 'too_deep' : check.flaw
     if (flaw !== null) this.#rejectFlawed(flaw)
     else if (end - start > this.#limitBytes(0)) this.#rejectLarge(end - start, this.#limitBytes(0))
@@ -198,18 +197,25 @@ export class EventBatch implements EventSink {
   #takeLarge(start: number, end: number, sliceBytes: number): DecodingLeft | undefined {
     const parts = this.#schema.valueOf(this.body, start, end, sliceBytes)
     const search = this.#key?.searchLater(this.body, start, sliceBytes) ?? null
+    const topicSearch = this.#topics?.choice.searchLater(this.body, start, sliceBytes) ?? null
     const goOn = (): DecodingLeft | undefined => {
-      if (search?.goOn() === false) return goOn
+      if (search?.goOn() === false || topicSearch?.goOn() === false) return goOn
       const { done, value } = parts.next()
       if (done !== true) return goOn
-      if (sliceBytes === Infinity) return this.#take(value, start, end, search)
-      return () => this.#take(value, start, end, search)
+      if (sliceBytes === Infinity) return this.#take(value, start, end, search, topicSearch)
+      return () => this.#take(value, start, end, search, topicSearch)
     }
     return goOn()
   }
 
-  /** @param search has found the key, where that takes long. */
-  #take(value: unknown, start: number, end: number, search: PointerSearch | null = null): undefined {
+  /** @param search has found the key, where that takes long, and `topicSearch` the value that chooses the topic. */
+  #take(
+    value: unknown,
+    start: number,
+    end: number,
+    search: PointerSearch | null = null,
+    topicSearch: PointerSearch | null = null,
+  ): undefined {
     // What is wrong is worked out for the errors that are listed only.
     const problem = this.errors.length < maxListedErrors ? this.#schema.check(value) : null
     if (problem !== null || (this.errors.length >= maxListedErrors && !this.#schema.fits(value))) {
@@ -220,11 +226,12 @@ export class EventBatch implements EventSink {
       this.#reject('source_not_allowed', 'is not a source that the key of the request may claim', '/source')
       return
     }
+    if (this.#topics !== null) this.#choose(this.#topics, start, topicSearch)
     const chosen = this.#key
     if (chosen !== null) chosen.find(this.body, start, search)
     const text = chosen === null ? keyOf(value) : chosen.text
     const keyBytes = chosen !== null ? chosen.end - chosen.start : text === null ? 0 : Buffer.byteLength(text)
-    if (keyBytes === 0 && this.#mustHaveKey) {
+    if (keyBytes === 0 && (this.#needsKey || this.#rejectsKeyless)) {
       this.#rejectKeyless()
       return
     }
@@ -241,6 +248,7 @@ export class EventBatch implements EventSink {
     this.#note(identity === null ? null : { ...identity, digest: this.#digest(start, end) })
     if (chosen !== null && text === null) this.ranges.add(start, end, chosen.start, chosen.end)
     else this.ranges.addParsed(start, end, text, keyBytes)
+    if (this.#topics !== null) this.ranges.goesTo(this.#topic)
   }
 
   /** @inheritdoc */
@@ -262,6 +270,7 @@ export class EventBatch implements EventSink {
     const { indexes, told } = this
     const left: number[] = []
     const duplicates: number[] = []
+    const duplicateTopics: number[] = []
     let conflicting = 0
     for (let good = 0; good < fates.length; good++) {
       const index = indexes === null ? good : indexes[good]!
@@ -271,6 +280,7 @@ export class EventBatch implements EventSink {
           break
         case 'seen':
           duplicates.push(index)
+          duplicateTopics.push(this.ranges.topic(good))
           break
         case 'conflict': {
           // Only the first can be among those that are listed.
@@ -281,6 +291,7 @@ export class EventBatch implements EventSink {
     }
     this.indexes = left
     this.duplicates = duplicates
+    this.duplicateTopics = duplicateTopics
     this.ranges.keepOnly((good) => fates[good] === 'new')
     this.told = null
     if (conflicting > 0) this.#rejects.sort()
@@ -293,6 +304,13 @@ export class EventBatch implements EventSink {
   /** Whether the sender may claim the key that was found: who writes under the key of another one speaks for it. */
   #mayHaveKey({ holder, start, end, text }: ChosenKey): boolean {
     return this.#sources!.has(text ?? (holder ?? this.body).toString('utf8', start, end))
+  }
+
+  /** Chooses the topic of an event, and goes by what that topic takes. */
+  #choose({ choice, limits }: EventTopics, start: number, done: PointerSearch | null = null): void {
+    const topic = limits[(this.#topic = choice.find(this.body, start, done))]!
+    this.#maxRecordBytes = topic.maxRecordBytes - (this.headers?.length ?? 0)
+    this.#needsKey = topic.needsKey
   }
 
   #slide(start: number): void {
@@ -367,20 +385,6 @@ export class EventBatch implements EventSink {
     this.indexes ??= this.#firstIndexes()
     this.#rejects.add({ index: this.received - 1, code, detail, pointer }, this.#start, this.#end)
   }
-}
-
-/** Whether an event has no source, or one that its sender may claim. A source that is no text is none of these. */
-function claimsOnly(sources: AllowedSources, event: unknown): boolean {
-  if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return true
-  const { source } = event as { readonly source: unknown }
-  return typeof source === 'string' && sources.has(source)
-}
-
-function conflictOf(index: number, told: ToldEvent | null): EventError {
-  const source =
-    told === null || told.source === '' ? '' : ` of source ${JSON.stringify(told.source.slice(0, 255))}`
-  const detail = `the id ${JSON.stringify(told?.id)}${source} stands for an event with other content, which was accepted; give each event an id of its own, and send the same content with it each time`
-  return { index, code: 'id_conflict', detail, pointer: '/id' }
 }
 
 /** An event that is larger may be left to {@link EventBatch.largeEvent}, which reads it in slices. */

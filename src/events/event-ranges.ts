@@ -7,6 +7,8 @@ export class EventRanges {
   readonly #places: number[] = []
   /** Keys that are written with escapes, so the body does not have their bytes; null: there is no such key. */
   #texts: (string | null)[] | null = null
+  /** The place of each event's topic; null: the stream has one topic. */
+  #topics: number[] | null = null
   /** Size of all events and their keys, in bytes. */
   totalBytes = 0
   /** Holds the key of the request, if all events have the same key; null: the body holds the keys. */
@@ -30,6 +32,23 @@ export class EventRanges {
     this.#texts?.push(key)
     this.#places.push(start, end, 0, keyBytes)
     this.totalBytes += end - start + keyBytes
+  }
+
+  /** Says where the event that was just added goes: the place of its topic. To be called for each event, or for none. */
+  goesTo(topic: number): void {
+    this.#topics ??= []
+    this.#topics.push(topic)
+  }
+
+  /** The place of an event's topic; 0 where the stream has one topic. */
+  topic(index: number): number {
+    return this.#topics === null ? 0 : this.#topics[index]!
+  }
+
+  /** How many events go to a topic. */
+  countOf(topic: number): number {
+    if (this.#topics === null) return topic === 0 ? this.count : 0
+    return this.#topics.reduce((count, each) => (each === topic ? count + 1 : count), 0)
   }
 
   /** Where an event begins in the body. */
@@ -69,6 +88,7 @@ export class EventRanges {
   keepOnly(stays: (index: number) => boolean): void {
     const places = this.#places
     const texts = this.#texts
+    const topics = this.#topics
     const { count } = this
     let kept = 0
     this.totalBytes = 0
@@ -78,16 +98,19 @@ export class EventRanges {
       for (let place = 0; place < placesAnEvent; place++)
         places[kept * placesAnEvent + place] = places[index * placesAnEvent + place]!
       if (texts !== null) texts[kept] = texts[index]!
+      if (topics !== null) topics[kept] = topics[index]!
       kept++
     }
     places.length = kept * placesAnEvent
     if (texts !== null) texts.length = kept
+    if (topics !== null) topics.length = kept
   }
 
   /** Forgets all events. */
   clear(): void {
     this.#places.length = 0
     this.#texts = null
+    this.#topics = null
     this.totalBytes = 0
   }
 }

@@ -1,16 +1,14 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import {
-  resends,
-  type Delivery,
-  type InvalidConfig,
-  type KafkaConfig,
-  type StreamConfig,
-} from '../config/config.ts'
+import type { InvalidConfig, KafkaConfig, StreamConfig } from '../config/config.ts'
+import { eventTopics } from '../config/record-sources.ts'
 import { TopicCreator } from './network/topic-creator.ts'
 import { BufferPool } from '../buffer-pool.ts'
 import { ClusterMetadata } from './network/cluster-metadata.ts'
 import type { Logger } from '../logger.ts'
+import { openInvalidProducer, openProducer, type SharedParts } from './open-producer.ts'
+import { BufferMemory } from './producer/buffer-memory.ts'
 import type {
+  AccountedProducer,
   ManagedProducer,
   Obstacle,
   Producer,
@@ -18,12 +16,9 @@ import type {
   ProducerTelemetry,
 } from './producer/producer.ts'
 import { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
-import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
-import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
-import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
 import { mergeStats, retireStats } from './producer/producer-stats.ts'
-import type { Sender, SenderOptions } from './producer/sender.ts'
-import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
+import type { StreamProducer } from './producer/stream-producer.ts'
+import { TopicsProducer } from './producer/topics-producer.ts'
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
 
 /**
@@ -86,15 +81,9 @@ export class Producers {
     stream: StreamConfig,
     invalid: InvalidConfig,
     { create, isLate }: { create: boolean; isLate: boolean },
-  ): ManagedProducer {
-    const producer = new StreamProducer({
-      ...this.#shared,
-      stream: invalidStream(stream, invalid),
-      telemetry: untold,
-      openSender: senders['at-least-once'],
-      logsLosses: false,
-    })
-    this.#invalid.set(producer, { producer, writers: [producer], isLate })
+  ): AccountedProducer {
+    const producer = openInvalidProducer(stream, invalid, this.#shared)
+    this.#invalid.set(producer, { producer, accounts: [producer], writers: [producer], isLate })
     if (isLate) this.#follow([invalid.topic], create)
     return producer
   }
@@ -105,17 +94,37 @@ export class Producers {
   }
 
   #open(stream: StreamConfig, isLate: boolean): ManagedProducer {
-    const { telemetry, dataDir, durable } = this.#options
-    const { producer, letters } = openProducer(stream, telemetry(stream), dataDir, this.#shared)
-    const writers = letters === null ? [producer] : [producer, letters]
+    const writers: StreamProducer[] = []
     try {
-      const managed = durable?.(producer) ?? producer
-      this.#byStream.set(stream.name, { producer: managed, writers, isLate })
-      return managed
+      const opened = this.#openTopics(stream, writers)
+      this.#byStream.set(stream.name, { ...opened, writers, isLate })
+      return opened.producer
     } catch (error) {
       for (const writer of writers) writer.abort()
       throw error
     }
+  }
+
+  /** Makes the producers of all topics of a stream. @param writers gets each of them, and those of dead letters. */
+  #openTopics(stream: StreamConfig, writers: StreamProducer[]): Pick<OpenStream, 'producer' | 'accounts'> {
+    const { telemetry, dataDir, durable } = this.#options
+    const letterFile = dataDir === null ? null : new DeadLetterFile(dataDir, stream.name)
+    const open = (topic: string, memory?: BufferMemory): StreamProducer => {
+      const ofTopic = { ...stream, topic }
+      const own = { telemetry: telemetry(ofTopic), letterFile, ...(memory !== undefined && { memory }) }
+      const { producer, letters } = openProducer(ofTopic, own, this.#shared)
+      writers.push(producer)
+      if (letters !== null) writers.push(letters)
+      return producer
+    }
+    if (stream.topics === null) {
+      const producer = open(stream.topic)
+      const accounted = durable?.(producer) ?? producer
+      return { producer: accounted, accounts: [accounted] }
+    }
+    const memory = new BufferMemory(stream.producer.bufferMemoryBytes)
+    const topics = eventTopics(stream).map((topic) => open(topic, memory))
+    return { producer: new TopicsProducer(stream, topics, memory), accounts: topics }
   }
 
   /**
@@ -128,9 +137,8 @@ export class Producers {
     if (stream === undefined || this.#isClosing) return false
     this.#byStream.delete(name)
     this.#leaving.add(stream)
-    const { producer } = stream
-    if (!(await this.#drain(producer))) return false
-    this.#retired = mergeStats([this.#retired, [retireStats(producer.stats)]])
+    if (!(await this.#drain(stream))) return false
+    this.#retired = mergeStats([this.#retired, stream.accounts.map(({ stats }) => retireStats(stats))])
     this.#leaving.delete(stream)
     this.#forgetUnused(stream)
     return true
@@ -139,14 +147,14 @@ export class Producers {
   /** As {@link leave}, for a producer of {@link openInvalid}. */
   async leaveInvalid(producer: ManagedProducer): Promise<boolean> {
     const stream = this.#invalid.get(producer)
-    if (stream === undefined || !(await this.#drain(producer))) return false
+    if (stream === undefined || !(await this.#drain(stream))) return false
     this.#invalid.delete(producer)
     this.#forgetUnused(stream)
     return true
   }
 
-  async #drain(producer: ManagedProducer): Promise<boolean> {
-    while (!this.#isClosing && hasPending(producer.stats)) await pause(leavingLookMs)
+  async #drain({ producer, accounts }: OpenStream): Promise<boolean> {
+    while (!this.#isClosing && accounts.some(({ stats }) => hasPending(stats))) await pause(leavingLookMs)
     if (this.#isClosing) return false
     await producer.close(performance.now() + leavingCloseMs)
     return true
@@ -220,9 +228,9 @@ export class Producers {
     })
   }
 
-  /** Every stream's account, at this moment. A stream that is gone keeps its account, and a new one of its name goes on with it. */
+  /** The account of every topic of every stream, at this moment. A stream that is gone keeps its account, and a new one of its name goes on with it. */
   get stats(): ProducerStats[] {
-    const live = this.#all.map(({ producer }) => producer.stats)
+    const live = this.#all.flatMap(({ accounts }) => accounts.map(({ stats }) => stats))
     const isPlain = this.#leaving.size === 0 && this.#retired.length === 0
     return isPlain ? live : mergeStats([live, this.#retired])
   }
@@ -267,6 +275,8 @@ export class Producers {
 /** A stream and what writes for it. */
 interface OpenStream {
   readonly producer: ManagedProducer
+  /** One, or one for each topic of a stream with several. */
+  readonly accounts: readonly AccountedProducer[]
   /** The producers of all topics that are written to, including the dead-letter topic. */
   readonly writers: readonly StreamProducer[]
   /** The gateway took events before there was this stream. Its topic does not make the gateway unready. */
@@ -295,86 +305,14 @@ export interface ProducersOptions {
   readonly dataDir: string | null
   readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
   /** Puts a spool in front of a stream's producer. It returns null for a stream that answers from memory. */
-  readonly durable?: (producer: StreamProducer) => ManagedProducer | null
-}
-
-/** What the producers of all streams share. */
-type SharedParts = Pick<StreamProducerOptions, 'metadata' | 'transport' | 'buffers' | 'logger'>
-
-/**
- * Makes the producer of a stream, with the sender of the stream's delivery. An at-least-once stream also gets a place for its dead letters:
- * the dead-letter topic, which has a producer of its own, and the file in the data folder.
- * @param dataDir null: there is no data folder.
- * @returns `letters`: the producer of the dead-letter topic; null if there is no such topic.
- */
-export function openProducer(
-  stream: StreamConfig,
-  telemetry: ProducerTelemetry,
-  dataDir: string | null,
-  { metadata, transport, buffers, logger }: SharedParts,
-): { producer: StreamProducer; letters: StreamProducer | null } {
-  const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
-  if (!resends[stream.delivery])
-    return { producer: new StreamProducer({ ...parts, stream, telemetry }), letters: null }
-  const headers = new DeadLetterHeaders()
-  const letters =
-    stream.deadLetterTopic === null
-      ? null
-      : new StreamProducer({
-          ...parts,
-          stream: letterStream(stream, stream.deadLetterTopic),
-          headers,
-          telemetry: untold,
-          logsLosses: false,
-        })
-  const producer = new StreamProducer({
-    ...parts,
-    stream,
-    telemetry,
-    openDeadLetters: ({ account, onReady }) =>
-      new DeadLetters({
-        stream: stream.name,
-        topic: stream.topic,
-        account,
-        producer: letters,
-        headers,
-        file: dataDir === null ? null : new DeadLetterFile(dataDir, stream.name),
-        logger,
-        onReady,
-      }),
-  })
-  return { producer, letters }
-}
-
-/** The sender of each delivery. */
-const senders = {
-  'at-most-once': (options) => new AtMostOnceSender(options),
-  'at-least-once': (options) => new AtLeastOnceSender(options),
-} satisfies Record<Delivery, (options: SenderOptions) => Sender>
-
-/** The stream of a dead-letter topic: it has the settings of its stream, but no audit and no dead letters. */
-function letterStream(stream: StreamConfig, topic: string): StreamConfig {
-  const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
-  const producer = { ...stream.producer, deliveryTimeoutMs }
-  return { ...stream, topic, audit: false, deadLetterTopic: null, invalid: null, producer }
-}
-
-/** The stream of a topic for invalid events. */
-function invalidStream(stream: StreamConfig, { topic, producer }: InvalidConfig): StreamConfig {
-  const promise = { delivery: 'at-least-once', exactlyOnce: false, spool: null, dedupe: null } as const
-  return { ...stream, ...promise, topic, audit: false, deadLetterTopic: null, invalid: null, producer }
+  readonly durable?: (producer: StreamProducer) => AccountedProducer | null
 }
 
 /** Every topic that the events of a stream can go to. */
-export function topicsOf({ topic, deadLetterTopic, invalid }: StreamConfig): string[] {
-  return [topic, deadLetterTopic, invalid?.topic ?? null].filter((each) => each !== null)
+export function topicsOf(stream: StreamConfig): string[] {
+  const others = [stream.deadLetterTopic, stream.invalid?.topic ?? null]
+  return [...eventTopics(stream), ...others.filter((each) => each !== null)]
 }
-
-/** Takes nothing. The batches of dead letters and invalid events are in no histogram. */
-const untold: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
-
-/** Letters that cannot be written to the dead-letter topic within this time go to the file. */
-const deadLetterTimeoutMs = 60_000
 
 /** Splits `host:port`. An IPv6 address is in brackets. */
 export function parseAddress(address: string): { host: string; port: number } {

@@ -4,7 +4,7 @@ import {
   chargeOf,
   type CommitListener,
   type Durability,
-  type ManagedProducer,
+  type AccountedProducer,
   type PendingBatch,
   type Producer,
   type ProducerStats,
@@ -36,7 +36,7 @@ import { SpoolLog, type PlacedGroup } from './spool-log.ts'
  * The producer's `buffer.memory` bounds the memory of both. Requests on their way to the disk have their room reserved there. A
  * group that was committed gives its room back, or goes on to the producer in it.
  */
-export class DurableProducer implements ManagedProducer, Durability {
+export class DurableProducer implements AccountedProducer, Durability {
   /** @inheritdoc */
   readonly isLasting: boolean
   readonly #producer: InnerProducer
@@ -174,7 +174,7 @@ export class DurableProducer implements ManagedProducer, Durability {
   }
 
   /** @inheritdoc */
-  get confirmation(): ManagedProducer['confirmation'] {
+  get confirmation(): AccountedProducer['confirmation'] {
     return this.#producer.confirmation
   }
 

@@ -1,7 +1,7 @@
 import type { BatchJournal, ResumedBatch } from '../kafka/producer/batch-journal.ts'
 import {
   chargeOf,
-  type ManagedProducer,
+  type AccountedProducer,
   type PendingBatch,
   type Settlement,
 } from '../kafka/producer/producer.ts'
@@ -13,7 +13,7 @@ import { Runs, type EachRun } from './sent-batch.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
 
 /** The producer behind a spool: it has what is in memory, and takes it to Kafka. */
-export interface InnerProducer extends ManagedProducer {
+export interface InnerProducer extends AccountedProducer {
   /** Room that is left in `buffer.memory`. */
   readonly bufferAvailableBytes: number
   /** From now on the journal is told of each batch before the batch is first written. */

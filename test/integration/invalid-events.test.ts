@@ -19,7 +19,7 @@ const good = '{"name":"a","value":1}'
 class InvalidTopic extends FakeProducer {
   counts: Partial<ProducerStats> = {}
 
-  override get stats(): ProducerStats {
+  get stats(): ProducerStats {
     return producerStats({
       stream: name,
       topic: 'web-invalid',

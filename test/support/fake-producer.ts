@@ -1,10 +1,10 @@
 import type { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 import type { StreamConfig } from '../../src/config/config.ts'
+import { eventTopics } from '../../src/config/record-sources.ts'
 import {
   chargeOf,
   type PendingBatch,
   type Producer,
-  type ProducerStats,
   type Settlement,
 } from '../../src/kafka/producer/producer.ts'
 
@@ -20,6 +20,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
   return {
     name: 'metrics-realtime',
     topic: 'metrics-realtime',
+    topics: null,
     delivery: 'at-most-once',
     preset: 'telemetry',
     schema: 'telemetry',
@@ -125,9 +126,32 @@ export class FakeProducer implements Producer {
   retryAfterSeconds(): number {
     return this.retryAfter
   }
+}
 
-  get stats(): ProducerStats {
-    throw new Error('the routes do not read stats')
+/** The producer of a stream with several topics. Its room is that of the stream. */
+export class FakeTopicsProducer extends FakeProducer {
+  readonly topics: readonly FakeProducer[]
+
+  /** @param stream has `topics`. */
+  constructor(stream: Partial<StreamConfig>) {
+    super(stream)
+    this.topics = eventTopics(this.stream).map((topic) => new FakeProducer({ ...stream, topic }))
+  }
+
+  override append(record: RecordBytes): PendingBatch {
+    super.append(record)
+    const producer = this.topics[record.topic]!
+    producer.openBytes += chargeOf(record, producer.headerBytes)
+    return producer.append(record)
+  }
+
+  override drop(count: number, topic = 0): void {
+    this.topics[topic]!.drop(count)
+  }
+
+  /** What each topic got, by its name. */
+  get byTopic(): Record<string, string[]> {
+    return Object.fromEntries(this.topics.map(({ stream, values }) => [stream.topic, values]))
   }
 }
 

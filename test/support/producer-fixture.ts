@@ -8,7 +8,9 @@ import {
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
-import { openProducer, topicsOf } from '../../src/kafka/producers.ts'
+import { openProducer } from '../../src/kafka/open-producer.ts'
+import { topicsOf } from '../../src/kafka/producers.ts'
+import { DeadLetterFile } from '../../src/kafka/producer/at-least-once/dead-letter-file.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
@@ -54,6 +56,7 @@ export function streamConfig(
   return {
     name: topic,
     topic,
+    topics: null,
     delivery,
     preset: delivery === 'at-most-once' ? 'telemetry' : 'critical',
     schema: 'any',
@@ -120,7 +123,10 @@ export class ProducerFixture {
     })
     const buffers = new BufferPool(1 << 20)
     const shared = { metadata: this.metadata, transport: cluster, buffers, logger: this.logs }
-    this.producers = streams.map((stream) => openProducer(stream, noTelemetry, dataDir, shared).producer)
+    this.producers = streams.map((stream) => {
+      const letterFile = dataDir === null ? null : new DeadLetterFile(dataDir, stream.name)
+      return openProducer(stream, { telemetry: noTelemetry, letterFile }, shared).producer
+    })
   }
 
   /** The producer of the first stream. */

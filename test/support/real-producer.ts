@@ -3,7 +3,7 @@ import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
-import { openProducer } from '../../src/kafka/producers.ts'
+import { openProducer } from '../../src/kafka/open-producer.ts'
 import { KafkajsTransport } from '../../src/kafka/network/kafkajs-transport.ts'
 import { FaultyTransport } from './faulty-transport.ts'
 import { testConfig } from './gateway.ts'
@@ -41,7 +41,7 @@ export async function startProducer(
   })
   const shared = { metadata, transport, buffers: new BufferPool(1 << 20), logger: logs }
   const stream = streamConfig(topic, delivery, overrides)
-  const { producer } = openProducer(stream, noTelemetry, null, shared)
+  const { producer } = openProducer(stream, { telemetry: noTelemetry, letterFile: null }, shared)
   onTestFinished(() => {
     producer.abort()
     metadata.stop()

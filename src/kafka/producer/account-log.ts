@@ -2,13 +2,15 @@ import { countOf, keptOutcomes, outcomeTraits, type OutcomeCounts } from './outc
 import type { ProducerStats } from './producer.ts'
 
 /**
- * The accounts as log lines state them, by stream. In each account, accepted + recovered = the sum of all other counts. A drop
+ * The accounts as log lines state them, by stream, or by `STREAM/TOPIC` where a stream has several topics. In each account, accepted + recovered = the sum of all other counts. A drop
  * reason with no drops is left out. A stream without a spool has neither `recovered` nor `spooled`.
  */
 export function accountOf(stats: readonly ProducerStats[]): Record<string, object> {
   return Object.fromEntries(
     stats.map((stream) => [
-      stream.stream,
+      stats.some((other) => other !== stream && other.stream === stream.stream)
+        ? `${stream.stream}/${stream.topic}`
+        : stream.stream,
       {
         accepted: stream.accepted,
         ...(stream.spool !== null && { recovered: stream.recovered, spooled: stream.spooled }),

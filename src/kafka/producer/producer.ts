@@ -30,6 +30,8 @@ export interface Producer {
   readonly obstacle: Obstacle | null
   /** A connection to a broker of the stream is open. */
   readonly isConnected: boolean
+  /** The producers of the topics of a stream with several (`topics`): the list that `RecordBytes.topic` is a place in. Left out: one topic. */
+  readonly topics?: readonly TopicProducer[]
   /** null: a record is accepted when it is appended, in memory. Otherwise a record is accepted when it is committed. */
   readonly durability: Durability | null
   /**
@@ -51,12 +53,17 @@ export interface Producer {
    * @returns the batch that took the record. The record is the last one in it.
    */
   append(record: RecordBytes): PendingBatch
-  /** Books `count` records as accepted and dropped: the buffer is full. */
-  drop(count: number): void
+  /** Books `count` records as accepted and dropped: the buffer is full. @param topic as in {@link topics}. */
+  drop(count: number, topic?: number): void
   /** Seconds after which room can be expected, by the rate at which the buffer drains. From 1 to 60. */
   retryAfterSeconds(): number
-  readonly stats: ProducerStats
 }
+
+/** A topic of a stream with several, as the routes see it. */
+export type TopicProducer = Pick<
+  Producer,
+  'stream' | 'admission' | 'obstacle' | 'maxRecordBytes' | 'needsKey' | 'retryAfterSeconds'
+>
 
 /**
  * Whether the topic of a stream takes records. `not_known_yet`: Kafka has not told yet which partitions there are, or whether the stream may
@@ -131,6 +138,11 @@ export interface ManagedProducer extends Producer {
   close(deadlineMs: number): Promise<boolean>
   /** Ends at once. */
   abort(): void
+}
+
+/** A producer that has an account. A stream with several topics has one for each of them, and none for all. */
+export interface AccountedProducer extends ManagedProducer {
+  readonly stats: ProducerStats
 }
 
 /** A batch on its way, as a caller that waits for a record in the batch sees it. */

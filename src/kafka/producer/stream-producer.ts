@@ -14,7 +14,7 @@ import type { Logger } from '../../logger.ts'
 import {
   chargeOf,
   type Obstacle,
-  type ManagedProducer,
+  type AccountedProducer,
   type PendingBatch,
   type ProducerAdmission,
   type ProducerStats,
@@ -32,7 +32,7 @@ import { TopicFollower } from './topic-follower.ts'
  * The producer of one stream. It has its own memory, account, accumulator, connections and sender, so another stream neither slows it down
  * nor takes its room. Appending never waits and never fails.
  */
-export class StreamProducer implements ManagedProducer {
+export class StreamProducer implements AccountedProducer {
   readonly stream: StreamConfig
   /** null: the records are in memory only. */
   readonly durability = null
@@ -59,7 +59,7 @@ export class StreamProducer implements ManagedProducer {
     const config = stream.producer
     this.stream = stream
     this.#telemetry = options.telemetry
-    this.#memory = new BufferMemory(config.bufferMemoryBytes)
+    this.#memory = options.memory ?? new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
     this.#audit = stream.audit ? new AuditHeaders() : null
     this.#headers = options.headers ?? this.#audit
@@ -370,6 +370,8 @@ export interface StreamProducerOptions {
   readonly logger: Logger
   /** Gives records their headers. Left out: the stream's configuration says which headers they get. */
   readonly headers?: RecordHeaders
+  /** The memory that the topics of a stream share. Left out: `buffer.memory` is the producer's own. */
+  readonly memory?: BufferMemory
   /** Makes the sender of the stream's delivery. */
   readonly openSender: (options: SenderOptions) => Sender
   /** Opens the place for batches that Kafka refuses for good. Left out: such batches are dropped. */

@@ -19,6 +19,8 @@ export class RecordBytes {
   headers: Buffer | null = null
   headersStart = 0
   headersEnd = 0
+  /** The place of the record's topic in the list of its stream; 0 where there is one topic. */
+  topic = 0
   /** The record's timestamp, in milliseconds since 1970: the gateway's clock, never the event's. */
   timestampMs = 0
 

@@ -2,7 +2,7 @@ import type { OnBufferFull } from '../../config/config.ts'
 import { GatewayError, type ErrorCode } from '../../errors.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import { maxListedErrors } from '../../events/rejected-events.ts'
-import { recordSizeUpperBound, type Producer } from '../../kafka/producer/producer.ts'
+import { recordSizeUpperBound, type Producer, type TopicProducer } from '../../kafka/producer/producer.ts'
 
 /** How a request was taken. `reserved`: its room is reserved. `dropped`: the buffer is full, and the stream drops events then. */
 export type Admission = 'reserved' | 'dropped'
@@ -27,7 +27,7 @@ export function admit(
   options: { strict: boolean; onBufferFull: OnBufferFull; client: Client },
 ): Admission | Promise<Admission> {
   if (batch.rejected > 0) refuseInvalid(batch, options.strict)
-  if (producer.admission !== 'open') throw unavailable(producer)
+  refuseClosed(batch, producer)
   const sizeBytes = reservationBytes(batch, producer.headerBytes + (batch.headers?.length ?? 0))
   const { bufferMemoryBytes } = producer.stream.producer
   if (sizeBytes > bufferMemoryBytes) {
@@ -39,10 +39,10 @@ export function admit(
     case 'reject':
       throw bufferFull(producer)
     case 'drop':
-      producer.drop(batch.good)
+      drop(batch, producer)
       return 'dropped'
     case 'block':
-      return waitForRoom(producer, sizeBytes, options.client)
+      return waitForRoom(batch, producer, { sizeBytes, client: options.client })
   }
 }
 
@@ -52,7 +52,31 @@ export function reservationBytes(batch: EventBatch, headerBytes: number): number
   return totalBytes + count * recordSizeUpperBound(0, 0, headerBytes)
 }
 
-async function waitForRoom(producer: Producer, sizeBytes: number, client: Client): Promise<Admission> {
+/** @throws GatewayError `stream_unavailable`, `shutting_down` or `spool_unavailable`, if a topic of the events takes no records. */
+function refuseClosed({ ranges }: EventBatch, producer: Producer): void {
+  const { topics } = producer
+  const closed =
+    topics === undefined
+      ? producer.admission === 'open'
+        ? undefined
+        : producer
+      : topics.find(({ admission }, topic) => admission !== 'open' && ranges.countOf(topic) > 0)
+  if (closed !== undefined) throw unavailable(closed)
+}
+
+function drop(batch: EventBatch, producer: Producer): void {
+  const topics = producer.topics?.length ?? 1
+  for (let topic = 0; topic < topics; topic++) {
+    const count = batch.ranges.countOf(topic)
+    if (count > 0) producer.drop(count, topic)
+  }
+}
+
+async function waitForRoom(
+  batch: EventBatch,
+  producer: Producer,
+  { sizeBytes, client }: { sizeBytes: number; client: Client },
+): Promise<Admission> {
   const granted = await producer.reserveOrWait(sizeBytes)
   if (granted && (client.destroyed || client.req.socket.readableEnded)) {
     // The client may be gone, and would send its events again. So they are not taken. A client that has only ended its side of the connection
@@ -61,9 +85,11 @@ async function waitForRoom(producer: Producer, sizeBytes: number, client: Client
     throw bufferFull(producer)
   }
   // The stream may have changed during the wait.
-  if (producer.admission !== 'open') {
+  try {
+    refuseClosed(batch, producer)
+  } catch (error) {
     if (granted) producer.unreserve(sizeBytes)
-    throw unavailable(producer)
+    throw error
   }
   if (!granted) throw bufferFull(producer)
   return 'reserved'
@@ -100,7 +126,7 @@ function bufferFull(producer: Producer): GatewayError {
 }
 
 /** The error for a stream whose disk takes nothing, or did not take this request. */
-export function spoolUnavailable(producer: Producer): GatewayError {
+export function spoolUnavailable(producer: TopicProducer): GatewayError {
   const detail = 'nothing of the request was accepted, since it could not be kept; send it again later'
   return new GatewayError('spool_unavailable', detail, { retryAfterSeconds: producer.retryAfterSeconds() })
 }
@@ -113,7 +139,7 @@ export function spoolUndecided(): GatewayError {
   return new GatewayError('spool_undecided', detail)
 }
 
-function unavailable(producer: Producer): GatewayError {
+function unavailable(producer: TopicProducer): GatewayError {
   const retryAfterSeconds = producer.retryAfterSeconds()
   switch (producer.admission) {
     case 'closing':

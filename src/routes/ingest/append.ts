@@ -17,6 +17,7 @@ export interface EventOutcome {
 
 /** The events of one request that are in one batch of the producer, and their places in that batch. */
 interface Share {
+  readonly topic: string
   readonly events: number[]
   readonly places: number[]
 }
@@ -64,7 +65,7 @@ export class AwaitedAppend {
     record.headed(this.#batch.headers)
     for (let good = from; good < to; good++) {
       const pending = this.#producer.append(recordOf(this.#batch, good))
-      const share = this.#shares.get(pending) ?? this.#shareIn(pending)
+      const share = this.#shares.get(pending) ?? this.#shareIn(pending, topicOf(this.#producer, record.topic))
       share.events.push(good)
       // An appended record is the last of its batch.
       share.places.push(pending.recordCount - 1)
@@ -72,22 +73,22 @@ export class AwaitedAppend {
     if (to === this.#batch.good) for (const pending of this.#shares.keys()) pending.hurry()
   }
 
-  #shareIn(pending: PendingBatch): Share {
-    const share: Share = { events: [], places: [] }
+  #shareIn(pending: PendingBatch, topic: string): Share {
+    const share: Share = { topic, events: [], places: [] }
     this.#shares.set(pending, share)
     // The batch may be full, and have its outcome, before the last event is appended.
     pending.onSettled((settlement) => this.#settled(share, settlement))
     return share
   }
 
-  #settled({ events, places }: Share, settlement: Settlement): void {
+  #settled({ topic, events, places }: Share, settlement: Settlement): void {
     const { outcome } = settlement
     if (outcome === 'pending') return this.#finish(null)
     for (const [nth, good] of events.entries()) {
       const place = places[nth]! - settlement.firstPlace
       if (place < 0 || place >= settlement.recordCount) continue
       const index = this.#batch.indexOf(good)
-      this.#outcomes[good] = outcomeOf(index, this.#producer.stream.topic, { ...settlement, outcome }, place)
+      this.#outcomes[good] = outcomeOf(index, topic, { ...settlement, outcome }, place)
       this.#open--
     }
     if (this.#open === 0) this.#finish(this.#outcomes)
@@ -107,7 +108,7 @@ export function droppedOutcomes(producer: Producer, batch: EventBatch): EventOut
     index: batch.indexOf(good),
     outcome: 'dropped',
     reason: 'buffer_full',
-    topic: producer.stream.topic,
+    topic: topicOf(producer, batch.ranges.topic(good)),
     partition: null,
     offset: null,
   }))
@@ -120,11 +121,13 @@ export function withDuplicates(
   outcomes: readonly EventOutcome[],
 ): readonly EventOutcome[] {
   if (batch.duplicates.length === 0) return outcomes
-  const place = { reason: null, topic: producer.stream.topic, partition: null, offset: null }
-  const duplicates = batch.duplicates.map((index): EventOutcome => ({
+  const duplicates = batch.duplicates.map((index, nth): EventOutcome => ({
     index,
     outcome: 'duplicate',
-    ...place,
+    reason: null,
+    topic: topicOf(producer, batch.duplicateTopics[nth]!),
+    partition: null,
+    offset: null,
   }))
   return [...outcomes, ...duplicates].toSorted((one, other) => one.index - other.index)
 }
@@ -139,8 +142,14 @@ export function isGone(outcome: EventOutcome['outcome']): boolean {
   return outcome !== 'duplicate' && outcomeTraits[outcome].isGone
 }
 
+/** The name of a topic, by its place in the list of the stream. */
+function topicOf({ topics, stream }: Producer, place: number): string {
+  return (topics?.[place]?.stream ?? stream).topic
+}
+
 /** Moves {@link record} to a good event. */
 function recordOf({ body, ranges }: EventBatch, good: number): RecordBytes {
+  record.topic = ranges.topic(good)
   record.value(body, ranges.start(good), ranges.end(good))
   return record.keyed(ranges.key(good, body), ranges.keyStart(good), ranges.keyEnd(good))
 }

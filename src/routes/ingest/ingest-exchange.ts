@@ -118,7 +118,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, stream, schema, keyOf, headersOf, dedupe, invalid } = this.target
+    const { producer, stream, schema, keyOf, topics, headersOf, dedupe, invalid } = this.target
     const { maxRecordBytes, needsKey } = producer
     const { raw, accessKey } = this.reply.request
     const batch = new EventBatch(body, {
@@ -129,6 +129,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       rejectsKeyless: stream.keyMissing === 'reject',
       key: keyOf === null ? null : keyOf(raw.headers),
       headers: headersOf === null ? null : headersOf(this.reply.request, accessKey?.name ?? null),
+      topics,
       collectIds: dedupe !== null,
       sources: accessKey?.sources ?? null,
       keepsRejected: invalid === null ? 0 : invalid.room,
@@ -243,7 +244,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       answer()
     }
     const appendFrom = (from: number): Step => {
-      const to = Math.min(from + partEvents, batch.good)
+      const to = Math.min(from + manyEvents, batch.good)
       if (from === 0) this.#bookBesideGood(batch)
       edge.accepted(this.#route.transport, to - from)
       if (awaited === null) append(producer, batch, from, to)
@@ -397,7 +398,5 @@ const namesEvents: ReadonlySet<ErrorCode> = new Set(['all_events_invalid', 'stri
 
 /** A body of this size is not read while others wait for their turn. */
 const hugeBodyBytes = 131_072
-/** So many events are claimed, and appended, and kept a part a turn. */
+/** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
 const manyEvents = 1_000
-/** Events that are appended in one step, which takes about a millisecond. */
-const partEvents = 1_000

@@ -1,6 +1,6 @@
 import type { EventBatch } from '../../events/event-batch.ts'
 import type { KeptEvent } from '../../events/rejected-events.ts'
-import { chargeOf, type Producer } from '../../kafka/producer/producer.ts'
+import { chargeOf, type AccountedProducer, type Producer } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 import { encodeHeaders, joinHeaders } from '../../kafka/protocol/record-format.ts'
 import type { Logger } from '../../logger.ts'
@@ -25,7 +25,7 @@ export interface InvalidOrigin {
  * pending, or has one result.
  */
 export class InvalidEvents {
-  readonly #producer: Producer
+  readonly #producer: InvalidProducer
   readonly #maxPerSecond: number
   readonly #logger: Logger
   /** A bucket of a second's events. */
@@ -42,7 +42,7 @@ export class InvalidEvents {
   #logged: InvalidStats['results'] | null = null
 
   /** @param options.producer writes to the topic, at least once, and to nothing else. */
-  constructor(options: { producer: Producer; maxPerSecond: number; logger: Logger }) {
+  constructor(options: { producer: InvalidProducer; maxPerSecond: number; logger: Logger }) {
     this.#producer = options.producer
     this.#maxPerSecond = this.#tokens = options.maxPerSecond
     this.#logger = options.logger
@@ -154,6 +154,9 @@ export class InvalidEvents {
     this.#logger.warn({ stream, topic, events: Object.fromEntries(grown) }, 'invalid events were not kept')
   }
 }
+
+/** The part of the topic's producer that {@link InvalidEvents} uses. */
+type InvalidProducer = Producer & Pick<AccountedProducer, 'stats'>
 
 /** The results of events that the topic's producer never got. */
 type DroppedHere = Extract<

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { promiseOf, type StreamConfig } from '../../config/config.ts'
 import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
+import { ChosenTopic, type EventTopics } from '../../events/chosen-topic.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
@@ -17,6 +18,8 @@ export interface StreamTarget {
   readonly schema: EventSchema
   /** Gives the keys of a request's records. Null: the `source` of each event is its key. */
   readonly keyOf: KeyOfRequest | null
+  /** The topics of the stream, one of which each event chooses. Null: there is one topic. */
+  readonly topics: EventTopics | null
   /** Gives the own headers of a request's records. Null: they have none. */
   readonly headersOf: HeadersOfRequest | null
   /**
@@ -139,10 +142,20 @@ function targetOf({ producer, stream, dedupe, invalid }: StreamParts, underWay: 
     stream,
     schema: compileEventSchema(schema, timestampUnit),
     keyOf: compileKey(key),
+    topics: compileTopics(producer),
     headersOf: compileHeaders(headers),
     delivery: promises.join('; '),
     dedupe,
     invalid,
     underWay,
   }
+}
+
+/** Makes what finds the topic of an event; null for a stream with one topic. */
+function compileTopics({ stream, topics: limits }: Producer): EventTopics | null {
+  const { topics } = stream
+  if (topics === null || limits === undefined) return null
+  const names = limits.map(({ stream: { topic } }) => topic)
+  const byValue = Object.entries(topics.map).map(([value, topic]) => [value, names.indexOf(topic)] as const)
+  return { choice: new ChosenTopic(topics.by, new Map(byValue)), limits }
 }

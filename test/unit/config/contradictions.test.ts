@@ -106,6 +106,24 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /Set invalidTopic/,
   ],
   [
+    'a topic beside topics',
+    '{ delivery: at-most-once, topic: events, topics: { by: /type, map: { a: as }, else: others } }',
+    'topic',
+    /Leave it out/,
+  ],
+  [
+    'dead letters among topics',
+    '{ delivery: at-least-once, topics: { by: /type, map: { a: as }, else: others }, deadLetterTopic: as }',
+    'deadLetterTopic',
+    /topic of their own/,
+  ],
+  [
+    'invalid events among topics',
+    '{ delivery: at-most-once, topics: { by: /type, map: { a: as }, else: others }, invalidTopic: others }',
+    'invalidTopic',
+    /topic of their own/,
+  ],
+  [
     'confirm with acks=all',
     '{ delivery: at-most-once, confirm: on, producer: { acks: all } }',
     'confirm',
@@ -177,10 +195,15 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     'linger.ms',
     /under producer:/,
   ],
-  ['a misspelt key of a stream', '{ delivery: at-most-once, topics: t }', 'topics', /Did you mean topic\?/],
+  ['a misspelt key of a stream', '{ delivery: at-most-once, topik: t }', 'topik', /Did you mean topic\?/],
   ['no delivery', '{ topic: t }', 'delivery', /at-most-once .* at-least-once/],
   ['an unknown delivery', '{ delivery: exactly-once }', 'delivery', /at-least-once/],
-  ['an unknown preset', '{ delivery: at-most-once, preset: fast }', 'preset', /telemetry, logs, critical/],
+  [
+    'an unknown preset',
+    '{ delivery: at-most-once, preset: fast }',
+    'preset',
+    /telemetry, device, logs, critical/,
+  ],
   [
     'an unknown onBufferFull',
     '{ delivery: at-most-once, onBufferFull: wait }',
@@ -210,6 +233,24 @@ describe('refused at start', () => {
       'streams: { a: { delivery: at-most-once }, b: { topic: a, delivery: at-least-once } }',
       'streams.b.topic',
       /a topic of its own/,
+    ],
+    [
+      'two deliveries on one topic by content',
+      'streams: { a: { delivery: at-least-once }, b: { topics: { by: /t, map: { x: a }, else: c }, delivery: at-most-once } }',
+      'streams.b.topics',
+      /a topic of its own/,
+    ],
+    [
+      'two deliveries on the topic of all other events',
+      'streams: { b: { topics: { by: /t, map: { x: d }, else: c }, delivery: at-most-once }, c: { delivery: at-least-once } }',
+      'streams.c.topic',
+      /a topic of its own/,
+    ],
+    [
+      'invalid events among the events of another stream',
+      'streams: { a: { delivery: at-most-once, invalidTopic: b }, b: { delivery: at-least-once } }',
+      'streams.a.invalidTopic',
+      /a topic of their own/,
     ],
     [
       'a name that needs escaping in a URL',

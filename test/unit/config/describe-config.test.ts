@@ -44,16 +44,17 @@ test('each setting of streams, their producers and the consumer is printed where
 streams:
   a: { delivery: at-most-once, headers: { received: time }, invalidTopic: bad }
   b: { delivery: at-least-once, deadLetterTopic: dead }
+  c: { delivery: at-most-once, topics: { by: /type, map: { a: as }, else: others } }
 consumer: { enable.auto.commit: true, auto.commit.interval.ms: 250 }
 `
   const config = load({ CHUTE_CONFIG: 'chute.yaml', CHUTE_DATA_DIR: '/data' }, { 'chute.yaml': file })
   const { streams, consumer } = parse(describeConfig(config)) as {
-    streams: Record<'a' | 'b', Record<string, unknown> & { producer: object }>
+    streams: Record<'a' | 'b' | 'c', Record<string, unknown> & { producer: object }>
     consumer: object
   }
-  const { producer, ...stream } = { ...streams.a, ...streams.b }
+  const { producer, ...stream } = { ...streams.a, ...streams.b, ...streams.c }
   expect(Object.keys(stream).toSorted()).toEqual(Object.keys(streamShape).toSorted())
-  const producers = { ...streams.a.producer, ...producer }
+  const producers = { ...streams.a.producer, ...streams.b.producer, ...producer }
   expect(Object.keys(producers).toSorted()).toEqual(Object.keys(producerShape).toSorted())
   expect(Object.keys(consumer).toSorted()).toEqual(Object.keys(consumerShape).toSorted())
 })
@@ -66,6 +67,7 @@ streams:
   c: { delivery: at-most-once, producer: { acks: 1 } }
   d: { delivery: at-least-once, producer: { delivery.timeout.ms: 90000 } }
   e: { delivery: at-least-once, schema: any }
+  g: { delivery: at-most-once, topics: { by: /type, map: { a: as, 1: ones }, else: others } }
   f: { delivery: at-most-once, invalidTopic: bad, producer: { compression.type: gzip, max.request.size: 2000000 } }
 `)
   const { streams } = parse(describeConfig(config)) as { streams: object }

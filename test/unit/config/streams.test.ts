@@ -50,6 +50,7 @@ describe('without a file', () => {
       {
         name: 'metrics-realtime',
         topic: 'metrics-realtime',
+        topics: null,
         delivery: 'at-most-once',
         preset: 'telemetry',
         schema: 'telemetry',
@@ -70,6 +71,7 @@ describe('without a file', () => {
       {
         name: 'metrics-critical',
         topic: 'metrics-critical',
+        topics: null,
         delivery: 'at-least-once',
         preset: 'critical',
         schema: 'telemetry',
@@ -305,6 +307,61 @@ describe('the key of records', () => {
       },
     ])
   })
+})
+
+describe('topics by content', () => {
+  test('are read, and else is the topic of what is in no other', () => {
+    const written = '{ by: /type, map: { click: web-clicks, 7: web-sevens }, else: web-other }'
+    expect(loadStream(`{ delivery: at-most-once, topics: ${written} }`)).toMatchObject({
+      topic: 'web-other',
+      topics: { by: '/type', map: { click: 'web-clicks', '7': 'web-sevens' }, else: 'web-other' },
+    })
+    // The name of the stream need not be that of a topic.
+    expect(
+      problemsOf(() => loadFile(`streams: { a~b: { delivery: at-most-once, topics: ${written} } }`)),
+    ).toEqual([])
+  })
+
+  test.each([
+    ['web-clicks', /Give a map/],
+    ['{ map: { a: b }, else: c }', /JSON pointer/],
+    ['{ by: type, map: { a: b }, else: c }', /JSON pointer/],
+    ['{ by: "/a~2", map: { a: b }, else: c }', /RFC 6901/],
+    ['{ by: /type, else: c }', /topic of each value/],
+    ['{ by: /type, map: {}, else: c }', /topic of each value/],
+    ['{ by: /type, map: { a: b } }', /name of a topic/],
+    ['{ by: /type, map: { a: 7 }, else: c }', /in quotes/],
+    ['{ by: /type, map: { a: "b c" }, else: c }', /1 to 249/],
+    ['{ by: /type, map: { a: b }, else: c, or: d }', /by: \/type/],
+    [
+      `{ by: /type, map: { ${Array.from({ length: 16 }, (_, n) => `v${n}: t${n}`).join(', ')} }, else: c }`,
+      /16 topics/,
+    ],
+    [
+      `{ by: /type, map: { ${Array.from({ length: 257 }, (_, n) => `v${n}: t`).join(', ')} }, else: c }`,
+      /256 values/,
+    ],
+  ])('cannot be %s', (written, remedy) => {
+    expect(problemsOf(() => loadStream(`{ delivery: at-most-once, topics: ${written} }`))).toEqual([
+      {
+        path: 'streams.s.topics',
+        problem: expect.any(String) as string,
+        remedy: expect.stringMatching(remedy) as string,
+      },
+    ])
+  })
+
+  test.each(['at-least-once', 'exactly-once'])(
+    'are refused for an %s stream on disk: a request must be there as a whole',
+    (delivery) => {
+      const stream = `{ delivery: ${delivery}, topics: { by: /type, map: { a: as }, else: others } }`
+      const files = { 'chute.yaml': `streams: { s: ${stream} }` }
+      const env = { CHUTE_CONFIG: 'chute.yaml', CHUTE_DATA_DIR: '/data' }
+      expect(problemsOf(() => load(env, files))).toMatchObject([
+        { path: 'streams.s.topics', remedy: expect.stringContaining('durable: off') as string },
+      ])
+    },
+  )
 })
 
 describe('the headers of records', () => {

@@ -248,6 +248,20 @@ describe('a gateway that has ended', () => {
   })
 })
 
+test('the topics of one stream stay apart, and each is added up over the workers', () => {
+  const worker = (accepted: number): MetricsSnapshot => ({
+    ...new Metrics('1.2.3').account(),
+    streams: ['clicks', 'views'].map((topic, nth) =>
+      producerStats({ stream: 'web', topic, accepted: accepted + nth, buffered: accepted + nth }),
+    ),
+  })
+  const { streams } = mergeSnapshots([worker(1), worker(10)])
+  expect(streams.map(({ topic, accepted }) => [topic, accepted])).toEqual([
+    ['clicks', 11],
+    ['views', 13],
+  ])
+})
+
 test('a connection that one worker has lost is lost, and a circuit that one has open is open', () => {
   const gateways = [{}, { connected: false, circuitOpen: true, topicKnown: false }].map((changes) => {
     const metrics = new Metrics('1.2.3')

@@ -42,6 +42,15 @@ test('the account has one object a stream, with the reasons that dropped somethi
   })
 })
 
+test('the account has one object for each topic of a stream with several', () => {
+  const of = (topic: string) => producerStats({ stream: 'web', topic, accepted: 1, confirmed: 1 })
+  expect(Object.keys(accountOf([of('clicks'), critical, of('views')]))).toEqual([
+    'web/clicks',
+    'critical',
+    'web/views',
+  ])
+})
+
 test('losses are drops and suspects, over all streams', () => {
   expect(lossesOf([realtime, critical])).toBe(9)
 })

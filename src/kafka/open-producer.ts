@@ -1,0 +1,105 @@
+import { resends, type Delivery, type InvalidConfig, type StreamConfig } from '../config/config.ts'
+import type { BufferMemory } from './producer/buffer-memory.ts'
+import type { ProducerTelemetry } from './producer/producer.ts'
+import type { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
+import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
+import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
+import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
+import type { Sender, SenderOptions } from './producer/sender.ts'
+import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
+
+/** What the producers of all streams share. */
+export type SharedParts = Pick<StreamProducerOptions, 'metadata' | 'transport' | 'buffers' | 'logger'>
+
+/**
+ * Makes the producer of a topic of a stream, with the sender of the stream's delivery. An at-least-once stream also gets a place for its dead letters:
+ * the dead-letter topic, which has a producer of its own, and the file in the data folder.
+ * @param own.memory the memory that the topics of a stream share; left out: `buffer.memory` is the producer's own. Dead letters have a memory of their own.
+ * @param own.letterFile null: there is no data folder.
+ * @returns `letters`: the producer of the dead-letter topic; null if there is no such topic.
+ */
+export function openProducer(
+  stream: StreamConfig,
+  own: {
+    readonly telemetry: ProducerTelemetry
+    readonly letterFile: DeadLetterFile | null
+    readonly memory?: BufferMemory
+  },
+  { metadata, transport, buffers, logger }: SharedParts,
+): { producer: StreamProducer; letters: StreamProducer | null } {
+  const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
+  const { telemetry, letterFile, memory } = own
+  const ofStream = { ...parts, stream, telemetry, ...(memory !== undefined && { memory }) }
+  if (!resends[stream.delivery]) return { producer: new StreamProducer(ofStream), letters: null }
+  const headers = new DeadLetterHeaders()
+  const letters =
+    stream.deadLetterTopic === null
+      ? null
+      : new StreamProducer({
+          ...parts,
+          stream: letterStream(stream, stream.deadLetterTopic),
+          headers,
+          telemetry: untold,
+          logsLosses: false,
+        })
+  const producer = new StreamProducer({
+    ...ofStream,
+    openDeadLetters: ({ account, onReady }) =>
+      new DeadLetters({
+        stream: stream.name,
+        topic: stream.topic,
+        account,
+        producer: letters,
+        headers,
+        file: letterFile,
+        logger,
+        onReady,
+      }),
+  })
+  return { producer, letters }
+}
+
+/** The sender of each delivery. */
+const senders = {
+  'at-most-once': (options) => new AtMostOnceSender(options),
+  'at-least-once': (options) => new AtLeastOnceSender(options),
+} satisfies Record<Delivery, (options: SenderOptions) => Sender>
+
+/** The stream of a dead-letter topic: it has the settings of its stream, but no audit and no dead letters. */
+function letterStream(stream: StreamConfig, topic: string): StreamConfig {
+  const deliveryTimeoutMs = Math.min(stream.producer.deliveryTimeoutMs, deadLetterTimeoutMs)
+  const producer = { ...stream.producer, deliveryTimeoutMs }
+  return { ...stream, ...noneOf, topic, producer }
+}
+
+/** Makes the producer of a topic for invalid events. */
+export function openInvalidProducer(
+  stream: StreamConfig,
+  invalid: InvalidConfig,
+  { metadata, transport, buffers, logger }: SharedParts,
+): StreamProducer {
+  return new StreamProducer({
+    metadata,
+    transport,
+    buffers,
+    logger,
+    stream: invalidStream(stream, invalid),
+    telemetry: untold,
+    openSender: senders['at-least-once'],
+    logsLosses: false,
+  })
+}
+
+function invalidStream(stream: StreamConfig, { topic, producer }: InvalidConfig): StreamConfig {
+  const promise = { delivery: 'at-least-once', exactlyOnce: false, spool: null, dedupe: null } as const
+  return { ...stream, ...noneOf, ...promise, topic, producer }
+}
+
+/** What topics for dead letters and invalid events do not have. */
+const noneOf = { topics: null, audit: false, deadLetterTopic: null, invalid: null } as const
+
+/** Takes nothing. The batches of dead letters and invalid events are in no histogram. */
+const untold: ProducerTelemetry = { batchWritten() {}, requestCompleted() {} }
+
+/** Letters that cannot be written to the dead-letter topic within this time go to the file. */
+const deadLetterTimeoutMs = 60_000
