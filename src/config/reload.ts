@@ -45,9 +45,10 @@ const whenStreamChanges = {
 /**
  * Compares a configuration with the one that is in force. A stream with one change that needs a restart keeps all of its
  * settings, since some of them hold only together. All else changes.
- * @throws ConfigError if what stays and what changes do not go together. Then nothing may change.
+ * @throws ConfigError if what stays and what changes do not go together, or if there would be no keys any more. Then nothing may change.
  */
 export function planReload(current: Config, next: Config): ReloadPlan {
+  refuseOpening(current, next)
   const changes: string[] = []
   const needsRestart: string[] = []
   const streams = planStreams(current.streams, next.streams, { changes, needsRestart })
@@ -115,6 +116,15 @@ function changesOf(
     const how = old === undefined ? 'is new' : now === undefined ? 'is gone' : 'is another one'
     return `${section}.${name} ${how}`
   })
+}
+
+/** Half a file can be one without keys. A door that is shut opens at a start only. */
+function refuseOpening(current: Config, next: Config): void {
+  if (current.http.keys.length === 0 || next.http.keys.length > 0) return
+  const problem = 'are all gone, so everyone who reaches the port could write'
+  throw new ConfigError([
+    { path: 'keys', problem, remedy: 'Leave a key, or restart the gateway to have it open.' },
+  ])
 }
 
 /** Finds rules over several streams that only the files keep, and not what would be in force until a restart. */

@@ -11,7 +11,8 @@ import { readTopic } from '../support/independent-reader.ts'
 import { parseExposition, sumOf, valueOf, type ParsedFamily } from '../support/parse-exposition.ts'
 import { serveGateway, type LogLine, type ServedGateway } from '../support/served-gateway.ts'
 
-vi.setConfig({ testTimeout: 120_000 })
+// Beside other tests, a start takes seconds. The long run of reloads takes minutes.
+vi.setConfig({ testTimeout: process.env['CHUTE_RELOADS'] === 'long' ? 500_000 : 120_000 })
 
 const broker = inject('kafkaBroker')
 
@@ -415,4 +416,83 @@ test('SIGHUPs that come at once, and one during the drain, end nothing', async (
   await gateway.logged('nothing is reloaded while the gateway shuts down')
   expect(await gateway.ended()).toBe(0)
   expect(gateway.lines.filter(({ msg }) => msg === reloaded)).toHaveLength(1)
+})
+
+test('a durable stream goes when its disk is empty and comes back, and invalid events go to another topic', async () => {
+  const topic = `reload-durable-${randomUUID()}`
+  const data = mkdtempSync(join(tmpdir(), 'chute-reload-data-'))
+  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
+  const b = { topic: `${topic}-b`, delivery: 'at-most-once' }
+  const d = (invalid: string) => ({
+    topic,
+    delivery: 'at-least-once',
+    dedupe: true,
+    invalidTopic: `${topic}-${invalid}`,
+  })
+  const files = new ConfigMap({ streams: streamsFile({ b, d: d('one') }) })
+  const gateway = await start({
+    CHUTE_CONFIG: files.path('streams'),
+    CHUTE_DATA_DIR: data,
+    CHUTE_DATA_DIR_EPHEMERAL: 'true',
+  })
+  const kept = async (invalid: string): Promise<number | undefined> =>
+    valueOf(await scrape(gateway), 'chute_invalid_events_total', {
+      topic: `${topic}-${invalid}`,
+      result: 'kept',
+    })
+  await post(gateway, 'd', '{ "name": 1 }')
+  await vi.waitUntil(async () => (await kept('one')) === 1, { timeout: 20_000 })
+
+  files.swap({ streams: streamsFile({ b, d: d('two') }) })
+  await loggedTimes(gateway, reloaded, 1)
+  await vi.waitUntil(
+    async () => {
+      await post(gateway, 'd', '{ "name": 1 }')
+      return ((await kept('two')) ?? 0) > 0
+    },
+    { timeout: 20_000, interval: 100 },
+  )
+  expect(await kept('one')).toBe(1)
+
+  expect((await post(gateway, 'd', event('1'))).status).toBe(202)
+  files.swap({ streams: streamsFile({ b }) })
+  await gateway.logged('the stream has drained')
+  expect((await post(gateway, 'd', event('no'))).status).toBe(404)
+  files.swap({ streams: streamsFile({ b, d: d('two') }) })
+  await loggedTimes(gateway, reloaded, 3)
+  expect((await post(gateway, 'd', event('2'))).status).toBe(202)
+  await stopped(gateway)
+  expect((await landed(topic)).toSorted()).toEqual(['1', '2'])
+})
+
+test('a worker that is killed while the keys change comes back with the new ones', async () => {
+  const a = { topic: `reload-kill-${randomUUID()}`, delivery: 'at-most-once' }
+  const files = new ConfigMap({ keys: keysFile('old'), streams: streamsFile({ a }) })
+  const gateway = await start({
+    WORKERS: '2',
+    CHUTE_KEYS_FILE: files.path('keys'),
+    CHUTE_CONFIG: files.path('streams'),
+  })
+  const listening = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))
+  const workers = listening?.['workers'] as { pid: number }[]
+  files.swap({ keys: keysFile('new'), streams: streamsFile({ a }) })
+  gateway.signal('SIGHUP')
+  const killedAtMs = performance.now()
+  process.kill(workers[0]!.pid, 'SIGKILL')
+  await gateway.logged(reloaded)
+  process.stderr.write(`${performance.now() - killedAtMs} ms\n`)
+  await gateway.logged('a worker takes requests again')
+  const fresh = async (key: string): Promise<number> => {
+    const headers = { authorization: `Bearer value-of-${key}`, connection: 'close' }
+    const body = event('e')
+    return (await fetch(`${gateway.url}/v1/streams/a`, { method: 'POST', headers, body })).status
+  }
+  const seen = { old: new Set<number>(), new: new Set<number>() }
+  for (let times = 0; times < 8; times++) {
+    seen.new.add(await fresh('new'))
+    seen.old.add(await fresh('old'))
+  }
+  expect([...seen.old]).toEqual([401])
+  expect([...seen.new]).toEqual([202])
+  await stopped(gateway)
 })

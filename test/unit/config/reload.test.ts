@@ -86,6 +86,12 @@ describe('what a stream was made with needs a restart', () => {
   })
 })
 
+test('a gateway with keys is not opened by a reload, and one without gets keys', () => {
+  const [open, shut] = [config({ a: realtime }), config({ a: realtime }, { web: key('1') })]
+  expect(problemsOf(() => planReload(shut, open))).toMatchObject([{ path: 'keys' }])
+  expect(planReload(open, shut).config).toEqual(shut)
+})
+
 test('origins and the level of the log come from files that can change', () => {
   const read = (origins: string, level: string): Config =>
     load({ CORS_ORIGINS_FILE: 'o', LOG_LEVEL_FILE: 'l' }, { o: origins, l: level })
