@@ -57,13 +57,18 @@ function streamsFile(streams: Record<string, object>): string {
   return stringify({ streams })
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 64 })
+/** Those who look do not wait behind the load. */
+const agents = {
+  load: new Agent({ keepAlive: true, maxSockets: 64 }),
+  look: new Agent({ keepAlive: true, maxSockets: 4 }),
+}
 
 async function post(
   gateway: ServedGateway,
   stream: string,
   body: string,
   key: string | null = null,
+  agent = agents.look,
 ): Promise<{ status: number; body: string }> {
   return await new Promise((resolve, reject) => {
     const headers = key === null ? {} : { authorization: `Bearer value-of-${key}` }
@@ -228,7 +233,7 @@ describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
 const isLong = process.env['CHUTE_RELOADS'] === 'long'
 const [reloadCount, loadPerSecond] = isLong ? [100, 2_000] : [12, 300]
 
-/** Sends one event a request, at a steady rate, whatever the answers are. */
+/** Sends one event a request, at a steady rate as far as the answers allow. */
 class Load {
   taken = 0
   others = 0
@@ -243,7 +248,8 @@ class Load {
     let sent = 0
     this.#timer = setInterval(() => {
       const due = ((performance.now() - startedAtMs) / 1_000) * perSecond
-      for (; sent < due; sent++) {
+      // A machine that is busy with other things sends less.
+      for (; sent < due && this.#pending.size < 64; sent++) {
         const one = this.#send(gateway, `n${sent}`)
         this.#pending.add(one)
         void one.finally(() => this.#pending.delete(one))
@@ -254,7 +260,7 @@ class Load {
   async #send(gateway: ServedGateway, name: string): Promise<void> {
     const sentAtMs = performance.now()
     try {
-      const { status, body } = await post(gateway, 'a', event(name), 'one')
+      const { status, body } = await post(gateway, 'a', event(name), 'one', agents.load)
       this.#latenciesMs.push(performance.now() - sentAtMs)
       if (status === 202) this.taken++
       else this.failed.push(`${status} ${body}`)
@@ -477,10 +483,8 @@ test('a worker that is killed while the keys change comes back with the new ones
   const workers = listening?.['workers'] as { pid: number }[]
   files.swap({ keys: keysFile('new'), streams: streamsFile({ a }) })
   gateway.signal('SIGHUP')
-  const killedAtMs = performance.now()
   process.kill(workers[0]!.pid, 'SIGKILL')
   await gateway.logged(reloaded)
-  process.stderr.write(`${performance.now() - killedAtMs} ms\n`)
   await gateway.logged('a worker takes requests again')
   const fresh = async (key: string): Promise<number> => {
     const headers = { authorization: `Bearer value-of-${key}`, connection: 'close' }
