@@ -5,8 +5,9 @@ import type { Producer } from '../kafka/producer/producer.ts'
 import type { DedupeStore } from './dedupe-store.ts'
 import { Deduplicator } from './deduplicator.ts'
 import { MemoryDedupeStore } from './memory-dedupe-store.ts'
-import { RedisDedupeStore, type DedupeOperation } from './redis-dedupe-store.ts'
-import { RedisLink } from './redis-link.ts'
+import { openDedupeLink, RedisDedupeStore, type DedupeOperation } from './redis-dedupe-store.ts'
+import type { RedisLink } from '../redis-link.ts'
+import type { RedisScript } from './redis-scripts.ts'
 
 /**
  * The deduplicators of all streams that have `dedupe: on`. A durable stream has its keys on disk beside the records. The keys that
@@ -16,7 +17,7 @@ export class Deduplicators {
   /** By the stream's name. */
   readonly byStream = new Map<string, Deduplicator>()
   readonly #store: DedupeStoreConfig | null
-  readonly #link: RedisLink | null
+  readonly #link: RedisLink<RedisScript> | null
   readonly #shared = new Map<string, RedisDedupeStore>()
   readonly #logger: Logger
 
@@ -24,7 +25,7 @@ export class Deduplicators {
   constructor(producers: Iterable<Producer>, store: DedupeStoreConfig | null, logger: Logger) {
     this.#logger = logger
     this.#store = store
-    this.#link = store === null ? null : new RedisLink({ store, logger })
+    this.#link = store === null ? null : openDedupeLink(store, logger)
     for (const producer of producers) this.open(producer)
   }
 

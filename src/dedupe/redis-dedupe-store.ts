@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import type { DedupeStoreConfig } from '../config/config.ts'
+import type { Logger } from '../logger.ts'
+import { redisScripts, type RedisScript } from './redis-scripts.ts'
 import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
-import type { RedisLink, RedisLinkUser } from './redis-link.ts'
+import { RedisLink, type RedisLinkUser } from '../redis-link.ts'
 
 /**
  * The keys of one stream in Redis (or Valkey), for all gateways that share it. While Redis is away, claims fail at once. Keeps and
@@ -199,9 +202,27 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   }
 }
 
+/** The connection to the store that gateways share. {@link RedisLink.start} connects. */
+export function openDedupeLink(
+  { url, timeoutMs, prefix }: DedupeStoreConfig,
+  logger: Logger,
+): RedisLink<RedisScript> {
+  return new RedisLink<RedisScript>({
+    url,
+    timeoutMs,
+    scripts: redisScripts,
+    probe: { script: 'write', keys: [`${prefix}probe`], args: ['keep', '', '1'] },
+    says: {
+      away: 'Redis is away; requests with an Idempotency-Key or ids are refused',
+      back: 'Redis is back',
+    },
+    logger,
+  })
+}
+
 /** See {@link RedisDedupeStore}. */
 export interface RedisDedupeStoreOptions {
-  readonly link: RedisLink
+  readonly link: RedisLink<RedisScript>
   readonly stream: string
   /** All keys begin with it. */
   readonly prefix: string

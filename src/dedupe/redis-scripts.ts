@@ -1,10 +1,10 @@
+import { unlessLate } from '../redis-link.ts'
+
 /**
  * Scripts that Redis runs as one step. The value of a key is `c:owner:claim:fingerprint` while the key is claimed, and
  * `k:owner:claim:fingerprint` once it is kept. Both expire by themselves. The number of the claim is empty if a gateway learned
  * the key from its data folder, or if an older version kept it.
- *
- * The first argument is always the time at which the caller gives up, in milliseconds of Redis's own clock. A script that Redis
- * comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
+ * The first argument is the time at which the caller gives up: {@link unlessLate}.
  */
 export const redisScripts = {
   /**
@@ -12,7 +12,7 @@ export const redisScripts = {
    * of a claimed value, or nothing, to claim no key; the lease in milliseconds; how many keys are to be claimed (those behind them
    * are only asked for); the fingerprint of each key.
    */
-  claim: `${unlessLate()}
+  claim: `${unlessLate}
 local found, free, count = {}, ARGV[2] ~= '', tonumber(ARGV[4])
 for i, key in ipairs(KEYS) do
   local value = redis.call('GET', key)
@@ -39,7 +39,7 @@ return found`,
    * - `renew`, the value of a claim, its time. Does nothing if the key has another value.
    * - `release`, the part of the value behind the state, nothing. Does nothing if the key is of another claim.
    */
-  write: `${unlessLate()}
+  write: `${unlessLate}
 for i, key in ipairs(KEYS) do
   local what, one, other = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   if what == 'keep' then
@@ -60,8 +60,3 @@ return 1`,
 
 /** See {@link redisScripts}. */
 export type RedisScript = keyof typeof redisScripts
-
-function unlessLate(): string {
-  return `local now = redis.call('TIME')
-if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then return false end`
-}

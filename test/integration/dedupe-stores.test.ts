@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import { Deduplicator, type DedupeJournal, type Verdict } from '../../src/dedupe/deduplicator.ts'
 import type { DedupeStore, Found } from '../../src/dedupe/dedupe-store.ts'
 import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
-import { RedisDedupeStore } from '../../src/dedupe/redis-dedupe-store.ts'
-import { RedisLink } from '../../src/dedupe/redis-link.ts'
+import { openDedupeLink, RedisDedupeStore } from '../../src/dedupe/redis-dedupe-store.ts'
+import type { RedisLink } from '../../src/redis-link.ts'
+import type { RedisScript } from '../../src/dedupe/redis-scripts.ts'
 import { claimBeside, claimOf, dedupeKey, findKeys, type TestClaim } from '../support/dedupe-claim.ts'
 import { LogKeeper } from '../support/producer-fixture.ts'
 import { isFull } from '../support/forms.ts'
@@ -15,14 +16,14 @@ import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
 /** One gateway's side of a Redis. */
 class Side {
   readonly logs = new LogKeeper()
-  readonly link: RedisLink
+  readonly link: RedisLink<RedisScript>
   readonly store: RedisDedupeStore
   /** Connections that ended. */
   ends = 0
 
   constructor({ store }: TestRedis, stream = 's', options: SideOptions = {}) {
     const { leaseMs = 30_000, maxWaiting = 1_000, timeoutMs = 5_000, url = store.url } = options
-    this.link = new RedisLink({ store: { ...store, url, timeoutMs }, logger: this.logs })
+    this.link = openDedupeLink({ ...store, url, timeoutMs }, this.logs)
     const { link } = this
     this.store = new RedisDedupeStore({ link, stream, prefix: store.prefix, leaseMs, maxWaiting })
     link.use({ resume: async () => {}, suspend: () => void this.ends++ })

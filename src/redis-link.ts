@@ -1,19 +1,17 @@
 import type * as Redis from '@redis/client'
-import type { DedupeStoreConfig } from '../config/config.ts'
-import { CircuitBreaker } from '../circuit-breaker.ts'
-import type { Logger } from '../logger.ts'
-import { redisScripts, type RedisScript } from './redis-scripts.ts'
+import { CircuitBreaker } from './circuit-breaker.ts'
+import type { Logger } from './logger.ts'
 
 /**
- * The one connection of this process to Redis. It is opened again whenever it ends, and no command waits for it: while Redis is
+ * A connection of this process to a Redis, for `dedupe/` or for `limits/`. It is opened again whenever it ends, and no command waits for it: while Redis is
  * away, a command fails at once. A command that has no answer in time, or an unexpected one, ends the connection, and all
  * commands on the connection fail. No other file knows the client of Redis.
  */
-export class RedisLink {
-  readonly #options: RedisLinkOptions
+export class RedisLink<Script extends string> {
+  readonly #options: RedisLinkOptions<Script>
   readonly #breaker = new CircuitBreaker()
   readonly #stores: RedisLinkUser[] = []
-  readonly #shas = new Map<RedisScript, string>()
+  readonly #shas = new Map<Script, string>()
   readonly #beat: NodeJS.Timeout
   #client: RedisClient | null = null
   #retryTimer: NodeJS.Timeout | undefined
@@ -28,7 +26,7 @@ export class RedisLink {
   #toldAwayAtMs = -Infinity
   #isAwayTold = false
 
-  constructor(options: RedisLinkOptions) {
+  constructor(options: RedisLinkOptions<Script>) {
     this.#options = options
     this.#beat = setInterval(() => this.#measureClock(), beatIntervalMs).unref()
   }
@@ -52,8 +50,8 @@ export class RedisLink {
    * Runs a script. Fails at once while Redis is away, and within the time-out in any case. A script that has failed may have run. It
    * does not run after the time-out.
    */
-  async run(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    const deadlineMs = Math.floor(performance.now() + this.#clockOffsetMs + this.#options.store.timeoutMs)
+  async run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    const deadlineMs = Math.floor(performance.now() + this.#clockOffsetMs + this.#options.timeoutMs)
     const client = this.#client
     const command = [
       'EVALSHA',
@@ -78,7 +76,7 @@ export class RedisLink {
   }
 
   async #connect(): Promise<void> {
-    const { url, prefix, timeoutMs } = this.#options.store
+    const { url, timeoutMs, scripts, probe } = this.#options
     library ??= import('@redis/client')
     const client = newClient(await library, url, timeoutMs)
     if (this.#isClosed) return
@@ -89,13 +87,13 @@ export class RedisLink {
       await client.connect()
       // A connection that was given up meanwhile may still be made.
       if (this.#client !== client) return client.destroy()
-      for (const [name, text] of Object.entries(redisScripts)) {
-        this.#shas.set(name as RedisScript, String(await this.#send(['SCRIPT', 'LOAD', text])))
+      for (const [name, text] of Object.entries<string>(scripts)) {
+        this.#shas.set(name as Script, String(await this.#send(['SCRIPT', 'LOAD', text])))
       }
       this.#clockOffsetMs = clockOffsetMs(await this.#send(['TIME']))
       clearTimeout(timer)
       // A replica, or a Redis without room, answers but takes no write.
-      await this.run('write', [`${prefix}probe`], ['keep', '', '1'])
+      await this.run(probe.script, probe.keys, probe.args)
       for (const store of this.#stores) await store.resume()
       if (this.#client === client) this.#up()
     } catch (error) {
@@ -109,7 +107,7 @@ export class RedisLink {
   async #send(command: string[]): Promise<unknown> {
     const client = this.#client
     if (client === null) throw new Error('Redis is away')
-    const { timeoutMs } = this.#options.store
+    const { timeoutMs } = this.#options
     let isPending = true
     // The answer may have come while this process was busy. It is read in the next turn of the event loop.
     const timer = setTimeout(() => {
@@ -132,7 +130,7 @@ export class RedisLink {
     this.#breaker.succeeded()
     if (this.#isAwayTold) {
       const awayMs = Math.round(performance.now() - (this.#awaySinceMs ?? 0))
-      this.#options.logger.info({ awayMs }, 'Redis is back')
+      this.#options.logger.info({ awayMs }, this.#options.says.back)
     }
     this.#isAwayTold = false
     this.#awaySinceMs = null
@@ -158,10 +156,7 @@ export class RedisLink {
     if (this.#isAwayTold || nowMs - this.#toldAwayAtMs < quietMs) return
     this.#isAwayTold = true
     this.#toldAwayAtMs = nowMs
-    this.#options.logger.warn(
-      { cause: causeOf(error) },
-      'Redis is away; requests with an Idempotency-Key or ids are refused',
-    )
+    this.#options.logger.warn({ cause: causeOf(error) }, this.#options.says.away)
   }
 
   /** Asks Redis for its time. That also finds a connection that has died while it was not used. */
@@ -183,10 +178,30 @@ export interface RedisLinkUser {
 }
 
 /** See {@link RedisLink}. */
-export interface RedisLinkOptions {
-  readonly store: DedupeStoreConfig
+export interface RedisLinkOptions<Script extends string> {
+  /** `redis:` or `rediss:`, with the credentials. */
+  readonly url: string
+  /** Longest wait for an answer, and for a connection. */
+  readonly timeoutMs: number
+  /** Each one begins with {@link unlessLate}. */
+  readonly scripts: Readonly<Record<Script, string>>
+  /** What a new connection runs to see whether Redis takes writes. */
+  readonly probe: {
+    readonly script: Script
+    readonly keys: readonly string[]
+    readonly args: readonly string[]
+  }
+  /** The lines of the log. */
+  readonly says: { readonly away: string; readonly back: string }
   readonly logger: Logger
 }
+
+/**
+ * The beginning of each script. The first argument is always the time at which the caller gives up, in milliseconds of Redis's own clock. A
+ * script that Redis comes to later (it was stopped, or the network held the command back) has no effect, and answers nil.
+ */
+export const unlessLate = `local now = redis.call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then return false end`
 
 type RedisClient = ReturnType<typeof newClient>
 
