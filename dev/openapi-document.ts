@@ -116,6 +116,7 @@ function problemResponses(all: readonly Operation[]): object {
 /** Errors that say when to come back. */
 const comesBack: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'rate_limited',
+  'too_many_bodies',
   'request_in_progress',
   'buffer_full',
   'stream_unavailable',
@@ -335,12 +336,13 @@ const headerComponents = {
   },
   RateLimit: {
     description:
-      'With RATE_LIMIT_MAX, on every reply of a route that takes events: what is left to this address, and for how many seconds ' +
+      'With limits, on every reply of a route that takes events: what is left of each policy, and for how many seconds ' +
       '(draft-ietf-httpapi-ratelimit-headers)',
     schema: { type: 'string', examples: ['"default";r=99;t=60'] },
   },
   'RateLimit-Policy': {
-    description: 'With RATE_LIMIT_MAX: the requests that an address may send, and the window in seconds',
+    description:
+      'With limits: each policy that the request was charged to, its quota, and its window in seconds',
     schema: { type: 'string', examples: ['"default";q=100;w=60'] },
   },
   'Accept-Encoding': {

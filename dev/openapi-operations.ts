@@ -73,6 +73,7 @@ const codeGroups = {
   request_in_progress: ['duplicates'],
   dedupe_unavailable: ['duplicates'],
   rate_limited: ['load'],
+  too_many_bodies: ['load'],
   buffer_full: ['load'],
   stream_unavailable: ['load'],
   spool_unavailable: ['load'],

@@ -17,7 +17,9 @@ import { registerApiDocs } from './routes/admin/api-docs.ts'
 import { registerLivePage } from './routes/admin/live-page.ts'
 import { registerMetrics } from './routes/admin/operations.ts'
 import type { SharedPort } from './routes/http/connections.ts'
-import type { CountRequest } from './request-count.ts'
+import { LimitCounts, type LimitStore, type RemoteLimitStore } from './limits/limit-counts.ts'
+import { RedisLimits } from './limits/redis-limits.ts'
+import { SharedLimits } from './limits/shared-limits.ts'
 import { buildAdminServer, buildServer, type ServerOptions } from './routes/server.ts'
 import { DurableProducer } from './spool/durable-producer.ts'
 import { warningOfFolder } from './spool/ephemeral-folder.ts'
@@ -70,16 +72,21 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
             return writeSnapshot(() => sum, accept)
           },
         }
+  const ownCounts = new LimitCounts()
+  const { rateLimitStore } = config.http
+  const counts: LimitStore = group === null ? ownCounts : new SharedLimits(group.limits, ownCounts)
+  const redisLimits = rateLimitStore === null ? null : new RedisLimits(rateLimitStore, logger)
+  const limitStore = redisLimits === null ? counts : new SharedLimits(redisLimits, counts)
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
     dedupe: dedupe.byStream,
     invalid: invalid.byStream,
+    limitStore,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
       stuckWorkers: async () => (await group.view('account')).stuckWorkers,
-      countRequest: group.countRequest,
       ticketSecret: group.ticketSecret,
     }),
     logger,
@@ -101,7 +108,14 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       registerApiDocs(app)
     },
   }
-  const { app: server, connections, handshakes, targets, reload } = buildServer(options)
+  const { app: server, connections, handshakes, targets, reload, rateLimits, bounds } = buildServer(options)
+  metrics.observeLimits(() => ({
+    limited: rateLimits.limited,
+    store: redisLimits,
+    connections: bounds.connections,
+    bodies: bounds.bodies,
+    refusedConnections: bounds.refusedConnections,
+  }))
   const adminServer = buildAdminServer(options)
   const servers = adminServer === null ? [server] : [server, adminServer]
   const streams = new LiveStreams(config, { producers, dedupe, targets, invalid, folders, logger })
@@ -130,8 +144,11 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     async start(findKafkaMs = 0) {
       producers.start()
       dedupe.start()
-      const deadlineMs = performance.now() + findKafkaMs
-      while (!readiness().ready && performance.now() < deadlineMs) await pause(20)
+      redisLimits?.start()
+      const startedAtMs = performance.now()
+      const isSettled = (): boolean =>
+        readiness().ready && (redisLimits?.isUp !== false || performance.now() - startedAtMs > findRedisMs)
+      while (!isSettled() && performance.now() - startedAtMs < findKafkaMs) await pause(20)
       await server.listen({ host: config.http.host, port: config.http.port })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
@@ -147,6 +164,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
+      redisLimits?.close()
       // The admin routes answer to the last moment, so that a scrape sees the account close.
       const lastScrapeMs = Math.min(1_000, Math.max(100, deadlineMs - performance.now()))
       await withinMs(lastScrapeMs, Promise.all(servers.map(async (each) => await each.close())))
@@ -167,6 +185,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     abort() {
       producers.abort()
       dedupe.abort()
+      redisLimits?.close()
     },
   }
 }
@@ -182,7 +201,7 @@ export interface Gateway {
   /** The report to the primary, at this moment. `ofProcess`: the metrics of the process, if the primary asks for them. */
   report(ofProcess?: WorkerReport['process']): WorkerReport
   /**
-   * Looks for Kafka, then listens, and keeps looking in the background. A gateway also starts without Kafka.
+   * Looks for Kafka, and for the Redis of the limits, then listens, and keeps looking in the background. A gateway also starts without Kafka.
    * @param findKafkaMs longest time to look for Kafka before the gateway listens. Left out: 0.
    */
   start(findKafkaMs?: number): Promise<void>
@@ -215,11 +234,15 @@ export type PreparedReload = PreparedStreams
 /** The other processes of a gateway, as one of them sees them. */
 export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
-  readonly countRequest: CountRequest
+  /** Counts for the limits of all processes. */
+  readonly limits: RemoteLimitStore
   /** What the keys of TLS sessions are made of, so that a session of one process can be resumed at another. */
   readonly ticketSecret: string
   readonly port: SharedPort
 }
+
+/** So long a start waits for the Redis of the limits at most. Without it the gateway counts alone. */
+const findRedisMs = 300
 
 function uptimeSeconds(): number {
   return Math.round(process.uptime())

@@ -34,6 +34,7 @@ export const errorTable = {
   unsupported_encoding: { status: 415, title: 'The content encoding is not supported' },
   rate_limited: { status: 429, title: 'Too many requests' },
   headers_too_large: { status: 431, title: 'The request header fields are too large' },
+  too_many_bodies: { status: 503, title: 'The gateway reads as many bodies as it may' },
   buffer_full: { status: 503, title: 'The buffer of the stream is full' },
   stream_unavailable: { status: 503, title: 'Kafka does not take records of this stream' },
   spool_unavailable: { status: 503, title: 'The disk does not take events of this stream' },

@@ -7,6 +7,7 @@ import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts
 import { openProducer } from '../../src/kafka/open-producer.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
+import { Bounds } from '../../src/routes/http/bounds.ts'
 import { Refusals } from '../../src/routes/http/refusals.ts'
 import { StreamTargets } from '../../src/routes/ingest/stream-target.ts'
 import type { LoadRequest } from '../load.ts'
@@ -50,7 +51,7 @@ export class IngestPath {
   /** Takes one request; its reply is thrown away, once {@link answered} has looked at it. */
   take(request: LoadRequest, body: Buffer): void {
     const raw = new NullRequest(request.contentType, body.length)
-    const taken = { params: { stream: stream.name }, raw, accessKey: null }
+    const taken = { params: { stream: stream.name }, raw, accessKey: null, charges: null }
     const reply = new NullReply(taken)
     this.#handler(taken, reply)
     raw.deliver(body)
@@ -96,6 +97,11 @@ function handlerOf(producer: StreamProducer, telemetry: Metrics): Handler {
     telemetry,
     refusals: new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => [] }),
     limits: http.limits,
+    bounds: new Bounds({
+      bounds: http.bounds,
+      lookUp: (network) => ({ network, isAllowed: false }),
+      logger,
+    }),
     logger,
   })
   return handler!

@@ -65,7 +65,7 @@ export async function serveAsWorker(): Promise<number> {
   const { buildGateway } = await import('../app.ts')
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
-    countRequest: async (address) => await link.countRequest(address),
+    limits: link,
     ticketSecret,
     port: {
       turn: link.portTurn,

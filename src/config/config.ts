@@ -7,6 +7,7 @@ import type {
   TimestampUnit,
   TopicsConfig,
 } from './record-sources.ts'
+import type { HttpBounds, HttpLimits, RateLimit, RateLimitStoreConfig } from './limits.ts'
 
 /**
  * The types of a valid configuration, after presets, defaults and files have been resolved. `load-config.ts` makes them for
@@ -227,24 +228,6 @@ export interface KafkaConfig {
   readonly metadataMaxAgeMs: number
 }
 
-/** Limits of what one request may carry. */
-export interface HttpLimits {
-  /** Of the body as received, and of the body after inflating, in bytes. */
-  readonly bodyBytes: number
-  /** Of one event's JSON, in bytes; the topic's `max.message.bytes` may be lower and then rules. */
-  readonly eventBytes: number
-  /** Events in one request. */
-  readonly eventsPerRequest: number
-  /** Nesting of one event's JSON. */
-  readonly depth: number
-  /** Longest time from the first byte of a request to the end of its header, in milliseconds. A body has the same time before its pace counts. */
-  readonly bodyTimeoutMs: number
-  /** Longest time from the first byte of a request to its last byte, in milliseconds; not below `bodyTimeoutMs`. */
-  readonly bodyTimeoutMaxMs: number
-  /** The slowest pace of a body after `bodyTimeoutMs`, as the mean over each further `bodyTimeoutMs`. */
-  readonly bodyMinBytesPerSecond: number
-}
-
 /** What the value of a key is told by: in the file, and when a request brings it. */
 export function sha256OfKey(value: string): string {
   return hash('sha256', value, 'hex')
@@ -267,6 +250,10 @@ export interface KeyConfig {
   readonly sources: readonly string[] | null
   /** From when on the key is no longer known, in milliseconds since 1970; null: never. */
   readonly notAfterMs: number | null
+  /** Of all requests with the key; null: no limit. */
+  readonly limits: RateLimit | null
+  /** Of the requests that one address sends with the key; null: no limit. */
+  readonly addressLimits: RateLimit | null
 }
 
 /** TLS of the event port. PEM texts, already read from their files. */
@@ -307,8 +294,13 @@ export interface HttpConfig {
   readonly keys: readonly KeyConfig[]
   /** `CHUTE_OPEN`: it is wanted that nobody needs a key, whatever the address is. */
   readonly open: boolean
-  /** null: no limit. */
-  readonly rateLimit: { readonly max: number; readonly windowMs: number } | null
+  /** Of an address. null: no limit. */
+  readonly rateLimit: RateLimit | null
+  /** Addresses and networks that no limit by address holds for. */
+  readonly rateLimitAllow: readonly string[]
+  /** null: this gateway counts alone. */
+  readonly rateLimitStore: RateLimitStoreConfig | null
+  readonly bounds: HttpBounds
   /** Number of proxies in front that append to X-Forwarded-For; 0: none is trusted. */
   readonly trustProxyHops: number
   readonly limits: HttpLimits

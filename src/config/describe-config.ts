@@ -11,6 +11,7 @@ import {
   type StreamConfig,
 } from './config.ts'
 import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
+import type { RateLimit } from './limits.ts'
 import { unlimitedMs } from './producer-schema.ts'
 
 /** Stands for a secret of any length. */
@@ -46,7 +47,7 @@ export function describeConfig(config: Config): string {
 }
 
 /** What a key may do. The hashes of its values are no secret, and can be used as they are. */
-function describeKey({ kind, sha256, streams, origins, sources, notAfterMs }: KeyConfig): object {
+function describeKey({ kind, sha256, streams, origins, sources, notAfterMs, ...key }: KeyConfig): object {
   return {
     kind,
     ...(sha256.length > 0 && { sha256 }),
@@ -54,6 +55,18 @@ function describeKey({ kind, sha256, streams, origins, sources, notAfterMs }: Ke
     ...(origins.length > 0 && { origins }),
     ...(sources !== null && { sources }),
     ...(notAfterMs !== null && { notAfter: new Date(notAfterMs).toISOString() }),
+    ...(key.limits !== null && { limits: describeLimit(key.limits) }),
+    ...(key.addressLimits !== null && { addressLimits: describeLimit(key.addressLimits) }),
+  }
+}
+
+function describeLimit({ requests, events, bytes, windowMs, burst }: RateLimit): object {
+  return {
+    ...(requests !== null && { requests }),
+    ...(events !== null && { events }),
+    ...(bytes !== null && { bytes }),
+    window: windowMs,
+    burst,
   }
 }
 
@@ -102,9 +115,19 @@ function describeHttp(http: HttpConfig): object {
     TLS_CLIENT_CA: (http.tls?.clientCa ?? null) === null ? null : '(PEM)',
     CORS_ORIGINS: http.corsOrigins.length === 0 ? null : http.corsOrigins.join(','),
     BEACON_PATH: http.beaconPath,
-    RATE_LIMIT_MAX: http.rateLimit?.max ?? null,
+    RATE_LIMIT_MAX: http.rateLimit?.requests ?? null,
+    RATE_LIMIT_EVENTS: http.rateLimit?.events ?? null,
+    RATE_LIMIT_BYTES: http.rateLimit?.bytes ?? null,
     RATE_LIMIT_WINDOW: http.rateLimit?.windowMs ?? null,
+    RATE_LIMIT_BURST: http.rateLimit?.burst ?? null,
+    RATE_LIMIT_ALLOW: http.rateLimitAllow.length === 0 ? null : http.rateLimitAllow.join(','),
+    RATE_LIMIT_REDIS_URL: http.rateLimitStore === null ? null : maskedUrl(http.rateLimitStore.url),
+    ...(http.rateLimitStore !== null && { RATE_LIMIT_REDIS_PREFIX: http.rateLimitStore.prefix }),
     TRUST_PROXY: http.trustProxyHops,
+    MAX_CONNECTIONS: http.bounds.connections,
+    MAX_CONNECTIONS_PER_ADDRESS: http.bounds.connectionsPerAddress,
+    MAX_BODIES: http.bounds.bodies,
+    MAX_BODIES_PER_ADDRESS: http.bounds.bodiesPerAddress,
     MAX_BODY_BYTES: http.limits.bodyBytes,
     MAX_EVENT_BYTES: http.limits.eventBytes,
     MAX_EVENTS_PER_REQUEST: http.limits.eventsPerRequest,
@@ -139,14 +162,18 @@ function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
 
 function describeDedupeStore(store: DedupeStoreConfig | null): object {
   if (store === null) return { CHUTE_DEDUPE_REDIS_URL: null }
-  const url = new URL(store.url)
-  if (url.password !== '') url.password = mask
   return {
-    CHUTE_DEDUPE_REDIS_URL: url.href,
+    CHUTE_DEDUPE_REDIS_URL: maskedUrl(store.url),
     CHUTE_DEDUPE_REDIS_PREFIX: store.prefix,
     CHUTE_DEDUPE_REDIS_LEASE_MS: store.leaseMs,
     CHUTE_DEDUPE_REDIS_TIMEOUT_MS: store.timeoutMs,
   }
+}
+
+function maskedUrl(text: string): string {
+  const url = new URL(text)
+  if (url.password !== '') url.password = mask
+  return url.href
 }
 
 function describeStream({ producer, ...stream }: StreamConfig): object {

@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { logLevels, saslMechanisms } from './config.ts'
+import { burst, duration, networkList } from './limit-schema.ts'
 import type { FieldValues } from './read-fields.ts'
 import {
   type Flaw,
   metaOf,
   nonEmptyText,
   oneOf,
-  parseDurationMs,
   quote,
   reference,
   refuseIf,
@@ -59,12 +59,54 @@ export const httpShape = {
   RATE_LIMIT_MAX: wholeNumber(null, 1).nullable().default(null).register(reference, {
     what: 'requests that an address may make in `RATE_LIMIT_WINDOW`, over all workers; then 429',
     byDefault: 'not set: no limit',
+    orInFile: true,
+  }),
+  RATE_LIMIT_EVENTS: wholeNumber(null, 1).nullable().default(null).register(reference, {
+    what: 'events that an address may send in `RATE_LIMIT_WINDOW`, good and bad ones; then 429, and nothing of the request is taken',
+    byDefault: 'not set: no limit',
+    orInFile: true,
+  }),
+  RATE_LIMIT_BYTES: wholeNumber('bytes', 1).nullable().default(null).register(reference, {
+    what: 'bytes of bodies that an address may send in `RATE_LIMIT_WINDOW`, as received or as inflated, whichever is more; then 429',
+    byDefault: 'not set: no limit',
+    orInFile: true,
   }),
   RATE_LIMIT_WINDOW: duration().default(60_000).register(reference, {
-    what: 'the time that `RATE_LIMIT_MAX` counts over: `60000` (milliseconds), `500ms`, `60s`, `1m`, `1h`',
+    what: 'the time that the limits of an address count over: `60000` (milliseconds), `500ms`, `60s`, `1m`, `1h`',
+    orInFile: true,
   }),
+  RATE_LIMIT_BURST: burst().register(reference, {
+    what: "how many windows' worth an address may send at once after it was quiet for as many windows, [limits.md](limits.md#burst)",
+    orInFile: true,
+  }),
+  RATE_LIMIT_ALLOW: networkList().default([]).register(reference, {
+    what: 'addresses and networks that no limit by address holds for: `10.0.0.0/8,2001:db8::/32`. Limits of keys hold for them, too',
+    byDefault: 'none',
+    orInFile: true,
+  }),
+  RATE_LIMIT_REDIS_URL: redisUrl().nullable().default(null).register(reference, {
+    what: 'a Redis or Valkey in which several gateways count together, [limits.md](limits.md#several-gateways); a URL as in `CHUTE_DEDUPE_REDIS_URL`. While it is away, each gateway counts alone',
+    byDefault: 'not set: each gateway counts alone',
+  }),
+  RATE_LIMIT_REDIS_PREFIX: nonEmptyText
+    .default('chute:limit:')
+    .register(reference, { what: 'what all keys of the limits in that Redis begin with' }),
   TRUST_PROXY: wholeNumber(null, 0, 32).default(0).register(reference, {
-    what: 'number of proxies in front that append to `X-Forwarded-For`; what the address for the rate limit is taken from',
+    what: 'number of proxies in front that append to `X-Forwarded-For`; what the address for the limits is taken from',
+  }),
+  MAX_CONNECTIONS: wholeNumber(null, 1).default(20_000).register(reference, {
+    what: 'connections that are open at a time on `PORT`, over all workers; one more is closed',
+  }),
+  MAX_CONNECTIONS_PER_ADDRESS: wholeNumber(null, 1).nullable().default(null).register(reference, {
+    what: 'connections that an address holds open at a time with one process; one more is closed. It is the address of the connection: a proxy in front belongs into `RATE_LIMIT_ALLOW`',
+    byDefault: 'not set: no limit',
+  }),
+  MAX_BODIES: wholeNumber(null, 1).default(2_000).register(reference, {
+    what: 'bodies that are being read at a time, over all workers; then 503. With `MAX_BODY_BYTES` it bounds the memory of bodies that come slowly',
+  }),
+  MAX_BODIES_PER_ADDRESS: wholeNumber(null, 1).nullable().default(null).register(reference, {
+    what: 'bodies of one address that one process reads at a time; then 429',
+    byDefault: 'not set: no limit',
   }),
   MAX_BODY_BYTES: wholeNumber('bytes', 1)
     .default(1_048_576)
@@ -211,16 +253,6 @@ export type Environment = { [K in keyof typeof environmentShape]: z.output<(type
 export const fileVariables = Object.entries(environmentShape).flatMap(([name, schema]) =>
   metaOf(schema).orInFile === true ? [name] : [],
 )
-
-/** At least 1 ms. It is kept in milliseconds. */
-function duration() {
-  const give = 'a duration: 60000 (milliseconds), 60s, 1m or 1h'
-  return z
-    .string()
-    .transform(parseDurationMs)
-    .pipe(z.number().min(1))
-    .register(reference, { give, takes: 'a duration' })
-}
 
 /** A text in PEM form. A problem never quotes it, since it may be a private key. */
 function pem() {

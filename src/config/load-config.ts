@@ -4,6 +4,7 @@ import {
   ConfigError,
   type ConfigProblem,
   type DedupeStoreConfig,
+  type HttpConfig,
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
@@ -77,10 +78,13 @@ export function loadConfig(
       beaconPath: environment.BEACON_PATH,
       keys,
       open: environment.CHUTE_OPEN,
-      rateLimit:
-        environment.RATE_LIMIT_MAX === null
-          ? null
-          : { max: environment.RATE_LIMIT_MAX, windowMs: environment.RATE_LIMIT_WINDOW },
+      ...rateLimits(environment),
+      bounds: {
+        connections: environment.MAX_CONNECTIONS,
+        connectionsPerAddress: environment.MAX_CONNECTIONS_PER_ADDRESS,
+        bodies: environment.MAX_BODIES,
+        bodiesPerAddress: environment.MAX_BODIES_PER_ADDRESS,
+      },
       trustProxyHops: environment.TRUST_PROXY,
       limits: {
         bodyBytes: environment.MAX_BODY_BYTES,
@@ -186,6 +190,20 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
       replicationFactor: environment.KAFKA_TOPIC_REPLICATION,
     },
     metadataMaxAgeMs: environment.KAFKA_METADATA_MAX_AGE_MS,
+  }
+}
+
+/** The limits of an address, and where they are counted. */
+function rateLimits(
+  environment: Environment,
+): Pick<HttpConfig, 'rateLimit' | 'rateLimitAllow' | 'rateLimitStore'> {
+  const { RATE_LIMIT_MAX: requests, RATE_LIMIT_EVENTS: events, RATE_LIMIT_BYTES: bytes } = environment
+  const { RATE_LIMIT_WINDOW: windowMs, RATE_LIMIT_BURST: burst, RATE_LIMIT_REDIS_URL: url } = environment
+  const isLimited = requests !== null || events !== null || bytes !== null
+  return {
+    rateLimit: isLimited ? { requests, events, bytes, windowMs, burst } : null,
+    rateLimitAllow: environment.RATE_LIMIT_ALLOW,
+    rateLimitStore: url === null ? null : { url, prefix: environment.RATE_LIMIT_REDIS_PREFIX },
   }
 }
 

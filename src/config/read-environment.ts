@@ -111,20 +111,22 @@ function refuseContradictions(
       remedy: `Set it to ${bodyTimeoutMs} or more, or leave it out.`,
     })
   }
-  if (isSet('RATE_LIMIT_WINDOW') && !isSet('RATE_LIMIT_MAX')) {
-    problems.push({
-      path: 'RATE_LIMIT_WINDOW',
-      problem: 'is set without RATE_LIMIT_MAX, so nothing is limited',
-      remedy: 'Set RATE_LIMIT_MAX, the requests that an address may make in that time, or leave both out.',
-    })
+  if (!['RATE_LIMIT_MAX', 'RATE_LIMIT_EVENTS', 'RATE_LIMIT_BYTES'].some(isSet)) {
+    for (const name of ['RATE_LIMIT_WINDOW', 'RATE_LIMIT_BURST'].filter(isSet))
+      problems.push({
+        path: name,
+        problem:
+          'is set without RATE_LIMIT_MAX, RATE_LIMIT_EVENTS and RATE_LIMIT_BYTES, so nothing is limited',
+        remedy: 'Set RATE_LIMIT_MAX, the requests that an address may make in a window, or leave it out.',
+      })
   }
   for (const name of Object.keys(environmentShape)) {
-    if (!/^CHUTE_DEDUPE_REDIS_(?!URL$)/.test(name) || !isSet(name) || isSet('CHUTE_DEDUPE_REDIS_URL'))
-      continue
+    const url = /^(CHUTE_DEDUPE|RATE_LIMIT)_REDIS_(?!URL$)/.exec(name)
+    if (url === null || !isSet(name) || isSet(`${url[1]}_REDIS_URL`)) continue
     problems.push({
       path: name,
-      problem: 'is set without CHUTE_DEDUPE_REDIS_URL, so it would not be used',
-      remedy: 'Set CHUTE_DEDUPE_REDIS_URL, or leave it out.',
+      problem: `is set without ${url[1]}_REDIS_URL, so it would not be used`,
+      remedy: `Set ${url[1]}_REDIS_URL, or leave it out.`,
     })
   }
   if (values.KAFKA_SSL === false) {

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { keyKinds, type ConfigProblem, type KeyConfig } from './config.ts'
 import { originList } from './environment-schema.ts'
+import { readLimit } from './limit-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
 import { oneOf, quote, reference, refuseIf, type Flaw } from './setting.ts'
@@ -87,7 +88,9 @@ function readKey(name: string, value: unknown, path: string, context: KeyContext
   }
   const at = (key: string) => `${path}.${key}`
   const values = readFields(keyShape, value, at, problems)
-  refuseUnknownKeys(value, Object.keys(keyShape), at, problems)
+  refuseUnknownKeys(value, [...Object.keys(keyShape), 'limits', 'addressLimits'], at, problems)
+  const limits = readLimit(value['limits'], at('limits'), problems)
+  const addressLimits = readLimit(value['addressLimits'], at('addressLimits'), problems)
   if (values.kind === undefined || values.sha256 === undefined) return null
   const key: KeyConfig = {
     name,
@@ -97,6 +100,8 @@ function readKey(name: string, value: unknown, path: string, context: KeyContext
     origins: values.origins ?? [],
     sources: values.sources ?? null,
     notAfterMs: values.notAfter ?? null,
+    limits,
+    addressLimits,
   }
   refuseContradictions(key, at, context)
   return key
@@ -124,6 +129,14 @@ function refuseContradictions(
         path: at(field),
         problem: 'is set for an admin key, which writes no events',
         remedy: 'Leave it out, or make another key with kind: secret for it.',
+      })
+    }
+    for (const field of ['limits', 'addressLimits'] as const) {
+      if (key[field] === null) continue
+      problems.push({
+        path: at(field),
+        problem: 'is set for an admin key, and only requests with events are limited',
+        remedy: 'Leave it out.',
       })
     }
     return

@@ -55,20 +55,22 @@ export function planReload(current: Config, next: Config): ReloadPlan {
   changes.push(...changesOf('keys', byName(current.http.keys), byName(next.http.keys)))
   for (const [setting, before, after] of [
     ['CORS_ORIGINS', current.http.corsOrigins, next.http.corsOrigins],
+    ['The limit of addresses (RATE_LIMIT_)', limitsOf(current), limitsOf(next)],
     ['LOG_LEVEL', current.logLevel, next.logLevel],
   ] as const)
     if (!isDeepStrictEqual(before, after)) changes.push(`${setting} is another one`)
   for (const [setting, before, after] of [
     ['KAFKA_SASL_USERNAME_FILE or KAFKA_SASL_PASSWORD_FILE', current.kafka.sasl, next.kafka.sasl],
     ['CHUTE_DEDUPE_REDIS_URL_FILE', current.dedupeStore, next.dedupeStore],
+    ['RATE_LIMIT_REDIS_URL_FILE', current.http.rateLimitStore, next.http.rateLimitStore],
   ] as const)
     if (!isDeepStrictEqual(before, after)) needsRestart.push(setting)
   refuseMixture(current, streams, needsRestart)
-  const { corsOrigins, keys } = next.http
+  const { corsOrigins, keys, rateLimit, rateLimitAllow } = next.http
   return {
     config: {
       ...current,
-      http: { ...current.http, corsOrigins, keys },
+      http: { ...current.http, corsOrigins, keys, rateLimit, rateLimitAllow },
       streams,
       consumer: next.consumer,
       logLevel: next.logLevel,
@@ -76,6 +78,10 @@ export function planReload(current: Config, next: Config): ReloadPlan {
     changes,
     needsRestart,
   }
+}
+
+function limitsOf({ http: { rateLimit, rateLimitAllow } }: Config): unknown {
+  return [rateLimit, rateLimitAllow]
 }
 
 function planStreams(
@@ -143,7 +149,7 @@ function refuseMixture(
 }
 
 /**
- * A number of 48 bits that two gateways have in common exactly if they let in the same keys and origins and treat streams the
+ * A number of 48 bits that two gateways have in common exactly if they let in the same keys and origins, have the same limits and treat streams the
  * same way. What belongs to one process or place (addresses, certificates, folders, the paths of files) is not in it, and the
  * order of streams and keys does not matter.
  */
@@ -151,6 +157,8 @@ export function hashOfConfig({ http, streams, logLevel }: Config): number {
   const text = JSON.stringify([
     http.corsOrigins.toSorted(),
     http.keys.toSorted(inOrder),
+    http.rateLimit,
+    http.rateLimitAllow.toSorted(),
     streams
       .toSorted(inOrder)
       .map(({ schema, ...stream }) => [typeof schema === 'string' ? schema : schema.jsonSchema, stream]),

@@ -56,6 +56,12 @@ export interface InvalidStats {
   readonly pending: number
 }
 
+/** See {@link ConnectionBound}. The metrics' label `bound` has these values. */
+export const connectionBounds = ['all', 'address'] as const
+
+/** Which bound of connections was reached: that of all of them, or that of one address. */
+export type ConnectionBound = (typeof connectionBounds)[number]
+
 /**
  * What the routes report while they serve. `Metrics` (metrics.ts) implements it, and `routes/` is given it. No method is
  * called once an event.

@@ -14,6 +14,7 @@ import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
 import { collectInvalidMetrics } from './invalid-metrics.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
+import { collectLimitMetrics, type LimitStats } from './limit-metrics.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 import type { Reloads } from './reload-metrics.ts'
 import { collectTlsMetrics, type TlsStats } from './tls-metrics.ts'
@@ -46,6 +47,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
   #tls: () => TlsStats = () => ({ failed: null, certificates: [] })
   #reloads: () => readonly MergeableFamily[] = () => []
 
+  #limits: () => LimitStats | null = () => null
   /** Nobody needs a key. A reload of the configuration can change it. */
   isOpen: boolean
 
@@ -81,6 +83,11 @@ export class Metrics implements EdgeTelemetry, Scrape {
     this.#reloads = () => reloads.collect()
   }
 
+  /** As {@link observe}, for the limits of clients. */
+  observeLimits(limits: () => LimitStats): void {
+    this.#limits = limits
+  }
+
   /** Takes the batches and requests of one stream. The stream's producer is given it. A stream that comes again goes on with its numbers. */
   producerTelemetry(stream: string, topic: string): ProducerTelemetry {
     const key = `${stream} ${topic}`
@@ -105,6 +112,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
 
   /** All numbers but those of the process. All are read in one turn of the event loop. */
   account(): MetricsSnapshot {
+    const limits = this.#limits()
     return {
       edge: this.edge.totals(),
       streams: this.#streams(),
@@ -114,6 +122,7 @@ export class Metrics implements EdgeTelemetry, Scrape {
         ...collectInvalidMetrics(this.#invalid()),
         ...collectTlsMetrics(this.#tls()),
         ...this.#reloads(),
+        ...(limits === null ? [] : collectLimitMetrics(limits)),
         {
           name: 'chute_open',
           help: '1 where nobody needs a key to write, 0 where there are keys.',

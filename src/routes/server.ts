@@ -8,6 +8,7 @@ import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
 import { registerClientScript } from './client-script.ts'
 import { beaconPrefix, registerBeacon } from './ingest/beacon.ts'
+import { Bounds } from './http/bounds.ts'
 import { Connections } from './http/connections.ts'
 import { createTlsServer, Handshakes } from './http/handshakes.ts'
 import { Cors, registerPreflight } from './policy/cors.ts'
@@ -17,9 +18,9 @@ import { registerIngest } from './ingest/ingest.ts'
 import type { InvalidEvents } from './ingest/invalid-events.ts'
 import { registerNoRoute } from './no-route.ts'
 import { replyProblem, toGatewayError } from './http/problem.ts'
-import type { CountRequest } from '../request-count.ts'
+import { LimitCounts, type LimitStore } from '../limits/limit-counts.ts'
 import { Keys } from './policy/keys.ts'
-import { registerRateLimit } from './policy/rate-limit.ts'
+import { RateLimits } from './policy/rate-limit.ts'
 import { Refusals, tellProblem, transportOf } from './http/refusals.ts'
 import { StreamTargets } from './ingest/stream-target.ts'
 
@@ -44,8 +45,8 @@ export interface ServerOptions extends Health {
   readonly telemetry: EdgeTelemetry
   /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
   readonly ticketSecret?: string
-  /** Counts requests for the rate limit. Left out: this process counts its own requests. */
-  readonly countRequest?: CountRequest
+  /** Counts for the limits. Left out: this process counts what comes to it. */
+  readonly limitStore?: LimitStore
   /** Gets the faults of the gateway, and the refused requests: at most one line a second for each code. */
   readonly logger: Logger
   /** Registers further admin routes (`/metrics`, the live page), on the server that has the admin routes. */
@@ -64,8 +65,10 @@ export interface HttpServer {
 export interface EventServer extends HttpServer {
   /** The streams that it takes events for. */
   readonly targets: StreamTargets
-  /** Requests that come from now on are judged by the keys and origins of another configuration. */
+  /** Requests that come from now on are judged by the keys, origins and limits of another configuration. */
   readonly reload: (http: HttpConfig) => void
+  readonly rateLimits: RateLimits
+  readonly bounds: Bounds
 }
 
 /**
@@ -75,16 +78,23 @@ export interface EventServer extends HttpServer {
 export function buildServer(options: ServerOptions): EventServer {
   const { http, logger, telemetry } = options
   const targets = new StreamTargets(options.producers, options.dedupe, options.invalid)
-  const { rateLimit } = http
   const cors = new Cors(http)
   const keys = new Keys(http, (name) => telemetry.edge.ofKey(name))
+  const rateLimits = new RateLimits(http, options.limitStore ?? new LimitCounts())
+  const bounds = new Bounds({ bounds: http.bounds, lookUp: rateLimits.lookUp, logger })
   const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => cors.allowed })
-  const { app, connections, handshakes } = createApp(options, { cors, targets, refusals, tls: http.tls })
+  const { app, connections, handshakes } = createApp(options, {
+    cors,
+    targets,
+    refusals,
+    bounds,
+    tls: http.tls,
+  })
   app.register(async (events) => {
     cors.guard(events)
     keys.guard(events)
-    if (rateLimit !== null) await registerRateLimit(events, rateLimit, options.countRequest ?? null)
-    const routes = { targets, telemetry, refusals, limits: http.limits, logger }
+    rateLimits.guard(events)
+    const routes = { targets, telemetry, refusals, limits: http.limits, bounds, logger }
     registerIngest(events, routes)
     registerBeacon(events, routes)
     registerPreflight(events, '/v1/streams/:stream')
@@ -97,8 +107,9 @@ export function buildServer(options: ServerOptions): EventServer {
   const reload = (next: HttpConfig): void => {
     cors.reload(next)
     keys.reload(next)
+    rateLimits.reload(next)
   }
-  return { app, connections, handshakes, targets, reload }
+  return { app, connections, handshakes, targets, reload, rateLimits, bounds }
 }
 
 /** Builds the server of `adminPort`, which has no TLS; null if the other server has the admin routes. */
@@ -107,6 +118,7 @@ export function buildAdminServer(options: ServerOptions): FastifyInstance | null
   const { app } = createApp(options, {
     cors: null,
     targets: null,
+    bounds: null,
     tls: null,
     refusals: new Refusals({
       edge: options.telemetry.edge,
@@ -131,13 +143,15 @@ function registerAdmin(app: FastifyInstance, options: ServerOptions, keys: Keys 
 interface ServerParts {
   readonly cors: Cors | null
   readonly targets: StreamTargets | null
+  /** null: any number of connections may be open. */
+  readonly bounds: Bounds | null
   readonly tls: TlsConfig | null
   readonly refusals: Refusals
 }
 
 function createApp(
   { http, logger, telemetry, ticketSecret = randomBytes(32).toString('hex') }: ServerOptions,
-  { cors, targets, refusals, tls }: ServerParts,
+  { cors, targets, refusals, bounds, tls }: ServerParts,
 ): HttpServer {
   const { bodyTimeoutMs, bodyTimeoutMaxMs } = http.limits
   const refuse = (request: FastifyRequest, reply: FastifyReply, problem: GatewayError): void => {
@@ -204,6 +218,7 @@ function createApp(
         })
   const connections: Connections = new Connections(app.server, {
     limits: http.limits,
+    bounds,
     handshakes,
     timer: telemetry.httpTimer('other', 'none'),
     refusals,

@@ -3,13 +3,13 @@ import type { Config, InvalidConfig } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
 import type { Readiness } from '../readiness.ts'
-import type { RequestCount } from '../request-count.ts'
+import type { Charge, Verdict } from '../limits/limit-counts.ts'
 
 /**
  * The messages between the primary and its workers. Read this file of the folder first.
  *
  * With `WORKERS` above 1 the process that was started is the primary. It takes no requests: it starts the workers, adds up
- * their reports, counts requests where there is a rate limit, and ends the workers. Each worker is a whole gateway with its
+ * their reports, counts for the limits, and ends the workers. Each worker is a whole gateway with its
  * share of every buffer. Primary and worker talk over the IPC channel of node:cluster. A worker learns from the end of the
  * channel that its primary is gone.
  *
@@ -37,8 +37,8 @@ export type ToWorker = Plain<
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   /** Answers `view`. */
   | { readonly type: 'view'; readonly request: number; readonly view: GroupView }
-  /** Answers `count`, in the order of the addresses. */
-  | { readonly type: 'counted'; readonly request: number; readonly counts: readonly RequestCount[] }
+  /** Answers `charge`, in its order. */
+  | { readonly type: 'charged'; readonly request: number; readonly verdicts: readonly Verdict[] }
   /** The worker is to drain. `delayed`: it takes requests as before until `delay-over` comes. */
   | { readonly type: 'drain'; readonly delayed: boolean }
   /** `whole`: the delay was not cut short by a second signal. */
@@ -67,8 +67,8 @@ export type FromWorker = Plain<
   | { readonly type: 'report'; readonly request: number | null; readonly report: WorkerReport }
   /** Asks for the view of all workers. */
   | { readonly type: 'view'; readonly request: number; readonly scope: ViewScope }
-  /** Asks to count one request of each address. */
-  | { readonly type: 'count'; readonly request: number; readonly addresses: readonly string[] }
+  /** Asks to charge requests to the limits that all workers share. */
+  | { readonly type: 'charge'; readonly request: number; readonly charges: readonly Charge[] }
   /** The last message: every record has its outcome. `lost`: the records that the shutdown cost. */
   | { readonly type: 'ended'; readonly report: WorkerReport; readonly lost: number }
 >
@@ -117,8 +117,14 @@ function shareOfInvalid({ topic, maxPerSecond, producer }: InvalidConfig, worker
  */
 export function shareOf(config: Config, options: { createTopics: boolean }): Config {
   const { topics } = config.kafka
+  const { bounds } = config.http
+  const share = (all: number): number => Math.ceil(all / config.workers)
   return {
     ...config,
+    http: {
+      ...config.http,
+      bounds: { ...bounds, connections: share(bounds.connections), bodies: share(bounds.bodies) },
+    },
     kafka: { ...config.kafka, topics: { ...topics, create: topics.create && options.createTopics } },
     streams: config.streams.map((stream) => ({
       ...stream,

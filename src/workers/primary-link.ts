@@ -2,12 +2,12 @@ import cluster from 'node:cluster'
 import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
-import type { RequestCount } from '../request-count.ts'
+import type { Charge, RemoteLimitStore, Verdict } from '../limits/limit-counts.ts'
 import { SingleFlight } from './single-flight.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
 
 /** The worker's end of the channel to its primary. */
-export class PrimaryLink {
+export class PrimaryLink implements RemoteLimitStore {
   /** The worker's number and its configuration, once the primary has sent them. */
   readonly started: Promise<{ worker: number; config: Config; ticketSecret: string }>
   /** Resolves when the worker is to drain: `told` at once, `delayed` once a delay is over, `orphaned` as the primary is gone. */
@@ -26,8 +26,10 @@ export class PrimaryLink {
     account: new SingleFlight(async () => await this.#requestView('account')),
     all: new SingleFlight(async () => await this.#requestView('all')),
   }
-  readonly #counts = new Map<number, { waiting: readonly Uncounted[]; timer: NodeJS.Timeout }>()
-  #uncounted: Uncounted[] = []
+  readonly #charged = new Map<number, { waiting: readonly Uncharged[]; timer: NodeJS.Timeout }>()
+  #uncharged: Uncharged[] = []
+  /** Charges without an answer in time. While there are some, no request waits for one more. */
+  readonly #late = new Set<number>()
   #lastRequest = 0
   #on: Listeners | null = null
   #onCertificates: ((certificates: Certificates) => void) | null = null
@@ -122,32 +124,33 @@ export class PrimaryLink {
   }
 
   /**
-   * Counts a request of an address for all workers. All requests of one turn of the event loop go in one message. If the
-   * primary is gone or does not answer, the count is zero and the request is served: the limit protects the gateway, and no
-   * client was promised it.
+   * Charges a request to the limits of all workers. All requests of one turn of the event loop go in one message. If the primary is gone or
+   * does not answer in time, the worker counts by itself until the primary has answered.
    */
-  async countRequest(address: string): Promise<RequestCount> {
-    if (!process.connected) return uncounted
-    return await new Promise<RequestCount>((resolve) => {
-      this.#uncounted.push({ address, resolve })
-      if (this.#uncounted.length === 1) setImmediate(() => this.#count())
-    })
+  charge({ subjects, cost }: Charge, done: (verdict: Verdict | null) => void): void {
+    if (!process.connected || this.#late.size > 0) return done(null)
+    const charge = { subjects: subjects.map(({ id, limit }) => ({ id, limit })), cost }
+    this.#uncharged.push({ charge, done })
+    if (this.#uncharged.length === 1) setImmediate(() => this.#sendCharges())
   }
 
-  #count(): void {
-    const waiting = this.#uncounted
-    this.#uncounted = []
+  #sendCharges(): void {
+    const waiting = this.#uncharged
+    this.#uncharged = []
     const request = ++this.#lastRequest
-    const timer = setTimeout(() => this.#counted(request, []), answerWithinMs)
-    this.#counts.set(request, { waiting, timer })
-    void this.send({ type: 'count', request, addresses: waiting.map(({ address }) => address) })
+    const timer = setTimeout(() => {
+      this.#late.add(request)
+      this.#answerCharges(request, [])
+    }, chargedWithinMs)
+    this.#charged.set(request, { waiting, timer })
+    void this.send({ type: 'charge', request, charges: waiting.map(({ charge }) => charge) })
   }
 
-  #counted(request: number, counts: readonly RequestCount[]): void {
-    const asked = this.#counts.get(request)
-    this.#counts.delete(request)
+  #answerCharges(request: number, verdicts: readonly Verdict[]): void {
+    const asked = this.#charged.get(request)
+    this.#charged.delete(request)
     clearTimeout(asked?.timer)
-    for (const [index, { resolve }] of asked?.waiting.entries() ?? []) resolve(counts[index] ?? uncounted)
+    for (const [index, { done }] of asked?.waiting.entries() ?? []) done(verdicts[index] ?? null)
   }
 
   #receive(message: ToWorker): void {
@@ -190,8 +193,9 @@ export class PrimaryLink {
         waiter?.resolve(message.view)
         return
       }
-      case 'counted':
-        this.#counted(message.request, message.counts)
+      case 'charged':
+        this.#late.delete(message.request)
+        this.#answerCharges(message.request, message.verdicts)
     }
   }
 
@@ -203,7 +207,7 @@ export class PrimaryLink {
       reject(primaryIsGone())
     }
     this.#views.clear()
-    for (const request of this.#counts.keys()) this.#counted(request, [])
+    for (const request of this.#charged.keys()) this.#answerCharges(request, [])
     this.#on?.drain('orphaned')
     this.#on?.delayOver(false)
     this.#on?.portTurn(true)
@@ -228,9 +232,9 @@ interface Listeners {
   abort: () => void
 }
 
-interface Uncounted {
-  readonly address: string
-  readonly resolve: (count: RequestCount) => void
+interface Uncharged {
+  readonly charge: Charge
+  readonly done: (verdict: Verdict | null) => void
 }
 
 interface Waiter<T> {
@@ -243,6 +247,7 @@ function primaryIsGone(): GatewayError {
   return new GatewayError('shutting_down', 'the primary process is gone, and this worker drains')
 }
 
-const uncounted: RequestCount = { current: 0, ttl: 0 }
+/** A busy primary answers in some milliseconds. A request that waits longer than this would show in the latency of its client. */
+const chargedWithinMs = 100
 /** Longer than the primary waits for a report: `answerWithinMs` in worker-process.ts. */
 const answerWithinMs = 3_000

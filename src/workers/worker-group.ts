@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts'
 import { mergeFamilies } from '../metrics/family.ts'
 import { Reloads } from '../metrics/reload-metrics.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
-import type { RequestCount } from '../request-count.ts'
+import { LimitCounts } from '../limits/limit-counts.ts'
 import { collectWorkerMetrics, GroupAccount, groupReadiness, type WorkerState } from './group-view.ts'
 import { type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
 import { SingleFlight } from './single-flight.ts'
@@ -28,7 +28,8 @@ export class WorkerGroup {
   readonly #account = new GroupAccount()
   /** By number. */
   readonly #processes = new Map<number, WorkerProcess>()
-  readonly #requests: RequestCounts | null
+  /** What all workers have charged to the limits. */
+  readonly #limits = new LimitCounts()
   readonly #views: Readonly<Record<ViewScope, SingleFlight<GroupView>>>
   /** Restarts that wait for their moment, by number. */
   readonly #restarting = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
@@ -42,7 +43,6 @@ export class WorkerGroup {
     this.#config = config
     this.reloads = new Reloads(hashOfConfig(config))
     this.#logger = logger
-    this.#requests = config.http.rateLimit === null ? null : new RequestCounts(config.http.rateLimit.windowMs)
     this.#views = {
       account: new SingleFlight(async () => await this.#collectView('account')),
       all: new SingleFlight(async () => await this.#collectView('all')),
@@ -187,12 +187,10 @@ export class WorkerGroup {
       case 'view':
         void this.#answerView(worker, message.request, message.scope)
         return
-      case 'count': {
+      case 'charge': {
         const nowMs = performance.now()
-        const counts = message.addresses.map(
-          (address) => this.#requests?.count(address, nowMs) ?? { current: 0, ttl: 0 },
-        )
-        worker.send({ type: 'counted', request: message.request, counts })
+        const verdicts = message.charges.map((charge) => this.#limits.count(charge, nowMs))
+        worker.send({ type: 'charged', request: message.request, verdicts })
       }
     }
   }
@@ -288,30 +286,3 @@ const stableAfterMs = 60_000
  */
 const overtimeMs = 3_000
 const abortWithinMs = 1_000
-
-/**
- * The counter of the rate limit that all workers share. Each address has a window of its own, which begins with its first
- * request. There are `capacity` addresses at most: the address that was not seen for longest is forgotten first.
- */
-export class RequestCounts {
-  readonly #windowMs: number
-  readonly #capacity: number
-  readonly #windows = new Map<string, { count: number; startMs: number }>()
-
-  constructor(windowMs: number, capacity = 10_000) {
-    this.#windowMs = windowMs
-    this.#capacity = capacity
-  }
-
-  /** Counts one request. `nowMs` never goes back. */
-  count(address: string, nowMs: number): RequestCount {
-    const known = this.#windows.get(address)
-    const isOver = known === undefined || known.startMs + this.#windowMs <= nowMs
-    const window = isOver ? { count: 1, startMs: nowMs } : { count: known.count + 1, startMs: known.startMs }
-    // A map keeps the order of insertion, so the address is the last to be forgotten now.
-    this.#windows.delete(address)
-    this.#windows.set(address, window)
-    if (this.#windows.size > this.#capacity) this.#windows.delete(this.#windows.keys().next().value!)
-    return { current: window.count, ttl: window.startMs + this.#windowMs - nowMs }
-  }
-}

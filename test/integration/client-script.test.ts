@@ -14,7 +14,15 @@ afterEach(async () => {
 })
 
 test('/chute.js is for pages of every origin, needs no key, and tells its name by hash', async () => {
-  const key = { ...anyKey, streams: ['*'], origins: [], sources: null, notAfterMs: null }
+  const key = {
+    ...anyKey,
+    streams: ['*'],
+    origins: [],
+    sources: null,
+    notAfterMs: null,
+    limits: null,
+    addressLimits: null,
+  }
   edge = buildEdge({ keys: [key] })
   const reply = await edge.app.inject({ url: '/chute.js', headers: { origin: 'https://shop.example' } })
   expect([reply.statusCode, reply.rawPayload.equals(script)]).toEqual([200, true])

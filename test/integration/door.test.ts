@@ -20,7 +20,15 @@ const right = 'chk_pub_k3y0fthed00rk3y0fthed00rk3y0fth'
 
 /** A key whose value is `value-of-NAME`. */
 function key(name: string, more: Partial<KeyConfig> = {}): KeyConfig {
-  const defaults = { kind: 'public', streams: ['own'], origins: [], sources: null, notAfterMs: null } as const
+  const defaults = {
+    kind: 'public',
+    streams: ['own'],
+    origins: [],
+    sources: null,
+    notAfterMs: null,
+    limits: null,
+    addressLimits: null,
+  } as const
   return { name, sha256: [sha256(`value-of-${name}`)], ...defaults, ...more }
 }
 

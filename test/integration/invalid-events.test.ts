@@ -175,6 +175,8 @@ describe('an invalid event goes to invalidTopic', () => {
       origins: [],
       sources: ['mine'],
       notAfterMs: null,
+      limits: null,
+      addressLimits: null,
     }
     build({}, { http: { keys: [key] } })
     await post('{"name":"a","value":1,"source":"other"}', { 'x-chute-key': 'value-of-web' })

@@ -24,6 +24,8 @@ function key(name: string, more: Partial<KeyConfig> = {}): KeyConfig {
     origins: [],
     sources: null,
     notAfterMs: null,
+    limits: null,
+    addressLimits: null,
     ...more,
   }
 }

@@ -1,5 +1,8 @@
-import { afterEach, expect, test } from 'vitest'
-import { buildEdge, type Edge } from '../support/edge.ts'
+import { Readable } from 'node:stream'
+import { gzipSync } from 'node:zlib'
+import { afterEach, describe, expect, test } from 'vitest'
+import { sha256OfKey, type KeyConfig } from '../../src/config/config.ts'
+import { buildEdge, type Edge, limitOf } from '../support/edge.ts'
 
 const event = '{"name":"page.view","value":1}'
 const request = { method: 'POST', url: '/v1/streams/metrics-realtime', payload: event } as const
@@ -10,7 +13,7 @@ afterEach(async () => {
 })
 
 test('an address above the limit gets 429 and is told when to come back; others are not harmed', async () => {
-  edge = buildEdge({ rateLimit: { max: 2, windowMs: 60_000 } })
+  edge = buildEdge({ rateLimit: limitOf({ requests: 2, windowMs: 60_000 }) })
   const { app, producer } = edge
   const first = await app.inject(request)
   expect(first.statusCode).toBe(202)
@@ -29,7 +32,7 @@ test('an address above the limit gets 429 and is told when to come back; others 
 })
 
 test('health is never limited, and neither are preflights', async () => {
-  edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 }, corsOrigins: ['*'] })
+  edge = buildEdge({ rateLimit: limitOf({ requests: 1, windowMs: 60_000 }), corsOrigins: ['*'] })
   for (let n = 0; n < 5; n++) {
     expect((await edge.app.inject({ url: '/livez' })).statusCode).toBe(200)
     const preflight = {
@@ -49,14 +52,14 @@ test('without a limit there are no headers of one', async () => {
 const from = (forwarded: string) => ({ ...request, headers: { 'x-forwarded-for': forwarded } })
 
 test('an address is what the last trusted proxy saw, and a header of a client is not believed', async () => {
-  edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 }, trustProxyHops: 1 })
+  edge = buildEdge({ rateLimit: limitOf({ requests: 1, windowMs: 60_000 }), trustProxyHops: 1 })
   expect((await edge.app.inject(from('198.51.100.1'))).statusCode).toBe(202)
   expect((await edge.app.inject(from('203.0.113.9, 198.51.100.1'))).statusCode).toBe(429)
   expect((await edge.app.inject(from('198.51.100.2'))).statusCode).toBe(202)
 })
 
 test('a port that a proxy writes behind an address is no part of it', async () => {
-  edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 }, trustProxyHops: 1 })
+  edge = buildEdge({ rateLimit: limitOf({ requests: 1, windowMs: 60_000 }), trustProxyHops: 1 })
   expect((await edge.app.inject(from('203.0.113.9:50001'))).statusCode).toBe(202)
   expect((await edge.app.inject(from('203.0.113.9:50002'))).statusCode).toBe(429)
   expect((await edge.app.inject(from('[2001:db8::1]:50001'))).statusCode).toBe(202)
@@ -64,11 +67,161 @@ test('a port that a proxy writes behind an address is no part of it', async () =
 })
 
 test('without proxies X-Forwarded-For says nothing', async () => {
-  edge = buildEdge({ rateLimit: { max: 1, windowMs: 60_000 } })
+  edge = buildEdge({ rateLimit: limitOf({ requests: 1, windowMs: 60_000 }) })
   expect(
     (await edge.app.inject({ ...request, headers: { 'x-forwarded-for': '198.51.100.1' } })).statusCode,
   ).toBe(202)
   expect(
     (await edge.app.inject({ ...request, headers: { 'x-forwarded-for': '198.51.100.2' } })).statusCode,
   ).toBe(429)
+})
+
+describe('events and bytes', () => {
+  const array = (events: number): string =>
+    JSON.stringify(Array.from({ length: events }, (_, value) => ({ name: 'a', value })))
+
+  test('events are counted before any is accepted, bad ones too, and the refused request has accepted nothing', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ events: 10 }) })
+    const { app, producer } = edge
+    const mixed = JSON.stringify([{ name: 'a', value: 1 }, { bad: true }, ...JSON.parse(array(4))])
+    const first = await app.inject({ ...request, payload: mixed })
+    expect(first.json()).toMatchObject({ accepted: 5, rejected: 1 })
+    expect(first.headers).toMatchObject({
+      'ratelimit-policy': '"address-events";q=10;qu="events";w=60',
+      ratelimit: '"address-events";r=4;t=60',
+    })
+    const refused = await app.inject({ ...request, payload: array(5) })
+    expect(refused.statusCode).toBe(429)
+    expect(refused.json()).toMatchObject({
+      code: 'rate_limited',
+      detail: expect.stringMatching(
+        /an address may send 10 events in 60000 ms; nothing .* again after \d+ s/,
+      ),
+      limit: { of: 'address', quantity: 'events', quota: 10, windowMs: 60_000, burst: 1 },
+    })
+    expect(producer.values).toHaveLength(5)
+    expect((await app.inject({ ...request, payload: array(4) })).statusCode).toBe(202)
+  })
+
+  test('a body that tells its length is refused before it is read, and one that does not after', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ bytes: 100 }) })
+    const { app, producer } = edge
+    expect((await app.inject({ ...request, payload: '{"name":"a","value":1}'.padEnd(60) })).statusCode).toBe(
+      202,
+    )
+    const told = await app.inject({ ...request, payload: 'x'.repeat(60) })
+    expect(told.json()).toMatchObject({ code: 'rate_limited', limit: { quantity: 'bytes' } })
+    const untold = Readable.from(['{"name":"a","value":1}'.padEnd(60)])
+    const refused = await app.inject({
+      ...request,
+      payload: untold,
+      headers: { 'content-type': 'text/plain' },
+    })
+    expect(refused.json()).toMatchObject({ code: 'rate_limited', limit: { quantity: 'bytes' } })
+    expect(producer.values).toHaveLength(1)
+  })
+
+  test('a body counts as it is inflated', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ bytes: 1_000 }) })
+    const payload = gzipSync('{"name":"a","value":1}'.padEnd(900))
+    const headers = { 'content-encoding': 'gzip' }
+    expect((await edge.app.inject({ ...request, payload, headers })).statusCode).toBe(202)
+    expect((await edge.app.inject({ ...request, payload, headers })).statusCode).toBe(429)
+  })
+
+  test('a request that no window could take is told to come in parts, and not to come again', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ events: 5, burst: 2, bytes: 1_000 }) })
+    const events = await edge.app.inject({ ...request, payload: array(11) })
+    expect(events.json()).toMatchObject({ status: 413, code: 'too_many_events' })
+    const bytes = await edge.app.inject({ ...request, payload: 'x'.repeat(2_001) })
+    expect(bytes.json()).toMatchObject({ status: 413, code: 'body_too_large' })
+    expect(events.headers).not.toHaveProperty('retry-after')
+  })
+
+  test('beacons and pixels are limited as well, and a refused beacon says why in its header', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ events: 2 }) })
+    const { app, producer } = edge
+    const pixel = '/v1/beacon/metrics-realtime.gif?name=a&value=1'
+    expect((await app.inject({ ...request, url: '/v1/beacon/metrics-realtime' })).statusCode).toBe(202)
+    expect((await app.inject(pixel)).statusCode).toBe(200)
+    const refused = await app.inject(pixel)
+    expect(refused.statusCode).toBe(429)
+    expect(refused.headers['chute-error']).toMatch(/^rate_limited; an address may send 2 events/)
+    expect(producer.values).toHaveLength(2)
+  })
+})
+
+describe('keys', () => {
+  const keyed = (name: string, more: Partial<KeyConfig> = {}): KeyConfig => ({
+    name,
+    kind: 'secret',
+    sha256: [sha256OfKey(name)],
+    streams: ['*'],
+    origins: [],
+    sources: null,
+    notAfterMs: null,
+    limits: null,
+    addressLimits: null,
+    ...more,
+  })
+  const by = (key: string, remoteAddress = '192.0.2.1') => ({
+    ...request,
+    remoteAddress,
+    headers: { 'x-chute-key': key },
+  })
+
+  test('a key has its limit whatever its address is, and an address whatever its keys are', async () => {
+    const keys = [keyed('busy', { limits: limitOf({ requests: 2 }) }), keyed('other')]
+    edge = buildEdge({ keys, rateLimit: limitOf({ requests: 3 }) })
+    const { app } = edge
+    const first = await app.inject(by('busy'))
+    expect(first.headers).toMatchObject({
+      'ratelimit-policy': '"key-requests";q=2;w=60, "default";q=3;w=60',
+      ratelimit: '"key-requests";r=1;t=60, "default";r=2;t=60',
+    })
+    await app.inject(by('busy', '192.0.2.2'))
+    const refused = await app.inject(by('busy'))
+    expect(refused.json()).toMatchObject({
+      status: 429,
+      detail: expect.stringContaining('the key busy may send 2 requests'),
+      limit: { of: 'key' },
+    })
+    // What the key was refused was not charged to the address.
+    expect((await app.inject(by('other'))).statusCode).toBe(202)
+    expect((await app.inject(by('other'))).statusCode).toBe(202)
+    expect((await app.inject(by('other'))).json()).toMatchObject({ status: 429, limit: { of: 'address' } })
+  })
+
+  test('each address that uses a key can have a limit of its own', async () => {
+    edge = buildEdge({ keys: [keyed('web', { addressLimits: limitOf({ requests: 1 }) })] })
+    const { app } = edge
+    expect((await app.inject(by('web'))).headers['ratelimit-policy']).toBe('"key-address-requests";q=1;w=60')
+    expect((await app.inject(by('web', '192.0.2.2'))).statusCode).toBe(202)
+    expect((await app.inject(by('web'))).json()).toMatchObject({
+      status: 429,
+      detail: expect.stringContaining('an address with web may send 1 requests'),
+    })
+  })
+
+  test('addresses of the allow-list have no limit, and their keys have theirs', async () => {
+    const keys = [keyed('web', { limits: limitOf({ requests: 3 }), addressLimits: limitOf({ requests: 1 }) })]
+    const rateLimitAllow = ['192.0.2.0/24', '2001:db8::7']
+    edge = buildEdge({ keys, rateLimit: limitOf({ requests: 1 }), rateLimitAllow })
+    const codes: number[] = []
+    for (const address of ['192.0.2.1', '::ffff:192.0.2.1', '2001:db8::7', '192.0.2.1'])
+      codes.push((await edge.app.inject(by('web', address))).statusCode)
+    expect(codes).toEqual([202, 202, 202, 429])
+  })
+
+  test('limits can be replaced while requests come, and what was counted stays', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ requests: 2 }) })
+    const { app, rateLimits } = edge
+    for (let n = 0; n < 2; n++) await app.inject(request)
+    expect((await app.inject(request)).statusCode).toBe(429)
+    rateLimits.reload({ rateLimit: limitOf({ requests: 3 }), rateLimitAllow: [] })
+    expect((await app.inject(request)).statusCode).toBe(202)
+    expect((await app.inject(request)).statusCode).toBe(429)
+    rateLimits.reload({ rateLimit: null, rateLimitAllow: [] })
+    expect((await app.inject(request)).headers).not.toHaveProperty('ratelimit')
+  })
 })

@@ -8,7 +8,7 @@ import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
 import type { Producer } from '../../src/kafka/producer/producer.ts'
 import { EdgeCounters } from '../../src/metrics/edge-metrics.ts'
 import { type EdgeTransport, edgeTransports } from '../../src/metrics/edge-telemetry.ts'
-import { buildEdge, FakeTelemetry, fakeLimits, type Edge } from '../support/edge.ts'
+import { buildEdge, FakeTelemetry, fakeLimits, type Edge, limitOf } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 import { SocketClient } from '../support/socket-client.ts'
 
@@ -96,7 +96,12 @@ const kinds: readonly Refusal[] = [
   { code: 'unsupported_encoding', headers: { 'content-encoding': 'zstd' } },
   { code: 'invalid_encoding', headers: { 'content-encoding': 'gzip' } },
   { code: 'unsupported_media_type', headers: { 'content-type': 'multipart/form-data' } },
-  { code: 'rate_limited', http: { rateLimit: { max: 1, windowMs: 60_000 } }, before: {}, query },
+  {
+    code: 'rate_limited',
+    http: { rateLimit: limitOf({ requests: 1, windowMs: 60_000 }) },
+    before: {},
+    query,
+  },
   { code: 'stream_unavailable', producer: { admission: 'not_authorized' }, query },
   { code: 'shutting_down', producer: { admission: 'closing' }, query },
   {

@@ -276,6 +276,8 @@ describe('a client certificate', () => {
       origins: [],
       sources: null,
       notAfterMs: null,
+      limits: null,
+      addressLimits: null,
       ...more,
     })
     const port = await listen(withClients, {
@@ -310,7 +312,16 @@ describe('a client certificate', () => {
   test('keeps the gateway closed where no key has a value', async () => {
     const certificateAlone = { kind: 'public', sha256: [], streams: ['*'], origins: [] } as const
     const port = await listen(withClients, {
-      keys: [{ name: 'sensor-17', ...certificateAlone, sources: null, notAfterMs: null }],
+      keys: [
+        {
+          name: 'sensor-17',
+          ...certificateAlone,
+          sources: null,
+          notAfterMs: null,
+          limits: null,
+          addressLimits: null,
+        },
+      ],
     })
     const statusOf = async (certificate: ConnectionOptions): Promise<string> =>
       (await exchange(open(port, certificate), post, /}$/)).slice(9, 12)

@@ -1,3 +1,4 @@
+import { limitOf } from '../support/edge.ts'
 import type { FastifyInstance } from 'fastify'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { buildGateway, type Gateway } from '../../src/app.ts'
@@ -34,14 +35,16 @@ describe('the admin routes of a worker', () => {
     const config = testConfig({
       brokers: ['127.0.0.1:1'],
       streams: [streamConfig('t', 'at-most-once')],
-      http: { rateLimit: { max: 5, windowMs: 1_000 } },
+      http: { rateLimit: limitOf({ requests: 5, windowMs: 1_000 }) },
     })
     const logger = { debug() {}, info() {}, warn() {}, error() {} }
     gateway = buildGateway(config, logger, {
       view: async () => await view(),
-      countRequest: async (address) => {
-        counted.push(address)
-        return { current: 6, ttl: 400 }
+      limits: {
+        charge({ subjects }, done) {
+          counted.push(...subjects.map(({ id }) => id))
+          done({ refusedBy: 0, usages: [{ requests: 5, events: 0, bytes: 0, openMs: 600 }] })
+        },
       },
       ticketSecret: 'secret',
       port: { turn: Promise.resolve(true), leave: async () => {} },
@@ -90,7 +93,7 @@ describe('the admin routes of a worker', () => {
   test('have requests of an address counted where those to other workers are', async () => {
     const reply = await server.inject({ method: 'POST', url: '/v1/streams/t', remoteAddress: '192.0.2.7' })
     expect(reply.statusCode).toBe(429)
-    expect(counted).toEqual(['192.0.2.7'])
+    expect(counted).toEqual(['address:192.0.2.7'])
   })
 
   test('report this process alone to the primary', () => {

@@ -1,8 +1,11 @@
 import type { FastifyInstance } from 'fastify'
-import type { HttpConfig, HttpLimits } from '../../src/config/config.ts'
+import type { HttpConfig } from '../../src/config/config.ts'
+import type { HttpLimits, RateLimit } from '../../src/config/limits.ts'
 import type { EdgeTelemetry, EdgeTransport, KeyCounter } from '../../src/metrics/edge-telemetry.ts'
 import { buildServer, type ServerOptions } from '../../src/routes/server.ts'
+import type { Bounds } from '../../src/routes/http/bounds.ts'
 import type { Connections } from '../../src/routes/http/connections.ts'
+import type { RateLimits } from '../../src/routes/policy/rate-limit.ts'
 import type { Handshakes } from '../../src/routes/http/handshakes.ts'
 import { type Authority, makeAuthority, type Pair } from './certificates.ts'
 import { FakeProducer } from './fake-producer.ts'
@@ -27,6 +30,11 @@ export const fakeLimits: HttpLimits = {
   bodyMinBytesPerSecond: 50,
 }
 
+/** A limit that holds for nothing but what a test says. */
+export function limitOf(limit: Partial<RateLimit>): RateLimit {
+  return { requests: null, events: null, bytes: null, windowMs: 60_000, burst: 1, ...limit }
+}
+
 /** The HTTP settings of a gateway on its own. */
 export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
   return {
@@ -39,6 +47,9 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
     keys: [],
     open: false,
     rateLimit: null,
+    rateLimitAllow: [],
+    rateLimitStore: null,
+    bounds: { connections: 20_000, connectionsPerAddress: null, bodies: 2_000, bodiesPerAddress: null },
     trustProxyHops: 0,
     limits: fakeLimits,
     ...overrides,
@@ -89,6 +100,8 @@ export interface Edge {
   readonly app: FastifyInstance
   readonly connections: Connections
   readonly handshakes: Handshakes | null
+  readonly rateLimits: RateLimits
+  readonly bounds: Bounds
   readonly producer: FakeProducer
   readonly telemetry: FakeTelemetry
   /** What was logged as an error: nothing, unless the gateway has a fault. */
@@ -105,7 +118,7 @@ export function buildEdge(
 ): Edge {
   const telemetry = new FakeTelemetry()
   const faults: object[] = []
-  const { app, connections, handshakes } = buildServer({
+  const { app, connections, handshakes, rateLimits, bounds } = buildServer({
     http: fakeHttp(http),
     producers,
     telemetry,
@@ -115,5 +128,5 @@ export function buildEdge(
   })
   const [producer] = producers
   if (producer === undefined) throw new Error('a gateway has a stream')
-  return { app, connections, handshakes, producer, telemetry, faults }
+  return { app, connections, handshakes, rateLimits, bounds, producer, telemetry, faults }
 }

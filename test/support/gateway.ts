@@ -44,6 +44,9 @@ export function testConfig(options: {
       keys: [],
       open: false,
       rateLimit: null,
+      rateLimitAllow: [],
+      rateLimitStore: null,
+      bounds: { connections: 20_000, connectionsPerAddress: null, bodies: 2_000, bodiesPerAddress: null },
       trustProxyHops: 0,
       limits: {
         bodyBytes: 4 << 20,

@@ -1,4 +1,5 @@
 import type { KeyKind } from '../../config/config.ts'
+import type { RateLimit } from '../../config/limits.ts'
 import type { KeyCounter } from '../../metrics/edge-telemetry.ts'
 
 declare module 'fastify' {
@@ -19,6 +20,9 @@ export interface AccessKey {
   readonly sources: Names | null
   /** From when on the key is not known any more, in milliseconds since 1970. */
   readonly notAfterMs: number
+  /** Of all its requests, and of those that one address sends; null: no limit. */
+  readonly limits: RateLimit | null
+  readonly addressLimits: RateLimit | null
   readonly counter: KeyCounter
 }
 

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { HttpLimits } from '../../config/config.ts'
+import type { HttpLimits } from '../../config/limits.ts'
 import { errorTable, GatewayError } from '../../errors.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 

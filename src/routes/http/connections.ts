@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import { Server as Listener, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { HttpLimits } from '../../config/config.ts'
+import type { HttpLimits } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import {
@@ -15,6 +15,7 @@ import {
   type ClientError,
 } from './client-error.ts'
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
+import type { Bounds } from './bounds.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
 import { discardInput, holdInput, watchPieces } from './input.ts'
@@ -24,6 +25,8 @@ import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 /** What {@link Connections} needs. */
 export interface ConnectionsOptions {
   readonly limits: HttpLimits
+  /** Null: any number of connections may be open. */
+  readonly bounds: Bounds | null
   /** null: the server speaks plain HTTP. */
   readonly handshakes: Handshakes | null
   /** Counts what is refused before a route has it. */
@@ -67,9 +70,12 @@ export class Connections {
     server.on('request', (request, response) => this.#take(request, response))
     server.on('checkContinue', (request, response) => this.#takeOnceContinued(request, response))
     const { handshakes } = options
-    if (handshakes === null) server.on('connection', (socket) => this.#track(socket))
+    const isAdmitted = (socket: Socket): boolean => options.bounds?.admit(socket) ?? true
+    if (handshakes === null) server.on('connection', (socket) => isAdmitted(socket) && this.#track(socket))
     else {
-      server.on('connection', () => (this.#newestAtMs = performance.now()))
+      server.on('connection', (socket: Socket) => {
+        if (isAdmitted(socket)) this.#newestAtMs = performance.now()
+      })
       handshakes.onSecure((socket) => this.#track(socket))
     }
     // Without this listener node:http would close the connection, and earlier requests would get no reply.
@@ -253,8 +259,9 @@ export class Connections {
     }
     makeLast(response)
     // If a route reads the body, the route answers, as for any other flaw of the body. If no route reads it yet, the answer is made here. If
-    // the client has ended its side or gone away, the route is not told of a flaw, and the answer is made here, too.
-    if (!isEndOfInput(error) && response.req.listenerCount('error') > 0) response.req.emit('error', problem)
+    // the client has ended its side or gone away, the route is told that nothing more comes, and the answer is made here, too.
+    if (response.req.listenerCount('error') > 0)
+      response.req.emit('error', isEndOfInput(error) ? new Error('the client is gone') : problem)
     if (!response.headersSent) this.#refuse(response, problem, error)
   }
 

@@ -27,7 +27,7 @@ export function registerBeacon(app: FastifyInstance, options: IngestRoutesOption
 
 function registerPost(
   app: FastifyInstance,
-  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, limits, bounds, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'beacon',
@@ -35,6 +35,7 @@ function registerPost(
     refusals,
     timer: telemetry.httpTimer('POST', postPath),
     limits,
+    bounds,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed(exchange, batch) {
@@ -83,7 +84,7 @@ function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsup
 
 function registerPixel(
   app: FastifyInstance,
-  { targets, telemetry, refusals, limits, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, limits, bounds, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'pixel',
@@ -91,6 +92,7 @@ function registerPixel(
     refusals,
     timer: telemetry.httpTimer('GET', pixelPath),
     limits,
+    bounds,
     logger,
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed(exchange, batch) {

@@ -1,10 +1,11 @@
 import type { FastifyReply } from 'fastify'
-import type { HttpLimits, OnBufferFull, StreamConfig } from '../../config/config.ts'
+import type { OnBufferFull, StreamConfig } from '../../config/config.ts'
+import type { HttpLimits } from '../../config/limits.ts'
 import type { Claim, Deduplicator, Step, Verdict } from '../../dedupe/deduplicator.ts'
 import type { ErrorCode, GatewayError } from '../../errors.ts'
-import { readBody, recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
+import { recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
-import { EventBatch } from '../../events/event-batch.ts'
+import type { EventBatch } from '../../events/event-batch.ts'
 import type { Durability } from '../../kafka/producer/producer.ts'
 import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
@@ -13,12 +14,13 @@ import { keepingParts, lastStep, releasingParts } from './claim-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { DurableAppend, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
-import { whenFewWait } from './in-turns.ts'
 import type { Preferences } from './prefer.ts'
+import { readInTurn } from './read-in-turn.ts'
 import { replyProblem, toGatewayError } from '../http/problem.ts'
+import type { Bounds } from '../http/bounds.ts'
 import { tellProblem, type Refusals } from '../http/refusals.ts'
 import { leaveOutSeen, refuseUntold } from './duplicates.ts'
-import type { StreamTarget } from './stream-target.ts'
+import { newBatch, type StreamTarget } from './stream-target.ts'
 
 /** What the exchanges of one route share. */
 export interface IngestRoute {
@@ -27,6 +29,7 @@ export interface IngestRoute {
   readonly refusals: Refusals
   readonly timer: HttpTimer
   readonly limits: HttpLimits
+  readonly bounds: Bounds
   readonly logger: Logger
   /** The stream's setting for this route. */
   onBufferFull(stream: StreamConfig): OnBufferFull
@@ -85,11 +88,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
     target.underWay.begin()
   }
 
-  /** Reads the body and takes it. */
+  /** Reads the body and takes it, unless too many bodies are being read. */
   read(request: BodySource, listener: BodyListener = this.onBody): void {
-    const { bodyBytes } = this.#route.limits
-    if (Number(request.headers['content-length']) < hugeBodyBytes) readBody(request, bodyBytes, listener)
-    else whenFewWait(() => readBody(request, bodyBytes, listener))
+    readInTurn(this.#route, { reply: this.reply, source: request }, listener)
   }
 
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
@@ -118,22 +119,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
-    const { producer, stream, schema, keyOf, topics, headersOf, dedupe, invalid } = this.target
-    const { maxRecordBytes, needsKey } = producer
-    const { raw, accessKey } = this.reply.request
-    const batch = new EventBatch(body, {
-      schema,
-      limits: this.#route.limits,
-      maxRecordBytes,
-      needsKey,
-      rejectsKeyless: stream.keyMissing === 'reject',
-      key: keyOf === null ? null : keyOf(raw.headers),
-      headers: headersOf === null ? null : headersOf(this.reply.request, accessKey?.name ?? null),
-      topics,
-      collectIds: dedupe !== null,
-      sources: accessKey?.sources ?? null,
-      keepsRejected: invalid === null ? 0 : invalid.room,
-    })
+    const batch = newBatch(body, this.target, this.#route.limits, this.reply.request)
     decodeInTurns(batch, this.#kind, this)
   }
 
@@ -141,6 +127,17 @@ export class IngestExchange implements BatchListener, DurableRequest {
   decoded(batch: EventBatch): void {
     // Only now: of a body that cannot be decoded to its end, nobody knows how many events it has.
     this.#unbooked = batch
+    const { charges } = this.reply.request
+    if (charges === null) this.#takeNew(batch)
+    else charges.chargeBody(batch.received, batch.body.length, (problem) => this.#charged(batch, problem))
+  }
+
+  #charged(batch: EventBatch, problem: GatewayError | null): void {
+    if (problem === null) this.#takeNew(batch)
+    else this.fail(problem)
+  }
+
+  #takeNew(batch: EventBatch): void {
     try {
       if (this.target.dedupe === null) this.#admit(batch)
       else this.#claimNew(batch, this.target.dedupe)
@@ -396,7 +393,5 @@ export class IngestExchange implements BatchListener, DurableRequest {
 /** Problems that say which events are invalid. After any other the client may send the same events again, and learn it then. */
 const namesEvents: ReadonlySet<ErrorCode> = new Set(['all_events_invalid', 'strict_rejected', 'id_conflict'])
 
-/** A body of this size is not read while others wait for their turn. */
-const hugeBodyBytes = 131_072
 /** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
 const manyEvents = 1_000

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import { resends, type HttpLimits } from '../../config/config.ts'
+import { resends } from '../../config/config.ts'
+import type { HttpLimits } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
@@ -9,6 +10,7 @@ import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
 import { readPreferences } from './prefer.ts'
+import type { Bounds } from '../http/bounds.ts'
 import { replyRaw, replySmallest } from '../http/raw-reply.ts'
 import type { Refusals } from '../http/refusals.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
@@ -19,6 +21,7 @@ export interface IngestRoutesOptions {
   readonly telemetry: EdgeTelemetry
   readonly refusals: Refusals
   readonly limits: HttpLimits
+  readonly bounds: Bounds
   readonly logger: Logger
 }
 
@@ -29,13 +32,14 @@ const path = '/v1/streams/:stream'
  * as they came.
  */
 export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
-  const { targets, telemetry, refusals, limits, logger } = options
+  const { targets, telemetry, refusals, limits, bounds, logger } = options
   const route: IngestRoute = {
     transport: 'http',
     telemetry,
     refusals,
     timer: telemetry.httpTimer('POST', path),
     limits,
+    bounds,
     logger,
     onBufferFull: (stream) => stream.onBufferFull,
     succeed,

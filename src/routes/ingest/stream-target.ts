@@ -1,8 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
+import type { FastifyRequest } from 'fastify'
 import { promiseOf, type StreamConfig } from '../../config/config.ts'
+import type { HttpLimits } from '../../config/limits.ts'
 import type { Deduplicator } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import { ChosenTopic, type EventTopics } from '../../events/chosen-topic.ts'
+import { EventBatch } from '../../events/event-batch.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
@@ -158,4 +161,28 @@ function compileTopics({ stream, topics: limits }: Producer): EventTopics | null
   const names = limits.map(({ stream: { topic } }) => topic)
   const byValue = Object.entries(topics.map).map(([value, topic]) => [value, names.indexOf(topic)] as const)
   return { choice: new ChosenTopic(topics.by, new Map(byValue)), limits }
+}
+
+/** A batch for the events of a request to a stream. */
+export function newBatch(
+  body: Buffer,
+  { producer, stream, schema, keyOf, topics, headersOf, dedupe, invalid }: StreamTarget,
+  limits: HttpLimits,
+  request: FastifyRequest,
+): EventBatch {
+  const { maxRecordBytes, needsKey } = producer
+  const { accessKey } = request
+  return new EventBatch(body, {
+    schema,
+    limits,
+    maxRecordBytes,
+    needsKey,
+    rejectsKeyless: stream.keyMissing === 'reject',
+    key: keyOf === null ? null : keyOf(request.raw.headers),
+    headers: headersOf === null ? null : headersOf(request, accessKey?.name ?? null),
+    topics,
+    collectIds: dedupe !== null,
+    sources: accessKey?.sources ?? null,
+    keepsRejected: invalid === null ? 0 : invalid.room,
+  })
 }

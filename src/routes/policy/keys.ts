@@ -219,6 +219,8 @@ function accessKey(config: KeyConfig, counterOf: CounterOf): AccessKey {
     origins: config.origins.length === 0 ? null : new Origins(config.origins),
     sources: config.sources === null ? null : new NamePatterns(config.sources),
     notAfterMs: config.notAfterMs ?? Number.POSITIVE_INFINITY,
+    limits: config.limits,
+    addressLimits: config.addressLimits,
     counter: counterOf(config.name),
   }
 }

@@ -1,61 +1,260 @@
-import rateLimit from '@fastify/rate-limit'
-import type { FastifyInstance } from 'fastify'
+import type { ServerResponse } from 'node:http'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { HttpConfig } from '../../config/config.ts'
+import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
-import type { CountRequest, RequestCount } from '../../request-count.ts'
-import { clientNetwork } from '../http/client-address.ts'
+import {
+  excessOf,
+  type Cost,
+  type LimitStore,
+  type Subject,
+  type Verdict,
+} from '../../limits/limit-counts.ts'
+import type { AccessKey } from '../http/access-key.ts'
+import type { Charges } from '../http/charges.ts'
+import { KnownAddresses } from './known-addresses.ts'
 
-/** `RATE_LIMIT_MAX` requests in `RATE_LIMIT_WINDOW`. */
-export interface RateLimit {
-  readonly max: number
-  readonly windowMs: number
-}
+/** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
+export const limitOwners = ['key', 'key_address', 'address'] as const
+
+/** See {@link limitOwners}. */
+export type LimitOwner = (typeof limitOwners)[number]
+
+/** Requests that a limit refused, by owner and quantity. */
+export type LimitedRequests = Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, number>>>>
 
 /**
- * Limits the requests of an address on the routes that are registered in the same scope afterwards. An IPv6 network of 64 bits counts as one
- * address. Every reply says how many requests are left, in the header fields of draft-ietf-httpapi-ratelimit-headers-10. A refused request
- * gets 429 and `Retry-After`, and none of its events is accepted.
- * @param countRequest counts the requests of all processes that share the limit; null: this process counts by itself.
+ * Limits requests, events and bytes by key and by address. An IPv6 network of 64 bits is one address.
+ *
+ * A request is charged in two steps: for itself and the length that it tells, before its body is read; and for its events and the rest of
+ * its bytes, before the first event is accepted. Each step is charged to all limits of the request, or to none. A request that is refused
+ * gets 429 with `Retry-After`, and nothing of it is accepted. A request that a limit could never take gets 413.
+ *
+ * Replies name each policy and what is left of it (draft-ietf-httpapi-ratelimit-headers-10).
+ *
+ * The limits can be replaced while requests come: {@link reload} is one assignment, and the counts are elsewhere ({@link LimitStore}). The
+ * limits of keys come with the keys.
  */
-export async function registerRateLimit(
-  app: FastifyInstance,
-  { max, windowMs }: RateLimit,
-  countRequest: CountRequest | null,
-): Promise<void> {
-  const store = countRequest === null ? {} : { store: storeOf(countRequest) }
-  await app.register(rateLimit, {
-    global: false,
-    max,
-    timeWindow: windowMs,
-    keyGenerator: (request) => clientNetwork(request.ip),
-    ...store,
-  })
-  const count = app.createRateLimit()
-  const policy = `"default";q=${max};w=${Math.ceil(windowMs / 1000)}`
+export class RateLimits {
+  readonly #store: LimitStore
+  readonly #limited: Record<LimitOwner, Record<LimitedQuantity, number>>
+  /** By key: what its requests are charged to, whatever their address is. */
+  readonly #ofKeys = new WeakMap<AccessKey, KeyRules>()
+  #addresses: KnownAddresses<AddressRules>
 
-  app.addHook('onRequest', async (request, reply) => {
-    // The browser sends a preflight by itself, and the page cannot react to a refusal.
-    if (request.method === 'OPTIONS') return
-    const state = await count(request)
-    if (state.isAllowed) return
-    // Set on the raw reply, since the ingest routes reply past Fastify.
-    reply.raw.setHeader('ratelimit-policy', policy)
-    reply.raw.setHeader('ratelimit', `"default";r=${state.remaining};t=${state.ttlInSeconds}`)
-    if (!state.isExceeded) return
-    throw new GatewayError('rate_limited', `an address may send ${max} requests in ${windowMs} ms`, {
-      retryAfterSeconds: Math.max(1, state.ttlInSeconds),
+  constructor(http: AddressLimits, store: LimitStore) {
+    this.#store = store
+    this.#addresses = addressesOf(http)
+    this.#limited = { key: zeros(), key_address: zeros(), address: zeros() }
+  }
+
+  /** Other limits of addresses hold from now on. What was counted of an address stays. */
+  reload(http: AddressLimits): void {
+    this.#addresses = addressesOf(http)
+  }
+
+  /** What counts as one client, and whether limits of addresses hold for it. */
+  readonly lookUp = (address: string): { readonly network: string; readonly isAllowed: boolean } =>
+    this.#addresses.get(address)
+
+  get limited(): LimitedRequests {
+    return this.#limited
+  }
+
+  /** Limits the requests on the routes of a scope. It comes behind the guard of keys. */
+  guard(app: FastifyInstance): void {
+    app.decorateRequest('charges', null)
+    app.addHook('onRequest', (request, reply, done) => {
+      // A browser sends a preflight by itself, and its page cannot react to a refusal.
+      const rules = request.method === 'OPTIONS' ? none : this.#rulesOf(request)
+      if (rules.length === 0) return done()
+      const charges = new RequestCharges(rules, {
+        store: this.#store,
+        limited: this.#limited,
+        response: reply.raw,
+      })
+      request.charges = charges
+      charges.chargeHeader(Number(request.raw.headers['content-length'] ?? 0), done)
     })
-  })
+  }
+
+  #rulesOf(request: FastifyRequest): readonly Rule[] {
+    const { accessKey } = request
+    const ofKey = accessKey === null ? noRules : this.#ofKey(accessKey)
+    const address = this.#addresses.get(request.ip)
+    if (ofKey.own === null && (ofKey.perAddress === null || address.isAllowed)) return address.known.rules
+    const rules = ofKey.own === null ? [] : [ofKey.own]
+    if (ofKey.perAddress !== null && !address.isAllowed) {
+      const { id, limit } = ofKey.perAddress
+      rules.push(
+        ruleOf('key_address', `${id}${address.network}`, limit, `an address with ${accessKey!.name}`),
+      )
+    }
+    return address.known.rules.length === 0 ? rules : [...rules, ...address.known.rules]
+  }
+
+  #ofKey(key: AccessKey): KeyRules {
+    const known = this.#ofKeys.get(key)
+    if (known !== undefined) return known
+    const { name, limits, addressLimits } = key
+    const rules: KeyRules = {
+      own: limits === null ? null : ruleOf('key', `key:${name}`, limits, `the key ${name}`),
+      perAddress: addressLimits === null ? null : { id: `key:${name}@`, limit: addressLimits },
+    }
+    this.#ofKeys.set(key, rules)
+    return rules
+  }
 }
 
-/** A store of the plug-in's form: a class, of which the plug-in makes an instance. */
-function storeOf(countRequest: CountRequest) {
-  return class Store {
-    incr(address: string, answer: (error: Error | null, count?: RequestCount) => void): void {
-      void countRequest(address).then((count) => answer(null, count))
-    }
+/** The limits of addresses, as the configuration has them. */
+export type AddressLimits = Pick<HttpConfig, 'rateLimit' | 'rateLimitAllow'>
 
-    child(): Store {
-      return this
+/** One limit that a request is charged to. */
+interface Rule extends Subject {
+  readonly owner: LimitOwner
+  /** For people. */
+  readonly whose: string
+  /** Its policies, as in `RateLimit-Policy`. */
+  readonly policy: string
+}
+
+interface KeyRules {
+  readonly own: Rule | null
+  readonly perAddress: Subject | null
+}
+
+interface AddressRules {
+  readonly rules: readonly Rule[]
+}
+
+const none: readonly Rule[] = []
+const noRules: KeyRules = { own: null, perAddress: null }
+
+function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddresses<AddressRules> {
+  return new KnownAddresses(rateLimitAllow, (network, isAllowed) => ({
+    rules:
+      rateLimit === null || isAllowed
+        ? none
+        : [ruleOf('address', `address:${network}`, rateLimit, 'an address')],
+  }))
+}
+
+function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
+  return { owner, id, limit, whose, policy: policyOf(owner, limit) }
+}
+
+/** The charges of one request. */
+class RequestCharges implements Charges {
+  readonly #rules: readonly Rule[]
+  readonly #options: ChargesOptions
+  #declaredBytes = 0
+
+  constructor(rules: readonly Rule[], options: ChargesOptions) {
+    this.#rules = rules
+    this.#options = options
+  }
+
+  /** Charges a request before its body is read. @param bytes its Content-Length. */
+  chargeHeader(bytes: number, done: (problem?: GatewayError) => void): void {
+    this.#declaredBytes = bytes
+    this.#charge({ requests: 1, events: 0, bytes }, done)
+  }
+
+  /** @inheritdoc */
+  chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void {
+    const cost = { requests: 0, events, bytes: Math.max(0, bytes - this.#declaredBytes) }
+    const isLimited = this.#rules.some(
+      ({ limit }) => limit.events !== null || (limit.bytes !== null && cost.bytes > 0),
+    )
+    if (!isLimited) return done(null)
+    this.#charge(cost, (problem) => done(problem ?? null))
+  }
+
+  #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
+    const { store, limited, response } = this.#options
+    store.charge({ subjects: this.#rules, cost }, (verdict) => {
+      tell(response, this.#rules, verdict)
+      const rule = this.#rules[verdict.refusedBy]
+      if (rule === undefined) return done()
+      const usage = verdict.usages[verdict.refusedBy]!
+      const quantity = excessOf(usage, rule.limit, cost) ?? 'requests'
+      limited[rule.owner][quantity]++
+      done(refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs }))
+    })
+  }
+}
+
+interface ChargesOptions {
+  readonly store: LimitStore
+  readonly limited: Record<LimitOwner, Record<LimitedQuantity, number>>
+  readonly response: ServerResponse
+}
+
+/** Why a limit refuses a request, and when the limit would take it. */
+function refusalOf(
+  { owner, limit, whose }: Rule,
+  quantity: LimitedQuantity,
+  { cost, used, openMs }: { cost: number; used: number; openMs: number },
+): GatewayError {
+  const { windowMs, burst } = limit
+  const quota = limit[quantity]!
+  const most = quota * burst
+  const atOnce = burst === 1 ? '' : `, and ${most} at once after a quiet time`
+  const rule = `${whose} may send ${quota} ${quantity} in ${windowMs} ms${atOnce}`
+  const extensions = { limit: { of: owner, quantity, quota, windowMs, burst } }
+  if (cost > most) {
+    const detail = `${rule}; the request alone has ${cost}: send it in parts, nothing of it was accepted`
+    return new GatewayError(quantity === 'events' ? 'too_many_events' : 'body_too_large', detail, {
+      extensions,
+    })
+  }
+  const windows = Math.ceil((used + cost - most) / quota)
+  const retryAfterSeconds = Math.max(1, Math.ceil((windows * windowMs - openMs) / 1000))
+  const detail = `${rule}; nothing of the request was accepted, send it again after ${retryAfterSeconds} s`
+  return new GatewayError('rate_limited', detail, { extensions, retryAfterSeconds })
+}
+
+/** Says in the header of the reply what the limits are, and what is left. On the raw reply, since the ingest routes reply past Fastify. */
+function tell(response: ServerResponse, rules: readonly Rule[], { usages }: Verdict): void {
+  let policies = ''
+  let left = ''
+  for (const [nth, { owner, limit, policy }] of rules.entries()) {
+    const usage = usages[nth]!
+    const seconds = Math.ceil((limit.windowMs - usage.openMs) / 1000)
+    policies += policies === '' ? policy : `, ${policy}`
+    for (const quantity of limitedQuantities) {
+      const quota = limit[quantity]
+      if (quota === null) continue
+      const remaining = Math.max(0, quota * limit.burst - usage[quantity])
+      left += `${left === '' ? '' : ', '}"${policyNames[owner][quantity]}";r=${remaining};t=${seconds}`
     }
   }
+  response.setHeader('ratelimit-policy', policies)
+  response.setHeader('ratelimit', left)
+}
+
+/** `qu` is the unit of a quota; without it a quota counts requests. The draft has no unit for events. */
+function policyOf(owner: LimitOwner, limit: RateLimit): string {
+  const seconds = Math.ceil(limit.windowMs / 1000)
+  return limitedQuantities
+    .filter((quantity) => limit[quantity] !== null)
+    .map((quantity) => {
+      const unit = { requests: '', events: ';qu="events"', bytes: ';qu="content-bytes"' }[quantity]
+      return `"${policyNames[owner][quantity]}";q=${limit[quantity]}${unit};w=${seconds}`
+    })
+    .join(', ')
+}
+
+const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, string>>>> = {
+  key: { requests: 'key-requests', events: 'key-events', bytes: 'key-bytes' },
+  key_address: {
+    requests: 'key-address-requests',
+    events: 'key-address-events',
+    bytes: 'key-address-bytes',
+  },
+  address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
+}
+
+function zeros(): Record<LimitedQuantity, number> {
+  return { requests: 0, events: 0, bytes: 0 }
 }

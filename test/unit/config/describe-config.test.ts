@@ -16,6 +16,7 @@ const withSecrets = {
   KAFKA_SASL_USERNAME: 'alice',
   KAFKA_SASL_PASSWORD: 'hunter2',
   CHUTE_DEDUPE_REDIS_URL: 'redis://bob:hunter2@redis.example:6379/1',
+  RATE_LIMIT_REDIS_URL: 'redis://bob:hunter2@limits.example',
 }
 
 test('no secret is printed, and every variable but CHUTE_CONFIG is', () => {
@@ -27,6 +28,7 @@ test('no secret is printed, and every variable but CHUTE_CONFIG is', () => {
     KAFKA_SASL_PASSWORD: '********',
     KAFKA_SSL_KEY: '********',
     CHUTE_DEDUPE_REDIS_URL: 'redis://bob:********@redis.example:6379/1',
+    RATE_LIMIT_REDIS_URL: 'redis://bob:********@limits.example',
   })
   const expected = Object.keys(environmentShape).filter(
     (name) => name !== 'CHUTE_CONFIG' && name !== 'CHUTE_KEYS_FILE',

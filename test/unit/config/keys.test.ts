@@ -12,7 +12,7 @@ const withKeys = (yaml: string) => loadFile(`${streams}\nkeys:\n  ${yaml}`)
 test('a key has what the file says, and the rest is open to it', () => {
   const { keys } = withKeys(
     `page: { kind: public, sha256: [${hash}, ${'B'.repeat(64)}], streams: [web, "web-*"], origins: ["https://*.example.com"], sources: ["pump-*"], notAfter: 2027-01-31 }
-  service: { kind: secret, sha256: ${'c'.repeat(64)}, streams: ["*"] }
+  service: { kind: secret, sha256: ${'c'.repeat(64)}, streams: ["*"], limits: { requests: 1000, events: 50000, window: 10s, burst: 5 }, addressLimits: { bytes: 1048576 } }
   ops: { kind: admin, sha256: [${'d'.repeat(64)}] }`,
   ).http
   expect(keys).toEqual([
@@ -24,6 +24,8 @@ test('a key has what the file says, and the rest is open to it', () => {
       origins: ['https://*.example.com'],
       sources: ['pump-*'],
       notAfterMs: Date.UTC(2027, 0, 31),
+      limits: null,
+      addressLimits: null,
     },
     {
       name: 'service',
@@ -33,6 +35,8 @@ test('a key has what the file says, and the rest is open to it', () => {
       origins: [],
       sources: null,
       notAfterMs: null,
+      limits: { requests: 1_000, events: 50_000, bytes: null, windowMs: 10_000, burst: 5 },
+      addressLimits: { requests: null, events: null, bytes: 1_048_576, windowMs: 60_000, burst: 1 },
     },
     {
       name: 'ops',
@@ -42,6 +46,8 @@ test('a key has what the file says, and the rest is open to it', () => {
       origins: [],
       sources: null,
       notAfterMs: null,
+      limits: null,
+      addressLimits: null,
     },
   ])
 })
@@ -95,6 +101,22 @@ test.each([
     `a: { kind: public, sha256: ${hash}, streams: [web], origin: x }`,
     /Did you mean origins\?/,
   ],
+  [
+    'a limit that limits nothing',
+    `a: { kind: public, sha256: ${hash}, streams: [web], limits: { window: 1s } }`,
+    /keys\.a\.limits limits nothing/,
+  ],
+  [
+    'a limit that is no number',
+    `a: { kind: public, sha256: ${hash}, streams: [web], addressLimits: { events: 100/s } }`,
+    /keys\.a\.addressLimits\.events is "100\/s", not a plain number/,
+  ],
+  [
+    'a limit that is no map',
+    `a: { kind: public, sha256: ${hash}, streams: [web], limits: 100 }`,
+    /Give a map: { requests: 1000/,
+  ],
+  ['limits of an admin key', `a: { kind: admin, sha256: ${hash}, limits: { requests: 1 } }`, /Leave it out/],
   ['streams of an admin key', `a: { kind: admin, sha256: ${hash}, streams: [web] }`, /writes no events/],
   [
     'a name that no metric can have',

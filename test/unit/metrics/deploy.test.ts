@@ -51,6 +51,13 @@ async function exposedNames(): Promise<Set<string>> {
   metrics.observeDedupe(() => ({ isStoreUp: true, streams: [] }))
   metrics.observeTls(() => ({ failed: null, certificates: [{ certificate: 'server', notAfterMs: 0 }] }))
   metrics.observeReloads(new Reloads(1))
+  metrics.observeLimits(() => ({
+    limited: {},
+    store: { isUp: true, unanswered: 0 },
+    connections: 0,
+    bodies: 0,
+    refusedConnections: { all: 0, address: 0 },
+  }))
   metrics.producerTelemetry('metrics-realtime', 'realtime-topic')
   metrics.httpTimer('GET', '/')
   const families = parseExposition([...(await metrics.text(undefined)).lines].join(''), 'prometheus')

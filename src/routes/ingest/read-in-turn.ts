@@ -1,0 +1,38 @@
+import type { FastifyReply } from 'fastify'
+import type { HttpLimits } from '../../config/limits.ts'
+import { GatewayError } from '../../errors.ts'
+import { readBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
+import type { Bounds } from '../http/bounds.ts'
+import { whenFewWait } from './in-turns.ts'
+
+/**
+ * Reads a body, if there is a place among the bodies that are being read: if there is none, the listener gets the problem. A huge body is not
+ * read while other bodies wait for their turn.
+ */
+export function readInTurn(
+  { bounds, limits }: { readonly bounds: Bounds; readonly limits: HttpLimits },
+  { reply, source }: { reply: FastifyReply; source: BodySource },
+  listener: BodyListener,
+): void {
+  const place = bounds.beginBody(reply.request)
+  if (place instanceof GatewayError) {
+    listener(place, empty)
+    return
+  }
+  const onBody: BodyListener = (error, body) => {
+    bounds.endBody(place)
+    listener(error, body)
+  }
+  const { bodyBytes } = limits
+  if (Number(source.headers['content-length']) < hugeBodyBytes) readBody(source, bodyBytes, onBody)
+  else
+    whenFewWait(() => {
+      // A client that went away meanwhile sends no more, and nobody would be told.
+      if (source.destroyed || reply.raw.headersSent) onBody('aborted', empty)
+      else readBody(source, bodyBytes, onBody)
+    })
+}
+
+const empty = Buffer.alloc(0)
+/** A body of this size is not read while others wait for their turn. */
+const hugeBodyBytes = 131_072

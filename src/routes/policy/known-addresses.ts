@@ -1,0 +1,59 @@
+import ipaddr from 'ipaddr.js'
+import { clientAddress, clientNetwork } from '../http/client-address.ts'
+
+/** An address of a client, and what is known of it. */
+export interface KnownAddress<Known> {
+  /** See {@link clientNetwork}. */
+  readonly network: string
+  /** It is in a network of `RATE_LIMIT_ALLOW`. */
+  readonly isAllowed: boolean
+  readonly known: Known
+}
+
+/**
+ * What is known of addresses, by the text of each. To parse an address takes longer than all other work on a limit, and clients send many
+ * requests. At most {@link mostKnown} addresses are remembered. Then all are forgotten, and known again when they come.
+ */
+export class KnownAddresses<Known> {
+  readonly #allowed: readonly Network[]
+  readonly #learn: (network: string, isAllowed: boolean) => Known
+  readonly #addresses = new Map<string, KnownAddress<Known>>()
+
+  /**
+   * @param allowed addresses and networks that no limit by address holds for.
+   * @param learn finds out what is known of an address.
+   */
+  constructor(allowed: readonly string[], learn: (network: string, isAllowed: boolean) => Known) {
+    this.#allowed = allowed.map(networkOf)
+    this.#learn = learn
+  }
+
+  get(address: string): KnownAddress<Known> {
+    const found = this.#addresses.get(address)
+    if (found !== undefined) return found
+    const network = clientNetwork(address)
+    const isAllowed = this.#isAllowed(clientAddress(address))
+    const learned = { network, isAllowed, known: this.#learn(network, isAllowed) }
+    if (this.#addresses.size >= mostKnown) this.#addresses.clear()
+    this.#addresses.set(address, learned)
+    return learned
+  }
+
+  #isAllowed(text: string | null): boolean {
+    if (this.#allowed.length === 0 || text === null) return false
+    const address = ipaddr.parse(text)
+    return this.#allowed.some(
+      ([first, bits]) => address.kind() === first.kind() && address.match(first, bits),
+    )
+  }
+}
+
+type Network = readonly [address: ipaddr.IPv4 | ipaddr.IPv6, bits: number]
+
+function networkOf(text: string): Network {
+  if (text.includes('/')) return ipaddr.parseCIDR(text)
+  const address = ipaddr.process(text)
+  return [address, address.kind() === 'ipv4' ? 32 : 128]
+}
+
+const mostKnown = 10_000
