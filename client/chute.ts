@@ -191,8 +191,11 @@ export function createChute(options: ChuteOptions): Chute {
   const next = (): void => {
     if (isHidden()) queueMicrotask(leave)
     else if (isBusy || !queue[0]) return
-    else if (held > mostCharacters && Date.now() >= waitUntil) void flush()
-    else timer ??= setTimeout(flush, Math.max(flushAfterMs, waitUntil - Date.now()))
+    else if (held > mostCharacters && !failures && mayPost()) void flush()
+    else {
+      const pauseMs = failures ? Math.min(6e4, 500 * 2 ** failures) * (1 + Math.random()) : flushAfterMs
+      timer ??= setTimeout(flush, Math.max(pauseMs, waitUntil - Date.now()))
+    }
   }
 
   /** Sends a batch, and reads the reply. `keepalive` lets it end if the page goes meanwhile. */
@@ -218,7 +221,8 @@ export function createChute(options: ChuteOptions): Chute {
       failures = 0
     } else {
       putBack(events)
-      waitUntil = Date.now() + (waitMs || Math.min(6e4, 500 * 2 ** ++failures) * (1 + Math.random()))
+      failures++
+      waitUntil = Date.now() + (waitMs || 0)
     }
     isBusy = false
     next()
@@ -245,7 +249,8 @@ export function createChute(options: ChuteOptions): Chute {
   }
 
   /**
-   * Sends all that it can before the page may end. A browser has 65,536 bytes for all the beacons and keepalive requests of a page
+   * Sends all that it can before the page may end. Only a wait that the gateway asked for holds it up: a browser fails the requests of
+   * a page that is being left, and those are no reason to wait. A browser has 65,536 bytes for all the beacons and keepalive requests of a page
    * that are under way, and only the browser knows how many are left. So a batch that the browser refuses is halved.
    */
   const leave = (): void => {
@@ -265,7 +270,7 @@ export function createChute(options: ChuteOptions): Chute {
         size /= 2
       }
     }
-    if (!isTaken && mayPost()) {
+    if (!isTaken && !failures && mayPost()) {
       const events = cut(mostCharacters)
       void post(events, bodyOf(events))
     }
@@ -324,7 +329,10 @@ export function createChute(options: ChuteOptions): Chute {
   referrer = here(document.referrer)
   begin()
   addEventListener('online', next)
-  addEventListener('visibilitychange', () => (isHidden() ? leave() : take()))
+  const look = (): void => (isHidden() ? leave() : take())
+  addEventListener('visibilitychange', look)
+  // The page before may end in another process, after this one has begun. Then what it gives comes late.
+  addEventListener('storage', look)
   addEventListener('pagehide', () => {
     isGone = true
     save()
