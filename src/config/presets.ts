@@ -55,8 +55,11 @@ export const presets: Readonly<Record<Preset, PresetRow>> = {
 }
 
 /** Whether `dedupe` is on with a preset, whatever the delivery. */
-export function tellsDuplicates(preset: Preset): boolean {
-  return preset === 'device'
+export const tellsDuplicates: Readonly<Record<Preset, boolean>> = {
+  telemetry: false,
+  device: true,
+  logs: false,
+  critical: false,
 }
 
 /** The preset of a stream that names none. */

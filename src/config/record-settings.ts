@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { flawOf, quote, reference, refuseIf, type Flaw } from './setting.ts'
+import { plainHeaderSources, plainKeySources } from './record-sources.ts'
+import { asCode, flawOf, quote, reference, refuseIf, wordsWithMeanings, type Flaw } from './setting.ts'
 
 /** What goes into a record besides the event: see docs/records.md. */
 
@@ -12,19 +13,20 @@ const header = z
 export const recordKey = z
   .string()
   .check(refuseIf((text) => (text.startsWith('/') ? flawOfPointer(text) : flawOfHeader(text))))
-  .pipe(z.union([z.enum(['source', 'none']), z.templateLiteral(['/', z.string()]), header]))
+  .pipe(z.union([z.enum(plainKeySources), z.templateLiteral(['/', z.string()]), header]))
   .register(reference, {
-    give: 'source, none, a JSON pointer into the event such as /user/id, or a header of the request such as header:x-device',
-    takes: '`source`, `none`, a JSON pointer such as `/user/id`, or `header:NAME`',
+    give: `${plainKeySources.join(', ')}, a JSON pointer into the event such as /user/id, or a header of the request such as header:x-device`,
+    takes: `${asCode(plainKeySources)}, a JSON pointer such as \`/user/id\`, or \`header:NAME\``,
   })
 
-const sources =
-  'header:NAME (a header of the request), key:name (the name of its key), client:address/24 (the network of the client), client:address (the whole address) or time (when it was received, in ms)'
+const plainHeaders = Object.keys(plainHeaderSources) as (keyof typeof plainHeaderSources)[]
+const sourceWords = ['header:NAME', ...plainHeaders]
+const sources = wordsWithMeanings({ 'header:NAME': 'a header of the request', ...plainHeaderSources })
 
 const headerSource = z
   .string()
   .check(refuseIf(flawOfHeader))
-  .pipe(z.union([z.enum(['key:name', 'client:address', 'client:address/24', 'time']), header]))
+  .pipe(z.union([z.enum(plainHeaders), header]))
   .register(reference, { give: sources })
 
 /** Every record of a request carries its headers. */
@@ -37,7 +39,7 @@ export const recordHeaders = z
   .pipe(z.record(z.string(), headerSource))
   .register(reference, {
     give: `a map: { tenant: key:name }. Give ${sources}`,
-    takes: `a map of up to ${maxHeaders} names, each with \`header:NAME\`, \`key:name\`, \`client:address/24\`, \`client:address\` or \`time\``,
+    takes: `a map of up to ${maxHeaders} names, each with ${asCode(sourceWords.slice(0, -1))} or ${asCode(sourceWords.slice(-1))}`,
   })
 
 function flawOfHeaders(map: Readonly<Record<string, unknown>>): Flaw | null {

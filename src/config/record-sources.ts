@@ -1,21 +1,27 @@
 /** What of a request goes into records: see docs/records.md. `record-settings.ts` reads it. */
 
+/** The words of {@link RecordKeySource} that stand for themselves. `compileKey` in routes/ingest/record-key.ts follows each of them. */
+export const plainKeySources = ['source', 'none'] as const
+
 /**
  * What becomes the key of a stream's records: the event's `source`, nothing, the value at a JSON pointer into the event (RFC 6901), or
  * a header of the request, whose name is in lower case.
  */
-export type RecordKeySource = 'source' | 'none' | `/${string}` | `header:${string}`
+export type RecordKeySource = (typeof plainKeySources)[number] | `/${string}` | `header:${string}`
+
+/** The sources of headers that have no name of their own behind them, each with its meaning. `compileSource` in routes/ingest/record-headers.ts follows each of them. */
+export const plainHeaderSources = {
+  'key:name': 'the name of its key',
+  'client:address/24': 'the network of the client',
+  'client:address': 'the whole address',
+  time: 'when it was received, in ms',
+} as const
 
 /**
  * What a header of a stream's records holds: a header of the request, whose name is in lower case; the name of the key that the request
  * came with; the client's address, whole or cut to its network; or the time at which the request was received.
  */
-export type RecordHeaderSource =
-  | `header:${string}`
-  | 'key:name'
-  | 'client:address'
-  | 'client:address/24'
-  | 'time'
+export type RecordHeaderSource = `header:${string}` | keyof typeof plainHeaderSources
 
 /** See {@link TimestampUnit}. */
 export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const

@@ -141,7 +141,7 @@ export function resolveDedupe(
   { delivery, preset, workers, hasSharedDedupe }: DedupeContext,
 ): DedupeConfig | null {
   const isOn =
-    values.dedupe ?? (tellsDuplicates(preset) || (resends[delivery] && (workers === 1 || hasSharedDedupe)))
+    values.dedupe ?? (tellsDuplicates[preset] || (resends[delivery] && (workers === 1 || hasSharedDedupe)))
   if (!isOn) return null
   return {
     windowMs: values['dedupe.window.ms'] ?? defaultWindowMs,

@@ -61,7 +61,8 @@ function compileSource(source: RecordHeaderSource): ValueOf {
     case 'header:tracestate':
       return ({ raw }) => tracestateOf(raw.headers)
     default: {
-      const name = source.slice('header:'.length)
+      const named: `header:${string}` = source
+      const name = named.slice('header:'.length)
       return ({ raw }) => textOf(raw.headers, name)
     }
   }

@@ -12,13 +12,18 @@ export function compileKey(source: RecordKeySource): KeyOfRequest | null {
     const none = new RequestKey(null, 'needs a key, and the stream gives its records none (key: none)')
     return () => none
   }
-  if (source.startsWith('/')) {
+  if (isPointer(source)) {
     const key = new PointerKey(source)
     return () => key
   }
-  const name = source.slice('header:'.length)
+  const named: `header:${string}` = source
+  const name = named.slice('header:'.length)
   const need = `needs 1 to 255 bytes in the request's header ${name}, which become the key of the record`
   return (headers) => new RequestKey(bytesOfHeader(headers, name), need)
+}
+
+function isPointer(source: string): source is `/${string}` {
+  return source.startsWith('/')
 }
 
 /** The value of a header as the client wrote it; null if there is none. node:http reads each byte as a character. */
