@@ -1,4 +1,4 @@
-import { configuredMode, isAnswered } from './kafka/producer/outcome.ts'
+import { acksOf, configuredMode, isAnswered } from './kafka/producer/outcome.ts'
 import type { ManagedProducer, Obstacle, ProducerAdmission } from './kafka/producer/producer.ts'
 import type { ObstructedTopic, Producers } from './kafka/producers.ts'
 
@@ -72,9 +72,10 @@ function saidOfConfirmation(streams: readonly ManagedProducer[]): string {
   const answered = streams.filter(
     ({ stream, confirmation }) => isAnswered(confirmation) && !isAnswered(configuredMode(stream.producer)),
   )
+  const acks = [...new Set(answered.map(({ confirmation }) => acksOf(confirmation)))]
   return answered.length === 0
     ? 'every stream confirms as it is configured to'
-    : `a broker has not shown where its log ends, so each write is answered (acks=1): ${answered.map(nameOf).join(', ')}`
+    : `a broker has not shown where its log ends, so each write is answered (acks=${acks.join(', ')}): ${answered.map(nameOf).join(', ')}`
 }
 
 /** The text of a check that never fails: no reply promises more than the disk can keep. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
-import { keyKinds, sha256OfKey, type KeyConfig, type KeyKind } from '../config/config.ts'
+import { keyKinds, keyKindTraits, sha256OfKey, type KeyConfig, type KeyKind } from '../config/config.ts'
 import { loadKeys } from '../config/load-config.ts'
 import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
 import { alignTable } from '../reports/text-table.ts'
@@ -107,7 +107,8 @@ function readNewKey(argv: string[]): KeysCommandLine {
   const flaw = flawOfKeyName(name)
   if (flaw !== null) throw new Error(`--name ${flaw.problem}. ${flaw.remedy}`)
   const [kind, ...others] = keyKinds.filter((each) => values[each])
-  if (kind === undefined || others.length > 0) throw new Error('give one of --public, --secret and --admin')
+  if (kind === undefined || others.length > 0)
+    throw new Error(`give one of --${keyKinds.slice(0, -1).join(', --')} and --${keyKinds.at(-1)}`)
   const entry = {
     kind,
     ...(stream !== undefined && { streams: stream }),
@@ -115,8 +116,8 @@ function readNewKey(argv: string[]): KeysCommandLine {
     ...(source !== undefined && { sources: source }),
     ...(notAfter !== undefined && { notAfter }),
   }
-  if (certificate && kind === 'admin')
-    throw new Error('--certificate cannot be given with --admin: a certificate stands for no admin key')
+  if (certificate && !keyKindTraits[kind].writes)
+    throw new Error(`--certificate cannot be given with --${kind}: a certificate stands for no ${kind} key`)
   refuseFlaws(name, entry)
   return { action: 'new', name, isCertificate: certificate, entry }
 }
@@ -170,8 +171,8 @@ function listOf(keys: readonly KeyConfig[]): string {
     key.kind,
     key.sha256.length === 0 ? 'certificate' : String(key.sha256.length),
     key.streams.join(', ') || '–',
-    key.origins.join(', ') || (key.kind === 'admin' ? '–' : 'as CORS_ORIGINS'),
-    key.sources?.join(', ') ?? (key.kind === 'admin' ? '–' : 'any'),
+    key.origins.join(', ') || (keyKindTraits[key.kind].writes ? 'as CORS_ORIGINS' : '–'),
+    key.sources?.join(', ') ?? (keyKindTraits[key.kind].writes ? 'any' : '–'),
     key.notAfterMs === null
       ? 'never'
       : `${new Date(key.notAfterMs).toISOString()}${isOver(key) ? ' (over)' : ''}`,

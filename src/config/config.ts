@@ -80,14 +80,21 @@ export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as con
 /** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
 export type SaslMechanism = (typeof saslMechanisms)[number]
 
-/** See {@link KeyKind}. */
-export const keyKinds = ['public', 'secret', 'admin'] as const
-
 /**
  * What a key is for. `public`: for pages and devices in strangers' hands. `secret`: for services. Both only write. `admin`: for
- * those who look at metrics, the live page and the docs; it writes nothing.
+ * those who look at metrics, the live page and the docs; it writes nothing. A client's certificate stands only for keys that write.
  */
-export type KeyKind = (typeof keyKinds)[number]
+export const keyKindTraits = {
+  public: { writes: true, looks: false },
+  secret: { writes: true, looks: false },
+  admin: { writes: false, looks: true },
+} as const satisfies Record<string, { readonly writes: boolean; readonly looks: boolean }>
+
+/** See {@link keyKindTraits}. */
+export type KeyKind = keyof typeof keyKindTraits
+
+/** See {@link keyKindTraits}. */
+export const keyKinds = Object.keys(keyKindTraits) as KeyKind[]
 
 /** Levels of the log. They are pino's. */
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { keyKinds, type ConfigProblem, type KeyConfig } from './config.ts'
+import { keyKinds, keyKindTraits, type ConfigProblem, type KeyConfig } from './config.ts'
 import { originList } from './environment-schema.ts'
 import { readLimit } from './limit-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
@@ -112,22 +112,22 @@ function refuseContradictions(
   at: (setting: string) => string,
   { streams, hasClientCa, problems }: KeyContext,
 ): void {
-  if (key.sha256.length === 0 && (key.kind === 'admin' || hasClientCa === false)) {
+  const { writes } = keyKindTraits[key.kind]
+  if (key.sha256.length === 0 && (!writes || hasClientCa === false)) {
     problems.push({
       path: at('sha256'),
       problem: 'is missing',
-      remedy:
-        key.kind === 'admin'
-          ? `Give ${giveHashes}. A certificate stands for no admin key.`
-          : `Give ${giveHashes}. Or set TLS_CLIENT_CA: the key can then be a client's certificate alone, with ${quote(key.name)} as its common name.`,
+      remedy: writes
+        ? `Give ${giveHashes}. Or set TLS_CLIENT_CA: the key can then be a client's certificate alone, with ${quote(key.name)} as its common name.`
+        : `Give ${giveHashes}. A certificate stands for no ${key.kind} key.`,
     })
   }
-  if (key.kind === 'admin') {
+  if (!writes) {
     for (const field of ['streams', 'origins', 'sources'] as const) {
       if ((key[field]?.length ?? 0) === 0) continue
       problems.push({
         path: at(field),
-        problem: 'is set for an admin key, which writes no events',
+        problem: `is set for an ${key.kind} key, which writes no events`,
         remedy: 'Leave it out, or make another key with kind: secret for it.',
       })
     }
@@ -135,7 +135,7 @@ function refuseContradictions(
       if (key[field] === null) continue
       problems.push({
         path: at(field),
-        problem: 'is set for an admin key, and only requests with events are limited',
+        problem: `is set for an ${key.kind} key, and only requests with events are limited`,
         remedy: 'Leave it out.',
       })
     }

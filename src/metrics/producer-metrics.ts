@@ -3,9 +3,11 @@ import {
   confirmationModes,
   countOf,
   dropReasons,
+  dropReasonTraits,
   isAnswered,
   isLearned,
   keptOutcomes,
+  outcomeTraits,
   type DropReason,
   type KeptOutcome,
 } from '../kafka/producer/outcome.ts'
@@ -71,10 +73,9 @@ const producerFamilies: readonly StreamFamily[] = [
     type: 'counter',
     read: (stats) => [
       ...dropsOf(stats).map(([reason, count]): Reading => [{ reason }, count]),
-      [{ reason: 'suspected_lost' }, stats.suspectedLost],
-      ...(canOccur(stats, 'dead_lettered')
-        ? [[{ reason: 'dead_lettered' }, stats.deadLettered] as const]
-        : []),
+      ...keptOutcomes
+        .filter((outcome) => outcomeTraits[outcome].isError && canOccur(stats, outcome))
+        .map((outcome): Reading => [{ reason: outcome }, countOf(stats, outcome)]),
     ],
   },
   {
@@ -219,10 +220,10 @@ function canOccur(stats: ProducerStats, outcome: KeptOutcome): boolean {
   }
 }
 
-/** Drops by reason. `spool_damaged` is left out for a stream without a spool. */
+/** Drops by reason. A reason that needs a spool is left out for a stream without one. */
 function dropsOf({ dropped, spool }: ProducerStats): [DropReason, number][] {
   return dropReasons
-    .filter((reason) => reason !== 'spool_damaged' || spool !== null || dropped.spool_damaged > 0)
+    .filter((reason) => !dropReasonTraits[reason].needsSpool || spool !== null || dropped[reason] > 0)
     .map((reason) => [reason, dropped[reason]])
 }
 

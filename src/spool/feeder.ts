@@ -1,4 +1,5 @@
 import type { BatchJournal, ResumedBatch } from '../kafka/producer/batch-journal.ts'
+import { isLeftAtEnd } from '../kafka/producer/outcome.ts'
 import {
   chargeOf,
   type AccountedProducer,
@@ -275,8 +276,7 @@ export class Feeder {
   }
 
   /** Whether records stay on disk for the next process: it ends, and Kafka did not answer for them. */
-  readonly #isLeft = ({ outcome, reason }: Settlement): boolean =>
-    reason === 'shutdown' || (this.#isStopped && outcome === 'suspected_lost')
+  readonly #isLeft = (settlement: Settlement): boolean => isLeftAtEnd(settlement, this.#isStopped)
 
   /** Gives up the next record: the buffer never has room for it. An earlier process had a larger buffer. */
   #refuse(): void {

@@ -1,4 +1,5 @@
 import type { IdentifiedBatch } from '../kafka/producer/batch-journal.ts'
+import { isLeftAtEnd } from '../kafka/producer/outcome.ts'
 import type { Logger } from '../logger.ts'
 import type { PendingBatch } from '../kafka/producer/producer.ts'
 import { ignored, writeAll, type Disk, type DiskDone } from './disk.ts'
@@ -124,9 +125,9 @@ export class SentJournal {
    * journal by themselves. A batch that is given up after {@link stop} is not done.
    */
   #follow(last: LastBatch, batch: Pick<PendingBatch, 'onSettled'>, count: number): void {
-    batch.onSettled(({ recordCount, outcome, reason }) => {
-      if (recordCount !== count || !last.isWritten) return
-      if (this.#isStopped && (reason === 'shutdown' || outcome === 'suspected_lost')) return
+    batch.onSettled((settlement) => {
+      if (settlement.recordCount !== count || !last.isWritten) return
+      if (this.#isStopped && isLeftAtEnd(settlement, true)) return
       last.isDone = true
       last.bytes = nothing
     })

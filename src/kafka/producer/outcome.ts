@@ -19,6 +19,8 @@ interface OutcomeTraits {
   readonly isError: boolean
   /** The producer saw the record fail, and does not only suspect that. */
   readonly isLocalError: boolean
+  /** A durable stream that ends leaves the record on disk for the next process, and books no outcome. Dropped records: see {@link dropReasonTraits}. */
+  readonly isLeftAtEnd: boolean
 }
 
 /**
@@ -38,6 +40,7 @@ export const outcomeTraits = {
     isJudged: true,
     isError: false,
     isLocalError: false,
+    isLeftAtEnd: false,
   },
   /** The kernel took the record, and the producer does not ask the broker about it (acks=0 with `confirm: off`). */
   sent: {
@@ -49,6 +52,7 @@ export const outcomeTraits = {
     isJudged: false,
     isError: false,
     isLocalError: false,
+    isLeftAtEnd: false,
   },
   /** The broker acknowledged the record to an at-least-once stream. */
   acked: {
@@ -60,6 +64,7 @@ export const outcomeTraits = {
     isJudged: true,
     isError: false,
     isLocalError: false,
+    isLeftAtEnd: false,
   },
   /** The record was written, and nobody knows whether it arrived. */
   suspected_lost: {
@@ -71,6 +76,7 @@ export const outcomeTraits = {
     isJudged: true,
     isError: true,
     isLocalError: false,
+    isLeftAtEnd: true,
   },
   /** Kafka refused the record for good, and the dead-letter topic or file has it. */
   dead_lettered: {
@@ -82,8 +88,9 @@ export const outcomeTraits = {
     isJudged: true,
     isError: true,
     isLocalError: true,
+    isLeftAtEnd: false,
   },
-  /** The record was never written, or a broker said that it did not store it. See {@link dropReasons}. */
+  /** The record was never written, or a broker said that it did not store it. See {@link dropReasonTraits}. */
   dropped: {
     field: 'dropped',
     isDelivered: false,
@@ -93,6 +100,7 @@ export const outcomeTraits = {
     isJudged: false,
     isError: true,
     isLocalError: true,
+    isLeftAtEnd: false,
   },
 } as const satisfies Record<string, OutcomeTraits>
 
@@ -118,48 +126,74 @@ export function countOf(counts: Readonly<Omit<OutcomeCounts, 'dropped'>>, outcom
   return counts[outcomeTraits[outcome].field]
 }
 
+/** What is true of a record that was dropped for a reason. */
+interface DropReasonTraits {
+  /** Only a stream with a spool can drop a record for this reason. */
+  readonly needsSpool: boolean
+  /** As in {@link OutcomeTraits}. */
+  readonly isLeftAtEnd: boolean
+}
+
+const anyTime: DropReasonTraits = { needsSpool: false, isLeftAtEnd: false }
+
 /**
  * Why a record was dropped: it was never written, or a broker said that it did not store it. A closed set, since it is a
  * metric label.
  */
-export const dropReasons = [
+export const dropReasonTraits = {
   /** `delivery.timeout.ms` ran out, and no broker has the record. */
-  'expired',
+  expired: anyTime,
   /** The buffer was full and the stream's `onBufferFull` is `drop`. */
-  'buffer_full',
+  buffer_full: anyTime,
   /** The shutdown limit was reached, and no broker has the record. */
-  'shutdown',
+  shutdown: { needsSpool: false, isLeftAtEnd: true },
   /** The broker refused the batch with an error that has no reason of its own here. `chute_records_refused_total` has the error's name. */
-  'broker_rejected',
+  broker_rejected: anyTime,
   /** The record, or its batch, is larger than the broker takes. */
-  'message_too_large',
+  message_too_large: anyTime,
   /** The topic is gone. */
-  'unknown_topic',
+  unknown_topic: anyTime,
   /** The credentials may not write to the topic. */
-  'not_authorized',
+  not_authorized: anyTime,
   // The other errors with which a broker refuses a batch have Kafka's own names, in lower case.
   /** The timestamp is further from the broker's clock than the topic allows: one of the two clocks is wrong. */
-  'invalid_timestamp',
+  invalid_timestamp: anyTime,
   /** The topic does not take such a record: a compacted topic takes none without a key. */
-  'invalid_record',
+  invalid_record: anyTime,
   /** A checksum is wrong: something between the gateway and the log changes bytes. */
-  'corrupt_message',
+  corrupt_message: anyTime,
   /** The broker, or the topic, does not know the codec. */
-  'unsupported_compression_type',
+  unsupported_compression_type: anyTime,
   /** A policy of the broker forbids the record. */
-  'policy_violation',
+  policy_violation: anyTime,
   /** Fewer replicas are in sync than `min.insync.replicas`. */
-  'not_enough_replicas',
+  not_enough_replicas: anyTime,
   /** Another broker leads the partition. */
-  'not_leader_or_follower',
+  not_leader_or_follower: anyTime,
   /** The record was on disk, and cannot be read any more. */
-  'spool_damaged',
+  spool_damaged: { needsSpool: true, isLeftAtEnd: false },
   /** No code gives this reason any more. It stays a label, at 0, since dashboards and alerts may name it. */
-  'encoding',
-] as const
+  encoding: anyTime,
+} as const satisfies Record<string, DropReasonTraits>
 
-/** See {@link dropReasons}. */
-export type DropReason = (typeof dropReasons)[number]
+/** See {@link dropReasonTraits}. */
+export type DropReason = keyof typeof dropReasonTraits
+
+/** All reasons. */
+export const dropReasons = Object.keys(dropReasonTraits) as DropReason[]
+
+/**
+ * Whether records of a durable stream stay on disk for the next process, although the producer has settled them.
+ * @param isEnding the stream ends. Until then only the drops of the end itself are left.
+ */
+export function isLeftAtEnd(
+  { outcome, reason }: { readonly outcome: Outcome | 'pending'; readonly reason: DropReason | null },
+  isEnding: boolean,
+): boolean {
+  if (outcome === 'pending') return false
+  if (outcome === 'dropped') return reason !== null && dropReasonTraits[reason].isLeftAtEnd
+  return isEnding && outcomeTraits[outcome].isLeftAtEnd
+}
 
 /** The errors of Kafka that have a reason of their own. The reason is Kafka's name in lower case, or an older name for several errors. */
 const reasonOfError: Readonly<Partial<Record<string, DropReason>>> = {
@@ -183,24 +217,32 @@ export function dropReasonOf(errorCode: number): DropReason {
   return reasonOfError[kafkaErrorName(errorCode)] ?? 'broker_rejected'
 }
 
+interface ConfirmationTraits {
+  readonly acks: ProducerConfig['acks']
+  readonly isAnswered: boolean
+  readonly isLearned: boolean
+  readonly fallback: string
+}
+
 /**
  * How a stream learns what became of its writes. If the brokers of a stream are in different modes, the stream is in the mode that is
  * further down in this table. A closed set, since it is a metric label.
- * `isAnswered`: the leader answers each write. `isLearned`: the producer learns what became of each write.
+ * `acks`: what the writes ask for. `isAnswered`: the leader answers each write. `isLearned`: the producer learns what became of each write.
+ * `fallback`: the mode of a broker that has to answer each write, since it does not tell where its log ends.
  */
 const confirmationTraits = {
   /** No broker answers a write (acks=0). Barriers find out what all in-sync replicas have. */
-  log_end: { isAnswered: false, isLearned: true },
+  log_end: { acks: 0, isAnswered: false, isLearned: true, fallback: 'acks_1' },
   /**
    * The leader answers each write, and barriers find out what all in-sync replicas have. This is the mode with `acks: 1`, and with a
    * broker that does not tell where its log ends.
    */
-  acks_1: { isAnswered: true, isLearned: true },
+  acks_1: { acks: 1, isAnswered: true, isLearned: true, fallback: 'acks_1' },
   /** The leader answers each write when all in-sync replicas have it. */
-  acks_all: { isAnswered: true, isLearned: true },
+  acks_all: { acks: -1, isAnswered: true, isLearned: true, fallback: 'acks_all' },
   /** With `confirm: off` the producer does not learn what became of its writes. */
-  off: { isAnswered: false, isLearned: false },
-} as const satisfies Record<string, { readonly isAnswered: boolean; readonly isLearned: boolean }>
+  off: { acks: 0, isAnswered: false, isLearned: false, fallback: 'off' },
+} as const satisfies Record<string, ConfirmationTraits>
 
 /** See {@link confirmationTraits}. */
 export type ConfirmationMode = keyof typeof confirmationTraits
@@ -218,14 +260,29 @@ export function isLearned(mode: ConfirmationMode): boolean {
   return confirmationTraits[mode].isLearned
 }
 
+/** See {@link confirmationTraits}. */
+export function acksOf(mode: ConfirmationMode): ProducerConfig['acks'] {
+  return confirmationTraits[mode].acks
+}
+
+/** See {@link confirmationTraits}. */
+export function fallbackOf(mode: ConfirmationMode): ConfirmationMode {
+  return confirmationTraits[mode].fallback
+}
+
 /** The mode of a stream whose brokers all tell what Kafka's brokers tell. */
 export function configuredMode({
   acks,
   confirmIntervalMs,
 }: Pick<ProducerConfig, 'acks' | 'confirmIntervalMs'>): ConfirmationMode {
-  if (acks === -1) return 'acks_all'
-  if (acks === 1) return 'acks_1'
-  return confirmIntervalMs === null ? 'off' : 'log_end'
+  switch (acks) {
+    case -1:
+      return 'acks_all'
+    case 1:
+      return 'acks_1'
+    case 0:
+      return confirmIntervalMs === null ? 'off' : 'log_end'
+  }
 }
 
 /** The mode of a stream whose brokers are in different modes: the one that is further down in {@link confirmationTraits}. */

@@ -1,4 +1,11 @@
 import type { EventBatch } from '../../events/event-batch.ts'
+import {
+  countOf,
+  dropReasons,
+  keptOutcomes,
+  type DropReason,
+  type KeptOutcome,
+} from '../../kafka/producer/outcome.ts'
 import type { KeptEvent } from '../../events/rejected-events.ts'
 import { chargeOf, type AccountedProducer, type Producer } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
@@ -75,16 +82,15 @@ export class InvalidEvents {
 
   /** The results so far. */
   get stats(): InvalidStats {
-    const { stream, topic, acked, suspectedLost, buffered, inFlight, dropped } = this.#producer.stats
+    const { stats } = this.#producer
+    const { stream, topic, buffered, inFlight, dropped } = stats
     const results = Object.fromEntries(invalidResults.map((result) => [result, 0])) as Record<
       InvalidResult,
       number
     >
     Object.assign(results, this.#dropped)
-    results.kept = acked
-    results.suspected_lost = suspectedLost
-    for (const [reason, count] of Object.entries(dropped))
-      results[reason === 'shutdown' ? 'shutdown' : 'refused'] += count
+    for (const outcome of keptOutcomes) results[resultOf[outcome]] += countOf(stats, outcome)
+    for (const reason of dropReasons) results[resultOfDrop[reason]] += dropped[reason]
     return { stream, topic, results, pending: buffered + inFlight }
   }
 
@@ -157,6 +163,35 @@ export class InvalidEvents {
 
 /** The part of the topic's producer that {@link InvalidEvents} uses. */
 type InvalidProducer = Producer & Pick<AccountedProducer, 'stats'>
+
+/** The result of an event by its outcome. The topic's producer acknowledges or drops: the other outcomes do not occur. */
+const resultOf: Readonly<Record<KeptOutcome, InvalidResult>> = {
+  confirmed: 'kept',
+  sent: 'suspected_lost',
+  acked: 'kept',
+  suspected_lost: 'suspected_lost',
+  dead_lettered: 'refused',
+}
+
+/** The result of an event that the topic's producer dropped, by the reason. */
+const resultOfDrop: Readonly<Record<DropReason, InvalidResult>> = {
+  expired: 'refused',
+  buffer_full: 'refused',
+  shutdown: 'shutdown',
+  broker_rejected: 'refused',
+  message_too_large: 'refused',
+  unknown_topic: 'refused',
+  not_authorized: 'refused',
+  invalid_timestamp: 'refused',
+  invalid_record: 'refused',
+  corrupt_message: 'refused',
+  unsupported_compression_type: 'refused',
+  policy_violation: 'refused',
+  not_enough_replicas: 'refused',
+  not_leader_or_follower: 'refused',
+  spool_damaged: 'refused',
+  encoding: 'refused',
+}
 
 /** The results of events that the topic's producer never got. */
 type DroppedHere = Extract<

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
-import { sha256OfKey, type HttpConfig, type KeyConfig } from '../../config/config.ts'
+import { keyKindTraits, sha256OfKey, type HttpConfig, type KeyConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
@@ -81,7 +81,7 @@ export class Keys {
       const key = this.#find(request)
       if (key === null || typeof key === 'string') {
         void this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
-      } else if (key.kind === 'admin') done()
+      } else if (keyKindTraits[key.kind].looks) done()
       else
         done(new GatewayError('key_not_allowed', `this needs an admin key, and ${key.name} is ${key.kind}`))
     })
@@ -91,7 +91,7 @@ export class Keys {
   isAdmin(request: FastifyRequest): boolean {
     if (this.isOpen) return true
     const key = this.#find(request)
-    return key !== null && typeof key !== 'string' && key.kind === 'admin'
+    return key !== null && typeof key !== 'string' && keyKindTraits[key.kind].looks
   }
 
   /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
@@ -112,7 +112,7 @@ export class Keys {
 
   /** @returns why a key may not write what a request has; null: it may. */
   #flawOfWrite(key: AccessKey, request: FastifyRequest<{ Params: { stream?: string } }>): string | null {
-    if (key.kind === 'admin') return `${key.name} is an admin key, which writes no events`
+    if (!keyKindTraits[key.kind].writes) return `${key.name} is an ${key.kind} key, which writes no events`
     const { stream } = request.params
     if (stream !== undefined && !key.streams.has(stream)) return `${key.name} may not write to this stream`
     const { origin } = request.raw.headers
@@ -171,7 +171,7 @@ function keyTable(http: KeysConfig, counterOf: CounterOf): KeyTable {
       keys.flatMap(({ config, key }) => config.sha256.map((sha256) => [sha256, key] as const)),
     ),
     byCertificate: new Map(
-      keys.filter(({ key }) => key.kind !== 'admin').map(({ key }) => [key.name, key] as const),
+      keys.filter(({ key }) => keyKindTraits[key.kind].writes).map(({ key }) => [key.name, key] as const),
     ),
     pages: new Origins(http.corsOrigins),
   }

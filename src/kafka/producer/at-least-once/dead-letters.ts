@@ -1,4 +1,5 @@
 import type { Account } from '../account.ts'
+import { outcomeTraits } from '../outcome.ts'
 import type { RecordHeaders } from '../audit-headers.ts'
 import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
@@ -106,7 +107,7 @@ export class DeadLetters implements DeadLetterQueue {
     if (place < firstPlace || place >= firstPlace + recordCount || !this.#open.has(refused)) return
     if (refused.isFiled) return
     refused.open--
-    if (outcome !== 'acked') refused.failed++
+    if (outcome === 'pending' || outcomeTraits[outcome].inTopic !== 'yes') refused.failed++
     if (refused.open > 0) return
     if (refused.failed > 0) this.#keepInFile(refused)
     else this.#end(refused, true)

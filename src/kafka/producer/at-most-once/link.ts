@@ -1,7 +1,7 @@
 import type { Account } from '../account.ts'
 import { BrokerSession } from '../../network/broker-session.ts'
 import type { BrokerAddress } from '../../network/cluster-metadata.ts'
-import { configuredMode, type ConfirmationMode } from '../outcome.ts'
+import { configuredMode, fallbackOf, type ConfirmationMode } from '../outcome.ts'
 import type { LeaderLink } from '../../network/leader-links.ts'
 import { Confirmation } from './confirmation.ts'
 import type { WireRequest } from '../../protocol/wire.ts'
@@ -156,7 +156,7 @@ export class AtMostOnceLink implements LeaderLink {
   /** How the outcomes of writes to this broker are found out. */
   get confirmationMode(): ConfirmationMode {
     const mode = configuredMode(this.#options.config)
-    return mode === 'log_end' && this.#trusted && this.#confirmation!.needsAnswers ? 'acks_1' : mode
+    return this.#trusted && this.#confirmation?.needsAnswers === true ? fallbackOf(mode) : mode
   }
 
   /**
