@@ -52,17 +52,20 @@ export class LiveStreams {
       if (config.streams.some(({ spool, headers }) => spool !== null && Object.keys(headers).length > 0))
         folders.keepHeaders()
       const next = this.#targetsOf(config, openedInvalid)
-      const stays = new Set([...this.#leaving, ...config.streams.map(({ name }) => name)])
-      const gone = [...producers.byStream.keys()].filter((name) => !stays.has(name))
+      const awaited = config.streams.filter(({ name }) => this.#leaving.has(name))
       return {
         discard,
         commit: () => {
+          const stays = new Set([...this.#leaving, ...config.streams.map(({ name }) => name)])
+          const gone = [...producers.byStream.keys()].filter((name) => !stays.has(name))
           const underWay = gone.map((name) => targets.underWay(name))
           targets.use(next)
           this.#config = config
           for (const name of gone) openedInvalid.set(name, null)
           for (const [name, topic] of openedInvalid) invalid.use(name, topic, this.#longestRequestMs)
           for (const [nth, name] of gone.entries()) void this.#leave(name, underWay[nth] ?? null)
+          // With workers, a stream can drain between the two steps of a reload.
+          for (const stream of awaited) if (!this.#leaving.has(stream.name)) this.#openAgain(stream)
         },
       }
     } catch (error) {
@@ -130,12 +133,12 @@ export class LiveStreams {
     return this.#config.http.limits.bodyTimeoutMaxMs + replyMs
   }
 
-  /** Opens a stream that has waited. */
+  /** Opens a stream that has waited, unless it is open, and has it take events. */
   #openAgain(stream: StreamConfig): void {
-    const { targets, logger } = this.#parts
+    const { producers, targets, logger } = this.#parts
     const config = this.#config
     try {
-      this.#open(stream, config)
+      if (!producers.byStream.has(stream.name)) this.#open(stream, config)
       targets.use(this.#targetsOf(config, new Map()))
       logger.info({ stream: stream.name }, 'the stream takes events again')
     } catch (error) {

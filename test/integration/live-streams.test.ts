@@ -1,0 +1,60 @@
+import { afterEach, describe, expect, test } from 'vitest'
+import type { Config, StreamConfig } from '../../src/config/config.ts'
+import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
+import { streamConfig } from '../support/producer-fixture.ts'
+
+const stays: StreamConfig = { ...streamConfig('stays', 'at-most-once'), schema: 'any' }
+const goes: StreamConfig = { ...streamConfig('goes', 'at-most-once'), schema: 'any' }
+
+let started: TestGateway
+
+/** Nobody listens at the broker's address: a stream without records drains all the same. */
+function configOf(...streams: readonly StreamConfig[]): Config {
+  return testConfig({ brokers: ['127.0.0.1:1'], streams, shutdownTimeoutMs: 1_000 })
+}
+
+async function detailOf(stream: string): Promise<{ status: number; detail: string }> {
+  const reply = await fetch(`${started.url}/v1/streams/${stream}`, { method: 'POST', body: '{}' })
+  return { status: reply.status, detail: ((await reply.json()) as { detail: string }).detail }
+}
+
+afterEach(async () => {
+  await started.stop()
+})
+
+describe('a stream drains between the two steps of a reload, as it can with workers', () => {
+  test('which brings the stream back: it takes events', async () => {
+    started = await startGatewayWith(configOf(stays, goes), { awaitReady: false })
+    const { gateway } = started
+    await gateway.reload(configOf(stays))
+    const prepared = gateway.prepareReload(configOf(stays, goes))
+    await started.logged('the stream has drained')
+    prepared.commit()
+    await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
+  })
+
+  test('which leaves the stream as it is: it was to come back, and takes events', async () => {
+    started = await startGatewayWith(configOf(stays, goes), { awaitReady: false })
+    const { gateway } = started
+    await gateway.reload(configOf(stays))
+    await gateway.reload(configOf(stays, goes))
+    const prepared = gateway.prepareReload(configOf(stays, { ...goes, onBufferFull: 'drop' }))
+    await started.logged('the stream takes events again')
+    prepared.commit()
+    await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
+  })
+
+  test('which takes the stream away: it was to come back, and there is none', async () => {
+    started = await startGatewayWith(configOf(stays, goes), { awaitReady: false })
+    const { gateway } = started
+    await gateway.reload(configOf(stays))
+    await gateway.reload(configOf(stays, goes))
+    const prepared = gateway.prepareReload(configOf(stays))
+    await started.logged('the stream takes events again')
+    prepared.commit()
+    await expect(detailOf('goes')).resolves.toMatchObject({ status: 404 })
+    // A producer that was left over would be in use again when the stream comes back, with settings of its own time.
+    await gateway.reload(configOf(stays, { ...goes, topic: 'other' }))
+    await expect.poll(() => gateway.stats.map(({ topic }) => topic)).toContain('other')
+  })
+})
