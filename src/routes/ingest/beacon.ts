@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { inflateGzip, isGzip, type BodyListener } from '../../events/body-reader.ts'
+import type { BodyListener } from '../../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
 import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
@@ -51,16 +51,8 @@ function registerPost(
     const key = idempotencyKeyOf(target, headers)
     const exchange = new IngestExchange(route, target, { reply, kind, preferences: noPreferences, key })
     const listener = kind === 'form' ? withFields(exchange) : exchange.onBody
-    exchange.read(request.raw, inflating(limits.bodyBytes, listener))
+    exchange.read(request.raw, listener)
   })
-}
-
-/** A page cannot say that a beacon is compressed without a preflight. So gzip is known by its first bytes, which no JSON begins with. */
-function inflating(limitBytes: number, listener: BodyListener): BodyListener {
-  return (error, body) => {
-    if (error === null && isGzip(body)) inflateGzip(body, limitBytes, listener)
-    else listener(error, body)
-  }
 }
 
 /** A form that holds no JSON holds the fields of one event: `new URLSearchParams({ name, value })`. */

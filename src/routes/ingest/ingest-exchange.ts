@@ -90,7 +90,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Reads the body and takes it, unless too many bodies are being read. */
   read(request: BodySource, listener: BodyListener = this.onBody): void {
-    readInTurn(this.#route, { reply: this.reply, source: request }, listener)
+    // A page cannot say that a beacon is compressed without a preflight. So gzip is known by its first bytes, which no JSON begins with.
+    const mayBeGzip = this.#route.transport === 'beacon'
+    readInTurn(this.#route, { reply: this.reply, source: request, mayBeGzip }, listener)
   }
 
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */

@@ -1,17 +1,24 @@
 import type { FastifyReply } from 'fastify'
 import type { HttpLimits } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
-import { readBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
+import {
+  inflateGzip,
+  isGzip,
+  readBody,
+  type BodyListener,
+  type BodySource,
+} from '../../events/body-reader.ts'
 import type { Bounds } from '../http/bounds.ts'
 import { whenFewWait } from './in-turns.ts'
 
 /**
  * Reads a body, if there is a place among the bodies that are being read: if there is none, the listener gets the problem. A huge body is not
- * read while other bodies wait for their turn.
+ * read while other bodies wait for their turn. A body that is inflated has its place until its end.
+ * @param request.mayBeGzip a body that begins as gzip does is inflated, whatever its header says.
  */
 export function readInTurn(
   { bounds, limits }: { readonly bounds: Bounds; readonly limits: HttpLimits },
-  { reply, source }: { reply: FastifyReply; source: BodySource },
+  { reply, source, mayBeGzip }: { reply: FastifyReply; source: BodySource; mayBeGzip: boolean },
   listener: BodyListener,
 ): void {
   const place = bounds.beginBody(reply.request)
@@ -19,11 +26,15 @@ export function readInTurn(
     listener(place, empty)
     return
   }
-  const onBody: BodyListener = (error, body) => {
+  const { bodyBytes } = limits
+  const onEnd: BodyListener = (error, body) => {
     bounds.endBody(place)
     listener(error, body)
   }
-  const { bodyBytes } = limits
+  const onBody: BodyListener = (error, body) => {
+    if (mayBeGzip && error === null && isGzip(body)) inflateGzip(body, bodyBytes, onEnd)
+    else onEnd(error, body)
+  }
   if (Number(source.headers['content-length']) < hugeBodyBytes) readBody(source, bodyBytes, onBody)
   else
     whenFewWait(() => {
