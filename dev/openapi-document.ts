@@ -36,6 +36,7 @@ export function buildOpenapiDocument(version: string): object {
     security: [{}, ...Object.keys(securitySchemes).map((name) => ({ [name]: [] }))],
     tags: [
       { name: 'events', description: 'Sending events' },
+      { name: 'client', description: 'The browser client' },
       { name: 'operation', description: 'Health, metrics and documentation' },
     ],
     paths: pathsOf(operations),

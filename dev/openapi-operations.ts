@@ -6,7 +6,7 @@ export interface Operation {
   /** With parameters as OpenAPI writes them: `{stream}`. */
   readonly path: string
   readonly id: string
-  readonly tag: 'events' | 'operation'
+  readonly tag: 'events' | 'client' | 'operation'
   readonly summary: string
   readonly description: string
   readonly parameters?: readonly object[]
@@ -307,7 +307,7 @@ function script(path: string, id: string, summary: string, description: string):
     method: 'GET',
     path,
     id,
-    tag: 'operation',
+    tag: 'client',
     summary,
     description,
     ...(path.includes('{hash}') && { parameters: [hash] }),
