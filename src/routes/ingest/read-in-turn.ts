@@ -35,13 +35,13 @@ export function readInTurn(
     if (mayBeGzip && error === null && isGzip(body)) inflateGzip(body, bodyBytes, onEnd)
     else onEnd(error, body)
   }
-  if (Number(source.headers['content-length']) < hugeBodyBytes) readBody(source, bodyBytes, onBody)
-  else
-    whenFewWait(() => {
-      // A client that went away meanwhile sends no more, and nobody would be told.
-      if (source.destroyed || reply.raw.headersSent) onBody('aborted', empty)
-      else readBody(source, bodyBytes, onBody)
-    })
+  const read = (): void => {
+    // A client that went away, while its turn or the limits were awaited, sends no more, and nobody would be told.
+    if (source.destroyed || reply.raw.headersSent) onBody('aborted', empty)
+    else readBody(source, bodyBytes, onBody)
+  }
+  if (Number(source.headers['content-length']) < hugeBodyBytes) read()
+  else whenFewWait(read)
 }
 
 const empty = Buffer.alloc(0)

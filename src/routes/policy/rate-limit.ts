@@ -157,7 +157,10 @@ class RequestCharges implements Charges {
   /** Charges a request before its body is read. @param bytes its Content-Length. */
   chargeHeader(bytes: number, done: (problem?: GatewayError) => void): void {
     this.#declaredBytes = bytes
-    this.#charge({ requests: 1, events: 0, bytes }, done)
+    this.#charge({ requests: 1, events: 0, bytes }, (problem) => {
+      // A request that was found to be malformed meanwhile, or to have no end, has its reply (`Connections`). Nobody waits for another one.
+      if (!this.#options.response.headersSent) done(problem)
+    })
   }
 
   /** @inheritdoc */
@@ -173,7 +176,7 @@ class RequestCharges implements Charges {
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
     const { store, limited, response } = this.#options
     store.charge({ subjects: this.#rules, cost }, (verdict) => {
-      tell(response, this.#rules, verdict)
+      if (!response.headersSent) tell(response, this.#rules, verdict)
       const rule = this.#rules[verdict.refusedBy]
       if (rule === undefined) return done()
       const usage = verdict.usages[verdict.refusedBy]!

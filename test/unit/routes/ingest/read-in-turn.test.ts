@@ -8,7 +8,7 @@ import { readInTurn } from '../../../../src/routes/ingest/read-in-turn.ts'
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
 const limits = { bodyBytes: 1 << 20 } as HttpLimits
-const reply = { request: { ip: '127.0.0.1' } } as FastifyReply
+const reply = { request: { ip: '127.0.0.1' }, raw: { headersSent: false } } as FastifyReply
 
 test.each([
   ['that its header calls gzip', 'gzip', false],
