@@ -66,8 +66,7 @@ export class JsonCheck {
   /**
    * Reads on from where the last call or {@link begin} left off.
    * @param end where the value ends at the latest.
-   * @param pauseAt the position from which on nothing more is read in this call, also in the midst of a text or a number. White
-   * space is always read whole: going over a megabyte of it takes a millisecond.
+   * @param pauseAt the position from which on nothing more is read in this call, also in the midst of a text, a number or white space.
    * @returns `whole`: a value ends at {@link at}; `broken`: there is none; `paused`: call this again.
    */
   readOn(body: Buffer, end: number, pauseAt: number): 'whole' | 'broken' | 'paused' {
@@ -82,27 +81,48 @@ export class JsonCheck {
     let isEndNext = this.#next === 'end'
     let kindOfNext = this.#kindOfNext
     let at = this.at
+    const stop = Math.min(end, pauseAt)
+    // White space may have been left off before a key, before a value, and behind a bracket.
+    if (!isEndNext && (inside === nothing || inside === behindOpen)) at = skipWhitespace(body, at, stop)
+    if (inside === behindOpen && (at < stop || at >= end)) {
+      inside = nothing
+      if (at >= end) return this.#endsAt(end)
+      if (body[at] === (isKeyNext ? closeObject : closeArray)) {
+        level--
+        at++
+        isEndNext = true
+        isKeyNext = false
+      }
+    }
     for (;;) {
       if (at >= pauseAt) break
       if (isKeyNext) {
-        if (inside === nothing) {
-          if (body[at] !== quote || at >= end) return this.#endsAt(at)
-          this.#keyStart = at++
+        if (inside !== behindKey) {
+          if (inside === nothing) {
+            if (body[at] !== quote || at >= end) return this.#endsAt(at)
+            this.#keyStart = at++
+          }
+          const behind = textEnd(body, at, pauseAt)
+          if (behind === unfinished) {
+            inside = inText
+            at = leftAt
+            break
+          }
+          if (behind < 0) return this.#endsAt(~behind)
+          nodes++
+          kindOfNext = this.#look(body, this.#keyStart, behind, open[level - 1]!)
+          at = behind
         }
-        const behind = textEnd(body, at, pauseAt)
-        if (behind === unfinished) {
-          inside = inText
-          at = leftAt
+        if (body[at] !== colon) at = skipWhitespace(body, at, stop)
+        if (at >= pauseAt && at < end) {
+          inside = behindKey
           break
         }
-        if (behind < 0) return this.#endsAt(~behind)
         inside = nothing
-        nodes++
-        kindOfNext = this.#look(body, this.#keyStart, behind, open[level - 1]!)
-        at = body[behind] === colon ? behind : skipWhitespace(body, behind, end)
         if (body[at] !== colon || at >= end) return this.#endsAt(at)
-        at = skipWhitespace(body, at + 1, end)
+        at = skipWhitespace(body, at + 1, stop)
         isKeyNext = false
+        if (at >= pauseAt) break
       }
       if (!isEndNext) {
         const kind = body[at] === openArray ? array : kindOfNext
@@ -112,9 +132,13 @@ export class JsonCheck {
           open[level++] = kind
           if (level > levels) levels = level
           nodes++
-          at = skipWhitespace(body, at + 1, end)
+          at = skipWhitespace(body, at + 1, stop)
           isKeyNext = kind !== array
           if (at >= end) return this.#endsAt(end)
+          if (at >= pauseAt) {
+            inside = behindOpen
+            break
+          }
           if (body[at] !== (isKeyNext ? closeObject : closeArray)) continue
           level--
           at++
@@ -142,11 +166,15 @@ export class JsonCheck {
         }
         const isArray = open[level - 1] === array
         if (body[at] !== comma) {
-          at = skipWhitespace(body, at, end)
+          at = skipWhitespace(body, at, stop)
           if (at >= end) return this.#endsAt(end)
+          if (at >= pauseAt) {
+            isEndNext = true
+            break
+          }
         }
         if (body[at] === comma) {
-          at = skipWhitespace(body, at + 1, end)
+          at = skipWhitespace(body, at + 1, stop)
           isKeyNext = !isArray
           break
         }
@@ -290,13 +318,15 @@ export function describeBadJson(body: Buffer, at: number, end: number, origin: n
   return `${JSON.stringify(token)} at ${place} is not JSON${hint}`
 }
 
-/** What was left off before its end: nothing, a text, or a part of a number. */
+/** What was left off before its end: nothing, a text, a part of a number, or the white space behind a key or an opening bracket. */
 type Inside = number
 const nothing = 0
 const inText = 1
 const inInteger = 2
 const inFraction = 3
 const inExponent = 4
+const behindKey = 5
+const behindOpen = 6
 
 /** No position behind a scalar, and no position of a flaw: a scalar was left off before its end. */
 const unfinished = 0

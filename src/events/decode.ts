@@ -56,6 +56,8 @@ interface Decoding {
   readonly sliceBytes: number
   /** Reads values that are too large to be parsed in one go; null until the first of them. See {@link checkOf}. */
   check: JsonCheck | null
+  /** The end of the line of NDJSON that is looked at, without the white space that was taken off so far; 0: none was. */
+  lineEnd: number
 }
 
 /**
@@ -74,9 +76,24 @@ export function decodeEvents(
   if (!ascii && !isUtf8(body)) {
     throw new GatewayError('invalid_utf8', 'the body must be UTF-8 (RFC 8259, section 8.1)')
   }
-  const start = skipWhitespace(body, hasByteOrderMark(body) ? 3 : 0, body.length)
-  const end = trimWhitespaceEnd(body, start, body.length)
+  const options = { kind, sink, sliceBytes, encoding: ascii ? 'latin1' : 'utf8' } as const
+  return decodeWithin(body, hasByteOrderMark(body) ? 3 : 0, body.length, options)
+}
+
+/** Finds the events in the text at [from, to), and takes off the white space around it. */
+function decodeWithin(
+  body: Buffer,
+  from: number,
+  to: number,
+  options: Pick<Decoding, 'sink' | 'sliceBytes' | 'encoding'> & { kind: Exclude<BodyKind, 'unsupported'> },
+): DecodingLeft | undefined {
+  const { kind, sink, sliceBytes, encoding } = options
+  const blankBytes = sliceBytes * scannedShare
+  const start = skipWhitespace(body, from, Math.min(to, from + blankBytes))
+  const end = trimWhitespaceEnd(body, Math.max(start, to - blankBytes), to)
   if (start === end) throw new GatewayError('empty_body', 'send an event, an array of events, or NDJSON')
+  if (start - from === blankBytes || to - end === blankBytes)
+    return () => decodeWithin(body, start, end, options)
   const { isLines, mustBeJson } = kindTraits[kind]
   const isArray = !isLines && body[start] === openArray
   if (!isLines && !isArray && sink.scan(start) === end) {
@@ -87,11 +104,12 @@ export function decodeEvents(
     body,
     start,
     end,
-    encoding: ascii ? 'latin1' : 'utf8',
+    encoding,
     mustBeJson,
     sink,
     sliceBytes,
     check: null,
+    lineEnd: 0,
   }
   if (isLines) return decodeLines(decoding, start)
   if (isArray) return scanArray(decoding, start)
@@ -187,6 +205,7 @@ function parseBroken(decoding: Decoding, at: number, isWhole: boolean): Decoding
  */
 function parseElements(decoding: Decoding, from: number, firstIndex: number): DecodingLeft | undefined {
   const { body, end, sliceBytes } = decoding
+  const blankBytes = sliceBytes * scannedShare
   let at = from
   let index = firstIndex
   do {
@@ -194,16 +213,25 @@ function parseElements(decoding: Decoding, from: number, firstIndex: number): De
       const [next, nextIndex] = [at, index]
       return () => parseElements(decoding, next, nextIndex)
     }
-    const start = skipWhitespace(body, at + 1, end)
+    const start = skipWhitespace(body, at + 1, Math.min(end, at + 1 + blankBytes))
+    if (start - at > blankBytes) {
+      const [next, nextIndex] = [start - 1, index]
+      return () => parseElements(decoding, next, nextIndex)
+    }
     if (index === 0 && body[start] === closeArray && start === end - 1) throw emptyArray()
     checkOf(decoding).begin(start)
     const left = parseElement(decoding, start, index)
     if (left !== undefined) {
       const nextIndex = index + 1
-      return andThen(left, () => parseBehind(decoding, nextIndex))
+      return andThen(left, () => parseBehind(decoding, checkOf(decoding).at, nextIndex))
     }
-    at = skipWhitespace(body, checkOf(decoding).at, end)
     index++
+    const behind = checkOf(decoding).at
+    at = skipWhitespace(body, behind, Math.min(end, behind + blankBytes))
+    if (at - behind >= blankBytes) {
+      const [next, nextIndex] = [at, index]
+      return () => parseBehind(decoding, next, nextIndex)
+    }
   } while (body[at] === comma && at < end)
   return endArray(decoding, at, index)
 }
@@ -220,10 +248,12 @@ function parseElement(decoding: Decoding, start: number, index: number): Decodin
   return undefined
 }
 
-/** Goes on behind the element that `check` has read. */
-function parseBehind(decoding: Decoding, index: number): DecodingLeft | undefined {
-  const { body, end } = decoding
-  const at = skipWhitespace(body, checkOf(decoding).at, end)
+/** Goes on behind an element, at `from`. @param index of the next element. */
+function parseBehind(decoding: Decoding, from: number, index: number): DecodingLeft | undefined {
+  const { body, end, sliceBytes } = decoding
+  const blankBytes = sliceBytes * scannedShare
+  const at = skipWhitespace(body, from, Math.min(end, from + blankBytes))
+  if (at - from >= blankBytes) return () => parseBehind(decoding, at, index)
   const isNext = body[at] === comma && at < end
   return isNext ? parseElements(decoding, at, index) : endArray(decoding, at, index)
 }
@@ -245,11 +275,12 @@ function scanArray(decoding: Decoding, from: number): DecodingLeft | undefined {
       const next = at
       return () => scanArray(decoding, next)
     }
-    const start = skipWhitespace(body, at + 1, end)
+    // More white space is left to the parser, which goes over it in slices.
+    const start = skipWhitespace(body, at + 1, Math.min(end, at + scannedBlankBytes))
     const to = sink.scan(start)
     if (to === -1) break
     sink.scanned(start, to)
-    at = skipWhitespace(body, to, end)
+    at = skipWhitespace(body, to, Math.min(end, to + scannedBlankBytes))
   } while (body[at] === comma)
   if (at === end - 1 && body[at] === closeArray) return undefined
   sink.restart()
@@ -266,14 +297,19 @@ function decodeLines(
   let text = textOfAll
   let hasBadLines = hadBadLines
   let lineStart = start
-  let pauseAt = start + sliceBytes * scannedShare
+  const blankBytes = sliceBytes * scannedShare
+  let pauseAt = start + blankBytes
   while (lineStart < end) {
     if (lineStart >= pauseAt) {
       const [next, textSoFar, badSoFar] = [lineStart, text, hasBadLines]
       return () => decodeLines(decoding, next, textSoFar, badSoFar)
     }
     // This also skips blank lines. The last byte before the end is no white space, so there is always another event.
-    const from = skipWhitespace(body, lineStart, end)
+    const from = skipWhitespace(body, lineStart, Math.min(end, pauseAt))
+    if (from >= pauseAt) {
+      lineStart = from
+      continue
+    }
     const scannedEnd = sink.scan(from)
     const nextLine = scannedEnd === -1 ? -1 : nextLineAfter(body, scannedEnd, end)
     if (nextLine !== -1) {
@@ -283,7 +319,14 @@ function decodeLines(
     }
     const newlineAt = body.indexOf(newline, from)
     const lineEnd = newlineAt === -1 || newlineAt > end ? end : newlineAt
-    const to = trimWhitespaceEnd(body, from, lineEnd)
+    const last = decoding.lineEnd === 0 ? lineEnd : decoding.lineEnd
+    const to = trimWhitespaceEnd(body, Math.max(from, last - blankBytes), last)
+    if (last - to === blankBytes) {
+      decoding.lineEnd = to
+      const [next, textSoFar, badSoFar] = [from, text, hasBadLines]
+      return () => decodeLines(decoding, next, textSoFar, badSoFar)
+    }
+    decoding.lineEnd = 0
     lineStart = lineEnd + 1
     pauseAt -= (to - from + parsedEventBytes) * (scannedShare - 1)
     if (to - from > parsedWholeBytes) {
@@ -339,11 +382,12 @@ function isJson(body: Buffer, start: number, end: number): boolean {
   return check.read(body, start, end) && check.at === end
 }
 
-/** The start of the next line, if there are only blanks between `at` and the end of this line; else -1. */
-function nextLineAfter(body: Buffer, at: number, end: number): number {
+/** The start of the next line, if there are only a few blanks between `at` and the end of this line; else -1. */
+function nextLineAfter(body: Buffer, at: number, bodyEnd: number): number {
+  const end = Math.min(bodyEnd, at + scannedBlankBytes)
   let next = at
   while (next < end && (body[next] === 0x20 || body[next] === 0x09 || body[next] === 0x0d)) next++
-  return next >= end || body[next] === newline ? next + 1 : -1
+  return next >= bodyEnd || body[next] === newline ? next + 1 : -1
 }
 
 /** The error of an array that is not JSON. It names the event and the byte where the array stops to be JSON. */
@@ -390,6 +434,9 @@ const parsedWholeBytes = 32_768
 
 /** How many times as many bytes a slice has where its events are told from their bytes: parsing takes that much longer. */
 const scannedShare = 8
+
+/** The most white space in one place between events that are told from their bytes. */
+const scannedBlankBytes = 16_384
 
 /** An event that is parsed takes as long as so many bytes of it, however small it is. */
 const parsedEventBytes = 32

@@ -102,6 +102,7 @@ describe('a check of bytes', () => {
     ['key', `{"${'é'.repeat(500)}":1}`],
     ['text', `["${String.raw`\u0041`.repeat(200)}"]`],
     ['number', `[-${'1'.repeat(500)}.${'2'.repeat(500)}e-${'3'.repeat(500)}]`],
+    ['piece of white space', '{ "a" : [ 1 , { } , [ ] ] , "b" : "c" }'.replaceAll(' ', ' \n\r\t'.repeat(50))],
   ])('pauses in the midst of a long %s', (_, text) => {
     const body = Buffer.from(text)
     const sliced = new JsonCheck()
@@ -112,6 +113,33 @@ describe('a check of bytes', () => {
     expect(sliced.at).toBe(body.length)
     // An escape has six bytes, and is read whole.
     expect(longest).toBeLessThan(20 + 6)
+  })
+
+  test.each([
+    '{ "a" : [ 1 , { } , [ ] , "t" , -1.5e3 ] , "b" : { "c" : null } }',
+    '[ [ ] , { } , true',
+    '{ "a" x',
+    '{ "a" :',
+    '{ "a" : 1 ; }',
+    '{ x',
+    '[ x',
+    '[ 1 , ]',
+    '[',
+  ])('reads %j in slices of any size, with white space between all of its parts', (text) => {
+    for (const blanks of ['', ' ', '\n\t', '   \r\n  ']) {
+      const body = Buffer.from(text.replaceAll(' ', blanks))
+      const result = check.read(body, 0, body.length) ? 'whole' : 'broken'
+      const { at, levels, nodes, scalars } = check
+      for (let sliceBytes = 1; sliceBytes <= body.length + 1; sliceBytes++) {
+        const sliced = new JsonCheck()
+        sliced.begin(0)
+        let found = sliced.readOn(body, body.length, sliceBytes)
+        while (found === 'paused') found = sliced.readOn(body, body.length, sliced.at + sliceBytes)
+        expect({ found, at: sliced.at }).toEqual({ found: result, at })
+        if (result === 'whole')
+          expect([sliced.levels, sliced.nodes, sliced.scalars]).toEqual([levels, nodes, scalars])
+      }
+    }
   })
 
   test('ends where the value ends, and not beyond the given end', () => {

@@ -274,6 +274,46 @@ describe('a body of a megabyte', () => {
     expect(slices).toBeGreaterThan(bodyBytes / sliceBytes / 2)
   })
 
+  const blanks = ' \n'.repeat(bodyBytes / 2)
+  const good = '{"name":"a","value":1}'
+  test.each<[string, string, 'json' | 'ndjson']>([
+    ['before an event', `${blanks}${good}`, 'json'],
+    ['behind an event', `${good}${blanks}`, 'json'],
+    ['and of nothing else', blanks, 'ndjson'],
+    ['between two lines that are not JSON', `x${blanks}y`, 'ndjson'],
+    ['between two lines', `${good}${blanks}${good}`, 'ndjson'],
+    ['before the end of a good line', `${good}${filledWith(' ')}\n${good}`, 'ndjson'],
+    ['before the end of a bad line', `x${filledWith(' ')}\n${good}`, 'ndjson'],
+    ['in a line', `{"name":"a",${filledWith('\t')}"value":1}\n${good}`, 'ndjson'],
+    ['in an event', `{"name":"a",${blanks}"value":1}`, 'json'],
+    ['in an object', `{${blanks}}`, 'json'],
+    ['behind the bracket of an array', `[${blanks}${good}]`, 'json'],
+    ['before the bracket of an array', `[${good},"x"${blanks}]`, 'json'],
+    ['before a comma', `[${good}${blanks},${good}]`, 'json'],
+    ['behind a comma', `["x",${blanks}${good}]`, 'json'],
+    ['in an array that is not JSON', `[${good},${blanks}`, 'json'],
+  ])('of white space %s is gone over in slices, with the result of one go', (_name, text, kind) => {
+    const body = Buffer.from(text)
+    const read = (bytes: number): { slices: number; result: unknown } => {
+      const batch = new EventBatch(body, { schema, limits, maxRecordBytes: bodyBytes * 2 })
+      let slices = 1
+      try {
+        for (let left = decodeEvents(body, kind, batch, bytes); left !== undefined; left = left()) slices++
+      } catch (error) {
+        return { slices, result: error }
+      }
+      const places = Array.from({ length: batch.good }, (_, nth) => [
+        batch.ranges.start(nth),
+        batch.ranges.end(nth),
+      ])
+      return { slices, result: { places, received: batch.received, errors: batch.errors } }
+    }
+    const { slices, result } = read(sliceBytes)
+    expect(result).toEqual(read(Infinity).result)
+    expect(slices).toBeGreaterThanOrEqual(body.length / sliceBytes / 16)
+    expect(read(1_000).result).toEqual(result)
+  })
+
   test('of blank lines between two bad ones is gone over once', () => {
     const body = Buffer.from(`x\n${filledWith('\n')}y`)
     let scans = 0
