@@ -118,7 +118,7 @@ export const httpShape = {
     .default(10_000)
     .register(reference, { what: 'events in one request; then 413' }),
   MAX_DEPTH: wholeNumber(null, 1, 1_000).default(32).register(reference, {
-    what: "nesting of one event's JSON. An event above 32 KB that a JSON Schema judges may also have 20,000 members, objects and arrays at most, and 100,000 texts and numbers",
+    what: "nesting of one event's JSON. An event above 32 KB that a JSON Schema judges may also have 20,000 members, objects and arrays at most, and 100,000 texts and numbers; a quarter of these if the schema has `uniqueItems`",
   }),
   BODY_TIMEOUT_MS: wholeNumber('milliseconds', 1).default(10_000).register(reference, {
     what: 'from the first byte of a request to the end of its header; then 408. A body that takes longer has to come at `BODY_MIN_BYTES_PER_SECOND` or faster',

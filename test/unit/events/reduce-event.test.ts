@@ -156,6 +156,24 @@ describe('a large event', () => {
     ])
   })
 
+  test('has a quarter of the room where a JSON Schema asks for unique items', () => {
+    const schemaOf = (uniqueItems: boolean) => ({
+      file: 'a.json',
+      jsonSchema: { properties: { x: { uniqueItems } } },
+    })
+    const textOf = (count: number): string =>
+      `{"name":"b","x":[${Array.from({ length: count }, (_, nth) => nth + 10_000).join(',')}]}`
+    expect(judge(textOf(24_000), schemaOf(true)).good).toBe(3)
+    expect(judge(textOf(26_000), schemaOf(true)).errors).toMatchObject([
+      { index: 1, code: 'too_complex', detail: 'has 26001 texts and numbers, and 25000 is the most' },
+    ])
+    expect(judge(textOf(26_000), schemaOf(false)).good).toBe(3)
+    const keys = textOf(6_000).replaceAll(/(\d+)/g, '[$1]')
+    expect(judge(keys, schemaOf(true)).errors).toMatchObject([
+      { index: 1, code: 'too_complex', detail: 'has 6004 members, objects and arrays, and 5000 is the most' },
+    ])
+  })
+
   test('that is not JSON harms no other line', () => {
     const batch = judge(`{"name":"b","value":1,"text":"${filler}"`, 'telemetry', 'ndjson')
     expect(batch.errors).toMatchObject([{ index: 1, code: 'invalid_json' }])
