@@ -41,7 +41,7 @@ export function buildOpenapiDocument(version: string): object {
     ],
     paths: pathsOf(operations),
     // Codes of single events too, which no reply has as its own.
-    'x-problems': errorTable,
+    'x-problems': problems(),
     // Which schema the events of a stream have depends on its `schema`. OpenAPI cannot say that of a path parameter.
     'x-event-schemas': { telemetry: event, page: { $ref: '#/components/schemas/PageEvent' } },
     components: {
@@ -114,24 +114,19 @@ function problemResponses(all: readonly Operation[]): object {
   return responses
 }
 
-/** Errors that say when to come back. */
-const comesBack: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'rate_limited',
-  'too_many_bodies',
-  'request_in_progress',
-  'buffer_full',
-  'stream_unavailable',
-  'spool_unavailable',
-  'dedupe_unavailable',
-  'shutting_down',
-])
+/** What clients may know of each code. */
+function problems(): object {
+  return Object.fromEntries(
+    Object.entries(errorTable).map(([code, { status, title }]) => [code, { status, title }]),
+  )
+}
 
 function problemResponse(codes: readonly ErrorCode[]): object {
   return {
     description: codes.map((code) => `\`${code}\`: ${errorTable[code].title}`).join('. '),
     headers: {
       ...headers('Chute-Error'),
-      ...(codes.some((code) => comesBack.has(code)) ? headers('Retry-After') : {}),
+      ...(codes.some((code) => errorTable[code].tells === 'when') ? headers('Retry-After') : {}),
       ...(codes.includes('rate_limited') ? headers('RateLimit', 'RateLimit-Policy') : {}),
       ...(codes.includes('key_missing') ? headers('WWW-Authenticate') : {}),
       ...(codes.includes('unsupported_encoding') ? headers('Accept-Encoding') : {}),

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import { KafkajsTransport } from '../kafka/network/kafkajs-transport.ts'
 import { silentLogger } from '../logger.ts'
 import { parseAddress, Producers } from '../kafka/producers.ts'
+import { admissionTraits } from '../kafka/producer/producer.ts'
 import { createTopics } from '../kafka/network/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
 
@@ -83,7 +84,7 @@ function settingsOf({ withoutSettings }: Producers, isReady: boolean): Finding[]
 
 function missingTopics(producers: Producers): string[] {
   return producers.obstructed.flatMap(({ admission, topic }) =>
-    admission === 'unknown_topic' ? [topic] : [],
+    admissionTraits[admission].isMissing ? [topic] : [],
   )
 }
 

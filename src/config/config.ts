@@ -62,6 +62,13 @@ export const onBufferFullActions = ['reject', 'drop', 'block'] as const
 /** What becomes of a request that finds the stream's buffer full: refused with 503, accepted and dropped, or made to wait. */
 export type OnBufferFull = (typeof onBufferFullActions)[number]
 
+/** Whether a 202 may stand for events that are lost: exactly-once forbids such an action. */
+export const losesWhenFull: Readonly<Record<OnBufferFull, boolean>> = {
+  reject: false,
+  drop: true,
+  block: false,
+}
+
 /** See {@link CompressionType}. The codec of each is in `kafka/protocol/compression.ts`. */
 export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
 

@@ -35,6 +35,9 @@ export const keyMissingActions = ['accept', 'reject'] as const
 /** What becomes of an event without a key: written without one, or refused. */
 export type KeyMissing = (typeof keyMissingActions)[number]
 
+/** Whether an event without a key is refused. */
+export const refusesKeyless: Readonly<Record<KeyMissing, boolean>> = { accept: false, reject: true }
+
 /** `topics:` of a stream: the value at a JSON pointer into an event chooses the topic of its record. */
 export interface TopicsConfig {
   readonly by: `/${string}`

@@ -1,4 +1,5 @@
 import {
+  losesWhenFull,
   resends,
   type ConfigProblem,
   type DedupeConfig,
@@ -9,6 +10,7 @@ import {
   type StreamConfig,
 } from './config.ts'
 import type { ProducerValues } from './producer-schema.ts'
+import { refusesKeyless } from './record-sources.ts'
 import type { StreamValues } from './stream-schema.ts'
 
 /** A stream with its defaults filled in, and the settings that were written in the file. */
@@ -190,7 +192,8 @@ export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: Con
     )
   }
   for (const key of ['onBufferFull', 'beaconOnBufferFull'] as const) {
-    if (written[key] !== 'drop') continue
+    const action = written[key]
+    if (action === undefined || !losesWhenFull[action]) continue
     refuse(key, 'answers 202 to what it drops, which is not once', 'Set reject or block.')
   }
   if (!producer.enableIdempotence || producer.acks !== -1) {
@@ -256,7 +259,8 @@ export function refuseRecordContradictions(
       problem: 'is set for a stream that has no topic for invalid events',
       remedy: 'Set invalidTopic, or leave it out.',
     })
-  if (written.key !== 'none' || written.keyMissing !== 'reject') return
+  const { key, keyMissing } = written
+  if (key !== 'none' || keyMissing === undefined || !refusesKeyless[keyMissing]) return
   problems.push({
     path: `${path}.keyMissing`,
     problem: 'is reject for a stream with key: none, so each event would be refused',

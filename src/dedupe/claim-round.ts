@@ -21,7 +21,7 @@ export interface DedupeEvent {
 
 /**
  * What an event turns out to be: `new`; `seen`, if it was accepted before; `conflict`, if its source and id were accepted before with
- * other content.
+ * other content. `EventFate` of events/judged-event.ts has the same members.
  */
 export type Fate = 'new' | 'seen' | 'conflict'
 

@@ -64,7 +64,33 @@ export type Found = 'new' | 'seen' | 'reused' | 'busy' | 'contested'
  * @param count how many of the keys are to be claimed. Those behind them are only asked for.
  */
 export function mayClaim(found: readonly Found[], count: number): boolean {
-  return found.every((each, nth) => each === 'new' || each === 'seen' || (each === 'reused' && nth >= count))
+  return found.every((each, nth) => !isBusy(each) && (nth >= count || !hasOtherContent(each)))
+}
+
+/** Whether a request that has no answer yet has the key. */
+export function isBusy(found: Found): boolean {
+  switch (found) {
+    case 'new':
+    case 'seen':
+    case 'reused':
+      return false
+    case 'busy':
+    case 'contested':
+      return true
+  }
+}
+
+/** Whether the key stands for other content, accepted or claimed. */
+export function hasOtherContent(found: Found): boolean {
+  switch (found) {
+    case 'new':
+    case 'seen':
+    case 'busy':
+      return false
+    case 'reused':
+    case 'contested':
+      return true
+  }
 }
 
 /** Longer names are to be hashed, so that the room of an entry is bounded. */

@@ -1,5 +1,13 @@
 import type { Durability } from '../kafka/producer/producer.ts'
-import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
+import {
+  hasOtherContent,
+  isBusy,
+  mayClaim,
+  type ClaimListener,
+  type DedupeKey,
+  type DedupeStore,
+  type Found,
+} from './dedupe-store.ts'
 import { isOlderName, Round, type DedupeRequest, type Fate } from './claim-round.ts'
 
 /** Where a durable stream keeps keys beside their records, so that a crash takes both or neither. */
@@ -153,8 +161,7 @@ export class Deduplicator {
     begin: ((step: Step) => void) | null,
     done: (error: Error | null, verdict: Verdict | null) => void,
   ): void {
-    if (round.hasKey && (found[0] === 'reused' || found[0] === 'contested'))
-      return done(null, { kind: 'reused' })
+    if (round.hasKey && hasOtherContent(found[0]!)) return done(null, { kind: 'reused' })
     if (found.some(isBusy) || asked.some(isBusy)) return done(null, { kind: 'busy' })
     round.found = found
     if (round.older.length > 0) round.seenOlder = this.#seenOlder(round.older, asked)
@@ -186,8 +193,8 @@ export class Deduplicator {
       if (answer === null) return done(error, null)
       const { found, asked, claim } = answer
       const isSettled =
-        found.every((each) => each === 'new' || each === 'seen') &&
-        asked.every((each) => each === 'seen' || each === 'reused')
+        found.every((each) => !isBusy(each) && !hasOtherContent(each)) &&
+        asked.every((each) => !isBusy(each) && each !== 'new')
       if (claim !== null && isSettled) {
         round.settle(found, contents, asked)
         return this.#conclude(round, claim, begin, done)
@@ -294,10 +301,6 @@ function releaseInParts(parts: readonly Claim[], next: Step): Step {
 
 function split(all: readonly Found[], count: number): [readonly Found[], readonly Found[]] {
   return [all.slice(0, count), all.slice(count)]
-}
-
-function isBusy(found: Found): boolean {
-  return found === 'busy' || found === 'contested'
 }
 
 const usualPartKeys = 1_000

@@ -15,7 +15,7 @@ import {
 import type { ChosenKey } from './chosen-key.ts'
 import type { EventTopics } from './chosen-topic.ts'
 import type { TelemetryScanner } from './scan-telemetry.ts'
-import { describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
+import { codeOfFlaw, describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
 import type { PointerSearch } from './pointer-search.ts'
 import { maxListedErrors, RejectedEvents, type EventError, type KeptEvent } from './rejected-events.ts'
 
@@ -262,10 +262,7 @@ export class EventBatch implements EventSink {
     return this.indexes?.[good] ?? good
   }
 
-  /**
-   * Takes out the good events that were accepted before, and rejects those whose id was accepted with other content.
-   * @param fates of each good event.
-   */
+  /** Takes out the good events that were accepted before, and rejects those whose id was accepted with other content. */
   leaveOut(fates: readonly EventFate[]): void {
     const { indexes, told } = this
     const left: number[] = []
@@ -274,7 +271,8 @@ export class EventBatch implements EventSink {
     let conflicting = 0
     for (let good = 0; good < fates.length; good++) {
       const index = indexes === null ? good : indexes[good]!
-      switch (fates[good]!) {
+      const fate = fates[good]!
+      switch (fate) {
         case 'new':
           left.push(index)
           break
@@ -282,7 +280,8 @@ export class EventBatch implements EventSink {
           duplicates.push(index)
           duplicateTopics.push(this.ranges.topic(good))
           break
-        case 'conflict': {
+        default: {
+          fate satisfies 'conflict'
           // Only the first can be among those that are listed.
           const error = ++conflicting <= maxListedErrors ? conflictOf(index, told?.[good] ?? null) : null
           this.#rejects.addLate('id_conflict', error, this.ranges.start(good), this.ranges.end(good))
@@ -365,7 +364,7 @@ export class EventBatch implements EventSink {
   }
 
   #rejectFlawed(flaw: JsonFlaw): void {
-    this.#reject(flaw === 'too_deep' ? flaw : 'invalid_event', describeFlaw(flaw, this.#limits.depth), '')
+    this.#reject(codeOfFlaw[flaw], describeFlaw(flaw, this.#limits.depth), '')
   }
 
   #rejectLarge(sizeBytes: number, limitBytes: number): void {

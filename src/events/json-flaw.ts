@@ -1,3 +1,5 @@
+import type { ErrorCode } from '../errors.ts'
+
 /** Why a value that is valid JSON must not be passed on: see {@link findFlaw}. */
 export type JsonFlaw = 'too_deep' | 'proto_key' | 'constructor_prototype'
 
@@ -35,6 +37,13 @@ function findFlawIn(value: object, depth: number): JsonFlaw | null {
     if (flaw !== null) return flaw
   }
   return null
+}
+
+/** The code of an event that has a {@link JsonFlaw}. */
+export const codeOfFlaw: Readonly<Record<JsonFlaw, ErrorCode>> = {
+  too_deep: 'too_deep',
+  proto_key: 'invalid_event',
+  constructor_prototype: 'invalid_event',
 }
 
 /** A {@link JsonFlaw} in words, for the `detail` of an error. */

@@ -17,7 +17,7 @@ export interface ToldEvent extends EventIdentity {
   readonly digest: string
 }
 
-/** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. */
+/** What becomes of a good event: it is written; it was accepted before; its id was accepted before with other content. `Fate` of dedupe/claim-round.ts has the same members. */
 export type EventFate = 'new' | 'seen' | 'conflict'
 
 /** Names that a sender may claim: as the `source` of an event, and as the key of a record where the stream takes the key from the client. */

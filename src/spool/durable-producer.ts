@@ -1,6 +1,7 @@
 import type { SpoolConfig } from '../config/config.ts'
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
 import {
+  admissionTraits,
   chargeOf,
   type CommitListener,
   type Durability,
@@ -154,7 +155,7 @@ export class DurableProducer implements AccountedProducer, Durability {
     if (this.#closing) return 'closing'
     if (this.#log.isFailing) return 'spool_unavailable'
     const { admission } = this.#producer
-    return admission === 'not_known_yet' || admission === 'no_leader_yet' ? 'open' : admission
+    return admissionTraits[admission].waits ? 'open' : admission
   }
 
   get obstacle(): Producer['obstacle'] {

@@ -256,19 +256,23 @@ export function segmentName(baseSeq: number): string {
   return `${String(baseSeq).padStart(15, '0')}.log`
 }
 
+/** The ends of the names of files in a stream's folder. */
+const fileKinds = ['log', 'ack', 'notes', 'notes.new', 'log.damaged', 'sent'] as const
+
 /** What the name of a file in a stream's folder says. */
 export interface SpoolFileName {
   /** Number that the name begins with. It is the number of a record, except for `sent`: these files are numbered by themselves. */
   readonly seq: number
-  readonly kind: 'log' | 'ack' | 'notes' | 'notes.new' | 'log.damaged' | 'sent'
+  readonly kind: (typeof fileKinds)[number]
 }
 
 /** @returns null if the spool gives no such name. */
 export function parseName(name: string): SpoolFileName | null {
-  const [, digits, kind] = /^(\d{15})\.(log|ack|notes|notes\.new|log\.damaged|sent)$/.exec(name) ?? []
+  const [, digits, end] = /^(\d{15})\.([a-z.]+)$/.exec(name) ?? []
+  const kind = fileKinds.find((each) => each === end)
   const seq = Number(digits)
-  if (digits === undefined || seq > highestSeq) return null
-  return { seq, kind: kind as SpoolFileName['kind'] }
+  if (digits === undefined || kind === undefined || seq > highestSeq) return null
+  return { seq, kind }
 }
 
 /**

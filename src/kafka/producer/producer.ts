@@ -78,6 +78,23 @@ export type TopicAdmission = 'open' | 'not_known_yet' | 'no_leader_yet' | 'unkno
  */
 export type ProducerAdmission = TopicAdmission | 'spool_unavailable' | 'closing'
 
+/**
+ * What is true of a producer that takes no records. `waits`: it was not open yet, and opens by itself; a stream with a spool takes records
+ * meanwhile. `isFinal`: Kafka refused, and goes on refusing until somebody changes something. `isMissing`: there is no topic.
+ */
+export const admissionTraits = {
+  open: { waits: false, isFinal: false, isMissing: false },
+  not_known_yet: { waits: true, isFinal: false, isMissing: false },
+  no_leader_yet: { waits: true, isFinal: false, isMissing: false },
+  unknown_topic: { waits: false, isFinal: true, isMissing: true },
+  not_authorized: { waits: false, isFinal: true, isMissing: false },
+  spool_unavailable: { waits: false, isFinal: false, isMissing: false },
+  closing: { waits: false, isFinal: false, isMissing: false },
+} as const satisfies Record<
+  ProducerAdmission,
+  { readonly waits: boolean; readonly isFinal: boolean; readonly isMissing: boolean }
+>
+
 /** Why Kafka does not take records of a topic. */
 export interface Obstacle {
   /** The reason, for clients that send events. */

@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify'
 import type { OnBufferFull, StreamConfig } from '../../config/config.ts'
 import type { HttpLimits } from '../../config/limits.ts'
 import type { Claim, Deduplicator, Step, Verdict } from '../../dedupe/deduplicator.ts'
-import type { ErrorCode, GatewayError } from '../../errors.ts'
+import { errorTable, type GatewayError } from '../../errors.ts'
 import { recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
@@ -315,7 +315,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (batch !== null) {
       const { telemetry, transport } = this.#route
       this.#bookRejected(batch)
-      if (namesEvents.has(problem.code)) this.#keepInvalid(batch)
+      if (errorTable[problem.code].tells === 'which') this.#keepInvalid(batch)
       if (batch.accepted > 0) telemetry.edge.rejected(transport, problem.code, batch.accepted)
     }
     this.#replyProblem(problem)
@@ -391,9 +391,6 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#body = null
   }
 }
-
-/** Problems that say which events are invalid. After any other the client may send the same events again, and learn it then. */
-const namesEvents: ReadonlySet<ErrorCode> = new Set(['all_events_invalid', 'strict_rejected', 'id_conflict'])
 
 /** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
 const manyEvents = 1_000

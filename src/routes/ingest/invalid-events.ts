@@ -7,7 +7,12 @@ import {
   type KeptOutcome,
 } from '../../kafka/producer/outcome.ts'
 import type { KeptEvent } from '../../events/rejected-events.ts'
-import { chargeOf, type AccountedProducer, type Producer } from '../../kafka/producer/producer.ts'
+import {
+  chargeOf,
+  type AccountedProducer,
+  type Producer,
+  type ProducerAdmission,
+} from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 import { encodeHeaders, joinHeaders } from '../../kafka/protocol/record-format.ts'
 import type { Logger } from '../../logger.ts'
@@ -117,8 +122,9 @@ export class InvalidEvents {
   /** @returns why the event is not written; null: it is. */
   #write(event: KeptEvent, { body, headers }: EventBatch, origin: InvalidOrigin): DroppedHere | null {
     const producer = this.#producer
-    if (producer.admission === 'closing') return 'shutdown'
-    if (producer.admission !== 'open' || producer.needsKey) return 'unavailable'
+    const { admission } = producer
+    if (admission !== 'open') return resultOfAdmission[admission]
+    if (producer.needsKey) return 'unavailable'
     if (this.room === 0) return 'over_rate'
     const timestampMs = Date.now()
     const reasons = this.#reasonsOf(event, origin, timestampMs)
@@ -191,6 +197,16 @@ const resultOfDrop: Readonly<Record<DropReason, InvalidResult>> = {
   not_leader_or_follower: 'refused',
   spool_damaged: 'refused',
   encoding: 'refused',
+}
+
+/** The result of an event by the reason why the topic takes none. */
+const resultOfAdmission: Readonly<Record<Exclude<ProducerAdmission, 'open'>, DroppedHere>> = {
+  not_known_yet: 'unavailable',
+  no_leader_yet: 'unavailable',
+  unknown_topic: 'unavailable',
+  not_authorized: 'unavailable',
+  spool_unavailable: 'unavailable',
+  closing: 'shutdown',
 }
 
 /** The results of events that the topic's producer never got. */

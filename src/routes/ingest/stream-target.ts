@@ -1,3 +1,4 @@
+import { refusesKeyless } from '../../config/record-sources.ts'
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyRequest } from 'fastify'
 import { promiseOf, type StreamConfig } from '../../config/config.ts'
@@ -177,7 +178,7 @@ export function newBatch(
     limits,
     maxRecordBytes,
     needsKey,
-    rejectsKeyless: stream.keyMissing === 'reject',
+    rejectsKeyless: refusesKeyless[stream.keyMissing],
     key: keyOf === null ? null : keyOf(request.raw.headers),
     headers: headersOf === null ? null : headersOf(request, accessKey?.name ?? null),
     topics,

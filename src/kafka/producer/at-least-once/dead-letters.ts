@@ -6,7 +6,7 @@ import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
 import { auditHeaderKey } from '../../protocol/audit-header.ts'
 import { kafkaErrorName } from '../../protocol/kafka-error.ts'
 import type { Logger } from '../../../logger.ts'
-import { chargeOf, type ManagedProducer, type Settlement } from '../producer.ts'
+import { admissionTraits, chargeOf, type ManagedProducer, type Settlement } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import {
   decodeHeaders,
@@ -83,7 +83,7 @@ export class DeadLetters implements DeadLetterQueue {
     const records = batch.plainRecords()
     const status = producer.admission
     let sizeBytes = 0
-    let isTakable = status !== 'unknown_topic' && status !== 'not_authorized'
+    let isTakable = !admissionTraits[status].isFinal
     for (const { record, headers: own } of readRecords(records, batch)) {
       record.headed(hasNoHeaders(own) ? null : own)
       sizeBytes += chargeOf(record, headers.headerBytes)
