@@ -9,6 +9,7 @@ import { SocketClient } from '../support/socket-client.ts'
 
 const good = '{"name":"room.temp","value":21.5}'
 const stream = '/v1/streams/metrics-realtime'
+const chunked = 'Transfer-Encoding: chunked'
 let edge: Edge
 let clients: SocketClient[] = []
 
@@ -95,29 +96,33 @@ test('a body too many of one address is refused with 429, and another address is
 })
 
 test.each([
-  ['ends its connection', (socket: Socket) => socket.destroy()],
-  ['resets its connection', (socket: Socket) => socket.resetAndDestroy()],
-  ['sends what is no HTTP', (socket: Socket) => socket.write('x\r\nno chunk\r\n')],
-])('a client that %s while a shared store counts its request leaves no place taken', async (_what, leave) => {
-  const charged: (() => void)[] = []
-  const limitStore: LimitStore = {
-    charge({ subjects }, done) {
-      const usages = subjects.map(() => ({ openMs: 0, requests: 1, events: 0, bytes: 0 }))
-      charged.push(() => done({ refusedBy: -1, usages }))
-    },
-    adopt() {},
-  }
-  edge = buildEdge({ rateLimit: limitOf({ requests: 10 }) }, [new FakeProducer()], { limitStore })
-  await edge.app.listen({ port: 0, host: '127.0.0.1' })
-  const client = open()
-  client.socket.write(`POST ${stream} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n`)
-  await vi.waitUntil(() => charged.length === 1)
-  leave(client.socket)
-  await vi.waitUntil(() => edge.bounds.connections === 0)
-  charged[0]!()
-  await vi.waitUntil(() => edge.bounds.bodies === 0)
-  expect(edge.producer.values).toEqual([])
-})
+  ['ends its connection', chunked, (socket: Socket) => socket.destroy()],
+  ['resets its connection', chunked, (socket: Socket) => socket.resetAndDestroy()],
+  ['resets its connection in a body', 'Content-Length: 9', (socket: Socket) => socket.resetAndDestroy()],
+  ['sends what is no HTTP', chunked, (socket: Socket) => socket.write('x\r\nno chunk\r\n')],
+])(
+  'a client that %s while a shared store counts its request leaves no place taken',
+  async (_what, body, leave) => {
+    const charged: (() => void)[] = []
+    const limitStore: LimitStore = {
+      charge({ subjects }, done) {
+        const usages = subjects.map(() => ({ openMs: 0, requests: 1, events: 0, bytes: 0 }))
+        charged.push(() => done({ refusedBy: -1, usages }))
+      },
+      adopt() {},
+    }
+    edge = buildEdge({ rateLimit: limitOf({ requests: 10 }) }, [new FakeProducer()], { limitStore })
+    await edge.app.listen({ port: 0, host: '127.0.0.1' })
+    const client = open()
+    client.socket.write(`POST ${stream} HTTP/1.1\r\nHost: a\r\n${body}\r\n\r\n`)
+    await vi.waitUntil(() => charged.length === 1)
+    leave(client.socket)
+    await vi.waitUntil(() => edge.bounds.connections === 0)
+    charged[0]!()
+    await vi.waitUntil(() => edge.bounds.bodies === 0)
+    expect(edge.producer.values).toEqual([])
+  },
+)
 
 // The last one: from here on all speak TLS.
 test('with TLS a connection too many ends before its handshake', async () => {
