@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { StreamPromise } from '../src/config/config.ts'
+import { contentEncodings } from '../src/events/body-reader.ts'
 import { errorTable, type ErrorCode } from '../src/errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/rejected-events.ts'
@@ -265,7 +266,7 @@ const encodingParameter = {
   in: 'header',
   required: false,
   description: 'How the body is compressed, in any case; one coding only. Empty: not at all.',
-  schema: { type: 'string', enum: ['identity', 'gzip', 'x-gzip', 'deflate', 'br', ''] },
+  schema: { type: 'string', enum: [...contentEncodings] },
 }
 
 /** The words of `Chute-Delivery`, each with what can stand behind it. */

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
-import type { ConsumerConfig, ConsumerDelivery } from '../config/consumer-config.ts'
+import { autoOffsetResets, type ConsumerConfig, type ConsumerDelivery } from '../config/consumer-config.ts'
 import { describeConsumer } from '../config/describe-config.ts'
 import { type ConsumeArguments, loadConsumerConfig } from '../config/load-config.ts'
 import type { Consumer, ConsumerStats } from '../kafka/consumer/consumer.ts'
@@ -136,7 +136,7 @@ function warnOfChoices({ delivery, autoOffsetReset }: ConsumerConfig, logger: Lo
       'auto-commit is not recommended: it commits by the clock, so a crash repeats what was processed since the last commit and loses what was committed before it was processed. --delivery at-most-once never repeats, at-least-once never loses'
     logger.warn({ delivery }, message)
   }
-  if (!mayRepeat && autoOffsetReset === 'earliest') {
+  if (!mayRepeat && autoOffsetResets[autoOffsetReset].fromBeginning) {
     const message =
       'a group whose offsets have expired (offsets.retention.minutes) begins at the start of the topic again, which repeats what is still there: auto.offset.reset=latest does not'
     logger.warn({ 'auto.offset.reset': autoOffsetReset }, message)

@@ -16,6 +16,24 @@ export function commitsByTheClock(delivery: ConsumerDelivery): boolean {
   return consumerDeliveries[delivery].byTheClock
 }
 
+/** Where a group without committed offsets begins. `fromBeginning`: with the records that are there. */
+export const autoOffsetResets = {
+  latest: { fromBeginning: false },
+  earliest: { fromBeginning: true },
+} as const satisfies Record<string, { readonly fromBeginning: boolean }>
+
+/** See {@link autoOffsetResets}. */
+export type AutoOffsetReset = keyof typeof autoOffsetResets
+
+/** Whether records of open and of aborted transactions are read. */
+export const isolationLevels = {
+  read_uncommitted: { readUncommitted: true },
+  read_committed: { readUncommitted: false },
+} as const satisfies Record<string, { readonly readUncommitted: boolean }>
+
+/** See {@link isolationLevels}. */
+export type IsolationLevel = keyof typeof isolationLevels
+
 /** The settings of `chute consume`, in Kafka's terms (`org.apache.kafka.clients.consumer.ConsumerConfig`). */
 export interface ConsumerConfig {
   readonly topic: string
@@ -26,7 +44,7 @@ export interface ConsumerConfig {
   /** `auto.commit.interval.ms`: pause between two commits by the clock. */
   readonly autoCommitIntervalMs: number
   /** `auto.offset.reset`: where a group without committed offsets begins. */
-  readonly autoOffsetReset: 'latest' | 'earliest'
+  readonly autoOffsetReset: AutoOffsetReset
   /** `max.poll.records`: the most records of one poll, and so of one commit. A crash can lose or repeat so many. */
   readonly maxPollRecords: number
   /** `max.poll.interval.ms`: longest time that processing one poll may take before the group goes on without this member. */
@@ -38,7 +56,7 @@ export interface ConsumerConfig {
   readonly fetchMaxBytes: number
   readonly fetchMaxWaitMs: number
   readonly maxPartitionFetchBytes: number
-  readonly isolationLevel: 'read_uncommitted' | 'read_committed'
+  readonly isolationLevel: IsolationLevel
 }
 
 /** `consumer:` of the file, for `chute consume`. Topic, group and delivery stand on its command line. */

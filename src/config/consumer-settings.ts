@@ -1,7 +1,11 @@
 import { z } from 'zod'
 import { ConfigError, type ConfigProblem } from './config.ts'
 import {
+  autoOffsetResets,
   commitsByTheClock,
+  isolationLevels,
+  type AutoOffsetReset,
+  type IsolationLevel,
   type ConsumerConfig,
   type ConsumerDelivery,
   type ConsumerSection,
@@ -56,7 +60,7 @@ export const consumerShape = {
   'max.partition.fetch.bytes': wholeNumber('bytes', 1)
     .default(1_048_576)
     .register(reference, { what: 'most of one partition' }),
-  'isolation.level': oneOf(['read_uncommitted', 'read_committed'])
+  'isolation.level': oneOf(Object.keys(isolationLevels) as IsolationLevel[])
     .default('read_uncommitted')
     .register(reference, { what: 'whether records of open transactions are read' }),
 } satisfies z.ZodRawShape
@@ -161,7 +165,7 @@ function autoOffsetReset() {
   const give = 'latest (skip what is there when a group begins) or earliest'
   const flawOfNone = (word: string): Flaw | null =>
     word === 'none' ? { problem: 'is "none"', remedy: `Give ${give}. none is not offered.` } : null
-  const words = z.enum(['latest', 'earliest'])
+  const words = z.enum(Object.keys(autoOffsetResets) as AutoOffsetReset[])
   const meta = { give, takes: asCode(words.options) }
   return z.string().check(refuseIf(flawOfNone)).pipe(words).register(reference, meta)
 }

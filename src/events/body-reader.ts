@@ -145,48 +145,57 @@ function tooLarge(limitBytes: number): GatewayError {
   return new GatewayError('body_too_large', detail, { extensions: { limitBytes } })
 }
 
-/** The content codings that a body may have, as the value of `Accept-Encoding` in a 415 (RFC 9110, section 12.5.3). */
-export const supportedEncodings = 'gzip, deflate, br'
+/** A content coding: its other names, and what inflates a body. */
+interface Coding {
+  readonly aliases: readonly string[]
+  /** @param firstByte the first byte of the body. */
+  readonly inflate: (firstByte: number) => Transform
+}
+
+/** The content codings that a body may have, by name. */
+const codings = {
+  gzip: { aliases: ['x-gzip'], inflate: () => createGunzip() },
+  // `deflate` is zlib's format (RFC 1950), but some clients send bare DEFLATE (RFC 1951), as RFC 9110, section 8.4.1.2 notes. The low four
+  // bits of a zlib header are always 8.
+  deflate: {
+    aliases: [],
+    inflate: (firstByte) => ((firstByte & 0x0f) === 8 ? createInflate() : createInflateRaw()),
+  },
+  br: { aliases: [], inflate: () => createBrotliDecompress() },
+} as const satisfies Record<string, Coding>
 
 /** The content coding of a request. `identity`: the body is not encoded. */
-export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'br'
+export type ContentEncoding = 'identity' | keyof typeof codings
+
+/** The codings by each value of Content-Encoding that is read. */
+const encodingByName: ReadonlyMap<string, ContentEncoding> = new Map([
+  ['identity', 'identity'] as const,
+  ...(Object.keys(codings) as (keyof typeof codings)[]).flatMap((encoding) =>
+    [encoding, ...codings[encoding].aliases].map((name) => [name, encoding] as const),
+  ),
+  ['', 'identity'] as const,
+])
+
+/** All values of Content-Encoding that are read, in lower case. */
+export const contentEncodings: readonly string[] = [...encodingByName.keys()]
+
+/** The content codings that a body may have, as the value of `Accept-Encoding` in a 415 (RFC 9110, section 12.5.3). */
+export const supportedEncodings = Object.keys(codings).join(', ')
 
 /**
  * Reads a Content-Encoding (RFC 9110, section 8.4).
  * @returns null for an unknown coding, and for several codings: only a decompression bomb is compressed twice.
  */
 export function contentEncodingOf(header: string | undefined): ContentEncoding | null {
-  switch (header?.trim().toLowerCase()) {
-    case undefined:
-    case '':
-    case 'identity':
-      return 'identity'
-    case 'gzip':
-    case 'x-gzip':
-      return 'gzip'
-    case 'deflate':
-      return 'deflate'
-    case 'br':
-      return 'br'
-    default:
-      return null
-  }
+  return header === undefined ? 'identity' : (encodingByName.get(header.trim().toLowerCase()) ?? null)
 }
 
 /**
  * A stream that inflates. Its output comes in small pieces, so that a caller that counts bytes can stop a decompression bomb early.
- * @param firstByte the first byte of the body. `deflate` is zlib's format (RFC 1950), but some clients send bare DEFLATE (RFC 1951), as
- * RFC 9110, section 8.4.1.2 notes. The low four bits of a zlib header are always 8.
+ * @param firstByte the first byte of the body.
  */
 export function createInflater(encoding: Exclude<ContentEncoding, 'identity'>, firstByte: number): Transform {
-  switch (encoding) {
-    case 'gzip':
-      return createGunzip()
-    case 'deflate':
-      return (firstByte & 0x0f) === 8 ? createInflate() : createInflateRaw()
-    case 'br':
-      return createBrotliDecompress()
-  }
+  return codings[encoding].inflate(firstByte)
 }
 
 /**

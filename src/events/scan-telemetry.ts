@@ -171,7 +171,8 @@ function timestampEnd(body: Buffer, at: number, unit: TimestampUnit): number {
     const digits = end - at
     const isUsual =
       unit === 'auto'
-        ? digits === 10 || digits === 13 || digits === 16 || digits === 19
+        ? // The numbers of usualDigits.
+          digits === 10 || digits === 13 || digits === 16 || digits === 19
         : digits === usualDigits[unit]
     // With a first digit from 1 to 3, it is a time from 2001 to 2096.
     if (!isUsual || body[at]! < 0x31 || body[at]! > 0x33) return -1
@@ -193,5 +194,8 @@ const texts = {
   constructor: Buffer.from('constructor'),
 } as const
 
-/** Digits of the times of this century. */
-const usualDigits = { s: 10, ms: 13, us: 16, ns: 19 } as const
+/** Digits of the times of this century. `timestampEnd` lists the numbers once more for `auto`, since it runs for each event. */
+const usualDigits = { s: 10, ms: 13, us: 16, ns: 19 } as const satisfies Record<
+  Exclude<TimestampUnit, 'auto'>,
+  number
+>

@@ -17,7 +17,7 @@ export function isRfc3339(text: string): boolean {
   return day <= new Date(Date.UTC(2000 + (Number(match[1]) % 400), Number(match[2]), 0)).getUTCDate()
 }
 
-/** A stream's setting `timestampUnit`, in the form of the configuration. `auto`: any of the units. */
+/** A stream's setting `timestampUnit`. It has the members of `TimestampUnit` in config/record-sources.ts. `auto`: any of the units. */
 export type TimestampUnit = 'auto' | 'ms' | 's' | 'us' | 'ns'
 
 /**

@@ -31,7 +31,11 @@ export interface FrameHeader {
   readonly hasNotes: boolean
 }
 
-const kinds = { record: 0, note: 1, headers: 2 } as const
+/** The kinds of entries, as a frame has them. */
+const kinds = { record: 0, note: 1, headers: 2 } as const satisfies Record<EntryKind | 'headers', number>
+const highestKind = Math.max(...Object.values(kinds))
+/** The kinds that {@link EntryReader} shows, by number. */
+const kindOf = { 0: 'record', 1: 'note' } as const satisfies Record<(typeof kinds)[EntryKind], EntryKind>
 
 /** Builds one frame in memory. An append copies the bytes and makes no object. */
 export class FrameBuilder {
@@ -142,7 +146,7 @@ export function isWellFormed(bytes: Buffer, offset: number, header: FrameHeader)
   const end = offset + header.frameBytes
   let [at, records] = [offset + frameHeaderBytes, 0]
   while (at < end) {
-    if (at + entryHeaderBytes > end || bytes[at]! > kinds.headers) return false
+    if (at + entryHeaderBytes > end || bytes[at]! > highestKind) return false
     if (bytes[at] === kinds.record) records++
     at += entryHeaderBytes + Math.max(0, bytes.readUInt32BE(at + 7) - 1) + bytes.readUInt32BE(at + 11)
   }
@@ -187,7 +191,7 @@ export class EntryReader {
       else record.headed(bytes, start, offset)
     }
     if (offset >= this.#end) return false
-    this.kind = bytes[offset] === kinds.record ? 'record' : 'note'
+    this.kind = kindOf[bytes[offset] as keyof typeof kindOf]
     record.timestampMs = bytes.readUIntBE(offset + 1, 6)
     const keyField = bytes.readUInt32BE(offset + 7)
     const keyStart = offset + entryHeaderBytes

@@ -196,6 +196,9 @@ export class PrimaryLink implements RemoteLimitStore {
       case 'charged':
         this.#late.delete(message.request)
         this.#answerCharges(message.request, message.verdicts)
+        return
+      default:
+        message satisfies never
     }
   }
 

@@ -191,7 +191,10 @@ export class WorkerGroup {
         const nowMs = performance.now()
         const verdicts = message.charges.map((charge) => this.#limits.count(charge, nowMs))
         worker.send({ type: 'charged', request: message.request, verdicts })
+        return
       }
+      default:
+        message satisfies never
     }
   }
 

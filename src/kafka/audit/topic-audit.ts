@@ -77,12 +77,21 @@ export class TopicAudit {
     const before = track.last
     const missedAtMs = track.missedAtMs(mark.sequence)
     const sighting = track.see(mark.sequence, timestampMs)
-    this.#timeline.add(
-      timestampMs,
-      1,
-      sighting === 'gap' ? this.#lostIn(before, mark.sequence, found.low) : 0,
-    )
-    if (sighting === 'reordered' && missedAtMs !== null) this.#timeline.add(missedAtMs, 0, -1)
+    switch (sighting) {
+      case 'gap':
+        this.#timeline.add(timestampMs, 1, this.#lostIn(before, mark.sequence, found.low))
+        return
+      case 'reordered':
+        this.#timeline.add(timestampMs, 1, 0)
+        if (missedAtMs !== null) this.#timeline.add(missedAtMs, 0, -1)
+        return
+      case 'next':
+      case 'duplicate':
+        this.#timeline.add(timestampMs, 1, 0)
+        return
+      default:
+        sighting satisfies never
+    }
   }
 
   get findings(): AuditFindings {

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Consumer as KafkajsConsumer, EachBatchPayload } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
-import { commitsByTheClock, type ConsumerConfig } from '../../config/consumer-config.ts'
+import { autoOffsetResets, commitsByTheClock, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 import { describeFailure } from '../network/describe-failure.ts'
 import type { Logger } from '../../logger.ts'
@@ -77,7 +77,10 @@ export class GroupConsumer implements Consumer {
       try {
         await this.#consumer.connect()
         await this.#offsets.connect()
-        await this.#consumer.subscribe({ topic, fromBeginning: autoOffsetReset === 'earliest' })
+        await this.#consumer.subscribe({
+          topic,
+          fromBeginning: autoOffsetResets[autoOffsetReset].fromBeginning,
+        })
         break
       } catch (error) {
         if (this.#stopping) return

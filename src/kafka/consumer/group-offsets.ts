@@ -1,5 +1,5 @@
 import type { Admin } from 'kafkajs'
-import type { ConsumerConfig } from '../../config/consumer-config.ts'
+import { autoOffsetResets, type ConsumerConfig } from '../../config/consumer-config.ts'
 
 /** The group's committed offsets and the ends of the topic's partitions. Brokers are asked with kafkajs's admin. */
 export class GroupOffsets {
@@ -49,7 +49,8 @@ export class GroupOffsets {
   lag(partition: number, position: number | null): number | null {
     const end = this.#ends.get(partition)
     if (end === undefined) return null
-    const from = position ?? (this.#config.autoOffsetReset === 'latest' ? end.high : end.low)
+    const from =
+      position ?? (autoOffsetResets[this.#config.autoOffsetReset].fromBeginning ? end.low : end.high)
     return Math.max(0, end.high - from)
   }
 }

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import type * as Kafkajs from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
-import type { ConsumerConfig } from '../../config/consumer-config.ts'
+import { isolationLevels, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { allCodecs } from '../protocol/compression.ts'
 import type { ConsumedRecord } from './consumer.ts'
 
@@ -26,7 +26,7 @@ export function kafkajsConsumerConfig(
     maxBytes: config.fetchMaxBytes,
     maxWaitTimeInMs: config.fetchMaxWaitMs,
     maxBytesPerPartition: config.maxPartitionFetchBytes,
-    readUncommitted: config.isolationLevel === 'read_uncommitted',
+    readUncommitted: isolationLevels[config.isolationLevel].readUncommitted,
     metadataMaxAge: kafka.metadataMaxAgeMs,
     allowAutoTopicCreation: false,
     retry: { retries: 5, restartOnFailure: mayRestart },
