@@ -64,3 +64,13 @@ export function trimWhitespaceEnd(body: Buffer, start: number, end: number): num
 function isWhitespace(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
+
+/**
+ * The start of the next line, if there are only blanks between `at` and the end of this line; else -1.
+ * @param end no more blanks are read from here on. It is at or before `bodyEnd`.
+ */
+export function nextLineAfter(body: Buffer, at: number, end: number, bodyEnd: number): number {
+  let next = at
+  while (next < end && (body[next] === 0x20 || body[next] === 0x09 || body[next] === 0x0d)) next++
+  return next >= bodyEnd || body[next] === 0x0a ? next + 1 : -1
+}

@@ -344,3 +344,8 @@ const array = 3
 
 /** Each character of the longest forbidden key takes six bytes as an escape. */
 const longestEscapedKey = 6 * 'constructor'.length
+
+/** A byte order mark is not allowed in JSON text but may be ignored (RFC 8259, section 8.1). Some editors write it. */
+export function hasByteOrderMark(body: Buffer): boolean {
+  return body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
+}

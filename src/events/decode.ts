@@ -1,8 +1,9 @@
 import { isAscii, isUtf8 } from 'node:buffer'
 import { GatewayError } from '../errors.ts'
-import { scanArrayElements, skipWhitespace, trimWhitespaceEnd } from './array-elements.ts'
-import { describeBadJson, JsonCheck } from './check-json.ts'
+import { nextLineAfter, scanArrayElements, skipWhitespace, trimWhitespaceEnd } from './array-elements.ts'
+import { describeBadJson, hasByteOrderMark, JsonCheck } from './check-json.ts'
 import type { BodyKind } from './content-type.ts'
+import { badElement, emptyArray, flawAt, malformedArray } from './malformed-json.ts'
 import { closeArray, comma, openArray, openObject } from './scan-json.ts'
 
 /**
@@ -311,7 +312,10 @@ function decodeLines(
       continue
     }
     const scannedEnd = sink.scan(from)
-    const nextLine = scannedEnd === -1 ? -1 : nextLineAfter(body, scannedEnd, end)
+    const nextLine =
+      scannedEnd === -1
+        ? -1
+        : nextLineAfter(body, scannedEnd, Math.min(end, scannedEnd + scannedBlankBytes), end)
     if (nextLine !== -1) {
       sink.scanned(from, scannedEnd)
       lineStart = nextLine
@@ -337,8 +341,9 @@ function decodeLines(
       continue
     }
     // An exception takes long. So only the first bad line is found by one.
-    if (hasBadLines && !isJson(body, from, to)) {
-      refuseLine(decoding, from, to, check.at)
+    const badAt = hasBadLines ? flawAt(body, from, to) : -1
+    if (badAt !== -1) {
+      refuseLine(decoding, from, to, badAt)
       continue
     }
     // In ASCII text a position is the position in the body. Slices of one string share its memory.
@@ -348,8 +353,7 @@ function decodeLines(
       value = JSON.parse(text === null ? body.toString('utf8', from, to) : text.slice(from, to))
     } catch {
       hasBadLines = true
-      isJson(body, from, to)
-      refuseLine(decoding, from, to, check.at)
+      refuseLine(decoding, from, to, flawAt(body, from, to))
       continue
     }
     sink.event(value, from, to)
@@ -377,62 +381,13 @@ function refuseLine({ body, start, sink }: Decoding, from: number, to: number, a
   })
 }
 
-/** Whether [start, end) is one JSON value. If not, `check.at` is the place where it stops to be JSON. */
-function isJson(body: Buffer, start: number, end: number): boolean {
-  return check.read(body, start, end) && check.at === end
-}
-
-/** The start of the next line, if there are only a few blanks between `at` and the end of this line; else -1. */
-function nextLineAfter(body: Buffer, at: number, bodyEnd: number): number {
-  const end = Math.min(bodyEnd, at + scannedBlankBytes)
-  let next = at
-  while (next < end && (body[next] === 0x20 || body[next] === 0x09 || body[next] === 0x0d)) next++
-  return next >= bodyEnd || body[next] === newline ? next + 1 : -1
-}
-
-/** The error of an array that is not JSON. It names the event and the byte where the array stops to be JSON. */
-function malformedArray(body: Buffer, start: number, end: number): GatewayError {
-  // Reads element by element, up to the first one that is not JSON.
-  let at = start
-  let index = -1
-  do {
-    index++
-    if (!check.read(body, skipWhitespace(body, at + 1, end), end))
-      return badElement(body, check.at, end, index)
-    at = skipWhitespace(body, check.at, end)
-  } while (body[at] === comma && at < end)
-  return badElement(body, at, end, index)
-}
-
-/** The error of an array with a bad event. In an array the good events cannot be taken without the bad one. In NDJSON they can. */
-function badElement(body: Buffer, at: number, end: number, index: number): GatewayError {
-  const detail =
-    at >= end - 1 && body[end - 1] !== closeArray
-      ? `the array ends in event ${index}, at byte ${end}`
-      : `event ${index}: ${describeBadJson(body, at, end, 0)}`
-  const hint = '; as NDJSON (application/x-ndjson, an event a line) the other events would be taken'
-  return new GatewayError('malformed_json', detail + hint, { extensions: { index, byte: at } })
-}
-
-function emptyArray(): GatewayError {
-  return new GatewayError('empty_body', 'the array has no event in it')
-}
-
-/** A byte order mark is not allowed in JSON text but may be ignored (RFC 8259, section 8.1). Some editors write it. */
-function hasByteOrderMark(body: Buffer): boolean {
-  return body.length >= 3 && body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf
-}
-
 /** One check for every value that is read in one go. */
 const check = new JsonCheck()
 
-/**
- * The largest value that is parsed in one go. Parsing a megabyte takes up to 150 ms, by its content. Parsing this size takes up to
- * 5 ms.
- */
+/** The largest value that is parsed in one go, which takes up to 5 ms. A megabyte takes up to 150 ms, by its content. */
 const parsedWholeBytes = 32_768
 
-/** How many times as many bytes a slice has where its events are told from their bytes: parsing takes that much longer. */
+/** A slice has so many times as many bytes where its events are told from their bytes: parsing takes that much longer. */
 const scannedShare = 8
 
 /** The most white space in one place between events that are told from their bytes. */
