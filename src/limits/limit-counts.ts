@@ -69,8 +69,13 @@ export class LimitCounts implements LimitStore {
 
   /** Charges a request at a point in time, which never goes back. */
   count({ subjects, cost }: Charge, nowMs: number): Verdict {
-    const counts = subjects.map(({ id, limit }) => this.#countOf(id, limit, nowMs))
-    const refusedBy = subjects.findIndex(({ limit }, nth) => excessOf(counts[nth]!, limit, cost) !== null)
+    const counts: Count[] = []
+    let refusedBy = -1
+    for (const { id, limit } of subjects) {
+      const count = this.#countOf(id, limit, nowMs)
+      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = counts.length
+      counts.push(count)
+    }
     if (refusedBy === -1) {
       for (const count of counts) {
         count.requests += cost.requests
@@ -92,12 +97,14 @@ export class LimitCounts implements LimitStore {
 
   #countOf(id: string, limit: RateLimit, nowMs: number): Count {
     const known = this.#counts.get(id)
-    const count = known ?? { startMs: nowMs, openMs: 0, requests: 0, events: 0, bytes: 0 }
     if (known !== undefined) {
       drain(known, limit, nowMs)
+      // Nobody is forgotten soon.
+      if (this.#counts.size * 2 < this.#capacity) return known
       // A map keeps the order of insertion, so the subject is the last to be forgotten now.
       this.#counts.delete(id)
     }
+    const count = known ?? { startMs: nowMs, openMs: 0, requests: 0, events: 0, bytes: 0 }
     this.#counts.set(id, count)
     if (this.#counts.size > this.#capacity) this.#counts.delete(this.#counts.keys().next().value!)
     return count

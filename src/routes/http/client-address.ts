@@ -31,6 +31,20 @@ function withoutPort(address: string): string {
 
 /** The network of an address, for the log. An IPv4 address is cut to 24 bits, and an IPv6 address to 48. */
 export function clientPrefix(address: string): string {
+  let prefix = prefixes.get(address)
+  if (prefix === undefined) {
+    prefix = prefixOf(address)
+    if (prefixes.size >= mostPrefixes) prefixes.clear()
+    prefixes.set(address, prefix)
+  }
+  return prefix
+}
+
+/** A client that floods is refused often, and each refusal has its network. */
+const prefixes = new Map<string, string>()
+const mostPrefixes = 1_000
+
+function prefixOf(address: string): string {
   const bare = withoutPort(address)
   if (!ipaddr.isValid(bare)) return bare.slice(0, 64)
   const parsed = ipaddr.process(bare)

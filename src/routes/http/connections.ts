@@ -15,6 +15,7 @@ import {
   type ClientError,
 } from './client-error.ts'
 import { connectionOf, makeLast, trackConnection, type Connection } from './connection.ts'
+import { withHeldHeaders } from './held-headers.ts'
 import type { Bounds } from './bounds.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -295,11 +296,8 @@ export class Connections {
     makeLast(response)
     if (transportOf(response.req.url ?? '') !== 'http') tellProblem(response, problem)
     const body = JSON.stringify(toProblem(problem))
-    response.writeHead(problem.status, [
-      ...problemHeaders(problem),
-      'content-length',
-      String(Buffer.byteLength(body)),
-    ])
+    const headers = [...problemHeaders(problem), 'content-length', String(Buffer.byteLength(body))]
+    response.writeHead(problem.status, withHeldHeaders(response, headers))
     response.end(body)
   }
 

@@ -1,13 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { makeLast } from './connection.ts'
+import { withHeldHeaders } from './held-headers.ts'
 
 /**
  * Writes a whole reply past Fastify's serialisers and hooks. These cost more than all other work of an ingest route on a small event.
  * `hijack` tells Fastify not to wait for a reply of its own.
  *
- * @param headers names and values in turn, as `writeHead` takes them. Headers that were set on `reply.raw` before (CORS, rate limits) are
- * sent, too. `content-length` is added here.
+ * @param headers names and values in turn, as `writeHead` takes them. Headers that were held (`held-headers.ts`: CORS, limits) or set on
+ * `reply.raw` before are sent, too. `content-length` is added here.
  * @param body a text, so that node:http sends it in one write with the header.
  */
 export function replyRaw(
@@ -30,7 +31,7 @@ export function replySmallest(reply: FastifyReply, statusCode: number, headers: 
   const { raw: response } = reply
   if (response.destroyed || response.headersSent) return
   if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader('connection')
-  response.writeHead(statusCode, '', [...headers, 'content-length', '0'])
+  response.writeHead(statusCode, '', withHeldHeaders(response, [...headers, 'content-length', '0']))
   sendAtEndOfTurn(response, '')
 }
 
@@ -42,7 +43,7 @@ function writeReply(
 ): void {
   if (response.destroyed || response.headersSent) return
   const length = String(Buffer.byteLength(body))
-  response.writeHead(statusCode, [...headers, 'content-length', length])
+  response.writeHead(statusCode, withHeldHeaders(response, [...headers, 'content-length', length]))
   sendAtEndOfTurn(response, body)
 }
 

@@ -6,6 +6,7 @@ import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from 
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { readPreferences, type Preferences } from './prefer.ts'
 import { eventFromFields } from './query-event.ts'
+import { withHeldHeaders } from '../http/held-headers.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 import { tellRejected } from '../http/refusals.ts'
 
@@ -91,7 +92,8 @@ function registerPixel(
       const { reply } = exchange
       tellRejected(reply, batch)
       reply.hijack()
-      reply.raw.writeHead(200, [...pixelHeaders, ...deliveryHeaders(exchange)]).end(pixel)
+      const headers = withHeldHeaders(reply.raw, [...pixelHeaders, ...deliveryHeaders(exchange)])
+      reply.raw.writeHead(200, headers).end(pixel)
       return 200
     },
   }

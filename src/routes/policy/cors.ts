@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
+import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 import { isSameOrigin, Origins, quoted } from './origins.ts'
 
@@ -54,13 +55,14 @@ export class Cors {
    */
   letRead(request: FastifyRequest, reply: FastifyReply): boolean {
     const { origin } = request.raw.headers
-    if (origin === undefined || isSameOrigin(request, origin)) return true
-    reply.raw.setHeader('vary', 'Origin')
-    if (!this.#origins.has(origin)) return false
-    reply.raw.setHeader('access-control-allow-origin', origin)
-    reply.raw.setHeader('access-control-allow-credentials', 'true')
-    reply.raw.setHeader('access-control-expose-headers', exposedHeaders)
-    return true
+    if (origin === undefined) return true
+    if (this.#origins.has(origin)) {
+      holdHeaders(reply.raw, new ReadableBy(origin))
+      return true
+    }
+    if (isSameOrigin(request, origin)) return true
+    holdHeaders(reply.raw, variesByOrigin)
+    return false
   }
 
   #refusal(origin: string): GatewayError {
@@ -68,6 +70,22 @@ export class Cors {
     return new GatewayError('origin_not_allowed', detail)
   }
 }
+
+/** Lets pages of an origin read a reply. */
+class ReadableBy implements HeaderSource {
+  readonly #origin: string
+
+  constructor(origin: string) {
+    this.#origin = origin
+  }
+
+  addTo(headers: string[]): void {
+    headers.push('vary', 'Origin', 'access-control-allow-origin', this.#origin)
+    headers.push('access-control-allow-credentials', 'true', 'access-control-expose-headers', exposedHeaders)
+  }
+}
+
+const variesByOrigin: HeaderSource = { addTo: (headers) => void headers.push('vary', 'Origin') }
 
 /** What {@link Cors} goes by. */
 type CorsConfig = Pick<HttpConfig, 'corsOrigins' | 'keys'>

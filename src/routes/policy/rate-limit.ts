@@ -3,15 +3,10 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
-import {
-  excessOf,
-  type Cost,
-  type LimitStore,
-  type Subject,
-  type Verdict,
-} from '../../limits/limit-counts.ts'
+import { excessOf, type Cost, type LimitStore, type Subject, type Usage } from '../../limits/limit-counts.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
+import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
 import { KnownAddresses } from './known-addresses.ts'
 
 /** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
@@ -74,6 +69,7 @@ export class RateLimits {
         response: reply.raw,
       })
       request.charges = charges
+      holdHeaders(reply.raw, charges)
       charges.chargeHeader(Number(request.raw.headers['content-length'] ?? 0), done)
     })
   }
@@ -116,6 +112,8 @@ interface Rule extends Subject {
   readonly whose: string
   /** Its policies, as in `RateLimit-Policy`. */
   readonly policy: string
+  /** Names of these policies. */
+  readonly names: Readonly<Record<LimitedQuantity, string>>
 }
 
 interface KeyRules {
@@ -140,14 +138,16 @@ function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddress
 }
 
 function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
-  return { owner, id, limit, whose, policy: policyOf(owner, limit) }
+  return { owner, id, limit, whose, policy: policyOf(owner, limit), names: policyNames[owner] }
 }
 
-/** The charges of one request. */
-class RequestCharges implements Charges {
+/** The charges of one request. Its reply says what the limits are, and what is left of each. */
+class RequestCharges implements Charges, HeaderSource {
   readonly #rules: readonly Rule[]
   readonly #options: ChargesOptions
   #declaredBytes = 0
+  /** By rule; empty before the first charge. */
+  #usages: readonly Usage[] = []
 
   constructor(rules: readonly Rule[], options: ChargesOptions) {
     this.#rules = rules
@@ -174,9 +174,9 @@ class RequestCharges implements Charges {
   }
 
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
-    const { store, limited, response } = this.#options
+    const { store, limited } = this.#options
     store.charge({ subjects: this.#rules, cost }, (verdict) => {
-      if (!response.headersSent) tell(response, this.#rules, verdict)
+      this.#usages = verdict.usages
       const rule = this.#rules[verdict.refusedBy]
       if (rule === undefined) return done()
       const usage = verdict.usages[verdict.refusedBy]!
@@ -185,12 +185,35 @@ class RequestCharges implements Charges {
       done(refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs }))
     })
   }
+
+  /** @inheritdoc */
+  addTo(headers: string[]): void {
+    let policies = ''
+    let left = ''
+    for (let nth = 0; nth < this.#usages.length; nth++) {
+      const { policy, names, limit } = this.#rules[nth]!
+      const { requests, events, bytes, openMs } = this.#usages[nth]!
+      const until = `;t=${Math.ceil((limit.windowMs - openMs) / 1000)}`
+      policies += policies === '' ? policy : `, ${policy}`
+      if (limit.requests !== null)
+        left += `, "${names.requests}";r=${remaining(limit.requests, limit.burst, requests)}${until}`
+      if (limit.events !== null)
+        left += `, "${names.events}";r=${remaining(limit.events, limit.burst, events)}${until}`
+      if (limit.bytes !== null)
+        left += `, "${names.bytes}";r=${remaining(limit.bytes, limit.burst, bytes)}${until}`
+    }
+    if (policies !== '') headers.push('ratelimit-policy', policies, 'ratelimit', left.slice(2))
+  }
 }
 
 interface ChargesOptions {
   readonly store: LimitStore
   readonly limited: Record<LimitOwner, Record<LimitedQuantity, number>>
   readonly response: ServerResponse
+}
+
+function remaining(quota: number, burst: number, used: number): number {
+  return Math.max(0, quota * burst - used)
 }
 
 /** Why a limit refuses a request, and when the limit would take it. */
@@ -215,25 +238,6 @@ function refusalOf(
   const retryAfterSeconds = Math.max(1, Math.ceil((windows * windowMs - openMs) / 1000))
   const detail = `${rule}; nothing of the request was accepted, send it again after ${retryAfterSeconds} s`
   return new GatewayError('rate_limited', detail, { extensions, retryAfterSeconds })
-}
-
-/** Says in the header of the reply what the limits are, and what is left. On the raw reply, since the ingest routes reply past Fastify. */
-function tell(response: ServerResponse, rules: readonly Rule[], { usages }: Verdict): void {
-  let policies = ''
-  let left = ''
-  for (const [nth, { owner, limit, policy }] of rules.entries()) {
-    const usage = usages[nth]!
-    const seconds = Math.ceil((limit.windowMs - usage.openMs) / 1000)
-    policies += policies === '' ? policy : `, ${policy}`
-    for (const quantity of limitedQuantities) {
-      const quota = limit[quantity]
-      if (quota === null) continue
-      const remaining = Math.max(0, quota * limit.burst - usage[quantity])
-      left += `${left === '' ? '' : ', '}"${policyNames[owner][quantity]}";r=${remaining};t=${seconds}`
-    }
-  }
-  response.setHeader('ratelimit-policy', policies)
-  response.setHeader('ratelimit', left)
 }
 
 /** `qu` is the unit of a quota; without it a quota counts requests. The draft has no unit for events. */
