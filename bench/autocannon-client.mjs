@@ -6,11 +6,11 @@ const { requests, ...options } = JSON.parse(readFileSync(0, 'utf8'))
 const result = await autocannon({
   ...options,
   idReplacement: requests.some(({ body }) => body.includes('[<id>]')),
-  requests: requests.map(({ path, contentType, body }) => ({
+  requests: requests.map(({ path, contentType, body, headers }) => ({
     method: 'POST',
     path,
     body,
-    headers: { 'content-type': contentType },
+    headers: { 'content-type': contentType, ...headers },
   })),
 })
 process.stdout.write(

@@ -20,6 +20,7 @@ export interface LoadRequest {
   readonly contentType: string
   /** Each `[<id>]` in it becomes another text in each request of {@link load}. */
   readonly body: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** A request and where it goes. */
@@ -90,8 +91,9 @@ end
 }
 
 /** No Lua runs a request: wrk is at its fastest. */
-function oneRequest({ path, contentType, body }: AddressedRequest): string {
-  return `wrk.method = "POST"
+function oneRequest({ path, contentType, body, headers = {} }: AddressedRequest): string {
+  const more = Object.entries(headers).map(([name, value]) => `wrk.headers["${name}"] = "${value}"\n`)
+  return `${more.join('')}wrk.method = "POST"
 wrk.path = "${path}"
 wrk.headers["Content-Type"] = "${contentType}"
 wrk.body = [==[${body}]==]${body.includes('[<id>]') ? freshIds : ''}`

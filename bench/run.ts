@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { startKafka, type LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { benchAudit } from './audit-bench.ts'
 import { benchDelivery } from './delivery-bench.ts'
+import { benchDoor } from './door-bench.ts'
 import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
 import { benchGrowth } from './growth-bench.ts'
@@ -45,6 +46,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   audit: async (kafka) => ({
     rows: await benchAudit(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
   }),
+  door: async (kafka) => await benchDoor(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),

@@ -48,7 +48,8 @@ export async function startChute(
   return {
     ...server,
     async stats() {
-      const reply = await fetch(`${server.url}/live.json`)
+      const headers = options.adminKey === undefined ? {} : { 'x-chute-key': options.adminKey }
+      const reply = await fetch(`${server.url}/live.json`, { headers })
       return ((await reply.json()) as { streams: ProducerStats[] }).streams
     },
   }
@@ -65,6 +66,8 @@ interface StartOptions {
   readonly probe?: boolean
   /** Of Node. */
   readonly flags?: readonly string[]
+  /** A gateway with keys shows its numbers to this one. */
+  readonly adminKey?: string
 }
 
 /** Starts `node args…` with `PORT` set and returns when its port answers. */

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { AuditRow } from '../audit-bench.ts'
+import type { DoorRow, FloodRow } from '../door-bench.ts'
 import type { FrontDoorRow } from '../delivery-bench.ts'
 import type { ProducerRow } from '../delivery-at-producer.ts'
 import type { DurableRow } from '../durable-bench.ts'
@@ -28,6 +29,7 @@ export interface BenchResults {
   delivery: { frontDoor: FrontDoorRow[]; producer: ProducerRow[] }
   durable: { rows: DurableRow[] }
   audit: { rows: AuditRow[] }
+  door: { rows: DoorRow[]; flood: FloodRow[] }
   outage: OutageResult
   growth: { rows: GrowthRow[]; landed: Landed }
   pauses: { rows: PauseRow[]; landed: Landed }

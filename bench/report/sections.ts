@@ -14,6 +14,7 @@ export function sections(results: KeptResults): string[] {
     delivery(results),
     durable(results),
     audit(results),
+    door(results),
     sender(results),
     outage(results),
     growth(results),
@@ -141,6 +142,32 @@ function audit({ audit: result }: KeptResults): string {
       'events/s': (row) => thousands(row.eventsPerSecond),
       failed: (row) => String(row.failed),
       'landed ÷ accepted': (row) => row.landed.toFixed(4),
+    }),
+  ])
+}
+
+function door({ door: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('What the door costs', result.environment, [
+    'The same gateway twice, in turn. With a door, each request has a key and an `Origin`; it is charged to limits of requests, events and bytes of its key, and of requests of its address; each record has two headers (`key:name`, `time`), so that it is larger. 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome.\n',
+    table(result.rows, {
+      gateway: (row) => row.gateway,
+      request: (row) => row.request,
+      'requests/s': (row) => thousands(row.requestsPerSecond),
+      '÷ without (rate)': (row) => row.rateRatio.toFixed(3),
+      'CPU µs an event': (row) => row.cpuMicrosPerEvent.toFixed(2),
+      '÷ without (CPU)': (row) => row.cpuRatio.toFixed(3),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      failed: (row) => String(row.failed),
+    }),
+    '\nOne key sends 200 requests a second, whatever the gateway does, alone and beside another key that may send 100 and sends 2,000. The clients and Kafka share the cores.\n',
+    table(result.flood, {
+      beside: (row) => row.beside,
+      'p50 ms': (row) => row.p50Ms.toFixed(2),
+      'p99 ms': (row) => row.p99Ms.toFixed(2),
+      refused: (row) => String(row.refused),
+      'flood, requests/s': (row) => thousands(row.floodPerSecond),
+      'of which refused': (row) => row.floodRefusedShare.toFixed(3),
     }),
   ])
 }
