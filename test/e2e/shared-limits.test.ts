@@ -92,9 +92,9 @@ describe.skipIf(!hasRedis)('gateways that count in one Redis', { timeout: 60_000
     await isUp(gateway!, true)
     const agent = keptConnections(4)
     const replies: Reply[] = []
-    let isOver = false
+    const over = new AbortController()
     const load = Array.from({ length: 4 }, async () => {
-      while (!isOver) replies.push(await send(gateway!, agent))
+      while (!over.signal.aborted) replies.push(await send(gateway!, agent))
     })
     redis.signal('SIGSTOP')
     await isUp(gateway!, false)
@@ -105,7 +105,7 @@ describe.skipIf(!hasRedis)('gateways that count in one Redis', { timeout: 60_000
     await isUp(gateway!, false)
     await redis.start()
     await isUp(gateway!, true)
-    isOver = true
+    over.abort()
     await Promise.all(load)
     expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([202]))
     const slow = replies.filter(({ ms }) => ms > 500)
@@ -144,11 +144,11 @@ test('a key that floods at 20 times its limit harms no other key', { timeout: 60
   }
   await calm(300)
   const before = await calm(500)
-  let isOver = false
+  const over = new AbortController()
   const flooded: Reply[] = []
   const startedAtMs = performance.now()
   const flood = Array.from({ length: 16 }, async () => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       // 2,000 requests a second are 20 times what the key may send.
       const due = ((performance.now() - startedAtMs) * 2_000) / 1_000
       if (flooded.length < due) flooded.push(await send(gateway, floodAgent, { 'x-chute-key': 'flood' }))
@@ -156,7 +156,7 @@ test('a key that floods at 20 times its limit harms no other key', { timeout: 60
     }
   })
   const during = await calm(500)
-  isOver = true
+  over.abort()
   await Promise.all(flood)
   const p99 = (replies: readonly Reply[]): number =>
     replies.map(({ ms }) => ms).toSorted((a, b) => a - b)[Math.floor(replies.length * 0.99)]!
