@@ -152,7 +152,9 @@ describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
 
     files.swap({ keys: keysFile('one'), streams: streamsFile({ a }) })
     await loggedTimes(gateway, reloaded, 2)
-    await vi.waitUntil(async () => (await post(gateway, 'a', event('4'), 'two')).status === 401)
+    await vi.waitUntil(async () => (await post(gateway, 'a', event('4'), 'two')).status === 401, {
+      timeout: 10_000,
+    })
     const gone = await post(gateway, 'b', event('5'), 'one')
     expect(gone.status).toBe(404)
     expect(JSON.parse(gone.body)).toMatchObject({ code: 'unknown_stream', streams: ['a'] })
