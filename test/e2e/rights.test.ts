@@ -157,7 +157,10 @@ describe('a broker with ACLs', () => {
     await expect
       .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
       .toEqual([503, false, expect.stringContaining(`WRITE on topic ${invalidTopic} is not permitted`)])
-    const body = '{"name":"a","value":1}\n{"name":"a"}'
+    const good = '{"name":"a","value":1}'
+    // The leader may not have been reached yet.
+    await vi.waitUntil(async () => (await send(gateway, 's', good)).status === 202, { timeout: 10_000 })
+    const body = `${good}\n{"name":"a"}`
     expect(await (await send(gateway, 's', body, 'wait=10')).json()).toMatchObject({
       accepted: 1,
       rejected: 1,
