@@ -22,9 +22,12 @@ export function holdHeaders(response: ServerResponse, source: HeaderSource): voi
   else held.push(source)
 }
 
-/** The header fields of a reply that is to be written: those of its writer, and those of its sources. */
-export function withHeldHeaders(response: ServerResponse, headers: readonly string[]): string[] {
-  const all = [...headers]
-  for (const source of (response as Holder)[sources] ?? []) source.addTo(all)
-  return all
+/**
+ * Adds what the sources of a reply say to the header fields of its writer.
+ * @param headers names and values in turn, in a list of the caller's own, which this changes.
+ * @returns `headers`.
+ */
+export function withHeldHeaders(response: ServerResponse, headers: string[]): string[] {
+  for (const source of (response as Holder)[sources] ?? []) source.addTo(headers)
+  return headers
 }
