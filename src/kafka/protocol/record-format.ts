@@ -53,6 +53,14 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   return Buffer.concat([encodedVarint(headers.length), ...parts])
 }
 
+/** The headers that tell why a record was refused, by the rest of their names. Kafka Connect begins such names with `__connect.errors.`. */
+export function errorHeaders(texts: Readonly<Record<string, string>>): RecordHeader[] {
+  return Object.entries(texts).map(([name, text]) => ({
+    key: `__chute.errors.${name}`,
+    value: Buffer.from(text),
+  }))
+}
+
 /** Decodes what {@link encodeHeaders} has written. The values are views. */
 export function decodeHeaders(encoded: Buffer): RecordHeader[] {
   let at = 0

@@ -92,7 +92,8 @@ const isPathOf = {
   pixel: (path) => path.startsWith(beaconPrefix) && path.endsWith('.gif'),
 } satisfies Record<EdgeTransport, (path: string) => boolean>
 
-const beaconPrefix = '/v1/beacon/'
+/** What the paths of beacons and pixels begin with. */
+export const beaconPrefix = '/v1/beacon/'
 
 /**
  * Says in the response header `Chute-Error` why a beacon was refused. The developer tools of a browser show the headers of a reply to a beacon

@@ -8,10 +8,8 @@ import { readPreferences, type Preferences } from './prefer.ts'
 import { eventFromFields } from './query-event.ts'
 import { withHeldHeaders } from '../http/held-headers.ts'
 import { replyRaw } from '../http/raw-reply.ts'
-import { tellRejected } from '../http/refusals.ts'
+import { beaconPrefix, tellRejected } from '../http/refusals.ts'
 
-/** What the paths of beacons begin with. */
-export const beaconPrefix = '/v1/beacon/'
 const postPath = `${beaconPrefix}:stream`
 const pixelPath = `${beaconPrefix}:stream.gif`
 

@@ -14,7 +14,7 @@ import {
   type ProducerAdmission,
 } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
-import { encodeHeaders, joinHeaders } from '../../kafka/protocol/record-format.ts'
+import { encodeHeaders, errorHeaders, joinHeaders } from '../../kafka/protocol/record-format.ts'
 import type { Logger } from '../../logger.ts'
 import {
   invalidResults,
@@ -147,9 +147,7 @@ export class InvalidEvents {
     texts['transport'] = transport
     if (keyName !== null) texts['key.name'] = keyName
     texts['time'] = String(timeMs)
-    return encodeHeaders(
-      Object.entries(texts).map(([key, text]) => ({ key: headerPrefix + key, value: Buffer.from(text) })),
-    )
+    return encodeHeaders(errorHeaders(texts))
   }
 
   #tellDrops(): void {
@@ -220,8 +218,5 @@ const record = new RecordBytes()
 
 /** Events that are written in one step, which takes less than a millisecond unless they are large. */
 const partEvents = 100
-
-/** As in the headers of dead letters. */
-const headerPrefix = '__chute.errors.'
 
 const quietMs = 10_000

@@ -11,6 +11,7 @@ import type { ProducerBatch } from '../producer-batch.ts'
 import {
   decodeHeaders,
   encodeHeaders,
+  errorHeaders,
   hasNoHeaders,
   readRecords,
   type RecordHeader,
@@ -154,7 +155,7 @@ export class DeadLetters implements DeadLetterQueue {
       'kafka.error': labelOf(refusal) ?? '',
       'may.be.stored': String(refusal.mayBeStored),
     }
-    return Object.entries(texts).map(([key, text]) => ({ key: headerPrefix + key, value: Buffer.from(text) }))
+    return errorHeaders(texts)
   }
 
   #letters({ batch, refusal }: RefusedBatch): DeadLetter[] {
@@ -249,9 +250,6 @@ interface RefusedBatch {
 function labelOf({ errorCode }: Refusal): string | null {
   return errorCode === null ? null : kafkaErrorName(errorCode)
 }
-
-/** The beginning of the names of all error headers. Kafka Connect uses `__connect.errors.`. */
-const headerPrefix = '__chute.errors.'
 
 /** How long letters wait for a dead-letter topic that takes no records. */
 const patienceMs = 60_000
