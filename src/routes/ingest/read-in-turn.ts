@@ -8,7 +8,7 @@ import {
   type BodyListener,
   type BodySource,
 } from '../../events/body-reader.ts'
-import type { Bounds } from '../http/bounds.ts'
+import type { BodyPlace, Bounds } from '../http/bounds.ts'
 import { whenFewWait } from './in-turns.ts'
 
 /**
@@ -26,22 +26,44 @@ export function readInTurn(
     listener(place, empty)
     return
   }
-  const { bodyBytes } = limits
-  const onEnd: BodyListener = (error, body) => {
-    bounds.endBody(place)
-    listener(error, body)
+  const { onBody } = new BodyInPlace(bounds, place, {
+    listener,
+    gzipLimitBytes: mayBeGzip ? limits.bodyBytes : 0,
+  })
+  if (Number(source.headers['content-length']) < hugeBodyBytes) read(source, reply, limits.bodyBytes, onBody)
+  else whenFewWait(() => read(source, reply, limits.bodyBytes, onBody))
+}
+
+function read(source: BodySource, reply: FastifyReply, limitBytes: number, listener: BodyListener): void {
+  // A client that went away, while its turn or the limits were awaited, sends no more, and nobody would be told.
+  if (source.destroyed || reply.raw.headersSent) listener('aborted', empty)
+  else readBody(source, limitBytes, listener)
+}
+
+/** A body that has its place among those that are being read. One object and one function a body: every request makes them. */
+class BodyInPlace {
+  readonly #bounds: Bounds
+  readonly #place: BodyPlace
+  readonly #options: { readonly listener: BodyListener; readonly gzipLimitBytes: number }
+
+  /** @param options.gzipLimitBytes what a body that begins as gzip does may be inflated to; 0: it is left as it is. */
+  constructor(bounds: Bounds, place: BodyPlace, options: { listener: BodyListener; gzipLimitBytes: number }) {
+    this.#bounds = bounds
+    this.#place = place
+    this.#options = options
   }
-  const onBody: BodyListener = (error, body) => {
-    if (mayBeGzip && error === null && isGzip(body)) inflateGzip(body, bodyBytes, onEnd)
-    else onEnd(error, body)
+
+  readonly onBody: BodyListener = (error, body) => {
+    const { gzipLimitBytes } = this.#options
+    if (gzipLimitBytes > 0 && error === null && isGzip(body))
+      inflateGzip(body, gzipLimitBytes, (flaw, inflated) => this.#end(flaw, inflated))
+    else this.#end(error, body)
   }
-  const read = (): void => {
-    // A client that went away, while its turn or the limits were awaited, sends no more, and nobody would be told.
-    if (source.destroyed || reply.raw.headersSent) onBody('aborted', empty)
-    else readBody(source, bodyBytes, onBody)
+
+  #end(error: GatewayError | 'aborted' | null, body: Buffer): void {
+    this.#bounds.endBody(this.#place)
+    this.#options.listener(error, body)
   }
-  if (Number(source.headers['content-length']) < hugeBodyBytes) read()
-  else whenFewWait(read)
 }
 
 const empty = Buffer.alloc(0)
