@@ -5,6 +5,7 @@ import { errorTable, type ErrorCode } from '../src/errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../src/events/content-type.ts'
 import { maxListedErrors } from '../src/events/rejected-events.ts'
 import { pageSchema } from '../src/events/page-schema.ts'
+import { reportSchema } from '../src/events/report-schema.ts'
 import { telemetrySchema } from '../src/events/telemetry-schema.ts'
 import { dropReasons, outcomes } from '../src/kafka/producer/outcome.ts'
 import { pendingReasons } from '../src/routes/ingest/ingest.ts'
@@ -44,7 +45,11 @@ export function buildOpenapiDocument(version: string): object {
     // Codes of single events too, which no reply has as its own.
     'x-problems': problems(),
     // Which schema the events of a stream have depends on its `schema`. OpenAPI cannot say that of a path parameter.
-    'x-event-schemas': { telemetry: event, page: { $ref: '#/components/schemas/PageEvent' } },
+    'x-event-schemas': {
+      telemetry: event,
+      page: { $ref: '#/components/schemas/PageEvent' },
+      reports: { $ref: '#/components/schemas/Report' },
+    },
     components: {
       parameters: {
         stream: streamParameter,
@@ -58,6 +63,7 @@ export function buildOpenapiDocument(version: string): object {
       schemas: {
         TelemetryEvent: telemetryJsonSchema(),
         PageEvent: pageJsonSchema(),
+        Report: reportJsonSchema(),
         Accepted: acceptedSchema,
         Settled: settledSchema,
         EventError: eventErrorSchema,
@@ -170,6 +176,23 @@ function pageJsonSchema(): object {
   }
 }
 
+function reportJsonSchema(): object {
+  const { $schema: _dialect, ...schema } = z.toJSONSchema(reportSchema, {
+    target: 'draft-2020-12',
+    io: 'input',
+  })
+  return {
+    ...schema,
+    example: {
+      type: 'csp-violation',
+      age: 12,
+      url: 'https://shop.example/cart',
+      user_agent: 'Mozilla/5.0',
+      body: { blockedURL: 'https://other.example/a.js', effectiveDirective: 'script-src-elem' },
+    },
+  }
+}
+
 const event = { $ref: '#/components/schemas/TelemetryEvent' }
 const oneOrMany = { oneOf: [event, { type: 'array', minItems: 1, items: event }] }
 /** What `eventFromFields` makes an event of. */
@@ -205,8 +228,8 @@ const requestBodies = {
   events: {
     required: true,
     description:
-      'Events of the stream. A stream with `schema: page` takes events of the schema PageEvent instead, and a stream with a ' +
-      'schema of its own takes events of that schema.',
+      'Events of the stream. A stream with `schema: page` takes events of the schema PageEvent instead, one with ' +
+      '`schema: reports` takes a Report, and a stream with a schema of its own takes events of that schema.',
     // A form is no schema's: JSON is read under the type of forms, and fields are not.
     content: Object.fromEntries(
       supportedMediaTypes

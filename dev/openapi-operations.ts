@@ -51,6 +51,7 @@ const codeGroups = {
   key_not_allowed: ['stream', 'admin'],
   origin_not_allowed: ['stream'],
   unknown_stream: ['stream'],
+  stream_retired: ['stream'],
   // A name of more than 255 characters is no parameter of the path.
   not_found: ['stream'],
   body_too_large: ['size'],

@@ -89,7 +89,7 @@ function presetsTable(): string {
   const rows = Object.entries(presets).map(([name, preset]) => {
     const resent = preset.retries > 0
     const cells = [
-      `\`${name}\`${name === 'telemetry' ? ' (default of at-most-once)' : name === 'device' ? ' (with `dedupe: on`)' : name === 'critical' ? ' (default of at-least-once)' : ''}`,
+      `\`${name}\`${name === 'telemetry' ? ' (default of at-most-once)' : name === 'device' ? ' (with `dedupe: on`)' : name === 'reports' ? ' (with `schema: reports`)' : name === 'critical' ? ' (default of at-least-once)' : ''}`,
       preset.acks === -1 ? 'all' : preset.acks,
       preset.retries,
       resent ? preset.retryBackoffMs : '–',

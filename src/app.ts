@@ -82,6 +82,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     producers: [...producers.byStream.values()],
     dedupe: dedupe.byStream,
     invalid: invalid.byStream,
+    retiredStreams: config.retiredStreams,
     limitStore,
     telemetry: metrics,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,

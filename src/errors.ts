@@ -40,6 +40,7 @@ export const errorTable = {
     tells: null,
   },
   unknown_stream: { status: 404, title: 'There is no such stream', tells: null },
+  stream_retired: { status: 410, title: 'The stream is no longer in use', tells: null },
   not_found: { status: 404, title: 'There is no such resource', tells: null },
   method_not_allowed: { status: 405, title: 'The method is not allowed here', tells: null },
   body_timeout: { status: 408, title: 'The body took too long', tells: null },

@@ -91,10 +91,10 @@ export class LiveStreams {
       return [{ producer, stream, dedupe: dedupe.byStream.get(name) ?? null, invalid: invalidOf(name) }]
     })
     const names = config.streams.map(({ name }) => name)
-    return targets.prepare(
-      open,
-      names.filter((name) => this.#leaving.has(name)),
-    )
+    return targets.prepare(open, {
+      awaited: names.filter((name) => this.#leaving.has(name)),
+      retired: config.retiredStreams,
+    })
   }
 
   #open(stream: StreamConfig, { kafka }: Config): void {

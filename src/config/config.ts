@@ -76,10 +76,16 @@ export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as con
 export type CompressionType = (typeof compressionTypes)[number]
 
 /** See {@link Preset}. The settings of each are in presets.ts. */
-export const presetNames = ['telemetry', 'device', 'logs', 'critical'] as const
+export const presetNames = ['telemetry', 'device', 'reports', 'logs', 'critical'] as const
 
 /** A row of the table of presets in docs/configuration.md. */
 export type Preset = (typeof presetNames)[number]
+
+/** See {@link BuiltInSchema}. What each of them takes is in `events/event-schema.ts`. */
+export const builtInSchemas = ['telemetry', 'page', 'reports', 'any'] as const
+
+/** The words that `schema:` of a stream takes. Any other text is the path of a JSON Schema. */
+export type BuiltInSchema = (typeof builtInSchemas)[number]
 
 /** See {@link SaslMechanism}. */
 export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
@@ -184,8 +190,8 @@ export interface StreamConfig {
   readonly topics: TopicsConfig | null
   readonly delivery: Delivery
   readonly preset: Preset
-  /** `telemetry`: the built-in schema. `page`: the one for events of pages. `any`: any JSON value. Otherwise the JSON Schema that was read from the named file. */
-  readonly schema: 'telemetry' | 'page' | 'any' | { readonly file: string; readonly jsonSchema: unknown }
+  /** One of the built-in schemas, or the JSON Schema that was read from the named file. */
+  readonly schema: BuiltInSchema | { readonly file: string; readonly jsonSchema: unknown }
   /** Of the built-in event. The event is written as it came, whatever the unit. */
   readonly timestampUnit: TimestampUnit
   readonly key: RecordKeySource
@@ -328,6 +334,8 @@ export interface Config {
   readonly pemFiles: PemFiles
   /** In order of declaration; names are unique, and no topic has two deliveries. */
   readonly streams: readonly StreamConfig[]
+  /** Names of streams that are no longer in use (`retired: true`). They are not in `streams`, and their routes answer 410. */
+  readonly retiredStreams: readonly string[]
   /** null: the file has no `consumer:`. The gateway does not use it: it only reports problems in it, and prints it. */
   readonly consumer: ConsumerSection | null
   readonly shutdownTimeoutMs: number

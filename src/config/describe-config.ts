@@ -36,7 +36,10 @@ export function describeConfig(config: Config): string {
         WORKERS: config.workers,
         LOG_LEVEL: config.logLevel,
       },
-      streams: Object.fromEntries(config.streams.map((stream) => [stream.name, describeStream(stream)])),
+      streams: Object.fromEntries([
+        ...config.streams.map((stream) => [stream.name, describeStream(stream)] as const),
+        ...config.retiredStreams.map((name) => [name, { retired: true }] as const),
+      ]),
       ...(config.http.keys.length > 0 && {
         keys: Object.fromEntries(config.http.keys.map((key) => [key.name, describeKey(key)])),
       }),
@@ -189,6 +192,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
     audit: stream.audit,
+    retired: false,
     ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),
     ...(stream.invalid !== null && {
       invalidTopic: stream.invalid.topic,

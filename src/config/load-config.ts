@@ -38,6 +38,7 @@ export function loadConfig(
   const values = readEnvironment(env, readFile, problems)
   const {
     streams,
+    retiredStreams,
     consumer,
     keys: section,
   } = readConfigFile({
@@ -56,7 +57,7 @@ export function loadConfig(
   const keys = readKeys({
     keysFile: values.CHUTE_KEYS_FILE ?? null,
     section,
-    streams: streams.map(({ name }) => name),
+    streams: [...streams.map(({ name }) => name), ...retiredStreams],
     hasClientCa: clientCa != null,
     readFile,
     problems,
@@ -100,6 +101,7 @@ export function loadConfig(
     kafka: kafkaConfig(environment),
     pemFiles,
     streams,
+    retiredStreams,
     consumer,
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     drainDelayMs: environment.DRAIN_DELAY_MS,

@@ -1,6 +1,7 @@
-import type { Delivery, Preset, ProducerConfig } from './config.ts'
+import type { BuiltInSchema, Delivery, Preset, ProducerConfig } from './config.ts'
+import type { RecordKeySource } from './record-sources.ts'
 
-/** The settings that a preset decides. Each other setting has one default for all presets. */
+/** The settings of a producer that a preset decides. Each other setting of a producer has one default for all presets. */
 export type PresetRow = Pick<
   ProducerConfig,
   | 'acks'
@@ -25,12 +26,13 @@ const telemetry: PresetRow = {
 }
 
 /**
- * The producer configurations of docs/delivery-model.md: fire and forget, log streaming, and critical data. `device` is fire and
- * forget for clients that send again: such a stream tells duplicates ({@link tellsDuplicates}).
+ * The producer configurations of docs/delivery-model.md: fire and forget, log streaming, and critical data. `device` and `reports`
+ * are fire and forget for certain clients: they differ in {@link presetTraits}.
  */
 export const presets: Readonly<Record<Preset, PresetRow>> = {
   telemetry,
   device: telemetry,
+  reports: telemetry,
   logs: {
     acks: 0,
     retries: 0,
@@ -54,12 +56,28 @@ export const presets: Readonly<Record<Preset, PresetRow>> = {
   },
 }
 
-/** Whether `dedupe` is on with a preset, whatever the delivery. */
-export const tellsDuplicates: Readonly<Record<Preset, boolean>> = {
-  telemetry: false,
-  device: true,
-  logs: false,
-  critical: false,
+/** What a preset decides beside the producer, unless the stream says otherwise. */
+export interface PresetTraits {
+  /** `dedupe` is on, whatever the delivery. */
+  readonly tellsDuplicates: boolean
+  readonly schema: BuiltInSchema
+}
+
+/** See {@link PresetTraits}. `device` is for clients that send again, and `reports` for the reports that browsers send by themselves. */
+export const presetTraits: Readonly<Record<Preset, PresetTraits>> = {
+  telemetry: { tellsDuplicates: false, schema: 'telemetry' },
+  device: { tellsDuplicates: true, schema: 'telemetry' },
+  reports: { tellsDuplicates: false, schema: 'reports' },
+  logs: { tellsDuplicates: false, schema: 'telemetry' },
+  critical: { tellsDuplicates: false, schema: 'telemetry' },
+}
+
+/** The `key` of a stream with each built-in schema, unless the stream says otherwise. A report has nothing that keeps an order. */
+export const defaultKey: Readonly<Record<BuiltInSchema, RecordKeySource>> = {
+  telemetry: 'source',
+  page: '/session',
+  reports: 'none',
+  any: 'source',
 }
 
 /** The preset of a stream that names none. */

@@ -1,5 +1,12 @@
 import { isAbsolute, dirname, join } from 'node:path'
-import { streamPromises, type Config, type ConfigProblem, type StreamConfig } from './config.ts'
+import {
+  builtInSchemas,
+  streamPromises,
+  type BuiltInSchema,
+  type Config,
+  type ConfigProblem,
+  type StreamConfig,
+} from './config.ts'
 import {
   refuseContradictions,
   refuseDedupeContradictions,
@@ -17,7 +24,7 @@ import {
 } from './stream-schema.ts'
 import { readConsumerSection } from './consumer-settings.ts'
 import { defaultsOf, isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
-import { defaultPreset } from './presets.ts'
+import { defaultKey, defaultPreset, presetTraits } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
 import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
 import { quote } from './setting.ts'
@@ -55,18 +62,21 @@ export const fileSections = ['streams', 'keys', 'consumer']
 /** Reads the file. `keys` is as it was written: read-keys.ts reads it. A stream that cannot be read is not in the result, and `problems` has the reasons. */
 export function readConfigFile(
   source: StreamsSource,
-): Pick<Config, 'streams' | 'consumer'> & { readonly keys: unknown } {
+): Pick<Config, 'streams' | 'retiredStreams' | 'consumer'> & { readonly keys: unknown } {
   const { problems } = source
   const document: Readonly<Record<string, unknown>> | null =
     source.file === null ? defaultFile : readDocument(source.file, source)
-  if (document === null) return { streams: [], consumer: null, keys: undefined }
+  if (document === null) return { streams: [], retiredStreams: [], consumer: null, keys: undefined }
   refuseUnknownKeys(document, fileSections, (key) => key, problems)
   const consumer = readConsumerSection(document, problems)
-  return { streams: readStreams(document, source), consumer, keys: document['keys'] }
+  return { ...readStreams(document, source), consumer, keys: document['keys'] }
 }
 
 /** Reads the streams, in the order of the file. */
-function readStreams(document: Readonly<Record<string, unknown>>, source: StreamsSource): StreamConfig[] {
+function readStreams(
+  document: Readonly<Record<string, unknown>>,
+  source: StreamsSource,
+): Pick<Config, 'streams' | 'retiredStreams'> {
   const { problems } = source
   const { streams } = document
   if (!isMap(streams) || Object.keys(streams).length === 0) {
@@ -75,11 +85,20 @@ function readStreams(document: Readonly<Record<string, unknown>>, source: Stream
       problem: streams === undefined ? 'is missing' : 'names no stream',
       remedy: 'Give a map of streams: { my-events: { delivery: at-most-once } }.',
     })
-    return []
+    return { streams: [], retiredStreams: [] }
   }
-  const read = Object.entries(streams).flatMap(([name, value]) => readStream(name, value, source) ?? [])
+  const all = Object.entries(streams)
+  const isRetired = (value: unknown): boolean => isMap(value) && value['retired'] === true
+  const retiredStreams = all.filter(([, value]) => isRetired(value)).map(([name]) => name)
+  const read = all.flatMap(([name, value]) => readStream(name, value, source) ?? [])
+  if (retiredStreams.length === all.length)
+    problems.push({
+      path: 'streams',
+      problem: 'has retired streams only, so no event could be taken',
+      remedy: 'Give a stream that is in use: { my-events: { delivery: at-most-once } }.',
+    })
   refuseSharedTopics(read, problems)
-  return read
+  return { streams: read, retiredStreams }
 }
 
 function readStream(name: string, value: unknown, source: StreamsSource): StreamConfig | null {
@@ -92,6 +111,10 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     return null
   }
   const at = (key: string) => `${path}.${key}`
+  if (value['retired'] === true) {
+    refuseStreamKeys(value, at, problems)
+    return null
+  }
   const values = readFields(streamShape, value, at, problems)
   const set = { ...defaultsOf(streamShape), ...values }
   refuseStreamKeys(value, at, problems)
@@ -115,11 +138,12 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     value['topic'] === undefined && value['topics'] === undefined && flaw === null ? flawOfTopic(topic) : null
   if (topicFlaw !== null)
     problems.push({ path: at('topic'), problem: topicFlaw.problem, remedy: topicFlaw.remedy })
-  const schema = readSchema(set.schema, at('schema'), source)
+  const promised = values.delivery === undefined ? null : streamPromises[values.delivery]
+  const preset = values.preset ?? defaultPreset[promised?.delivery ?? 'at-most-once']
+  const schema = readSchema(values.schema ?? presetTraits[preset].schema, at('schema'), source)
 
-  if (values.delivery === undefined) return null
-  const { delivery, exactlyOnce } = streamPromises[values.delivery]
-  const preset = values.preset ?? defaultPreset[delivery]
+  if (promised === null) return null
+  const { delivery, exactlyOnce } = promised
   const producer = resolveProducer(writtenProducer, { delivery, preset, confirm: values.confirm ?? true })
   const { hasDataDir, workers, hasSharedDedupe } = source
   const spool = resolveSpool(values, { delivery, hasDataDir })
@@ -134,7 +158,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const beaconOnBufferFull = values.beaconOnBufferFull ?? (exactlyOnce ? 'reject' : 'drop')
   const deadLetterTopic = values.deadLetterTopic ?? null
   const { timestampUnit = 'ms', keyMissing, headers, onBufferFull } = set
-  const key = schema === 'page' && value['key'] === undefined ? '/session' : set.key
+  const key = value['key'] === undefined && typeof schema === 'string' ? defaultKey[schema] : set.key
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
@@ -182,11 +206,11 @@ function readSchema(
   path: string,
   { file, readFile, flawOfSchema, problems }: StreamsSource,
 ): StreamConfig['schema'] {
-  if (setting === 'telemetry' || setting === 'page' || setting === 'any') return setting
+  if (isBuiltIn(setting)) return setting
   const schemaFile = isAbsolute(setting) ? setting : join(dirname(file ?? ''), setting)
-  const meant = nearestName(setting, ['telemetry', 'page', 'any'])
+  const meant = nearestName(setting, builtInSchemas)
   const hint = meant === null ? '' : `Did you mean ${meant}? `
-  const remedy = `${hint}Give telemetry, page, any, or the path of a JSON Schema file, relative to the configuration file.`
+  const remedy = `${hint}Give ${builtInSchemas.join(', ')}, or the path of a JSON Schema file, relative to the configuration file.`
   try {
     const jsonSchema: unknown = JSON.parse(readFile(schemaFile))
     if (!isMap(jsonSchema) && typeof jsonSchema !== 'boolean') {
@@ -208,4 +232,8 @@ function readSchema(
     problems.push({ path, problem, remedy })
   }
   return 'any'
+}
+
+function isBuiltIn(schema: string): schema is BuiltInSchema {
+  return (builtInSchemas as readonly string[]).includes(schema)
 }

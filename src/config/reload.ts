@@ -52,6 +52,13 @@ export function planReload(current: Config, next: Config): ReloadPlan {
   const changes: string[] = []
   const needsRestart: string[] = []
   const streams = planStreams(current.streams, next.streams, { changes, needsRestart })
+  for (const [one, other, how] of [
+    [next, current, 'is retired'],
+    [current, next, 'is no longer retired'],
+  ] as const) {
+    const names = one.retiredStreams.filter((name) => !other.retiredStreams.includes(name))
+    changes.push(...names.map((name) => `streams.${name} ${how}`))
+  }
   changes.push(...changesOf('keys', byName(current.http.keys), byName(next.http.keys)))
   for (const [setting, before, after] of [
     ['CORS_ORIGINS', current.http.corsOrigins, next.http.corsOrigins],
@@ -72,6 +79,7 @@ export function planReload(current: Config, next: Config): ReloadPlan {
       ...current,
       http: { ...current.http, corsOrigins, keys, rateLimit, rateLimitAllow },
       streams,
+      retiredStreams: next.retiredStreams,
       consumer: next.consumer,
       logLevel: next.logLevel,
     },
@@ -153,7 +161,7 @@ function refuseMixture(
  * same way. What belongs to one process or place (addresses, certificates, folders, the paths of files) is not in it, and the
  * order of streams and keys does not matter.
  */
-export function hashOfConfig({ http, streams, logLevel }: Config): number {
+export function hashOfConfig({ http, streams, retiredStreams, logLevel }: Config): number {
   const text = JSON.stringify([
     http.corsOrigins.toSorted(),
     http.keys.toSorted(inOrder),
@@ -162,6 +170,7 @@ export function hashOfConfig({ http, streams, logLevel }: Config): number {
     streams
       .toSorted(inOrder)
       .map(({ schema, ...stream }) => [typeof schema === 'string' ? schema : schema.jsonSchema, stream]),
+    retiredStreams.toSorted(),
     logLevel,
   ])
   return Number.parseInt(hash('sha256', text, 'hex').slice(0, 12), 16)

@@ -9,6 +9,7 @@ import {
   type SpoolConfig,
   type StreamConfig,
 } from './config.ts'
+import { presetTraits } from './presets.ts'
 import type { ProducerValues } from './producer-schema.ts'
 import { refusesKeyless } from './record-sources.ts'
 import type { StreamValues } from './stream-schema.ts'
@@ -231,7 +232,7 @@ export function refuseDedupeContradictions(
 
 /** Finds settings of records that could not work, or would have no effect. */
 export function refuseRecordContradictions(
-  { path, written, spool }: Pick<StreamUnderTest, 'path' | 'written' | 'spool'>,
+  { path, preset, written, spool }: Pick<StreamUnderTest, 'path' | 'preset' | 'written' | 'spool'>,
   problems: ConfigProblem[],
 ): void {
   if (written.topics !== undefined && written.topic !== undefined)
@@ -247,7 +248,7 @@ export function refuseRecordContradictions(
         'is set for a durable stream: its spool is that of one topic, and a request must be on disk as a whole',
       remedy: 'Set durable: off, or give each topic a stream of its own.',
     })
-  if (written.timestampUnit !== undefined && (written.schema ?? 'telemetry') !== 'telemetry')
+  if (written.timestampUnit !== undefined && (written.schema ?? presetTraits[preset].schema) !== 'telemetry')
     problems.push({
       path: `${path}.timestampUnit`,
       problem: 'is set for a stream with another schema than telemetry, which has no such setting',

@@ -11,7 +11,7 @@ import {
   type SpoolConfig,
   type StreamPromise,
 } from './config.ts'
-import { defaultPreset, tellsDuplicates } from './presets.ts'
+import { defaultPreset, presetTraits } from './presets.ts'
 import { resolveProducer } from './producer-schema.ts'
 import type { FieldValues } from './read-fields.ts'
 import { recordHeaders, recordKey } from './record-settings.ts'
@@ -55,8 +55,9 @@ export const streamShape = {
   preset: oneOf(presetNames)
     .optional()
     .register(reference, { what: 'a row of [the table below](#presets)', byDefault: 'by delivery' }),
-  schema: nonEmptyText.default('telemetry').register(reference, {
-    what: 'the built-in schema; `page`: events of web pages, which need no number ([browser.md](browser.md#a-stream-for-pages)); `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
+  schema: nonEmptyText.optional().register(reference, {
+    what: '`telemetry`: measurements; `page`: events of web pages, which need no number ([browser.md](browser.md#a-stream-for-pages)); `reports`: reports that browsers send by themselves ([browser.md](browser.md#reports-that-browsers-send-by-themselves)); `any`: any JSON; otherwise the path of a JSON Schema file (JSON, draft-07 or 2020-12), relative to this file. A `pattern` that backtracks for long holds up all requests of the process: Chute cannot interrupt it',
+    byDefault: '`telemetry`; with `preset: reports`: `reports`',
   }),
   timestampUnit: oneOf(timestampUnits).optional().register(reference, {
     what: 'of `schema: telemetry`: the unit of a `timestamp` that is a number. `auto`: any of the four. A number that is no time of 1970 to 2099 in this unit, or looks like another unit, is refused ([records.md](records.md#timestamps-in-other-units)). The event is written as it came',
@@ -64,7 +65,7 @@ export const streamShape = {
   }),
   key: recordKey.default('source').register(reference, {
     what: "what becomes the record's key, which chooses its partition: the event's `source`, nothing, the text or number at a place in the event (RFC 6901), or a header of the request ([records.md](records.md#the-key))",
-    byDefault: '{}; with `schema: page`: `/session`',
+    byDefault: '{}; with `schema: page`: `/session`; with `schema: reports`: `none`',
   }),
   keyMissing: oneOf(keyMissingActions).default('accept').register(reference, {
     what: 'an event without a key: `accept` (written without one), `reject` (refused with `record_key_missing`)',
@@ -121,6 +122,9 @@ export const streamShape = {
     what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([durable.md](durable.md)); then `onBufferFull` decides. At least `buffer.memory`',
     byDefault: '{} (4 GiB)',
   }),
+  retired: trueOrFalse.default(false).register(reference, {
+    what: '`true`: the stream is no longer in use. What it has is sent, and then it is closed. Its routes answer 410 `stream_retired`. Its other settings may stay or go: they have no effect ([reload.md](reload.md#a-stream-that-is-retired))',
+  }),
 } satisfies z.ZodRawShape
 
 /** The settings of a stream that could be read. */
@@ -141,7 +145,8 @@ export function resolveDedupe(
   { delivery, preset, workers, hasSharedDedupe }: DedupeContext,
 ): DedupeConfig | null {
   const isOn =
-    values.dedupe ?? (tellsDuplicates[preset] || (resends[delivery] && (workers === 1 || hasSharedDedupe)))
+    values.dedupe ??
+    (presetTraits[preset].tellsDuplicates || (resends[delivery] && (workers === 1 || hasSharedDedupe)))
   if (!isOn) return null
   return {
     windowMs: values['dedupe.window.ms'] ?? defaultWindowMs,

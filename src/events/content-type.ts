@@ -8,6 +8,8 @@ export type BodyKind = 'json' | 'ndjson' | 'text' | 'form' | 'unsupported'
 const kinds: Readonly<Record<string, BodyKind>> = {
   'application/json': 'json',
   'text/json': 'json',
+  // The reports that browsers send by themselves. Reports of the Reporting API come as application/reports+json.
+  'application/csp-report': 'json',
   'application/x-ndjson': 'ndjson',
   'application/ndjson': 'ndjson',
   'application/jsonl': 'ndjson',

@@ -3,6 +3,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import type { JsonCheck } from './check-json.ts'
 import { checkPage, isPage, pageSchema } from './page-schema.ts'
+import { checkReport, isReport, reportSchema } from './report-schema.ts'
 import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
 import { telemetrySchema } from './telemetry-schema.ts'
@@ -32,6 +33,7 @@ export interface EventSchema {
 export type EventSchemaSetting =
   | 'telemetry'
   | 'page'
+  | 'reports'
   | 'any'
   | { readonly file: string; readonly jsonSchema: unknown }
 
@@ -53,6 +55,7 @@ export function compileEventSchema(setting: EventSchemaSetting, unit: TimestampU
     }
   }
   if (setting === 'page') return { check: checkPage, fits: isPage, ...reduced, scanner: null }
+  if (setting === 'reports') return { check: checkReport, fits: isReport, ...reduced, scanner: null }
   if (setting === 'any') return { check: () => null, fits: () => true, ...reduced, scanner: null }
   return compileJsonSchema(setting.file, setting.jsonSchema)
 }
@@ -119,7 +122,7 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
 }
 
 const namedFields = [
-  ...new Set([...Object.keys(telemetrySchema.shape), ...Object.keys(pageSchema.shape)]),
+  ...new Set([telemetrySchema, pageSchema, reportSchema].flatMap(({ shape }) => Object.keys(shape))),
 ].map((name) => Buffer.from(name))
 
 /** Large events are read in a reduced form, which has all that the built-in checks, the key and the id need. */

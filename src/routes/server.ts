@@ -42,6 +42,8 @@ export interface ServerOptions extends Health {
   readonly dedupe?: ReadonlyMap<string, Deduplicator>
   /** What takes the events that are refused for themselves, by stream. A stream without one only counts them. */
   readonly invalid?: ReadonlyMap<string, InvalidEvents>
+  /** Names of streams whose routes answer 410. Left out: none. */
+  readonly retiredStreams?: readonly string[]
   readonly telemetry: EdgeTelemetry
   /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
   readonly ticketSecret?: string
@@ -77,7 +79,12 @@ export interface EventServer extends HttpServer {
  */
 export function buildServer(options: ServerOptions): EventServer {
   const { http, logger, telemetry } = options
-  const targets = new StreamTargets(options.producers, options.dedupe, options.invalid)
+  const targets = new StreamTargets(
+    options.producers,
+    options.dedupe,
+    options.invalid,
+    options.retiredStreams,
+  )
   const cors = new Cors(http)
   const keys = new Keys(http, (name) => telemetry.edge.ofKey(name))
   const rateLimits = new RateLimits(http, options.limitStore ?? new LimitCounts())

@@ -3,8 +3,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { chromium, type Browser } from 'playwright-core'
 
-/** A real Chromium, headless. `CHROMIUM_PATH` names it where it is not in Debian's place. */
-export async function launchChromium(): Promise<Browser> {
+/**
+ * A real Chromium, headless. `CHROMIUM_PATH` names it where it is not in Debian's place.
+ * @param flags of Chromium's command line, beside those that every test needs.
+ */
+export async function launchChromium(flags: readonly string[] = []): Promise<Browser> {
   const executablePath = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium'
   if (!existsSync(executablePath)) {
     throw new Error(`no Chromium at ${executablePath}: apt-get install chromium, or set CHROMIUM_PATH`)
@@ -12,7 +15,7 @@ export async function launchChromium(): Promise<Browser> {
   const quiet = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking']
   return await chromium.launch({
     executablePath,
-    args: ['--no-sandbox', ...quiet, '--disable-component-update', '--disable-sync'],
+    args: ['--no-sandbox', ...quiet, '--disable-component-update', '--disable-sync', ...flags],
   })
 }
 

@@ -28,6 +28,7 @@ export interface LogLine {
 export function testConfig(options: {
   brokers: readonly string[]
   streams: readonly StreamConfig[]
+  retiredStreams?: readonly string[]
   http?: Partial<Config['http']>
   kafka?: Partial<Config['kafka']>
   shutdownTimeoutMs?: number
@@ -71,6 +72,7 @@ export function testConfig(options: {
     },
     pemFiles: {},
     streams: options.streams,
+    retiredStreams: options.retiredStreams ?? [],
     consumer: null,
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 10_000,
     drainDelayMs: 0,

@@ -63,8 +63,13 @@ export class UnderWay {
 /** The parts of a stream that a target is made of. */
 export type StreamParts = Pick<StreamTarget, 'producer' | 'stream' | 'dedupe' | 'invalid'>
 
-/** Targets by the names of their streams. Null: a stream that there will be, when the one that had its name before has drained. */
-type TargetsByName = ReadonlyMap<string, StreamTarget | null>
+/**
+ * What a name stands for. `awaited`: a stream that there will be, when the one that had its name before has drained. `retired`: a
+ * stream that is no longer in use.
+ */
+type NamedTarget = StreamTarget | 'awaited' | 'retired'
+
+type TargetsByName = ReadonlyMap<string, NamedTarget>
 
 /** The streams by name, looked up by what stands in a path. */
 export class StreamTargets {
@@ -75,28 +80,39 @@ export class StreamTargets {
     producers: readonly Producer[],
     dedupe: ReadonlyMap<string, Deduplicator> = new Map(),
     invalid: ReadonlyMap<string, InvalidEvents> = new Map(),
+    retired: readonly string[] = [],
   ) {
     const parts = producers.map((producer) => {
       const { stream } = producer
       const { name } = stream
       return { producer, stream, dedupe: dedupe.get(name) ?? null, invalid: invalid.get(name) ?? null }
     })
-    this.#byName = new Map(parts.map((each) => [each.stream.name, targetOf(each, new UnderWay())]))
+    this.#byName = new Map<string, NamedTarget>([
+      ...parts.map((each) => [each.stream.name, targetOf(each, new UnderWay())] as const),
+      ...retired.map((name) => [name, 'retired'] as const),
+    ])
   }
 
   /**
    * Makes the targets of another configuration. They take requests once they are handed to {@link use}.
-   * @param awaited names of streams whose predecessor has not drained.
+   * @param others names of streams whose predecessor has not drained, and of those that are retired.
    * @throws Error if a stream's JSON Schema cannot be used.
    */
-  prepare(streams: readonly StreamParts[], awaited: readonly string[]): TargetsByName {
+  prepare(
+    streams: readonly StreamParts[],
+    { awaited, retired }: { awaited: readonly string[]; retired: readonly string[] },
+  ): TargetsByName {
     const targets = streams.map((parts): [string, StreamTarget] => {
       const { name } = parts.stream
-      const old = this.#byName.get(name) ?? null
+      const old = this.#target(name)
       if (old === null || old.producer !== parts.producer) return [name, targetOf(parts, new UnderWay())]
       return [name, isDeepStrictEqual(old.stream, parts.stream) ? old : targetOf(parts, old.underWay)]
     })
-    return new Map([...targets, ...awaited.map((name): [string, null] => [name, null])])
+    return new Map<string, NamedTarget>([
+      ...targets,
+      ...awaited.map((name) => [name, 'awaited'] as const),
+      ...retired.map((name) => [name, 'retired'] as const),
+    ])
   }
 
   /** Requests that come from now on go to these targets. */
@@ -104,32 +120,43 @@ export class StreamTargets {
     this.#byName = targets
   }
 
-  /** Whether there is a stream of this name. */
+  /** Whether there is a stream of this name, or was one that is retired. */
   has(name: string): boolean {
     return this.#byName.has(name)
   }
 
   /** The requests that the stream of a name has under way. */
   underWay(name: string): UnderWay | null {
-    return this.#byName.get(name)?.underWay ?? null
+    return this.#target(name)?.underWay ?? null
   }
 
   /**
    * @param key the key of the request; null: it needs none.
    * @throws GatewayError `unknown_stream`, which names the streams that the key may write to; `stream_unavailable` for a stream whose
-   * predecessor has not drained.
+   * predecessor has not drained; `stream_retired`.
    */
   get(name: string, key: AccessKey | null): StreamTarget {
     const target = this.#byName.get(name)
-    if (target !== undefined && target !== null) return target
-    if (target === null) {
+    if (typeof target === 'object') return target
+    if (target === 'retired') {
+      const detail = 'the stream is retired, and takes no events any more; stop sending to it'
+      throw new GatewayError('stream_retired', detail)
+    }
+    if (target === 'awaited') {
       const detail = 'nothing of the request was accepted: the stream that had this name before still drains'
       throw new GatewayError('stream_unavailable', detail, { retryAfterSeconds: 1 })
     }
-    const streams = [...this.#byName.keys()].filter((each) => key === null || key.streams.has(each))
+    const streams = [...this.#byName]
+      .filter(([each, state]) => state !== 'retired' && (key === null || key.streams.has(each)))
+      .map(([each]) => each)
     throw new GatewayError('unknown_stream', `the streams are ${streams.join(', ')}`, {
       extensions: { streams },
     })
+  }
+
+  #target(name: string): StreamTarget | null {
+    const target = this.#byName.get(name)
+    return typeof target === 'object' ? target : null
   }
 }
 

@@ -202,7 +202,7 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     'an unknown preset',
     '{ delivery: at-most-once, preset: fast }',
     'preset',
-    /telemetry, device, logs, critical/,
+    /telemetry, device, reports, logs, critical/,
   ],
   [
     'an unknown onBufferFull',

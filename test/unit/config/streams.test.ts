@@ -107,6 +107,17 @@ describe('presets', () => {
     expect(loadStream('{ delivery: at-most-once, preset: device, dedupe: off }').dedupe).toBeNull()
   })
 
+  test('reports is telemetry for the reports of browsers, which have no number and no key', () => {
+    const stream = loadStream('{ delivery: at-most-once, preset: reports }')
+    expect(stream).toMatchObject({ producer: realtime, schema: 'reports', key: 'none', dedupe: null })
+    const own = loadStream('{ delivery: at-most-once, preset: reports, schema: any, key: /url }')
+    expect(own).toMatchObject({ schema: 'any', key: '/url' })
+    const problems = problemsOf(() =>
+      loadStream('{ delivery: at-most-once, preset: reports, timestampUnit: s }'),
+    )
+    expect(problems.map(({ path }) => path)).toEqual(['streams.s.timestampUnit'])
+  })
+
   test('logs has large lz4 batches, and requests that fit one', () => {
     expect(loadStream('{ delivery: at-most-once, preset: logs }').producer).toEqual({
       ...realtime,

@@ -13,6 +13,8 @@ describe('bodyKindOf', () => {
     ['application/json; xcharset=utf-16', 'json'],
     ['application/json; a=b ;charset = utf-16', 'unsupported'],
     ['application/vnd.device+json', 'json'],
+    ['application/reports+json', 'json'],
+    ['application/csp-report', 'json'],
     ['application/x-ndjson', 'ndjson'],
     ['application/jsonl', 'ndjson'],
     ['text/plain;charset=UTF-8', 'text'],
