@@ -158,11 +158,16 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()
       const isLeaving = await delay
-      const deadlineMs = performance.now() + config.shutdownTimeoutMs
+      let deadlineMs = performance.now() + config.shutdownTimeoutMs
       // Clients that still send a body get half of the time. The records in the buffers get the rest.
       const limitMs = config.shutdownTimeoutMs / 2
       if (leave !== null && isLeaving === true) await withinMs(limitMs, leave(group?.port ?? null))
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
+      if (config.spoolDrainTimeoutMs > 0) {
+        const beganMs = performance.now()
+        await producers.spoolsSent(beganMs + config.spoolDrainTimeoutMs)
+        deadlineMs += performance.now() - beganMs
+      }
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
       await dedupe.close(deadlineMs)
       redisLimits?.close()
@@ -172,6 +177,10 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       // On some file systems a close waits for the disk. The lock ends with the process in any case.
       if (!areDiskCallsUnderWay()) folders.close()
       return drained
+    },
+    async drain(limitMs) {
+      producers.start()
+      return await producers.spoolsSent(performance.now() + limitMs)
     },
     renew(renewed) {
       const { tls, kafkaSsl } = renewed
@@ -207,13 +216,19 @@ export interface Gateway {
    */
   start(findKafkaMs?: number): Promise<void>
   /**
-   * Answers the requests that are under way and drains, within `shutdownTimeoutMs`. `/readyz` answers 503 from now on.
+   * Answers the requests that are under way and drains, within `shutdownTimeoutMs`, and before that within `spoolDrainTimeoutMs` what is on
+   * disk. `/readyz` answers 503 from now on.
    * @param delay until it resolves, requests are taken as before, and each reply is the last one of its connection, so that clients and load
    * balancers move on. Then the other connections are closed with care (`beginToLeave` in routes/http/connections.ts), unless the delay
    * resolves to false. `shutdownTimeoutMs` begins at the end of the delay. null: no delay.
    * @returns whether nothing that was accepted is lost by the end.
    */
   stop(delay?: Promise<boolean> | null): Promise<boolean>
+  /**
+   * Sends what durable streams have on disk, and takes no requests: in place of {@link start}.
+   * @returns whether Kafka has all of it within `limitMs`.
+   */
+  drain(limitMs: number): Promise<boolean>
   /** Connections that are made from now on, by clients and to Kafka, use these certificates. Those that there are go on. */
   renew(certificates: Certificates): void
   /** The reloads of the configuration. They are counted by whoever reads the files. */

@@ -7,6 +7,7 @@ const help = `usage: chute <command>
   serve            the gateway; settings come from the environment and from the file in CHUTE_CONFIG
   consume          reads a topic as a member of a group: --topic T --group G [--exec CMD | --http URL | --stdout]
   audit            reads a topic and says what is lost, duplicated or out of order: --topic T [--gateway URL]
+  drain            sends what a data folder holds, and ends: --data-dir D
   check            prints the effective configuration with secrets masked, or all that is wrong with it; --connect looks
                    at Kafka too
   keys             makes the keys that clients send, and says what a key may do: new, list, check
@@ -27,6 +28,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
       return await (await import('./commands/consume-command.ts')).runConsumeCommand(argv, env)
     case 'audit':
       return await (await import('./commands/audit-command.ts')).runAuditCommand(argv, env)
+    case 'drain':
+      return await (await import('./commands/drain-command.ts')).runDrainCommand(argv, env)
     case 'check':
       return await (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
     case 'keys':

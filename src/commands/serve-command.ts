@@ -66,8 +66,8 @@ async function serveAlone(
   return await drain(gateway, logger, { delay, signals })
 }
 
-/** @returns null if the data folder cannot be used; stderr then has the reason. */
-async function build(config: Config, logger: Logger): Promise<Gateway | null> {
+/** Builds a gateway. @returns null if the data folder cannot be used; stderr then has the reason. */
+export async function build(config: Config, logger: Logger): Promise<Gateway | null> {
   try {
     const { buildGateway } = await import('../app.ts')
     return buildGateway(config, logger)

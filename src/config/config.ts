@@ -341,6 +341,8 @@ export interface Config {
   readonly shutdownTimeoutMs: number
   /** For how long requests are taken after a signal to stop; null: 5 s after SIGTERM, and 0 after SIGINT. */
   readonly drainDelayMs: number | null
+  /** For how long a gateway that stops waits until Kafka has what durable streams have on disk. */
+  readonly spoolDrainTimeoutMs: number
   /** `CHUTE_DATA_DIR`: where the events of durable streams are kept before they are answered; null: no stream is durable. */
   readonly dataDir: string | null
   /** `CHUTE_DATA_DIR_EPHEMERAL`: the folder may be one that goes with the container, or with the machine's memory. */

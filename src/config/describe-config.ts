@@ -33,6 +33,7 @@ export function describeConfig(config: Config): string {
         ...describeDedupeStore(config.dedupeStore),
         DRAIN_DELAY_MS: config.drainDelayMs,
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
+        SPOOL_DRAIN_TIMEOUT_MS: config.spoolDrainTimeoutMs,
         WORKERS: config.workers,
         LOG_LEVEL: config.logLevel,
       },

@@ -231,6 +231,9 @@ export const processShape = {
     what: 'for how long requests are taken after the signal, so that load balancers can learn that the gateway leaves, [workers.md](workers.md#leaving); a second signal ends the delay',
     byDefault: '5000 after SIGTERM, 0 after SIGINT',
   }),
+  SPOOL_DRAIN_TIMEOUT_MS: wholeNumber('milliseconds', 0).default(0).register(reference, {
+    what: 'for how long a gateway that stops waits, behind its last request, until Kafka has what durable streams have on disk. 0: it does not wait, and the next gateway on the folder sends it. For a gateway that may not come back, [durable.md](durable.md#leaving-for-good)',
+  }),
   WORKERS: wholeNumber(null, 1, 256).default(1).register(reference, {
     what: 'processes that take requests, on one port, [workers.md](workers.md). Not with `CHUTE_DATA_DIR`',
   }),

@@ -105,6 +105,7 @@ export function loadConfig(
     consumer,
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     drainDelayMs: environment.DRAIN_DELAY_MS,
+    spoolDrainTimeoutMs: environment.SPOOL_DRAIN_TIMEOUT_MS,
     dataDir: environment.CHUTE_DATA_DIR,
     dataDirEphemeral: environment.CHUTE_DATA_DIR_EPHEMERAL,
     workers: environment.WORKERS,

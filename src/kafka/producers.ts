@@ -246,6 +246,18 @@ export class Producers {
   }
 
   /**
+   * Waits until Kafka has what durable streams have on disk. Meanwhile nothing may be appended.
+   * @param deadlineMs by `performance.now()`.
+   * @returns false: Kafka did not have it by then, or {@link close} or {@link abort} came before that.
+   */
+  async spoolsSent(deadlineMs: number): Promise<boolean> {
+    const isSent = (): boolean =>
+      this.#all.every(({ accounts }) => accounts.every(({ stats }) => stats.spooled === 0))
+    while (!this.#isClosing && !isSent() && performance.now() < deadlineMs) await pause(leavingLookMs)
+    return isSent()
+  }
+
+  /**
    * Drains and closes all streams at the same time, within `timeoutMs`.
    * @returns whether every record had its outcome in time.
    */

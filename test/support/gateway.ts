@@ -76,6 +76,7 @@ export function testConfig(options: {
     consumer: null,
     shutdownTimeoutMs: options.shutdownTimeoutMs ?? 10_000,
     drainDelayMs: 0,
+    spoolDrainTimeoutMs: 0,
     dataDir: null,
     dataDirEphemeral: false,
     workers: 1,

@@ -337,6 +337,13 @@ const cases: readonly Case[] = [
     expected: 0,
     byDefault: null,
   },
+  {
+    name: 'SPOOL_DRAIN_TIMEOUT_MS',
+    value: '30000',
+    read: (c) => c.spoolDrainTimeoutMs,
+    expected: 30_000,
+    byDefault: 0,
+  },
   { name: 'WORKERS', value: '4', read: (c) => c.workers, expected: 4, byDefault: 1 },
   { name: 'LOG_LEVEL', value: 'Debug', read: (c) => c.logLevel, expected: 'debug', byDefault: 'info' },
 ]
