@@ -124,7 +124,7 @@ function problemResponses(all: readonly Operation[]): object {
 /** What clients may know of each code. */
 function problems(): object {
   return Object.fromEntries(
-    Object.entries(errorTable).map(([code, { status, title }]) => [code, { status, title }]),
+    Object.entries(errorTable).map(([code, { status, title, wayOut }]) => [code, { status, title, wayOut }]),
   )
 }
 

@@ -273,6 +273,21 @@ export const operations: readonly Operation[] = [
   ),
   page('/', 'livePage', 'A live page: rates, buffers, outcomes, loss', 'text/html'),
   page('/live.json', 'liveState', 'What the live page shows', 'application/json'),
+  {
+    method: 'GET',
+    path: '/live/events',
+    id: 'liveEvents',
+    tag: 'operation',
+    summary: 'The last events that were taken and refused, and each that comes',
+    description:
+      'Server-sent events, without an end. `hello` has the names of the streams. Each other message is an array: time, fate, stream, ' +
+      'transport, origin, name of the key, code, detail, way out, and the first 200 bytes of each event. Refused events are kept; ' +
+      'taken ones are shown while somebody reads. 404 where LIVE_EVENTS is false.',
+    replies: {
+      200: { description: 'OK', content: { 'text/event-stream': { schema: { type: 'string' } } } },
+    },
+    errors: [...ofBytes, ...ofAdmin, 'origin_not_allowed', 'not_found', 'rate_limited', 'shutting_down'],
+  },
   page('/docs', 'docs', 'A page to read this contract and to try it', 'text/html'),
   page('/openapi.json', 'openapiJson', 'This document as JSON', 'application/json'),
   page('/openapi.yaml', 'openapiYaml', 'This document', 'application/yaml'),

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { type Certificates, certificatesOf, ownCertificates } from './config/certificates.ts'
-import type { Config } from './config/config.ts'
+import { isLoopback, type Config } from './config/config.ts'
 import { hashOfConfig } from './config/reload.ts'
 import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
@@ -9,11 +9,13 @@ import type { Logger } from './logger.ts'
 import type { ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producers.ts'
 import { InvalidTopics } from './invalid-topics.ts'
+import { LiveEvents, type LiveSource } from './live-events.ts'
 import { LiveStreams, type PreparedStreams } from './live-streams.ts'
 import { Metrics, writeSnapshot } from './metrics/metrics.ts'
 import { Reloads } from './metrics/reload-metrics.ts'
 import { readinessOf } from './readiness.ts'
 import { registerApiDocs } from './routes/admin/api-docs.ts'
+import { EventReaders, registerLiveEvents } from './routes/admin/live-events.ts'
 import { registerLivePage } from './routes/admin/live-page.ts'
 import { registerMetrics } from './routes/admin/operations.ts'
 import type { SharedPort } from './routes/http/connections.ts'
@@ -77,6 +79,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const counts: LimitStore = group === null ? ownCounts : new SharedLimits(group.limits, ownCounts)
   const redisLimits = rateLimitStore === null ? null : new RedisLimits(rateLimitStore, logger)
   const limitStore = redisLimits === null ? counts : new SharedLimits(redisLimits, counts)
+  const live = config.http.liveEvents ? new LiveEvents() : null
+  const readers = new EventReaders()
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
@@ -85,6 +89,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     retiredStreams: config.retiredStreams,
     limitStore,
     telemetry: metrics,
+    live,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
       stuckWorkers: async () => (await group.view('account')).stuckWorkers,
@@ -95,6 +100,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       registerMetrics(app, scrape)
       registerLivePage(app, {
         version,
+        hasEvents: live !== null,
         look: async () => {
           if (group === null)
             return () => ({
@@ -105,6 +111,12 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
           const view = await group.view('account')
           return () => view
         },
+      })
+      registerLiveEvents(app, {
+        source: live === null || group === null ? live : group.events,
+        readers,
+        streams: () => [...producers.byStream.keys()],
+        mayBeHost: hostsOfEvents(config.http),
       })
       registerApiDocs(app)
     },
@@ -136,6 +148,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     server,
     adminServer,
     reloads,
+    live,
     get stats() {
       return producers.stats
     },
@@ -158,6 +171,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()
       const isLeaving = await delay
+      readers.close()
       let deadlineMs = performance.now() + config.shutdownTimeoutMs
       // Clients that still send a body get half of the time. The records in the buffers get the rest.
       const limitMs = config.shutdownTimeoutMs / 2
@@ -206,6 +220,8 @@ export interface Gateway {
   readonly server: FastifyInstance
   /** Has the admin routes if `ADMIN_PORT` is set; else null. */
   readonly adminServer: FastifyInstance | null
+  /** The events of this process that can be shown; null: none are. */
+  readonly live: LiveEvents | null
   /** The account of each stream at this moment. */
   readonly stats: readonly ProducerStats[]
   /** The report to the primary, at this moment. `ofProcess`: the metrics of the process, if the primary asks for them. */
@@ -252,9 +268,26 @@ export interface GatewayGroup {
   view(scope: ViewScope): Promise<GroupView>
   /** Counts for the limits of all processes. */
   readonly limits: RemoteLimitStore
+  /** The events of all processes. */
+  readonly events: LiveSource
   /** What the keys of TLS sessions are made of, so that a session of one process can be resumed at another. */
   readonly ticketSecret: string
   readonly port: SharedPort
+}
+
+/**
+ * The names of the host under which events are shown; null: any. Where the address alone keeps strangers away, a page from elsewhere could
+ * have the browser of this machine read them: its own name would only have to stand for the loopback address (DNS rebinding).
+ */
+function hostsOfEvents({
+  host,
+  adminPort,
+  keys,
+  trustProxyHops,
+}: Config['http']): ((name: string) => boolean) | null {
+  const hasKeys = keys.length > 0 && adminPort === null
+  if (hasKeys || trustProxyHops > 0 || !isLoopback(host)) return null
+  return (name) => isLoopback(name.replace(/^\[(.*)\]$/, '$1')) || name.endsWith('.localhost')
 }
 
 /** So long a start waits for the Redis of the limits at most. Without it the gateway counts alone. */

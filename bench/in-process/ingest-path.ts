@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { loadConfig } from '../../src/config/load-config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
+import { LiveEvents } from '../../src/live-events.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import { openProducer } from '../../src/kafka/open-producer.ts'
@@ -9,6 +10,7 @@ import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
 import { Bounds } from '../../src/routes/http/bounds.ts'
 import { Refusals } from '../../src/routes/http/refusals.ts'
+import { ShownEvents } from '../../src/routes/http/shown-events.ts'
 import { StreamTargets } from '../../src/routes/ingest/stream-target.ts'
 import type { LoadRequest } from '../load.ts'
 import { NullBroker } from './null-broker.ts'
@@ -92,10 +94,12 @@ function handlerOf(producer: StreamProducer, telemetry: Metrics): Handler {
       handler = registered
     },
   }
+  const shown = new ShownEvents(new LiveEvents())
   registerIngest(app as unknown as FastifyInstance, {
     targets: new StreamTargets([producer]),
     telemetry,
-    refusals: new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => [] }),
+    shown,
+    refusals: new Refusals({ edge: telemetry.edge, shown, logger, allowedOrigins: () => [] }),
     limits: http.limits,
     bounds: new Bounds({
       bounds: http.bounds,

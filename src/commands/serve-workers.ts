@@ -66,6 +66,7 @@ export async function serveAsWorker(): Promise<number> {
   const gateway = buildGateway(config, logger, {
     view: async (scope) => await link.view(scope),
     limits: link,
+    events: link.events,
     ticketSecret,
     port: {
       turn: link.portTurn,
@@ -76,6 +77,7 @@ export async function serveAsWorker(): Promise<number> {
     },
   })
   link.onCertificates((certificates) => gateway.renew(certificates))
+  if (gateway.live !== null) link.tellEvents(gateway.live)
   link.onReload((next) => {
     const prepared = gateway.prepareReload(next)
     return {

@@ -306,6 +306,8 @@ export interface HttpConfig {
   readonly tls: TlsConfig | null
   /** null: `/metrics`, health and docs are on `port`. */
   readonly adminPort: number | null
+  /** `LIVE_EVENTS`: the live page shows the last events. True only where strangers do not reach the page. */
+  readonly liveEvents: boolean
   /** Exact origins; `*` alone allows any (and is then echoed, since sendBeacon sends credentials). Empty: no cross-origin use. */
   readonly corsOrigins: readonly string[]
   /** `BEACON_PATH`: where the beacon routes stand too, without a slash at its end; null: only under `/v1/beacon`. */
@@ -324,6 +326,11 @@ export interface HttpConfig {
   /** Number of proxies in front that append to X-Forwarded-For; 0: none is trusted. */
   readonly trustProxyHops: number
   readonly limits: HttpLimits
+}
+
+/** Whether only this machine reaches a host. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
 
 /** The whole configuration of one gateway process. */

@@ -114,6 +114,7 @@ function describeHttp(http: HttpConfig): object {
     HOST: http.host,
     PORT: http.port,
     ADMIN_PORT: http.adminPort,
+    LIVE_EVENTS: http.liveEvents,
     TLS_CERT: http.tls === null ? null : '(PEM)',
     TLS_KEY: http.tls === null ? null : mask,
     TLS_CLIENT_CA: (http.tls?.clientCa ?? null) === null ? null : '(PEM)',

@@ -35,6 +35,11 @@ export const httpShape = {
   ADMIN_PORT: portNumber(0).nullable().default(null).register(reference, {
     what: 'where `/metrics`, health, docs and the live page are; not set: on `PORT`. Never the same as `PORT`',
   }),
+  LIVE_EVENTS: trueOrFalse.nullable().default(null).register(reference, {
+    what: 'whether the live page and `chute tail` show the last events, with the first 200 bytes of each, [security.md](security.md#events-on-the-live-page)',
+    byDefault:
+      '`true` where keys, `ADMIN_PORT` or a loopback `HOST` without `TRUST_PROXY` guard the live page; else `false`',
+  }),
   TLS_CERT: pem().nullable().default(null).register(reference, {
     what: 'the certificate of `PORT`, and behind it those of its issuers: `PORT` speaks HTTPS, [tls.md](tls.md). `ADMIN_PORT` never does',
     byDefault: 'not set: plain HTTP',

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import {
   type Config,
   ConfigError,
+  isLoopback,
   type ConfigProblem,
   type DedupeStoreConfig,
   type HttpConfig,
@@ -63,6 +64,7 @@ export function loadConfig(
     problems,
   })
   refuseOpenDoor(values, keys, problems)
+  refuseOpenEvents(values, keys, problems)
   if (problems.length > 0) throw new ConfigError(problems)
   // Without a problem every variable has a value.
   const environment = values as Environment
@@ -75,6 +77,7 @@ export function loadConfig(
         environment.TLS_CERT === null || environment.TLS_KEY === null
           ? null
           : { cert: environment.TLS_CERT, key: environment.TLS_KEY, clientCa: environment.TLS_CLIENT_CA },
+      liveEvents: environment.LIVE_EVENTS ?? isLivePageGuarded(environment, keys),
       corsOrigins: environment.CORS_ORIGINS,
       beaconPath: environment.BEACON_PATH,
       keys,
@@ -142,8 +145,31 @@ function refuseOpenDoor(
   })
 }
 
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+/** Events of clients are not for everyone who reaches the port. */
+function refuseOpenEvents(
+  values: EnvironmentValues,
+  keys: readonly KeyConfig[],
+  problems: ConfigProblem[],
+): void {
+  if (values.LIVE_EVENTS !== true || isLivePageGuarded(values, keys)) return
+  problems.push({
+    path: 'LIVE_EVENTS',
+    problem: 'is true while everyone who reaches PORT could read the events of others',
+    remedy:
+      'Set ADMIN_PORT and keep that port inside, or make an admin key (chute keys new --admin), or leave it out.',
+  })
+}
+
+/**
+ * Whether strangers are kept from the live page: by keys, by a port of its own, or by an address that only this machine reaches. A
+ * proxy in front (`TRUST_PROXY`) lets strangers reach such an address.
+ */
+function isLivePageGuarded(
+  { HOST: host, ADMIN_PORT: adminPort, TRUST_PROXY: proxies, CHUTE_KEYS_FILE: keysFile }: EnvironmentValues,
+  keys: readonly KeyConfig[],
+): boolean {
+  if (keys.length > 0 || keysFile != null || adminPort != null) return true
+  return host !== undefined && isLoopback(host) && proxies === 0
 }
 
 /**

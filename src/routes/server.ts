@@ -4,6 +4,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Deduplicator } from '../dedupe/deduplicator.ts'
 import type { HttpConfig, TlsConfig } from '../config/config.ts'
 import type { GatewayError } from '../errors.ts'
+import type { LiveEvents } from '../live-events.ts'
 import type { Logger } from '../logger.ts'
 import type { Producer } from '../kafka/producer/producer.ts'
 import { registerClientScript } from './client-script.ts'
@@ -21,6 +22,7 @@ import { replyProblem, toGatewayError } from './http/problem.ts'
 import { LimitCounts, type LimitStore } from '../limits/limit-counts.ts'
 import { Keys } from './policy/keys.ts'
 import { RateLimits } from './policy/rate-limit.ts'
+import { ShownEvents } from './http/shown-events.ts'
 import { beaconPrefix, Refusals, tellProblem, transportOf } from './http/refusals.ts'
 import { StreamTargets } from './ingest/stream-target.ts'
 
@@ -45,6 +47,8 @@ export interface ServerOptions extends Health {
   /** Names of streams whose routes answer 410. Left out: none. */
   readonly retiredStreams?: readonly string[]
   readonly telemetry: EdgeTelemetry
+  /** Takes the events that the live page shows. Left out: nobody can watch events. */
+  readonly live?: LiveEvents | null
   /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
   readonly ticketSecret?: string
   /** Counts for the limits. Left out: this process counts what comes to it. */
@@ -89,7 +93,13 @@ export function buildServer(options: ServerOptions): EventServer {
   const keys = new Keys(http, (name) => telemetry.edge.ofKey(name))
   const rateLimits = new RateLimits(http, options.limitStore ?? new LimitCounts())
   const bounds = new Bounds({ bounds: http.bounds, lookUp: rateLimits.lookUp, logger })
-  const refusals = new Refusals({ edge: telemetry.edge, logger, allowedOrigins: () => cors.allowed })
+  const shown = new ShownEvents(options.live ?? null)
+  const refusals = new Refusals({
+    edge: telemetry.edge,
+    shown,
+    logger,
+    allowedOrigins: () => cors.allowed,
+  })
   const { app, connections, handshakes } = createApp(options, {
     cors,
     targets,
@@ -101,7 +111,7 @@ export function buildServer(options: ServerOptions): EventServer {
     cors.guard(events)
     keys.guard(events)
     rateLimits.guard(events)
-    const routes = { targets, telemetry, refusals, limits: http.limits, bounds, logger }
+    const routes = { targets, telemetry, refusals, shown, limits: http.limits, bounds, logger }
     registerIngest(events, routes)
     registerBeacon(events, routes)
     registerPreflight(events, '/v1/streams/:stream')
@@ -129,6 +139,7 @@ export function buildAdminServer(options: ServerOptions): FastifyInstance | null
     tls: null,
     refusals: new Refusals({
       edge: options.telemetry.edge,
+      shown: new ShownEvents(null),
       logger: options.logger,
       allowedOrigins: () => [],
     }),
@@ -166,7 +177,13 @@ function createApp(
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
     const isKnown = stream !== undefined && targets?.has(stream) === true
     request.accessKey?.counter.refused()
-    refusals.refused(problem, { transport, stream: isKnown ? stream : null, request })
+    refusals.refused(problem, {
+      transport,
+      stream: isKnown ? stream : null,
+      request,
+      batch: null,
+      body: null,
+    })
     if (transport !== 'http') tellProblem(reply.raw, problem)
     replyProblem(reply, problem)
   }

@@ -2,6 +2,7 @@ import type { Certificates } from '../config/certificates.ts'
 import type { Config, InvalidConfig } from '../config/config.ts'
 import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
+import type { LiveEvent } from '../live-events.ts'
 import type { Readiness } from '../readiness.ts'
 import type { Charge, Verdict } from '../limits/limit-counts.ts'
 
@@ -17,7 +18,7 @@ import type { Charge, Verdict } from '../limits/limit-counts.ts'
  * copy has no functions, and an instance of a class arrives as a plain object without its methods. {@link Plain} refuses both
  * at compile time.
  *
- * The folder knows the configuration, the plain numbers of `metrics/` and what readiness is. It knows neither HTTP nor Kafka.
+ * The folder knows the configuration, the plain numbers of `metrics/`, the events that are shown, and what readiness is. It knows neither HTTP nor Kafka.
  */
 export type ToWorker = Plain<
   /** The worker's number, its configuration, and the secret that the TLS sessions of all workers go by. */
@@ -37,6 +38,10 @@ export type ToWorker = Plain<
   | { readonly type: 'report'; readonly request: number; readonly scope: ViewScope }
   /** Answers `view`. */
   | { readonly type: 'view'; readonly request: number; readonly view: GroupView }
+  /** Whether the worker is to send its events: somebody watches the events of all workers. */
+  | { readonly type: 'tell-events'; readonly isWatched: boolean }
+  /** Events of all workers, for a worker that has sent `watch-events`. */
+  | { readonly type: 'events'; readonly events: readonly LiveEvent[] }
   /** Answers `charge`, in its order. */
   | { readonly type: 'charged'; readonly request: number; readonly verdicts: readonly Verdict[] }
   /** The worker is to drain. `delayed`: it takes requests as before until `delay-over` comes. */
@@ -67,6 +72,10 @@ export type FromWorker = Plain<
   | { readonly type: 'report'; readonly request: number | null; readonly report: WorkerReport }
   /** Asks for the view of all workers. */
   | { readonly type: 'view'; readonly request: number; readonly scope: ViewScope }
+  /** Asks for the events of all workers from now on, or for no more of them. */
+  | { readonly type: 'watch-events'; readonly isWatched: boolean }
+  /** Events of this worker, after `tell-events`. */
+  | { readonly type: 'events'; readonly events: readonly LiveEvent[] }
   /** Asks to charge requests to the limits that all workers share. */
   | { readonly type: 'charge'; readonly request: number; readonly charges: readonly Charge[] }
   /** The last message: every record has its outcome. `lost`: the records that the shutdown cost. */

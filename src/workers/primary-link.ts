@@ -3,6 +3,7 @@ import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { GatewayError } from '../errors.ts'
 import type { Charge, RemoteLimitStore, Verdict } from '../limits/limit-counts.ts'
+import { type LiveEvent, LiveFeed, type LiveSource } from '../live-events.ts'
 import { SingleFlight } from './single-flight.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
 
@@ -20,6 +21,13 @@ export class PrimaryLink implements RemoteLimitStore {
   readonly portClosed: Promise<void>
   /** Resolves when the worker is to end at once. */
   readonly abort: Promise<void>
+  /** The events of all workers. */
+  readonly events: LiveSource
+  readonly #allEvents: LiveFeed
+  #ownEvents: LiveSource | null = null
+  /** Ends to send the events of this worker; null: the primary does not want them. */
+  #stopTelling: (() => void) | null = null
+  #isToTell = false
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
   readonly #views = new Map<number, Waiter<GroupView>>()
   readonly #sharedViews: Readonly<Record<ViewScope, SingleFlight<GroupView>>> = {
@@ -42,6 +50,11 @@ export class PrimaryLink implements RemoteLimitStore {
   /** @param report makes the report that the primary asks for. It is not called before the worker has sent a report by itself. */
   constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
     this.#report = report
+    this.events = this.#allEvents = new LiveFeed((isWatched) => {
+      // The primary sends what it has when somebody watches again.
+      if (!isWatched) this.#allEvents.forget()
+      void this.send({ type: 'watch-events', isWatched })
+    })
     const on: Partial<Listeners> = {}
     this.started = new Promise((resolve) => (on.start = resolve))
     this.drain = new Promise((resolve) => (on.drain = resolve))
@@ -59,6 +72,24 @@ export class PrimaryLink implements RemoteLimitStore {
   onCertificates(use: (certificates: Certificates) => void): void {
     this.#onCertificates = use
     if (this.#certificates !== null) use(this.#certificates)
+  }
+
+  /** Sends these events to the primary while it wants them. */
+  tellEvents(events: LiveSource): void {
+    this.#ownEvents = events
+    this.#tellEvents()
+  }
+
+  #tellEvents(): void {
+    if (this.#isToTell && this.#stopTelling === null) {
+      const send = (events: readonly LiveEvent[]): void => {
+        if (events.length > 0) void this.send({ type: 'events', events })
+      }
+      this.#stopTelling = this.#ownEvents?.watch(send) ?? null
+    } else if (!this.#isToTell) {
+      this.#stopTelling?.()
+      this.#stopTelling = null
+    }
   }
 
   /** Has `prepare` get ready for the configurations that the primary sends, and for those that came before. */
@@ -193,6 +224,13 @@ export class PrimaryLink implements RemoteLimitStore {
         waiter?.resolve(message.view)
         return
       }
+      case 'tell-events':
+        this.#isToTell = message.isWatched
+        this.#tellEvents()
+        return
+      case 'events':
+        this.#allEvents.publish(message.events)
+        return
       case 'charged':
         this.#late.delete(message.request)
         this.#answerCharges(message.request, message.verdicts)

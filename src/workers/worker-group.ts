@@ -12,6 +12,7 @@ import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { LimitCounts } from '../limits/limit-counts.ts'
 import { collectWorkerMetrics, GroupAccount, groupReadiness, type WorkerState } from './group-view.ts'
 import { type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
+import { LiveFeed } from '../live-events.ts'
 import { SingleFlight } from './single-flight.ts'
 import { WorkerProcess, type OwnMessage, type ProcessEnd } from './worker-process.ts'
 
@@ -30,6 +31,10 @@ export class WorkerGroup {
   readonly #processes = new Map<number, WorkerProcess>()
   /** What all workers have charged to the limits. */
   readonly #limits = new LimitCounts()
+  /** The events of all workers. */
+  readonly #events = new LiveFeed((isWatched) => this.#tellEvents(isWatched))
+  /** By number: ends to send events to a worker that watches them. */
+  readonly #watching = new Map<number, () => void>()
   readonly #views: Readonly<Record<ViewScope, SingleFlight<GroupView>>>
   /** Restarts that wait for their moment, by number. */
   readonly #restarting = new Map<number, { crashes: number; timer: NodeJS.Timeout }>()
@@ -187,6 +192,17 @@ export class WorkerGroup {
       case 'view':
         void this.#answerView(worker, message.request, message.scope)
         return
+      case 'watch-events':
+        this.#stopWatching(worker)
+        if (!message.isWatched) return
+        this.#watching.set(
+          worker.number,
+          this.#events.watch((events) => worker.send({ type: 'events', events })),
+        )
+        return
+      case 'events':
+        this.#events.publish(message.events)
+        return
       case 'charge': {
         const nowMs = performance.now()
         const verdicts = message.charges.map((charge) => this.#limits.count(charge, nowMs))
@@ -196,6 +212,17 @@ export class WorkerGroup {
       default:
         message satisfies never
     }
+  }
+
+  #stopWatching({ number }: WorkerProcess): void {
+    this.#watching.get(number)?.()
+    this.#watching.delete(number)
+  }
+
+  /** Has all workers send their events, or no more of them. */
+  #tellEvents(isWatched: boolean): void {
+    if (!isWatched) this.#events.forget()
+    for (const worker of this.#processes.values()) worker.send({ type: 'tell-events', isWatched })
   }
 
   async #answerView(worker: WorkerProcess, request: number, scope: ViewScope): Promise<void> {
@@ -208,6 +235,7 @@ export class WorkerGroup {
 
   #listening(worker: WorkerProcess, { url, adminUrl }: Listening): void {
     worker.isListening = true
+    if (this.#watching.size > 0) worker.send({ type: 'tell-events', isWatched: true })
     if (this.#phase === 'running')
       this.#logger.info({ worker: worker.number, pid: worker.pid }, 'a worker takes requests again')
     if ([...this.#processes.values()].every(({ isListening }) => isListening))
@@ -217,6 +245,7 @@ export class WorkerGroup {
   /** The process of a worker is gone, because it was told to end or by itself. */
   #ended(worker: WorkerProcess, { code, signal }: ProcessEnd): void {
     const { number, pid } = worker
+    this.#stopWatching(worker)
     const { streams, lost } = this.#account.retire(number)
     this.#lost += lost
     if (this.#phase === 'starting')

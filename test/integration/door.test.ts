@@ -406,6 +406,7 @@ test('pages have headers of security, and replies to events have none', async ()
     admin: (app) =>
       registerLivePage(app, {
         version: '1',
+        hasEvents: true,
         look: async () => await Promise.reject(new Error('not looked at')),
       }),
   })

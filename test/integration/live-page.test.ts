@@ -16,6 +16,7 @@ describe('the live page', () => {
     app = Fastify()
     registerLivePage(app, {
       version: '1.2.3',
+      hasEvents: true,
       look: async () => () => ({
         metrics: {
           streams: [producerStats({ accepted: 7, inFlight: 7 }), producerStats({ stream: 'other' })],
@@ -57,6 +58,7 @@ describe('the live page', () => {
     expect(reply.headers['cache-control']).toBe('no-store')
     expect(reply.json()).toMatchObject({
       version: '1.2.3',
+      hasEvents: true,
       ready: false,
       checks: [{ name: 'kafka', ok: false }],
       edge: {

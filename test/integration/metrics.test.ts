@@ -109,6 +109,7 @@ test('scrapes and live pages of 300 streams, at the same time, are written in sl
   })
   registerLivePage(app, {
     version: '1.2.3',
+    hasEvents: true,
     look: async () => () => ({
       metrics: metrics.account(),
       readiness: { ready: true, checks: [] },

@@ -46,6 +46,7 @@ describe('the admin routes of a worker', () => {
           done({ refusedBy: 0, usages: [{ requests: 5, events: 0, bytes: 0, openMs: 600 }] })
         },
       },
+      events: { watch: () => () => {} },
       ticketSecret: 'secret',
       port: { turn: Promise.resolve(true), leave: async () => {} },
     })

@@ -42,6 +42,7 @@ export function fakeHttp(overrides: Partial<HttpConfig> = {}): HttpConfig {
     port: 0,
     adminPort: null,
     tls: tlsOfEdges === null ? null : { ...tlsOfEdges.pair, clientCa: null },
+    liveEvents: true,
     corsOrigins: [],
     beaconPath: null,
     keys: [],

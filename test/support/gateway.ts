@@ -40,6 +40,7 @@ export function testConfig(options: {
       port: 0,
       adminPort: null,
       tls: null,
+      liveEvents: true,
       corsOrigins: [],
       beaconPath: null,
       keys: [],

@@ -18,7 +18,12 @@ export interface LiveLook {
  */
 export function registerLivePage(
   app: FastifyInstance,
-  options: { readonly version: string; readonly look: () => Promise<() => LiveLook> },
+  options: {
+    readonly version: string
+    /** Whether `/live/events` shows events. */
+    readonly hasEvents: boolean
+    readonly look: () => Promise<() => LiveLook>
+  },
 ): void {
   registerPage(app, { url: '/', name: 'live', connect: "'self'" })
   app.get('/live.json', async (request, reply) => {
@@ -28,15 +33,18 @@ export function registerLivePage(
       'cache-control': 'no-store',
       vary: 'Accept-Encoding',
     })
-    return await replyWritten(request, reply, writeJson(look, options.version))
+    return await replyWritten(request, reply, writeJson(look, options))
   })
 }
 
 /** The text of `/live.json`. Kinds of refusals that did not occur are left out. */
-function* writeJson(look: () => LiveLook, version: string): Generator<string> {
+function* writeJson(
+  look: () => LiveLook,
+  { version, hasEvents }: { readonly version: string; readonly hasEvents: boolean },
+): Generator<string> {
   const { metrics, readiness, uptimeSeconds } = look()
   const edge = { ...metrics.edge, refused: metrics.edge.refused.filter(({ requests }) => requests > 0) }
-  const head = { nowMs: Date.now(), uptimeSeconds, version, ...readiness, edge }
+  const head = { nowMs: Date.now(), uptimeSeconds, version, hasEvents, ...readiness, edge }
   yield `${JSON.stringify(head).slice(0, -1)},"streams":[`
   for (const [index, stats] of metrics.streams.entries()) {
     yield `${index === 0 ? '' : ','}${JSON.stringify(stats)}`

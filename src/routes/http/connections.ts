@@ -305,7 +305,13 @@ export class Connections {
   #count(problem: GatewayError, { code: cause, message }: ClientError, url = ''): void {
     const { refusals, timer, logger } = this.#options
     timer.observe(problem.status, 0)
-    refusals.refused(problem, { transport: transportOf(url), stream: null, request: null })
+    refusals.refused(problem, {
+      transport: transportOf(url),
+      stream: null,
+      request: null,
+      batch: null,
+      body: null,
+    })
     logger.debug(
       { code: problem.code, cause, message },
       'a connection is closed: what came over it is refused',

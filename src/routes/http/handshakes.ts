@@ -181,7 +181,13 @@ export class Handshakes {
         'invalid_request',
         'this port speaks HTTPS, and the request is plain HTTP',
       )
-      this.#options.refusals.refused(problem, { transport: 'http', stream: null, request: null })
+      this.#options.refusals.refused(problem, {
+        transport: 'http',
+        stream: null,
+        request: null,
+        batch: null,
+        body: null,
+      })
       // Node closes the connection behind it.
       writeProblem(raw, problem)
     }

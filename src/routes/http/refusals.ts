@@ -1,48 +1,45 @@
 import type { ServerResponse } from 'node:http'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import type { GatewayError } from '../../errors.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import type { EventError } from '../../events/rejected-events.ts'
 import type { Logger } from '../../logger.ts'
 import { clientPrefix } from './client-address.ts'
+import type { RefusedRequest, ShownEvents } from './shown-events.ts'
 import { edgeTransports, type EdgeTelemetry, type EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
-/** A request that was refused. */
-export interface RefusedRequest {
-  readonly transport: EdgeTransport
-  /** The stream that the request names. null: it names none, or there is no such stream. */
-  readonly stream: string | null
-  /** null: Fastify never got the request. */
-  readonly request: FastifyRequest | null
-}
-
 /**
- * Counts and logs the requests that are refused as a whole, under the code of the reply. Each code has at most one log line a second, with the
+ * Counts, shows and logs the requests that are refused as a whole, under the code of the reply. Each code has at most one log line a second, with the
  * number of requests and the details of one of them. At the level `debug`, each request has a line. A client's address is cut to its network.
  */
 export class Refusals {
   readonly #edge: EdgeTelemetry['edge']
   readonly #logger: Logger
+  readonly #shown: ShownEvents
   readonly #allowedOrigins: () => readonly string[]
   /** By code: the requests that were refused since the last line. */
   readonly #unsaid = new Map<string, { requests: number; fields: object }>()
 
   constructor(options: {
     edge: EdgeTelemetry['edge']
+    shown: ShownEvents
     logger: Logger
     allowedOrigins: () => readonly string[]
   }) {
     this.#edge = options.edge
+    this.#shown = options.shown
     this.#logger = options.logger
     this.#allowedOrigins = options.allowedOrigins
   }
 
   /** To be called once for each reply that says that none of the request's events was accepted. */
-  refused(problem: GatewayError, { transport, stream, request }: RefusedRequest): void {
+  refused(problem: GatewayError, refused: RefusedRequest): void {
+    const { transport, stream, request } = refused
     const { code } = problem
     // These events were accepted, and lost later.
     if (code === 'delivery_failed') return
     this.#edge.refused(code, transport, stream ?? '')
+    this.#shown.refused(problem, refused)
     // A socket that is closed has no address.
     const client = request?.ip ?? null
     const fields = {

@@ -26,12 +26,13 @@ export function registerBeacon(app: FastifyInstance, options: IngestRoutesOption
 
 function registerPost(
   app: FastifyInstance,
-  { targets, telemetry, refusals, limits, bounds, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, shown, limits, bounds, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'beacon',
     telemetry,
     refusals,
+    shown,
     timer: telemetry.httpTimer('POST', postPath),
     limits,
     bounds,
@@ -75,12 +76,13 @@ function beaconKindOf(contentType: string | undefined): Exclude<BodyKind, 'unsup
 
 function registerPixel(
   app: FastifyInstance,
-  { targets, telemetry, refusals, limits, bounds, logger }: IngestRoutesOptions,
+  { targets, telemetry, refusals, shown, limits, bounds, logger }: IngestRoutesOptions,
 ): void {
   const route: IngestRoute = {
     transport: 'pixel',
     telemetry,
     refusals,
+    shown,
     timer: telemetry.httpTimer('GET', pixelPath),
     limits,
     bounds,

@@ -19,6 +19,7 @@ import { readInTurn } from './read-in-turn.ts'
 import { replyProblem, toGatewayError } from '../http/problem.ts'
 import type { Bounds } from '../http/bounds.ts'
 import { tellProblem, type Refusals } from '../http/refusals.ts'
+import type { RequestOfEvents, ShownEvents } from '../http/shown-events.ts'
 import { leaveOutSeen, refuseUntold } from './duplicates.ts'
 import { newBatch, type StreamTarget } from './stream-target.ts'
 
@@ -27,6 +28,7 @@ export interface IngestRoute {
   readonly transport: EdgeTransport
   readonly telemetry: EdgeTelemetry
   readonly refusals: Refusals
+  readonly shown: ShownEvents
   readonly timer: HttpTimer
   readonly limits: HttpLimits
   readonly bounds: Bounds
@@ -192,7 +194,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (admission === 'dropped') {
       // The client is told that the events are accepted. If it sends them again all the same, there may be room.
       this.#released(() => {
-        this.#bookAccepted(batch)
+        this.#bookAccepted(batch, 'dropped')
         this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
       })
     } else if (producer.durability === null) {
@@ -331,13 +333,16 @@ export class IngestExchange implements BatchListener, DurableRequest {
     } else jobInTurns(this, releasingParts(claim, lastStep(next)))
   }
 
-  #bookAccepted(batch: EventBatch): void {
+  #bookAccepted(batch: EventBatch, fate: 'taken' | 'dropped' = 'taken'): void {
     this.#route.telemetry.edge.accepted(this.#route.transport, batch.good)
-    this.#bookBesideGood(batch)
+    this.#bookBesideGood(batch, fate)
   }
 
   /** Books what is not appended. From here on no error may say that nothing was accepted. */
-  #bookBesideGood(batch: EventBatch): void {
+  #bookBesideGood(batch: EventBatch, fate: 'taken' | 'dropped' = 'taken'): void {
+    const { shown } = this.#route
+    if (shown.isWatched) shown.taken(batch, this.#asRequest, fate)
+    if (batch.rejected > 0) shown.rejected(batch, this.#asRequest, null)
     const { edge } = this.#route.telemetry
     const duplicates = batch.duplicates.length
     if (duplicates > 0) {
@@ -368,14 +373,16 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #replyProblem(problem: GatewayError): void {
     const { refusals, transport } = this.#route
     this.reply.request.accessKey?.counter.refused()
-    refusals.refused(problem, {
-      transport,
-      stream: this.target.stream.name,
-      request: this.reply.request,
-    })
+    const batch = this.#unbooked
+    refusals.refused(problem, { ...this.#asRequest, batch, body: batch?.body ?? this.#body })
     if (transport !== 'http') tellProblem(this.reply.raw, problem)
     this.#answered(problem.status)
     replyProblem(this.reply, problem)
+  }
+
+  get #asRequest(): RequestOfEvents {
+    const { transport } = this.#route
+    return { transport, stream: this.target.stream.name, request: this.reply.request }
   }
 
   /** Everything that was taken of the body was copied, and nobody reads the body any more. */

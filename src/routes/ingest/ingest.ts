@@ -13,6 +13,7 @@ import { readPreferences } from './prefer.ts'
 import type { Bounds } from '../http/bounds.ts'
 import { replyRaw, replySmallest } from '../http/raw-reply.ts'
 import type { Refusals } from '../http/refusals.ts'
+import type { ShownEvents } from '../http/shown-events.ts'
 import type { StreamTarget, StreamTargets } from './stream-target.ts'
 
 /** The parts that the routes for events need. */
@@ -20,6 +21,7 @@ export interface IngestRoutesOptions {
   readonly targets: StreamTargets
   readonly telemetry: EdgeTelemetry
   readonly refusals: Refusals
+  readonly shown: ShownEvents
   readonly limits: HttpLimits
   readonly bounds: Bounds
   readonly logger: Logger
@@ -32,11 +34,12 @@ const path = '/v1/streams/:stream'
  * as they came.
  */
 export function registerIngest(app: FastifyInstance, options: IngestRoutesOptions): void {
-  const { targets, telemetry, refusals, limits, bounds, logger } = options
+  const { targets, telemetry, refusals, shown, limits, bounds, logger } = options
   const route: IngestRoute = {
     transport: 'http',
     telemetry,
     refusals,
+    shown,
     timer: telemetry.httpTimer('POST', path),
     limits,
     bounds,

@@ -9,6 +9,7 @@ import { ChosenTopic, type EventTopics } from '../../events/chosen-topic.ts'
 import { EventBatch } from '../../events/event-batch.ts'
 import { compileEventSchema, type EventSchema } from '../../events/event-schema.ts'
 import type { AccessKey } from '../http/access-key.ts'
+import { shownOfRequest } from '../http/shown-events.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
 import type { InvalidEvents } from './invalid-events.ts'
 import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
@@ -211,6 +212,6 @@ export function newBatch(
     topics,
     collectIds: dedupe !== null,
     sources: accessKey?.sources ?? null,
-    keepsRejected: invalid === null ? 0 : invalid.room,
+    keepsRejected: Math.max(invalid?.room ?? 0, shownOfRequest),
   })
 }

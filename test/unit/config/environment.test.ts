@@ -25,6 +25,13 @@ const cases: readonly Case[] = [
   { name: 'PORT', value: '9000', read: (c) => c.http.port, expected: 9000, byDefault: 8080 },
   { name: 'ADMIN_PORT', value: '9001', read: (c) => c.http.adminPort, expected: 9001, byDefault: null },
   {
+    name: 'LIVE_EVENTS',
+    value: 'false',
+    read: (c) => c.http.liveEvents,
+    expected: false,
+    byDefault: true,
+  },
+  {
     name: 'CORS_ORIGINS',
     value: 'https://a.example, http://b.example:8000',
     read: (c) => c.http.corsOrigins,

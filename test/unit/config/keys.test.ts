@@ -178,6 +178,30 @@ describe('without keys', () => {
   )
 })
 
+describe('events on the live page', () => {
+  const open = { HOST: '0.0.0.0', CHUTE_OPEN: 'true' }
+  const files = { 'keys.yaml': `keys: { web: { kind: secret, sha256: ${hash}, streams: ["*"] } }` }
+
+  test.each([
+    ['a loopback address', {}],
+    ['a port of its own', { ...open, ADMIN_PORT: '9000' }],
+    ['keys', { HOST: '0.0.0.0', CHUTE_KEYS_FILE: 'keys.yaml' }],
+  ])('are shown where %s guards the page, unless the setting says otherwise', (_, env) => {
+    expect(load(env, files).http.liveEvents).toBe(true)
+    expect(load({ ...env, LIVE_EVENTS: 'false' }, files).http.liveEvents).toBe(false)
+  })
+
+  test.each([
+    ['everyone reaches the port', open],
+    ['a proxy in front passes strangers on', { TRUST_PROXY: '1' }],
+  ])('are not shown where %s, and the setting cannot change that', (_, env) => {
+    expect(load(env).http.liveEvents).toBe(false)
+    const [problem] = problemsOf(() => load({ ...env, LIVE_EVENTS: 'true' }))
+    expect(problem).toMatchObject({ path: 'LIVE_EVENTS' })
+    expect(problem?.remedy).toMatch(/ADMIN_PORT[^]*chute keys new --admin/)
+  })
+})
+
 test('CHUTE_OPEN beside keys is a contradiction', () => {
   const files = { 'keys.yaml': `keys: { web: { kind: secret, sha256: ${hash}, streams: ["*"] } }` }
   const env = { HOST: '0.0.0.0', CHUTE_KEYS_FILE: 'keys.yaml' }
