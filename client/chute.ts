@@ -32,7 +32,7 @@ export interface ChuteOptions {
 /** The fields of an event. What JSON cannot hold is left out of the event, or becomes null. */
 export type Fields = Readonly<Record<string, unknown>>
 
-/** What `web-vitals` gives to its callbacks, as far as it is sent. */
+/** What of a metric of `web-vitals` is sent. The rest stays in the page: elements, and addresses with their queries. */
 export interface Vital {
   readonly name: string
   readonly value: number
@@ -41,10 +41,6 @@ export interface Vital {
   /** It is sent as `metricId`, since an event has an id of its own. */
   readonly id?: string
   readonly navigationType?: string
-  /** It is not sent: it has elements of the page. */
-  readonly entries?: unknown
-  /** It is not sent. */
-  readonly attribution?: unknown
 }
 
 /** The client. Each of its functions takes an event, or does nothing; none throws. */
@@ -298,8 +294,8 @@ export function createChute(options: ChuteOptions): Chute {
     }
   }
 
-  chute.vital = (metric: Vital): void =>
-    chute(metric.name, { ...metric, metricId: metric.id, entries: undefined, attribution: undefined })
+  chute.vital = ({ name, value, delta, rating, navigationType, id }: Vital): void =>
+    chute(name, { value, delta, rating, navigationType, metricId: id })
 
   chute.error = (error: unknown, fields?: Fields): void => {
     if (errors++ < mostErrors) {

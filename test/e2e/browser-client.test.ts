@@ -18,6 +18,7 @@ declare const window: EventTarget & { chute: Client }
 declare const document: EventTarget & { title: string }
 declare const history: { pushState(data: null, title: string, url: string): void }
 declare const navigator: object
+declare const location: { readonly href: string }
 declare const localStorage: { readonly length: number }
 
 const broker = inject('kafkaBroker')
@@ -117,6 +118,7 @@ describe('the browser client, in Chromium', () => {
         id: 'v5-1',
         rating: 'good',
         entries: [document],
+        navigationURL: location.href,
       })
       window.chute.error(new TypeError(`${prefix} caught`))
       setTimeout(() => {
@@ -140,6 +142,7 @@ describe('the browser client, in Chromium', () => {
     const url = `${pages.origin}/start`
     expect(of(`${name}-early`)).toMatchObject([{ plan: 'pro', value: 1, url, source: events[0]!.session }])
     expect(of(`${name}-LCP`)).toMatchObject([{ value: 12.5, rating: 'good', metricId: 'v5-1' }])
+    expect(JSON.stringify(events)).not.toContain('secret')
     expect(
       of('error')
         .map(({ message }) => String(message).replace(/^Uncaught /, ''))
