@@ -65,7 +65,8 @@ Look at it:
   live page     ${url}/
   metrics       ${url}/metrics
   docs          ${url}/docs
-  health        ${url}/livez and ${url}/readyz`)
+  health        ${url}/livez and ${url}/readyz
+  from a page   npm run example:web, with the browser client (docs/browser.md)`)
 }
 
 /** Waits until every accepted record has its outcome. @returns the accounts. */

@@ -17,6 +17,8 @@ export interface Stack {
 export interface ExampleFlags {
   /** Nothing is broken on purpose. */
   readonly calm: boolean
+  /** The example ends by itself, where it would wait for Ctrl-C. */
+  readonly once: boolean
   /** A file to read, where the example reads one. */
   readonly file: string | undefined
 }
@@ -25,14 +27,20 @@ export interface ExampleFlags {
  * Starts a Kafka (unless `KAFKA_BROKERS` names one) and a gateway, runs an example on them, and stops both, whatever happens.
  * @param config the example's `chute.yaml`.
  * @param run returns whether the example showed what it is for.
+ * @param more what else to set for the gateway.
  * @returns the process's exit code.
  */
 export async function runExample(
   config: URL,
   run: (stack: Stack, flags: ExampleFlags) => Promise<boolean>,
+  more: NodeJS.ProcessEnv = {},
 ): Promise<number> {
   const { values } = parseArgs({
-    options: { calm: { type: 'boolean', default: false }, file: { type: 'string' } },
+    options: {
+      calm: { type: 'boolean', default: false },
+      once: { type: 'boolean', default: false },
+      file: { type: 'string' },
+    },
   })
   const interrupted = once(process, 'SIGINT')
   let kafka: LocalKafka | null = null
@@ -42,11 +50,12 @@ export async function runExample(
     if (given === undefined) kafka = await startKafka({ onProgress: say })
     const broker = given ?? kafka!.brokers[0]!
     const port = await choosePort(Number(process.env['PORT'] ?? 8080), say)
-    const env = { CHUTE_CONFIG: fileURLToPath(config) }
+    const env = { CHUTE_CONFIG: fileURLToPath(config), ...more }
     gateway = startGatewayProcess({ port, broker, env, say })
     await gateway.untilReady()
     say(`the gateway is up on ${gateway.url}`)
-    const work = run({ url: gateway.url, broker, kafka }, { calm: values.calm, file: values.file })
+    const { calm, once: isOnce, file } = values
+    const work = run({ url: gateway.url, broker, kafka }, { calm, once: isOnce, file })
     const shown = await Promise.race([work, interrupted.then(() => null)])
     return shown === null ? 130 : shown ? 0 : 1
   } catch (error) {

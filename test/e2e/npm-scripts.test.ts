@@ -79,7 +79,7 @@ test('SIGTERM to npm run kafka ends the broker, and its port is free', { timeout
   expect(await isRefused(port)).toBe(true)
 })
 
-test.each(['start', 'kafka', 'demo', 'example:gaming', 'example:logs'])(
+test.each(['start', 'kafka', 'demo', 'example:gaming', 'example:logs', 'example:web'])(
   'npm run %s leaves no shell between npm and what it starts',
   (script) => {
     expect(scripts[script]).toMatch(/^exec /)
