@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
-import { afterEach, describe, expect, test } from 'vitest'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { HttpConfig, KeyConfig } from '../../src/config/config.ts'
 import { decodeHeaders } from '../../src/kafka/protocol/record-format.ts'
 import { buildEdge, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
+import { SocketClient } from '../support/socket-client.ts'
 
 const event = '{"name":"page.view","value":1}'
 const stream = '/v1/streams/metrics-realtime'
@@ -191,6 +193,77 @@ describe('what a key may do', () => {
     open([])
     expect((await send()).statusCode).toBe(202)
     expect((await send(bearer('web'))).statusCode).toBe(202)
+  })
+})
+
+describe('one connection', () => {
+  test('has a key of its own in each request, whatever the request before had', async () => {
+    open([key('web'), key('other', { streams: ['other'] }), key('ended', { notAfterMs: 1 })])
+    await edge.app.listen({ port: 0, host: '127.0.0.1' })
+    const own = (name: string): string => `X-Chute-Key: value-of-${name}\r\n`
+    const authorization = (name: string): string => `Authorization: Bearer value-of-${name}\r\n`
+    const sent = [
+      ['', own('web'), 202],
+      ['', own('web'), 202],
+      ['', own('nobody'), 401],
+      ['', own('nobody'), 401],
+      ['', own('web'), 202],
+      ['', '', 401],
+      ['', '', 401],
+      ['', own('other'), 403],
+      ['', own('other'), 403],
+      ['', own('ended'), 401],
+      ['', own('ended'), 401],
+      ['', authorization('web'), 202],
+      ['', authorization('web') + own('nobody'), 401],
+      ['', authorization('web'), 202],
+      ['?key=value-of-web', '', 202],
+      ['?key=value-of-web', '', 202],
+      ['?key=value-of-nobody', authorization('web'), 401],
+      ['?kei=value-of-web', '', 401],
+      // The same text in another place.
+      ['', 'X-Chute-Key: key=value-of-web\r\n', 401],
+      ['', 'Authorization: value-of-web\r\n', 401],
+      ['', 'X-Chute-Key: Bearer value-of-web\r\n', 401],
+      ['', own('web'), 202],
+    ] as const
+    const { port } = edge.app.server.address() as AddressInfo
+    const client = new SocketClient(port, stream)
+    for (const [nth, [query, lines]] of sent.entries()) {
+      const head = `POST ${stream}${query} HTTP/1.1\r\nHost: a\r\n${lines}`
+      client.socket.write(`${head}Content-Length: ${event.length}\r\n\r\n${event}`)
+      await vi.waitUntil(() => client.statuses.length === nth + 1, { timeout: 10_000, interval: 2 })
+    }
+    client.socket.destroy()
+    expect(client.statuses).toEqual(sent.map(([, , status]) => status))
+  })
+
+  test('is judged by the keys of a reload from its next request on, and by the end of a key', async () => {
+    open([key('web'), key('soon', { notAfterMs: Date.now() + 60_000 })])
+    await edge.app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = edge.app.server.address() as AddressInfo
+    const client = new SocketClient(port, stream)
+    const statuses: number[] = []
+    const sendWith = async (name: string): Promise<void> => {
+      client.received = ''
+      client.post(event, [`X-Chute-Key: value-of-${name}`])
+      await client.receives(/HTTP\/1\.1 /)
+      statuses.push(...client.statuses)
+    }
+    await sendWith('web')
+    await sendWith('web')
+    edge.reload({ keys: [key('new')] })
+    await sendWith('web')
+    await sendWith('new')
+    edge.reload({ keys: [key('web'), key('soon', { notAfterMs: Date.now() + 60_000 })] })
+    await sendWith('new')
+    await sendWith('soon')
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_001 })
+    onTestFinished(() => void vi.useRealTimers())
+    await sendWith('soon')
+    await sendWith('web')
+    client.socket.destroy()
+    expect(statuses).toEqual([202, 202, 401, 202, 401, 202, 401, 202])
   })
 })
 

@@ -103,6 +103,8 @@ export interface Edge {
   readonly handshakes: Handshakes | null
   readonly rateLimits: RateLimits
   readonly bounds: Bounds
+  /** Puts other keys, origins and limits in force. */
+  readonly reload: (http: Partial<HttpConfig>) => void
   readonly producer: FakeProducer
   readonly telemetry: FakeTelemetry
   /** What was logged as an error: nothing, unless the gateway has a fault. */
@@ -119,7 +121,7 @@ export function buildEdge(
 ): Edge {
   const telemetry = new FakeTelemetry()
   const faults: object[] = []
-  const { app, connections, handshakes, rateLimits, bounds } = buildServer({
+  const { app, connections, handshakes, rateLimits, bounds, reload } = buildServer({
     http: fakeHttp(http),
     producers,
     telemetry,
@@ -129,5 +131,15 @@ export function buildEdge(
   })
   const [producer] = producers
   if (producer === undefined) throw new Error('a gateway has a stream')
-  return { app, connections, handshakes, rateLimits, bounds, producer, telemetry, faults }
+  return {
+    app,
+    connections,
+    handshakes,
+    rateLimits,
+    bounds,
+    reload: (next) => reload(fakeHttp(next)),
+    producer,
+    telemetry,
+    faults,
+  }
 }

@@ -96,13 +96,38 @@ export class Keys {
 
   /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
   #find(request: FastifyRequest): AccessKey | string | null {
-    const value = presentedKey(request.raw.headers, request.raw.url ?? '')
-    const key =
-      value === null ? this.#keyOfCertificate(request) : this.#table.bySha256.get(sha256OfKey(value))
+    const key = this.#lookUp(request)
     if (key === null) return null
     if (key === undefined) return 'no key has this value'
     if (Date.now() < key.notAfterMs) return key
     return `the key ended at ${new Date(key.notAfterMs).toISOString()}`
+  }
+
+  /**
+   * Looks up the key of a request; most often in what its connection remembers.
+   * @returns null: it has none; undefined: it has one that is not known.
+   */
+  #lookUp(request: FastifyRequest): AccessKey | null | undefined {
+    const { headers, socket, url = '' } = request.raw
+    const own = headers['x-chute-key']
+    const { authorization } = headers
+    const at = url.indexOf('?')
+    const query = at === -1 ? '' : url.slice(at + 1)
+    const known = (socket as Remembering)[remembered]
+    if (
+      known !== undefined &&
+      known.table === this.#table &&
+      known.own === own &&
+      known.authorization === authorization &&
+      known.query === query
+    )
+      return known.key
+    const value = presentedKey(own, query, authorization)
+    const key =
+      value === null ? this.#keyOfCertificate(request) : this.#table.bySha256.get(sha256OfKey(value))
+    if ((own?.length ?? 0) + query.length + (authorization?.length ?? 0) <= mostRemembered)
+      (socket as Remembering)[remembered] = { table: this.#table, own, authorization, query, key }
+    return key
   }
 
   #keyOfCertificate({ raw }: FastifyRequest): AccessKey | null {
@@ -184,16 +209,40 @@ interface Refusal {
   readonly challenge?: string
 }
 
+/**
+ * The texts that a request of a connection brought, and the key that they stand for. A client that sends the same texts again does not wait
+ * for SHA-256 again. A wrong key is remembered like a right one, and a text is compared only with what came over the same connection. So the
+ * time of an answer tells nothing of other clients' keys; where clients share a proxy's connection, what two texts have in common makes a
+ * difference of nanoseconds, and guesses are limited. A reload makes another table, and what is remembered counts no more. The end of a key
+ * is looked at on each request.
+ */
+interface Remembered {
+  readonly table: KeyTable
+  readonly own: string | string[] | undefined
+  readonly authorization: string | undefined
+  readonly query: string
+  readonly key: AccessKey | null | undefined
+}
+
+const remembered = Symbol('the last key of a connection')
+/** Longer texts are no keys of usual clients, and would take memory for as long as the connection lasts. In characters. */
+const mostRemembered = 512
+
+/** Where a connection keeps it. */
+type Remembering = FastifyRequest['raw']['socket'] & { [remembered]?: Remembered }
+
 /** The value of a request's key, as it was sent; null: it has none. */
-function presentedKey(headers: FastifyRequest['raw']['headers'], url: string): string | null {
-  const own = headers['x-chute-key']
+function presentedKey(
+  own: string | string[] | undefined,
+  query: string,
+  authorization: string | undefined,
+): string | null {
   if (own !== undefined) return String(own).trim()
-  const query = url.indexOf('?')
-  if (query !== -1 && url.includes(`${keyParameter}=`, query)) {
-    const value = new URLSearchParams(url.slice(query + 1)).get(keyParameter)
+  if (query.includes(`${keyParameter}=`)) {
+    const value = new URLSearchParams(query).get(keyParameter)
     if (value !== null) return value
   }
-  return headers.authorization === undefined ? null : credentialsOf(headers.authorization)
+  return authorization === undefined ? null : credentialsOf(authorization)
 }
 
 function credentialsOf(authorization: string): string | null {
