@@ -7,7 +7,7 @@ import { excessOf, type Cost, type LimitStore, type Subject, type Usage } from '
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
 import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
-import { KnownAddresses } from './known-addresses.ts'
+import { KnownAddresses, type KnownAddress } from './known-addresses.ts'
 
 /** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
 export const limitOwners = ['key', 'key_address', 'address'] as const
@@ -31,16 +31,14 @@ export type LimitedRequests = Readonly<Record<LimitOwner, Readonly<Record<Limite
  * limits of keys come with the keys.
  */
 export class RateLimits {
-  readonly #store: LimitStore
-  readonly #limited: Record<LimitOwner, Record<LimitedQuantity, number>>
+  readonly #counting: Counting
   /** By key: what its requests are charged to, whatever their address is. */
   readonly #ofKeys = new WeakMap<AccessKey, KeyRules>()
   #addresses: KnownAddresses<AddressRules>
 
   constructor(http: AddressLimits, store: LimitStore) {
-    this.#store = store
+    this.#counting = { store, limited: { key: zeros(), key_address: zeros(), address: zeros() } }
     this.#addresses = addressesOf(http)
-    this.#limited = { key: zeros(), key_address: zeros(), address: zeros() }
   }
 
   /** Other limits of addresses hold from now on. What was counted of an address stays. */
@@ -53,7 +51,7 @@ export class RateLimits {
     this.#addresses.get(address)
 
   get limited(): LimitedRequests {
-    return this.#limited
+    return this.#counting.limited
   }
 
   /** Limits the requests on the routes of a scope. It comes behind the guard of keys. */
@@ -62,31 +60,35 @@ export class RateLimits {
     app.addHook('onRequest', (request, reply, done) => {
       // A browser sends a preflight by itself, and its page cannot react to a refusal.
       const rules = request.method === 'OPTIONS' ? none : this.#rulesOf(request)
-      if (rules.length === 0) return done()
-      const charges = new RequestCharges(rules, {
-        store: this.#store,
-        limited: this.#limited,
-        response: reply.raw,
-      })
+      if (rules.subjects.length === 0) return done()
+      const charges = new RequestCharges(rules, this.#counting, reply.raw)
       request.charges = charges
       holdHeaders(reply.raw, charges)
       charges.chargeHeader(Number(request.raw.headers['content-length'] ?? 0), done)
     })
   }
 
-  #rulesOf(request: FastifyRequest): readonly Rule[] {
+  #rulesOf(request: FastifyRequest): Rules {
     const { accessKey } = request
-    const ofKey = accessKey === null ? noRules : this.#ofKey(accessKey)
     const address = this.#addresses.get(request.ip)
-    if (ofKey.own === null && (ofKey.perAddress === null || address.isAllowed)) return address.known.rules
-    const rules = ofKey.own === null ? [] : [ofKey.own]
-    if (ofKey.perAddress !== null && !address.isAllowed) {
-      const { id, limit } = ofKey.perAddress
-      rules.push(
-        ruleOf('key_address', `${id}${address.network}`, limit, `an address with ${accessKey!.name}`),
-      )
+    if (accessKey === null) return address.known.own
+    let rules = address.known.withKey.get(accessKey)
+    if (rules === undefined) {
+      rules = this.#join(accessKey, address)
+      address.known.withKey.set(accessKey, rules)
     }
-    return address.known.rules.length === 0 ? rules : [...rules, ...address.known.rules]
+    return rules
+  }
+
+  /** Everything that the requests of a key from an address are charged to. */
+  #join(key: AccessKey, { network, isAllowed, known }: KnownAddress<AddressRules>): Rules {
+    const { own, perAddress } = this.#ofKey(key)
+    const subjects = own === null ? [] : [own]
+    if (perAddress !== null && !isAllowed) {
+      const { id, limit } = perAddress
+      subjects.push(ruleOf('key_address', `${id}${network}`, limit, `an address with ${key.name}`))
+    }
+    return subjects.length === 0 ? known.own : rulesOf([...subjects, ...known.own.subjects])
   }
 
   #ofKey(key: AccessKey): KeyRules {
@@ -121,19 +123,39 @@ interface KeyRules {
   readonly perAddress: Subject | null
 }
 
-interface AddressRules {
-  readonly rules: readonly Rule[]
+/** What one request is charged to, and what follows from it. It is made once for all requests of a key from an address. */
+interface Rules {
+  readonly subjects: readonly Rule[]
+  /** The value of `RateLimit-Policy`. */
+  readonly policy: string
+  readonly limitsEvents: boolean
+  readonly limitsBytes: boolean
 }
 
-const none: readonly Rule[] = []
-const noRules: KeyRules = { own: null, perAddress: null }
+interface AddressRules {
+  /** For requests without a key. */
+  readonly own: Rules
+  readonly withKey: WeakMap<AccessKey, Rules>
+}
+
+const none = rulesOf([])
+
+function rulesOf(subjects: readonly Rule[]): Rules {
+  return {
+    subjects,
+    policy: subjects.map(({ policy }) => policy).join(', '),
+    limitsEvents: subjects.some(({ limit }) => limit.events !== null),
+    limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
+  }
+}
 
 function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddresses<AddressRules> {
   return new KnownAddresses(rateLimitAllow, (network, isAllowed) => ({
-    rules:
+    own:
       rateLimit === null || isAllowed
         ? none
-        : [ruleOf('address', `address:${network}`, rateLimit, 'an address')],
+        : rulesOf([ruleOf('address', `address:${network}`, rateLimit, 'an address')]),
+    withKey: new WeakMap(),
   }))
 }
 
@@ -143,15 +165,17 @@ function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string):
 
 /** The charges of one request. Its reply says what the limits are, and what is left of each. */
 class RequestCharges implements Charges, HeaderSource {
-  readonly #rules: readonly Rule[]
-  readonly #options: ChargesOptions
+  readonly #rules: Rules
+  readonly #counting: Counting
+  readonly #response: ServerResponse
   #declaredBytes = 0
   /** By rule; empty before the first charge. */
   #usages: readonly Usage[] = []
 
-  constructor(rules: readonly Rule[], options: ChargesOptions) {
+  constructor(rules: Rules, counting: Counting, response: ServerResponse) {
     this.#rules = rules
-    this.#options = options
+    this.#counting = counting
+    this.#response = response
   }
 
   /** Charges a request before its body is read. @param bytes its Content-Length. */
@@ -159,42 +183,39 @@ class RequestCharges implements Charges, HeaderSource {
     this.#declaredBytes = bytes
     this.#charge({ requests: 1, events: 0, bytes }, (problem) => {
       // A request that was found to be malformed meanwhile, or to have no end, has its reply (`Connections`). Nobody waits for another one.
-      if (!this.#options.response.headersSent) done(problem)
+      if (!this.#response.headersSent) done(problem)
     })
   }
 
   /** @inheritdoc */
   chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void {
-    const cost = { requests: 0, events, bytes: Math.max(0, bytes - this.#declaredBytes) }
-    const isLimited = this.#rules.some(
-      ({ limit }) => limit.events !== null || (limit.bytes !== null && cost.bytes > 0),
-    )
-    if (!isLimited) return done(null)
-    this.#charge(cost, (problem) => done(problem ?? null))
+    const { limitsEvents, limitsBytes } = this.#rules
+    const more = Math.max(0, bytes - this.#declaredBytes)
+    if (!limitsEvents && (!limitsBytes || more === 0)) return done(null)
+    this.#charge({ requests: 0, events, bytes: more }, (problem) => done(problem ?? null))
   }
 
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
-    const { store, limited } = this.#options
-    store.charge({ subjects: this.#rules, cost }, (verdict) => {
+    const { subjects } = this.#rules
+    this.#counting.store.charge({ subjects, cost }, (verdict) => {
       this.#usages = verdict.usages
-      const rule = this.#rules[verdict.refusedBy]
+      const rule = subjects[verdict.refusedBy]
       if (rule === undefined) return done()
       const usage = verdict.usages[verdict.refusedBy]!
       const quantity = excessOf(usage, rule.limit, cost) ?? 'requests'
-      limited[rule.owner][quantity]++
+      this.#counting.limited[rule.owner][quantity]++
       done(refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs }))
     })
   }
 
   /** @inheritdoc */
   addTo(headers: string[]): void {
-    let policies = ''
+    const { subjects, policy } = this.#rules
     let left = ''
     for (let nth = 0; nth < this.#usages.length; nth++) {
-      const { policy, names, limit } = this.#rules[nth]!
+      const { names, limit } = subjects[nth]!
       const { requests, events, bytes, openMs } = this.#usages[nth]!
       const until = `;t=${Math.ceil((limit.windowMs - openMs) / 1000)}`
-      policies += policies === '' ? policy : `, ${policy}`
       if (limit.requests !== null)
         left += `, "${names.requests}";r=${remaining(limit.requests, limit.burst, requests)}${until}`
       if (limit.events !== null)
@@ -202,14 +223,14 @@ class RequestCharges implements Charges, HeaderSource {
       if (limit.bytes !== null)
         left += `, "${names.bytes}";r=${remaining(limit.bytes, limit.burst, bytes)}${until}`
     }
-    if (policies !== '') headers.push('ratelimit-policy', policies, 'ratelimit', left.slice(2))
+    if (left !== '') headers.push('ratelimit-policy', policy, 'ratelimit', left.slice(2))
   }
 }
 
-interface ChargesOptions {
+/** What the charges of all requests share. */
+interface Counting {
   readonly store: LimitStore
   readonly limited: Record<LimitOwner, Record<LimitedQuantity, number>>
-  readonly response: ServerResponse
 }
 
 function remaining(quota: number, burst: number, used: number): number {
