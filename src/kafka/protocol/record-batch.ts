@@ -85,8 +85,10 @@ export class RecordBatch {
     if (headers === null) buffer[offset] = 0
     else headers.copy(buffer, offset + ownBytes)
     if (own !== null) {
-      own.copy(buffer, offset + 1, record.headersStart + 1, record.headersEnd)
-      buffer[offset] = own[record.headersStart]! + (headers === null ? 0 : headers[0]!)
+      const { headersStart } = record
+      buffer[offset] = own[headersStart]! + (headers === null ? 0 : headers[0]!)
+      if (ownBytes > shortBytes) own.copy(buffer, offset + 1, headersStart + 1, record.headersEnd)
+      else for (let nth = 1; nth <= ownBytes; nth++) buffer[offset + nth] = own[headersStart + nth]!
     }
     offset += headerBytes
 
@@ -232,6 +234,9 @@ export const recordBatchHeaderBytes = 61
 
 /** The timestamps of a batch span less than this, since their differences are 32-bit integers here. It is 12 days. */
 const maxTimestampDeltaMs = 1 << 30
+
+/** Up to so many bytes a loop costs less than `Buffer.copy`, which makes a view of its source. */
+const shortBytes = 64
 
 const released = Buffer.alloc(0)
 

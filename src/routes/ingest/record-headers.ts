@@ -12,8 +12,9 @@ export interface HeaderRequest {
 }
 
 /**
- * Gives the own headers of a request's records, as `encodeHeaders` writes them. They are made once a request. A header without a value is
- * left out; null: the request has none. The producer puts its own headers behind them (`kafka/producer/audit-headers.ts`).
+ * Gives the own headers of a request's records, as `encodeHeaders` writes them. They are made once a request, or once a millisecond where
+ * they follow from the key and the time alone. Nobody may change the bytes. A header without a value is left out; null: the request has none.
+ * The producer puts its own headers behind them (`kafka/producer/audit-headers.ts`).
  */
 export type HeadersOfRequest = (request: HeaderRequest, keyName: string | null) => Buffer | null
 
@@ -26,7 +27,7 @@ export function compileHeaders(
     valueOf: compileSource(source),
   }))
   if (entries.length === 0) return null
-  return (request, keyName) => {
+  const headersOf: HeadersOfRequest = (request, keyName) => {
     let count = 0
     let offset = 1
     for (const { key, valueOf } of entries) {
@@ -40,6 +41,24 @@ export function compileHeaders(
     if (count === 0) return null
     writeVarint(scratch, count, 0)
     return Buffer.from(scratch.subarray(0, offset))
+  }
+  const isOfKeyAndTime = Object.values(headers).every((source) => source === 'key:name' || source === 'time')
+  return isOfKeyAndTime ? oncePerMillisecond(headersOf) : headersOf
+}
+
+/** Remembers what follows from the name of a key and the time, for the millisecond that it is true for. */
+function oncePerMillisecond(headersOf: HeadersOfRequest): HeadersOfRequest {
+  const made = new Map<string | null, Buffer | null>()
+  let madeAtMs = 0
+  return (request, keyName) => {
+    const nowMs = Date.now()
+    if (nowMs !== madeAtMs) {
+      made.clear()
+      madeAtMs = nowMs
+    }
+    let headers = made.get(keyName)
+    if (headers === undefined) made.set(keyName, (headers = headersOf(request, keyName)))
+    return headers
   }
 }
 
