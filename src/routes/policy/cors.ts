@@ -1,3 +1,4 @@
+import { validateHeaderValue } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
@@ -27,6 +28,8 @@ const maxEchoedHeaders = 1_024
  */
 export class Cors {
   #origins: Origins
+  /** By allowed origin: what the replies to its pages have. The origins that were seen last, since `*` allows any number of them. */
+  readonly #readable = new Map<string, ReadableBy>()
   /** Every origin that may send events, as it was written. */
   allowed: readonly string[]
 
@@ -40,6 +43,7 @@ export class Cors {
   reload(http: CorsConfig): void {
     this.allowed = allowedOrigins(http)
     this.#origins = new Origins(this.allowed)
+    this.#readable.clear()
   }
 
   /** On the routes of a scope: refuses requests of other origins, and lets pages of allowed origins read the replies. */
@@ -56,13 +60,22 @@ export class Cors {
   letRead(request: FastifyRequest, reply: FastifyReply): boolean {
     const { origin } = request.raw.headers
     if (origin === undefined) return true
-    if (this.#origins.has(origin)) {
-      holdHeaders(reply.raw, new ReadableBy(origin))
+    const readable = this.#readable.get(origin) ?? this.#readableBy(origin)
+    if (readable !== null) {
+      holdHeaders(reply.raw, readable)
       return true
     }
     if (isSameOrigin(request, origin)) return true
     holdHeaders(reply.raw, variesByOrigin)
     return false
+  }
+
+  #readableBy(origin: string): ReadableBy | null {
+    if (!this.#origins.has(origin)) return null
+    if (this.#readable.size >= mostReadable) this.#readable.clear()
+    const readable = new ReadableBy(origin)
+    this.#readable.set(origin, readable)
+    return readable
   }
 
   #refusal(origin: string): GatewayError {
@@ -76,6 +89,7 @@ class ReadableBy implements HeaderSource {
   readonly #origin: string
 
   constructor(origin: string) {
+    validateHeaderValue('access-control-allow-origin', origin)
     this.#origin = origin
   }
 
@@ -84,6 +98,8 @@ class ReadableBy implements HeaderSource {
     headers.push('access-control-allow-credentials', 'true', 'access-control-expose-headers', exposedHeaders)
   }
 }
+
+const mostReadable = 100
 
 const variesByOrigin: HeaderSource = { addTo: (headers) => void headers.push('vary', 'Origin') }
 
