@@ -1,4 +1,4 @@
-// Polls /live.json once a second and shows it. A rate is the difference of a counter, divided by the time of the gateway's own clock. So a slow
+// Polls /live.json once a second and shows it. Reads /live/events, and shows the last events. A rate is the difference of a counter, divided by the time of the gateway's own clock. So a slow
 // poll shows no false peak. Texts are set as text, and never as HTML.
 
 const pollMs = 1000
@@ -27,6 +27,11 @@ const formatShare = (ratio) =>
         ? '< 0.01 %'
         : `${Number((ratio * 100).toFixed(2))} %`
 const sum = (record) => Object.values(record).reduce((total, value) => total + value, 0)
+
+// Of so many events of each stream and code the page knows, and as many are in each list.
+const eventsShown = 50
+// Events of a page that was hidden for longer are read again when the page is shown.
+const hiddenMs = 600_000
 
 const field = (root, name) => root.querySelector(`[data-field="${name}"]`)
 const list = (root, name) => root.querySelector(`[data-list="${name}"]`)
@@ -293,8 +298,146 @@ function show(live) {
     list(document, 'transports'),
     transports.map((name) => [name, format(live.edge.accepted[name]), format(live.edge.rejected[name])]),
   )
+  showEventsState(live.hasEvents)
   previous = live
 }
+
+function showEventsState(hasEvents) {
+  field(document, 'eventsOff').hidden = hasEvents
+  if (hasEvents) readEvents()
+  else setPill(document, 'eventsState', 'off', 'quiet')
+}
+
+/** The last events by stream and code, the oldest first, and all of their ids. */
+const events = new Map()
+const known = new Set()
+let reader = null
+let isPaused = false
+let closing = null
+const filters = { stream: '', code: '' }
+
+/** Opens the stream of events, unless it is open. The browser opens it again when it breaks off. */
+function readEvents() {
+  if (reader !== null) return
+  reader = new EventSource('live/events')
+  setPill(document, 'eventsState', 'connecting …', 'quiet')
+  reader.addEventListener('hello', ({ data }) => {
+    setPill(document, 'eventsState', 'live', 'good')
+    for (const stream of JSON.parse(data).streams) addChoice('stream', stream)
+  })
+  reader.addEventListener('message', ({ data }) => takeEvents(JSON.parse(data)))
+  reader.addEventListener('error', () => {
+    if (reader.readyState === EventSource.CONNECTING)
+      return setPill(document, 'eventsState', 'no answer', 'bad')
+    // The gateway has said no, such as to one reader too many, and the browser does not ask again.
+    setPill(document, 'eventsState', 'refused, asking again', 'bad')
+    setTimeout(() => (reader = null), 5000)
+  })
+}
+
+function takeEvents(came) {
+  for (const event of came) {
+    if (known.has(event.id)) continue
+    known.add(event.id)
+    const group = `${event.stream} ${event.code}`
+    const others = events.get(group) ?? []
+    events.set(group, others)
+    others.push(event)
+    if (others.length > eventsShown) known.delete(others.shift().id)
+    if (event.stream !== null) addChoice('stream', event.stream)
+    if (event.code !== null) addChoice('code', event.code)
+  }
+  if (!isPaused) showEvents()
+}
+
+/** Adds a choice to a filter, in the order of the alphabet behind the first one, which is for all. */
+function addChoice(name, value) {
+  const select = document.querySelector(`[data-filter="${name}"]`)
+  const others = [...select.options].slice(1)
+  if (others.some((option) => option.value === value)) return
+  select.insertBefore(new Option(value, value), others.find((option) => option.value > value) ?? null)
+}
+
+function showEvents() {
+  const all = [...events.values()]
+    .flat()
+    .filter(({ stream }) => filters.stream === '' || stream === filters.stream)
+    .toSorted((a, b) => b.timeMs - a.timeMs)
+  const refused = all.filter(
+    ({ fate, code }) => fate === 'refused' && (filters.code === '' || code === filters.code),
+  )
+  const taken = all.filter(({ fate }) => fate !== 'refused')
+  fillEvents(list(document, 'refusedEvents'), refused.slice(0, eventsShown))
+  fillEvents(list(document, 'takenEvents'), taken.slice(0, eventsShown))
+}
+
+/** Fills a list of events. An event that is in the list already keeps its element, so that a selection survives. */
+function fillEvents(body, wanted) {
+  const elements = new Map([...body.children].map((element) => [element.dataset.id, element]))
+  const ids = new Set(wanted.map(({ id }) => id))
+  for (const [id, element] of elements) if (!ids.has(id)) element.remove()
+  wanted.forEach((event, index) => {
+    const element = elements.get(event.id) ?? eventElement(event)
+    if (body.children[index] !== element) body.insertBefore(element, body.children[index] ?? null)
+  })
+}
+
+const fates = {
+  taken: ['taken', 'good'],
+  dropped: ['dropped', 'bad'],
+  duplicate: ['duplicate', 'quiet'],
+  refused: ['refused', 'warn'],
+}
+
+/** The element of an event. What a client has sent is set as text. */
+function eventElement(event) {
+  const element = document.getElementById('event').content.firstElementChild.cloneNode(true)
+  element.dataset.id = event.id
+  const time = element.querySelector('time')
+  time.dateTime = new Date(event.timeMs).toISOString()
+  time.textContent = new Date(event.timeMs).toLocaleTimeString()
+  const [fate, tone] = fates[event.fate]
+  setPill(element, 'fate', event.code ?? fate, tone)
+  const where = event.stream ?? event.path ?? 'no stream'
+  const nth =
+    event.index === null || event.events === 1 ? '' : ` · event ${event.index + 1} of ${event.events}`
+  setText(element, 'what', `${where} · ${event.transport}${nth}`)
+  const whole =
+    event.reply === null || event.reply === event.code ? [] : [`The request was refused: ${event.reply}`]
+  const detail = [...(event.detail === null ? [] : [event.detail]), ...whole]
+  setOrHide(element, 'detail', detail.map((sentence) => `${sentence}.`).join(' '))
+  setOrHide(element, 'wayOut', event.wayOut ?? '')
+  field(element, 'way').hidden = event.wayOut === null
+  const isRefused = event.fate === 'refused'
+  setOrHide(element, 'text', event.text ?? (isRefused ? 'Its body was not read.' : ''))
+  const sender = [
+    event.origin === null ? 'from no page' : `from ${event.origin}`,
+    ...(event.key === null ? [] : [`key ${event.key}`]),
+    ...(event.bytes === null ? [] : [formatBytes(event.bytes)]),
+  ]
+  setText(element, 'sender', sender.join(' · '))
+  return element
+}
+
+function setOrHide(root, name, text) {
+  setText(root, name, text)
+  field(root, name).hidden = text === ''
+}
+
+for (const select of document.querySelectorAll('[data-filter]')) {
+  select.append(new Option('all', ''))
+  select.addEventListener('change', () => {
+    filters[select.dataset.filter] = select.value
+    showEvents()
+  })
+}
+field(document, 'filters').addEventListener('submit', (submit) => submit.preventDefault())
+field(document, 'pause').addEventListener('click', ({ target }) => {
+  isPaused = !isPaused
+  target.setAttribute('aria-pressed', String(isPaused))
+  target.textContent = isPaused ? 'Go on' : 'Pause'
+  if (!isPaused) showEvents()
+})
 
 async function poll() {
   // A hidden page does not poll, and costs the gateway nothing.
@@ -317,6 +460,15 @@ async function run() {
 }
 
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) previous = null
+  clearTimeout(closing)
+  if (!document.hidden) {
+    previous = null
+    return
+  }
+  // A developer looks at another tab, and comes back to see what became of the events.
+  closing = setTimeout(() => {
+    reader?.close()
+    reader = null
+  }, hiddenMs)
 })
 void run()

@@ -10,6 +10,7 @@ const help = `usage: chute <command>
   drain            sends what a data folder holds, and ends: --data-dir D
   check            prints the effective configuration with secrets masked, or all that is wrong with it; --connect looks
                    at Kafka too
+  tail             shows events that a gateway takes and refuses, each as it comes: --stream S [--rejected]
   keys             makes the keys that clients send, and says what a key may do: new, list, check
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
 
@@ -32,6 +33,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
       return await (await import('./commands/drain-command.ts')).runDrainCommand(argv, env)
     case 'check':
       return await (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
+    case 'tail':
+      return await (await import('./commands/tail-command.ts')).runTailCommand(argv, env)
     case 'keys':
       return (await import('./commands/keys-command.ts')).runKeysCommand(argv, env)
     case 'kafka':

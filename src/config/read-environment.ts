@@ -227,7 +227,7 @@ export function oursFor(name: string): string | null {
 }
 
 /**
- * Whether a variable that begins like a setting belongs to another program: Kafka's own scripts, `chute kafka` or our tests.
+ * Whether a variable that begins like a setting belongs to another program: Kafka's own scripts, `chute kafka`, `chute tail` or our tests.
  * Kubernetes and Docker set such variables too, for a service called kafka or chute.
  */
 export function belongsToOthers(name: string): boolean {
@@ -235,6 +235,7 @@ export function belongsToOthers(name: string): boolean {
     /_SERVICE_(HOST|PORT(_\w+)?)$/.test(name) ||
     /^\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/.test(name) ||
     /^KAFKA_(HOME|DEBUG|VERSION|\w*_OPTS)$/.test(name) ||
+    /^CHUTE_ADMIN_KEY(_FILE)?$/.test(name) ||
     /^CHUTE_(CACHE_DIR|FAULTS|RUNS|SEED|TEST_\w+)$/.test(name)
   )
 }

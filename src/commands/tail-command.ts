@@ -1,0 +1,237 @@
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { errorTable, type ErrorCode } from '../errors.ts'
+import type { LiveEvent } from '../live-events.ts'
+import { readCommandLine, wholeNumber } from './command-line.ts'
+
+const tailUsage = `usage: chute tail [--stream NAME] [--rejected] [--code CODE] [--json] [--url URL | --port N]
+
+Shows the last events that a gateway has refused, and then each event that it takes or refuses, until Ctrl-C: the time, what became
+of the event, its stream, how it came, and its first 200 bytes. A refused event has the reason, and what to do.
+
+  --stream NAME         events of this stream only
+  --rejected            refused events only
+  --code CODE           events that were refused with this code only, such as invalid_event
+  --json                NDJSON: all that is known of each event
+  --url URL             the gateway: the address of its live page, which is on ADMIN_PORT where that is set
+  --port N              the same as --url http://127.0.0.1:N. Left out: ADMIN_PORT or PORT of the environment, or 8080
+
+Where the live page needs an admin key: CHUTE_ADMIN_KEY has it, or CHUTE_ADMIN_KEY_FILE names a file that has it.
+`
+
+/**
+ * `chute tail`: shows in a terminal what the live page shows of events, from `/live/events` of a gateway. It reads no configuration, and
+ * needs no Kafka.
+ * @returns the exit code of the process: 0 when a signal ended it, or when nobody reads its output any more; 1 if the gateway cannot be
+ * read, or has ended the reply; 2 for a wrong command line.
+ */
+export async function runTailCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const commandLine = readCommandLine(argv, tailUsage, (words) => readTailArguments(words, env))
+  if (typeof commandLine === 'number') return commandLine
+  const end = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => end.abort())
+  // `chute tail | head` has had enough.
+  process.stdout.on('error', () => end.abort())
+  try {
+    await follow(commandLine, adminKey(env), end.signal)
+    throw new TailError(`${commandLine.url.origin} has ended the reply: the gateway leaves.`)
+  } catch (error) {
+    if (end.signal.aborted) return 0
+    if (!(error instanceof TailError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    return 1
+  }
+}
+
+/** Why a gateway cannot be read, for the person at the terminal. */
+class TailError extends Error {}
+
+interface TailCommandLine {
+  readonly url: URL
+  /** null: of all streams. */
+  readonly stream: string | null
+  readonly code: ErrorCode | null
+  readonly rejected: boolean
+  readonly json: boolean
+}
+
+/** @throws Error that says what is wrong with the command line. */
+function readTailArguments(argv: readonly string[], env: NodeJS.ProcessEnv): TailCommandLine {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      stream: { type: 'string' },
+      rejected: { type: 'boolean', default: false },
+      code: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      url: { type: 'string' },
+      port: { type: 'string' },
+    },
+  })
+  const { stream = null, rejected, code = null, json, url, port } = values
+  if (url !== undefined && port !== undefined) throw new Error('--url and --port cannot both be given')
+  if (code !== null && !Object.hasOwn(errorTable, code))
+    throw new Error(`--code must be a code of openapi.yaml, such as invalid_event, got ${code}`)
+  const portOfGateway = port ?? (env['ADMIN_PORT'] || env['PORT'] || '8080')
+  const name = port === undefined ? 'PORT' : '--port'
+  return {
+    url: url === undefined ? urlOfPort(wholeNumber(name, portOfGateway, 1, 65_535)) : urlOf(url),
+    stream,
+    rejected: rejected || code !== null,
+    code: code as ErrorCode | null,
+    json,
+  }
+}
+
+function urlOfPort(port: number): URL {
+  return new URL(`http://127.0.0.1:${port}/live/events`)
+}
+
+function urlOf(text: string): URL {
+  if (!URL.canParse(text) || !/^https?:/.test(text))
+    throw new Error(`--url must be an http(s) URL, got ${text}`)
+  const url = new URL(text)
+  if (url.username !== '' || url.password !== '' || url.searchParams.has('key'))
+    throw new Error(
+      '--url has a key in it, which other users of the machine can see: set CHUTE_ADMIN_KEY instead',
+    )
+  return new URL('/live/events', url)
+}
+
+/** The key of the environment, or of the file that it names; null: there is none. @throws TailError if the file cannot be read. */
+function adminKey(env: NodeJS.ProcessEnv): string | null {
+  const { CHUTE_ADMIN_KEY: key = '', CHUTE_ADMIN_KEY_FILE: file = '' } = env
+  if (key !== '') return key
+  if (file === '') return null
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new TailError(`CHUTE_ADMIN_KEY_FILE names ${file}: ${(error as Error).message}`)
+  }
+}
+
+/** Prints events until the gateway ends the reply. @throws TailError */
+async function follow(commandLine: TailCommandLine, key: string | null, signal: AbortSignal): Promise<void> {
+  const { url } = commandLine
+  const silence = new AbortController()
+  const listen = (): NodeJS.Timeout => setTimeout(() => silence.abort(), silentMs)
+  let timer = listen()
+  try {
+    const reply = await fetch(url, {
+      headers: { accept: 'text/event-stream', ...(key !== null && { authorization: `Bearer ${key}` }) },
+      signal: AbortSignal.any([signal, silence.signal]),
+    })
+    if (!reply.ok || reply.body === null) throw new TailError(await whyRefused(url, reply, key))
+    let left = ''
+    for await (const chunk of reply.body.pipeThrough(new TextDecoderStream())) {
+      clearTimeout(timer)
+      timer = listen()
+      const messages = (left + chunk).split('\n\n')
+      left = messages.pop()!
+      for (const message of messages) await take(message, commandLine, signal)
+    }
+  } catch (error) {
+    if (error instanceof TailError || signal.aborted) throw error
+    if (silence.signal.aborted)
+      throw new TailError(
+        `${url.origin} has said nothing for ${silentMs / 1_000} s, not even that it is there.`,
+      )
+    const { cause, message } = error as Error
+    const reason =
+      cause instanceof Error ? cause.message || String((cause as { code?: string }).code) : message
+    throw new TailError(
+      `${url.origin} does not answer: ${reason}\nIs the gateway there? --url or --port names another one.`,
+    )
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function whyRefused({ origin }: URL, reply: Response, key: string | null): Promise<string> {
+  const text = await reply.text()
+  const problem = JSON.parse(isProblem(reply) ? text : '{}') as {
+    readonly code?: string
+    readonly detail?: string
+  }
+  const { code, detail = `status ${reply.status}` } = problem
+  switch (code) {
+    case 'key_missing':
+      return `${origin} needs an admin key: set CHUTE_ADMIN_KEY, or CHUTE_ADMIN_KEY_FILE, the name of a file that has it.`
+    case 'key_unknown':
+    case 'key_not_allowed':
+      return `${origin} does not take the key of ${key === null ? 'the request' : 'CHUTE_ADMIN_KEY'}: ${detail}.`
+    case 'not_found':
+      return `${origin} shows no events: ${detail}.\nWhere ADMIN_PORT is set, they are on that port: --port N.`
+    default:
+      return `${origin} shows no events: ${detail}.`
+  }
+}
+
+function isProblem(reply: Response): boolean {
+  return reply.headers.get('content-type')?.startsWith('application/problem+json') === true
+}
+
+/** Takes one message of the event stream (HTML standard, section 9.2.6). A comment has no data. */
+async function take(message: string, commandLine: TailCommandLine, signal: AbortSignal): Promise<void> {
+  const { stream, code, rejected, json, url } = commandLine
+  const data = /^data: (.*)$/m.exec(message)?.[1]
+  if (data === undefined) return
+  if (/^event: hello$/m.test(message)) {
+    const { streams } = JSON.parse(data) as { readonly streams: readonly string[] }
+    if (stream !== null && !streams.includes(stream))
+      throw new TailError(`${url.origin} has no stream ${stream}. It has ${streams.join(', ')}.`)
+    return
+  }
+  for (const event of JSON.parse(data) as ToldEvent[]) {
+    if (stream !== null && event.stream !== stream) continue
+    if (rejected && event.fate !== 'refused') continue
+    if (code !== null && event.code !== code) continue
+    await print(json ? JSON.stringify(event) : lineOf(event), signal)
+  }
+}
+
+type ToldEvent = LiveEvent & { readonly wayOut: string | null }
+
+async function print(line: string, signal: AbortSignal): Promise<void> {
+  // Nothing more is read while the reader of the output is slow. The gateway cuts off one that is too slow.
+  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain', { signal })
+}
+
+/** One line of an event. The gateway has escaped what a client sent, so that no text moves the cursor or begins another line. */
+function lineOf(event: ToldEvent): string {
+  const {
+    timeMs,
+    fate,
+    stream,
+    path,
+    transport,
+    origin,
+    key,
+    code,
+    detail,
+    reply,
+    index,
+    events,
+    text,
+    wayOut,
+  } = event
+  const nth = index === null || events === null || events === 1 ? [] : [`event ${index + 1} of ${events}`]
+  const parts = [
+    new Date(timeMs).toISOString().slice(11, 24),
+    code === null ? fate.padEnd(9) : `refused   ${code}`,
+    stream ?? path ?? '-',
+    transport,
+    ...(origin === null ? [] : [`from ${origin}`]),
+    ...(key === null ? [] : [`key ${key}`]),
+    ...nth,
+    ...(reply === null || reply === code ? [] : [`request refused: ${reply}`]),
+    ...(detail === null ? [] : [`| ${detail}`]),
+    ...(text === null ? [] : [`| ${text}`]),
+    ...(wayOut === null ? [] : [`| do: ${wayOut}`]),
+  ]
+  return parts.join(' ')
+}
+
+/** The gateway says every 15 s that it is there. */
+const silentMs = 45_000
