@@ -49,30 +49,37 @@ function isNumeric(name: string, text: string): boolean {
 /** Decodes the percent encoding. A percent sign without two hexadecimal digits behind it stays as it is. */
 function decoded(bytes: Buffer, field: string | null): string {
   const plain = Buffer.allocUnsafe(bytes.length)
-  let length = 0
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at]!
-    const escaped = byte === percent ? hexPair(bytes, at + 1) : -1
-    if (escaped >= 0) at += 2
-    plain[length++] = escaped >= 0 ? escaped : byte === plus ? 0x20 : byte
-  }
-  const text = plain.subarray(0, length)
+  const text = plain.subarray(0, decodeInto(plain, bytes))
   if (isUtf8(text)) return text.toString()
   const what = field === null ? 'the name of a field' : `the field ${JSON.stringify(field.slice(0, 64))}`
   throw new GatewayError('invalid_utf8', `${what} is not UTF-8, percent-encoded`)
 }
 
-function hexPair(bytes: Buffer, at: number): number {
-  const [high, low] = [hexDigit(bytes[at]), hexDigit(bytes[at + 1])]
-  return high < 0 || low < 0 ? -1 : high * 16 + low
+/** A field can be as large as a body, so this loop makes no object. @returns how many bytes were written. */
+function decodeInto(plain: Buffer, bytes: Buffer): number {
+  const last = bytes.length - 1
+  let length = 0
+  for (let at = 0; at <= last; at++) {
+    let byte = bytes[at]!
+    if (byte === plus) byte = 0x20
+    else if (byte === percent && at + 1 < last) {
+      // -1 in one of them makes the result negative.
+      const escaped = (hexDigits[bytes[at + 1]!]! << 4) | hexDigits[bytes[at + 2]!]!
+      if (escaped >= 0) {
+        byte = escaped
+        at += 2
+      }
+    }
+    plain[length++] = byte
+  }
+  return length
 }
 
-function hexDigit(byte: number | undefined): number {
-  if (byte === undefined) return -1
-  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30
-  const letter = byte | 0x20
-  return letter >= 0x61 && letter <= 0x66 ? letter - 0x61 + 10 : -1
-}
+/** The value of each byte that is a hexadecimal digit; of others -1. */
+const hexDigits = Int8Array.from({ length: 256 }, (_, byte) => {
+  const digit = Number.parseInt(String.fromCharCode(byte), 16)
+  return Number.isNaN(digit) ? -1 : digit
+})
 
 function tooManyFields(): GatewayError {
   const detail = `a form or a query may have ${maxFields} fields; send events as JSON`
