@@ -343,13 +343,16 @@ export class Claim {
     return new Claim(this.#options, this.#number, others, parts)
   }
 
-  /** Writes the keys beside the records. To be called after the last record was appended, in the same turn of the event loop. */
-  note(): void {
-    const { journal, windowMs } = this.#options
-    this.#notedUntilMs = Date.now() + windowMs
+  /**
+   * Writes the keys beside the records.
+   * @param journal where the records are. Unless it is the commit of this request alone, the call is made after the last record was
+   * appended, in the same turn of the event loop.
+   */
+  note(journal: Pick<DedupeJournal, 'note'> | null = this.#options.journal): void {
+    this.#notedUntilMs = Date.now() + this.#options.windowMs
     for (const { name, fingerprint } of this.#keys)
       journal?.note(name, Buffer.from(fingerprint, 'latin1'), this.#notedUntilMs)
-    for (const part of this.parts) part.note()
+    for (const part of this.parts) part.note(journal)
   }
 
   /** The request was accepted: a request with these keys is a repetition from now on. */

@@ -6,6 +6,7 @@ import {
   type CommitListener,
   type Durability,
   type AccountedProducer,
+  type LargeCommit,
   type PendingBatch,
   type Producer,
   type ProducerStats,
@@ -18,7 +19,7 @@ import { realDisk, type Disk } from './disk.ts'
 import { Feeder, type FeederEvents, type InnerProducer } from './feeder.ts'
 import { findJournal, reserveSent, resolveSent } from './find-sent.ts'
 import { GroupCommit } from './group-commit.ts'
-import { SpooledRecord, type Group } from './group.ts'
+import { LargeGroup, SpooledRecord, type Group } from './group.ts'
 import { Notes } from './notes.ts'
 import { Runs } from './sent-batch.ts'
 import { SentJournal } from './sent-journal.ts'
@@ -222,6 +223,21 @@ export class DurableProducer implements AccountedProducer, Durability {
   /** @inheritdoc */
   commit(listener: CommitListener): void {
     this.#commits.commit(listener)
+  }
+
+  /** @inheritdoc */
+  begin(): LargeCommit {
+    const large = new LargeGroup()
+    const { group, notes } = large
+    return {
+      append: (record) => {
+        group.add(record)
+        group.reservedBytes += chargeOf(record, this.headerBytes)
+        return new SpooledRecord(group)
+      },
+      note: (key, value, untilMs) => notes.note({ key, value, untilMs }),
+      commit: (listener) => this.#commits.commitLarge(large, listener),
+    }
   }
 
   /** @inheritdoc */

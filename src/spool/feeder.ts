@@ -104,7 +104,8 @@ export class Feeder {
 
   /**
    * Is told of each group once it is committed. Room for the group is reserved in the producer's buffer. The group goes to the
-   * producer from memory if everything before it has gone there. Otherwise it stays on disk, and its room is given back.
+   * producer from memory if everything before it has gone there: a large group as what was read back goes, a part a turn. Otherwise
+   * it stays on disk, and its room is given back.
    */
   offer({ group, segment, position }: PlacedGroup): void {
     for (const record of group.awaited) this.#awaited.set(group.firstSeq + record.place, record)
@@ -116,6 +117,13 @@ export class Feeder {
       return
     }
     const entries = new EntryReader(group.frame, 0, group.sizeBytes)
+    if (group.recordCount > manyRecords) {
+      this.#producer.unreserve(group.reservedBytes)
+      this.#reader.skipTo(segment, position + group.sizeBytes)
+      this.#entries = entries
+      this.#schedule()
+      return
+    }
     while (entries.next()) if (entries.kind === 'record') this.#feed(entries.record)
     this.#reader.skipTo(segment, position + group.sizeBytes)
   }
@@ -347,4 +355,6 @@ interface Places {
 }
 
 const turnMs = 1
+/** To feed this many records takes about a millisecond. */
+const manyRecords = 1_000
 const retryMs = 50

@@ -90,6 +90,16 @@ export class FrameBuilder {
     this.sizeBytes = offset + end - start
   }
 
+  /** Adds the entries of another builder behind its own. The other one has only notes. */
+  addNotes({ frame, sizeBytes }: FrameBuilder): void {
+    if (sizeBytes === frameHeaderBytes) return
+    const needed = this.sizeBytes + sizeBytes - frameHeaderBytes
+    if (needed > this.#buffer.length) this.#grow(needed)
+    frame.copy(this.#buffer, this.sizeBytes, frameHeaderBytes)
+    this.sizeBytes = needed
+    this.#hasNotes = true
+  }
+
   /** Room for the header, and the entries that were appended so far. */
   get frame(): Buffer {
     return this.#buffer.subarray(0, this.sizeBytes)

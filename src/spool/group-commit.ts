@@ -1,12 +1,13 @@
 import type { CommitListener } from '../kafka/producer/producer.ts'
-import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
-import { Group } from './group.ts'
+import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
+import { Group, type LargeGroup, type Note } from './group.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
 
 /**
  * Collects what requests append into groups, and commits one write of groups after the other. While the disk is busy, the
  * next group takes in what comes, so that many requests share the cost of one sync. The records and the notes
- * of one request are in one group.
+ * of one request are in one group. A request of many records has a group of its own, since other requests are committed before it
+ * has appended its last record.
  */
 export class GroupCommit {
   readonly #log: SpoolLog
@@ -25,7 +26,7 @@ export class GroupCommit {
 
   /** The group that the next append goes to. */
   get #openGroup(): Group {
-    this.#open ??= new Group(Buffer.allocUnsafeSlow(firstBufferBytes))
+    this.#open ??= new Group()
     return this.#open
   }
 
@@ -43,18 +44,16 @@ export class GroupCommit {
   /** Appends a record to the open group, and behind it the notes that wait for a record. */
   append(record: RecordBytes): Group {
     const group = this.#openGroup
-    if (group.recordCount === 0) group.firstTimeMs = record.timestampMs
-    group.append('record', record)
-    if (this.#laterNotes.length > 0) for (const note of this.#laterNotes.splice(0)) this.note(note)
+    group.add(record)
+    if (this.#laterNotes.length > 0) this.#addLaterNotes(group)
     return group
   }
 
   /** Appends a note to the open group, which has records. */
-  note({ key, value, untilMs }: Note): void {
+  note(note: Note): void {
     const group = this.#openGroup
     if (group.recordCount === 0) throw new Error('a note goes with records')
-    group.notesUntilMs = Math.max(group.notesUntilMs, untilMs)
-    group.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
+    group.note(note)
   }
 
   /** Keeps a note until the next record is appended, and appends it then. */
@@ -67,10 +66,37 @@ export class GroupCommit {
     const group = this.#openGroup
     group.listeners.push(listener)
     // A group is never ended in the midst of a request: a request is on disk as a whole or not at all.
-    if (group.sizeBytes >= fullGroupBytes) {
-      this.#full.push(group)
-      this.#open = null
-    }
+    if (group.sizeBytes >= fullGroupBytes) this.#endOpen()
+    this.#schedule()
+  }
+
+  /**
+   * Ends a request that has a group of its own. Notes are on disk in the order in which their keys changed, since the last note of
+   * a key counts: first the open group, then the notes that wait for a record, then the request's own notes. Nobody else can have
+   * changed the keys of the request's own notes since the request claimed these keys.
+   */
+  commitLarge({ group, notes }: LargeGroup, listener: CommitListener): void {
+    this.#endOpen()
+    this.#addLaterNotes(group)
+    group.notesUntilMs = Math.max(group.notesUntilMs, notes.notesUntilMs)
+    group.addNotes(notes)
+    group.isLarge = true
+    group.listeners.push(listener)
+    this.#full.push(group)
+    this.#schedule()
+  }
+
+  #addLaterNotes(group: Group): void {
+    for (const note of this.#laterNotes.splice(0)) group.note(note)
+  }
+
+  /** The next append begins a new group. */
+  #endOpen(): void {
+    if (this.#open !== null) this.#full.push(this.#open)
+    this.#open = null
+  }
+
+  #schedule(): void {
     if (this.#isScheduled || this.#log.isWriting) return
     this.#isScheduled = true
     setImmediate(this.#write)
@@ -79,12 +105,8 @@ export class GroupCommit {
   readonly #write = (): void => {
     this.#isScheduled = false
     if (this.#log.isWriting) return
-    const groups = this.#full
-    this.#full = []
-    if (this.#open !== null && this.#open.listeners.length > 0) {
-      groups.push(this.#open)
-      this.#open = null
-    }
+    if (this.#open !== null && this.#open.listeners.length > 0) this.#endOpen()
+    const groups = this.#full.splice(0, this.#countOfWrite())
     if (groups.length === 0) {
       if (this.isIdle) this.#onIdle?.()
       return
@@ -97,20 +119,19 @@ export class GroupCommit {
       this.#write()
     })
   }
+
+  /**
+   * How many of the groups go in one write. A large request goes alone: if a power cut tears a write of several groups, the next
+   * start can count those that are gone as damaged, though nobody was told that they are accepted.
+   */
+  #countOfWrite(): number {
+    const firstLarge = this.#full.findIndex(({ isLarge }) => isLarge)
+    return firstLarge === -1 ? this.#full.length : Math.max(1, firstLarge)
+  }
 }
 
 /** Is told of groups that were written, and of the place of each; of no places if the write failed. */
 type GroupsEnded = (groups: readonly Group[], placed: readonly PlacedGroup[]) => void
 
-/** See `Durability.note`. */
-interface Note {
-  readonly key: string
-  readonly value: Buffer
-  /** When the note may be forgotten, in epoch milliseconds. */
-  readonly untilMs: number
-}
-
-/** The buffer grows where a request is larger. */
-const firstBufferBytes = 16 * 1024
 /** A group of this size shares the cost of a sync well. A larger group would only be slower to read back. */
 const fullGroupBytes = 256 * 1024

@@ -1,4 +1,5 @@
 import type { CommitListener, PendingBatch, Settlement } from '../kafka/producer/producer.ts'
+import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import { FrameBuilder } from './frame.ts'
 
 /** What is committed together: the requests that came while the disk was busy with the groups before. */
@@ -11,10 +12,45 @@ export class Group extends FrameBuilder {
   firstTimeMs = 0
   /** When the last of its notes may be forgotten; 0: it has no notes. */
   notesUntilMs = 0
+  /** It is one large request alone. */
+  isLarge = false
   readonly listeners: CommitListener[] = []
   /** The records whose outcome somebody waits for. */
   readonly awaited: SpooledRecord[] = []
+
+  constructor() {
+    super(Buffer.allocUnsafeSlow(firstBufferBytes))
+  }
+
+  /** Appends a record. */
+  add(record: RecordBytes): void {
+    if (this.recordCount === 0) this.firstTimeMs = record.timestampMs
+    this.append('record', record)
+  }
+
+  /** Appends a note. A group that goes to the disk has records, too. */
+  note({ key, value, untilMs }: Note): void {
+    this.notesUntilMs = Math.max(this.notesUntilMs, untilMs)
+    this.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
+  }
 }
+
+/** What a request of many records appends, a part a turn. The notes have a place of their own until the request is committed. */
+export class LargeGroup {
+  readonly group = new Group()
+  readonly notes = new Group()
+}
+
+/** See `Durability.note`. */
+export interface Note {
+  readonly key: string
+  readonly value: Buffer
+  /** When the note may be forgotten, in epoch milliseconds. */
+  readonly untilMs: number
+}
+
+/** The buffer grows where a request is larger. */
+const firstBufferBytes = 16 * 1024
 
 /**
  * A record on disk whose outcome somebody may wait for. For the waiter the record is a batch of its own: only when the record

@@ -300,10 +300,13 @@ describe('on a durable stream', () => {
     const producer = new FakeProducer({ dedupe })
     const listeners: CommitListener[] = []
     const notes: string[] = []
+    const commit = (listener: CommitListener): void => void listeners.push(listener)
+    const note = (name: string): void => void notes.push(name)
     producer.durability = {
       isLasting: true,
-      commit: (listener) => void listeners.push(listener),
-      note: (name) => void notes.push(name),
+      commit,
+      begin: () => ({ append: (record) => producer.append(record), note, commit }),
+      note,
       noteLater: (name) => void notes.push(`later ${name}`),
       readNotes() {},
     }

@@ -65,6 +65,7 @@ function failingDisk(isUndecided: boolean): Producer['durability'] {
   return {
     isLasting: true,
     commit: (listener) => void setImmediate(() => listener.committed('EIO', isUndecided)),
+    begin: () => expect.fail('no request is large'),
     note() {},
     noteLater() {},
     readNotes() {},

@@ -63,11 +63,15 @@ export class SpoolFixture {
     return await new Promise((resolve) => this.submit(records, resolve))
   }
 
-  /** As {@link request}, in this turn. */
+  /**
+   * As {@link request}, in this turn.
+   * @param between what others do while the records are appended as those of a large request are.
+   */
   submit(
     records: readonly TestRecord[],
     committed: (failure: string | null, isUndecided?: boolean) => void,
     noteKey: string | null = null,
+    between: (() => void) | null = null,
   ): PendingBatch[] {
     const { producer } = this
     if (producer.admission !== 'open') {
@@ -83,13 +87,16 @@ export class SpoolFixture {
       committed('full')
       return []
     }
-    const pending = records.map(({ key, value }) => {
+    const commit = between === null ? null : producer.begin()
+    const pending = records.map(({ key, value }, nth) => {
+      if (nth === records.length - 1) between?.()
       const body = Buffer.from(value)
       const keyBuffer = key === null ? null : Buffer.from(key)
-      return producer.append(RecordBytes.of(body, keyBuffer, Date.now()))
+      return (commit ?? producer).append(RecordBytes.of(body, keyBuffer, Date.now()))
     })
-    if (noteKey !== null && records.length > 0) producer.note(noteKey, Buffer.alloc(0), Date.now() + 1e9)
-    producer.commit({ committed })
+    const target = commit ?? producer
+    if (noteKey !== null && records.length > 0) target.note(noteKey, Buffer.alloc(0), Date.now() + 1e9)
+    target.commit({ committed })
     return pending
   }
 

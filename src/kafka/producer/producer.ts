@@ -112,6 +112,8 @@ export interface Durability {
   readonly isLasting: boolean
   /** Tells the listener, once, when everything that was appended so far is on disk, or could not be written. */
   commit(listener: CommitListener): void
+  /** Begins a request of many records, which are appended in several turns of the event loop. */
+  begin(): LargeCommit
   /**
    * Adds a note to the commit of a request. After a crash the request's records and the note are there, or none of them is. To be
    * called after the records are appended, in the same turn of the event loop.
@@ -127,6 +129,15 @@ export interface Durability {
    * @param each gets a view of the value. The view is valid during the call.
    */
   readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
+}
+
+/**
+ * The commit of one request of many records. What is appended and noted here goes to the disk together, and only after
+ * {@link commit}. The commits of other requests in between leave it out.
+ */
+export interface LargeCommit extends Pick<Durability, 'note' | 'commit'> {
+  /** As {@link Producer.append}. */
+  append(record: RecordBytes): PendingBatch
 }
 
 /** Is told of a commit. */

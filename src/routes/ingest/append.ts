@@ -1,6 +1,6 @@
 import type { EventBatch } from '../../events/event-batch.ts'
 import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
-import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
+import type { LargeCommit, PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 
 /** The outcome of one event, in a reply to `Prefer: wait`. */
@@ -22,8 +22,11 @@ interface Share {
   readonly places: number[]
 }
 
+/** Takes records: a producer, or the commit of a large request. */
+type Appender = Pick<Producer, 'append'>
+
 /** Appends the good events at [from, to) of a request, for which room is reserved. */
-export function append(producer: Producer, batch: EventBatch, from = 0, to = batch.good): void {
+export function append(producer: Appender, batch: EventBatch, from = 0, to = batch.good): void {
   record.timestampMs = Date.now()
   record.headed(batch.headers)
   for (let good = from; good < to; good++) producer.append(recordOf(batch, good))
@@ -32,6 +35,7 @@ export function append(producer: Producer, batch: EventBatch, from = 0, to = bat
 /** Appends the good events of a request, for which room is reserved, and waits for what becomes of them. */
 export class AwaitedAppend {
   readonly #producer: Producer
+  readonly #appender: Appender
   readonly #batch: EventBatch
   readonly #done: (outcomes: EventOutcome[] | null) => void
   readonly #timer: NodeJS.Timeout
@@ -44,13 +48,19 @@ export class AwaitedAppend {
   /**
    * @param options.done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or
    * the gateway ends before the outcomes are known.
+   * @param options.commit takes the records in the place of the producer.
    */
   constructor(
     producer: Producer,
     batch: EventBatch,
-    { waitMs, done }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void },
+    {
+      waitMs,
+      done,
+      commit = null,
+    }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void; commit?: LargeCommit | null },
   ) {
     this.#producer = producer
+    this.#appender = commit ?? producer
     this.#batch = batch
     this.#done = done
     this.#open = batch.good
@@ -64,7 +74,7 @@ export class AwaitedAppend {
     record.timestampMs = Date.now()
     record.headed(this.#batch.headers)
     for (let good = from; good < to; good++) {
-      const pending = this.#producer.append(recordOf(this.#batch, good))
+      const pending = this.#appender.append(recordOf(this.#batch, good))
       const share = this.#shares.get(pending) ?? this.#shareIn(pending, topicOf(this.#producer, record.topic))
       share.events.push(good)
       // An appended record is the last of its batch.

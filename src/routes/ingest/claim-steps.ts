@@ -1,14 +1,24 @@
 import type { Claim, Step } from '../../dedupe/deduplicator.ts'
+import type { LargeCommit } from '../../kafka/producer/producer.ts'
 
 /** Keeps the keys of a request, those of many events a part a step. @param claim null: there are none. */
 export function keepingParts(claim: Claim | null, next: Step): Step {
-  if (claim === null) return next
-  return eachInTurn(claim.parts.length === 0 ? [claim] : claim.parts, (part) => part.keep(), next)
+  return eachInTurn(partsOf(claim), (part) => part.keep(), next)
+}
+
+/** Writes the keys of a request to its commit, those of many events a part a step. @param claim null: there are none. */
+export function notingParts(claim: Claim | null, commit: LargeCommit, next: Step): Step {
+  return eachInTurn(partsOf(claim), (part) => part.note(commit), next)
 }
 
 /** Releases the keys of a request of many events, a part a step. */
 export function releasingParts({ parts }: Claim, next: Step): Step {
   return eachInTurn(parts, (part) => part.release(), next)
+}
+
+function partsOf(claim: Claim | null): readonly Claim[] {
+  if (claim === null) return []
+  return claim.parts.length === 0 ? [claim] : claim.parts
 }
 
 /** Does the same with each part of a claim, a step each. */

@@ -6,11 +6,11 @@ import { errorTable, type GatewayError } from '../../errors.ts'
 import { recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
-import type { Durability } from '../../kafka/producer/producer.ts'
+import type { Durability, LargeCommit } from '../../kafka/producer/producer.ts'
 import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
 import { append, AwaitedAppend, droppedOutcomes, type EventOutcome } from './append.ts'
-import { keepingParts, lastStep, releasingParts } from './claim-steps.ts'
+import { keepingParts, lastStep, notingParts, releasingParts } from './claim-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { DurableAppend, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -260,11 +260,13 @@ export class IngestExchange implements BatchListener, DurableRequest {
     batch: EventBatch,
     waitSeconds: number,
     done: (outcomes: EventOutcome[] | null) => void,
+    commit: LargeCommit | null = null,
   ): AwaitedAppend {
-    return new AwaitedAppend(this.target.producer, batch, { waitMs: waitSeconds * 1000, done })
+    return new AwaitedAppend(this.target.producer, batch, { waitMs: waitSeconds * 1000, done, commit })
   }
 
   #appendDurably(batch: EventBatch, durability: Durability): void {
+    if (batch.good >= manyEvents) return this.#appendDurablyInParts(batch, durability.begin())
     const { producer } = this.target
     const { waitSeconds } = this.preferences
     const durable = new DurableAppend(this, batch, waitSeconds !== null)
@@ -272,6 +274,28 @@ export class IngestExchange implements BatchListener, DurableRequest {
     else this.#waiting(batch, waitSeconds, (outcomes) => durable.waited(outcomes)).append()
     this.#claim?.note()
     durability.commit(durable)
+  }
+
+  /** Appends many events, and notes their keys, a part a turn. All parts are in one commit. */
+  #appendDurablyInParts(batch: EventBatch, commit: LargeCommit): void {
+    const { waitSeconds } = this.preferences
+    const durable = new DurableAppend(this, batch, waitSeconds !== null)
+    const awaited =
+      waitSeconds === null
+        ? null
+        : this.#waiting(batch, waitSeconds, (outcomes) => durable.waited(outcomes), commit)
+    const appendFrom = (from: number): Step => {
+      const to = Math.min(from + manyEvents, batch.good)
+      if (awaited === null) append(commit, batch, from, to)
+      else awaited.append(from, to)
+      if (to < batch.good) return () => appendFrom(to)
+      return notingParts(
+        this.#claim,
+        commit,
+        lastStep(() => commit.commit(durable)),
+      )
+    }
+    jobInTurns(this, () => appendFrom(0))
   }
 
   /** Books what was committed, and calls `done`: in this turn, or in a later one where many events have to be kept. */

@@ -52,6 +52,21 @@ test('requests of one turn, and those that come while the disk is busy, share a 
   expect(spool.inner.values).toEqual(values(200))
 })
 
+test('a large request goes to Kafka a part a turn, in order, and what comes behind it waits', async () => {
+  const spool = new SpoolFixture()
+  const [large, behind] = [numbered(3_000), numbered(2, 3_000)]
+  const committed = Promise.all([
+    new Promise((resolve) => spool.submit(large, resolve, 'a key', () => {})),
+    new Promise((resolve) => spool.submit(behind, resolve)),
+  ])
+  expect(await committed).toEqual([null, null])
+  // The turn of the commit fed none of them.
+  expect(spool.inner.values.length).toBeLessThan(3_000)
+  await spool.until(() => spool.inner.values.length === 3_002)
+  expect(spool.inner.values).toEqual([...large, ...behind].map(({ value }) => value))
+  expect(spool.imbalance).toBe(0)
+})
+
 test('fsync: off syncs nothing', async () => {
   const sync: Disk['sync'] = () => {
     throw new Error('there was a sync')

@@ -14,7 +14,13 @@ beforeEach(() => {
 })
 afterEach(() => void vi.useRealTimers())
 
-const request = fc.record({ kind: fc.constant('request' as const), records: fc.nat(5), size: fc.nat(200) })
+const request = fc.record({
+  kind: fc.constant('request' as const),
+  records: fc.nat(5),
+  size: fc.nat(200),
+  /** Records of another request that is taken while this one is appended; 0: this one is appended at once. */
+  between: fc.constantFrom(0, 0, 1, 3),
+})
 const faults = fc.record({
   kind: fc.constant('faults' as const),
   fail: fc.constantFrom(0.05, 0.3, 0.7, 1),
@@ -184,7 +190,11 @@ async function live(
   }
 }
 
-function submit(spool: SpoolFixture, promises: Promises, each: { records: number; size: number }): void {
+function submit(
+  spool: SpoolFixture,
+  promises: Promises,
+  each: { records: number; size: number; between: number },
+): void {
   const records = Array.from({ length: each.records }, () => {
     const nth = promises.next++
     return { key: nth % 3 === 0 ? null : 'k'.repeat(nth % 3), value: `${nth} `.padEnd(each.size, '.') }
@@ -203,6 +213,9 @@ function submit(spool: SpoolFixture, promises: Promises, each: { records: number
       }
     },
     key,
+    each.between === 0 || records.length === 0
+      ? null
+      : () => submit(spool, promises, { ...each, records: each.between, between: 0 }),
   )
 }
 

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
 
 function notesOf({ producer }: SpoolFixture, windowMs = 60_000): [string, string][] {
@@ -89,6 +90,37 @@ test('a note for later goes with the next records, before their own', async () =
     ['b', 'value of b'],
   ])
   expect(after.producer.stats.recovered).toBe(4)
+})
+
+test('a large request has a commit of its own, and its notes are behind those of the requests that came meanwhile', async () => {
+  const before = new SpoolFixture()
+  const untilMs = Date.now() + 60_000
+  const answers: string[] = []
+  before.producer.noteLater('a', Buffer.from('released'), untilMs)
+  const large = before.producer.begin()
+  const append = (nth: number): void => void large.append(RecordBytes.of(Buffer.from(`${nth}`), null, 1))
+  expect(before.producer.reserve(100_000)).toBe(true)
+  append(0)
+  large.note('a', Buffer.from('large'), untilMs)
+  await noted(before, 'b', untilMs)
+  expect(new SpoolFixture({ folder: before.copy() }).producer.stats.recovered).toBe(2)
+  before.producer.noteLater('b', Buffer.from('released'), untilMs)
+  append(1)
+  const small = noted(before, 'c', untilMs).then(() => answers.push('small'))
+  before.producer.noteLater('d', Buffer.from('released'), untilMs)
+  await new Promise<void>((resolve) => large.commit({ committed: () => resolve() }))
+  await small
+  expect(answers).toEqual(['small'])
+  const after = new SpoolFixture({ folder: before.copy() })
+  expect(notesOf(after).map(([key, value]) => `${key}: ${value}`)).toEqual([
+    'a: released',
+    'b: value of b',
+    'b: released',
+    'c: value of c',
+    'd: released',
+    'a: large',
+  ])
+  expect(after.producer.stats.recovered).toBe(6)
 })
 
 test('a note without records is a mistake of the caller', () => {
