@@ -44,8 +44,9 @@ function writeReply(
 ): void {
   if (response.destroyed || response.headersSent) return
   const length = Buffer.byteLength(body)
-  const fields = withHeldHeaders(response, [...headers, 'content-length', String(length)])
-  if (!prepareHead(response, statusCode, fields)) response.writeHead(statusCode, fields)
+  const fields = [...headers, 'content-length', String(length)]
+  if (!prepareHead(response, statusCode, fields))
+    response.writeHead(statusCode, withHeldHeaders(response, fields))
   // A body of ASCII takes a byte a character, and the kernel gets it without a look at each of them.
   sendAtEndOfTurn(response, body, length === body.length ? 'latin1' : 'utf8')
 }

@@ -1,5 +1,6 @@
 import { IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
+import { heldLines } from './held-headers.ts'
 
 /**
  * Makes the header of a usual reply as one text: byte for byte what `writeHead` of node:http makes of the same fields. `writeHead` looks at
@@ -9,7 +10,7 @@ import { Socket } from 'node:net'
  * The text is handed over as `_header`, which node:http has no public name for, and which Express and its parts have gone by for as long. If
  * a version of Node takes no notice of it, every reply goes by `writeHead`.
  *
- * @param headers names and values in turn, with the length of the body.
+ * @param headers names and values in turn, with the length of the body. Those that are held (`held-headers.ts`) stand behind them.
  * @returns false: the reply is none of the usual ones, and has no header yet.
  */
 export function prepareHead(
@@ -33,7 +34,7 @@ export function prepareHead(
   for (let at = 0; at < headers.length; at += 2) head += `${headers[at]!}: ${headers[at + 1]!}\r\n`
   const prepared = response as Prepared
   response.statusCode = statusCode
-  prepared._header = head + lastFields(prepared._keepAliveTimeout)
+  prepared._header = head + heldLines(response) + lastFields(prepared._keepAliveTimeout)
   return true
 }
 

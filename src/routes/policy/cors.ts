@@ -86,22 +86,24 @@ export class Cors {
 
 /** Lets pages of an origin read a reply. */
 class ReadableBy implements HeaderSource {
-  readonly #origin: string
+  readonly #lines: string
 
   constructor(origin: string) {
     validateHeaderValue('access-control-allow-origin', origin)
-    this.#origin = origin
+    this.#lines =
+      `vary: Origin\r\naccess-control-allow-origin: ${origin}\r\n` +
+      `access-control-allow-credentials: true\r\naccess-control-expose-headers: ${exposedHeaders}\r\n`
   }
 
-  addTo(headers: string[]): void {
-    headers.push('vary', 'Origin', 'access-control-allow-origin', this.#origin)
-    headers.push('access-control-allow-credentials', 'true', 'access-control-expose-headers', exposedHeaders)
+  /** @inheritdoc */
+  lines(): string {
+    return this.#lines
   }
 }
 
 const mostReadable = 100
 
-const variesByOrigin: HeaderSource = { addTo: (headers) => void headers.push('vary', 'Origin') }
+const variesByOrigin: HeaderSource = { lines: () => 'vary: Origin\r\n' }
 
 /** What {@link Cors} goes by. */
 type CorsConfig = Pick<HttpConfig, 'corsOrigins' | 'keys'>

@@ -2,10 +2,12 @@ import type { FastifyRequest } from 'fastify'
 
 /** Origins of pages, as `CORS_ORIGINS` has them; `https://*.example.com` stands for all its subdomains, `*` alone for any origin. */
 export class Origins {
+  readonly #isAny: boolean
   readonly #exact: ReadonlySet<string>
   readonly #wildcards: readonly { readonly before: string; readonly after: string }[]
 
   constructor(origins: readonly string[]) {
+    this.#isAny = origins.includes('*')
     this.#exact = new Set(origins)
     this.#wildcards = origins
       .filter((origin) => origin.includes('://*.'))
@@ -17,7 +19,7 @@ export class Origins {
 
   /** Whether an origin, as a browser sent it, is one of them. */
   has(origin: string): boolean {
-    if (this.#exact.has('*') || this.#exact.has(origin)) return true
+    if (this.#isAny || this.#exact.has(origin)) return true
     const normal = withoutDefaultPort(origin)
     if (this.#exact.has(normal)) return true
     return this.#wildcards.some(

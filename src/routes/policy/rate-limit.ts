@@ -114,8 +114,10 @@ interface Rule extends Subject {
   readonly whose: string
   /** Its policies, as in `RateLimit-Policy`. */
   readonly policy: string
-  /** Names of these policies. */
-  readonly names: Readonly<Record<LimitedQuantity, string>>
+  /** What stands before the number that is left of a quantity, in `RateLimit`. */
+  readonly leftOf: Readonly<Record<LimitedQuantity, string>>
+  /** The last problem of each quantity that had run out. */
+  readonly refusals: Partial<Record<LimitedQuantity, GatewayError>>
 }
 
 interface KeyRules {
@@ -126,8 +128,8 @@ interface KeyRules {
 /** What one request is charged to, and what follows from it. It is made once for all requests of a key from an address. */
 interface Rules {
   readonly subjects: readonly Rule[]
-  /** The value of `RateLimit-Policy`. */
-  readonly policy: string
+  /** `RateLimit-Policy`, as it is sent. */
+  readonly policyLine: string
   readonly limitsEvents: boolean
   readonly limitsBytes: boolean
 }
@@ -143,7 +145,7 @@ const none = rulesOf([])
 function rulesOf(subjects: readonly Rule[]): Rules {
   return {
     subjects,
-    policy: subjects.map(({ policy }) => policy).join(', '),
+    policyLine: `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\n`,
     limitsEvents: subjects.some(({ limit }) => limit.events !== null),
     limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
   }
@@ -160,7 +162,7 @@ function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddress
 }
 
 function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
-  return { owner, id, limit, whose, policy: policyOf(owner, limit), names: policyNames[owner] }
+  return { owner, id, limit, whose, policy: policyOf(owner, limit), leftOf: leftOf[owner], refusals: {} }
 }
 
 /** The charges of one request. Its reply says what the limits are, and what is left of each. */
@@ -209,21 +211,19 @@ class RequestCharges implements Charges, HeaderSource {
   }
 
   /** @inheritdoc */
-  addTo(headers: string[]): void {
-    const { subjects, policy } = this.#rules
+  lines(): string {
+    const { subjects, policyLine } = this.#rules
     let left = ''
     for (let nth = 0; nth < this.#usages.length; nth++) {
-      const { names, limit } = subjects[nth]!
+      const { limit, leftOf } = subjects[nth]!
       const { requests, events, bytes, openMs } = this.#usages[nth]!
       const until = `;t=${Math.ceil((limit.windowMs - openMs) / 1000)}`
       if (limit.requests !== null)
-        left += `, "${names.requests}";r=${remaining(limit.requests, limit.burst, requests)}${until}`
-      if (limit.events !== null)
-        left += `, "${names.events}";r=${remaining(limit.events, limit.burst, events)}${until}`
-      if (limit.bytes !== null)
-        left += `, "${names.bytes}";r=${remaining(limit.bytes, limit.burst, bytes)}${until}`
+        left += leftOf.requests + remaining(limit.requests, limit.burst, requests) + until
+      if (limit.events !== null) left += leftOf.events + remaining(limit.events, limit.burst, events) + until
+      if (limit.bytes !== null) left += leftOf.bytes + remaining(limit.bytes, limit.burst, bytes) + until
     }
-    if (left !== '') headers.push('ratelimit-policy', policy, 'ratelimit', left.slice(2))
+    return left === '' ? '' : `${policyLine}ratelimit: ${left.slice(2)}\r\n`
   }
 }
 
@@ -237,28 +237,34 @@ function remaining(quota: number, burst: number, used: number): number {
   return Math.max(0, quota * burst - used)
 }
 
-/** Why a limit refuses a request, and when the limit would take it. */
+/**
+ * Why a limit refuses a request, and when the limit would take it. A client that floods gets one problem until the time that it tells
+ * changes: to refuse a request has to cost less than to take one.
+ */
 function refusalOf(
-  { owner, limit, whose }: Rule,
+  rule: Rule,
   quantity: LimitedQuantity,
   { cost, used, openMs }: { cost: number; used: number; openMs: number },
 ): GatewayError {
+  const { owner, limit, whose, refusals } = rule
   const { windowMs, burst } = limit
   const quota = limit[quantity]!
   const most = quota * burst
+  const windows = Math.ceil((used + cost - most) / quota)
+  const retryAfterSeconds = Math.max(1, Math.ceil((windows * windowMs - openMs) / 1000))
+  const known = refusals[quantity]
+  if (cost <= most && known?.retryAfterSeconds === retryAfterSeconds) return known
   const atOnce = burst === 1 ? '' : `, and ${most} at once after a quiet time`
-  const rule = `${whose} may send ${quota} ${quantity} in ${windowMs} ms${atOnce}`
+  const text = `${whose} may send ${quota} ${quantity} in ${windowMs} ms${atOnce}`
   const extensions = { limit: { of: owner, quantity, quota, windowMs, burst } }
   if (cost > most) {
-    const detail = `${rule}; the request alone has ${cost}: send it in parts, nothing of it was accepted`
+    const detail = `${text}; the request alone has ${cost}: send it in parts, nothing of it was accepted`
     return new GatewayError(quantity === 'events' ? 'too_many_events' : 'body_too_large', detail, {
       extensions,
     })
   }
-  const windows = Math.ceil((used + cost - most) / quota)
-  const retryAfterSeconds = Math.max(1, Math.ceil((windows * windowMs - openMs) / 1000))
-  const detail = `${rule}; nothing of the request was accepted, send it again after ${retryAfterSeconds} s`
-  return new GatewayError('rate_limited', detail, { extensions, retryAfterSeconds })
+  const detail = `${text}; nothing of the request was accepted, send it again after ${retryAfterSeconds} s`
+  return (refusals[quantity] = new GatewayError('rate_limited', detail, { extensions, retryAfterSeconds }))
 }
 
 /** `qu` is the unit of a quota; without it a quota counts requests. The draft has no unit for events. */
@@ -282,6 +288,13 @@ const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, 
   },
   address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
 }
+
+const leftOf = Object.fromEntries(
+  limitOwners.map((owner) => {
+    const { requests, events, bytes } = policyNames[owner]
+    return [owner, { requests: `, "${requests}";r=`, events: `, "${events}";r=`, bytes: `, "${bytes}";r=` }]
+  }),
+) as Readonly<Record<LimitOwner, Rule['leftOf']>>
 
 function zeros(): Record<LimitedQuantity, number> {
   return { requests: 0, events: 0, bytes: 0 }

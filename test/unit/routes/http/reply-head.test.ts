@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { holdHeaders, withHeldHeaders } from '../../../../src/routes/http/held-headers.ts'
 import { prepareHead } from '../../../../src/routes/http/reply-head.ts'
 
 const fields = [
@@ -9,12 +10,16 @@ const fields = [
   'at-most-once; no-dedupe',
   'content-type',
   'application/json',
-  'access-control-allow-origin',
-  'https://é.example.com',
-  'ratelimit',
-  '"default";r=1;t=60',
+  'x-name',
+  'Zoë: a, b',
   'content-length',
   '7',
+]
+
+const sources = [
+  { lines: () => 'vary: Origin\r\naccess-control-allow-origin: https://é.example.com\r\n' },
+  { lines: () => '' },
+  { lines: () => 'ratelimit: "default";r=1;t=60\r\n' },
 ]
 
 /** Sends requests over one connection. @returns the bytes of all replies, as characters. */
@@ -54,6 +59,7 @@ test.each([202, 200, 400, 429, 503, 299])(
     const prepared: boolean[] = []
     const own = await receive(
       (response) => {
+        for (const source of sources) holdHeaders(response, source)
         prepared.push(prepareHead(response, statusCode, fields))
         response.end('{"a":1}', 'latin1')
       },
@@ -61,7 +67,8 @@ test.each([202, 200, 400, 429, 503, 299])(
     )
     const usual = await receive(
       (response) => {
-        response.writeHead(statusCode, fields)
+        for (const source of sources) holdHeaders(response, source)
+        response.writeHead(statusCode, withHeldHeaders(response, [...fields]))
         response.end('{"a":1}', 'latin1')
       },
       [post, post],
