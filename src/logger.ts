@@ -4,6 +4,8 @@ export interface Logger {
   info(fields: object, message: string): void
   warn(fields: object, message: string): void
   error(fields: object, message: string): void
+  /** Whether messages of `debug` are wanted now. Left out: they are. */
+  isLevelEnabled?(level: 'debug'): boolean
 }
 
 /** Drops all messages: for a caller that reports failures in another way. */

@@ -370,35 +370,49 @@ test(
 )
 const pairs = 10_000
 
-test('refused requests have a line a second and code, with their number and without their key', async () => {
-  const lines: Record<string, unknown>[] = []
-  const nothing = (): void => {}
-  const info = (fields: object, message: string): void => void lines.push({ ...fields, message })
-  edge = buildEdge({ keys }, [new FakeProducer({ name: 'own' })], {
-    logger: { debug: nothing, info, warn: nothing, error: nothing },
-  })
-  const refuse = async (headers: Record<string, string>, stream = 'own') =>
-    await edge.app.inject({
-      method: 'POST',
-      url: `/v1/streams/${stream}`,
-      payload: '1',
-      headers,
-      remoteAddress: nextAddress(),
+describe.each([
+  ['info', false],
+  ['debug', true],
+])('at the level %s', (_level, isDebug) => {
+  test('refused requests have a line a second and code, with their number and without their key', async () => {
+    const lines: Record<string, unknown>[] = []
+    const each: object[] = []
+    const nothing = (): void => {}
+    const info = (fields: object, message: string): void => void lines.push({ ...fields, message })
+    edge = buildEdge({ keys }, [new FakeProducer({ name: 'own' })], {
+      logger: {
+        debug: (fields) => each.push(fields),
+        info,
+        warn: nothing,
+        error: nothing,
+        isLevelEnabled: () => isDebug,
+      },
     })
-  const startedAt = performance.now()
-  for (let nth = 0; nth < 30; nth++) {
-    await refuse({})
-    await refuse({ 'x-chute-key': `guess-${nth}` })
-    await refuse({ 'x-chute-key': 'value-of-device' }, 'other')
-  }
-  const told = (code: string) => lines.filter((line) => line['code'] === code)
-  const codes = ['key_missing', 'key_unknown', 'key_not_allowed']
-  const sumOf = (code: string): number => told(code).reduce((sum, line) => sum + Number(line['requests']), 0)
-  await expect.poll(() => codes.map(sumOf), { timeout: 10_000 }).toEqual([30, 30, 30])
-  const seconds = (performance.now() - startedAt) / 1_000
-  for (const code of codes) expect(told(code).length).toBeLessThanOrEqual(Math.ceil(seconds) + 1)
-  expect(JSON.stringify(lines)).not.toMatch(/guess-|value-of-/)
-  expect(lines[0]).toMatchObject({ client: expect.stringMatching(/\/48$/) as string })
+    const refuse = async (headers: Record<string, string>, stream = 'own') =>
+      await edge.app.inject({
+        method: 'POST',
+        url: `/v1/streams/${stream}`,
+        payload: '1',
+        headers,
+        remoteAddress: nextAddress(),
+      })
+    const startedAt = performance.now()
+    for (let nth = 0; nth < 30; nth++) {
+      await refuse({})
+      await refuse({ 'x-chute-key': `guess-${nth}` })
+      await refuse({ 'x-chute-key': 'value-of-device' }, 'other')
+    }
+    const told = (code: string) => lines.filter((line) => line['code'] === code)
+    const codes = ['key_missing', 'key_unknown', 'key_not_allowed']
+    const sumOf = (code: string): number =>
+      told(code).reduce((sum, line) => sum + Number(line['requests']), 0)
+    await expect.poll(() => codes.map(sumOf), { timeout: 10_000 }).toEqual([30, 30, 30])
+    const seconds = (performance.now() - startedAt) / 1_000
+    for (const code of codes) expect(told(code).length).toBeLessThanOrEqual(Math.ceil(seconds) + 1)
+    expect(each).toHaveLength(isDebug ? 90 : 0)
+    expect(JSON.stringify([lines, each])).not.toMatch(/guess-|value-of-/)
+    expect(lines[0]).toMatchObject({ client: expect.stringMatching(/\/48$/) as string })
+  })
 })
 
 test('pages have headers of security, and replies to events have none', async () => {

@@ -76,6 +76,53 @@ test('without proxies X-Forwarded-For says nothing', async () => {
   ).toBe(429)
 })
 
+test('each refusal tells its own limit, and the time that is left at its moment', async () => {
+  let openMs = 0
+  const rateLimit = limitOf({ requests: 1, events: 5 })
+  edge = buildEdge({ rateLimit }, undefined, {
+    limitStore: {
+      charge: ({ cost }, done) =>
+        done({
+          refusedBy: cost.requests === 1 ? 0 : -1,
+          usages: [{ requests: 1, events: 5, bytes: 0, openMs }],
+        }),
+      adopt() {},
+    },
+  })
+  const told: unknown[] = []
+  for (const each of [0, 0, 30_500, 30_500, 59_500]) {
+    openMs = each
+    const reply = await edge.app.inject(request)
+    const { detail, limit } = reply.json<{ detail: string; limit: { quantity: string } }>()
+    told.push([reply.headers['retry-after'], /after (\d+) s/.exec(detail)?.[1], limit.quantity])
+  }
+  expect(told).toEqual(['60', '60', '30', '30', '1'].map((seconds) => [seconds, seconds, 'requests']))
+  expect(edge.telemetry.refusals).toHaveLength(5)
+})
+
+test('clients that are refused in turn are each told of their own limit', async () => {
+  const keys = ['one', 'two'].map((name): KeyConfig => ({
+    name,
+    kind: 'secret',
+    sha256: [sha256OfKey(name)],
+    streams: ['*'],
+    origins: [],
+    sources: null,
+    notAfterMs: null,
+    addressLimits: null,
+    limits: limitOf({ requests: 1 }),
+  }))
+  edge = buildEdge({ keys })
+  const send = async (name: string) => await edge.app.inject({ ...request, headers: { 'x-chute-key': name } })
+  await send('one')
+  await send('two')
+  for (const name of ['one', 'one', 'two', 'one', 'two'])
+    expect((await send(name)).json()).toMatchObject({
+      status: 429,
+      detail: expect.stringContaining(`the key ${name} may send 1 requests`),
+    })
+})
+
 describe('events and bytes', () => {
   const array = (events: number): string =>
     JSON.stringify(Array.from({ length: events }, (_, value) => ({ name: 'a', value })))

@@ -30,7 +30,24 @@ export function toProblem(error: GatewayError): Problem {
 
 /** Answers with a problem. If much of the request's body is left, it is thrown away, and the connection is closed. */
 export function replyProblem(reply: FastifyReply, error: GatewayError): void {
-  replyRawAndClose(reply, error.status, problemHeaders(error), JSON.stringify(toProblem(error)))
+  const { headers, body } = last?.error === error ? last : write(error)
+  replyRawAndClose(reply, error.status, headers, body)
+}
+
+/** A problem as it is sent. */
+interface Written {
+  readonly error: GatewayError
+  readonly headers: readonly string[]
+  readonly body: string
+}
+
+/** A client that floods gets one problem again and again (`policy/rate-limit.ts`). Others can be large, and do not come again. */
+let last: Written | null = null
+
+function write(error: GatewayError): Written {
+  const written = { error, headers: problemHeaders(error), body: JSON.stringify(toProblem(error)) }
+  if (error.code === 'rate_limited') last = written
+  return written
 }
 
 /** The header fields of a problem, names and values in turn, without its length. */

@@ -6,7 +6,7 @@ import type { EventError } from '../../events/rejected-events.ts'
 import type { Logger } from '../../logger.ts'
 import { clientPrefix } from './client-address.ts'
 import type { RefusedRequest, ShownEvents } from './shown-events.ts'
-import { edgeTransports, type EdgeTelemetry, type EdgeTransport } from '../../metrics/edge-telemetry.ts'
+import type { EdgeTelemetry, EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
 /**
  * Counts, shows and logs the requests that are refused as a whole, under the code of the reply. Each code has at most one log line a second, with the
@@ -34,33 +34,43 @@ export class Refusals {
 
   /** To be called once for each reply that says that none of the request's events was accepted. */
   refused(problem: GatewayError, refused: RefusedRequest): void {
-    const { transport, stream, request } = refused
+    const { transport, stream } = refused
     const { code } = problem
     // These events were accepted, and lost later.
     if (code === 'delivery_failed') return
     this.#edge.refused(code, transport, stream ?? '')
     this.#shown.refused(problem, refused)
+    const isDebug = this.#logger.isLevelEnabled?.('debug') !== false
+    const waiting = this.#unsaid.get(code)
+    if (waiting !== undefined && waiting.requests > 0 && !isDebug) {
+      // The next line has the details of another request.
+      waiting.requests++
+      return
+    }
+    const fields = this.#fieldsOf(problem, refused)
+    if (isDebug) this.#logger.debug(fields, 'a request was refused')
+    if (waiting !== undefined) {
+      waiting.requests++
+      waiting.fields = fields
+      return
+    }
+    this.#logger.info({ ...fields, requests: 1 }, refusedMessage)
+    this.#unsaid.set(code, { requests: 0, fields })
+    setTimeout(() => this.#say(code), logIntervalMs).unref()
+  }
+
+  #fieldsOf({ code, message }: GatewayError, { transport, stream, request }: RefusedRequest): object {
     // A socket that is closed has no address.
     const client = request?.ip ?? null
-    const fields = {
+    return {
       code,
       transport,
       ...(stream !== null && { stream }),
       ...(request?.raw.headers.origin !== undefined && { origin: request.raw.headers.origin.slice(0, 256) }),
       ...(client !== null && { client: clientPrefix(client) }),
       ...(code === 'origin_not_allowed' && { allowedOrigins: this.#allowedOrigins() }),
-      detail: problem.message,
+      detail: message,
     }
-    this.#logger.debug(fields, 'a request was refused')
-    const unsaid = this.#unsaid.get(code)
-    if (unsaid !== undefined) {
-      unsaid.requests++
-      unsaid.fields = fields
-      return
-    }
-    this.#logger.info({ ...fields, requests: 1 }, refusedMessage)
-    this.#unsaid.set(code, { requests: 0, fields })
-    setTimeout(() => this.#say(code), logIntervalMs).unref()
   }
 
   /** Logs the refusals since the last line of the code. The next line follows after a second at the earliest. */
@@ -78,16 +88,10 @@ export class Refusals {
 
 /** The transport of a request, by its path. A path that no route takes has a transport, too. */
 export function transportOf(url: string): EdgeTransport {
+  if (!url.startsWith(beaconPrefix)) return 'http'
   const [path = ''] = url.split('?', 1)
-  return edgeTransports.find((transport) => isPathOf[transport](path)) ?? 'http'
+  return path.endsWith('.gif') ? 'pixel' : 'beacon'
 }
-
-/** Whether a path is one of a transport. Exactly one transport takes each path. */
-const isPathOf = {
-  http: (path) => !path.startsWith(beaconPrefix),
-  beacon: (path) => path.startsWith(beaconPrefix) && !path.endsWith('.gif'),
-  pixel: (path) => path.startsWith(beaconPrefix) && path.endsWith('.gif'),
-} satisfies Record<EdgeTransport, (path: string) => boolean>
 
 /** What the paths of beacons and pixels begin with. */
 export const beaconPrefix = '/v1/beacon/'
