@@ -85,11 +85,14 @@ class Clients {
   readonly #loops: Promise<void>[]
   readonly #agents: Agent[] = []
   readonly #port: number
+  readonly #freshPauseMs: number
   #isOver = false
   #number = 0
 
-  constructor(port: number, options: { kept: number; fresh: number }) {
+  /** @param options.freshPauseMs time between two connections of a client that makes one for each event; 20 unless given. */
+  constructor(port: number, options: { kept: number; fresh: number; freshPauseMs?: number }) {
     this.#port = port
+    this.#freshPauseMs = options.freshPauseMs ?? 20
     this.#loops = [true, false].flatMap((keepAlive) =>
       Array.from(
         { length: keepAlive ? options.kept : options.fresh },
@@ -123,7 +126,7 @@ class Clients {
       if (outcome === '202') this.taken.push(event)
       else if (outcome === 'ECONNREFUSED') return
       else this.failed.push(`${event}: ${outcome}`)
-      await pause(keepAlive ? 5 : 20)
+      await pause(keepAlive ? 5 : this.#freshPauseMs)
     }
   }
 
@@ -199,7 +202,9 @@ describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
       WORKERS,
       DRAIN_DELAY_MS: '700',
     })
-    const clients = new Clients(port, { kept: 6, fresh: 1 })
+    // A listener that closes resets what the kernel has accepted and the process has not. So it closes when no connection has come for
+    // 200 ms, or after a second (`quietMs` in connections.ts). A client that connects each 20 ms would be reset now and then.
+    const clients = new Clients(port, { kept: 6, fresh: 1, freshPauseMs: 600 })
     await vi.waitUntil(() => clients.taken.length > 50, { timeout: 10_000 })
     gateway.signal('SIGTERM')
     await clients.ended()
