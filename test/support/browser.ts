@@ -1,13 +1,17 @@
 import { existsSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { chromium, type Browser } from 'playwright-core'
 
 /**
  * A real Chromium, headless. `CHROMIUM_PATH` names it where it is not in Debian's place.
  * @param flags of Chromium's command line, beside those that every test needs.
+ * @param without flags that Playwright gives.
  */
-export async function launchChromium(flags: readonly string[] = []): Promise<Browser> {
+export async function launchChromium(
+  flags: readonly string[] = [],
+  without: readonly string[] = [],
+): Promise<Browser> {
   const executablePath = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium'
   if (!existsSync(executablePath)) {
     throw new Error(`no Chromium at ${executablePath}: apt-get install chromium, or set CHROMIUM_PATH`)
@@ -15,6 +19,7 @@ export async function launchChromium(flags: readonly string[] = []): Promise<Bro
   const quiet = ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking']
   return await chromium.launch({
     executablePath,
+    ignoreDefaultArgs: [...without],
     args: ['--no-sandbox', ...quiet, '--disable-component-update', '--disable-sync', ...flags],
   })
 }
@@ -22,11 +27,24 @@ export async function launchChromium(flags: readonly string[] = []): Promise<Bro
 /**
  * An empty page at each path of an origin of its own. Whoever asks for it closes it.
  * @param head gives what stands in its head, at each request.
+ * @param gatewayUrl gives the gateway that this origin hands its own requests to, as a proxy does; null: there is none.
  */
 export async function servePage(
   head: () => string = () => '',
+  gatewayUrl: () => string | null = () => null,
 ): Promise<{ readonly origin: string; close(): void }> {
-  const server = createServer((_request, response) => {
+  const server = createServer((incoming, response) => {
+    const { url = '', method, headers } = incoming
+    const gateway = gatewayUrl()
+    if (gateway !== null && (url.startsWith('/v1/') || url === '/chute.js')) {
+      const onwards = request(gateway + url, { method, headers }, (reply) => {
+        response.writeHead(reply.statusCode ?? 502, reply.headers)
+        reply.pipe(response)
+      })
+      onwards.on('error', () => response.destroy())
+      incoming.pipe(onwards)
+      return
+    }
     response
       .setHeader('content-type', 'text/html')
       .end(`<!doctype html><title>a page of a shop</title>${head()}`)
