@@ -78,25 +78,27 @@ export function createChute(options: ChuteOptions): Chute {
   /** An address without its query, which may hold secrets. */
   const here = (url = document.URL): string => url.split(/[?#]/)[0]!
   const { url, stream = 'web', key, path = 'v1/beacon', sample = 1, respect = '', storage } = options
-  const told: Record<string, unknown> = {}
-  let endpoint = ''
-  let isOn = false
-  let isGone = false
-  let session = ''
-  let count = 0
+  const told: Record<string | number, unknown> = {}
+  let endpoint: string
+  let isOn: boolean | undefined
+  let isGone: boolean | undefined
+  let session: string
+  let count: number
   let errors = 0
   let queue: string[] = []
   /** The events that are being compressed. They are not sent yet. */
-  let zipping: string[] | null = null
-  let isBusy = false
+  let zipping: string[] | 0 | undefined
+  let isBusy: boolean | undefined
   let held = 0
   let timer: ReturnType<typeof setTimeout> | undefined
+  /** The number that localStorage has of the session. */
+  let noted = 0
   let failures = 0
   let waitUntil = 0
-  let referrer = ''
+  let referrer: string
 
   /** Says something in the console, once. */
-  const tell = (why: string, event: unknown): void => {
+  const tell = (why: string | number, event: unknown): void => {
     // eslint-disable-next-line no-console -- the page's developer reads the console
     if (!told[why]) console.warn('chute:', (told[why] = why), event)
   }
@@ -121,29 +123,24 @@ export function createChute(options: ChuteOptions): Chute {
     count = 0
     stored('sessionStorage', (area, kept) => {
       delete area[endpoint]
-      if (kept) {
-        const [name, last] = kept.split('-')
-        session = name!
-        count = +last!
-      }
+      // `++count` makes a number of the text.
+      if (kept) [session, count] = kept.split('-') as [string, never]
     })
-    isOn = +session.slice(-4) / 1e4 < +sample
+    isOn = (session.slice(-4) as never) / 1e4 < (sample as number)
     take()
   }
 
+  /** The id of the last event. */
+  const lastId = (): string => `${session}-${count}`
+
   const save = (): void =>
     stored('sessionStorage', (area) => {
-      area[endpoint] = `${session}-${count}`
+      area[endpoint] = lastId()
     })
 
-  const add = (event: string): boolean => {
-    const isRoom = held + event.length < mostHeld
-    if (isRoom) {
-      held += event.length
-      queue.push(event)
-    }
-    return isRoom
-  }
+  /** @returns something falsy if there is no room. */
+  const add = (event: string): unknown =>
+    held + event.length < mostHeld && (held += event.length) && queue.push(event)
 
   const done = (events: string[]): void => {
     for (const { length } of events) held -= length
@@ -180,37 +177,50 @@ export function createChute(options: ChuteOptions): Chute {
     next()
   }
 
-  const isHidden = (): boolean => isGone || document.visibilityState == 'hidden'
+  const isHidden = (): boolean => isGone || document.hidden
   const mayPost = (): unknown => queue[0] && navigator.onLine && Date.now() >= waitUntil
 
-  /** Sees to it that the queue is sent. */
-  const next = (): void => {
-    if (isHidden()) queueMicrotask(leave)
-    else if (isBusy || !queue[0]) return
-    else if (held > mostCharacters && !failures && mayPost()) void flush()
-    else {
-      const pauseMs = failures ? Math.min(6e4, 500 * 2 ** failures) * (1 + Math.random()) : flushAfterMs
-      timer ??= setTimeout(flush, Math.max(pauseMs, waitUntil - Date.now()))
-    }
-  }
+  /**
+   * Notes how far the session has come, and sees to it that the queue is sent, when the task at hand is over. A write to localStorage
+   * takes a tenth of a millisecond: there is one for all the events of a task.
+   */
+  const next = (): void =>
+    queueMicrotask(() => {
+      if (noted != count)
+        stored('localStorage', (area) => {
+          area[session + endpoint] = lastId()
+          noted = count
+        })
+      if (isHidden()) leave()
+      else if (!isBusy && queue[0]) {
+        if (held > mostCharacters && !failures && mayPost()) void flush()
+        else
+          timer ||= setTimeout(
+            flush,
+            Math.max(
+              failures ? Math.min(6e4, 500 * 2 ** failures) * (1 + Math.random()) : flushAfterMs,
+              waitUntil - Date.now(),
+            ),
+          )
+      }
+    })
 
   /** Sends a batch, and reads the reply. `keepalive` lets it end if the page goes meanwhile. */
-  const post = async (events: string[], body: BodyInit): Promise<void> => {
-    let isDone = false
-    let waitMs = 0
+  const post = async (events: string[], body: BodyInit = bodyOf(events)): Promise<void> => {
+    let isDone: boolean | undefined
     try {
       const { status, headers } = await fetch(endpoint, {
         method: 'POST',
         body,
-        keepalive: true,
         credentials: 'omit',
+        keepalive: true,
       })
       const [why, nth] = (headers.get('chute-error') ?? '').split('; event ')
-      waitMs = +headers.get('retry-after')! * 1e3
+      waitUntil = Date.now() + ~~headers.get('retry-after')! * 1e3
       isDone = status < 500 && status != 408 && status != 409 && status != 429
-      if (status > 299 ? isDone : why) tell(why || `${status}`, events[parseInt(nth!) || 0])
+      if (status > 299 ? isDone : why) tell(why || status, events[parseInt(nth!) || 0])
     } catch {
-      if (navigator.onLine) tell('no reply. Is the origin in CORS_ORIGINS?', endpoint)
+      if (navigator.onLine) tell('no reply: see CORS_ORIGINS', endpoint)
     }
     if (isDone) {
       done(events)
@@ -218,7 +228,6 @@ export function createChute(options: ChuteOptions): Chute {
     } else {
       putBack(events)
       failures++
-      waitUntil = Date.now() + (waitMs || 0)
     }
     isBusy = false
     next()
@@ -226,7 +235,7 @@ export function createChute(options: ChuteOptions): Chute {
 
   const flush = async (): Promise<void> => {
     clearTimeout(timer)
-    timer = undefined
+    timer = 0 as never
     if (isBusy || !mayPost()) return
     isBusy = true
     const events = (zipping = cut(mostCharacters))
@@ -239,8 +248,8 @@ export function createChute(options: ChuteOptions): Chute {
     }
     // The page may have been hidden meanwhile. Then the events are sent already.
     if (zipping == events) {
-      zipping = null
-      await post(events, body)
+      zipping = 0
+      void post(events, body)
     }
   }
 
@@ -252,14 +261,14 @@ export function createChute(options: ChuteOptions): Chute {
   const leave = (): void => {
     if (zipping) {
       putBack(zipping)
-      zipping = null
+      zipping = 0
       isBusy = false
     }
     let isTaken: unknown
     for (let size = 6e4; size > 400 && mayPost();) {
       const events = cut(size)
       if (navigator.sendBeacon?.(endpoint, bodyOf(events))) {
-        isTaken = 1
+        isTaken = events
         done(events)
       } else {
         putBack(events)
@@ -267,16 +276,28 @@ export function createChute(options: ChuteOptions): Chute {
       }
     }
     if (!isTaken && !failures && mayPost()) {
-      const events = cut(mostCharacters)
-      void post(events, bodyOf(events))
+      void post(cut(mostCharacters))
     }
     if (queue[0]) give()
   }
 
   const chute = (name: string, fields?: Fields): void => {
     if (!isOn) return
+    // The first event of a session says how far other sessions of the browser came, so that `chute audit --clients` knows their ends.
+    // Each session has a name of its own in localStorage, since several tabs may be open.
+    let before: string[] | undefined
+    if (!count++)
+      stored('localStorage', (area) => {
+        for (const word in area) {
+          if (word.endsWith(endpoint) && word != endpoint) {
+            ;(before ??= []).push(area[word])
+            delete area[word]
+          }
+        }
+      })
     try {
       const event = JSON.stringify({
+        before,
         value: 1,
         source: session,
         url: here(),
@@ -284,9 +305,9 @@ export function createChute(options: ChuteOptions): Chute {
         ...fields,
         name,
         session,
-        id: `${session}-${++count}`,
+        id: lastId(),
       })
-      if (event.length > mostCharacters || !add(event)) tell('too large, or too many', name)
+      if (event.length > mostCharacters || !add(event)) tell('too large or too many', name)
       if (isGone) save()
       next()
     } catch (error) {
@@ -318,9 +339,9 @@ export function createChute(options: ChuteOptions): Chute {
   chute.flush = flush
 
   if (typeof document == 'undefined') return chute
-  const { globalPrivacyControl, doNotTrack } = navigator as Navigator & Signals
-  if (globalPrivacyControl && respect.includes('gpc')) return chute
-  if (doNotTrack == '1' && respect.includes('dnt')) return chute
+  const signals = navigator as Navigator & Signals
+  if (signals.globalPrivacyControl && respect.includes('gpc')) return chute
+  if (signals.doNotTrack == '1' && respect.includes('dnt')) return chute
   endpoint = `${new URL(`${path}/${stream}`, url)}${key ? `?key=${key}` : ''}`
   referrer = here(document.referrer)
   begin()
