@@ -4,9 +4,12 @@ import { once } from 'node:events'
 import { afterEach, describe, expect, test } from 'vitest'
 import { buildGateway, type Gateway } from '../../src/app.ts'
 import { sha256OfKey, type HttpConfig, type KeyConfig } from '../../src/config/config.ts'
+import { Deduplicator } from '../../src/dedupe/deduplicator.ts'
+import { MemoryDedupeStore } from '../../src/dedupe/memory-dedupe-store.ts'
 import { errorTable } from '../../src/errors.ts'
 import { LiveEvents } from '../../src/live-events.ts'
 import { EventReaders, mostReaders, registerLiveEvents } from '../../src/routes/admin/live-events.ts'
+import type { ServerOptions } from '../../src/routes/server.ts'
 import { buildEdge, type Edge, fakeLimits } from '../support/edge.ts'
 import { type EventReader, readEvents, type ToldEvent } from '../support/event-reader.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
@@ -43,10 +46,12 @@ interface Served {
 async function serve(
   http: Partial<HttpConfig> = {},
   producer = new FakeProducer({ name: 'web' }),
+  more: Partial<ServerOptions> = {},
 ): Promise<Served> {
   const live = new LiveEvents()
   const readers = new EventReaders()
   const edge = buildEdge(http, [producer], {
+    ...more,
     live,
     admin: (app) =>
       registerLiveEvents(app, { source: live, readers, streams: () => ['web'], mayBeHost: null }),
@@ -199,9 +204,30 @@ describe('/live/events', () => {
       code: null,
       detail: 'the buffer of the stream was full',
     })
+
+    const store = new MemoryDedupeStore(1_000)
+    const deduplicator = new Deduplicator({ store, windowMs: 600_000, journal: null, isShared: false })
+    const telling = new FakeProducer({ name: 'web', dedupe: { windowMs: 600_000, maxEntries: 1_000 } })
+    const again = await serve({}, telling, { dedupe: new Map([['web', deduplicator]]) })
+    const reading = await read(again.url)
+    const twice = '{"name":"a","value":1,"id":"1"}'
+    await post(`${again.url}/v1/streams/web`, twice)
+    await post(`${again.url}/v1/streams/web`, `[${twice},{"name":"b","value":1,"id":"2"}]`)
+    await post(`${again.url}/v1/streams/web`, twice, { 'idempotency-key': 'k' })
+    await post(`${again.url}/v1/streams/web`, twice, { 'idempotency-key': 'k' })
+    await expect.poll(() => reading.events.length, { timeout: 5_000 }).toBe(5)
+    expect(
+      reading.events.map(({ fate, index, detail }) => [fate, index, detail?.slice(0, 28) ?? null]),
+    ).toEqual([
+      ['taken', 0, null],
+      ['taken', 1, null],
+      ['duplicate', null, '1 of 2 events were accepted '],
+      ['duplicate', null, '1 of 1 events were accepted '],
+      ['duplicate', null, '1 of 1 events were accepted '],
+    ])
   })
 
-  test('shows ten events of a request at most, and each of them is one of the last rejected or taken', async () => {
+  test('shows ten taken and ten refused events of a request at most', async () => {
     const { url } = await serve()
     const reader = await read(url)
     const bad = '{"name":"b"}'
@@ -319,6 +345,14 @@ describe('a gateway', () => {
       expect(head.toString(), host).toMatch(new RegExp(`^HTTP/1.1 ${status}`))
       socket.destroy()
     }
+  })
+
+  test('with an admin port shows events there, and not on the port for events', async () => {
+    const { gateway, url } = await start({ adminPort: 0 })
+    await expect(readEvents(url)).rejects.toThrow(/^404 /)
+    const reader = await read(gateway.adminServer!.listeningOrigin)
+    await post(`${url}/v1/streams/web`, '{')
+    expect(await told(reader, () => true)).toMatchObject({ code: 'malformed_json', stream: 'web' })
   })
 
   test('leaves at once although somebody reads events', async () => {
