@@ -2,18 +2,26 @@ import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { loadReaderConfig, type ReaderProcessConfig } from '../config/load-config.ts'
+import { parseDurationMs } from '../config/setting.ts'
 import { flawOfTopic } from '../config/topic-settings.ts'
 import { type AuditReport, totalsOf } from '../kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../kafka/audit/compare-account.ts'
+import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafka/audit/session-book.ts'
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { TopicReader } from '../kafka/audit/topic-reader.ts'
 import { describeFailure } from '../kafka/network/describe-failure.ts'
-import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
+import { clientAuditHtml, clientAuditText } from '../reports/client-audit.ts'
 import { serveAdminRoutes } from '../routes/admin/operations.ts'
-import { configOrExplain, type MetricsAddress, readCommandLine, readMetricsAddress } from './command-line.ts'
+import {
+  configOrExplain,
+  type MetricsAddress,
+  readCommandLine,
+  readMetricsAddress,
+  wholeNumber,
+} from './command-line.ts'
 import { createLogger, StopSignals } from './process.ts'
 
 /**
@@ -28,8 +36,13 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
   const config = configOrExplain(() => loadReaderConfig(env))
   if (config === null) return 1
   try {
+    if (commandLine.clients !== null) {
+      const clients = await auditClients(commandLine, commandLine.clients, config)
+      await write(clients, commandLine, clientAuditText, clientAuditHtml)
+      return 0
+    }
     const report = await audit(commandLine, config)
-    await write(report, commandLine)
+    await write(report, commandLine, auditText, auditHtml)
     return report.comparisons.every(({ verdict }) => verdict === 'agrees') ? 0 : 1
   } catch (error) {
     const { topic } = commandLine
@@ -42,7 +55,6 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
 async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig): Promise<AuditReport> {
   const { topic, gateways, follow } = commandLine
   const reader = new TopicReader(config.kafka, topic)
-  let server: FastifyInstance | null = null
   try {
     // The accounts are read before the end offsets, so every record that they count as arrived is before those offsets.
     let accounts = follow ? [] : await accountsOf(gateways)
@@ -53,23 +65,45 @@ async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig)
     )
     await reader.start((record) => found.take(record))
     if (follow) {
-      const logger = createLogger(config, null, 'stderr')
-      if (commandLine.metrics !== null) {
-        const readiness = () => ({ ready: true, checks: [] })
-        server = await serveAdminRoutes(new AuditMetrics(() => found.findings), {
-          ...commandLine.metrics,
-          readiness,
-        })
-        logger.info({ metricsUrl: `${server.listeningOrigin}/metrics` }, `auditing ${topic}`)
-      }
-      await followUntilSignal(found, logger)
+      await followUntilSignal(
+        commandLine,
+        config,
+        AuditMetrics.ofTopic(() => found.findings),
+        () => ({ ...totalsOf(found.findings) }),
+      )
       accounts = await accountsOf(gateways)
       ranges = await reader.ranges()
     }
     await reader.readTo(ranges)
     return reportOf(found, accounts)
   } finally {
-    await server?.close()
+    await reader.stop()
+  }
+}
+
+/** Reads the topic to its end, and finds what was lost on the way from the pages. */
+async function auditClients(
+  commandLine: AuditCommandLine,
+  options: SessionBookOptions,
+  config: ReaderProcessConfig,
+): Promise<ClientReport> {
+  const { topic, follow } = commandLine
+  const reader = new TopicReader(config.kafka, topic)
+  try {
+    let ranges = await reader.connect()
+    const lows = new Map(Array.from(ranges, ([partition, { low }]) => [partition, low]))
+    const book = new SessionBook(topic, lows, options)
+    await reader.start((record) => book.take(record))
+    if (follow) {
+      const findings = () => book.findings(Date.now())
+      await followUntilSignal(commandLine, config, AuditMetrics.ofClients(findings), () => ({
+        ...findings().totals,
+      }))
+      ranges = await reader.ranges()
+    }
+    await reader.readTo(ranges)
+    return book.report(Date.now())
+  } finally {
     await reader.stop()
   }
 }
@@ -82,16 +116,33 @@ async function accountsOf(gateways: readonly string[]): Promise<Accounts> {
   )
 }
 
-async function followUntilSignal(found: TopicAudit, logger: Logger): Promise<void> {
+/** Goes on until a signal ends the process. Meanwhile it serves the metrics, where they are asked for, and logs the totals. */
+async function followUntilSignal(
+  { topic, metrics: address }: AuditCommandLine,
+  config: ReaderProcessConfig,
+  metrics: AuditMetrics,
+  totals: () => object,
+): Promise<void> {
+  const logger = createLogger(config, null, 'stderr')
+  let server: FastifyInstance | null = null
+  if (address !== null) {
+    const readiness = () => ({ ready: true, checks: [] })
+    server = await serveAdminRoutes(metrics, { ...address, readiness })
+    logger.info({ metricsUrl: `${server.listeningOrigin}/metrics` }, `auditing ${topic}`)
+  }
   let logged = ''
   const timer = setInterval(() => {
-    const totals = totalsOf(found.findings)
-    const text = JSON.stringify(totals)
-    if (text !== logged) logger.info(totals, 'read so far')
+    const found = totals()
+    const text = JSON.stringify(found)
+    if (text !== logged) logger.info(found, 'read so far')
     logged = text
   }, logEveryMs)
-  await new StopSignals().next()
-  clearInterval(timer)
+  try {
+    await new StopSignals().next()
+  } finally {
+    clearInterval(timer)
+    await server?.close()
+  }
 }
 
 function reportOf(found: TopicAudit, accounts: Accounts): AuditReport {
@@ -118,13 +169,18 @@ function reportOf(found: TopicAudit, accounts: Accounts): AuditReport {
   }
 }
 
-async function write(report: AuditReport, { json, html }: AuditCommandLine): Promise<void> {
+async function write<T>(
+  report: T,
+  { json, html }: AuditCommandLine,
+  text: (report: T) => string,
+  page: (report: T) => string,
+): Promise<void> {
   const outputs = [
     { file: json, make: () => `${JSON.stringify(report, null, 2)}\n` },
-    { file: html, make: () => auditHtml(report) },
+    { file: html, make: () => page(report) },
   ]
   for (const { file, make } of outputs) if (file !== null && file !== '-') await writeFile(file, make())
-  const onStdout = outputs.find(({ file }) => file === '-')?.make ?? (() => auditText(report))
+  const onStdout = outputs.find(({ file }) => file === '-')?.make ?? (() => text(report))
   process.stdout.write(onStdout())
 }
 
@@ -140,10 +196,13 @@ interface AuditCommandLine {
   readonly html: string | null
   readonly follow: boolean
   readonly metrics: MetricsAddress | null
+  /** How the sessions of browsers are read (`--clients`). null: the records' own numbers are audited. */
+  readonly clients: SessionBookOptions | null
 }
 
 /** How `chute audit` is called. */
 const auditUsage = `usage: chute audit --topic T [--gateway URL]… [--json FILE] [--html FILE] [--follow]
+       chute audit --clients --topic T [--session-gap D] [--json FILE] [--html FILE] [--follow]
 
   --gateway URL         compares with the account of a gateway (its ADMIN_PORT where it has one); one for each
   --json FILE           the report as JSON; - for standard output
@@ -151,6 +210,12 @@ const auditUsage = `usage: chute audit --topic T [--gateway URL]… [--json FILE
   --follow              goes on reading until Ctrl-C; the report comes then
   --metrics-port N      serves /metrics there while it follows; 0: any free port
   --metrics-host H      on this address (127.0.0.1)
+
+  --clients             loss from the pages to the topic, by the numbers that the browser client gives to events
+  --session-gap 30m     a session without an event for so long is closed
+  --max-sessions N      remembers so many sessions (100000)
+  --key-header NAME     the record header that has the key's name (key)
+  --ua-header NAME      the record header that has the user agent (userAgent)
 
 Kafka is reached as the gateway reaches it: KAFKA_BROKERS and the other KAFKA_ variables.
 `
@@ -167,6 +232,11 @@ function readAuditArguments(argv: readonly string[]): AuditCommandLine {
       follow: { type: 'boolean', default: false },
       'metrics-port': { type: 'string' },
       'metrics-host': { type: 'string' },
+      clients: { type: 'boolean', default: false },
+      'session-gap': { type: 'string' },
+      'max-sessions': { type: 'string' },
+      'key-header': { type: 'string' },
+      'ua-header': { type: 'string' },
     },
   })
   const { topic, gateway: gateways, json = null, html = null, follow } = values
@@ -180,7 +250,35 @@ function readAuditArguments(argv: readonly string[]): AuditCommandLine {
   if (json === '-' && html === '-') throw new Error('--json and --html cannot both go to standard output')
   const metrics = readMetricsAddress(values)
   if (metrics !== null && !follow) throw new Error('--metrics-port is given without --follow')
-  return { topic, gateways, json, html, follow, metrics }
+  if (values.clients && gateways.length > 0) throw new Error('--gateway is given with --clients')
+  return { topic, gateways, json, html, follow, metrics, clients: readClientOptions(values) }
+}
+
+const clientOptions = ['session-gap', 'max-sessions', 'key-header', 'ua-header'] as const
+
+function readClientOptions(
+  values: { readonly clients: boolean } & Partial<Record<(typeof clientOptions)[number], string>>,
+): SessionBookOptions | null {
+  if (!values.clients) {
+    const alone = clientOptions.find((name) => values[name] !== undefined)
+    if (alone !== undefined) throw new Error(`--${alone} is given without --clients`)
+    return null
+  }
+  const {
+    'session-gap': gap = '30m',
+    'max-sessions': most = '100000',
+    'key-header': keyHeader = 'key',
+    'ua-header': browserHeader = 'userAgent',
+  } = values
+  const sessionGapMs = parseDurationMs(gap)
+  if (typeof sessionGapMs !== 'number' || !(sessionGapMs > 0))
+    throw new Error(`--session-gap must be a duration such as 30m, 90s or 1h, got ${gap}`)
+  return {
+    sessionGapMs,
+    maxSessions: wholeNumber('--max-sessions', most, 1, 10_000_000),
+    keyHeader,
+    browserHeader,
+  }
 }
 
 /** The accounts of a gateway's streams, from its live page. @throws Error if they cannot be read, with the reason. */

@@ -54,8 +54,8 @@ ${rows.join('\n')}
 `
 }
 
-/** A plot over time: bars of the records above the axis, and bars of the lost records in red under it. Each has a scale of its own. */
-function plot(buckets: readonly TimelineBucket[], widthMs: number): string {
+/** A plot over time of an audit's page: bars of the records above the axis, and bars of the lost records in red under it. Each has a scale of its own. */
+export function plot(buckets: readonly TimelineBucket[], widthMs: number): string {
   if (buckets.length === 0) return '<p>There is nothing to show.</p>'
   const most = Math.max(...buckets.map(({ records }) => records), 1)
   const mostLost = Math.max(...buckets.map(({ lost }) => lost), 1)
@@ -86,7 +86,8 @@ ${bars.join('\n')}
 </figure>`
 }
 
-function escape(text: string): string {
+/** Text as HTML shows it. */
+export function escape(text: string): string {
   return text
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
@@ -98,7 +99,8 @@ const plotWidth = 960
 const recordsHeight = 160
 const lostHeightLimit = 60
 
-const style = `
+/** The style of an audit's page. */
+export const style = `
 :root { color-scheme: light dark; --found: #3b82c4; --lost: #c53030; --line: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }

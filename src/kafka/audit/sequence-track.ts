@@ -53,6 +53,15 @@ export class SequenceTrack {
     return this.#missing
   }
 
+  /**
+   * Forgets the first range of missing sequences. If one of these comes later, it counts as duplicated.
+   * @returns how many sequences the range had.
+   */
+  settleFirst(): number {
+    const range = this.#missing.shift()
+    return range === undefined ? 0 : range.to - range.from + 1
+  }
+
   /** How many sequences below `end` were not seen. Sequences behind the last one that was seen count, too. */
   missingBelow(end: number): number {
     const within = this.#missing.reduce(

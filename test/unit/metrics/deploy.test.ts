@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { readConsumeArguments } from '../../../src/commands/consume-command.ts'
+import { SessionBook } from '../../../src/kafka/audit/session-book.ts'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { AuditMetrics } from '../../../src/metrics/audit-metrics.ts'
 import { ConsumerMetrics } from '../../../src/metrics/consumer-metrics.ts'
@@ -26,9 +27,15 @@ async function consumerNames(): Promise<string[]> {
 
 async function auditNames(): Promise<string[]> {
   const { findings } = new TopicAudit('t', new Map([[0, 0]]))
-  const { lines } = await new AuditMetrics(() => findings).text(undefined)
-  return [...parseExposition([...lines].join(''), 'prometheus').values()].flatMap(({ samples }) =>
-    samples.map(({ name }) => name),
+  const options = { sessionGapMs: 1, maxSessions: 1, keyHeader: 'key', browserHeader: 'ua' }
+  const book = new SessionBook('t', new Map(), options)
+  book.take({ partition: 0, timestampMs: 0, headers: {}, value: Buffer.from('{"session":"1","id":"1-1"}') })
+  const scrapes = [AuditMetrics.ofTopic(() => findings), AuditMetrics.ofClients(() => book.findings(0))]
+  const texts = await Promise.all(scrapes.map(async (scrape) => await scrape.text(undefined)))
+  return texts.flatMap(({ lines }) =>
+    [...parseExposition([...lines].join(''), 'prometheus').values()].flatMap(({ samples }) =>
+      samples.map(({ name }) => name),
+    ),
   )
 }
 

@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest'
 import { totalsOf, type AuditReport } from '../../../src/kafka/audit/audit-report.ts'
+import { SessionBook, type ClientReport } from '../../../src/kafka/audit/session-book.ts'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
 import { auditHeaderKey, writeAuditHeader } from '../../../src/kafka/protocol/audit-header.ts'
 import { auditHtml } from '../../../src/reports/audit-html.ts'
 import { auditText } from '../../../src/reports/audit-text.ts'
+import { clientAuditHtml, clientAuditText } from '../../../src/reports/client-audit.ts'
 
 function reportOf(changes: Partial<AuditReport> = {}): AuditReport {
   const audit = new TopicAudit('a<b', new Map([[0, 0]]))
@@ -85,4 +87,40 @@ test('the page needs nothing from anywhere, shows the plot, and escapes what is 
 test('the page of an empty topic says so', () => {
   const empty = new TopicAudit('t', new Map()).findings
   expect(auditHtml(reportOf({ ...empty, totals: totalsOf(empty) }))).toContain('There is nothing to show')
+})
+
+function clientReport(maxSessions: number): ClientReport {
+  const options = { sessionGapMs: 60_000, maxSessions, keyHeader: 'key', browserHeader: 'ua' }
+  const book = new SessionBook('a<b', new Map([[0, 0]]), options)
+  const take = (id: string, before?: readonly string[]): void => {
+    const value = Buffer.from(JSON.stringify({ session: id.split('-')[0], id, before }))
+    const headers = { key: Buffer.from('<shop\u001b'), ua: Buffer.from('Firefox/147.0') }
+    book.take({ partition: 0, timestampMs: 1_700_000_000_000, headers, value })
+  }
+  take('1-1')
+  take('1-4')
+  take('2-1', ['1-6'])
+  return book.report(1_700_000_900_000)
+}
+
+test('the text about clients says what is missing inside and at the ends, by key, browser and day', () => {
+  const text = clientAuditText(clientReport(10))
+  expect(text).toContain(
+    'Lost 4 (57.1429 %): 2 inside sessions, 2 at the ends that are told (1 of 2 sessions).',
+  )
+  for (const name of ['<shop\\?', 'Firefox', '2023-11-14', 'all'])
+    expect(text).toMatch(new RegExp(`^${name} +2 +1 +0 +3 +2 +2 +0 +0 +0 +0 +0$`, 'm'))
+  expect(text).not.toContain('\u001b')
+})
+
+test('the report about clients says what it cannot know', () => {
+  expect(clientAuditText(clientReport(1))).toContain('1 sessions were forgotten for want of room')
+})
+
+test('the page about clients has the losses in its plot and tables, and every name is escaped', () => {
+  const page = clientAuditHtml(clientReport(10))
+  expect(page).toContain('class="lost"')
+  expect(page).toContain('&lt;shop')
+  expect(page).not.toContain('<shop')
+  expect(page).not.toMatch(/<script|https?:/)
 })
