@@ -19,11 +19,17 @@ if (process.env['PROMISE_SEED'] !== undefined)
 const isFull = process.env['CHUTE_FAULTS'] === 'full'
 
 /**
+ * Unit and integration tests need the CPU. Some wait, so one file more runs at a time than there are cores. Integration tests have short
+ * limits of time, so they do not run beside brokers.
+ */
+const inProcess = 3
+
+/**
  * End-to-end tests and faults wait for most of their time: for brokers that start, for groups that settle, for a fault to last.
  * So more of them run side by side than there are cores. Each has topics of its own, and one that harms a broker has a
  * broker of its own.
  */
-const sideBySide = 4
+const sideBySide = 5
 
 /** Where the results are to be written as JSON, for `.ci/run`. */
 const report = process.env['CHUTE_TEST_REPORT']
@@ -47,7 +53,7 @@ export default defineConfig({
           include: ['test/unit/**/*.test.ts'],
           setupFiles: ['test/support/property-setup.ts'],
           pool: 'threads',
-          maxWorkers: 2,
+          maxWorkers: inProcess,
           // A file finds the modules that earlier files have loaded. Half of the time was spent to load them anew.
           isolate: false,
           retry,
@@ -61,7 +67,9 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           setupFiles: ['test/support/property-setup.ts'],
           globalSetup: ['test/support/build-setup.ts'],
-          maxWorkers: 2,
+          maxWorkers: inProcess,
+          // Tests of a file that say so wait side by side.
+          maxConcurrency: 40,
           retry,
           testTimeout: 30_000,
         },

@@ -10,20 +10,27 @@ import { SocketClient } from '../support/socket-client.ts'
 const good = '{"name":"room.temp","value":21.5}'
 const stream = '/v1/streams/metrics-realtime'
 let edge: Edge
+/** To be closed after the test. */
+const edges: Edge[] = []
 
 async function listen(...parameters: Parameters<typeof buildEdge>): Promise<SocketClient> {
   edge = buildEdge(...parameters)
+  edges.push(edge)
   await edge.app.listen({ port: 0, host: '127.0.0.1' })
   return open()
 }
 
-function open(): SocketClient {
-  return new SocketClient((edge.app.server.address() as AddressInfo).port, stream)
+function open(of = edge): SocketClient {
+  return new SocketClient((of.app.server.address() as AddressInfo).port, stream)
+}
+
+async function close({ faults, app }: Edge): Promise<void> {
+  expect(faults).toEqual([])
+  await app.close()
 }
 
 afterEach(async () => {
-  expect(edge.faults).toEqual([])
-  await edge.app.close()
+  for (const each of edges.splice(0)) await close(each)
 })
 
 const chunked = ['Transfer-Encoding: chunked']
@@ -51,29 +58,39 @@ const ends: readonly (readonly [name: string, bytes: string, status: number])[] 
 ]
 
 describe('a request that was taken gets its reply', () => {
-  test.each(ends)('in one segment with %s behind it', async (_name, bytes, status) => {
-    const client = await listen()
+  /** A gateway of one test: others run beside this one. */
+  async function listenAlone(): Promise<{ own: Edge; client: SocketClient }> {
+    const own = buildEdge()
+    await own.app.listen({ port: 0, host: '127.0.0.1' })
+    return { own, client: open(own) }
+  }
+
+  // The gateway lingers on such a connection for two seconds. So the tests wait side by side.
+  test.concurrent.each(ends)('in one segment with %s behind it', async (_name, bytes, status) => {
+    const { own, client } = await listenAlone()
     client.socket.write(client.request(good) + client.request(good) + bytes, 'latin1')
     await client.closes()
     expect(client.statuses).toEqual([202, 202, status])
     expect(client.received).toMatch(/application\/problem\+json[^]*connection: close/i)
-    expect(edge.producer.values).toEqual([good, good])
-    const refused = edge.telemetry.replies.filter(({ statusCode }) => statusCode === status)
+    expect(own.producer.values).toEqual([good, good])
+    const refused = own.telemetry.replies.filter(({ statusCode }) => statusCode === status)
     expect(refused, 'what was refused is counted').toHaveLength(1)
+    await close(own)
   })
 
-  test.each(ends)('which comes later, with %s behind it', async (_name, bytes, status) => {
-    const client = await listen()
+  test.concurrent.each(ends)('which comes later, with %s behind it', async (_name, bytes, status) => {
+    const { own, client } = await listenAlone()
     client.post(good, ['Prefer: wait=20'])
-    await vi.waitUntil(() => edge.producer.records.length === 1)
+    await vi.waitUntil(() => own.producer.records.length === 1, { timeout: 10_000 })
     client.post('{')
     client.socket.write(bytes, 'latin1')
     await pause(50)
     expect(client.received, 'no reply overtakes that of an earlier request').toBe('')
-    edge.producer.batch.settle()
+    own.producer.batch.settle()
     await client.closes()
     expect(client.statuses).toEqual([200, 400, status])
-    expect(edge.producer.values).toEqual([good])
+    expect(own.producer.values).toEqual([good])
+    await close(own)
   })
 
   test('in the middle of its bodies, where a later request comes too slowly', async () => {
