@@ -79,7 +79,7 @@ const run: fc.Arbitrary<PromiseRun> = fc.record({
 })
 
 /** A thousand in CI; where people wait for it, fewer. */
-const runs = Number(process.env['PROMISE_RUNS'] ?? (isLong ? 1_000 : 200))
+const runs = Number(process.env['PROMISE_RUNS'] ?? (isLong ? 1_000 : 100))
 
 test(
   `faults of disk, Redis, brokers and clock, two at a time, gateways with three lives, ${runs} times: no promise is broken`,

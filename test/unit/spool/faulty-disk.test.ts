@@ -3,10 +3,11 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeInnerProducer } from '../../support/fake-inner-producer.ts'
 import { FaultyDisk, noFaults, randomOf } from '../../support/faulty-disk.ts'
+import { isLong } from '../../support/forms.ts'
 import { SpoolFixture, type TestRecord } from '../../support/spool-fixture.ts'
 
-/** More runs than the form of CI has, by `CHUTE_RUNS`. */
-const runs = Number(process.env['CHUTE_RUNS'] ?? 1_000)
+/** A thousand in CI; where people wait for it, fewer. */
+const runs = Number(process.env['CHUTE_RUNS'] ?? (isLong ? 1_000 : 400))
 
 beforeEach(() => {
   const toFake = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance'] as const
