@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Delivery, ProducerConfig } from '../../src/config/config.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
@@ -31,7 +32,8 @@ describe('a broker that ends sessions after three seconds', () => {
     topic: string,
     delivery: Delivery,
     clientId: string,
-    producer: Partial<ProducerConfig> = {},
+    producer: Partial<ProducerConfig>,
+    onTestFinished: (end: () => Promise<void>) => void,
   ): Promise<TestGateway> {
     await createTopic(kafka.brokers[0]!, topic, { partitions: 3 })
     const sasl = { mechanism: 'plain', username: 'gateway', password: 'secret' } as const
@@ -86,30 +88,33 @@ describe('a broker that ends sessions after three seconds', () => {
     expect(gateway.log.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([])
   }
 
-  test.each<[Delivery, Partial<ProducerConfig>]>([
+  // Eight seconds are two ends of a session and more. The short form has half the rate, and the three streams side by side.
+  const perSecond = isLong ? 1_000 : 500
+
+  test.for<[Delivery, Partial<ProducerConfig>]>([
     ['at-most-once', {}],
     ['at-most-once', { confirmIntervalMs: null }],
     ['at-least-once', {}],
   ])(
     '%s %o: nothing is lost or out of order, and no broker is said to be away',
-    async (delivery, config) => {
+    { concurrent: !isLong, timeout: 90_000 },
+    async ([delivery, config], { onTestFinished }) => {
       const topic = `sessions-${randomUUID()}`
-      const gateway = await start(topic, delivery, 'chute-test', config)
-      await flow(gateway, 8_000, 1_000)
-      await expectAll(gateway, topic, 8_000)
+      const gateway = await start(topic, delivery, 'chute-test', config, onTestFinished)
+      await flow(gateway, 8 * perSecond, perSecond)
+      await expectAll(gateway, topic, 8 * perSecond)
     },
-    90_000,
   )
 
-  test.each<[Delivery]>([['at-most-once'], ['at-least-once']])(
+  test.for<[Delivery]>([['at-most-once'], ['at-least-once']])(
     '%s, with a quota besides: nothing is lost',
-    async (delivery) => {
+    { timeout: 90_000 },
+    async ([delivery], { onTestFinished }) => {
       const topic = `sessions-${randomUUID()}`
-      const gateway = await start(topic, delivery, throttledClient)
+      const gateway = await start(topic, delivery, throttledClient, {}, onTestFinished)
       await flow(gateway, 2_500, 500)
       await expectAll(gateway, topic, 2_500)
     },
-    90_000,
   )
 })
 
