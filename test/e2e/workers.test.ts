@@ -7,6 +7,7 @@ import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
 import { isLong } from '../support/forms.ts'
@@ -65,11 +66,13 @@ async function sendEvents(
     connections: number
     events: number
     takeTurn: () => boolean
+    /** Pause of a client between two requests, so that a load without an end leaves the machine room. 0 unless set. */
+    pauseMs?: number
     /** A request of so many events got no reply: the worker may have taken it. */
     onUnanswered?: (events: number) => void
   },
 ): Promise<number> {
-  const { connections, events, takeTurn, onUnanswered } = options
+  const { connections, events, takeTurn, pauseMs = 0, onUnanswered } = options
   const body = Array.from({ length: events }, (_, value) => `{"name":"a","value":${value}}\n`).join('')
   let accepted = 0
   const client = async (): Promise<void> => {
@@ -79,6 +82,7 @@ async function sendEvents(
       const reply = await ask(`${url}/v1/streams/s`, { body, agent }).catch(() => ({ status: 0 }))
       if (reply.status === 202) accepted += events
       else if (reply.status === 0) onUnanswered?.(events)
+      if (pauseMs > 0) await pause(pauseMs)
     }
     agent.destroy()
   }
@@ -137,6 +141,7 @@ async function scrapeDuring(
     if (families === null) continue
     checkScrape(families, last)
     last = families
+    await pause(20)
   }
   await finished
   const families = await scrape(gateway)
@@ -186,6 +191,7 @@ test('a worker that is killed is started again, and no counter goes back', async
     connections: 20,
     events: 20,
     takeTurn: () => !again || turnsAfter++ < 200,
+    pauseMs: 20,
     onUnanswered: (events) => (unanswered += events),
   })
   const scraping = scrapeDuring(gateway, sending)
