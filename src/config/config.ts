@@ -87,11 +87,42 @@ export const builtInSchemas = ['telemetry', 'page', 'reports', 'any'] as const
 /** The words that `schema:` of a stream takes. Any other text is the path of a JSON Schema. */
 export type BuiltInSchema = (typeof builtInSchemas)[number]
 
-/** See {@link SaslMechanism}. */
-export const saslMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
+/** The mechanisms that log in with a name and a password. */
+export const passwordMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
 /** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
-export type SaslMechanism = (typeof saslMechanisms)[number]
+export const saslMechanisms = [...passwordMechanisms, 'oauthbearer'] as const
+
+/** How a connection to Kafka logs in. */
+export type SaslConfig = PasswordConfig | BearerConfig
+
+/** A name and a password. */
+export interface PasswordConfig {
+  readonly mechanism: (typeof passwordMechanisms)[number]
+  readonly username: string
+  readonly password: string
+}
+
+/** A token (RFC 7628, KIP-255). */
+export interface BearerConfig {
+  readonly mechanism: 'oauthbearer'
+  readonly token: TokenSourceConfig
+  /** SASL extensions, such as Confluent's `logicalCluster` (KIP-342). */
+  readonly extensions: Readonly<Record<string, string>>
+}
+
+/** Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the shell that prints one. */
+export type TokenSourceConfig =
+  | {
+      readonly from: 'endpoint'
+      readonly url: string
+      readonly clientId: string
+      readonly clientSecret: string
+      readonly scope: string | null
+      readonly audience: string | null
+    }
+  | { readonly from: 'file'; readonly path: string }
+  | { readonly from: 'command'; readonly command: string }
 
 /**
  * What a key is for. `public`: for pages and devices in strangers' hands. `secret`: for services. Both only write. `admin`: for
@@ -229,11 +260,7 @@ export interface KafkaConfig {
     readonly rejectUnauthorized: boolean
     readonly servername: string | null
   } | null
-  readonly sasl: {
-    readonly mechanism: SaslMechanism
-    readonly username: string
-    readonly password: string
-  } | null
+  readonly sasl: SaslConfig | null
   readonly connectionTimeoutMs: number
   /**
    * When `create` is true, the start creates missing topics. Writing never creates one. null: the settings of the brokers

@@ -8,6 +8,7 @@ import {
   type KafkaConfig,
   type KeyConfig,
   type ProducerConfig,
+  type SaslConfig,
   type StreamConfig,
 } from './config.ts'
 import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
@@ -143,6 +144,25 @@ function describeHttp(http: HttpConfig): object {
   }
 }
 
+function describeSasl(sasl: SaslConfig): object {
+  if (sasl.mechanism !== 'oauthbearer')
+    return { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }
+  const { token } = sasl
+  const extensions = Object.entries(sasl.extensions).map(([name, value]) => `${name}=${value}`)
+  return {
+    ...(token.from === 'file' && { KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: token.path }),
+    ...(token.from === 'command' && { KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: token.command }),
+    ...(token.from === 'endpoint' && {
+      KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: token.url,
+      KAFKA_SASL_OAUTHBEARER_CLIENT_ID: token.clientId,
+      KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: mask,
+      KAFKA_SASL_OAUTHBEARER_SCOPE: token.scope,
+      KAFKA_SASL_OAUTHBEARER_AUDIENCE: token.audience,
+    }),
+    ...(extensions.length > 0 && { KAFKA_SASL_OAUTHBEARER_EXTENSIONS: extensions.join(',') }),
+  }
+}
+
 function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
   return {
     KAFKA_BROKERS: kafka.brokers.join(','),
@@ -156,7 +176,7 @@ function describeKafka({ ssl, sasl, ...kafka }: KafkaConfig): object {
       KAFKA_SSL_SERVERNAME: ssl.servername,
     }),
     KAFKA_SASL_MECHANISM: sasl?.mechanism ?? null,
-    ...(sasl !== null && { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }),
+    ...(sasl !== null && describeSasl(sasl)),
     KAFKA_CONNECTION_TIMEOUT_MS: kafka.connectionTimeoutMs,
     KAFKA_METADATA_MAX_AGE_MS: kafka.metadataMaxAgeMs,
     KAFKA_CREATE_TOPICS: kafka.topics.create,

@@ -169,16 +169,45 @@ export const kafkaShape = {
     byDefault: "the broker's host",
   }),
   KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).nullable().default(null).register(reference, {
-    what: 'the way to log in, in any case. `plain` without TLS sends the password in the clear',
+    what: 'the way to log in, in any case. `plain` without TLS sends the password in the clear. `oauthbearer` needs one of the three sources of tokens below, the others a name and a password',
   }),
   KAFKA_SASL_USERNAME: nonEmptyText
     .nullable()
     .default(null)
-    .register(reference, { what: 'the name; all three SASL variables or none', orInFile: true }),
+    .register(reference, { what: 'the name; with the password', orInFile: true }),
   KAFKA_SASL_PASSWORD: secret()
     .nullable()
     .default(null)
-    .register(reference, { what: 'the password, taken with its blanks; all three SASL variables or none' }),
+    .register(reference, { what: 'the password, taken with its blanks; with the name' }),
+  KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: httpUrl().nullable().default(null).register(reference, {
+    what: 'where a token is got with client credentials (RFC 6749, section 4.4), [brokers.md](brokers.md#tokens)',
+  }),
+  KAFKA_SASL_OAUTHBEARER_CLIENT_ID: nonEmptyText
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the client there', orInFile: true }),
+  KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: secret()
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'its secret' }),
+  KAFKA_SASL_OAUTHBEARER_SCOPE: nonEmptyText
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the scope to ask for' }),
+  KAFKA_SASL_OAUTHBEARER_AUDIENCE: nonEmptyText
+    .nullable()
+    .default(null)
+    .register(reference, { what: 'the audience to ask for, where the endpoint wants one' }),
+  KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'in place of the endpoint: the path of a file with a token, which somebody else keeps new. It is read at each need of a token',
+  }),
+  KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'in place of the endpoint: a command of the shell that prints a token',
+  }),
+  KAFKA_SASL_OAUTHBEARER_EXTENSIONS: saslExtensions().default({}).register(reference, {
+    what: 'SASL extensions (KIP-342): `logicalCluster=lkc-1,identityPoolId=pool-1` for Confluent Cloud',
+    byDefault: 'none',
+  }),
   KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1)
     .default(3_000)
     .register(reference, { what: 'longest wait for a connection to a broker' }),
@@ -302,6 +331,39 @@ function isHostAndPort(address: string): boolean {
   const match = /^(\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9._-]*[a-z0-9_.])?):(\d{1,5})$/i.exec(address)
   const port = Number(match?.[3])
   return port >= 1 && port <= 65_535
+}
+
+/** A URL of `https://`, or of `http://` for trials. */
+function httpUrl() {
+  const meta = {
+    give: 'a URL such as https://login.example.com/oauth2/token',
+    takes: 'a URL',
+    problem: 'is not a URL',
+  }
+  return z
+    .string()
+    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol))
+    .register(reference, meta)
+}
+
+/** `name=value,name=value`. Names are letters; a value has no control character (RFC 7628, section 3.1). */
+function saslExtensions() {
+  const meta = {
+    give: 'name=value,name=value, with letters in each name but not auth',
+    takes: '`name=value`, by comma',
+    problem: 'is not a list of extensions',
+  }
+  return z
+    .string()
+    .refine((text) => listOf(text).every((each) => /^(?!auth=)[A-Za-z]+=[\x20-\x7e]+$/.test(each)))
+    .transform((text) =>
+      Object.fromEntries(
+        listOf(text).map(
+          (each) => [each.slice(0, each.indexOf('=')), each.slice(each.indexOf('=') + 1)] as const,
+        ),
+      ),
+    )
+    .register(reference, meta)
 }
 
 /** A URL of `redis://` or `rediss://`. A problem never quotes it, since it may contain a password. */

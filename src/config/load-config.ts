@@ -6,6 +6,7 @@ import {
   type ConfigProblem,
   type DedupeStoreConfig,
   type HttpConfig,
+  type SaslConfig,
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
@@ -197,8 +198,6 @@ const bodyTimeoutMaxMs = 300_000
 
 /** How to reach Kafka. All commands reach it in one way. */
 export function kafkaConfig(environment: Environment): KafkaConfig {
-  const { KAFKA_SASL_MECHANISM: mechanism, KAFKA_SASL_USERNAME: username } = environment
-  const { KAFKA_SASL_PASSWORD: password } = environment
   return {
     brokers: environment.KAFKA_BROKERS,
     clientId: environment.KAFKA_CLIENT_ID,
@@ -211,7 +210,7 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
           servername: environment.KAFKA_SSL_SERVERNAME,
         }
       : null,
-    sasl: mechanism === null ? null : { mechanism, username: username ?? '', password: password ?? '' },
+    sasl: saslConfig(environment),
     connectionTimeoutMs: environment.KAFKA_CONNECTION_TIMEOUT_MS,
     topics: {
       create: environment.KAFKA_CREATE_TOPICS,
@@ -220,6 +219,32 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
     },
     metadataMaxAgeMs: environment.KAFKA_METADATA_MAX_AGE_MS,
   }
+}
+
+/** The environment has been looked through for halves (read-environment.ts): what a mechanism needs is there. */
+function saslConfig(environment: Environment): SaslConfig | null {
+  const { KAFKA_SASL_MECHANISM: mechanism } = environment
+  if (mechanism === null) return null
+  if (mechanism !== 'oauthbearer') {
+    const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = environment
+    return { mechanism, username: username ?? '', password: password ?? '' }
+  }
+  const {
+    KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: path,
+    KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: command,
+    KAFKA_SASL_OAUTHBEARER_EXTENSIONS: extensions,
+  } = environment
+  if (path !== null) return { mechanism, token: { from: 'file', path }, extensions }
+  if (command !== null) return { mechanism, token: { from: 'command', command }, extensions }
+  const token = {
+    from: 'endpoint',
+    url: environment.KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL ?? '',
+    clientId: environment.KAFKA_SASL_OAUTHBEARER_CLIENT_ID ?? '',
+    clientSecret: environment.KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET ?? '',
+    scope: environment.KAFKA_SASL_OAUTHBEARER_SCOPE,
+    audience: environment.KAFKA_SASL_OAUTHBEARER_AUDIENCE,
+  } as const
+  return { mechanism, token, extensions }
 }
 
 /** The limits of an address, and where they are counted. */

@@ -148,12 +148,58 @@ function refuseContradictions(
     })
   }
   refuseHalves(['KAFKA_SSL_CERT', 'KAFKA_SSL_KEY'], 'a client certificate needs both', isSet, problems)
-  refuseHalves(
-    ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
-    'SASL needs all three',
-    isSet,
-    problems,
-  )
+  refuseSaslContradictions(values.KAFKA_SASL_MECHANISM ?? null, isSet, problems)
+}
+
+const passwordSettings = ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD']
+const endpointSettings = ['TOKEN_ENDPOINT_URL', 'CLIENT_ID', 'CLIENT_SECRET'].map(ofBearer)
+const endpointOptions = ['SCOPE', 'AUDIENCE'].map(ofBearer)
+const otherTokenSettings = ['TOKEN_FILE', 'TOKEN_COMMAND'].map(ofBearer)
+const bearerSettings = [
+  ...endpointSettings,
+  ...endpointOptions,
+  ...otherTokenSettings,
+  ofBearer('EXTENSIONS'),
+]
+
+function ofBearer(name: string): string {
+  return `KAFKA_SASL_OAUTHBEARER_${name}`
+}
+
+/** What each mechanism needs is set, and nothing else. */
+function refuseSaslContradictions(
+  mechanism: EnvironmentValues['KAFKA_SASL_MECHANISM'] | null,
+  isSet: (name: string) => boolean,
+  problems: ConfigProblem[],
+): void {
+  if (mechanism !== 'oauthbearer')
+    refuseHalves(['KAFKA_SASL_MECHANISM', ...passwordSettings], 'SASL needs all three', isSet, problems)
+  for (const name of mechanism === 'oauthbearer' ? passwordSettings : bearerSettings)
+    if (isSet(name))
+      problems.push({
+        path: name,
+        problem: `is set, and KAFKA_SASL_MECHANISM is ${mechanism ?? 'not set'}, so it would not be used`,
+        remedy:
+          mechanism === 'oauthbearer'
+            ? 'Leave it out: oauthbearer logs in with a token.'
+            : 'Set KAFKA_SASL_MECHANISM=oauthbearer, or leave it out.',
+      })
+  if (mechanism !== 'oauthbearer') return
+  const sources = [endpointSettings[0]!, ...otherTokenSettings].filter(isSet)
+  if (sources.length !== 1)
+    problems.push({
+      path: 'KAFKA_SASL_MECHANISM',
+      problem: `is oauthbearer, and ${sources.length === 0 ? 'nothing says where tokens come from' : `tokens come from ${sources.join(' and ')}`}`,
+      remedy: `Set one of ${endpointSettings[0]} (with ${endpointSettings.slice(1).join(' and ')}), ${otherTokenSettings.join(' and ')}.`,
+    })
+  refuseHalves(endpointSettings, 'client credentials need all three', isSet, problems)
+  for (const name of endpointOptions)
+    if (isSet(name) && !isSet(endpointSettings[0]!))
+      problems.push({
+        path: name,
+        problem: `is set without ${endpointSettings[0]}, so it would not be used`,
+        remedy: `Set ${endpointSettings[0]}, or leave it out.`,
+      })
 }
 
 function refuseHalves(
@@ -203,6 +249,10 @@ const foreignNames: readonly (readonly [names: RegExp, ours: string])[] = [
   [
     /^(KAFKA_)?(ENABLE_)?SSL_(CERTIFICATE|HOSTNAME)_VERIFICATION\w*$|^(KAFKA_)?SSL_(ENDPOINT_IDENTIFICATION_ALGORITHM|CHECK_HOSTNAME|VERIFY)$/,
     'KAFKA_SSL_REJECT_UNAUTHORIZED',
+  ],
+  [
+    /^(KAFKA_)?SASL_(OAUTHBEARER|OAUTH)_?(TOKEN_)?(ENDPOINT|URL|URI)\w*$|^KAFKA_OAUTH_TOKEN_ENDPOINT\w*$/,
+    'KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL',
   ],
   [/^(KAFKA_)?SASL_MECHANISMS?$/, 'KAFKA_SASL_MECHANISM'],
   [

@@ -69,12 +69,13 @@ export class LimitCounts implements LimitStore {
 
   /** Charges a request at a point in time, which never goes back. */
   count({ subjects, cost }: Charge, nowMs: number): Verdict {
+    const counts: Count[] = []
     let refusedBy = -1
-    const counts = subjects.map(({ id, limit }, nth) => {
+    for (const { id, limit } of subjects) {
       const count = this.#countOf(id, limit, nowMs)
-      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = nth
-      return count
-    })
+      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = counts.length
+      counts.push(count)
+    }
     if (refusedBy === -1) {
       for (const count of counts) {
         count.requests += cost.requests

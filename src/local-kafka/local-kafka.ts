@@ -35,6 +35,8 @@ export interface StartKafkaOptions {
   readonly advertisedPorts?: readonly number[]
   /** Settings of server.properties; `{node}` stands for a node's id. */
   readonly properties?: Readonly<Record<string, string>>
+  /** Further flags of each node's JVM. */
+  readonly jvmFlags?: readonly string[]
   readonly onProgress?: (text: string) => void
   readonly env?: NodeJS.ProcessEnv
 }
@@ -44,14 +46,14 @@ export interface StartKafkaOptions {
  * @throws LocalKafkaError, whose message says what to do.
  */
 export async function startKafka(options: StartKafkaOptions = {}): Promise<LocalKafka> {
-  const { onProgress = () => {}, env = process.env } = options
+  const { onProgress = () => {}, env = process.env, jvmFlags = [] } = options
   const version = options.version ?? env['CHUTE_TEST_KAFKA_VERSION'] ?? kafkaVersion
   const { classpath, preparedFolder } = await kafkaJars(version, env, onProgress)
   // Other versions are started so seldom that the preparation would cost more than it saves.
-  if (version !== kafkaVersion) return await startNodes(options, { classpath, prepared: null, jvmFlags: [] })
-  const prepared = await prepareKafka(preparedFolder, async (jvmFlags) => {
+  if (version !== kafkaVersion) return await startNodes(options, { classpath, prepared: null, jvmFlags })
+  const prepared = await prepareKafka(preparedFolder, async (flags) => {
     onProgress('preparing quick starts of Kafka (once)')
-    const kafka = await startNodes({}, { classpath, prepared: null, jvmFlags })
+    const kafka = await startNodes({}, { classpath, prepared: null, jvmFlags: flags })
     const [node] = kafka.nodes as [KafkaNode]
     return {
       dataDir: node.dataDir,
@@ -61,7 +63,7 @@ export async function startKafka(options: StartKafkaOptions = {}): Promise<Local
       },
     }
   })
-  return await startNodes(options, { classpath, prepared, jvmFlags: [] })
+  return await startNodes(options, { classpath, prepared, jvmFlags })
 }
 
 async function startNodes(

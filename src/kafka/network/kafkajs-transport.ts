@@ -3,6 +3,7 @@ import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
 import type { KafkaConfig } from '../../config/config.ts'
+import { bearerTokens } from './bearer-tokens.ts'
 import { saslOptions, tlsOptions } from './tls-and-sasl.ts'
 import { describeFailure } from './describe-failure.ts'
 import type { Logger } from '../../logger.ts'
@@ -30,13 +31,15 @@ export class KafkajsTransport implements Transport {
 
   /** @inheritdoc */
   async connect(host: string, port: number, requestTimeoutMs: number): Promise<BrokerConnection> {
-    const { connectionTimeoutMs } = this.#config
+    const { connectionTimeoutMs, sasl } = this.#config
+    // Before the connection, whose time is short: to get a token may take longer, and its failure has nothing to do with the broker.
+    if (sasl?.mechanism === 'oauthbearer') await bearerTokens(sasl).get()
     let socket: Socket | null = null
     const pool = new ConnectionPool({
       host,
       port,
       ssl: this.#config.ssl === null ? null : tlsOptions(this.#config.ssl),
-      sasl: this.#config.sasl === null ? null : saslOptions(this.#config.sasl),
+      sasl: sasl === null ? null : saslOptions(sasl),
       clientId: this.#config.clientId,
       logger: this.#logger,
       socketFactory: (options) => (socket = openSocket(options)),

@@ -1,6 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
-import type { SASLOptions } from 'kafkajs'
-import type { KafkaConfig } from '../../config/config.ts'
+import type { Mechanism, SASLOptions } from 'kafkajs'
+import type { KafkaConfig, SaslConfig } from '../../config/config.ts'
+import { oauthBearer } from './oauthbearer.ts'
 
 /** The TLS options of kafkajs and of `node:tls`. */
 export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOptions {
@@ -17,17 +18,15 @@ export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOpti
  * The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. The set of mechanisms is
  * `saslMechanisms` in `config/config.ts`.
  */
-export function saslOptions({
-  mechanism,
-  username,
-  password,
-}: NonNullable<KafkaConfig['sasl']>): SASLOptions {
-  switch (mechanism) {
+export function saslOptions(sasl: SaslConfig): SASLOptions | Mechanism {
+  switch (sasl.mechanism) {
     case 'plain':
-      return { mechanism, username, password }
+      return { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password }
     case 'scram-sha-256':
-      return { mechanism, username, password }
+      return { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password }
     case 'scram-sha-512':
-      return { mechanism, username, password }
+      return { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password }
+    case 'oauthbearer':
+      return oauthBearer(sasl)
   }
 }

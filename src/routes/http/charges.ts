@@ -11,7 +11,7 @@ declare module 'fastify' {
 export interface Charges {
   /**
    * Charges the events of a request and the bytes of its body, once both are known, and before anything is accepted.
-   * @param done is called once: with the problem of the limit that refuses them, or with nothing.
+   * @param done is called once: with the problem of the limit that refuses them, or with null.
    */
-  chargeBody(events: number, bytes: number, done: (problem?: GatewayError) => void): void
+  chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void
 }

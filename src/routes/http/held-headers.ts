@@ -9,7 +9,7 @@ export interface HeaderSource {
 const sources = Symbol('sources of header fields')
 
 /** Where a reply keeps its sources. */
-type Holder = ServerResponse & { [sources]?: readonly HeaderSource[] }
+type Holder = ServerResponse & { [sources]?: HeaderSource[] }
 
 /**
  * Lets a source add to the header of a reply, whoever writes the reply. node:http's own `setHeader` would do the same, at three times the
@@ -18,8 +18,8 @@ type Holder = ServerResponse & { [sources]?: readonly HeaderSource[] }
 export function holdHeaders(response: ServerResponse, source: HeaderSource): void {
   const holder = response as Holder
   const held = holder[sources]
-  // There are two at most. A list that is pushed to grows to seventeen.
-  holder[sources] = held === undefined ? [source] : [...held, source]
+  if (held === undefined) holder[sources] = [source]
+  else held.push(source)
 }
 
 /** What the sources of a reply say, as it is sent. */

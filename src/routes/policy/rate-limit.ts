@@ -3,15 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
-import {
-  excessOf,
-  type Charge,
-  type Cost,
-  type LimitStore,
-  type Subject,
-  type Usage,
-  type Verdict,
-} from '../../limits/limit-counts.ts'
+import { excessOf, type Cost, type LimitStore, type Subject, type Usage } from '../../limits/limit-counts.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
 import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
@@ -122,6 +114,8 @@ interface Rule extends Subject {
   readonly whose: string
   /** Its policies, as in `RateLimit-Policy`. */
   readonly policy: string
+  /** What stands before the number that is left of a quantity, in `RateLimit`. */
+  readonly leftOf: Readonly<Record<LimitedQuantity, string>>
   /** The last problem of each quantity that had run out. */
   readonly refusals: Partial<Record<LimitedQuantity, GatewayError>>
 }
@@ -134,8 +128,8 @@ interface KeyRules {
 /** What one request is charged to, and what follows from it. It is made once for all requests of a key from an address. */
 interface Rules {
   readonly subjects: readonly Rule[]
-  /** What is told of each quantity: what stands before the number that is left of it, and whose it is, by place in `subjects`. */
-  readonly left: readonly { readonly text: string; readonly of: number; readonly quantity: LimitedQuantity }[]
+  /** `RateLimit-Policy`, as it is sent. */
+  readonly policyLine: string
   readonly limitsEvents: boolean
   readonly limitsBytes: boolean
 }
@@ -149,20 +143,9 @@ interface AddressRules {
 const none = rulesOf([])
 
 function rulesOf(subjects: readonly Rule[]): Rules {
-  const policies = subjects.map(({ policy }) => policy).join(', ')
-  const left = subjects
-    .flatMap(({ owner, limit }, of) =>
-      limitedQuantities
-        .filter((quantity) => limit[quantity] !== null)
-        .map((quantity) => ({ name: policyNames[owner][quantity], of, quantity })),
-    )
-    .map(({ name, of, quantity }, nth) => {
-      const before = nth === 0 ? `ratelimit-policy: ${policies}\r\nratelimit: ` : ', '
-      return { text: `${before}"${name}";r=`, of, quantity }
-    })
   return {
     subjects,
-    left,
+    policyLine: `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\n`,
     limitsEvents: subjects.some(({ limit }) => limit.events !== null),
     limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
   }
@@ -179,20 +162,17 @@ function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddress
 }
 
 function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
-  return { owner, id, limit, whose, policy: policyOf(owner, limit), refusals: {} }
+  return { owner, id, limit, whose, policy: policyOf(owner, limit), leftOf: leftOf[owner], refusals: {} }
 }
 
-/** The charges of one request, one after the other. Its reply says what the limits are, and what is left of each. */
-class RequestCharges implements Charges, Charge, HeaderSource {
-  /** Of the charge that is made, or was made last. */
-  cost: Cost = { requests: 0, events: 0, bytes: 0 }
+/** The charges of one request. Its reply says what the limits are, and what is left of each. */
+class RequestCharges implements Charges, HeaderSource {
   readonly #rules: Rules
   readonly #counting: Counting
   readonly #response: ServerResponse
   #declaredBytes = 0
-  #done: (problem?: GatewayError) => void = () => {}
   /** By rule; empty before the first charge. */
-  #usages: readonly Usage[] = noUsages
+  #usages: readonly Usage[] = []
 
   constructor(rules: Rules, counting: Counting, response: ServerResponse) {
     this.#rules = rules
@@ -200,65 +180,52 @@ class RequestCharges implements Charges, Charge, HeaderSource {
     this.#response = response
   }
 
-  /** @inheritdoc */
-  get subjects(): readonly Rule[] {
-    return this.#rules.subjects
-  }
-
   /** Charges a request before its body is read. @param bytes its Content-Length. */
   chargeHeader(bytes: number, done: (problem?: GatewayError) => void): void {
     this.#declaredBytes = bytes
-    this.#charge({ requests: 1, events: 0, bytes }, done)
+    this.#charge({ requests: 1, events: 0, bytes }, (problem) => {
+      // A request that was found to be malformed meanwhile, or to have no end, has its reply (`Connections`). Nobody waits for another one.
+      if (!this.#response.headersSent) done(problem)
+    })
   }
 
   /** @inheritdoc */
-  chargeBody(events: number, bytes: number, done: (problem?: GatewayError) => void): void {
+  chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void {
     const { limitsEvents, limitsBytes } = this.#rules
     const more = Math.max(0, bytes - this.#declaredBytes)
-    if (limitsEvents || (limitsBytes && more > 0)) this.#charge({ requests: 0, events, bytes: more }, done)
-    else done()
+    if (!limitsEvents && (!limitsBytes || more === 0)) return done(null)
+    this.#charge({ requests: 0, events, bytes: more }, (problem) => done(problem ?? null))
   }
 
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
-    this.cost = cost
-    this.#done = done
-    this.#counting.store.charge(this, this.#judged)
-  }
-
-  readonly #judged = ({ refusedBy, usages }: Verdict): void => {
-    this.#usages = usages
-    const { cost, subjects } = this
-    const rule = subjects[refusedBy]
-    let problem: GatewayError | undefined
-    if (rule !== undefined) {
-      const usage = usages[refusedBy]!
-      const { openMs } = usage
+    const { subjects } = this.#rules
+    this.#counting.store.charge({ subjects, cost }, (verdict) => {
+      this.#usages = verdict.usages
+      const rule = subjects[verdict.refusedBy]
+      if (rule === undefined) return done()
+      const usage = verdict.usages[verdict.refusedBy]!
       const quantity = excessOf(usage, rule.limit, cost) ?? 'requests'
       this.#counting.limited[rule.owner][quantity]++
-      problem = refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs })
-    }
-    // A request that was found to be malformed meanwhile, or to have no end, has its reply (`Connections`). Nobody waits for another one.
-    if (cost.requests === 0 || !this.#response.headersSent) this.#done(problem)
+      done(refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs }))
+    })
   }
 
   /** @inheritdoc */
   lines(): string {
-    const usages = this.#usages
-    const { subjects, left } = this.#rules
-    if (usages.length === 0 || left.length === 0) return ''
-    let lines = ''
-    for (let nth = 0; nth < left.length; nth++) {
-      const { text, of, quantity } = left[nth]!
-      const { limit } = subjects[of]!
-      const usage = usages[of]!
-      const seconds = Math.ceil((limit.windowMs - usage.openMs) / 1000)
-      lines += `${text}${remaining(limit[quantity]!, limit.burst, usage[quantity])};t=${seconds}`
+    const { subjects, policyLine } = this.#rules
+    let left = ''
+    for (let nth = 0; nth < this.#usages.length; nth++) {
+      const { limit, leftOf } = subjects[nth]!
+      const { requests, events, bytes, openMs } = this.#usages[nth]!
+      const until = `;t=${Math.ceil((limit.windowMs - openMs) / 1000)}`
+      if (limit.requests !== null)
+        left += leftOf.requests + remaining(limit.requests, limit.burst, requests) + until
+      if (limit.events !== null) left += leftOf.events + remaining(limit.events, limit.burst, events) + until
+      if (limit.bytes !== null) left += leftOf.bytes + remaining(limit.bytes, limit.burst, bytes) + until
     }
-    return `${lines}\r\n`
+    return left === '' ? '' : `${policyLine}ratelimit: ${left.slice(2)}\r\n`
   }
 }
-
-const noUsages: readonly Usage[] = []
 
 /** What the charges of all requests share. */
 interface Counting {
@@ -321,6 +288,13 @@ const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, 
   },
   address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
 }
+
+const leftOf = Object.fromEntries(
+  limitOwners.map((owner) => {
+    const { requests, events, bytes } = policyNames[owner]
+    return [owner, { requests: `, "${requests}";r=`, events: `, "${events}";r=`, bytes: `, "${bytes}";r=` }]
+  }),
+) as Readonly<Record<LimitOwner, Rule['leftOf']>>
 
 function zeros(): Record<LimitedQuantity, number> {
   return { requests: 0, events: 0, bytes: 0 }

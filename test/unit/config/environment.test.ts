@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Config } from '../../../src/config/config.ts'
+import type { Config, PasswordConfig } from '../../../src/config/config.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { load, problemsOf } from '../../support/config-fixture.ts'
 
@@ -8,6 +8,11 @@ const tls = { KAFKA_SSL: 'true' }
 const client = { ...tls, KAFKA_SSL_CERT: pem, KAFKA_SSL_KEY: pem }
 const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
 const redis = { CHUTE_DEDUPE_REDIS_URL: 'redis://redis' }
+
+/** Of a login with a name and a password. */
+function passwordOf({ kafka: { sasl: login } }: Config): PasswordConfig | null {
+  return login === null || login.mechanism === 'oauthbearer' ? null : login
+}
 
 interface Case {
   readonly name: keyof typeof environmentShape
@@ -236,7 +241,7 @@ const cases: readonly Case[] = [
   {
     name: 'KAFKA_SASL_USERNAME',
     value: 'alice',
-    read: (c) => c.kafka.sasl?.username,
+    read: (c) => passwordOf(c)?.username,
     expected: 'alice',
     byDefault: 'u',
     others: sasl,
@@ -244,7 +249,7 @@ const cases: readonly Case[] = [
   {
     name: 'KAFKA_SASL_PASSWORD',
     value: ' with blanks ',
-    read: (c) => c.kafka.sasl?.password,
+    read: (c) => passwordOf(c)?.password,
     expected: ' with blanks ',
     byDefault: 'p',
     others: sasl,
@@ -371,7 +376,9 @@ describe('each variable of the environment', () => {
   )
 
   test('is in this table, but for those with tests of their own', () => {
-    const elsewhere = ['CHUTE_CONFIG', 'CHUTE_KEYS_FILE', 'TLS_CERT', 'TLS_KEY', 'TLS_CLIENT_CA']
+    const files = ['CHUTE_CONFIG', 'CHUTE_KEYS_FILE', 'TLS_CERT', 'TLS_KEY', 'TLS_CLIENT_CA']
+    const ofTokens = Object.keys(environmentShape).filter((name) => name.includes('_OAUTHBEARER_'))
+    const elsewhere = [...files, ...ofTokens]
     const tested = [...cases.map(({ name }) => name), ...elsewhere]
     expect(tested.toSorted()).toEqual(Object.keys(environmentShape).toSorted())
   })
@@ -394,7 +401,7 @@ describe('a wrong value', () => {
     ['TRUST_PROXY', 'true', /whole number/],
     ['KAFKA_SSL', 'yes', /true or false/],
     ['KAFKA_SSL_CA', '/etc/ca.pem', /_FILE/, tls],
-    ['KAFKA_SASL_MECHANISM', 'oauthbearer', /plain, scram-sha-256, scram-sha-512/, sasl],
+    ['KAFKA_SASL_MECHANISM', 'gssapi', /plain, scram-sha-256, scram-sha-512, oauthbearer/, sasl],
     ['KAFKA_BROKERS', 'kafka', /host:port/],
     ['KAFKA_BROKERS', 'kafka:9092,kafka:0', /host:port/],
     ['KAFKA_BROKERS', 'kafka:99999', /65535/],
@@ -587,8 +594,8 @@ describe('NAME_FILE', () => {
     ['KAFKA_SSL_CA', (c: Config) => c.kafka.ssl?.ca],
     ['KAFKA_SSL_CERT', (c: Config) => c.kafka.ssl?.cert],
     ['KAFKA_SSL_KEY', (c: Config) => c.kafka.ssl?.key],
-    ['KAFKA_SASL_USERNAME', (c: Config) => c.kafka.sasl?.username],
-    ['KAFKA_SASL_PASSWORD', (c: Config) => c.kafka.sasl?.password],
+    ['KAFKA_SASL_USERNAME', (c: Config) => passwordOf(c)?.username],
+    ['KAFKA_SASL_PASSWORD', (c: Config) => passwordOf(c)?.password],
   ] as const)('gives %s, without the newline that ends the file', (name, read) => {
     const env = { ...client, ...sasl, [name]: undefined, [`${name}_FILE`]: '/run/secrets/it' }
     expect(read(load(env, { '/run/secrets/it': `${pem}\n` }))).toBe(pem)
