@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { type Certificates, certificatesOf, ownCertificates } from './config/certificates.ts'
 import { isLoopback, type Config } from './config/config.ts'
-import { hashOfConfig } from './config/reload.ts'
+import { hashOfConfig, type PreparedReload } from './config/reload.ts'
 import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
 import type { Logger } from './logger.ts'
@@ -10,7 +11,7 @@ import type { ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producers.ts'
 import { InvalidTopics } from './invalid-topics.ts'
 import { LiveEvents, type LiveSource } from './live-events.ts'
-import { LiveStreams, type PreparedStreams } from './live-streams.ts'
+import { LiveStreams } from './live-streams.ts'
 import { Metrics, writeSnapshot } from './metrics/metrics.ts'
 import { Reloads } from './metrics/reload-metrics.ts'
 import { readinessOf } from './readiness.ts'
@@ -132,12 +133,20 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const adminServer = buildAdminServer(options)
   const servers = adminServer === null ? [server] : [server, adminServer]
   const streams = new LiveStreams(config, { producers, dedupe, targets, invalid, folders, logger })
-  const prepareReload = (next: Config): PreparedReload => {
-    const prepared = streams.prepare(next)
+  let { sasl } = config.kafka
+  const prepareReload = async (next: Config): Promise<PreparedReload> => {
+    const compiled = await streams.compile(next)
+    if (draining) throw new Error('the gateway shuts down')
+    const prepared = streams.prepare(compiled)
     return {
       discard: prepared.discard,
       commit() {
         prepared.commit()
+        // A token that is good stays: it is kept with the object that it was asked for with.
+        if (!isDeepStrictEqual(sasl, next.kafka.sasl)) {
+          sasl = next.kafka.sasl
+          producers.renew({ sasl })
+        }
         reload(next.http)
         metrics.isOpen = next.http.keys.length === 0
       },
@@ -199,12 +208,13 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     renew(renewed) {
       const { tls, kafkaSsl } = renewed
       if (tls !== null) handshakes?.renew(tls)
-      producers.renewSsl(kafkaSsl)
+      producers.renew({ ssl: kafkaSsl })
       certificates = ownCertificates(renewed, config.pemFiles)
     },
     prepareReload,
     async reload(next) {
-      prepareReload(next).commit()
+      const { commit } = await prepareReload(next)
+      commit()
     },
     abort() {
       producers.abort()
@@ -253,15 +263,12 @@ export interface Gateway {
    * Gets ready for another configuration: `planReload` in config/reload.ts says what it can have in other ways.
    * @throws Error that says why the configuration cannot be put in force.
    */
-  prepareReload(config: Config): PreparedReload
+  prepareReload(config: Config): Promise<PreparedReload>
   /** Puts a configuration in force, as {@link prepareReload} and a commit do. */
   reload(config: Config): Promise<void>
   /** Ends the producers at once. Then {@link stats} has the records that were lost by this. */
   abort(): void
 }
-
-/** A configuration that can be put in force, in one turn of the event loop. One of the two is to be called. */
-export type PreparedReload = PreparedStreams
 
 /** The other processes of a gateway, as one of them sees them. */
 export interface GatewayGroup {

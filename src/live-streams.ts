@@ -1,6 +1,8 @@
-import { setTimeout as pause } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { Config, StreamConfig } from './config/config.ts'
+import type { PreparedReload } from './config/reload.ts'
+import { compileEventSchema } from './events/event-schema.ts'
 import type { Deduplicators } from './dedupe/deduplicators.ts'
 import type { InvalidTopic, InvalidTopics } from './invalid-topics.ts'
 import type { Logger } from './logger.ts'
@@ -26,11 +28,34 @@ export class LiveStreams {
   }
 
   /**
+   * Compiles the JSON Schemas of another configuration that are new, one in a turn of the event loop.
+   * @returns the configuration. Streams and schemas that stay are the very objects of the one in force, so that they are not compiled again.
+   * @throws Error if a JSON Schema cannot be used.
+   */
+  async compile(config: Config): Promise<Config> {
+    const before = new Map(this.#config.streams.map((stream) => [stream.name, stream]))
+    const streams: StreamConfig[] = []
+    for (const stream of config.streams) {
+      const old = before.get(stream.name)
+      if (old !== undefined && isDeepStrictEqual(old.schema, stream.schema)) {
+        streams.push(isDeepStrictEqual(old, stream) ? old : { ...stream, schema: old.schema })
+        continue
+      }
+      compileEventSchema(stream.schema, stream.timestampUnit)
+      streams.push(stream)
+      await nextTurn()
+    }
+    return { ...config, streams }
+  }
+
+  /**
    * Gets ready for another configuration, and changes nothing that clients see.
+   * @param config is of {@link compile}.
    * @throws Error that says why the configuration cannot be put in force. Then nothing has changed.
    */
-  prepare(config: Config): PreparedStreams {
+  prepare(config: Config): PreparedReload {
     const { targets, producers, folders, invalid } = this.#parts
+    const before = new Map(this.#config.streams.map((stream) => [stream.name, stream]))
     const opened: StreamConfig[] = []
     const openedInvalid = new Map<string, InvalidTopic | null>()
     const discard = (): void => {
@@ -39,7 +64,7 @@ export class LiveStreams {
     }
     try {
       for (const stream of config.streams) {
-        const old = this.#config.streams.find(({ name }) => name === stream.name)
+        const old = before.get(stream.name)
         if (!isDeepStrictEqual(old?.invalid ?? null, stream.invalid))
           openedInvalid.set(
             stream.name,
@@ -159,13 +184,6 @@ export interface LiveStreamsParts {
   readonly invalid: InvalidTopics
   readonly folders: SpoolFolders
   readonly logger: Logger
-}
-
-/** A configuration that can be put in force. One of the two is to be called. */
-export interface PreparedStreams {
-  /** Cannot fail. */
-  readonly commit: () => void
-  readonly discard: () => void
 }
 
 /** What a request may take after its body: the longest `Prefer: wait`, and the disk. */

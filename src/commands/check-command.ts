@@ -3,6 +3,7 @@ import { certificatesOf, ownCertificates, warningsOfCertificates } from '../conf
 import type { Config } from '../config/config.ts'
 import { describeConfig } from '../config/describe-config.ts'
 import { loadConfig, readTextFile } from '../config/load-config.ts'
+import type { ReadFile } from '../config/read-file.ts'
 import type { FlawOfSchema } from '../config/read-streams.ts'
 import { compileEventSchema } from '../events/event-schema.ts'
 import { warningOfFolder } from '../spool/ephemeral-folder.ts'
@@ -66,8 +67,8 @@ function readCheckArguments(argv: readonly string[]): CheckCommandLine {
  * Every problem is written to stderr.
  * @returns null if the configuration cannot be used.
  */
-export function readConfig(env: NodeJS.ProcessEnv): Config | null {
-  return configOrExplain(() => loadConfig(env, readTextFile, flawOfSchema))
+export function readConfig(env: NodeJS.ProcessEnv, readFile: ReadFile = readTextFile): Config | null {
+  return configOrExplain(() => loadConfig(env, readFile, flawOfSchema))
 }
 
 /** Compiles a JSON Schema, which is the only way to know whether it can be used. */

@@ -1,21 +1,13 @@
-import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from 'pino'
-import {
-  type Certificates,
-  certificatesOf,
-  ownCertificates,
-  rereadCertificates,
-  warningsOfCertificates,
-  withCertificates,
-} from '../config/certificates.ts'
-import { type Config, ConfigError, pemVariables } from '../config/config.ts'
-import { loadConfig, readTextFile } from '../config/load-config.ts'
-import type { FlawOfSchema } from '../config/read-streams.ts'
-import { hashOfConfig, planReload } from '../config/reload.ts'
+import { type Certificates, warningsOfCertificates, withCertificates } from '../config/certificates.ts'
+import type { Config } from '../config/config.ts'
+import { readTextFile } from '../config/load-config.ts'
+import type { ReadFile } from '../config/read-file.ts'
 import { watchFiles, type FileWatch } from '../config/watch-files.ts'
 import { reloadResults, type Reloads } from '../metrics/reload-metrics.ts'
-import { flawOfSchema } from './check-command.ts'
 import type { HangUps } from './process.ts'
+import { BesideReader } from './read-beside.ts'
+import { applyDifference, type Reading } from './reread-config.ts'
 
 /** What takes a new configuration: a gateway, or the primary of several workers. */
 export interface Reloadable {
@@ -31,42 +23,46 @@ export interface Reloadable {
  * judged by themselves, so that a wrong line in another file lets no certificate run out.
  */
 export class ConfigReloader {
-  readonly #env: NodeJS.ProcessEnv
+  readonly #reader: BesideReader
   readonly #target: Reloadable
   readonly #logger: Logger
   readonly #watch: FileWatch
   #config: Config
+  /** The configuration that the last reading proposed is in force. */
+  #isTaken = false
   /** The files that the last reading asked for, with those of the configuration in force. */
-  #files: ReadonlySet<string> = new Set()
-  /** The files that the reading under way has asked for. All of them are asked for before its first pause. */
-  #asked: ReadonlySet<string> = new Set()
+  #files: readonly string[]
   #isReading = false
   /** What asked for a reading while another one was under way. */
   #next: 'SIGHUP' | 'change' | null = null
   #isClosed = false
 
-  /** @param options.config was read from `env`. It is in force. */
+  /** @param options.config was read from `env` and from `files`. It is in force. */
   constructor(options: {
     config: Config
+    files: FilesRead
     env: NodeJS.ProcessEnv
     target: Reloadable
     logger: Logger
     hangUps: HangUps
   }) {
-    this.#config = options.config
-    this.#env = options.env
-    this.#target = options.target
-    this.#logger = options.logger
-    this.#watch = watchFiles([], () => this.#read('change'))
+    const { config, files, env, target, logger, hangUps } = options
+    this.#config = config
+    this.#reader = new BesideReader(env)
+    this.#target = target
+    this.#logger = logger
+    this.#files = files.paths
+    this.#watch = watchFiles(this.#files, () => this.#read('change'))
     // They may have changed since they were read, which was before anybody watched.
-    this.#read('change')
-    if (this.#asked.size > 0) options.hangUps.onHangUp(() => this.#read('SIGHUP'))
+    if (files.haveChanged) this.#read('change')
+    if (this.#files.length > 0) hangUps.onHangUp(() => this.#read('SIGHUP'))
   }
 
   /** Reloads nothing from now on. */
   close(): void {
     this.#isClosed = true
     this.#watch.close()
+    this.#reader.close()
   }
 
   #read(why: 'SIGHUP' | 'change'): void {
@@ -88,33 +84,37 @@ export class ConfigReloader {
   }
 
   async #reload(why: 'SIGHUP' | 'change'): Promise<void> {
-    const asked = new Set<string>()
-    this.#asked = asked
-    const readFile = (path: string): string => {
-      asked.add(path)
-      return readTextFile(path)
-    }
-    const certificates = this.#renewCertificates(readFile)
-    const outcome = await this.#reloadRest(readFile)
-    const result = [...reloadResults].toReversed().find((each) => each === certificates || each === outcome)
+    const reading = await this.#readBeside()
+    if (this.#isClosed) return
     const { reloads } = this.#target
+    if (reading === null) return reloads.count('failure')
+    const certificates = this.#takeCertificates(reading)
+    const outcome = await this.#takeRest(reading)
+    const result = [...reloadResults].toReversed().find((each) => each === certificates || each === outcome)
     if (result !== undefined) reloads.count(result)
     else if (!reloads.isCurrent) {
       reloads.isCurrent = true
       this.#logger.info({}, 'the files of the configuration say again what is in force')
     } else if (why === 'SIGHUP')
       this.#logger.info({ signal: why }, 'SIGHUP: the files of the configuration have nothing new')
-    this.#files = outcome === 'failure' ? new Set([...this.#files, ...asked]) : asked
-    if (!this.#isClosed) this.#watch.follow([...this.#files])
+    const { files } = reading
+    this.#files = outcome === 'failure' ? [...new Set([...this.#files, ...files])] : files
+    if (!this.#isClosed) this.#watch.follow(this.#files)
   }
 
-  #renewCertificates(readFile: (path: string) => string): 'success' | 'failure' | null {
-    const { pemFiles } = this.#config
-    const { certificates, renewed, problems } = rereadCertificates(
-      certificatesOf(this.#config),
-      pemFiles,
-      readFile,
-    )
+  async #readBeside(): Promise<Reading | null> {
+    const isTaken = this.#isTaken
+    this.#isTaken = false
+    try {
+      return await this.#reader.read(this.#config, this.#files, isTaken)
+    } catch (error) {
+      if (!this.#isClosed) this.#logger.error({ problem: (error as Error).message }, cannotBeUsed)
+      return null
+    }
+  }
+
+  #takeCertificates({ certificates: reread }: Reading): 'success' | 'failure' | null {
+    const { certificates, renewed, problems, own: inUse } = reread
     for (const { path, problem, remedy } of problems)
       this.#logger.error(
         { setting: path, problem, remedy },
@@ -123,7 +123,6 @@ export class ConfigReloader {
     if (renewed.length > 0) {
       this.#config = withCertificates(this.#config, certificates)
       this.#target.renew(certificates)
-      const inUse = ownCertificates(certificates, pemFiles)
       const own = inUse.map(({ variable, subject, notAfterMs }) => ({
         setting: variable,
         subject,
@@ -135,59 +134,61 @@ export class ConfigReloader {
     return problems.length > 0 ? 'failure' : renewed.length > 0 ? 'success' : null
   }
 
-  async #reloadRest(
-    readFile: (path: string) => string,
-  ): Promise<'success' | 'needs_restart' | 'failure' | null> {
-    try {
-      const next = loadConfig(this.#envWithCertificates(), readFile, this.#flawOfSchema)
-      const { config, changes, needsRestart } = planReload(this.#config, next)
-      if (changes.length > 0) {
-        await this.#target.reload(config)
-        this.#config = config
-        this.#target.reloads.hash = hashOfConfig(config)
-        this.#logger.level = config.logLevel
-      }
-      const fields = { changes: changes.slice(0, mostLogged), changed: changes.length }
-      if (needsRestart.length > 0)
-        this.#logger.warn({ ...fields, needsRestart }, 'some of the new configuration needs a restart')
-      else if (changes.length > 0) this.#logger.info(fields, 'the configuration was reloaded')
-      return needsRestart.length > 0 ? 'needs_restart' : changes.length > 0 ? 'success' : null
-    } catch (error) {
-      const problems =
-        error instanceof ConfigError
-          ? error.problems.map(({ path, problem, remedy }) => ({ setting: path, problem, remedy }))
-          : [{ problem: (error as Error).message }]
-      for (const each of problems)
-        this.#logger.error(each, 'the new configuration cannot be used, and the old one goes on')
+  async #takeRest({ rest }: Reading): Promise<'success' | 'needs_restart' | 'failure' | null> {
+    if ('problems' in rest) {
+      for (const { path, problem, remedy } of rest.problems)
+        this.#logger.error({ setting: path, problem, remedy }, cannotBeUsed)
       return 'failure'
     }
-  }
-
-  /** A schema that is in force was compiled already. */
-  readonly #flawOfSchema: FlawOfSchema = (schema) =>
-    this.#config.streams.some((stream) => isDeepStrictEqual(stream.schema, schema))
-      ? null
-      : flawOfSchema(schema)
-
-  /** The environment with the certificates that are in force, whatever their files hold. */
-  #envWithCertificates(): NodeJS.ProcessEnv {
-    const { tls, kafkaSsl } = certificatesOf(this.#config)
-    const texts: Record<(typeof pemVariables)[number], string | null | undefined> = {
-      TLS_CERT: tls?.cert,
-      TLS_KEY: tls?.key,
-      TLS_CLIENT_CA: tls?.clientCa,
-      KAFKA_SSL_CA: kafkaSsl?.ca,
-      KAFKA_SSL_CERT: kafkaSsl?.cert,
-      KAFKA_SSL_KEY: kafkaSsl?.key,
+    const { changes, needsRestart, hash, difference } = rest
+    if (difference !== null) {
+      const config = applyDifference(this.#config, difference)
+      try {
+        await this.#target.reload(config)
+      } catch (error) {
+        this.#logger.error({ problem: (error as Error).message }, cannotBeUsed)
+        return 'failure'
+      }
+      this.#config = config
+      this.#isTaken = true
+      this.#target.reloads.hash = hash
+      this.#logger.level = config.logLevel
     }
-    const env = { ...this.#env }
-    for (const name of pemVariables) {
-      delete env[`${name}_FILE`]
-      env[name] = texts[name] ?? ''
-    }
-    return env
+    const fields = { changes: changes.slice(0, mostLogged), changed: changes.length }
+    if (needsRestart.length > 0)
+      this.#logger.warn({ ...fields, needsRestart }, 'some of the new configuration needs a restart')
+    else if (changes.length > 0) this.#logger.info(fields, 'the configuration was reloaded')
+    return needsRestart.length > 0 ? 'needs_restart' : changes.length > 0 ? 'success' : null
   }
 }
 
+/** The files of a configuration, as they were read at the start. */
+export class FilesRead {
+  readonly #texts = new Map<string, string>()
+
+  /** Reads a file, and remembers it. */
+  readonly read: ReadFile = (path) => {
+    const text = readTextFile(path)
+    this.#texts.set(path, text)
+    return text
+  }
+
+  get paths(): string[] {
+    return [...this.#texts.keys()]
+  }
+
+  /** One of the files says something else now, or cannot be read. */
+  get haveChanged(): boolean {
+    return Array.from(this.#texts).some(([path, text]) => {
+      try {
+        return readTextFile(path) !== text
+      } catch {
+        return true
+      }
+    })
+  }
+}
+
+const cannotBeUsed = 'the new configuration cannot be used, and the old one goes on'
 /** Of thousands of keys, a line of the log names some. */
 const mostLogged = 20

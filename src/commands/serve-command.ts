@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals, takeHangUps } from './process.ts'
-import { ConfigReloader } from './reload-config.ts'
+import { ConfigReloader, FilesRead } from './reload-config.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
 import { readConfig } from './check-command.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
@@ -31,16 +31,17 @@ export async function runServeCommand(argv: readonly string[], env: NodeJS.Proce
   if (typeof commandLine === 'number') return commandLine
   const hangUps = takeHangUps()
   if (cluster.isWorker) return await (await import('./serve-workers.ts')).serveAsWorker()
-  const config = readConfig(env)
+  const files = new FilesRead()
+  const config = readConfig(env, files.read)
   if (config === null) return 1
   if (config.workers > 1)
-    return await (await import('./serve-workers.ts')).serveAsPrimary(config, { env, hangUps })
-  return await serveAlone(config, { env, hangUps })
+    return await (await import('./serve-workers.ts')).serveAsPrimary(config, { files, env, hangUps })
+  return await serveAlone(config, { files, env, hangUps })
 }
 
 async function serveAlone(
   config: Config,
-  { env, hangUps }: { env: NodeJS.ProcessEnv; hangUps: HangUps },
+  { files, env, hangUps }: { files: FilesRead; env: NodeJS.ProcessEnv; hangUps: HangUps },
 ): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
@@ -57,7 +58,7 @@ async function serveAlone(
   const { server, adminServer } = gateway
   const where = { url: server.listeningOrigin, adminUrl: adminServer?.listeningOrigin ?? null }
   logStart(config, where, logger)
-  const reloader = new ConfigReloader({ config, env, target: gateway, logger, hangUps })
+  const reloader = new ConfigReloader({ config, files, env, target: gateway, logger, hangUps })
   const signal = await signals.next()
   reloader.close()
   const delayMs = drainDelayMs(signal, config)

@@ -5,7 +5,7 @@ import { lossesOf } from '../kafka/producer/account-log.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { WorkerGroup } from '../workers/worker-group.ts'
-import { ConfigReloader } from './reload-config.ts'
+import { ConfigReloader, type FilesRead } from './reload-config.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals } from './process.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
 
@@ -16,7 +16,7 @@ import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.
  */
 export async function serveAsPrimary(
   config: Config,
-  { env, hangUps }: { env: NodeJS.ProcessEnv; hangUps: HangUps },
+  { files, env, hangUps }: { files: FilesRead; env: NodeJS.ProcessEnv; hangUps: HangUps },
 ): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
@@ -28,7 +28,7 @@ export async function serveAsPrimary(
   try {
     const listening = await group.start()
     logStart(config, { ...listening, workers: group.workers }, logger)
-    reloader = new ConfigReloader({ config, env, target: group, logger, hangUps })
+    reloader = new ConfigReloader({ config, files, env, target: group, logger, hangUps })
   } catch (error) {
     await group.abort()
     // Ctrl-C in a terminal goes to the workers too. A worker that has just been started does not ignore it yet, and ends.
@@ -78,8 +78,8 @@ export async function serveAsWorker(): Promise<number> {
   })
   link.onCertificates((certificates) => gateway.renew(certificates))
   if (gateway.live !== null) link.tellEvents(gateway.live)
-  link.onReload((next) => {
-    const prepared = gateway.prepareReload(next)
+  link.onReload(async (next) => {
+    const prepared = await gateway.prepareReload(next)
     return {
       discard: prepared.discard,
       commit() {

@@ -247,6 +247,9 @@ export interface StreamConfig {
   readonly exactlyOnce: boolean
 }
 
+/** What can change in {@link KafkaConfig} while the gateway runs. */
+export type KafkaCredentials = Pick<KafkaConfig, 'ssl' | 'sasl'>
+
 /** How to reach Kafka. */
 export interface KafkaConfig {
   /** `host:port` of the bootstrap brokers; never empty. */

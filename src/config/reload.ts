@@ -6,12 +6,22 @@ import { refuseSharedTopics } from './shared-topics.ts'
 
 /** What a new configuration means for a gateway that runs with another one. Plain data. */
 export interface ReloadPlan {
-  /** The configuration that is in force afterwards: the new one, and of the old one what cannot change without a restart. */
+  /**
+   * The configuration that is in force afterwards: the new one, and of the old one what cannot change without a restart. Keys and streams
+   * that stay are the very objects of the old one.
+   */
   readonly config: Config
   /** What changes, by the path of the setting: `keys.web is new`. Empty: nothing does. */
   readonly changes: readonly string[]
   /** The settings that are other ones in the files, and stay as they are until a restart. */
   readonly needsRestart: readonly string[]
+}
+
+/** A configuration that can be put in force, in one turn of the event loop. One of the two is to be called. */
+export interface PreparedReload {
+  /** Cannot fail. */
+  readonly commit: () => void
+  readonly discard: () => void
 }
 
 /**
@@ -59,24 +69,26 @@ export function planReload(current: Config, next: Config): ReloadPlan {
     const names = one.retiredStreams.filter((name) => !other.retiredStreams.includes(name))
     changes.push(...names.map((name) => `streams.${name} ${how}`))
   }
-  changes.push(...changesOf('keys', byName(current.http.keys), byName(next.http.keys)))
+  const keys = withTheSame(current.http.keys, next.http.keys)
+  changes.push(...changesOf('keys', byName(current.http.keys), byName(keys)))
   for (const [setting, before, after] of [
     ['CORS_ORIGINS', current.http.corsOrigins, next.http.corsOrigins],
     ['The limit of addresses (RATE_LIMIT_)', limitsOf(current), limitsOf(next)],
     ['LOG_LEVEL', current.logLevel, next.logLevel],
+    ['The login at Kafka (KAFKA_SASL_)', current.kafka.sasl, next.kafka.sasl],
   ] as const)
     if (!isDeepStrictEqual(before, after)) changes.push(`${setting} is another one`)
   for (const [setting, before, after] of [
-    ['KAFKA_SASL_USERNAME_FILE or KAFKA_SASL_PASSWORD_FILE', current.kafka.sasl, next.kafka.sasl],
     ['CHUTE_DEDUPE_REDIS_URL_FILE', current.dedupeStore, next.dedupeStore],
     ['RATE_LIMIT_REDIS_URL_FILE', current.http.rateLimitStore, next.http.rateLimitStore],
   ] as const)
     if (!isDeepStrictEqual(before, after)) needsRestart.push(setting)
   refuseMixture(current, streams, needsRestart)
-  const { corsOrigins, keys, rateLimit, rateLimitAllow } = next.http
+  const { corsOrigins, rateLimit, rateLimitAllow } = next.http
   return {
     config: {
       ...current,
+      kafka: { ...current.kafka, sasl: next.kafka.sasl },
       http: { ...current.http, corsOrigins, keys, rateLimit, rateLimitAllow },
       streams,
       retiredStreams: next.retiredStreams,
@@ -107,6 +119,15 @@ function planStreams(
   })
   changes.push(...changesOf('streams', before, byName(streams)))
   return streams
+}
+
+/** What has not changed is the very object that is in force. */
+function withTheSame<T extends { readonly name: string }>(current: readonly T[], next: readonly T[]): T[] {
+  const before = byName(current)
+  return next.map((each) => {
+    const old = before.get(each.name)
+    return old !== undefined && isDeepStrictEqual(old, each) ? old : each
+  })
 }
 
 /** The settings in which two streams differ. */

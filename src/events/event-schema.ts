@@ -41,7 +41,8 @@ export type EventSchemaSetting =
 export const maxKeyLength = 255
 
 /**
- * Compiles the schema of one stream.
+ * Compiles the schema of one stream. A JSON Schema is compiled once for each object that it stands in: that takes some milliseconds, and
+ * much longer for one with hundreds of rules.
  * @param unit of `timestamp` in the built-in schema, where it is a number.
  * @throws Error with the name of the file if the file is no JSON Schema. The gateway must not start then.
  */
@@ -57,8 +58,14 @@ export function compileEventSchema(setting: EventSchemaSetting, unit: TimestampU
   if (setting === 'page') return { check: checkPage, fits: isPage, ...reduced, scanner: null }
   if (setting === 'reports') return { check: checkReport, fits: isReport, ...reduced, scanner: null }
   if (setting === 'any') return { check: () => null, fits: () => true, ...reduced, scanner: null }
-  return compileJsonSchema(setting.file, setting.jsonSchema)
+  const known = compiled.get(setting)
+  if (known !== undefined) return known
+  const schema = compileJsonSchema(setting.file, setting.jsonSchema)
+  compiled.set(setting, schema)
+  return schema
 }
+
+const compiled = new WeakMap<object, EventSchema>()
 
 /** The record's key: the event's own `source`, if it is a text of 1 to 255 characters. null: the record has no key. */
 export function keyOf(event: unknown): string | null {
@@ -91,12 +98,10 @@ function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {
   let validate: ValidateFunction
   let share = 1
   try {
-    const compiler = compilerFor(jsonSchema, () => {
+    judgeSchema(jsonSchema)
+    const compiler = compilerFor(jsonSchema, { validateSchema: false }, () => {
       share = uniqueShare
     })
-    // The schema that schemas are judged by asks for unique items, too. It is compiled here.
-    void compiler.validateSchema(jsonSchema)
-    share = 1
     validate = compiler.compile(jsonSchema)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
@@ -143,13 +148,35 @@ const uniqueShare = 1 / 4
  * A compiler for the dialect that `$schema` names: draft 2020-12, or draft-07. A schema without `$schema` is read as draft-07, as most such
  * schemas are. Events are not changed: there are no defaults and no coercion.
  */
-function compilerFor(jsonSchema: object | boolean, onUniqueItems: () => void): Ajv {
-  const dialect = typeof jsonSchema === 'object' && '$schema' in jsonSchema ? String(jsonSchema.$schema) : ''
-  const compiler = dialect.includes('2020-12') ? new Ajv2020(ajvOptions) : new Ajv(ajvOptions)
+function compilerFor(
+  jsonSchema: object | boolean,
+  options: { readonly validateSchema: boolean },
+  onUniqueItems?: () => void,
+): Ajv {
+  const all = { ...ajvOptions, ...options }
+  const compiler = dialectOf(jsonSchema) === '2020-12' ? new Ajv2020(all) : new Ajv(all)
   addFormats.default(compiler)
   useUniqueItems(compiler, onUniqueItems)
   return compiler
 }
+
+function dialectOf(jsonSchema: object | boolean): '2020-12' | 'draft-07' {
+  const named = typeof jsonSchema === 'object' && '$schema' in jsonSchema ? String(jsonSchema.$schema) : ''
+  return named.includes('2020-12') ? '2020-12' : 'draft-07'
+}
+
+/**
+ * Judges a schema by the schema of its dialect. The schema of a dialect takes ten times as long to compile as most schemas do, so each is
+ * compiled once for the process.
+ * @throws Error that says what is wrong.
+ */
+function judgeSchema(jsonSchema: object | boolean): void {
+  const dialect = dialectOf(jsonSchema)
+  const judge = (judges[dialect] ??= compilerFor(jsonSchema, { validateSchema: true }))
+  void judge.validateSchema(jsonSchema, true)
+}
+
+const judges: Partial<Record<ReturnType<typeof dialectOf>, Ajv>> = {}
 
 /** Unknown keywords and formats are refused, so that a mistyped rule is noticed. */
 const ajvOptions = {

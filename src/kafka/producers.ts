@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { InvalidConfig, KafkaConfig, StreamConfig } from '../config/config.ts'
+import type { InvalidConfig, KafkaConfig, KafkaCredentials, StreamConfig } from '../config/config.ts'
 import { eventTopics } from '../config/record-sources.ts'
 import { TopicCreator } from './network/topic-creator.ts'
 import { BufferPool } from '../buffer-pool.ts'
@@ -193,10 +193,10 @@ export class Producers {
     this.#metadata.start()
   }
 
-  /** Connections to Kafka that are made from now on use other certificates. */
-  renewSsl(ssl: KafkaConfig['ssl']): void {
-    this.#transport.renewSsl(ssl)
-    this.#topicCreator.renewSsl(ssl)
+  /** Connections to Kafka that are made from now on use other certificates or credentials. */
+  renew(renewed: Partial<KafkaCredentials>): void {
+    this.#transport.renew(renewed)
+    this.#topicCreator.renew(renewed)
   }
 
   /** A broker answered at least once since the start. */

@@ -1,6 +1,7 @@
 import cluster from 'node:cluster'
 import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
+import type { PreparedReload } from '../config/reload.ts'
 import { GatewayError } from '../errors.ts'
 import type { Charge, RemoteLimitStore, Verdict } from '../limits/limit-counts.ts'
 import { type LiveEvent, LiveFeed, type LiveSource } from '../live-events.ts'
@@ -42,10 +43,11 @@ export class PrimaryLink implements RemoteLimitStore {
   #on: Listeners | null = null
   #onCertificates: ((certificates: Certificates) => void) | null = null
   #certificates: Certificates | null = null
-  #prepare: ((config: Config) => Prepared) | null = null
-  /** Messages of reloads that came before there was a gateway. */
-  #earlyReloads: ReloadMessage[] = []
-  #prepared: { readonly reload: number; readonly prepared: Prepared } | null = null
+  /** Makes the gateway ready for another configuration. Messages of reloads wait until there is a gateway. */
+  readonly #prepare: Promise<(config: Config) => Promise<PreparedReload>>
+  /** Messages of reloads are taken one after the other. */
+  #reloading: Promise<void> = Promise.resolve()
+  #prepared: { readonly reload: number; readonly prepared: PreparedReload } | null = null
 
   /** @param report makes the report that the primary asks for. It is not called before the worker has sent a report by itself. */
   constructor(report: (scope: ViewScope) => Promise<WorkerReport>) {
@@ -62,6 +64,7 @@ export class PrimaryLink implements RemoteLimitStore {
     this.portTurn = new Promise((resolve) => (on.portTurn = resolve))
     this.portClosed = new Promise((resolve) => (on.portClosed = resolve))
     this.abort = new Promise((resolve) => (on.abort = resolve))
+    this.#prepare = new Promise((resolve) => (on.reload = resolve))
     this.#on = on as Listeners
     process.on('message', (message: ToWorker) => this.#receive(message))
     cluster.worker?.on('disconnect', () => this.#orphaned())
@@ -93,33 +96,29 @@ export class PrimaryLink implements RemoteLimitStore {
   }
 
   /** Has `prepare` get ready for the configurations that the primary sends, and for those that came before. */
-  onReload(prepare: (config: Config) => Prepared): void {
-    this.#prepare = prepare
-    for (const message of this.#earlyReloads.splice(0)) this.#reload(message)
+  onReload(prepare: (config: Config) => Promise<PreparedReload>): void {
+    this.#on?.reload(prepare)
   }
 
-  #reload(message: ReloadMessage): void {
-    if (this.#prepare === null) {
-      this.#earlyReloads.push(message)
-      return
-    }
+  /** @throws Error if a configuration that all workers take could not be prepared. Then this worker ends, and is started again with it. */
+  async #reload(message: ReloadMessage): Promise<void> {
+    const prepare = await this.#prepare
     const { reload } = message
     if (message.type === 'decide') {
       const known = this.#prepared?.reload === reload ? this.#prepared.prepared : null
       this.#prepared = null
       if (!message.commit) known?.discard()
-      // The other workers have it. This one is started again with it.
       else if (known === null)
         throw new Error('the configuration that all workers take could not be prepared')
       else known.commit()
       return
     }
     let failure: string | null = null
+    this.#prepared?.prepared.discard()
+    this.#prepared = null
     try {
-      this.#prepared?.prepared.discard()
-      this.#prepared = { reload, prepared: this.#prepare(message.config) }
+      this.#prepared = { reload, prepared: await prepare(message.config) }
     } catch (error) {
-      this.#prepared = null
       failure = (error as Error).message
     }
     void this.send({ type: 'prepared', reload, failure })
@@ -195,7 +194,7 @@ export class PrimaryLink implements RemoteLimitStore {
         return
       case 'prepare':
       case 'decide':
-        this.#reload(message)
+        this.#reloading = this.#reloading.then(async () => await this.#reload(message))
         return
       case 'drain':
         this.#on?.drain(message.delayed ? 'delayed' : 'told')
@@ -256,12 +255,6 @@ export class PrimaryLink implements RemoteLimitStore {
   }
 }
 
-/** A configuration that the worker can put in force. */
-interface Prepared {
-  readonly commit: () => void
-  readonly discard: () => void
-}
-
 type ReloadMessage = Extract<ToWorker, { type: 'prepare' | 'decide' }>
 
 interface Listeners {
@@ -271,6 +264,7 @@ interface Listeners {
   portTurn: (isLast: boolean) => void
   portClosed: () => void
   abort: () => void
+  reload: (prepare: (config: Config) => Promise<PreparedReload>) => void
 }
 
 interface Uncharged {

@@ -27,7 +27,7 @@ describe('a stream drains between the two steps of a reload, as it can with work
     started = await startGatewayWith(configOf(stays, goes), { awaitReady: false })
     const { gateway } = started
     await gateway.reload(configOf(stays))
-    const prepared = gateway.prepareReload(configOf(stays, goes))
+    const prepared = await gateway.prepareReload(configOf(stays, goes))
     await started.logged('the stream has drained')
     prepared.commit()
     await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
@@ -38,7 +38,7 @@ describe('a stream drains between the two steps of a reload, as it can with work
     const { gateway } = started
     await gateway.reload(configOf(stays))
     await gateway.reload(configOf(stays, goes))
-    const prepared = gateway.prepareReload(configOf(stays, { ...goes, onBufferFull: 'drop' }))
+    const prepared = await gateway.prepareReload(configOf(stays, { ...goes, onBufferFull: 'drop' }))
     await started.logged('the stream takes events again')
     prepared.commit()
     await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
@@ -49,7 +49,7 @@ describe('a stream drains between the two steps of a reload, as it can with work
     const { gateway } = started
     await gateway.reload(configOf(stays))
     await gateway.reload(configOf(stays, goes))
-    const prepared = gateway.prepareReload(configOf(stays))
+    const prepared = await gateway.prepareReload(configOf(stays))
     await started.logged('the stream takes events again')
     prepared.commit()
     await expect(detailOf('goes')).resolves.toMatchObject({ status: 404 })

@@ -2,7 +2,7 @@ import net, { type Socket } from 'node:net'
 import tls from 'node:tls'
 import Broker from 'kafkajs/src/broker/index.js'
 import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/src/network/connectionPool.js'
-import type { KafkaConfig } from '../../config/config.ts'
+import type { KafkaConfig, KafkaCredentials } from '../../config/config.ts'
 import { bearerTokens } from './bearer-tokens.ts'
 import { saslOptions, tlsOptions } from './tls-and-sasl.ts'
 import { describeFailure } from './describe-failure.ts'
@@ -24,9 +24,9 @@ export class KafkajsTransport implements Transport {
     this.#logger = quietLogger(logger)
   }
 
-  /** Connections that are made from now on use other certificates. Those that there are go on. */
-  renewSsl(ssl: KafkaConfig['ssl']): void {
-    this.#config = { ...this.#config, ssl }
+  /** Connections that are made from now on use other certificates and credentials. Those that there are go on. */
+  renew(renewed: Partial<KafkaCredentials>): void {
+    this.#config = { ...this.#config, ...renewed }
   }
 
   /** @inheritdoc */

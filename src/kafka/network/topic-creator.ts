@@ -1,4 +1,4 @@
-import type { KafkaConfig } from '../../config/config.ts'
+import type { KafkaConfig, KafkaCredentials } from '../../config/config.ts'
 import { describeFailure } from './describe-failure.ts'
 import { kafkajsClient } from './kafkajs-client.ts'
 import type { ClusterMetadata } from './cluster-metadata.ts'
@@ -45,9 +45,9 @@ export class TopicCreator {
     for (const topic of topics) this.#pending.delete(topic)
   }
 
-  /** As `KafkajsTransport.renewSsl`. */
-  renewSsl(ssl: KafkaConfig['ssl']): void {
-    this.#config = { ...this.#config, ssl }
+  /** As `KafkajsTransport.renew`. */
+  renew(renewed: Partial<KafkaCredentials>): void {
+    this.#config = { ...this.#config, ...renewed }
   }
 
   /** Creates nothing any more. */

@@ -103,16 +103,19 @@ test('origins and the level of the log come from files that can change', () => {
   expect(plan.config).toEqual(next)
 })
 
-test('a password of a file is named, and stays', () => {
+test('a password of a file that has changed is taken', () => {
   const read = (password: string): Config =>
     load(
       { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD_FILE: 'p' },
       { p: password },
     )
   const current = read('one')
-  const { config: planned, needsRestart, changes } = planReload(current, read('two'))
-  expect({ planned, changes }).toEqual({ planned: current, changes: [] })
-  expect(needsRestart).toEqual(['KAFKA_SASL_USERNAME_FILE or KAFKA_SASL_PASSWORD_FILE'])
+  const next = read('two')
+  expect(planReload(current, next)).toEqual({
+    config: next,
+    changes: ['The login at Kafka (KAFKA_SASL_) is another one'],
+    needsRestart: [],
+  })
 })
 
 describe('the hash', () => {
