@@ -91,6 +91,7 @@ export function createChute(options: ChuteOptions): Chute {
   let isBusy: boolean | undefined
   let held = 0
   let timer: ReturnType<typeof setTimeout> | undefined
+  let isAsked: boolean | 0 | undefined
   /** The number that localStorage has of the session. */
   let noted = 0
   let failures = 0
@@ -182,18 +183,20 @@ export function createChute(options: ChuteOptions): Chute {
 
   /**
    * Notes how far the session has come, and sees to it that the queue is sent, when the task at hand is over. A write to localStorage
-   * takes a tenth of a millisecond: there is one for all the events of a task.
+   * takes a tenth of a millisecond: there is one for all the events of a task. A full batch goes in a task of its own, so that the task of the
+   * page gets no longer by it.
    */
-  const next = (): void =>
-    queueMicrotask(() => {
+  const next = (): void => {
+    isAsked ||= !(queueMicrotask(() => {
+      isAsked = 0
       if (noted != count)
         stored('localStorage', (area) => {
           area[session + endpoint] = lastId()
           noted = count
         })
       if (isHidden()) leave()
-      else if (!isBusy && queue[0]) {
-        if (held > mostCharacters && !failures && mayPost()) void flush()
+      else if (queue[0] && !isBusy) {
+        if (held > mostCharacters && !failures && mayPost()) setTimeout(flush)
         else
           timer ||= setTimeout(
             flush,
@@ -203,7 +206,8 @@ export function createChute(options: ChuteOptions): Chute {
             ),
           )
       }
-    })
+    }) as never)
+  }
 
   /** Sends a batch, and reads the reply. `keepalive` lets it end if the page goes meanwhile. */
   const post = async (events: string[], body: BodyInit = bodyOf(events)): Promise<void> => {
@@ -234,7 +238,6 @@ export function createChute(options: ChuteOptions): Chute {
   }
 
   const flush = async (): Promise<void> => {
-    clearTimeout(timer)
     timer = 0 as never
     if (isBusy || !mayPost()) return
     isBusy = true

@@ -14,7 +14,10 @@ interface Client {
   page(): void
   flush(): void
 }
-declare const window: EventTarget & { chute: Client }
+declare const window: EventTarget & {
+  chute: Client
+  CompressionStream: new (format: string) => object
+}
 declare const document: EventTarget & { title: string }
 declare const history: { pushState(data: null, title: string, url: string): void }
 declare const navigator: object
@@ -342,6 +345,29 @@ describe('the browser client, in Chromium', () => {
     await expectOnce(prefix, 1_000)
     // About 4 ms on a machine with nothing else to do. Here others run beside it.
     expect(took).toBeLessThan(15)
+  })
+
+  test('leaves a full batch to a task of its own, and makes the task of the page no longer', async () => {
+    const prefix = randomUUID()
+    const page = await openPage()
+    const zipped = await page.evaluate(async (own) => {
+      const { CompressionStream } = window
+      let made = 0
+      window.CompressionStream = class extends CompressionStream {
+        constructor(format: string) {
+          super(format)
+          made++
+        }
+      }
+      for (let nth = 0; nth < 200; nth++) window.chute(`${own}-${nth}`, { padding: 'x'.repeat(200) })
+      // The client's part of this task is over.
+      await Promise.resolve()
+      const ofTask = made
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      return [ofTask, made > 0]
+    }, prefix)
+    expect(zipped).toEqual([0, true])
+    await expectOnce(prefix, 200)
   })
 
   test('sends nothing for a session that is not sampled, or where Global Privacy Control is to be obeyed', async () => {
