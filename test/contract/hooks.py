@@ -25,6 +25,12 @@ def ndjson(context, value):
     return "\n".join(json.dumps(line) for line in lines).encode()
 
 
+@schemathesis.serializer("application/csp-report")
+def report(context, value):
+    """JSON under the name that browsers give it (CSP Level 3, section 5.3)."""
+    return json.dumps(value).encode()
+
+
 class Compress(AuthBase):
     """Compresses a body as the header of its request says. It is an "auth", which sees a request when it is whole."""
 
