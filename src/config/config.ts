@@ -1,3 +1,4 @@
+import type { SaslConfig } from './kafka-login.ts'
 import { hash } from 'node:crypto'
 import type { ConsumerSection } from './consumer-config.ts'
 import type {
@@ -86,43 +87,6 @@ export const builtInSchemas = ['telemetry', 'page', 'reports', 'any'] as const
 
 /** The words that `schema:` of a stream takes. Any other text is the path of a JSON Schema. */
 export type BuiltInSchema = (typeof builtInSchemas)[number]
-
-/** The mechanisms that log in with a name and a password. */
-export const passwordMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
-
-/** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
-export const saslMechanisms = [...passwordMechanisms, 'oauthbearer'] as const
-
-/** How a connection to Kafka logs in. */
-export type SaslConfig = PasswordConfig | BearerConfig
-
-/** A name and a password. */
-export interface PasswordConfig {
-  readonly mechanism: (typeof passwordMechanisms)[number]
-  readonly username: string
-  readonly password: string
-}
-
-/** A token (RFC 7628, KIP-255). */
-export interface BearerConfig {
-  readonly mechanism: 'oauthbearer'
-  readonly token: TokenSourceConfig
-  /** SASL extensions, such as Confluent's `logicalCluster` (KIP-342). */
-  readonly extensions: Readonly<Record<string, string>>
-}
-
-/** Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the shell that prints one. */
-export type TokenSourceConfig =
-  | {
-      readonly from: 'endpoint'
-      readonly url: string
-      readonly clientId: string
-      readonly clientSecret: string
-      readonly scope: string | null
-      readonly audience: string | null
-    }
-  | { readonly from: 'file'; readonly path: string }
-  | { readonly from: 'command'; readonly command: string }
 
 /**
  * What a key is for. `public`: for pages and devices in strangers' hands. `secret`: for services. Both only write. `admin`: for

@@ -8,9 +8,9 @@ import {
   type KafkaConfig,
   type KeyConfig,
   type ProducerConfig,
-  type SaslConfig,
   type StreamConfig,
 } from './config.ts'
+import type { SaslConfig } from './kafka-login.ts'
 import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
 import type { RateLimit } from './limits.ts'
 import { unlimitedMs } from './producer-schema.ts'

@@ -6,10 +6,10 @@ import {
   type ConfigProblem,
   type DedupeStoreConfig,
   type HttpConfig,
-  type SaslConfig,
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
+import type { SaslConfig } from './kafka-login.ts'
 import type { ConsumerConfig } from './consumer-config.ts'
 import { pemFilesOf, refuseBadTls } from './certificates.ts'
 import { consumerSection, readConsumer } from './consumer-settings.ts'

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { keyKinds, keyKindTraits, type ConfigProblem, type KeyConfig } from './config.ts'
-import { originList } from './environment-schema.ts'
+import { originList } from './environment-values.ts'
 import { readLimit } from './limit-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'

@@ -18,8 +18,8 @@ import type { StreamFolder } from './data-folder.ts'
 import { realDisk, type Disk } from './disk.ts'
 import { Feeder, type FeederEvents, type InnerProducer } from './feeder.ts'
 import { findJournal, reserveSent, resolveSent } from './find-sent.ts'
-import { GroupCommit } from './group-commit.ts'
-import { LargeGroup, SpooledRecord, type Group } from './group.ts'
+import { by, GroupCommit } from './group-commit.ts'
+import { SpooledRecord, type Group } from './group.ts'
 import { Notes } from './notes.ts'
 import { Runs } from './sent-batch.ts'
 import { SentJournal } from './sent-journal.ts'
@@ -227,17 +227,7 @@ export class DurableProducer implements AccountedProducer, Durability {
 
   /** @inheritdoc */
   begin(): LargeCommit {
-    const large = new LargeGroup()
-    const { group, notes } = large
-    return {
-      append: (record) => {
-        group.add(record)
-        group.reservedBytes += chargeOf(record, this.headerBytes)
-        return new SpooledRecord(group)
-      },
-      note: (key, value, untilMs) => notes.note({ key, value, untilMs }),
-      commit: (listener) => this.#commits.commitLarge(large, listener),
-    }
+    return this.#commits.begin(this.headerBytes)
   }
 
   /** @inheritdoc */
@@ -387,17 +377,6 @@ export interface DurableProducerOptions {
   readonly isLasting?: boolean
   readonly logger: Logger
   readonly disk?: Disk
-}
-
-/** Waits until a call calls back, or until a time by `performance.now()`. */
-async function by(deadlineMs: number, call: (done: () => void) => void): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
-    call(() => {
-      clearTimeout(timer)
-      resolve()
-    })
-  })
 }
 
 const maintenanceIntervalMs = 1_000

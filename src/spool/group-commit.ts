@@ -1,6 +1,6 @@
-import type { CommitListener } from '../kafka/producer/producer.ts'
+import { chargeOf, type CommitListener, type LargeCommit } from '../kafka/producer/producer.ts'
 import type { RecordBytes } from '../kafka/protocol/record-bytes.ts'
-import { Group, type LargeGroup, type Note } from './group.ts'
+import { Group, LargeGroup, SpooledRecord, type Note } from './group.ts'
 import type { PlacedGroup, SpoolLog } from './spool-log.ts'
 
 /**
@@ -70,6 +70,21 @@ export class GroupCommit {
     this.#schedule()
   }
 
+  /** Begins a commit of its own for a request of many records. @param headerBytes that the producer adds to each record. */
+  begin(headerBytes: number): LargeCommit {
+    const large = new LargeGroup()
+    const { group, notes } = large
+    return {
+      append: (record) => {
+        group.add(record)
+        group.reservedBytes += chargeOf(record, headerBytes)
+        return new SpooledRecord(group)
+      },
+      note: (key, value, untilMs) => notes.note({ key, value, untilMs }),
+      commit: (listener) => this.commitLarge(large, listener),
+    }
+  }
+
   /**
    * Ends a request that has a group of its own. Notes are on disk in the order in which their keys changed, since the last note of
    * a key counts: first the open group, then the notes that wait for a record, then the request's own notes. Nobody else can have
@@ -135,3 +150,14 @@ type GroupsEnded = (groups: readonly Group[], placed: readonly PlacedGroup[]) =>
 
 /** A group of this size shares the cost of a sync well. A larger group would only be slower to read back. */
 const fullGroupBytes = 256 * 1024
+
+/** Waits until a call calls back, or until a time by `performance.now()`. */
+export async function by(deadlineMs: number, call: (done: () => void) => void): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
+    call(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}

@@ -163,6 +163,32 @@ describe('Prefer', () => {
     expect(Object.keys(response.headers).toSorted()).toEqual(['content-length', 'date'])
   })
 
+  test('wait answers with the outcome of each of many events, in their order', async () => {
+    const { producer } = build({ limits: { ...fakeLimits, eventsPerRequest: 5_000, bodyBytes: 1 << 20 } })
+    const events = Array.from({ length: 2_500 }, (_, value) => (value === 7 ? '{}' : event))
+    const reply = post(`[${events.join(',')}]`, { prefer: 'wait=5' })
+    await vi.waitUntil(() => producer.records.length === 2_499)
+    producer.batch.settle({ outcome: 'acked', baseOffset: 100n })
+    const response = await reply
+    expect([response.statusCode, Number(response.headers['content-length'])]).toEqual([
+      200,
+      response.rawPayload.length,
+    ])
+    const {
+      accepted,
+      rejected,
+      events: outcomes,
+    } = response.json<{
+      accepted: number
+      rejected: number
+      events: { index: number; offset: string }[]
+    }>()
+    expect([accepted, rejected]).toEqual([2_499, 1])
+    const indexes = Array.from({ length: 2_500 }, (_, index) => index).filter((index) => index !== 7)
+    expect(outcomes.map(({ index }) => index)).toEqual(indexes)
+    expect(outcomes.map(({ offset }) => offset)).toEqual(indexes.map((_, nth) => String(100 + nth)))
+  })
+
   test('wait answers with partition and offset when the outcome is known', async () => {
     const { producer } = build()
     const reply = post(`[${event},{}]`, { prefer: 'wait=5' })

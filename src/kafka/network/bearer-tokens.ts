@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import type { BearerConfig, TokenSourceConfig } from '../../config/config.ts'
+import type { BearerConfig, TokenSourceConfig } from '../../config/kafka-login.ts'
 
 /** A token of OAUTHBEARER (RFC 7628), as a source gives it. */
 export interface BearerToken {

@@ -1,5 +1,5 @@
 import type { Mechanism } from 'kafkajs'
-import type { BearerConfig } from '../../config/config.ts'
+import type { BearerConfig } from '../../config/kafka-login.ts'
 import { bearerTokens } from './bearer-tokens.ts'
 
 /**

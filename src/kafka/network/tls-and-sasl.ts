@@ -1,6 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import type { Mechanism, SASLOptions } from 'kafkajs'
-import type { KafkaConfig, SaslConfig } from '../../config/config.ts'
+import type { KafkaConfig } from '../../config/config.ts'
+import type { SaslConfig } from '../../config/kafka-login.ts'
 import { oauthBearer } from './oauthbearer.ts'
 
 /** The TLS options of kafkajs and of `node:tls`. */
@@ -16,7 +17,7 @@ export function tlsOptions(ssl: NonNullable<KafkaConfig['ssl']>): ConnectionOpti
 
 /**
  * The SASL options of kafkajs. Every mechanism has its case here, since kafkajs has other options for each mechanism. The set of mechanisms is
- * `saslMechanisms` in `config/config.ts`.
+ * `saslMechanisms` in `config/kafka-login.ts`.
  */
 export function saslOptions(sasl: SaslConfig): SASLOptions | Mechanism {
   switch (sasl.mechanism) {

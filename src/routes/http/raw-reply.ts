@@ -10,13 +10,13 @@ import { prepareHead } from './reply-head.ts'
  *
  * @param headers names and values in turn, as `writeHead` takes them. Headers that were held (`held-headers.ts`: CORS, limits) or set on
  * `reply.raw` before are sent, too. `content-length` is added here.
- * @param body a text, so that node:http sends it in one write with the header.
+ * @param body a text, so that node:http sends it in one write with the header; bytes where it is large.
  */
 export function replyRaw(
   reply: FastifyReply,
   statusCode: number,
   headers: readonly string[],
-  body: string,
+  body: string | Buffer,
 ): void {
   reply.hijack()
   writeReply(reply.raw, statusCode, headers, body)
@@ -40,7 +40,7 @@ function writeReply(
   response: ServerResponse,
   statusCode: number,
   headers: readonly string[],
-  body: string,
+  body: string | Buffer,
 ): void {
   if (response.destroyed || response.headersSent) return
   const length = Buffer.byteLength(body)
@@ -51,7 +51,7 @@ function writeReply(
   sendAtEndOfTurn(response, body, length === body.length ? 'latin1' : 'utf8')
 }
 
-function sendAtEndOfTurn(response: ServerResponse, body: string, encoding: 'latin1' | 'utf8'): void {
+function sendAtEndOfTurn(response: ServerResponse, body: string | Buffer, encoding: 'latin1' | 'utf8'): void {
   const { socket } = response
   if (socket === null) {
     // The reply to an earlier request has to be sent first.

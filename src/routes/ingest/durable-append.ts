@@ -1,12 +1,17 @@
 import type { EventBatch } from '../../events/event-batch.ts'
-import type { CommitListener } from '../../kafka/producer/producer.ts'
+import type { Claim } from '../../dedupe/deduplicator.ts'
+import type { CommitListener, Durability, LargeCommit } from '../../kafka/producer/producer.ts'
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
-import type { EventOutcome } from './append.ts'
+import { append, AwaitedAppend, type EventOutcome } from './append.ts'
+import { jobInTurns } from './decode-in-turns.ts'
+import { appendingParts, lastStep, manyEvents, notingParts } from './part-steps.ts'
+import type { Preferences } from './prefer.ts'
 import type { StreamTarget } from './stream-target.ts'
 
 /** What {@link DurableAppend} needs of its request. `IngestExchange` implements it. */
 export interface DurableRequest {
   readonly target: StreamTarget
+  readonly preferences: Preferences
   /** Books what was committed, and calls `done`, in this turn or a later one. */
   keep(batch: EventBatch, done: () => void): void
   succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void
@@ -15,11 +20,57 @@ export interface DurableRequest {
   leaveClaim(): void
 }
 
+/** Appends the events of a request, notes its keys, and commits both. @param request gets the reply to make. */
+export function appendDurably(
+  request: DurableRequest,
+  batch: EventBatch,
+  { durability, claim }: { durability: Durability; claim: Claim | null },
+): void {
+  const { waitSeconds } = request.preferences
+  const durable = new DurableAppend(request, batch, waitSeconds !== null)
+  const commit = batch.good < manyEvents ? null : durability.begin()
+  const { producer } = request.target
+  const done = (outcomes: EventOutcome[] | null): void => durable.waited(outcomes)
+  const awaited =
+    waitSeconds === null
+      ? null
+      : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, commit })
+  if (commit === null) {
+    if (awaited === null) append(producer, batch)
+    else awaited.append()
+    claim?.note()
+    durability.commit(durable)
+  } else appendInParts(request, batch, { commit, awaited, claim, durable })
+}
+
+/** Appends many events, and notes their keys, a part a turn. All parts are in one commit. */
+function appendInParts(
+  request: DurableRequest,
+  batch: EventBatch,
+  parts: {
+    readonly commit: LargeCommit
+    readonly awaited: AwaitedAppend | null
+    readonly claim: Claim | null
+    readonly durable: DurableAppend
+  },
+): void {
+  const { commit, awaited, claim, durable } = parts
+  const appendPart = (from: number, to: number): void => {
+    if (awaited === null) append(commit, batch, from, to)
+    else awaited.append(from, to)
+  }
+  const committing = lastStep(() => commit.commit(durable))
+  jobInTurns(
+    request,
+    appendingParts(batch, appendPart, () => notingParts(claim, commit, committing)),
+  )
+}
+
 /**
  * The part of a durable request between its append and its reply. The reply needs the commit and, if the client waits for them, the outcomes.
  * These come in any order. A commit that failed is answered at once, and there is no other reply after that.
  */
-export class DurableAppend implements CommitListener {
+class DurableAppend implements CommitListener {
   readonly #request: DurableRequest
   readonly #batch: EventBatch
   /** The events are on disk, and booked. A commit that failed never gets here. */

@@ -1,18 +1,25 @@
 import type { FastifyReply } from 'fastify'
 import type { OnBufferFull, StreamConfig } from '../../config/config.ts'
 import type { HttpLimits } from '../../config/limits.ts'
-import type { Claim, Deduplicator, Step, Verdict } from '../../dedupe/deduplicator.ts'
+import type { Claim, Deduplicator, Verdict } from '../../dedupe/deduplicator.ts'
 import { errorTable, type GatewayError } from '../../errors.ts'
 import { recycleBody, type BodyListener, type BodySource } from '../../events/body-reader.ts'
 import type { BodyKind } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
-import type { Durability, LargeCommit } from '../../kafka/producer/producer.ts'
 import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
-import { append, AwaitedAppend, droppedOutcomes, type EventOutcome } from './append.ts'
-import { keepingParts, lastStep, notingParts, releasingParts } from './claim-steps.ts'
+import {
+  append,
+  AwaitedAppend,
+  droppedOutcomes,
+  withDuplicates,
+  writingOutcomes,
+  type EventOutcome,
+} from './append.ts'
+import { bookDuplicates, bookRejected } from './booking.ts'
+import { appendingParts, keepingParts, lastStep, manyEvents, releasingParts } from './part-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
-import { DurableAppend, type DurableRequest } from './durable-append.ts'
+import { appendDurably, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
 import type { Preferences } from './prefer.ts'
 import { readInTurn } from './read-in-turn.ts'
@@ -38,9 +45,15 @@ export interface IngestRoute {
   /**
    * Answers a request whose events were accepted.
    * @param outcomes null where nobody asked for them, or where they were not known in time.
+   * @param json the outcomes as JSON, where they are many: to write them in one go would take some milliseconds.
    * @returns the status, for the durations.
    */
-  succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOutcome[] | null): number
+  succeed(
+    exchange: IngestExchange,
+    batch: EventBatch,
+    outcomes: EventOutcome[] | null,
+    json: Buffer | null,
+  ): number
 }
 
 /**
@@ -201,7 +214,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
       if (batch.good >= manyEvents) this.#appendInParts(batch)
       else this.#appendInMemory(batch)
     } else {
-      this.#appendDurably(batch, producer.durability)
+      const claim = this.#claim
+      appendDurably(this, batch, { durability: producer.durability, claim })
     }
   }
 
@@ -214,7 +228,10 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (waitSeconds === null) {
       append(producer, batch)
       this.succeed(batch, null)
-    } else this.#waiting(batch, waitSeconds, (outcomes) => this.succeed(batch, outcomes)).append()
+    } else {
+      const done = (outcomes: EventOutcome[] | null): void => this.succeed(batch, outcomes)
+      new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done }).append()
+    }
   }
 
   /**
@@ -229,73 +246,29 @@ export class IngestExchange implements BatchListener, DurableRequest {
     let isKept = false
     const answer = (): void => {
       const outcomes = result?.outcomes ?? null
-      // To write thousands of outcomes takes some milliseconds.
       if (isKept && result !== null) this.#step(batch, () => this.succeed(batch, outcomes))
     }
+    const done = (outcomes: EventOutcome[] | null): void => {
+      result = { outcomes }
+      answer()
+    }
     const awaited =
-      waitSeconds === null
-        ? null
-        : this.#waiting(batch, waitSeconds, (outcomes) => {
-            result = { outcomes }
-            answer()
-          })
+      waitSeconds === null ? null : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done })
     const kept = (): undefined => {
       isKept = true
       if (awaited === null) result = { outcomes: null }
       answer()
     }
-    const appendFrom = (from: number): Step => {
-      const to = Math.min(from + manyEvents, batch.good)
+    const appendPart = (from: number, to: number): void => {
       if (from === 0) this.#bookBesideGood(batch)
       edge.accepted(this.#route.transport, to - from)
       if (awaited === null) append(producer, batch, from, to)
       else awaited.append(from, to)
-      return to < batch.good ? () => appendFrom(to) : keepingParts(this.#claim, kept)
     }
-    jobInTurns(this, () => appendFrom(0))
-  }
-
-  /** To append events, and to be told what became of them. */
-  #waiting(
-    batch: EventBatch,
-    waitSeconds: number,
-    done: (outcomes: EventOutcome[] | null) => void,
-    commit: LargeCommit | null = null,
-  ): AwaitedAppend {
-    return new AwaitedAppend(this.target.producer, batch, { waitMs: waitSeconds * 1000, done, commit })
-  }
-
-  #appendDurably(batch: EventBatch, durability: Durability): void {
-    if (batch.good >= manyEvents) return this.#appendDurablyInParts(batch, durability.begin())
-    const { producer } = this.target
-    const { waitSeconds } = this.preferences
-    const durable = new DurableAppend(this, batch, waitSeconds !== null)
-    if (waitSeconds === null) append(producer, batch)
-    else this.#waiting(batch, waitSeconds, (outcomes) => durable.waited(outcomes)).append()
-    this.#claim?.note()
-    durability.commit(durable)
-  }
-
-  /** Appends many events, and notes their keys, a part a turn. All parts are in one commit. */
-  #appendDurablyInParts(batch: EventBatch, commit: LargeCommit): void {
-    const { waitSeconds } = this.preferences
-    const durable = new DurableAppend(this, batch, waitSeconds !== null)
-    const awaited =
-      waitSeconds === null
-        ? null
-        : this.#waiting(batch, waitSeconds, (outcomes) => durable.waited(outcomes), commit)
-    const appendFrom = (from: number): Step => {
-      const to = Math.min(from + manyEvents, batch.good)
-      if (awaited === null) append(commit, batch, from, to)
-      else awaited.append(from, to)
-      if (to < batch.good) return () => appendFrom(to)
-      return notingParts(
-        this.#claim,
-        commit,
-        lastStep(() => commit.commit(durable)),
-      )
-    }
-    jobInTurns(this, () => appendFrom(0))
+    jobInTurns(
+      this,
+      appendingParts(batch, appendPart, () => keepingParts(this.#claim, kept)),
+    )
   }
 
   /** Books what was committed, and calls `done`: in this turn, or in a later one where many events have to be kept. */
@@ -322,8 +295,19 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Answers a request whose events were accepted. @param outcomes see {@link IngestRoute.succeed}. */
   succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void {
+    if (outcomes === null || outcomes.length < manyEvents) this.#reply(batch, outcomes, null)
+    else {
+      const all = withDuplicates(this.target, batch, outcomes)
+      jobInTurns(
+        this,
+        writingOutcomes(all, (json) => this.#reply(batch, outcomes, json)),
+      )
+    }
+  }
+
+  #reply(batch: EventBatch, outcomes: EventOutcome[] | null, json: Buffer | null): void {
     try {
-      this.#answered(this.#route.succeed(this, batch, outcomes))
+      this.#answered(this.#route.succeed(this, batch, outcomes, json))
     } catch (error) {
       // The client is told that its events were accepted and lost. If it sends the request again, the events are written.
       this.#released(() => this.#replyProblem(toGatewayError(error, this.#route.logger)))
@@ -340,7 +324,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const batch = this.#unbooked
     if (batch !== null) {
       const { telemetry, transport } = this.#route
-      this.#bookRejected(batch)
+      bookRejected(this.#route, batch)
       if (errorTable[problem.code].tells === 'which') this.#keepInvalid(batch)
       if (batch.accepted > 0) telemetry.edge.rejected(transport, problem.code, batch.accepted)
     }
@@ -367,22 +351,11 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const { shown } = this.#route
     if (shown.isWatched) shown.taken(batch, this.#asRequest, fate)
     if (batch.rejected > 0) shown.rejected(batch, this.#asRequest, null)
-    const { edge } = this.#route.telemetry
-    const duplicates = batch.duplicates.length
-    if (duplicates > 0) {
-      edge.accepted(this.#route.transport, duplicates)
-      edge.duplicates(this.#route.transport, duplicates)
-    }
+    bookDuplicates(this.#route, batch)
     this.reply.request.accessKey?.counter.accepted(batch.accepted)
-    this.#bookRejected(batch)
+    bookRejected(this.#route, batch)
     if (!this.isReplay) this.#keepInvalid(batch)
     this.#unbooked = null
-  }
-
-  #bookRejected(batch: EventBatch): void {
-    if (batch.rejected === 0) return
-    const { edge } = this.#route.telemetry
-    for (const [code, events] of batch.rejectedByCode) edge.rejected(this.#route.transport, code, events)
   }
 
   /** Hands the rejected events to the stream's `invalidTopic`, if there is one. The reply does not wait for it. */
@@ -422,6 +395,3 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#body = null
   }
 }
-
-/** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
-const manyEvents = 1_000

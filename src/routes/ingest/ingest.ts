@@ -76,7 +76,12 @@ export function unsupportedMediaType(contentType: string | undefined): GatewayEr
   return new GatewayError('unsupported_media_type', detail)
 }
 
-function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOutcome[] | null): number {
+function succeed(
+  exchange: IngestExchange,
+  batch: EventBatch,
+  outcomes: EventOutcome[] | null,
+  json: Buffer | null,
+): number {
   const { preferences, reply, target } = exchange
   if (outcomes !== null) refuseUndelivered(batch, outcomes)
   const statusCode = outcomes === null ? 202 : 200
@@ -88,7 +93,11 @@ function succeed(exchange: IngestExchange, batch: EventBatch, outcomes: EventOut
   if (preferences.applied !== null) headers.push('preference-applied', preferences.applied)
   headers.push('content-type', 'application/json')
   const pending = preferences.waitSeconds === null || outcomes !== null ? null : pendingOf(exchange, batch)
-  replyRaw(reply, statusCode, headers, successBody(target, batch, outcomes, pending))
+  const body =
+    json === null
+      ? successBody(target, batch, outcomes, pending)
+      : withEvents(successBody(target, batch, null, null), json)
+  replyRaw(reply, statusCode, headers, body)
   return statusCode
 }
 
@@ -110,6 +119,11 @@ function successBody(
     ...(outcomes === null ? {} : { events: withDuplicates(target, batch, outcomes) }),
     ...(pending === null ? {} : { pending }),
   })
+}
+
+/** Adds the outcomes to a body of JSON. @param json the elements of an array. */
+function withEvents(body: string, json: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${body.slice(0, -1)},"events":[`), json, Buffer.from(']}')])
 }
 
 /** Why a client does not get the outcomes that it waited for, and what becomes of its events. */

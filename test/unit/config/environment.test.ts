@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Config, PasswordConfig } from '../../../src/config/config.ts'
+import type { Config } from '../../../src/config/config.ts'
+import type { PasswordConfig } from '../../../src/config/kafka-login.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { load, problemsOf } from '../../support/config-fixture.ts'
 

@@ -1,5 +1,27 @@
 import type { Claim, Step } from '../../dedupe/deduplicator.ts'
+import type { EventBatch } from '../../events/event-batch.ts'
 import type { LargeCommit } from '../../kafka/producer/producer.ts'
+
+/** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
+export const manyEvents = 1_000
+
+/**
+ * Appends the good events of a request, a part a step.
+ * @param append appends those at [from, to).
+ * @param next what follows the last part.
+ */
+export function appendingParts(
+  batch: EventBatch,
+  append: (from: number, to: number) => void,
+  next: () => Step,
+): Step {
+  const appendFrom = (from: number): Step => {
+    const to = Math.min(from + manyEvents, batch.good)
+    append(from, to)
+    return to < batch.good ? () => appendFrom(to) : next()
+  }
+  return () => appendFrom(0)
+}
 
 /** Keeps the keys of a request, those of many events a part a step. @param claim null: there are none. */
 export function keepingParts(claim: Claim | null, next: Step): Step {
