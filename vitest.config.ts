@@ -29,7 +29,7 @@ const inProcess = 3
  * So more of them run side by side than there are cores. Each has topics of its own, and one that harms a broker has a
  * broker of its own.
  */
-const sideBySide = 5
+const sideBySide = 4
 
 /** Where the results are to be written as JSON, for `.ci/run`. */
 const report = process.env['CHUTE_TEST_REPORT']
