@@ -263,6 +263,17 @@ describe('/live/events', () => {
       .toBe(true)
   })
 
+  test('forgets the readers of a connection that asked twice before the first reply had ended', async () => {
+    const { url, live } = await serve()
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    const request = 'GET /live/events HTTP/1.1\r\nHost: localhost\r\n\r\n'
+    socket.write(request + request)
+    await once(socket, 'data')
+    expect(live.isWatched).toBe(true)
+    socket.destroy()
+    await expect.poll(() => live.isWatched, { timeout: 5_000 }).toBe(false)
+  })
+
   test('cuts off a reader that does not read', async () => {
     const { url, live } = await serve()
     const { port } = new URL(url)

@@ -37,9 +37,12 @@ export class EventReaders {
       this.#open.delete(response)
     }
     this.#open.set(response, end)
+    // A reply that waits behind another one of its connection has no socket yet, and its own `close` never comes if the connection goes.
+    const { socket } = response.req
     response.once('close', end)
+    socket.once('close', end)
     // A connection whose client has ended its side stays open otherwise (`Connections`), since the reply may still be read.
-    response.socket?.once('end', () => response.destroy())
+    socket.once('end', () => socket.destroy())
   }
 }
 
@@ -81,7 +84,7 @@ export function registerLiveEvents(
 }
 
 function send(response: ServerResponse, text: string): void {
-  if (response.writableLength > mostUnreadBytes) response.destroy()
+  if (response.writableLength > mostUnreadBytes) response.req.socket.destroy()
   else if (!response.writableEnded) response.write(text)
 }
 
