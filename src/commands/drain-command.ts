@@ -16,14 +16,15 @@ Kafka are those of the gateway: the environment, and the file in CHUTE_CONFIG. N
   --data-dir D          the folder (CHUTE_DATA_DIR)
   --timeout-ms N        longest wait for Kafka (none)
 
-Exit codes: 0 the folder holds no event any more; 1 it holds some, or cannot be used, or lost some; 2 the command line is wrong.
+Exit codes: 0 the folder holds no event any more; 1 it holds some, also in files *.damaged or of dead letters, which the log names, or
+it cannot be used, or some were lost; 2 the command line is wrong.
 `
 
 /**
  * `chute drain`: sends what durable streams of a gateway that is gone for good have on disk. It holds the lock of the folder meanwhile.
  * A signal ends it, and what is left stays on disk.
- * @returns the exit code of the process: 0 if the folder holds no event any more; 1 if it holds some, if it cannot be used, or if records
- * were lost; 2 for a wrong command line.
+ * @returns the exit code of the process: 0 if the folder holds no event any more; 1 if it holds some (dead letters and damaged parts are some,
+ * which nobody sends), if it cannot be used, or if records were lost; 2 for a wrong command line.
  */
 export async function runDrainCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, drainUsage, readDrainArguments)
@@ -65,7 +66,7 @@ export async function runDrainCommand(argv: readonly string[], env: NodeJS.Proce
   if (toLookAt.length > 0)
     logger.warn({ dataDir, files: toLookAt }, 'look at these files before the folder is deleted')
   const exitCode = logEnd({ stats: gateway.stats, lost, interrupted: typeof end === 'string' }, logger)
-  return left > 0 ? 1 : exitCode
+  return left > 0 || toLookAt.length > 0 ? 1 : exitCode
 }
 
 function readDrainArguments(argv: readonly string[]): {

@@ -58,14 +58,18 @@ function isHostAndPort(address: string): boolean {
 /** A URL of `https://`, or of `http://` for trials. */
 export function httpUrl() {
   const meta = {
-    give: 'a URL such as https://login.example.com/oauth2/token',
+    give: 'a URL without a user, such as https://login.example.com/oauth2/token',
     takes: 'a URL',
     problem: 'is not a URL',
   }
-  return z
-    .string()
-    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol))
-    .register(reference, meta)
+  return z.string().refine(isHttpUrl).register(reference, meta)
+}
+
+/** A user in a URL would stand in each error. */
+function isHttpUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, username, password } = new URL(text)
+  return /^https?:$/.test(protocol) && username === '' && password === ''
 }
 
 /** `name=value,name=value`. Names are letters; a value has no control character (RFC 7628, section 3.1). */

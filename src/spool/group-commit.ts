@@ -13,6 +13,8 @@ export class GroupCommit {
   readonly #log: SpoolLog
   readonly #onEnd: GroupsEnded
   #open: Group | null = null
+  /** Commits of large requests that are begun and not ended. */
+  #begun = 0
   #full: Group[] = []
   readonly #laterNotes: Note[] = []
   #isScheduled = false
@@ -32,7 +34,7 @@ export class GroupCommit {
 
   /** Nothing waits for the disk. */
   get isIdle(): boolean {
-    return this.#open === null && this.#full.length === 0 && !this.#log.isWriting
+    return this.#begun === 0 && this.#open === null && this.#full.length === 0 && !this.#log.isWriting
   }
 
   /** Calls back, once, when nothing waits for the disk. */
@@ -73,6 +75,7 @@ export class GroupCommit {
   /** Begins a commit of its own for a request of many records. @param headerBytes that the producer adds to each record. */
   begin(headerBytes: number): LargeCommit {
     const large = new LargeGroup()
+    this.#begun++
     const { group, notes } = large
     return {
       append: (record) => {
@@ -91,6 +94,7 @@ export class GroupCommit {
    * changed the keys of the request's own notes since the request claimed these keys.
    */
   commitLarge({ group, notes }: LargeGroup, listener: CommitListener): void {
+    this.#begun--
     this.#endOpen()
     this.#addLaterNotes(group)
     group.notesUntilMs = Math.max(group.notesUntilMs, notes.notesUntilMs)

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { DurableSetup, pendingIn } from '../support/durable-gateway.ts'
 import { freePorts } from '../support/free-ports.ts'
@@ -73,6 +75,19 @@ test('chute drain sends what a gateway that was killed has left on disk, once an
   const again = await drain(setup.env)
   expect([again.code, again.log]).toEqual([0, expect.stringContaining('"records":0,"msg":"sending')])
   expect(await valuesIn(setup.critical)).toHaveLength(500)
+})
+
+test('chute drain fails for a folder with dead letters, which nobody sends, and names their file', async () => {
+  const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
+  const gateway = await withBacklog(setup, 1)
+  gateway.signal('SIGKILL')
+  await gateway.ended()
+  const letters = join(setup.dataDir, 'dead-letters')
+  mkdirSync(letters)
+  writeFileSync(join(letters, 'critical.ndjson'), '{}\n')
+  const { code, log } = await drain(setup.env)
+  expect([code, log]).toEqual([1, expect.stringContaining(join(letters, 'critical.ndjson'))])
+  expect(pendingIn(setup.dataDir)).toEqual([])
 })
 
 test('chute drain says what is wrong with a folder that it cannot use, and makes none', async () => {

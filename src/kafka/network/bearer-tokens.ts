@@ -95,6 +95,7 @@ async function fromEndpoint(config: Extract<TokenSourceConfig, { from: 'endpoint
   if (audience !== null) form.set('audience', audience)
   const askedAtMs = Date.now()
   let reply: Response
+  let text: string
   try {
     reply = await fetch(url, {
       method: 'POST',
@@ -107,11 +108,11 @@ async function fromEndpoint(config: Extract<TokenSourceConfig, { from: 'endpoint
       redirect: 'error',
       signal: AbortSignal.timeout(askMs),
     })
+    text = await reply.text()
   } catch (error) {
     const { cause, message } = error as Error
     throw new Error(`${where}: ${cause instanceof Error ? cause.message : message}`, { cause: error })
   }
-  const text = await reply.text()
   const answer = parsed(text)
   const { access_token: value, expires_in: seconds } = answer
   if (!reply.ok || typeof value !== 'string' || value === '') {
@@ -148,7 +149,9 @@ async function fromCommand(command: string): Promise<BearerToken> {
     if (code === undefined && killed === undefined) throw error
     const why = killed === true ? `it took longer than ${askMs} ms` : `it ended with ${String(code)}`
     const said = (stderr ?? '').trim().slice(0, 200)
-    throw new Error(`${where}: ${why}${said === '' ? '' : ` (${said})`}`, { cause: error })
+    // The message of the cause has the whole command.
+    // oxlint-disable-next-line eslint/preserve-caught-error
+    throw new Error(`${where}: ${why}${said === '' ? '' : ` (${said})`}`)
   }
 }
 

@@ -86,6 +86,12 @@ describe('OAUTHBEARER', () => {
       /is not a URL/,
     ],
     [
+      'a user in the URL',
+      { ...endpoint, [`${prefix}TOKEN_ENDPOINT_URL`]: 'https://a:b@login.example.com/' },
+      `${prefix}TOKEN_ENDPOINT_URL`,
+      /is not a URL/,
+    ],
+    [
       'extensions without values',
       { ...file, [`${prefix}EXTENSIONS`]: 'lkc-1' },
       `${prefix}EXTENSIONS`,

@@ -2,6 +2,8 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
+import { chargeOf } from '../../../src/kafka/producer/producer.ts'
+import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 import { realDisk, type Disk } from '../../../src/spool/disk.ts'
 import { findJournal } from '../../../src/spool/find-sent.ts'
 import { FakeInnerProducer, type FakeInnerBatch } from '../../support/fake-inner-producer.ts'
@@ -65,6 +67,21 @@ test('a large request goes to Kafka a part a turn, in order, and what comes behi
   await spool.until(() => spool.inner.values.length === 3_002)
   expect(spool.inner.values).toEqual([...large, ...behind].map(({ value }) => value))
   expect(spool.imbalance).toBe(0)
+})
+
+test('the end waits for a large request that has not appended its last record', async () => {
+  const spool = new SpoolFixture()
+  const { producer } = spool
+  const record = RecordBytes.of(Buffer.from('"a"'), null, Date.now())
+  expect(producer.reserve(2 * chargeOf(record, producer.headerBytes))).toBe(true)
+  const commit = producer.begin()
+  commit.append(record)
+  const closed = producer.close(performance.now() + 5_000)
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+  commit.append(record)
+  expect(await new Promise((resolve) => commit.commit({ committed: resolve }))).toBeNull()
+  expect(await closed).toBe(true)
+  expect(new SpoolFixture({ folder: spool.copy() }).producer.stats.recovered).toBe(2)
 })
 
 test('fsync: off syncs nothing', async () => {
