@@ -105,6 +105,8 @@ export default defineConfig({
               test: {
                 name: 'image',
                 include: ['test/image/**/*.test.ts'],
+                // They share the file system of the image.
+                maxWorkers: 1,
                 globalSetup: ['test/support/broker-setup.ts'],
                 retry,
                 testTimeout: 60_000,

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, realpathSync } from 'node:fs'
+import { mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -60,7 +60,7 @@ export interface ContainerEnd {
 
 /**
  * Runs as root in a mount and a process namespace of its own, in which nothing outlives it: mounts the image's file system
- * and what a container has besides (/proc, /dev, its volumes), and becomes the image's process 1. The image stays as it is, but for places of volumes that it has not.
+ * and what a container has besides (/proc, /dev, its volumes), and becomes the image's process 1. The image stays as it is, but for places of volumes that it has not, while the test lasts.
  * Arguments: root, kind of its file system, user, working directory, then pairs of volume and path up to `--`, then variables and the command for env.
  */
 const becomeContainer = `
@@ -94,8 +94,11 @@ export interface Container {
 export function startContainer({ root, config }: Image, options: ContainerOptions = {}): Container {
   const { user = config.User, env = {}, command = config.Cmd ?? [], volumes = {} } = options
   const { rootFileSystem = 'read-only' } = options
-  // As container engines do.
-  for (const path of Object.keys(volumes)) mkdirSync(join(root, path), { recursive: true })
+  // As container engines do, in a layer of the container's own.
+  for (const path of Object.keys(volumes)) {
+    const made = mkdirSync(join(root, path), { recursive: true })
+    if (made !== undefined) onTestFinished(() => rmSync(made, { recursive: true }))
+  }
   const mounts = Object.entries(volumes).flatMap(([path, folder]) => [folder, path])
   const variables = [...config.Env, ...Object.entries(env).map(([name, value]) => `${name}=${value}`)]
   const program = [...(config.Entrypoint ?? []), ...command]
