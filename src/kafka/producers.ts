@@ -154,10 +154,15 @@ export class Producers {
   }
 
   async #drain({ producer, accounts }: OpenStream): Promise<boolean> {
-    while (!this.#isClosing && accounts.some(({ stats }) => hasPending(stats))) await pause(leavingLookMs)
+    await this.#until(() => accounts.every(({ stats }) => !hasPending(stats)))
     if (this.#isClosing) return false
     await producer.close(performance.now() + leavingCloseMs)
     return true
+  }
+
+  /** Waits until something holds, until a time by `performance.now()`, or until the end of all streams. */
+  async #until(holds: () => boolean, deadlineMs = Infinity): Promise<void> {
+    while (!this.#isClosing && !holds() && performance.now() < deadlineMs) await pause(leavingLookMs)
   }
 
   #forgetUnused({ writers }: OpenStream): void {
@@ -253,7 +258,7 @@ export class Producers {
   async spoolsSent(deadlineMs: number): Promise<boolean> {
     const isSent = (): boolean =>
       this.#all.every(({ accounts }) => accounts.every(({ stats }) => stats.spooled === 0))
-    while (!this.#isClosing && !isSent() && performance.now() < deadlineMs) await pause(leavingLookMs)
+    await this.#until(isSent, deadlineMs)
     return isSent()
   }
 

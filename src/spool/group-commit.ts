@@ -84,7 +84,7 @@ export class GroupCommit {
         return new SpooledRecord(group)
       },
       note: (key, value, untilMs) => notes.note({ key, value, untilMs }),
-      commit: (listener) => this.commitLarge(large, listener),
+      commit: (listener) => this.#commitLarge(large, listener),
     }
   }
 
@@ -93,7 +93,7 @@ export class GroupCommit {
    * a key counts: first the open group, then the notes that wait for a record, then the request's own notes. Nobody else can have
    * changed the keys of the request's own notes since the request claimed these keys.
    */
-  commitLarge({ group, notes }: LargeGroup, listener: CommitListener): void {
+  #commitLarge({ group, notes }: LargeGroup, listener: CommitListener): void {
     this.#begun--
     this.#endOpen()
     this.#addLaterNotes(group)

@@ -1,5 +1,5 @@
 import type { Step } from '../../dedupe/deduplicator.ts'
-import { manyEvents } from './part-steps.ts'
+import { inParts, lastStep } from './part-steps.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
 import type { LargeCommit, PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
@@ -147,17 +147,12 @@ export function withDuplicates(
 /** Writes the outcomes of many events as the elements of a JSON array, a part a step. @param done gets them without the brackets. */
 export function writingOutcomes(outcomes: readonly EventOutcome[], done: (json: Buffer) => void): Step {
   const parts: Buffer[] = []
-  const writeFrom = (from: number): Step | undefined => {
-    if (from >= outcomes.length) {
-      done(Buffer.concat(parts))
-      return undefined
-    }
-    const to = from + manyEvents
+  const write = (from: number, to: number): void => {
     const text = JSON.stringify(outcomes.slice(from, to)).slice(1, -1)
     parts.push(Buffer.from(from === 0 ? text : `,${text}`))
-    return () => writeFrom(to)
   }
-  return () => writeFrom(0)
+  const end = lastStep(() => done(Buffer.concat(parts)))
+  return inParts(outcomes.length, write, () => end)
 }
 
 /** Whether an outcome is a success for the client. `sent` is one, since nothing more is known with `confirm: off`. */

@@ -4,7 +4,7 @@ import type { CommitListener, Durability, LargeCommit } from '../../kafka/produc
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
 import { append, AwaitedAppend, type EventOutcome } from './append.ts'
 import { jobInTurns } from './decode-in-turns.ts'
-import { appendingParts, lastStep, manyEvents, notingParts } from './part-steps.ts'
+import { inParts, lastStep, manyEvents, notingParts } from './part-steps.ts'
 import type { Preferences } from './prefer.ts'
 import type { StreamTarget } from './stream-target.ts'
 
@@ -62,7 +62,7 @@ function appendInParts(
   const committing = lastStep(() => commit.commit(durable))
   jobInTurns(
     request,
-    appendingParts(batch, appendPart, () => notingParts(claim, commit, committing)),
+    inParts(batch.good, appendPart, () => notingParts(claim, commit, committing)),
   )
 }
 

@@ -17,7 +17,7 @@ import {
   type EventOutcome,
 } from './append.ts'
 import { bookDuplicates, bookRejected } from './booking.ts'
-import { appendingParts, keepingParts, lastStep, manyEvents, releasingParts } from './part-steps.ts'
+import { inParts, keepingParts, lastStep, manyEvents, releasingParts } from './part-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { appendDurably, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -267,7 +267,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
     jobInTurns(
       this,
-      appendingParts(batch, appendPart, () => keepingParts(this.#claim, kept)),
+      inParts(batch.good, appendPart, () => keepingParts(this.#claim, kept)),
     )
   }
 

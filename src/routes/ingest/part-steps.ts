@@ -1,26 +1,21 @@
 import type { Claim, Step } from '../../dedupe/deduplicator.ts'
-import type { EventBatch } from '../../events/event-batch.ts'
 import type { LargeCommit } from '../../kafka/producer/producer.ts'
 
 /** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
 export const manyEvents = 1_000
 
 /**
- * Appends the good events of a request, a part a step.
- * @param append appends those at [from, to).
+ * Goes over many events, a part a step.
+ * @param act does what is to be done with those at [from, to).
  * @param next what follows the last part.
  */
-export function appendingParts(
-  batch: EventBatch,
-  append: (from: number, to: number) => void,
-  next: () => Step,
-): Step {
-  const appendFrom = (from: number): Step => {
-    const to = Math.min(from + manyEvents, batch.good)
-    append(from, to)
-    return to < batch.good ? () => appendFrom(to) : next()
+export function inParts(count: number, act: (from: number, to: number) => void, next: () => Step): Step {
+  const actFrom = (from: number): Step => {
+    const to = Math.min(from + manyEvents, count)
+    act(from, to)
+    return to < count ? () => actFrom(to) : next()
   }
-  return () => appendFrom(0)
+  return () => actFrom(0)
 }
 
 /** Keeps the keys of a request, those of many events a part a step. @param claim null: there are none. */
