@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { stringify } from 'yaml'
+import { ConfigMap } from '../support/config-map.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { parseExposition, sumOf, valueOf, type ParsedFamily } from '../support/parse-exposition.ts'
 import { serveGateway, type LogLine, type ServedGateway } from '../support/served-gateway.ts'
@@ -15,33 +16,6 @@ import { serveGateway, type LogLine, type ServedGateway } from '../support/serve
 vi.setConfig({ testTimeout: process.env['CHUTE_RELOADS'] === 'long' ? 500_000 : 120_000 })
 
 const broker = inject('kafkaBroker')
-
-/** Files in a folder as Kubernetes mounts a ConfigMap: each is a link into `..data`, which is a link that is swapped. */
-class ConfigMap {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'chute-reload-'))
-  #version = 0
-
-  constructor(files: Record<string, string>) {
-    onTestFinished(() => rmSync(this.#folder, { recursive: true, force: true }))
-    this.swap(files)
-    for (const name of Object.keys(files)) symlinkSync(join('..data', name), this.path(name))
-  }
-
-  path(name: string): string {
-    return join(this.#folder, name)
-  }
-
-  /** A file that is left out is gone. */
-  swap(files: Record<string, string>): void {
-    const version = `..version_${++this.#version}`
-    mkdirSync(this.path(version))
-    for (const [name, content] of Object.entries(files))
-      writeFileSync(this.path(join(version, name)), content)
-    symlinkSync(version, this.path('..data_tmp'))
-    renameSync(this.path('..data_tmp'), this.path('..data'))
-    rmSync(this.path(`..version_${this.#version - 1}`), { recursive: true, force: true })
-  }
-}
 
 /** Keys by name; the value of each is `value-of-NAME`. */
 function keysFile(...names: string[]): string {
