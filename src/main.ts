@@ -10,6 +10,8 @@ const help = `usage: chute <command>
   drain            sends what a data folder holds, and ends: --data-dir D
   check            prints the effective configuration with secrets masked, or all that is wrong with it; --connect looks
                    at Kafka too
+  doctor           looks at everything that a gateway needs (configuration, machine, brokers, topics, rights, clock), and says what
+                   is wrong and what would be right
   tail             shows events that a gateway takes and refuses, each as it comes: --stream S [--rejected]
   keys             makes the keys that clients send, and says what a key may do: new, list, check
   kafka            a local Apache Kafka in the foreground; --nodes N for a small cluster
@@ -33,6 +35,8 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
       return await (await import('./commands/drain-command.ts')).runDrainCommand(argv, env)
     case 'check':
       return await (await import('./commands/check-command.ts')).runCheckCommand(argv, env)
+    case 'doctor':
+      return await (await import('./commands/doctor-command.ts')).runDoctorCommand(argv, env)
     case 'tail':
       return await (await import('./commands/tail-command.ts')).runTailCommand(argv, env)
     case 'keys':

@@ -21,6 +21,16 @@ export interface Finding {
  */
 export async function checkConnections(config: Config, limitMs: number): Promise<Finding[]> {
   const brokers = await Promise.all(config.kafka.brokers.map(async (address) => await reach(config, address)))
+  const { everConnected, findings } = await lookAsGateway(config, limitMs)
+  // One broker is enough to reach Kafka. A gateway is ready while others are away.
+  return [...brokers.map((broker) => ({ ...broker, ok: broker.ok || everConnected })), ...findings]
+}
+
+/** Everything that readiness goes by, and whether the settings of the topics can be read. @param limitMs as of {@link checkConnections}. */
+export async function lookAsGateway(
+  config: Config,
+  limitMs: number,
+): Promise<{ readonly everConnected: boolean; readonly findings: Finding[] }> {
   const producers = new Producers({
     // `creatable` asks below whether the topics could be created.
     kafka: { ...config.kafka, topics: { ...config.kafka.topics, create: false } },
@@ -40,12 +50,12 @@ export async function checkConnections(config: Config, limitMs: number): Promise
       const onlyTopicsAreMissing =
         missing.length > 0 && checks.every(({ ok, name }) => ok || ofTopics.has(name))
       if (isOver || onlyTopicsAreMissing) {
-        // One broker is enough to reach Kafka. A gateway is ready while others are away.
-        const reached = brokers.map((broker) => ({ ...broker, ok: broker.ok || producers.everConnected }))
+        const { everConnected } = producers
         const ofReadiness = checks.filter(({ name }) => !ofGateway.has(name))
-        if (missing.length === 0) return [...reached, ...ofReadiness, ...settingsOf(producers, ready)]
+        if (missing.length === 0)
+          return { everConnected, findings: [...ofReadiness, ...settingsOf(producers, ready)] }
         const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
-        return [...reached, ...others, await creatable(config, missing)]
+        return { everConnected, findings: [...others, await creatable(config, missing)] }
       }
       await pause(50)
     }

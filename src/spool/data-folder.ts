@@ -236,19 +236,31 @@ function writeVersion(folder: string, version: number): void {
 function toDataFolderError(error: unknown, path: string): DataFolderError {
   if (error instanceof DataFolderError) return error
   const { code, message } = error as NodeJS.ErrnoException
-  return new DataFolderError(
-    `CHUTE_DATA_DIR cannot be used: ${path}: ${reasons[code ?? ''] ?? message}`,
-    error,
-  )
+  const reason = reasonOfFolder(code)
+  const said = reason === null ? message : `${reason.what}. ${reason.remedy}`
+  return new DataFolderError(`CHUTE_DATA_DIR cannot be used: ${path}: ${said}`, error)
 }
 
-const reasons: Readonly<Record<string, string>> = {
-  EACCES: 'this user may not write there. Give the folder to the user that the gateway runs as.',
-  EPERM: 'this user may not write there. Give the folder to the user that the gateway runs as.',
-  EROFS: 'it is read-only. Mount it writable.',
-  ENOSPC: 'the disk is full. Make room on it.',
-  ENOTDIR: 'it is not a folder.',
-  EEXIST: 'it is not a folder.',
+/** What is wrong with a data folder where a call has failed, and what would be right. null: the code alone does not say. */
+export function reasonOfFolder(
+  code: string | undefined,
+): { readonly what: string; readonly remedy: string } | null {
+  return reasons[code ?? ''] ?? null
+}
+
+const notPermitted = {
+  what: 'this user may not write there',
+  remedy: 'Give the folder to the user that the gateway runs as.',
+}
+const noFolder = { what: 'it is not a folder', remedy: 'Name a folder as CHUTE_DATA_DIR.' }
+
+const reasons: Readonly<Record<string, { readonly what: string; readonly remedy: string }>> = {
+  EACCES: notPermitted,
+  EPERM: notPermitted,
+  EROFS: { what: 'it is read-only', remedy: 'Mount it writable.' },
+  ENOSPC: { what: 'the disk is full', remedy: 'Make room on it.' },
+  ENOTDIR: noFolder,
+  EEXIST: noFolder,
 }
 
 const versionPrefix = 'chute data folder, format '

@@ -52,7 +52,7 @@ describe('chute', limit, () => {
   })
 })
 
-describe.each(['serve', 'check', 'consume', 'audit', 'tail', 'kafka'])('chute %s', limit, (command) => {
+describe.each(['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka'])('chute %s', limit, (command) => {
   test('--help says how it is called, and what it does not know is an error with exit code 2', async () => {
     const kafka = { KAFKA_BROKERS: '127.0.0.1:1' }
     const [help, unknown] = await Promise.all([

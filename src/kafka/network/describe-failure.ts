@@ -6,14 +6,22 @@ import type { KafkaConfig } from '../../config/config.ts'
  * @param context what kafkajs was to do.
  */
 export function describeFailure(error: unknown, context: FailureContext): string {
+  const { message, advice } = explainFailure(error, context)
+  return advice === null ? message : `${message}: ${advice}`
+}
+
+/** The two parts of {@link describeFailure}. `advice` is null where there is nothing to say. */
+export function explainFailure(
+  error: unknown,
+  context: FailureContext,
+): { readonly message: string; readonly advice: string | null } {
   const chain = causesOf(error)
   const { message } = chain[0]!
   for (const { name, type } of chain) {
     const right = missingRight(type ?? name, context)
-    if (right !== null) return `${message}: ${right}`
+    if (right !== null) return { message, advice: right }
   }
-  const advice = context.kafka === undefined ? null : adviceOnConnecting(chain, context.kafka)
-  return advice === null ? message : `${message}: ${advice}`
+  return { message, advice: context.kafka === undefined ? null : adviceOnConnecting(chain, context.kafka) }
 }
 
 /** See {@link describeFailure}. */
@@ -58,9 +66,13 @@ function adviceOnConnecting(
   chain: readonly KafkajsError[],
   { ssl, sasl }: Pick<KafkaConfig, 'ssl' | 'sasl'>,
 ): string | null {
-  const said = chain.map(({ message, code, type }) => `${message} ${String(code)} ${type ?? ''}`).join(' ')
+  const said = chain
+    .map(({ name, message, code, type }) => `${name} ${message} ${String(code)} ${type ?? ''}`)
+    .join(' ')
   if (/ILLEGAL_SASL_STATE|not valid given the current SASL state/i.test(said))
     return 'the listener takes no credentials; unset KAFKA_SASL_MECHANISM, or use the port of the SASL listener'
+  const onLogin = adviceOnLogin(said, sasl)
+  if (onLogin !== null) return onLogin
   if (ssl === null) {
     if (/speaks TLS/.test(said)) return 'set KAFKA_SSL=true'
     if (!/closed|ECONNRESET|did not answer/i.test(said)) return null
@@ -68,11 +80,50 @@ function adviceOnConnecting(
       ? 'the listener may want TLS (KAFKA_SSL=true) or credentials (KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME)'
       : 'the listener may want TLS (KAFKA_SSL=true)'
   }
+  const onCertificate = adviceOnCertificate(said, ssl)
+  if (onCertificate !== null) return onCertificate
   const isNoTls =
     /before secure TLS connection|wrong version number|packet length too long|EPROTO|ECONNRESET/i.test(said)
   return isNoTls
     ? 'the listener may speak no TLS; set KAFKA_SSL=false, or use the port of the TLS listener'
     : null
+}
+
+/** Advice where a broker was reached, and did not take the credentials; null: there is none. */
+function adviceOnLogin(said: string, sasl: KafkaConfig['sasl']): string | null {
+  if (sasl === null) return null
+  if (/UNSUPPORTED_SASL_MECHANISM|mechanism is not supported/i.test(said))
+    return `set KAFKA_SASL_MECHANISM to a mechanism of the listener (sasl.enabled.mechanisms of the broker), and not ${sasl.mechanism}`
+  if (!/SASL_AUTHENTICATION_FAILED|KafkaJSSASLAuthenticationError|Authentication failed/i.test(said))
+    return null
+  return sasl.mechanism === 'oauthbearer'
+    ? 'look at the issuer, the audience and the end of the token, as the broker expects them'
+    : 'look at KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and at the user in Kafka (SCRAM: it has credentials of the same mechanism)'
+}
+
+/** Advice where the broker's certificate, or that of the client, is not taken; null: there is none. Codes are those of OpenSSL, as Node has them. */
+function adviceOnCertificate(said: string, { ca, cert }: NonNullable<KafkaConfig['ssl']>): string | null {
+  if (/SELF_SIGNED_CERT|UNABLE_TO_VERIFY_LEAF|UNABLE_TO_GET_ISSUER_CERT|CERT_SIGNATURE_FAILURE/.test(said))
+    return ca === null
+      ? 'no authority known here has signed the certificate of the broker; give its authority as KAFKA_SSL_CA'
+      : 'KAFKA_SSL_CA is not the authority that has signed the certificate of the broker'
+  if (/CERT_HAS_EXPIRED/.test(said))
+    return 'the certificate of the broker has ended, so renew it; if it has not, the clock of this machine is wrong'
+  if (/CERT_NOT_YET_VALID/.test(said))
+    return 'the certificate of the broker is not valid yet: look at the clock of this machine'
+  if (/ERR_TLS_CERT_ALTNAME_INVALID/.test(said))
+    return 'use a name of the certificate as the address of the broker, or name it as KAFKA_SSL_SERVERNAME'
+  if (
+    /alert (certificate required|bad certificate|unknown ca|handshake failure|certificate unknown)/i.test(
+      said,
+    )
+  )
+    return cert === null
+      ? 'the listener may want a certificate of the client (KAFKA_SSL_CERT, KAFKA_SSL_KEY)'
+      : 'the broker does not take the certificate of KAFKA_SSL_CERT: its trust store needs the authority of that certificate'
+  if (/ERR_SSL_(TLSV1_ALERT_PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL)/.test(said))
+    return 'the broker and this machine have no version of TLS in common: the broker needs TLS 1.2 or 1.3'
+  return null
 }
 
 const adviceOnAcl = 'permit it to the principal with an ACL'

@@ -117,9 +117,9 @@ function servedBy({ versions }: Broker): ServedVersions {
 
 /** The error to report. kafkajs's errors of SASL are recognized by their name. */
 function failureOf(error: Error, kafka: KafkaConfig): Error {
-  if (error.name === 'KafkaJSSASLAuthenticationError')
-    return new AuthenticationError(error.message, { cause: error })
   const message = describeFailure(error, { kafka })
+  if (error.name === 'KafkaJSSASLAuthenticationError')
+    return new AuthenticationError(message, { cause: error })
   return message === error.message ? error : new Error(message, { cause: error })
 }
 

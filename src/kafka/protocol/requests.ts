@@ -14,6 +14,8 @@ export const requestVersions = {
   TopicIds: { apiKey: 3, apiVersion: 10 },
   InitProducerId: { apiKey: 22, apiVersion: 1 },
   DescribeConfigs: { apiKey: 32, apiVersion: 1 },
+  /** Asked by `chute doctor` alone. */
+  DescribeQuorum: { apiKey: 55, apiVersion: 1 },
 } as const
 
 /** See {@link requestVersions}. */
@@ -353,6 +355,63 @@ export function decodeInitProducerId(payload: Buffer): ProducerIdentity {
   const reader = new WireReader(payload)
   reader.int32() // throttle time
   return { errorCode: reader.int16(), producerId: reader.int64(), epoch: reader.int16() }
+}
+
+/** DescribeQuorum, version 1, of the cluster's own metadata (KIP-595, KIP-836). Brokers that keep their metadata in ZooKeeper do not serve it. */
+export function encodeDescribeQuorum(): WireRequest {
+  const writer = new WireWriter()
+  // The empty tagged fields of the request's header. Then one topic, with its partition 0, and empty tagged fields behind each part.
+  writer.int8(0).uvarint(2).compactString('__cluster_metadata').uvarint(2).int32(0).int8(0).int8(0).int8(0)
+  return requestOf('DescribeQuorum', [writer.take()])
+}
+
+/** The answer to {@link encodeDescribeQuorum}: the clock of the active controller. `LastCaughtUpTimestamp` of the leader is its current time. */
+export interface ControllerClock {
+  readonly errorCode: number
+  /** The node id of the controller. */
+  readonly nodeId: number
+  /** Milliseconds since 1970; null with an error, and if the controller does not tell it. */
+  readonly nowMs: number | null
+}
+
+/** See {@link ControllerClock}. */
+export function decodeDescribeQuorum(payload: Buffer): ControllerClock {
+  const reader = new WireReader(payload)
+  reader.tags() // of the header
+  const errorCode = reader.int16()
+  const [partition] = reader
+    .compactArray(() => {
+      reader.compactString()
+      const partitions = reader.compactArray(() => {
+        reader.int32() // partition
+        const partitionError = reader.int16()
+        const leader = reader.int32()
+        reader.int32() // leader epoch
+        reader.int64() // high watermark
+        const voters = readReplicas(reader)
+        readReplicas(reader) // observers
+        reader.tags()
+        const nowMs = voters.find(({ nodeId }) => nodeId === leader)?.caughtUpMs ?? -1
+        return { errorCode: partitionError, nodeId: leader, nowMs: nowMs > 0 ? nowMs : null }
+      })
+      reader.tags()
+      return partitions
+    })
+    .flat()
+  if (errorCode !== 0 || partition === undefined) return { errorCode, nodeId: -1, nowMs: null }
+  return partition
+}
+
+/** Voters or observers of {@link decodeDescribeQuorum}. */
+function readReplicas(reader: WireReader): { nodeId: number; caughtUpMs: number }[] {
+  return reader.compactArray(() => {
+    const nodeId = reader.int32()
+    reader.int64() // log end offset
+    reader.int64() // last fetch
+    const caughtUpMs = Number(reader.int64())
+    reader.tags()
+    return { nodeId, caughtUpMs }
+  })
 }
 
 /** Whether authorized operations have WRITE; null: the broker did not tell them. Each has one bit, by its code (`AclOperation`). */

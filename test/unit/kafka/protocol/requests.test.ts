@@ -2,11 +2,13 @@ import { createRequire } from 'node:module'
 import { describe, expect, test } from 'vitest'
 import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import {
+  decodeDescribeQuorum,
   decodeDescribeTopics,
   decodeInitProducerId,
   decodeListOffsets,
   decodeMetadata,
   decodeProduce,
+  encodeDescribeQuorum,
   encodeDescribeTopics,
   encodeInitProducerId,
   encodeListOffsets,
@@ -181,6 +183,51 @@ describe('Metadata', () => {
         { id: null, name: 'mine', errorCode: 0, mayWrite: true, partitions: [] },
         { id: null, name: 'theirs', errorCode: 0, mayWrite: false, partitions: [] },
       ],
+    })
+  })
+})
+
+describe('DescribeQuorum', () => {
+  test('asks for the one partition of the metadata of the cluster', () => {
+    const topic = Buffer.from('__cluster_metadata')
+    const expected = [Buffer.from([0, 2, topic.length + 1]), topic, Buffer.from([2, 0, 0, 0, 0, 0, 0, 0])]
+    expect(body(encodeDescribeQuorum())).toEqual(Buffer.concat(expected))
+  })
+
+  const replica = (nodeId: number, caughtUpMs: bigint): Buffer => {
+    const bytes = Buffer.alloc(29)
+    bytes.writeInt32BE(nodeId)
+    bytes.writeBigInt64BE(caughtUpMs, 20)
+    return bytes
+  }
+  const answer = (errorCode: number, leader: number, replicas: Buffer[]): Buffer => {
+    const partition = Buffer.alloc(22)
+    partition.writeInt16BE(errorCode, 4)
+    partition.writeInt32BE(leader, 6)
+    const topic = Buffer.concat([Buffer.from([2]), Buffer.from('m')])
+    return Buffer.concat([
+      Buffer.from([0, 0, 0, 2]),
+      topic,
+      Buffer.from([2]),
+      partition,
+      Buffer.from([replicas.length + 1]),
+      ...replicas,
+      // No observers, and empty tagged fields of the partition, the topic and the answer.
+      Buffer.from([1, 0, 0, 0]),
+    ])
+  }
+
+  test('the time of the leader is the time of the controller', () => {
+    const payload = answer(0, 2, [replica(1, 5n), replica(2, 1_700_000_000_000n)])
+    expect(decodeDescribeQuorum(payload)).toEqual({ errorCode: 0, nodeId: 2, nowMs: 1_700_000_000_000 })
+  })
+
+  test('a leader that does not tell its time, and an error, have none', () => {
+    expect(decodeDescribeQuorum(answer(0, 2, [replica(2, -1n)])).nowMs).toBeNull()
+    expect(decodeDescribeQuorum(Buffer.from([0, 0, 31, 1, 0]))).toEqual({
+      errorCode: 31,
+      nodeId: -1,
+      nowMs: null,
     })
   })
 })

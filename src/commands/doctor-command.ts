@@ -1,0 +1,219 @@
+import { request as requestPlain } from 'node:http'
+import { request as requestTls } from 'node:https'
+import { text } from 'node:stream/consumers'
+import { parseArgs } from 'node:util'
+import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
+import { type Config, ConfigError } from '../config/config.ts'
+import { loadConfig } from '../config/load-config.ts'
+import { topicsOf } from '../kafka/producers.ts'
+import { silentLogger } from '../logger.ts'
+import { RedisLink, unlessLate } from '../redis-link.ts'
+import { flawOfSchema } from './check-command.ts'
+import { readCommandLine, wholeNumber } from './command-line.ts'
+import { type Diagnosis, failure, fine, warning } from './diagnosis.ts'
+import { lookAtKafka } from './doctor-kafka.ts'
+import { lookAtMachine } from './doctor-machine.ts'
+
+const doctorUsage = `usage: chute doctor [--json] [--timeout-ms N]
+
+Looks at everything that a gateway needs, in the order in which it needs it, and says what is wrong and what would be right: the
+configuration, this machine (descriptors, memory, data folder), each broker (name, connection, TLS, credentials), the addresses that the
+cluster gives out, versions, topics, rights, settings of topics, the clock, Redis, and the gateway that runs here. It reads the
+environment and the file in CHUTE_CONFIG, as the gateway does. It writes no record and creates no topic.
+
+  --json                the findings as JSON
+  --timeout-ms N        longest wait for topics and their leaders (5000)
+
+Exit code: 0 nothing is wrong, apart from warnings; 1 something is wrong; 2 a wrong command line.
+`
+
+/**
+ * `chute doctor`: for a person who wants to know why a gateway does not work. `chute check` judges the configuration, and `chute check --connect`
+ * waits until a gateway would be ready, for an init container. The doctor looks at more, waits for little, and has a remedy for each fault.
+ * @returns the exit code of the process, as the usage has it.
+ */
+export async function runDoctorCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const commandLine = readCommandLine(argv, doctorUsage, readDoctorArguments)
+  if (typeof commandLine === 'number') return commandLine
+  const findings = await diagnose(env, commandLine.timeoutMs)
+  const count = (state: Diagnosis['state']): number => findings.filter((each) => each.state === state).length
+  const [failures, warnings] = [count('failure'), count('warning')]
+  process.stdout.write(
+    commandLine.json
+      ? `${JSON.stringify({ ok: failures === 0, failures, warnings, findings }, null, 2)}\n`
+      : `${findings.map(describe).join('')}\n${verdict(findings, failures, warnings)}\n`,
+  )
+  return failures === 0 ? 0 : 1
+}
+
+function readDoctorArguments(argv: readonly string[]): {
+  readonly json: boolean
+  readonly timeoutMs: number
+} {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { json: { type: 'boolean', default: false }, 'timeout-ms': { type: 'string', default: '5000' } },
+  })
+  return { json: values.json, timeoutMs: wholeNumber('--timeout-ms', values['timeout-ms'], 1, 3_600_000) }
+}
+
+/** All findings, in the order in which a gateway needs things. @param limitMs longest wait for topics and their leaders. */
+export async function diagnose(env: NodeJS.ProcessEnv, limitMs: number): Promise<Diagnosis[]> {
+  let config: Config
+  try {
+    config = loadConfig(env, undefined, flawOfSchema)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.problems.map(({ path, problem, remedy }) =>
+      failure('configuration', `${path} ${problem}`, remedy),
+    )
+  }
+  const [kafka, redis, gateway] = await Promise.all([
+    lookAtKafka(config, limitMs),
+    lookAtRedis(config),
+    lookAtGateway(config),
+  ])
+  return [...lookAtConfiguration(config), ...lookAtMachine(config), ...kafka, ...redis, ...gateway]
+}
+
+function lookAtConfiguration(config: Config): Diagnosis[] {
+  const { streams, kafka } = config
+  const topics = new Set(streams.flatMap(topicsOf)).size
+  const warnings = warningsOfCertificates(ownCertificates(certificatesOf(config), config.pemFiles))
+  return [
+    fine(
+      'configuration',
+      `${countOf(streams.length, 'stream')}, ${countOf(topics, 'topic')}, Kafka at ${kafka.brokers.join(',')}`,
+    ),
+    ...warnings.map((each) => warning('certificate', each, 'Renew it.')),
+  ]
+}
+
+/** Each Redis that gateways share, if there is one. */
+async function lookAtRedis({ dedupeStore, http }: Config): Promise<Diagnosis[]> {
+  const stores = [
+    { name: 'Redis of CHUTE_DEDUPE_REDIS_URL', url: dedupeStore?.url },
+    { name: 'Redis of RATE_LIMIT_REDIS_URL', url: http.rateLimitStore?.url },
+  ]
+  return await Promise.all(
+    stores.flatMap(({ name, url }) => (url === undefined ? [] : [lookAtStore(name, url)])),
+  )
+}
+
+async function lookAtStore(name: string, url: string): Promise<Diagnosis> {
+  const remedy = 'Correct the address and the credentials in the URL, or start Redis.'
+  const cause = await new Promise<string | null>((resolve) => {
+    const link = new RedisLink({
+      url,
+      timeoutMs: redisMs,
+      scripts: { probe: `${unlessLate}\nreturn 1` },
+      probe: { script: 'probe', keys: [], args: [] },
+      says: { away: 'away', back: 'back' },
+      logger: { ...silentLogger, warn: (fields) => done(String((fields as { cause?: unknown }).cause)) },
+    })
+    const done = (each: string | null): void => {
+      link.close()
+      resolve(each)
+    }
+    link.use({ resume: async () => done(null), suspend() {} })
+    link.start()
+  })
+  return cause === null ? fine(name, 'it answers') : failure(name, cause, remedy)
+}
+
+/** Asks the gateway that runs on this machine with this configuration, if one does. */
+async function lookAtGateway({ http }: Config): Promise<Diagnosis[]> {
+  const { adminPort, port, tls } = http
+  const asked = adminPort ?? port
+  if (asked === 0) return []
+  const host = http.host === '0.0.0.0' ? '127.0.0.1' : http.host === '::' ? '::1' : http.host
+  const name = `gateway at ${host}:${asked}`
+  const isTls = adminPort === null && tls !== null
+  let reply: { status: number; body: string }
+  try {
+    reply = await ask(isTls ? requestTls : requestPlain, host, asked)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    return code === 'ECONNREFUSED'
+      ? [fine(name, 'none runs there now')]
+      : [
+          failure(
+            name,
+            `what listens there does not answer: ${message}`,
+            `See which process it is, and restart it: ss -ltnp 'sport = :${asked}'`,
+          ),
+        ]
+  }
+  const checks = checksIn(reply.body)
+  if (checks === null)
+    return [
+      failure(
+        name,
+        `something else listens there (GET /readyz answers ${reply.status})`,
+        `Set another ${adminPort === null ? 'PORT' : 'ADMIN_PORT'}, or end that process.`,
+      ),
+    ]
+  const bad = checks.filter(({ ok }) => !ok).map((check) => `${check.name}: ${check.detail ?? 'not ok'}`)
+  return [
+    bad.length === 0 ? fine(name, 'it is ready') : failure(name, `it is not ready: ${bad.join('; ')}`, null),
+  ]
+}
+
+async function ask(
+  request: typeof requestPlain,
+  host: string,
+  port: number,
+): Promise<{ status: number; body: string }> {
+  return await new Promise((resolve, reject) => {
+    const options = {
+      host,
+      port,
+      path: '/readyz',
+      timeout: gatewayMs,
+      agent: false,
+      rejectUnauthorized: false,
+    }
+    const sent = request(options, (reply) => {
+      text(reply).then((body) => resolve({ status: reply.statusCode ?? 0, body }), reject)
+    })
+    sent.once('timeout', () => sent.destroy(new Error(`no answer within ${gatewayMs} ms`)))
+    sent.once('error', reject).end()
+  })
+}
+
+/** The checks of an answer of `/readyz`; null: no gateway has answered. */
+function checksIn(body: string): { name: string; ok: boolean; detail?: string }[] | null {
+  try {
+    const { checks } = JSON.parse(body) as { checks?: unknown }
+    return Array.isArray(checks) ? (checks as { name: string; ok: boolean; detail?: string }[]) : null
+  } catch {
+    return null
+  }
+}
+
+const words: Readonly<Record<Diagnosis['state'], string>> = {
+  ok: 'ok  ',
+  warning: 'WARN',
+  failure: 'FAIL',
+  skipped: 'skip',
+}
+
+function describe({ state, name, detail, remedy }: Diagnosis): string {
+  const line = `${words[state]} ${name}: ${detail}\n`
+  return remedy === null ? line : `${line}       → ${remedy.replaceAll('\n', '\n         ')}\n`
+}
+
+/** A fault often brings others with it, and the first one in the order of the looks is the cause. */
+function verdict(findings: readonly Diagnosis[], failures: number, warnings: number): string {
+  const also = warnings === 0 ? '' : `, ${countOf(warnings, 'warning')}`
+  if (failures === 0) return `Nothing is wrong${also}.`
+  const first = findings.find(({ state }) => state === 'failure')!
+  return `${countOf(failures, 'fault')}${also}. Begin with the first: ${first.name}.`
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
+const gatewayMs = 3_000
+const redisMs = 2_000
