@@ -22,7 +22,7 @@ cluster gives out, versions, topics, rights, settings of topics, the clock, Redi
 environment and the file in CHUTE_CONFIG, as the gateway does. It writes no record and creates no topic.
 
   --json                the findings as JSON
-  --timeout-ms N        longest wait for topics and their leaders (5000)
+  --timeout-ms N        longest wait for topics and their leaders (10000)
 
 Exit code: 0 nothing is wrong, apart from warnings; 1 something is wrong; 2 a wrong command line.
 `
@@ -52,7 +52,10 @@ function readDoctorArguments(argv: readonly string[]): {
 } {
   const { values } = parseArgs({
     args: [...argv],
-    options: { json: { type: 'boolean', default: false }, 'timeout-ms': { type: 'string', default: '5000' } },
+    options: {
+      json: { type: 'boolean', default: false },
+      'timeout-ms': { type: 'string', default: '10000' },
+    },
   })
   return { json: values.json, timeoutMs: wholeNumber('--timeout-ms', values['timeout-ms'], 1, 3_600_000) }
 }

@@ -31,17 +31,18 @@ export async function lookAtKafka(config: Config, limitMs: number): Promise<Diag
   )
   const steps = [...(token === null ? [] : [token]), ...ways.flatMap((way) => way.steps)]
   const cluster = ways.find((way) => way.cluster !== null)?.cluster ?? null
-  if (cluster === null)
-    return [...steps, skipped('topics, rights, versions, clock', 'no broker of KAFKA_BROKERS was reached')]
-  const [{ findings }, topics, others] = await Promise.all([
-    lookAsGateway(config, limitMs),
-    factsOf(config),
-    lookAtAdvertised(kafka, cluster),
-  ])
-  return [
+  if (cluster === null) return [...steps, skipped(theRest, 'no broker of KAFKA_BROKERS was reached')]
+  const advertised = await lookAtAdvertised(kafka, cluster)
+  const found = [
     // A gateway needs one broker to find the others.
     ...steps.map((step) => (step.state === 'failure' ? { ...step, state: 'warning' as const } : step)),
-    ...others,
+    ...advertised.steps,
+  ]
+  if (!advertised.isAnyReached)
+    return [...found, skipped(theRest, 'no broker is reached at the address that the cluster gives out')]
+  const [{ findings }, topics] = await Promise.all([lookAsGateway(config, limitMs), factsOf(config)])
+  return [
+    ...found,
     ...readiness(findings),
     ...(typeof topics === 'string'
       ? [skipped('settings of topics', `they cannot be read: ${topics}`)]
@@ -49,6 +50,8 @@ export async function lookAtKafka(config: Config, limitMs: number): Promise<Diag
     judgeClock(cluster.clock, typeof topics === 'string' ? [] : topics),
   ]
 }
+
+const theRest = 'topics, rights, versions, clock'
 
 /** What readiness goes by. As long as Kafka or a topic is missing, nothing good is known of what comes after it. */
 function readiness(findings: readonly Finding[]): Diagnosis[] {
@@ -195,21 +198,27 @@ const adviceByCode: readonly (readonly [RegExp, string])[] = [
   ],
 ]
 
-/** The brokers whose address only the cluster tells. A gateway writes to each broker at that address. */
-async function lookAtAdvertised(kafka: KafkaConfig, { brokers }: ClusterFacts): Promise<Diagnosis[]> {
-  const told = brokers
-    .map(({ nodeId, host, port }) => ({
-      nodeId,
-      address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
-    }))
-    .filter(({ address }) => !kafka.brokers.includes(address))
+/**
+ * The brokers whose address only the cluster tells. A gateway writes to each broker at that address.
+ * @returns also whether any broker of the cluster is reached at the address that the cluster tells.
+ */
+async function lookAtAdvertised(
+  kafka: KafkaConfig,
+  { brokers }: ClusterFacts,
+): Promise<{ readonly steps: Diagnosis[]; readonly isAnyReached: boolean }> {
+  const told = brokers.map(({ nodeId, host, port }) => ({
+    nodeId,
+    address: host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
+  }))
+  const others = told.filter(({ address }) => !kafka.brokers.includes(address))
   const ways = await Promise.all(
-    told.map(
+    others.map(
       async ({ nodeId, address }) =>
         await wayTo(kafka, address, { name: ` (broker ${nodeId} by advertised.listeners)` }),
     ),
   )
-  return ways.flatMap(({ steps }) => steps)
+  const isAnyReached = others.length < told.length || ways.some(({ cluster }) => cluster !== null)
+  return { steps: ways.flatMap(({ steps }) => steps), isAnyReached }
 }
 
 /** Judges the settings of a topic by what the streams want of it. */

@@ -2,7 +2,7 @@ import { execFile, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +18,10 @@ import { chuteArguments, chuteEnvironment } from '../support/served-gateway.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'chute-doctor-'))
 afterAll(() => rmSync(folder, { recursive: true }))
+
+/** Those of tests that run side by side. */
+const servers: Server[] = []
+afterAll(() => servers.forEach((server) => void server.close()))
 
 const listenerNames = ['tls', 'expired', 'other', 'sasl', 'lost'] as const
 
@@ -94,7 +98,7 @@ describe('chute doctor', () => {
     env: NodeJS.ProcessEnv,
     shell = '',
   ): Promise<{ code: number | null; findings: Diagnosis[] }> {
-    const words = [process.execPath, ...chuteArguments, 'doctor', '--json', '--timeout-ms', '3000']
+    const words = [process.execPath, ...chuteArguments, 'doctor', '--json', '--timeout-ms', '30000']
     const child = execFile('/bin/sh', ['-c', `${shell} exec "$@"`, 'sh', ...words], {
       env: chuteEnvironment(await environment(env)),
     })
@@ -152,6 +156,8 @@ describe('chute doctor', () => {
     /** What is broken about it. */
     readonly env?: () => NodeJS.ProcessEnv | Promise<NodeJS.ProcessEnv>
     readonly stream?: () => object | Promise<object>
+    /** What is wrong does not change, so that there is no need to wait for long. */
+    readonly isForGood?: boolean
     /** It can be broken only for a process of its own, and this goes before the command. */
     readonly shell?: string
     /** The first finding that is a failure: its name, what it says, and its remedy. */
@@ -267,6 +273,7 @@ describe('chute doctor', () => {
       fault: 'a topic that is missing',
       env: () => ({ KAFKA_CREATE_TOPICS: 'false' }),
       stream: () => ({ topic: `missing-${randomUUID()}` }),
+      isForGood: true,
       name: /^topics$/,
       detail: /missing-.* does not exist.*KAFKA_CREATE_TOPICS=true/,
       remedy: null,
@@ -288,6 +295,7 @@ describe('chute doctor', () => {
     {
       fault: 'a right that is missing',
       env: () => sasl(ports.sasl),
+      isForGood: true,
       name: /^rights$/,
       detail: /WRITE on topic doctor-.* is not permitted/,
       remedy: null,
@@ -340,7 +348,7 @@ describe('chute doctor', () => {
       fault: 'another program on the port',
       env: async () => {
         const server = createServer((_, reply) => reply.writeHead(404).end('not here')).listen(0, '127.0.0.1')
-        onTestFinished(() => void server.close())
+        servers.push(server)
         await once(server, 'listening')
         return { PORT: String((server.address() as AddressInfo).port) }
       },
@@ -359,11 +367,11 @@ describe('chute doctor', () => {
 
   test.concurrent.each(setUps)(
     'names the fault: $fault',
-    async ({ env, stream, shell, name, detail, remedy }) => {
+    async ({ env, stream, isForGood, shell, name, detail, remedy }) => {
       const broken = (await env?.()) ?? {}
       const findings =
         shell === undefined
-          ? await diagnose(await environment(broken, await stream?.()), 3_000)
+          ? await diagnose(await environment(broken, await stream?.()), isForGood === true ? 3_000 : 30_000)
           : (await run(broken, shell)).findings
       const first = findings.find(({ state }) => state === 'failure')
       expect(first?.name, JSON.stringify(findings, null, 1)).toMatch(name)
@@ -382,7 +390,7 @@ describe('chute doctor', () => {
       context.skip('this user may not mount a small disk')
     }
     onTestFinished(() => void execFileSync('umount', ['-l', disk]))
-    const findings = await diagnose(await environment({ CHUTE_DATA_DIR: disk }), 3_000)
+    const findings = await diagnose(await environment({ CHUTE_DATA_DIR: disk }), 30_000)
     expect(findings.find(({ state }) => state === 'failure')?.detail).toMatch(
       /the disk is full: (1020 KiB|1 MiB) are free/,
     )

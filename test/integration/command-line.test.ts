@@ -52,19 +52,23 @@ describe('chute', limit, () => {
   })
 })
 
-describe.each(['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka'])('chute %s', limit, (command) => {
-  test('--help says how it is called, and what it does not know is an error with exit code 2', async () => {
-    const kafka = { KAFKA_BROKERS: '127.0.0.1:1' }
-    const [help, unknown] = await Promise.all([
-      chute([command, '--help'], kafka),
-      chute([command, '--port-number', '9'], kafka),
-    ])
-    const usage = new RegExp(`^usage: chute ${command}`, 'm')
-    expect(help).toMatchObject({ code: 0, stdout: expect.stringMatching(usage), stderr: '' })
-    expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(usage) })
-    expect(unknown.stderr).toContain('--port-number')
-  })
-})
+describe.each(['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka'])(
+  'chute %s',
+  limit,
+  (command) => {
+    test('--help says how it is called, and what it does not know is an error with exit code 2', async () => {
+      const kafka = { KAFKA_BROKERS: '127.0.0.1:1' }
+      const [help, unknown] = await Promise.all([
+        chute([command, '--help'], kafka),
+        chute([command, '--port-number', '9'], kafka),
+      ])
+      const usage = new RegExp(`^usage: chute ${command}`, 'm')
+      expect(help).toMatchObject({ code: 0, stdout: expect.stringMatching(usage), stderr: '' })
+      expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(usage) })
+      expect(unknown.stderr).toContain('--port-number')
+    })
+  },
+)
 
 describe('chute check', limit, () => {
   test('prints the effective configuration and exits 0', async () => {
