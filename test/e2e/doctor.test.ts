@@ -6,13 +6,13 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Kafka, logLevel, type Admin } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { Diagnosis } from '../../src/commands/diagnosis.ts'
 import { diagnose } from '../../src/commands/doctor-command.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { makeAuthority, makeCertificates, type Certificates } from '../support/certificates.ts'
 import { freePorts } from '../support/free-ports.ts'
+import { createTopic } from '../support/independent-reader.ts'
 import { hasRedis, startRedis } from '../support/redis.ts'
 import { chuteArguments, chuteEnvironment } from '../support/served-gateway.ts'
 
@@ -29,7 +29,7 @@ const listenerNames = ['tls', 'expired', 'other', 'sasl', 'lost'] as const
 describe('chute doctor', () => {
   let kafka: LocalKafka
   let certificates: Certificates
-  let admin: Admin
+  let goodTopic: string
   const ports = {} as Record<(typeof listenerNames)[number], number>
 
   beforeAll(async () => {
@@ -37,13 +37,9 @@ describe('chute doctor', () => {
     const free = await freePorts(listenerNames.length)
     for (const [index, name] of listenerNames.entries()) ports[name] = free[index]!
     kafka = await startKafka({ properties: { ...certificates.brokerProperties, ...listeners() } })
-    admin = new Kafka({ brokers: [...kafka.brokers], logLevel: logLevel.NOTHING }).admin()
-    await admin.connect()
+    goodTopic = await newTopic()
   })
-  afterAll(async () => {
-    await admin?.disconnect()
-    await kafka?.stop()
-  })
+  afterAll(async () => await kafka?.stop())
 
   function listeners(): Record<string, string> {
     const expired = join(folder, 'expired.pem')
@@ -77,20 +73,20 @@ describe('chute doctor', () => {
 
   async function newTopic(config: Record<string, string> = {}): Promise<string> {
     const topic = `doctor-${randomUUID()}`
-    const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
-    await admin.createTopics({ topics: [{ topic, numPartitions: 2, replicationFactor: 1, configEntries }] })
+    await createTopic(kafka.brokers[0]!, topic, { partitions: 2, config })
     return topic
   }
 
   /** An environment with a stream on a topic that is well, unless `stream` says otherwise. */
   async function environment(env: NodeJS.ProcessEnv, stream: object = {}): Promise<NodeJS.ProcessEnv> {
     const file = join(folder, `${randomUUID()}.json`)
-    const topic = 'topic' in stream ? {} : { topic: await newTopic() }
+    const topic = 'topic' in stream ? {} : { topic: goodTopic }
     writeFileSync(
       file,
       JSON.stringify({ streams: { s: { delivery: 'at-least-once', ...topic, ...stream } } }),
     )
-    return { CHUTE_CONFIG: file, KAFKA_BROKERS: kafka.brokers[0], PORT: '0', ...env }
+    const limit = { KAFKA_CONNECTION_TIMEOUT_MS: '20000' }
+    return { CHUTE_CONFIG: file, KAFKA_BROKERS: kafka.brokers[0], PORT: '0', ...limit, ...env }
   }
 
   /** Runs the doctor as a process. @param shell goes before the command. */
