@@ -7,6 +7,7 @@ import { hashOfConfig, type PreparedReload } from './config/reload.ts'
 import { areDiskCallsUnderWay } from './disk-calls.ts'
 import { Deduplicators } from './dedupe/deduplicators.ts'
 import type { Logger } from './logger.ts'
+import { BufferMemory } from './kafka/producer/buffer-memory.ts'
 import type { ProducerStats } from './kafka/producer/producer.ts'
 import { Producers } from './kafka/producers.ts'
 import { InvalidTopics } from './invalid-topics.ts'
@@ -43,18 +44,24 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const durable = config.streams.filter(({ spool }) => spool !== null)
   const haveHeaders = durable.some(({ headers }) => Object.keys(headers).length > 0)
   const names = durable.map(({ name }) => name)
-  const folders = new SpoolFolders(config.dataDir, { names, haveHeaders }, logger)
+  const { dataDir } = config
+  const worker = group === null ? null : { number: group.worker, of: config.workers }
+  const folders = new SpoolFolders({ dataDir, worker }, { names, haveHeaders }, logger)
   const isLasting = warningOfFolder(config) === null
   const producers = new Producers({
     kafka: config.kafka,
     streams: config.streams,
-    dataDir: config.dataDir,
+    dataDir: folders.path,
     logger,
     telemetry: (stream) => metrics.producerTelemetry(stream.name, stream.topic),
-    durable: (producer) => {
-      const { name, spool } = producer.stream
+    durable: ({ name, spool }, open) => {
       if (spool === null) return null
-      return new DurableProducer({ producer, folder: folders.stream(name), spool, isLasting, logger })
+      const ownFolder = folders.stream(name)
+      const common = { spool, room: new BufferMemory(spool.maxBytes), isLasting, logger }
+      const left = folders
+        .streamsLeft(name)
+        .map((folder) => new DurableProducer({ ...common, producer: open(), folder }))
+      return { own: new DurableProducer({ ...common, producer: open(), folder: ownFolder, left }), left }
     },
   })
   metrics.observe(() => producers.stats)
@@ -176,7 +183,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
     // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs, even in mid-drain.
-    async stop(delay = null) {
+    async stop(delay = null, { leavesSpool = false } = {}) {
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()
       const isLeaving = await delay
@@ -186,7 +193,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const limitMs = config.shutdownTimeoutMs / 2
       if (leave !== null && isLeaving === true) await withinMs(limitMs, leave(group?.port ?? null))
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
-      if (config.spoolDrainTimeoutMs > 0) {
+      if (config.spoolDrainTimeoutMs > 0 && !leavesSpool) {
         const beganMs = performance.now()
         await producers.spoolsSent(beganMs + config.spoolDrainTimeoutMs)
         deadlineMs += performance.now() - beganMs
@@ -247,9 +254,10 @@ export interface Gateway {
    * @param delay until it resolves, requests are taken as before, and each reply is the last one of its connection, so that clients and load
    * balancers move on. Then the other connections are closed with care (`beginToLeave` in routes/http/connections.ts), unless the delay
    * resolves to false. `shutdownTimeoutMs` begins at the end of the delay. null: no delay.
+   * @param options.leavesSpool another process waits for what is on disk: it does not wait for `spoolDrainTimeoutMs`. Left out: false.
    * @returns whether nothing that was accepted is lost by the end.
    */
-  stop(delay?: Promise<boolean> | null): Promise<boolean>
+  stop(delay?: Promise<boolean> | null, options?: { readonly leavesSpool?: boolean }): Promise<boolean>
   /**
    * Sends what durable streams have on disk, and takes no requests: in place of {@link start}.
    * @returns whether Kafka has all of it within `limitMs`.
@@ -272,6 +280,8 @@ export interface Gateway {
 
 /** The other processes of a gateway, as one of them sees them. */
 export interface GatewayGroup {
+  /** The number of this process. */
+  readonly worker: number
   view(scope: ViewScope): Promise<GroupView>
   /** Counts for the limits of all processes. */
   readonly limits: RemoteLimitStore

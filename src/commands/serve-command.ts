@@ -4,6 +4,7 @@ import type { Gateway } from '../app.ts'
 import type { Config } from '../config/config.ts'
 import { DataFolderError } from '../spool/data-folder.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
+import { buildWhenFree } from './build-when-free.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals, takeHangUps } from './process.ts'
 import { ConfigReloader, FilesRead } from './reload-config.ts'
 import { readCommandLine, readNoWords } from './command-line.ts'
@@ -70,8 +71,7 @@ async function serveAlone(
 /** Builds a gateway. @returns null if the data folder cannot be used; stderr then has the reason. */
 export async function build(config: Config, logger: Logger): Promise<Gateway | null> {
   try {
-    const { buildGateway } = await import('../app.ts')
-    return buildGateway(config, logger)
+    return await buildWhenFree(config, logger)
   } catch (error) {
     if (!(error instanceof DataFolderError)) throw error
     process.stderr.write(`${error.message}\n`)

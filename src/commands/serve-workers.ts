@@ -3,8 +3,11 @@ import type { Gateway } from '../app.ts'
 import type { Config } from '../config/config.ts'
 import { lossesOf } from '../kafka/producer/account-log.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
+import { DataFolderError } from '../spool/data-folder.ts'
+import { takeGroupFolder } from '../spool/worker-folders.ts'
 import { PrimaryLink } from '../workers/primary-link.ts'
 import { WorkerGroup } from '../workers/worker-group.ts'
+import { buildWhenFree } from './build-when-free.ts'
 import { ConfigReloader, type FilesRead } from './reload-config.ts'
 import { createLogger, drainDelayMs, type HangUps, StopSignals } from './process.ts'
 import { describeListenError, findKafkaMs, logEnd, logStart } from './serve-log.ts'
@@ -20,6 +23,14 @@ export async function serveAsPrimary(
 ): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
+  try {
+    // It is held until the process ends. Each worker has a folder of its own in it.
+    if (config.dataDir !== null) takeGroupFolder(config.dataDir, logger)
+  } catch (error) {
+    if (!(error instanceof DataFolderError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    return 1
+  }
   const group = new WorkerGroup(config, logger)
   const signals = new StopSignals()
   let signal: NodeJS.Signals | null = null
@@ -61,9 +72,8 @@ export async function serveAsWorker(): Promise<number> {
   )
   const { worker, config, ticketSecret } = await link.started
   const logger = createLogger(config, worker)
-  // Loaded here, since the primary needs no gateway.
-  const { buildGateway } = await import('../app.ts')
-  const gateway = buildGateway(config, logger, {
+  const built = buildWhenFree(config, logger, {
+    worker,
     view: async (scope) => await link.view(scope),
     limits: link,
     events: link.events,
@@ -76,6 +86,17 @@ export async function serveAsWorker(): Promise<number> {
       },
     },
   })
+  let gateway: Gateway
+  try {
+    const ended = Promise.race([link.drain, link.abort]).then(() => null)
+    const found = await Promise.race([built, ended])
+    if (found === null) return 1
+    gateway = found
+  } catch (error) {
+    if (!(error instanceof DataFolderError)) throw error
+    await link.send({ type: 'failed', message: error.message })
+    return 1
+  }
   link.onCertificates((certificates) => gateway.renew(certificates))
   if (gateway.live !== null) link.tellEvents(gateway.live)
   link.onReload(async (next) => {
@@ -121,7 +142,9 @@ async function drain(
 ): Promise<number> {
   if (orphaned) logger.warn({}, 'the primary process is gone: draining')
   const lostBefore = lossesOf(gateway.stats)
-  const end = await Promise.race([gateway.stop(delay), link.abort.then(() => 'aborted' as const)])
+  // The next primary may be starting already, and its worker waits for the data folder.
+  const stopped = gateway.stop(delay, { leavesSpool: orphaned })
+  const end = await Promise.race([stopped, link.abort.then(() => 'aborted' as const)])
   if (end === 'aborted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore
   await link.send({ type: 'ended', report: gateway.report(), lost })

@@ -127,10 +127,6 @@ export const httpShape = {
   BODY_MIN_BYTES_PER_SECOND: wholeNumber('bytes', 0).default(50).register(reference, {
     what: 'what has to come of a body that is not complete after `BODY_TIMEOUT_MS`, measured over each `BODY_TIMEOUT_MS`; then 408. 0: any pace will do',
   }),
-  // Longer than the 60 s of most load balancers.
-  KEEP_ALIVE_TIMEOUT_MS: wholeNumber('milliseconds', 1_000, 86_400_000).default(72_000).register(reference, {
-    what: 'how long a connection is kept on which no request comes. It has to be longer than a load balancer in front keeps it, [load-balancers.md](load-balancers.md#keep-alive)',
-  }),
 } satisfies z.ZodRawShape
 
 /** Variables of the way to Kafka. */
@@ -265,7 +261,7 @@ export const processShape = {
     what: 'for how long a gateway that stops waits, behind its last request, until Kafka has what durable streams have on disk. 0: it does not wait, and the next gateway on the folder sends it. For a gateway that may not come back, [durable.md](durable.md#leaving-for-good)',
   }),
   WORKERS: wholeNumber(null, 1, 256).default(1).register(reference, {
-    what: 'processes that take requests, on one port, [workers.md](workers.md). Not with `CHUTE_DATA_DIR`',
+    what: 'processes that take requests, on one port, [workers.md](workers.md)',
   }),
   LOG_LEVEL: oneOf(logLevels).default('info').register(reference, {
     what: 'the least that is logged, as JSON lines on stdout. From `warn` on, the account of a clean shutdown is not logged',

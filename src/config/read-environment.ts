@@ -89,13 +89,6 @@ function refuseContradictions(
       remedy: 'Give another port, or leave it out to have metrics, health and docs on PORT.',
     })
   }
-  if (values.WORKERS !== undefined && values.WORKERS > 1 && isSet('CHUTE_DATA_DIR')) {
-    problems.push({
-      path: 'CHUTE_DATA_DIR',
-      problem: `is set while WORKERS is ${values.WORKERS}: one folder is one process's`,
-      remedy: 'Leave WORKERS out, and run more gateways, each with a folder of its own.',
-    })
-  }
   if (values.CHUTE_DATA_DIR_EPHEMERAL === true && !isSet('CHUTE_DATA_DIR')) {
     problems.push({
       path: 'CHUTE_DATA_DIR_EPHEMERAL',

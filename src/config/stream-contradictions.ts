@@ -189,7 +189,7 @@ export function refuseLessThanExactlyOnce(stream: StreamUnderTest, problems: Con
     refuse(
       key,
       `${why}, and a client that sends a request again would make a second record`,
-      'Leave dedupe out, and WORKERS at 1.',
+      'Leave dedupe out, and WORKERS at 1; or set CHUTE_DEDUPE_REDIS_URL, a store for all workers.',
     )
   }
   for (const key of ['onBufferFull', 'beaconOnBufferFull'] as const) {

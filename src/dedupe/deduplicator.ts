@@ -11,7 +11,7 @@ import {
 import { isOlderName, Round, type DedupeRequest, type Fate } from './claim-round.ts'
 
 /** Where a durable stream keeps keys beside their records, so that a crash takes both or neither. */
-export type DedupeJournal = Pick<Durability, 'note' | 'noteLater' | 'readNotes'>
+export type DedupeJournal = Pick<Durability, 'note' | 'noteLater' | 'readNotes' | 'left'>
 
 /**
  * Finds out what one stream has accepted before, within the window: a whole request, or some of its events. Or the request must
@@ -31,14 +31,35 @@ export class Deduplicator {
     this.#partKeys = options.partKeys ?? usualPartKeys
     const { journal, windowMs, store, isShared } = options
     if (isShared) this.#olderUntilMs = performance.now() + windowMs
-    journal?.readNotes(windowMs, (name, value, untilMs) => {
+    if (journal === null) return
+    this.#readNotes(
+      journal,
+      (key, until) => store.learn(key, until),
+      (name) => store.unlearn(name),
+    )
+    for (const left of journal.left ?? []) {
+      // What one process released, another one may have accepted later. So a release counts for its own journal only.
+      const keys = new Map<string, { readonly key: DedupeKey; readonly until: number }>()
+      const learn = (key: DedupeKey, until: number): void => void keys.set(key.name, { key, until })
+      this.#readNotes(left, learn, (name) => keys.delete(name))
+      for (const { key, until } of keys.values()) store.learn(key, until)
+    }
+  }
+
+  #readNotes(
+    journal: Pick<DedupeJournal, 'readNotes'>,
+    learn: (key: DedupeKey, untilMs: number) => void,
+    unlearn: (name: string) => void,
+  ): void {
+    const { windowMs } = this.#options
+    journal.readNotes(windowMs, (name, value, untilMs) => {
       // Only the wall clock goes on from one process to the next. If it was set back, a key is kept for one window at most.
       const leftMs = Math.min(untilMs - Date.now(), windowMs)
       if (leftMs <= 0) return
       const until = performance.now() + leftMs
       const fingerprint = value.toString('latin1')
-      if (fingerprint === released) store.unlearn(name)
-      else store.learn({ name, fingerprint }, until)
+      if (fingerprint === released) unlearn(name)
+      else learn({ name, fingerprint }, until)
       if (isOlderName(name)) this.#olderUntilMs = Math.max(this.#olderUntilMs, until)
     })
   }
@@ -222,27 +243,13 @@ export class Deduplicator {
   ): void {
     // The usual case: each id comes once, and is new.
     if (round.isAllNew) return done(null, { kind: 'claimed', fates: null, claim })
-    const count = round.events.length
-    const judge = (from: number, to: number): void => round.judge(from, to)
-    const end = (): undefined => this.#judged(round, claim, begin, done)
-    if (begin !== null) return begin(this.#inSlices(count, judge, end))
-    judge(0, count)
-    end()
-  }
-
-  #judged(
-    { isReplay, fates, acceptedByOlder }: Round,
-    claim: Claim,
-    begin: ((step: Step) => void) | null,
-    done: (error: Error | null, verdict: Verdict | null) => void,
-  ): undefined {
+    const { isReplay, fates, older } = round.judge()
     if (isReplay) {
       const verdict: Verdict = { kind: 'replay', fates: fates.length === 0 ? null : fates }
-      this.#release(claim, begin, () => done(null, verdict))
-      return
+      return this.#release(claim, begin, () => done(null, verdict))
     }
     // The key of the older version stays, and is enough.
-    const ours = acceptedByOlder.size === 0 ? claim : claim.without(acceptedByOlder)
+    const ours = older.size === 0 ? claim : claim.without(older)
     done(null, { kind: 'claimed', fates: fates.every((fate) => fate === 'new') ? null : fates, claim: ours })
   }
 

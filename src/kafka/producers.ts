@@ -16,7 +16,7 @@ import type {
   ProducerTelemetry,
 } from './producer/producer.ts'
 import { DeadLetterFile } from './producer/at-least-once/dead-letter-file.ts'
-import { mergeStats, retireStats } from './producer/producer-stats.ts'
+import { mergeStats, retireStats, withoutCeilings } from './producer/producer-stats.ts'
 import type { StreamProducer } from './producer/stream-producer.ts'
 import { TopicsProducer } from './producer/topics-producer.ts'
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
@@ -83,7 +83,7 @@ export class Producers {
     { create, isLate }: { create: boolean; isLate: boolean },
   ): AccountedProducer {
     const producer = openInvalidProducer(stream, invalid, this.#shared)
-    this.#invalid.set(producer, { producer, accounts: [producer], writers: [producer], isLate })
+    this.#invalid.set(producer, { producer, accounts: [producer], left: [], writers: [producer], isLate })
     if (isLate) this.#follow([invalid.topic], create)
     return producer
   }
@@ -96,8 +96,8 @@ export class Producers {
   #open(stream: StreamConfig, isLate: boolean): ManagedProducer {
     const writers: StreamProducer[] = []
     try {
-      const opened = this.#openTopics(stream, writers)
-      this.#byStream.set(stream.name, { ...opened, writers, isLate })
+      const opened: OpenStream = { ...this.#openTopics(stream, writers), writers, isLate }
+      this.#byStream.set(stream.name, opened)
       return opened.producer
     } catch (error) {
       for (const writer of writers) writer.abort()
@@ -106,7 +106,10 @@ export class Producers {
   }
 
   /** Makes the producers of all topics of a stream. @param writers gets each of them, and those of dead letters. */
-  #openTopics(stream: StreamConfig, writers: StreamProducer[]): Pick<OpenStream, 'producer' | 'accounts'> {
+  #openTopics(
+    stream: StreamConfig,
+    writers: StreamProducer[],
+  ): Pick<OpenStream, 'producer' | 'accounts' | 'left'> {
     const { telemetry, dataDir, durable } = this.#options
     const letterFile = dataDir === null ? null : new DeadLetterFile(dataDir, stream.name)
     const open = (topic: string, memory?: BufferMemory): StreamProducer => {
@@ -117,14 +120,16 @@ export class Producers {
       if (letters !== null) writers.push(letters)
       return producer
     }
-    if (stream.topics === null) {
-      const producer = open(stream.topic)
-      const accounted = durable?.(producer) ?? producer
-      return { producer: accounted, accounts: [accounted] }
-    }
     const memory = new BufferMemory(stream.producer.bufferMemoryBytes)
+    if (stream.topics === null) {
+      const { own, left } = durable?.(stream, () => open(stream.topic, memory)) ?? {
+        own: open(stream.topic),
+        left: [],
+      }
+      return { producer: own, accounts: [own], left }
+    }
     const topics = eventTopics(stream).map((topic) => open(topic, memory))
-    return { producer: new TopicsProducer(stream, topics, memory), accounts: topics }
+    return { producer: new TopicsProducer(stream, topics, memory), accounts: topics, left: [] }
   }
 
   /**
@@ -138,7 +143,7 @@ export class Producers {
     this.#byStream.delete(name)
     this.#leaving.add(stream)
     if (!(await this.#drain(stream))) return false
-    this.#retired = mergeStats([this.#retired, stream.accounts.map(({ stats }) => retireStats(stats))])
+    this.#retired = mergeStats([this.#retired, statsOf(stream).map(retireStats)])
     this.#leaving.delete(stream)
     this.#forgetUnused(stream)
     return true
@@ -153,10 +158,10 @@ export class Producers {
     return true
   }
 
-  async #drain({ producer, accounts }: OpenStream): Promise<boolean> {
-    await this.#until(() => accounts.every(({ stats }) => !hasPending(stats)))
+  async #drain(stream: OpenStream): Promise<boolean> {
+    await this.#until(() => !statsOf(stream).some(hasPending))
     if (this.#isClosing) return false
-    await producer.close(performance.now() + leavingCloseMs)
+    await closeAll(stream, performance.now() + leavingCloseMs)
     return true
   }
 
@@ -180,7 +185,7 @@ export class Producers {
   discard(name: string): void {
     const stream = this.#byStream.get(name)
     if (stream === undefined) return
-    stream.producer.abort()
+    abortAll(stream)
     this.#byStream.delete(name)
     this.#forgetUnused(stream)
   }
@@ -235,8 +240,9 @@ export class Producers {
 
   /** The account of every topic of every stream, at this moment. A stream that is gone keeps its account, and a new one of its name goes on with it. */
   get stats(): ProducerStats[] {
-    const live = this.#all.flatMap(({ accounts }) => accounts.map(({ stats }) => stats))
-    const isPlain = this.#leaving.size === 0 && this.#retired.length === 0
+    const live = this.#all.flatMap(statsOf)
+    const hasLeft = this.#all.some(({ left }) => left.length > 0)
+    const isPlain = this.#leaving.size === 0 && this.#retired.length === 0 && !hasLeft
     return isPlain ? live : mergeStats([live, this.#retired])
   }
 
@@ -256,8 +262,7 @@ export class Producers {
    * @returns false: Kafka did not have it by then, or {@link close} or {@link abort} came before that.
    */
   async spoolsSent(deadlineMs: number): Promise<boolean> {
-    const isSent = (): boolean =>
-      this.#all.every(({ accounts }) => accounts.every(({ stats }) => stats.spooled === 0))
+    const isSent = (): boolean => this.stats.every(({ spooled }) => spooled === 0)
     await this.#until(isSent, deadlineMs)
     return isSent()
   }
@@ -270,10 +275,10 @@ export class Producers {
     this.#isClosing = true
     this.#topicCreator.stop()
     const deadlineMs = performance.now() + timeoutMs
-    const close = async (producer: ManagedProducer): Promise<boolean> => await producer.close(deadlineMs)
+    const close = async (stream: OpenStream): Promise<boolean> => await closeAll(stream, deadlineMs)
     // Nobody was promised anything of the invalid events.
-    const invalid = Promise.all(Array.from(this.#invalid.keys(), close))
-    const drained = await Promise.all(this.#all.map(async ({ producer }) => await close(producer)))
+    const invalid = Promise.all(Array.from(this.#invalid.values(), close))
+    const drained = await Promise.all(this.#all.map(close))
     await invalid
     this.#metadata.stop()
     return drained.every(Boolean)
@@ -284,9 +289,22 @@ export class Producers {
     this.#isClosing = true
     this.#topicCreator.stop()
     this.#metadata.stop()
-    for (const { producer } of this.#all) producer.abort()
-    for (const producer of this.#invalid.keys()) producer.abort()
+    for (const stream of [...this.#all, ...this.#invalid.values()]) abortAll(stream)
   }
+}
+
+/** The accounts of a stream at this moment. What is left of it shares the ceilings of its own producer. */
+function statsOf({ accounts, left }: OpenStream): ProducerStats[] {
+  return [...accounts.map(({ stats }) => stats), ...left.map(({ stats }) => withoutCeilings(stats))]
+}
+
+async function closeAll({ producer, left }: OpenStream, deadlineMs: number): Promise<boolean> {
+  const closed = await Promise.all([producer, ...left].map(async (each) => await each.close(deadlineMs)))
+  return closed.every(Boolean)
+}
+
+function abortAll({ producer, left }: OpenStream): void {
+  for (const each of [producer, ...left]) each.abort()
 }
 
 /** A stream and what writes for it. */
@@ -294,6 +312,8 @@ interface OpenStream {
   readonly producer: ManagedProducer
   /** One, or one for each topic of a stream with several. */
   readonly accounts: readonly AccountedProducer[]
+  /** See {@link SpooledProducers.left}. */
+  readonly left: readonly AccountedProducer[]
   /** The producers of all topics that are written to, including the dead-letter topic. */
   readonly writers: readonly StreamProducer[]
   /** The gateway took events before there was this stream. Its topic does not make the gateway unready. */
@@ -321,8 +341,19 @@ export interface ProducersOptions {
   /** `CHUTE_DATA_DIR`, for dead letters; null: there is no data folder. */
   readonly dataDir: string | null
   readonly telemetry: (stream: StreamConfig) => ProducerTelemetry
-  /** Puts a spool in front of a stream's producer. It returns null for a stream that answers from memory. */
-  readonly durable?: (producer: StreamProducer) => AccountedProducer | null
+  /**
+   * Puts spools in front of producers of a stream. It returns null for a stream that answers from memory.
+   * @param open makes a producer of the stream. All of them share `buffer.memory`.
+   */
+  readonly durable?: (stream: StreamConfig, open: () => StreamProducer) => SpooledProducers | null
+}
+
+/** The producers of a durable stream. */
+export interface SpooledProducers {
+  /** Takes the records of the stream. */
+  readonly own: AccountedProducer
+  /** Send what workers that are gone left on disk, and take nothing. */
+  readonly left: readonly AccountedProducer[]
 }
 
 /** Every topic that the events of a stream can go to. */

@@ -6,42 +6,57 @@ import type { Logger } from '../logger.ts'
 import { realDisk } from './disk.ts'
 import { findSegments, tellStray } from './find-segments.ts'
 import { parseName, type Segment } from './segment.ts'
+import { version as chuteVersion } from '../version.ts'
 
 /** A data folder that the gateway cannot start with. The message says what is wrong, and what would be right. */
 export class DataFolderError extends Error {
   override readonly name = 'DataFolderError'
+  /** Another process has the folder of a worker. That process ends soon if its primary is gone. */
+  readonly isWorkerInUse: boolean
 
-  constructor(message: string, cause?: unknown) {
+  constructor(message: string, cause?: unknown, isWorkerInUse = false) {
     super(message, cause === undefined ? undefined : { cause })
+    this.isWorkerInUse = isWorkerInUse
   }
 }
 
 /**
- * `CHUTE_DATA_DIR`. One process at a time has it, by a lock of the kernel that ends with the process. Its format has a version.
- * Each durable stream has a folder of its own in it.
+ * A data folder: `CHUTE_DATA_DIR`, or the folder of a worker in it (`worker-folders.ts`). One process at a time has it, by a lock of the kernel
+ * that ends with the process. Its format has a version. Each durable stream has a folder of its own in it.
  */
 export class DataFolder {
-  readonly #path: string
+  readonly path: string
   readonly #logger: Logger
   readonly #lockFd: number
   readonly #streamFds = new Map<string, number>()
 
   /**
    * @param streams names of the durable streams.
-   * @param hasHeaders records of these streams have headers of their own.
+   * @param options.hasHeaders records of these streams have headers of their own.
+   * @param options.workersLeft the folder is `CHUTE_DATA_DIR`, and this says whether folders of workers in it hold something. Left out: it
+   * is the folder of a worker.
    * @throws DataFolderError if the folder cannot be used, another process has it, or it holds records of other streams.
    */
-  constructor(path: string, streams: readonly string[], logger: Logger, hasHeaders = false) {
-    this.#path = path
+  constructor(
+    path: string,
+    streams: readonly string[],
+    logger: Logger,
+    { hasHeaders = false, workersLeft }: { hasHeaders?: boolean; workersLeft?: boolean } = {},
+  ) {
+    this.path = path
     this.#logger = logger
+    const content = hasHeaders ? formatVersion : formatWithoutHeaders
     try {
+      // A folder of another version stays as it is.
+      readVersion(path)
       makeFolder(join(path, 'spool'))
-      this.#lockFd = takeLock(path)
+      this.#lockFd = takeLock(path, workersLeft === undefined ? 'worker' : 'gateway')
     } catch (error) {
       throw toDataFolderError(error, path)
     }
     try {
-      checkVersion(path, streams, hasHeaders ? formatVersion : formatWithoutHeaders)
+      if (workersLeft === undefined) checkVersion(path, streams, content)
+      else keepGatewayVersion(path, streams, { content, hasWorkers: workersLeft })
       this.#refuseOrphans(streams)
     } catch (error) {
       fs.closeSync(this.#lockFd)
@@ -54,7 +69,7 @@ export class DataFolder {
    * @throws DataFolderError
    */
   stream(name: string): StreamFolder {
-    const path = join(this.#path, 'spool', name)
+    const path = join(this.path, 'spool', name)
     try {
       makeFolder(path)
       const fd = fs.openSync(path, 'r')
@@ -70,9 +85,9 @@ export class DataFolder {
    * @throws DataFolderError if there are any.
    */
   #refuseOrphans(streams: readonly string[]): void {
-    for (const name of fs.readdirSync(join(this.#path, 'spool'))) {
+    for (const name of fs.readdirSync(join(this.path, 'spool'))) {
       if (streams.includes(name)) continue
-      const path = join(this.#path, 'spool', name)
+      const path = join(this.path, 'spool', name)
       if (!holdsLog(path)) {
         tellStray(path, null, this.#logger)
         continue
@@ -95,9 +110,9 @@ export class DataFolder {
    */
   keepHeaders(): void {
     try {
-      checkVersion(this.#path, [], formatVersion)
+      checkVersion(this.path, [], formatVersion)
     } catch (error) {
-      throw toDataFolderError(error, this.#path)
+      throw toDataFolderError(error, this.path)
     }
   }
 
@@ -128,7 +143,7 @@ export interface StreamFolder {
  * Makes a folder, and syncs the names of all folders that were made. Without that, a power cut could take a synced file
  * together with the name of a folder above it.
  */
-function makeFolder(path: string): void {
+export function makeFolder(path: string): void {
   const first = fs.mkdirSync(path, { recursive: true, mode: 0o700 })
   if (first === undefined) return
   const highest = dirname(resolve(first))
@@ -143,7 +158,8 @@ function makeFolder(path: string): void {
   }
 }
 
-function syncFolder(path: string): void {
+/** Brings the names of a folder to the disk. */
+export function syncFolder(path: string): void {
   const fd = fs.openSync(path, 'r')
   try {
     fs.fsyncSync(fd)
@@ -177,7 +193,11 @@ function loadLocks(): typeof fileLocks {
   }
 }
 
-function takeLock(folder: string): number {
+/**
+ * Takes the lock of a folder, for as long as the file that is returned is open.
+ * @throws DataFolderError if another process has it.
+ */
+export function takeLock(folder: string, of: 'gateway' | 'worker'): number {
   const { tryLock } = loadLocks()
   const fd = fs.openSync(join(folder, 'lock'), 'a+', 0o600)
   if (tryLock(fd)) {
@@ -191,49 +211,84 @@ function takeLock(folder: string): number {
   }
   const owner = fs.readFileSync(fd, 'utf8').trim()
   fs.closeSync(fd)
+  const isOfWorker = of === 'worker'
+  const remedy = isOfWorker
+    ? 'If that is a worker whose primary is gone, it ends within SHUTDOWN_TIMEOUT_MS, or end it.'
+    : 'Give each gateway a CHUTE_DATA_DIR of its own.'
   throw new DataFolderError(
-    `${folder} is in use by another gateway${owner === '' ? '' : ` (process ${owner})`}. ` +
-      `Give each gateway a CHUTE_DATA_DIR of its own.`,
+    `${folder} is in use by another ${of}${owner === '' ? '' : ` (process ${owner})`}. ${remedy}`,
+    undefined,
+    isOfWorker,
   )
 }
 
 /**
  * Checks the version of the folder's format. In a new folder, the version is the first thing that is written.
  * @param needed the version of what is going to be written. An older folder gets this version.
+ * @returns the version that it has now.
  */
-function checkVersion(folder: string, streams: readonly string[], needed: number): void {
-  const path = join(folder, 'version')
-  if (!fs.existsSync(path)) {
+export function checkVersion(folder: string, streams: readonly string[], needed: number): number {
+  const version = readVersion(folder)
+  if (version === null) {
     const spool = join(folder, 'spool')
-    if (fs.readdirSync(spool).some((name) => streams.includes(name) || holdsLog(join(spool, name)))) {
+    const names = fs.existsSync(spool) ? fs.readdirSync(spool) : []
+    if (names.some((name) => streams.includes(name) || holdsLog(join(spool, name)))) {
       throw new DataFolderError(
         `${folder} holds a spool, but no file that says its version. Put the file back, or move the folder away.`,
       )
     }
-    writeVersion(folder, needed)
-    return
   }
-  const text = fs.readFileSync(path, 'utf8').trim()
-  const version = text.startsWith(versionPrefix) ? Number(text.slice(versionPrefix.length)) : Number.NaN
-  if (version >= formatWithoutHeaders && version <= formatVersion) {
-    if (version < needed) writeVersion(folder, needed)
-    return
+  if (version !== null && version >= needed) return version
+  writeVersion(folder, needed)
+  return needed
+}
+
+/**
+ * As {@link checkVersion}, for `CHUTE_DATA_DIR` itself. While folders of workers in it hold something, it has the version
+ * {@link formatOfWorkers}, so that no older version of Chute starts and leaves these folders alone. After that it goes back.
+ */
+function keepGatewayVersion(
+  folder: string,
+  streams: readonly string[],
+  { content, hasWorkers }: { content: number; hasWorkers: boolean },
+): void {
+  const version = checkVersion(folder, streams, hasWorkers ? formatOfWorkers : content)
+  // Nobody knows whether records with headers are in it.
+  if (version === formatOfWorkers && !hasWorkers) writeVersion(folder, formatVersion)
+}
+
+/**
+ * @returns null: the folder has no version, or is not there.
+ * @throws DataFolderError if this version of Chute cannot read the folder. Then nothing in the folder may change.
+ */
+export function readVersion(folder: string): number | null {
+  let text: string
+  try {
+    text = fs.readFileSync(join(folder, 'version'), 'utf8').trim()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null
+    throw error
   }
-  const age = version > formatVersion ? 'a newer' : 'another'
+  const format = text.startsWith(versionPrefix) ? Number(text.slice(versionPrefix.length)) : Number.NaN
+  if (format >= formatWithoutHeaders && format <= formatOfWorkers) return format
+  const isNewer = format > formatOfWorkers
   throw new DataFolderError(
-    `${folder} was written by ${age} version of Chute (its format is "${text}", and this version reads ` +
-      `"${versionPrefix}${formatWithoutHeaders}" and "${versionPrefix}${formatVersion}"). Let that version send what is in it, or give another CHUTE_DATA_DIR.`,
+    `${folder} was written by ${isNewer ? 'a newer' : 'another'} version of Chute: its file "version" says "${text}", and Chute ${chuteVersion} ` +
+      `reads the formats ${formatWithoutHeaders} to ${formatOfWorkers}. Nothing in it was changed. Start the ${isNewer ? 'newer' : 'other'} version again, ` +
+      `or have its "chute drain" send what the folder holds; or give another CHUTE_DATA_DIR.`,
   )
 }
 
-function writeVersion(folder: string, version: number): void {
+function writeVersion(folder: string, format: number): void {
   const path = join(folder, 'version')
-  fs.writeFileSync(`${path}.new`, `${versionPrefix}${version}\n`, { mode: 0o600, flush: true })
+  fs.writeFileSync(`${path}.new`, `${versionPrefix}${format}\n`, { mode: 0o600, flush: true })
   fs.renameSync(`${path}.new`, path)
   syncFolder(folder)
 }
 
-function toDataFolderError(error: unknown, path: string): DataFolderError {
+/** Says of a system call that failed why the folder cannot be used. */
+export function toDataFolderError(error: unknown, path: string): DataFolderError {
   if (error instanceof DataFolderError) return error
   const { code, message } = error as NodeJS.ErrnoException
   const reason = reasonOfFolder(code)
@@ -264,7 +319,9 @@ const reasons: Readonly<Record<string, { readonly what: string; readonly remedy:
 }
 
 const versionPrefix = 'chute data folder, format '
-/** To be raised whenever an older version could not read what this version writes. */
-const formatVersion = 2
-/** What older versions can read: a folder stays at it as long as no durable stream has `headers`. */
+/** `CHUTE_DATA_DIR` has folders of workers. To be raised whenever an older version could not read what this version writes. */
+export const formatOfWorkers = 3
+/** Records can have headers of their own. */
+export const formatVersion = 2
+/** A folder stays at it as long as no durable stream has `headers`. */
 const formatWithoutHeaders = 1

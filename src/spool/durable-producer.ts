@@ -41,6 +41,8 @@ import { SpoolLog, type PlacedGroup } from './spool-log.ts'
 export class DurableProducer implements AccountedProducer, Durability {
   /** @inheritdoc */
   readonly isLasting: boolean
+  /** @inheritdoc */
+  readonly left: readonly DurableProducer[]
   readonly #producer: InnerProducer
   readonly #spool: SpoolConfig
   /** Room on disk: `spool.max.bytes`. */
@@ -61,6 +63,7 @@ export class DurableProducer implements AccountedProducer, Durability {
     const { producer, folder, spool, isLasting = true, logger, disk = realDisk } = options
     const stream = producer.stream.name
     this.isLasting = isLasting
+    this.left = options.left ?? []
     this.#producer = producer
     this.#logger = logger
     this.#spool = spool
@@ -82,7 +85,7 @@ export class DurableProducer implements AccountedProducer, Durability {
       },
       folder.segments,
     )
-    this.#disk = new BufferMemory(spool.maxBytes)
+    this.#disk = options.room ?? new BufferMemory(spool.maxBytes)
     this.#disk.take(this.#log.sizeBytes)
     const found = findJournal(folder.path, disk, logger)
     const before = resolveSent(found.batches, this.#log, disk)
@@ -373,6 +376,10 @@ export interface DurableProducerOptions {
   readonly producer: InnerProducer
   readonly folder: StreamFolder
   readonly spool: SpoolConfig
+  /** `spool.max.bytes`, where several producers share it. Left out: it is this producer's own. */
+  readonly room?: BufferMemory
+  /** See {@link Durability.left}; none unless given. */
+  readonly left?: readonly DurableProducer[]
   /** See {@link Durability.isLasting}; true unless given. */
   readonly isLasting?: boolean
   readonly logger: Logger

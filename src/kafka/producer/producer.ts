@@ -110,6 +110,8 @@ export interface Obstacle {
 export interface Durability {
   /** False: the disk goes with the container or with the memory of the machine, so no 202 may say `durable`. */
   readonly isLasting: boolean
+  /** What workers that are gone left of the stream: their notes count too. Left out: nothing. */
+  readonly left?: readonly Pick<Durability, 'readNotes'>[]
   /** Tells the listener, once, when everything that was appended so far is on disk, or could not be written. */
   commit(listener: CommitListener): void
   /** Begins a request of many records, which are appended in several turns of the event loop. */

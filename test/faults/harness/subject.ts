@@ -68,13 +68,10 @@ export interface Ending {
 }
 
 /** A stream's account in the log. */
-export interface LoggedAccount
-  extends
-    Pick<
-      ProducerStats,
-      'accepted' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'deadLettered' | 'buffered' | 'inFlight'
-    >,
-    Partial<Pick<ProducerStats, 'recovered' | 'spooled'>> {
+export interface LoggedAccount extends Pick<
+  ProducerStats,
+  'accepted' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'buffered' | 'inFlight'
+> {
   readonly dropped: Readonly<Record<string, number>>
 }
 

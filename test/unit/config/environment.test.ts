@@ -177,13 +177,6 @@ const cases: readonly Case[] = [
     byDefault: 50,
   },
   {
-    name: 'KEEP_ALIVE_TIMEOUT_MS',
-    value: '620000',
-    read: (c) => c.http.limits.keepAliveTimeoutMs,
-    expected: 620_000,
-    byDefault: 72_000,
-  },
-  {
     name: 'KAFKA_BROKERS',
     value: 'a.example:9092, [::1]:19092',
     read: (c) => c.kafka.brokers,
@@ -484,12 +477,6 @@ describe('variables that belong together', () => {
       /1000 or more/,
     ],
     ['a window without a limit', { RATE_LIMIT_WINDOW: '1m' }, 'RATE_LIMIT_WINDOW', /RATE_LIMIT_MAX/],
-    [
-      'workers that share a folder',
-      { WORKERS: '2', CHUTE_DATA_DIR: '/d' },
-      'CHUTE_DATA_DIR',
-      /more gateways/,
-    ],
     [
       'leave to lose a folder that is not there',
       { CHUTE_DATA_DIR_EPHEMERAL: 'true' },

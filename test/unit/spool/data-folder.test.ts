@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { DataFolder } from '../../../src/spool/data-folder.ts'
+import { version } from '../../../src/version.ts'
 import { LogKeeper } from '../../support/producer-fixture.ts'
 import { numbered, SpoolFixture, temporaryFolder } from '../../support/spool-fixture.ts'
 
 function open(path: string, streams: readonly string[] = ['critical']): DataFolder {
-  const folder = new DataFolder(path, streams, new LogKeeper())
+  const folder = new DataFolder(path, streams, new LogKeeper(), { workersLeft: false })
   onTestFinished(() => folder.close())
   return folder
 }
@@ -20,7 +21,7 @@ test('a folder is made, and says its format', () => {
 
 test('a second gateway is refused, and told who has the folder', () => {
   const path = temporaryFolder()
-  const first = new DataFolder(path, [], new LogKeeper())
+  const first = new DataFolder(path, [], new LogKeeper(), { workersLeft: false })
   expect(() => open(path)).toThrow(`in use by another gateway (process ${process.pid})`)
   first.close()
   open(path)
@@ -40,13 +41,19 @@ test('a lock ends with the process that holds it', () => {
 }, 60_000)
 
 test.each([
-  ['chute data folder, format 3', 'a newer version of Chute'],
+  ['chute data folder, format 4', 'a newer version of Chute'],
   ['chute data folder, format 0', 'another version of Chute'],
   ['something else', 'another version of Chute'],
 ])('a folder of the format "%s" is refused', (format, message) => {
   const path = temporaryFolder()
   writeFileSync(join(path, 'version'), format)
   expect(() => open(path)).toThrow(message)
+  expect(() => open(path)).toThrow(
+    `its file "version" says "${format}", and Chute ${version} reads the formats 1 to 3`,
+  )
+  // Nothing was made or changed in it, not even a lock.
+  expect(readdirSync(path)).toEqual(['version'])
+  expect(readFileSync(join(path, 'version'), 'utf8')).toBe(format)
   // Whoever can read it gets it.
   writeFileSync(join(path, 'version'), 'chute data folder, format 1\n')
   open(path)
@@ -55,7 +62,8 @@ test.each([
 test('a folder stays readable for older versions until a durable stream has headers', () => {
   const path = temporaryFolder()
   const format = (): string => readFileSync(join(path, 'version'), 'utf8')
-  const start = (hasHeaders: boolean): void => new DataFolder(path, [], new LogKeeper(), hasHeaders).close()
+  const start = (hasHeaders: boolean): void =>
+    new DataFolder(path, [], new LogKeeper(), { hasHeaders, workersLeft: false }).close()
   start(false)
   expect(format()).toBe('chute data folder, format 1\n')
   start(true)

@@ -132,6 +132,118 @@ test('whatever workers report and whenever they end, no counter goes back and th
   )
 })
 
+/** A report of a worker of a durable stream. */
+function durableReport(counts: { accepted: number; recovered: number; acked: number }): WorkerReport {
+  const { accepted, recovered, acked } = counts
+  const records = accepted + recovered - acked
+  const spool = {
+    records,
+    bytes: records * 100,
+    maxBytes: 1_000,
+    oldestAgeSeconds: 0,
+    drained: acked,
+    writeFailures: 0,
+    readFailures: 0,
+    available: true,
+  }
+  const metrics = new Metrics('1.2.3')
+  metrics.observe(() => [
+    producerStats({
+      ...counts,
+      spooled: records - Math.min(2, records),
+      inFlight: Math.min(2, records),
+      spool,
+    }),
+  ])
+  return { account: metrics.account(), readiness: { ready: true, checks: [] }, process: null }
+}
+
+test('what a worker of a durable stream held is on disk, and the account has it until its next process has found it', () => {
+  const account = new GroupAccount()
+  account.takeReport(1, durableReport({ accepted: 5, recovered: 0, acked: 5 }))
+  account.takeReport(2, durableReport({ accepted: 9, recovered: 1, acked: 4 }))
+  expect(account.retire(2)).toMatchObject({
+    lost: 0,
+    streams: [{ accepted: 9, spooled: 6, suspectedLost: 0 }],
+  })
+  expect(account.sum()?.streams).toMatchObject([
+    { accepted: 14, recovered: 1, spooled: 6, inFlight: 0, acked: 9, spool: { records: 6, bytes: 600 } },
+  ])
+  // It had accepted one more since its last report.
+  account.takeReport(2, durableReport({ accepted: 0, recovered: 7, acked: 0 }))
+  expect(account.sum()?.streams).toMatchObject([
+    {
+      accepted: 14,
+      recovered: 2,
+      spooled: 5,
+      inFlight: 2,
+      acked: 9,
+      spool: { records: 7, bytes: 700, drained: 9 },
+    },
+  ])
+  account.retire(2)
+  // Two had got their outcome.
+  account.takeReport(2, durableReport({ accepted: 0, recovered: 5, acked: 0 }))
+  expect(account.sum()?.streams).toMatchObject([
+    {
+      accepted: 14,
+      recovered: 2,
+      spooled: 3,
+      inFlight: 2,
+      acked: 11,
+      suspectedLost: 0,
+      spool: { records: 5 },
+    },
+  ])
+})
+
+test('whatever workers of a durable stream do before they are killed, no counter goes back and the account closes', () => {
+  const counts = fc.record({ accepted: fc.nat(9), acked: fc.nat(9) })
+  const step = fc.record({
+    worker: fc.integer({ min: 1, max: 3 }),
+    told: counts,
+    untold: counts,
+    ends: fc.boolean(),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const account = new GroupAccount()
+      const workers = new Map<number, { accepted: number; recovered: number; acked: number }>()
+      const before = { accepted: 0, recovered: 0, acked: 0, recordSendTotal: 0 }
+      const look = (): void => {
+        const [stream] = account.sum()!.streams as [ProducerStats]
+        const { accepted, recovered, acked, spooled, inFlight } = stream
+        expect(accepted + recovered).toBe(spooled + inFlight + acked)
+        expect(stream.spool!.records).toBe(spooled + inFlight)
+        for (const name of ['accepted', 'recovered', 'acked', 'recordSendTotal'] as const) {
+          expect(stream[name], name).toBeGreaterThanOrEqual(before[name])
+          before[name] = stream[name]
+        }
+      }
+      for (const { worker, told, untold, ends } of steps) {
+        const known = workers.get(worker) ?? { accepted: 0, recovered: 0, acked: 0 }
+        const live = ({ accepted, acked }: typeof told): void => {
+          known.accepted += accepted
+          known.acked = Math.min(known.acked + acked, known.accepted + known.recovered)
+        }
+        live(told)
+        workers.set(worker, known)
+        account.takeReport(worker, durableReport(known))
+        look()
+        if (!ends) continue
+        live(untold)
+        account.retire(worker)
+        look()
+        workers.set(worker, {
+          accepted: 0,
+          recovered: known.accepted + known.recovered - known.acked,
+          acked: 0,
+        })
+      }
+    }),
+  )
+})
+
 const well: Readiness = { ready: true, checks: [{ name: 'draining', ok: true, detail: 'takes requests' }] }
 const running = new Map<number, WorkerState>([
   [1, 'running'],

@@ -68,9 +68,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.tls.enabled (not .Values.tls.secret) -}}
 {{- fail "tls.enabled is set, and tls.secret is empty. Name a Secret of type kubernetes.io/tls." -}}
 {{- end -}}
-{{- if and .Values.persistence.enabled (gt (int .Values.workers) 1) -}}
-{{- fail "workers is above 1, and persistence is enabled. Set workers=1 and a higher replicaCount." -}}
-{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled is set, and ingress.hosts is empty." -}}
 {{- end -}}
