@@ -28,6 +28,7 @@ import { buildAdminServer, buildServer, type ServerOptions } from './routes/serv
 import { DurableProducer } from './spool/durable-producer.ts'
 import { warningOfFolder } from './spool/ephemeral-folder.ts'
 import { SpoolFolders } from './spool/spool-folders.ts'
+import { findTracing } from './tracing/tracing.ts'
 import { version } from './version.ts'
 import type { GroupView, ViewScope, WorkerReport } from './workers/messages.ts'
 
@@ -89,6 +90,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const limitStore = redisLimits === null ? counts : new SharedLimits(redisLimits, counts)
   const live = config.http.liveEvents ? new LiveEvents() : null
   const readers = new EventReaders()
+  const tracing = findTracing(version)
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],
@@ -97,6 +99,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
     retiredStreams: config.retiredStreams,
     limitStore,
     telemetry: metrics,
+    tracing,
     live,
     readiness: group === null ? readiness : async () => (await group.view('account')).readiness,
     ...(group !== null && {
@@ -206,6 +209,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await withinMs(lastScrapeMs, Promise.all(servers.map(async (each) => await each.close())))
       // On some file systems a close waits for the disk. The lock ends with the process in any case.
       if (!areDiskCallsUnderWay()) folders.close()
+      if (tracing !== null) await withinMs(lastSpansMs, tracing.flush())
       return drained
     },
     async drain(limitMs) {
@@ -306,6 +310,9 @@ function hostsOfEvents({
   if (hasKeys || trustProxyHops > 0 || !isLoopback(host)) return null
   return (name) => isLoopback(name.replace(/^\[(.*)\]$/, '$1')) || name.endsWith('.localhost')
 }
+
+/** So long a stop waits for the SDK to send the last spans, where there is an SDK. */
+const lastSpansMs = 1_000
 
 /** So long a start waits for the Redis of the limits at most. Without it the gateway counts alone. */
 const findRedisMs = 300

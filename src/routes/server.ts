@@ -24,7 +24,9 @@ import { Keys } from './policy/keys.ts'
 import { RateLimits } from './policy/rate-limit.ts'
 import { ShownEvents } from './http/shown-events.ts'
 import { beaconPrefix, Refusals, tellProblem, transportOf } from './http/refusals.ts'
+import { traceRequests } from './ingest/request-span.ts'
 import { StreamTargets } from './ingest/stream-target.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 
 /**
  * The HTTP side, apart from listening. Read this file of the folder first.
@@ -47,6 +49,8 @@ export interface ServerOptions extends Health {
   /** Names of streams whose routes answer 410. Left out: none. */
   readonly retiredStreams?: readonly string[]
   readonly telemetry: EdgeTelemetry
+  /** Makes the spans of requests. Left out: there is no SDK of OpenTelemetry. */
+  readonly tracing?: Tracing | null
   /** Takes the events that the live page shows. Left out: nobody can watch events. */
   readonly live?: LiveEvents | null
   /** What the keys of TLS sessions are made of, where several processes share a port. Left out: a secret of this process. */
@@ -108,6 +112,7 @@ export function buildServer(options: ServerOptions): EventServer {
     tls: http.tls,
   })
   app.register(async (events) => {
+    traceRequests(events, options.tracing ?? null)
     cors.guard(events)
     keys.guard(events)
     rateLimits.guard(events)
@@ -177,6 +182,7 @@ function createApp(
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
     const isKnown = stream !== undefined && targets?.has(stream) === true
     request.accessKey?.counter.refused()
+    request.trace?.refused(problem.code)
     refusals.refused(problem, {
       transport,
       stream: isKnown ? stream : null,

@@ -1,4 +1,10 @@
-import type { CommitListener, PendingBatch, Settlement } from '../kafka/producer/producer.ts'
+import type {
+  CommitListener,
+  PendingBatch,
+  SettledBatch,
+  Settlement,
+  SettlementListener,
+} from '../kafka/producer/producer.ts'
 import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
 import { FrameBuilder } from './frame.ts'
 
@@ -62,7 +68,7 @@ export class SpooledRecord implements PendingBatch {
   /** Its place in the group. */
   readonly place: number
   readonly #group: Group
-  #listeners: ((settlement: Settlement) => void)[] | null = null
+  #listeners: SettlementListener[] | null = null
   #isHurried = false
 
   /** @param group the record is the last one in it. */
@@ -72,7 +78,7 @@ export class SpooledRecord implements PendingBatch {
   }
 
   /** @inheritdoc */
-  onSettled(listener: (settlement: Settlement) => void): void {
+  onSettled(listener: SettlementListener): void {
     if (this.#listeners === null) {
       this.#listeners = []
       this.#group.awaited.push(this)
@@ -90,13 +96,14 @@ export class SpooledRecord implements PendingBatch {
    * @param isLeft tells whether the records of a settlement stay on disk, for the next process to send.
    */
   follow(batch: PendingBatch, place: number, isLeft: (settlement: Settlement) => boolean): void {
-    batch.onSettled((settlement) => {
+    batch.onSettled((settlement, settled) => {
       const { outcome, reason, partition, baseOffset, firstPlace, recordCount } = settlement
       const nth = place - firstPlace
       if (nth < 0 || nth >= recordCount) return
       if (isLeft(settlement)) return this.leave()
       this.partition = partition
-      this.settle({ outcome, reason, baseOffset: baseOffset === null ? null : baseOffset + BigInt(nth) })
+      const offset = baseOffset === null ? null : baseOffset + BigInt(nth)
+      this.settle({ outcome, reason, baseOffset: offset }, settled)
     })
     if (this.#isHurried) batch.hurry()
   }
@@ -107,10 +114,10 @@ export class SpooledRecord implements PendingBatch {
   }
 
   /** Tells the listeners the record's outcome. */
-  settle({ outcome, reason, baseOffset = null }: RecordEnd): void {
+  settle({ outcome, reason, baseOffset = null }: RecordEnd, batch?: SettledBatch): void {
     const { partition } = this
     const settlement: Settlement = { partition, baseOffset, firstPlace: 0, recordCount: 1, outcome, reason }
-    for (const listener of this.#listeners ?? []) listener(settlement)
+    for (const listener of this.#listeners ?? []) listener(settlement, batch)
     this.#listeners = null
   }
 }

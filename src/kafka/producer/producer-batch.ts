@@ -1,6 +1,6 @@
 import { RecordBatch } from '../protocol/record-batch.ts'
 import type { IdentifiedBatch } from './batch-journal.ts'
-import type { PendingBatch, RecordSource, Settlement } from './producer.ts'
+import type { PendingBatch, RecordSource, SettledBatch, Settlement, SettlementListener } from './producer.ts'
 
 /**
  * A record batch on its way (Kafka's `ProducerBatch`): its bytes, and besides them its partition, its age, its room in the buffer, and the
@@ -11,11 +11,13 @@ import type { PendingBatch, RecordSource, Settlement } from './producer.ts'
  * The way back of an outcome begins there: `Account.settle` books the outcome, gives the room back, and tells the listeners, each in a
  * microtask of its own, so that no listener runs inside the sender.
  */
-export class ProducerBatch extends RecordBatch implements PendingBatch, IdentifiedBatch {
+export class ProducerBatch extends RecordBatch implements PendingBatch, SettledBatch, IdentifiedBatch {
   /** -1: its records have no key, and no partition has taken the batch yet. */
   partition: number
   /** When the batch was opened, by `performance.now()`. Linger and delivery timeout count from here. */
   createdAtMs: number
+  /** @inheritdoc */
+  writtenAtMs = 0
   state: 'open' | 'closed' | 'written' | 'settled' = 'open'
   /** The room of its stream's buffer memory that the batch holds, in bytes. It is reduced to the real size when the batch is closed. */
   chargedBytes = 0
@@ -32,7 +34,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   /** @inheritdoc */
   readonly sources: RecordSource[] = []
 
-  #listeners: ((settlement: Settlement) => void)[] | null = null
+  #listeners: SettlementListener[] | null = null
   /** The last run of records that went to another batch. */
   #goesOn: Run | null = null
   readonly #onAwaited: (() => void) | null
@@ -61,7 +63,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
   }
 
   /** @inheritdoc */
-  onSettled(listener: (settlement: Settlement) => void): void {
+  onSettled(listener: SettlementListener): void {
     this.#listeners ??= []
     this.#listeners.push(listener)
   }
@@ -84,6 +86,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
       part.close()
       // The records were written once, as a whole batch. The split itself uses up no retry.
       part.attempts = 1
+      part.writtenAtMs = this.writtenAtMs
       part.firstPlace = firstPlace
       part.whole = this.whole
       part.#listeners = this.#listeners
@@ -119,7 +122,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
     target.sources.push(source)
     const run: Run = { target, place, targetPlace, count: 1, source }
     this.#goesOn = run
-    target.onSettled((settlement) => {
+    target.onSettled((settlement, batch) => {
       const from = Math.max(run.targetPlace, settlement.firstPlace)
       const to = Math.min(run.targetPlace + run.count, settlement.firstPlace + settlement.recordCount)
       if (from >= to) return
@@ -130,7 +133,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
         firstPlace: this.firstPlace + run.place + from - run.targetPlace,
         recordCount: to - from,
       }
-      for (const listener of listeners) listener(own)
+      for (const listener of listeners) listener(own, batch)
     })
   }
 
@@ -139,7 +142,7 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, Identifi
     const listeners = this.#listeners
     if (listeners === null) return
     this.#listeners = null
-    for (const listener of listeners) queueMicrotask(() => listener(settlement))
+    for (const listener of listeners) queueMicrotask(() => listener(settlement, this))
   }
 }
 

@@ -183,8 +183,9 @@ export interface PendingBatch {
   /**
    * Calls `listener` with the outcome. If the batch is split, or if its records move to other batches, the listener is called for each part.
    * Each record is in exactly one of these calls. No call comes before `onSettled` returns.
+   * @param listener gets the batch that had the records at the end; left out: no batch of the producer had them.
    */
-  onSettled(listener: (settlement: Settlement) => void): void
+  onSettled(listener: SettlementListener): void
   /** The batches in which the records were before; empty if they were appended to this batch. */
   readonly sources?: readonly RecordSource[]
   /** A client waits for the outcome. So the batch need not linger, and the broker is asked about it as soon as it is written. */
@@ -200,6 +201,20 @@ export interface RecordSource {
   /** The place of the first of these records in the batch that has them now. */
   readonly targetPlace: number
   readonly count: number
+}
+
+/** See {@link PendingBatch.onSettled}. */
+export type SettlementListener = (settlement: Settlement, batch?: SettledBatch) => void
+
+/** A batch that has its outcome. Times are by `performance.now()`. */
+export interface SettledBatch {
+  readonly createdAtMs: number
+  /** When the batch was first handed to a socket; 0: never. */
+  readonly writtenAtMs: number
+  readonly recordCount: number
+  readonly sizeBytes: number
+  /** How often an at-least-once stream has written the batch; 0 at most once. */
+  readonly attempts: number
 }
 
 /** The outcome of a batch, or of a part of a batch. */

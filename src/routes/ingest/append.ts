@@ -2,7 +2,7 @@ import type { Step } from '../../dedupe/deduplicator.ts'
 import { inParts, lastStep } from './part-steps.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
-import type { LargeCommit, PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
+import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 
 /** The outcome of one event, in a reply to `Prefer: wait`. */
@@ -25,7 +25,7 @@ interface Share {
 }
 
 /** Takes records: a producer, or the commit of a large request. */
-type Appender = Pick<Producer, 'append'>
+export type Appender = Pick<Producer, 'append'>
 
 /** Appends the good events at [from, to) of a request, for which room is reserved. */
 export function append(producer: Appender, batch: EventBatch, from = 0, to = batch.good): void {
@@ -50,7 +50,7 @@ export class AwaitedAppend {
   /**
    * @param options.done is called once: with an outcome for each good event in order, or with null when `waitMs` ran out or
    * the gateway ends before the outcomes are known.
-   * @param options.commit takes the records in the place of the producer.
+   * @param options.appender takes the records.
    */
   constructor(
     producer: Producer,
@@ -58,11 +58,11 @@ export class AwaitedAppend {
     {
       waitMs,
       done,
-      commit = null,
-    }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void; commit?: LargeCommit | null },
+      appender,
+    }: { waitMs: number; done: (outcomes: EventOutcome[] | null) => void; appender: Appender },
   ) {
     this.#producer = producer
-    this.#appender = commit ?? producer
+    this.#appender = appender
     this.#batch = batch
     this.#done = done
     this.#open = batch.good

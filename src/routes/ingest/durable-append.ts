@@ -2,7 +2,7 @@ import type { EventBatch } from '../../events/event-batch.ts'
 import type { Claim } from '../../dedupe/deduplicator.ts'
 import type { CommitListener, Durability, LargeCommit } from '../../kafka/producer/producer.ts'
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
-import { append, AwaitedAppend, type EventOutcome } from './append.ts'
+import { append, type Appender, AwaitedAppend, type EventOutcome } from './append.ts'
 import { jobInTurns } from './decode-in-turns.ts'
 import { inParts, lastStep, manyEvents, notingParts } from './part-steps.ts'
 import type { Preferences } from './prefer.ts'
@@ -16,6 +16,8 @@ export interface DurableRequest {
   keep(batch: EventBatch, done: () => void): void
   succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void
   fail(error: unknown): void
+  /** Takes records as `appender` does. Where the request has spans, each record is followed to its outcome. */
+  followed(appender: Appender): Appender
   /** The keys of the request stay claimed until their lease ends, whatever the answer is. */
   leaveClaim(): void
 }
@@ -30,17 +32,18 @@ export function appendDurably(
   const durable = new DurableAppend(request, batch, waitSeconds !== null)
   const commit = batch.good < manyEvents ? null : durability.begin()
   const { producer } = request.target
+  const appender = request.followed(commit ?? producer)
   const done = (outcomes: EventOutcome[] | null): void => durable.waited(outcomes)
   const awaited =
     waitSeconds === null
       ? null
-      : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, commit })
+      : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, appender })
   if (commit === null) {
-    if (awaited === null) append(producer, batch)
+    if (awaited === null) append(appender, batch)
     else awaited.append()
     claim?.note()
     durability.commit(durable)
-  } else appendInParts(request, batch, { commit, awaited, claim, durable })
+  } else appendInParts(request, batch, { commit, appender, awaited, claim, durable })
 }
 
 /** Appends many events, and notes their keys, a part a turn. All parts are in one commit. */
@@ -49,14 +52,15 @@ function appendInParts(
   batch: EventBatch,
   parts: {
     readonly commit: LargeCommit
+    readonly appender: Appender
     readonly awaited: AwaitedAppend | null
     readonly claim: Claim | null
     readonly durable: DurableAppend
   },
 ): void {
-  const { commit, awaited, claim, durable } = parts
+  const { commit, appender, awaited, claim, durable } = parts
   const appendPart = (from: number, to: number): void => {
-    if (awaited === null) append(commit, batch, from, to)
+    if (awaited === null) append(appender, batch, from, to)
     else awaited.append(from, to)
   }
   const committing = lastStep(() => commit.commit(durable))

@@ -10,6 +10,7 @@ import type { Logger } from '../../logger.ts'
 import { admit, refuseInvalid, type Admission } from './admit.ts'
 import {
   append,
+  type Appender,
   AwaitedAppend,
   droppedOutcomes,
   withDuplicates,
@@ -29,6 +30,7 @@ import { tellProblem, type Refusals } from '../http/refusals.ts'
 import type { RequestOfEvents, ShownEvents } from '../http/shown-events.ts'
 import { leaveOutSeen, refuseUntold } from './duplicates.ts'
 import { newBatch, type StreamTarget } from './stream-target.ts'
+import type { RequestTrace } from '../../tracing/tracing.ts'
 
 /** What the exchanges of one route share. */
 export interface IngestRoute {
@@ -73,6 +75,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #kind: Exclude<BodyKind, 'unsupported'>
   readonly #startedAtMs = performance.now()
   readonly #key: string | null
+  /** The spans of the request; null where there is no SDK for them. */
+  readonly #trace: RequestTrace | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
   /** Who still reads the body: this request until it is answered, and whoever copies its invalid events. */
@@ -100,6 +104,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#kind = options.kind
     this.preferences = options.preferences
     this.#key = options.key
+    this.#trace = options.reply.request.trace
     target.underWay.begin()
   }
 
@@ -136,6 +141,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   /** Takes the whole body. The reply goes out at once, or when there is room, or when the outcomes are known. */
   #take(body: Buffer): void {
+    this.#trace?.beginAppend(this.target.producer)
     const batch = newBatch(body, this.target, this.#route.limits, this.reply.request)
     decodeInTurns(batch, this.#kind, this)
   }
@@ -207,6 +213,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (admission === 'dropped') {
       // The client is told that the events are accepted. If it sends them again all the same, there may be room.
       this.#released(() => {
+        this.#trace?.dropped(producer, batch.good)
         this.#bookAccepted(batch, 'dropped')
         this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
       })
@@ -224,13 +231,14 @@ export class IngestExchange implements BatchListener, DurableRequest {
     // In the turn of the append, so that no scrape sees events that are accepted and no records.
     this.#bookAccepted(batch)
     this.#claim?.keep()
+    const appender = this.followed(producer)
     const { waitSeconds } = this.preferences
     if (waitSeconds === null) {
-      append(producer, batch)
+      append(appender, batch)
       this.succeed(batch, null)
     } else {
       const done = (outcomes: EventOutcome[] | null): void => this.succeed(batch, outcomes)
-      new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done }).append()
+      new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, appender }).append()
     }
   }
 
@@ -240,6 +248,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
    */
   #appendInParts(batch: EventBatch): void {
     const { producer } = this.target
+    const appender = this.followed(producer)
     const { waitSeconds } = this.preferences
     const { edge } = this.#route.telemetry
     let result: { readonly outcomes: EventOutcome[] | null } | null = null
@@ -253,7 +262,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
       answer()
     }
     const awaited =
-      waitSeconds === null ? null : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done })
+      waitSeconds === null
+        ? null
+        : new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, appender })
     const kept = (): undefined => {
       isKept = true
       if (awaited === null) result = { outcomes: null }
@@ -262,7 +273,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const appendPart = (from: number, to: number): void => {
       if (from === 0) this.#bookBesideGood(batch)
       edge.accepted(this.#route.transport, to - from)
-      if (awaited === null) append(producer, batch, from, to)
+      if (awaited === null) append(appender, batch, from, to)
       else awaited.append(from, to)
     }
     jobInTurns(
@@ -280,6 +291,11 @@ export class IngestExchange implements BatchListener, DurableRequest {
     } else {
       jobInTurns(this, keepingParts(this.#claim, lastStep(done)))
     }
+  }
+
+  /** @inheritdoc */
+  followed(appender: Appender): Appender {
+    return this.#trace === null ? appender : this.#trace.follow(appender, this.target.producer)
   }
 
   /** @inheritdoc */
@@ -355,6 +371,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.reply.request.accessKey?.counter.accepted(batch.accepted)
     bookRejected(this.#route, batch)
     if (!this.isReplay) this.#keepInvalid(batch)
+    this.#trace?.accepted(batch)
     this.#unbooked = null
   }
 
@@ -371,6 +388,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const { refusals, transport } = this.#route
     this.reply.request.accessKey?.counter.refused()
     const batch = this.#unbooked
+    this.#trace?.refused(problem.code)
     refusals.refused(problem, { ...this.#asRequest, batch, body: batch?.body ?? this.#body })
     if (transport !== 'http') tellProblem(this.reply.raw, problem)
     this.#answered(problem.status)

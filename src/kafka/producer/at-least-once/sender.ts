@@ -295,6 +295,7 @@ export class AtLeastOnceSender implements Sender {
     for (const batch of batches) {
       if (batch.attempts++ === 0) {
         account.written(batch)
+        batch.writtenAtMs = nowMs
         offsets.written(batch.partition, batch.recordCount)
         telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
       }

@@ -201,6 +201,7 @@ export class AtMostOnceLink implements LeaderLink {
     const request = encodeProduce(topic, acks, config.requestTimeoutMs, batches)
     for (const batch of batches) {
       account.written(batch)
+      batch.writtenAtMs = nowMs
       offsets.written(batch.partition, batch.recordCount)
       telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
     }

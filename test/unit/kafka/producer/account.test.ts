@@ -88,7 +88,7 @@ describe('a batch', () => {
     const parts = setUp()
     const batch = accepted(parts, 1)
     const listener = vi.fn()
-    batch.onSettled(listener)
+    batch.onSettled((settlement) => listener(settlement))
     batch.close()
     parts.account.written(batch)
     parts.account.settle(batch, 'acked', null, 42n)

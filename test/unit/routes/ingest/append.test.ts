@@ -22,7 +22,7 @@ function start(
   producer.reserve(reservationBytes(batch, 0))
   const results: (EventOutcome[] | null)[] = []
   const done = (outcomes: EventOutcome[] | null): number => results.push(outcomes)
-  new AwaitedAppend(producer, batch, { waitMs: 5000, done }).append()
+  new AwaitedAppend(producer, batch, { waitMs: 5000, done, appender: producer }).append()
   return { producer, results }
 }
 

@@ -69,7 +69,7 @@ test('a record is acknowledged by all replicas, with its offset', async () => {
   append(producer, 'first')
   await pass(50)
   const settled = vi.fn()
-  append(producer, 'second')!.onSettled(settled)
+  append(producer, 'second')!.onSettled((settlement) => settled(settlement))
   await pass(50)
   expect(produces().map(({ acks }) => acks)).toEqual([-1, -1])
   expect(settled).toHaveBeenCalledExactlyOnceWith({

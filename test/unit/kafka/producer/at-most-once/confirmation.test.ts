@@ -192,7 +192,7 @@ test('what is written behind a barrier is not covered by it', async () => {
 test('a batch that the leader acknowledged is confirmed by the high watermark, with its offset', async () => {
   const batch = writtenBatch(0, 3)
   const settled = vi.fn()
-  batch.onSettled(settled)
+  batch.onSettled((settlement) => settled(settlement))
   confirmation.appended(batch, 40n)
   await pass(25)
   expect(connection.asked).toEqual(['high_watermark 0'])
@@ -410,7 +410,7 @@ describe('while a client waits for the outcome', () => {
   function writeAwaited(partition: number): ReturnType<typeof vi.fn> {
     const batch = writtenBatch(partition, 1)
     const settled = vi.fn()
-    batch.onSettled(settled)
+    batch.onSettled((settlement) => settled(settlement))
     batch.hurry()
     confirmation.written([batch])
     return settled

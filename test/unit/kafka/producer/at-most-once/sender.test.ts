@@ -399,7 +399,8 @@ describe.each([1, -1] as const)('acks=%i', (acks) => {
     await startTrusted({ acks, lingerMs: 0, batchSizeBytes: 100 })
     cluster.responseMs = 50
     const settled = vi.fn()
-    for (let i = 0; i < 10; i++) append(producer, `${i}`.padEnd(40))!.onSettled(settled)
+    for (let i = 0; i < 10; i++)
+      append(producer, `${i}`.padEnd(40))!.onSettled((settlement) => settled(settlement))
     await pass(40)
     expect(produces().map((request) => request.acks)).toEqual(Array.from({ length: 10 }, () => acks))
     await passUntil(() => producer.stats.confirmed === 11, 300)

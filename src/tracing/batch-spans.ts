@@ -1,0 +1,191 @@
+import {
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  type Attributes,
+  type Context,
+  type Link,
+  type Span,
+  type Tracer,
+} from '@opentelemetry/api'
+import { outcomeTraits } from '../kafka/producer/outcome.ts'
+import type { PendingBatch, Producer, SettledBatch, Settlement } from '../kafka/producer/producer.ts'
+
+/** Records of one request that got their outcome together. */
+export interface SettledRecords extends Pick<Settlement, 'outcome' | 'reason' | 'partition' | 'baseOffset'> {
+  /** Has the span of the append. */
+  readonly request: Context
+  readonly topic: string
+  /** By `performance.now()`. */
+  readonly appendedAtMs: number
+  count: number
+}
+
+/**
+ * Writes the spans of batches and of outcomes, once the outcome is known: nothing of a span is kept before. A batch that no followed request
+ * has a record in has no span.
+ *
+ * The span of a batch is linked to the appends of all requests in it, up to {@link mostLinks}. Its parent is the first of them, so that a
+ * sampler that goes by the parent takes the batch whenever it took a request. Each request has a span for the outcome in its own trace, which
+ * is linked to the batch.
+ */
+export class BatchSpans {
+  readonly #tracer: Tracer
+  /** What was settled in this turn, by batch and request. */
+  readonly #settled = new Map<SettledBatch, Map<Context, SettledRecords>>()
+
+  constructor(tracer: Tracer) {
+    this.#tracer = tracer
+  }
+
+  /**
+   * Records of a request have their outcome. A durable stream tells it record by record.
+   * @param batch null: the records were in no batch.
+   */
+  settled(records: SettledRecords, batch: SettledBatch | null): void {
+    if (batch === null) return this.#outcomeSpan(records, null)
+    if (this.#settled.size === 0) setImmediate(() => this.flush())
+    let requests = this.#settled.get(batch)
+    if (requests === undefined) this.#settled.set(batch, (requests = new Map()))
+    const before = requests.get(records.request)
+    if (before === undefined) requests.set(records.request, records)
+    else before.count += records.count
+  }
+
+  /** Writes the spans of what was settled. */
+  flush(): void {
+    const settled = [...this.#settled]
+    this.#settled.clear()
+    for (const [batch, byRequest] of settled) {
+      const requests = [...byRequest.values()]
+      const span = this.#batchSpan(batch, requests)
+      for (const records of requests) this.#outcomeSpan(records, span)
+    }
+  }
+
+  #batchSpan(batch: SettledBatch, requests: readonly SettledRecords[]): Span {
+    const { createdAtMs, writtenAtMs, attempts, recordCount, sizeBytes } = batch
+    const first = requests[0]!
+    const links = requests.slice(0, mostLinks).flatMap(({ request }) => linkTo(trace.getSpan(request)))
+    const span = this.#tracer.startSpan(
+      `send ${first.topic}`,
+      {
+        kind: SpanKind.CLIENT,
+        startTime: timeOf(createdAtMs),
+        links,
+        attributes: {
+          ...attributesOf(first),
+          'messaging.operation.type': 'send',
+          'messaging.operation.name': 'send',
+          'messaging.batch.message_count': recordCount,
+          'chute.batch.size_bytes': sizeBytes,
+          'chute.batch.attempts': writtenAtMs === 0 ? 0 : Math.max(1, attempts),
+          'chute.batch.traced_requests': requests.length,
+        },
+      },
+      first.request,
+    )
+    if (writtenAtMs > 0) span.addEvent('written', timeOf(writtenAtMs))
+    end(span, first)
+    return span
+  }
+
+  #outcomeSpan(records: SettledRecords, batch: Span | null): void {
+    const { request, topic, appendedAtMs, count } = records
+    const span = this.#tracer.startSpan(
+      `outcome ${topic}`,
+      {
+        kind: SpanKind.INTERNAL,
+        startTime: timeOf(appendedAtMs),
+        links: linkTo(batch),
+        attributes: { ...attributesOf(records), 'messaging.batch.message_count': count },
+      },
+      request,
+    )
+    end(span, records)
+  }
+}
+
+/** Follows the records of one request to their outcomes. */
+export class RecordsOfRequest {
+  readonly #batches: BatchSpans
+  readonly #request: Context
+  readonly #producer: Producer
+  readonly #appendedAtMs = performance.now()
+  /** The places that the request's records have in each batch. */
+  readonly #places = new Map<PendingBatch, number[]>()
+
+  /** @param request has the span of the append. */
+  constructor(batches: BatchSpans, request: Context, producer: Producer) {
+    this.#batches = batches
+    this.#request = request
+    this.#producer = producer
+  }
+
+  /** The last record of `pending` is one of the request. @param topic its place in the list of the stream's topics. */
+  appended(pending: PendingBatch, topic: number): void {
+    let places = this.#places.get(pending)
+    if (places === undefined) {
+      const own: number[] = (places = [])
+      this.#places.set(pending, own)
+      pending.onSettled((settlement, batch) => this.#settled(own, topic, settlement, batch ?? null))
+    }
+    places.push(pending.recordCount - 1)
+  }
+
+  #settled(
+    places: readonly number[],
+    topic: number,
+    settlement: Settlement,
+    batch: SettledBatch | null,
+  ): void {
+    const { outcome, reason, partition, baseOffset, firstPlace, recordCount } = settlement
+    const own = places.filter((place) => place >= firstPlace && place < firstPlace + recordCount)
+    if (own.length === 0) return
+    const { topics, stream } = this.#producer
+    this.#batches.settled(
+      {
+        outcome,
+        reason,
+        partition,
+        baseOffset: baseOffset === null ? null : baseOffset + BigInt(own[0]! - firstPlace),
+        request: this.#request,
+        topic: (topics?.[topic]?.stream ?? stream).topic,
+        appendedAtMs: this.#appendedAtMs,
+        count: own.length,
+      },
+      batch,
+    )
+  }
+}
+
+/** The time of the machine at a time by `performance.now()`, in epoch milliseconds. An SDK reads the same clock when a span begins. */
+function timeOf(atMs: number): number {
+  return Date.now() - performance.now() + atMs
+}
+
+function end(span: Span, { outcome, reason }: SettledRecords): void {
+  if (outcome !== 'pending' && outcomeTraits[outcome].isError) {
+    span.setAttribute('error.type', reason ?? outcome)
+    span.setStatus({ code: SpanStatusCode.ERROR })
+  }
+  span.end()
+}
+
+function attributesOf({ topic, outcome, reason, partition, baseOffset }: SettledRecords): Attributes {
+  return {
+    'messaging.system': 'kafka',
+    'messaging.destination.name': topic,
+    ...(partition >= 0 && { 'messaging.destination.partition.id': String(partition) }),
+    ...(baseOffset !== null && { 'messaging.kafka.offset': Number(baseOffset) }),
+    'chute.outcome': outcome,
+    ...(reason !== null && { 'chute.reason': reason }),
+  }
+}
+
+function linkTo(span: Span | null | undefined): Link[] {
+  return span === null || span === undefined ? [] : [{ context: span.spanContext() }]
+}
+
+/** What an SDK keeps by default (`OTEL_SPAN_LINK_COUNT_LIMIT`). */
+const mostLinks = 128

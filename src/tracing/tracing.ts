@@ -1,0 +1,259 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import {
+  context,
+  createTraceState,
+  propagation,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  type Attributes,
+  type Context,
+  type Span,
+  type Tracer,
+} from '@opentelemetry/api'
+import type { Producer } from '../kafka/producer/producer.ts'
+import { BatchSpans, RecordsOfRequest } from './batch-spans.ts'
+
+/**
+ * Spans of OpenTelemetry for the way of events: a request, its append, the batches that its records go in, and their outcomes. Read this
+ * file of the folder first. The folder knows the producer's interface. It knows neither Fastify nor Kafka's connections.
+ *
+ * Chute has OpenTelemetry's API and no SDK. An SDK that was registered before the gateway is built (`node --import`) switches the spans on.
+ * Without an SDK there is no {@link Tracing}, and nothing of this folder is called. A request that the SDK's sampler leaves out costs no more
+ * than its own span.
+ *
+ * Names are those of the semantic conventions for HTTP and for messaging. What they have no name for is `chute.…`.
+ */
+export class Tracing {
+  readonly #tracer: Tracer
+  readonly #batches: BatchSpans
+  readonly #flush: () => Promise<void>
+
+  constructor(tracer: Tracer, flush: () => Promise<void>) {
+    this.#tracer = tracer
+    this.#flush = flush
+    this.#batches = new BatchSpans(tracer)
+  }
+
+  /** Begins the span of a request. Its parent is the span that is active (an SDK's own of node:http), or else what the headers name. */
+  begin(request: TracedRequest): RequestTrace {
+    return new RequestTrace(this.#tracer, this.#batches, request)
+  }
+
+  /** Writes the spans of all batches that have their outcome, and has the SDK send what it holds. Never rejects. */
+  async flush(): Promise<void> {
+    this.#batches.flush()
+    try {
+      await this.#flush()
+    } catch {
+      // The SDK has its own log for what it cannot send.
+    }
+  }
+}
+
+/** Looks for an SDK. To be called once, at start. @returns null: there is none, and there are no spans. */
+export function findTracing(version: string): Tracing | null {
+  const provider = trace.getTracerProvider() as SdkProvider
+  // The API's own provider, of this copy of the API or of another one, stands for the SDK's.
+  const tracer =
+    provider.getDelegateTracer === undefined
+      ? provider.getTracer('chute', version)
+      : provider.getDelegateTracer('chute', version)
+  if (tracer === undefined) return null
+  const sdk = provider.getDelegate?.() ?? provider
+  return new Tracing(tracer, async () => await sdk.forceFlush?.())
+}
+
+/** The tracer provider that is registered, with what only some providers have. */
+interface SdkProvider {
+  getTracer(name: string, version: string): Tracer
+  getDelegateTracer?(name: string, version: string): Tracer | undefined
+  getDelegate?(): SdkProvider
+  forceFlush?(): Promise<void>
+}
+
+/** What a span says of a request. */
+export interface TracedRequest {
+  readonly method: string
+  /** The pattern of its route, never its path. */
+  readonly route: string
+  /** Without the query: that of a pixel has an event, and may have a key. */
+  readonly path: string
+  readonly scheme: string
+  readonly httpVersion: string
+  readonly headers: IncomingHttpHeaders
+  /** The network of the client. */
+  readonly client: string | null
+  /** Its `traceparent` and `tracestate`, where they are as W3C has them: the parent, if the SDK has no propagator that finds one. */
+  readonly parent: { readonly traceparent: string; readonly tracestate: string | null } | null
+}
+
+/** The events of a request of which some were accepted. */
+interface AcceptedEvents {
+  /** New events, each of which becomes a record. */
+  readonly good: number
+  readonly rejected: number
+  /** Events that were accepted before. */
+  readonly duplicates: readonly unknown[]
+}
+
+/** Takes records: a producer, or the commit of a large request. */
+type Appender = Pick<Producer, 'append'>
+
+/**
+ * The spans of one request. While they are open, the headers `traceparent` and `tracestate` of the request name the innermost one. So
+ * records that get these headers (`headers` of a stream, routes/ingest/record-headers.ts) name the span of their append.
+ */
+export class RequestTrace {
+  readonly #tracer: Tracer
+  readonly #batches: BatchSpans
+  readonly #headers: IncomingHttpHeaders
+  readonly #span: Span
+  /** The SDK's sampler took the request. */
+  readonly #isRecorded: boolean
+  #context: Context
+  #append: Span | null = null
+
+  constructor(tracer: Tracer, batches: BatchSpans, request: TracedRequest) {
+    this.#tracer = tracer
+    this.#batches = batches
+    this.#headers = request.headers
+    const active = context.active()
+    const isInside = trace.getSpan(active) !== undefined
+    const parent = isInside ? active : parentOf(active, request)
+    this.#span = tracer.startSpan(
+      `${request.method} ${request.route}`,
+      { kind: isInside ? SpanKind.INTERNAL : SpanKind.SERVER, attributes: attributesOf(request) },
+      parent,
+    )
+    this.#isRecorded = this.#span.isRecording()
+    this.#context = this.#enter(parent, this.#span)
+  }
+
+  /** The ids of the request's span, for its log lines. */
+  get ids(): { readonly traceId: string; readonly spanId: string } {
+    return this.#span.spanContext()
+  }
+
+  /** The body is there: its events are decoded and appended. */
+  beginAppend({ stream }: Pick<Producer, 'stream'>): void {
+    if (!this.#isRecorded) return
+    const destination = stream.topics === null ? stream.topic : null
+    this.#append = this.#tracer.startSpan(
+      `append ${destination ?? stream.name}`,
+      {
+        kind: SpanKind.PRODUCER,
+        attributes: {
+          'messaging.system': 'kafka',
+          'messaging.operation.type': 'create',
+          'messaging.operation.name': 'append',
+          ...(destination !== null && { 'messaging.destination.name': destination }),
+          'chute.stream': stream.name,
+          'chute.delivery': stream.delivery,
+        },
+      },
+      this.#context,
+    )
+    this.#context = this.#enter(this.#context, this.#append)
+  }
+
+  /** What `appender` takes is followed to its outcome. @param producer names the topics of its records. */
+  follow(appender: Appender, producer: Producer): Appender {
+    if (!this.#isRecorded) return appender
+    const records = new RecordsOfRequest(this.#batches, this.#context, producer)
+    return {
+      append(record) {
+        const pending = appender.append(record)
+        records.appended(pending, record.topic)
+        return pending
+      },
+    }
+  }
+
+  /** The good events of the request are accepted, and on disk where the stream is durable. */
+  accepted({ good, rejected, duplicates }: AcceptedEvents): void {
+    this.#append?.setAttributes({
+      'messaging.batch.message_count': good,
+      'chute.events.rejected': rejected,
+      'chute.events.duplicates': duplicates.length,
+    })
+    this.#endAppend()
+  }
+
+  /** The buffer is full, and the events are accepted and dropped. */
+  dropped({ stream }: Pick<Producer, 'stream'>, events: number): void {
+    if (!this.#isRecorded) return
+    const end = { outcome: 'dropped', reason: 'buffer_full', partition: -1, baseOffset: null } as const
+    const records = { ...end, count: events, topic: stream.topic, appendedAtMs: performance.now() }
+    this.#batches.settled({ ...records, request: this.#context }, null)
+  }
+
+  /** Nothing of the request was accepted. @param code the code of the problem that it is answered with. */
+  refused(code: string): void {
+    this.#append?.setAttribute('error.type', code).setStatus({ code: SpanStatusCode.ERROR })
+    this.#endAppend()
+    this.#span.setAttribute('error.type', code)
+  }
+
+  /** The reply is sent. @param statusCode null: the client was gone before. */
+  end(statusCode: number | null): void {
+    this.#endAppend()
+    if (statusCode === null) this.#span.setAttribute('error.type', 'client_gone')
+    else this.#span.setAttribute('http.response.status_code', statusCode)
+    // What a client did wrong is no error of the server (semantic conventions for HTTP, "Status").
+    if (statusCode === null || statusCode >= 500) this.#span.setStatus({ code: SpanStatusCode.ERROR })
+    this.#span.end()
+  }
+
+  #endAppend(): void {
+    this.#append?.end()
+    this.#append = null
+  }
+
+  /** Makes a span the innermost one. */
+  #enter(parent: Context, span: Span): Context {
+    const { traceId, spanId, traceFlags, traceState } = span.spanContext()
+    const flags = (traceFlags & 0xff).toString(16).padStart(2, '0')
+    this.#headers['traceparent'] = `00-${traceId}-${spanId}-${flags}`
+    const state = traceState?.serialize() ?? ''
+    if (state === '') delete this.#headers['tracestate']
+    else this.#headers['tracestate'] = state
+    return trace.setSpan(parent, span)
+  }
+}
+
+/** The parent that the headers name: as the SDK's propagator finds it, or else as W3C has it. */
+function parentOf(active: Context, { headers, parent }: TracedRequest): Context {
+  const found = propagation.extract(active, headers)
+  if (trace.getSpanContext(found) !== undefined || parent === null) return found
+  const [, traceId = '', spanId = '', flags = '0'] = parent.traceparent.split('-')
+  return trace.setSpanContext(found, {
+    traceId,
+    spanId,
+    traceFlags: Number.parseInt(flags, 16),
+    isRemote: true,
+    ...(parent.tracestate !== null && { traceState: createTraceState(parent.tracestate) }),
+  })
+}
+
+function attributesOf({
+  method,
+  route,
+  path,
+  scheme,
+  httpVersion,
+  headers,
+  client,
+}: TracedRequest): Attributes {
+  const agent = headers['user-agent']
+  return {
+    'http.request.method': method,
+    'http.route': route,
+    'url.path': path,
+    'url.scheme': scheme,
+    'network.protocol.name': 'http',
+    'network.protocol.version': httpVersion,
+    ...(agent !== undefined && { 'user_agent.original': agent }),
+    ...(client !== null && { 'client.address': client }),
+  }
+}
