@@ -245,7 +245,11 @@ export class EventBatch implements EventSink {
       return
     }
     const identity = this.#collectIds ? identityOf(value) : null
-    this.#note(identity === null ? null : { ...identity, digest: this.#digest(start, end) })
+    this.#note(
+      identity === null
+        ? null
+        : { id: identity.id, source: identity.source, digest: this.#digest(start, end) },
+    )
     if (chosen !== null && text === null) this.ranges.add(start, end, chosen.start, chosen.end)
     else this.ranges.addParsed(start, end, text, keyBytes)
     if (this.#topics !== null) this.ranges.goesTo(this.#topic)

@@ -96,11 +96,12 @@ export class AwaitedAppend {
   #settled({ topic, events, places }: Share, settlement: Settlement): void {
     const { outcome } = settlement
     if (outcome === 'pending') return this.#finish(null)
-    for (const [nth, good] of events.entries()) {
-      const place = places[nth]! - settlement.firstPlace
-      if (place < 0 || place >= settlement.recordCount) continue
-      const index = this.#batch.indexOf(good)
-      this.#outcomes[good] = outcomeOf(index, topic, { ...settlement, outcome }, place)
+    const settled = { ...settlement, outcome }
+    for (let nth = 0; nth < events.length; nth++) {
+      const place = places[nth]! - settled.firstPlace
+      if (place < 0 || place >= settled.recordCount) continue
+      const good = events[nth]!
+      this.#outcomes[good] = outcomeOf(this.#batch.indexOf(good), topic, settled, place)
       this.#open--
     }
     if (this.#open === 0) this.#finish(this.#outcomes)
