@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { type Logger, pino } from 'pino'
 import type { Config } from '../config/config.ts'
+import { formatOptions } from './log-format.ts'
 
 /**
  * The log of a process: JSON lines on stdout, or on stderr where stdout has other uses. A line is written at once: a line in a
@@ -8,19 +9,14 @@ import type { Config } from '../config/config.ts'
  * @param worker the number of the worker, where there are several. It stands in every line.
  */
 export function createLogger(
-  { logLevel }: Pick<Config, 'logLevel'>,
+  { logLevel, logFormat }: Pick<Config, 'logLevel' | 'logFormat'>,
   worker: number | null = null,
   output: 'stdout' | 'stderr' = 'stdout',
 ): Logger {
-  const logger = pino(
-    {
-      level: logLevel,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (level) => ({ level }) },
-    },
+  return pino(
+    { level: logLevel, ...formatOptions(logFormat, worker) },
     pino.destination({ dest: output === 'stdout' ? 1 : 2, sync: true }),
   )
-  return worker === null ? logger : logger.child({ worker })
 }
 
 /**

@@ -107,6 +107,9 @@ export const keyKinds = Object.keys(keyKindTraits) as KeyKind[]
 /** Levels of the log. They are pino's. */
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
+/** How a line of the log is written. `pino`: as pino does it. `ecs`, `otel`: with the names of the Elastic Common Schema, or of OpenTelemetry. */
+export const logFormats = ['pino', 'ecs', 'otel'] as const
+
 /** The settings of one stream's producer, in Kafka's terms (`org.apache.kafka.clients.producer.ProducerConfig`). */
 export interface ProducerConfig {
   /** `acks`: 0 no acknowledgment, 1 the leader's, -1 all in-sync replicas'. */
@@ -352,6 +355,7 @@ export interface Config {
   /** `CHUTE_DEDUPE_REDIS_URL`; null: each process knows what it accepted itself. */
   readonly dedupeStore: DedupeStoreConfig | null
   readonly logLevel: (typeof logLevels)[number]
+  readonly logFormat: (typeof logFormats)[number]
 }
 
 /** One problem of the configuration. Its text is enough to put the configuration right, without the source. */

@@ -37,6 +37,7 @@ export function describeConfig(config: Config): string {
         SPOOL_DRAIN_TIMEOUT_MS: config.spoolDrainTimeoutMs,
         WORKERS: config.workers,
         LOG_LEVEL: config.logLevel,
+        LOG_FORMAT: config.logFormat,
       },
       streams: Object.fromEntries([
         ...config.streams.map((stream) => [stream.name, describeStream(stream)] as const),

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { logLevels } from './config.ts'
+import { logFormats, logLevels } from './config.ts'
 import {
   beaconPath,
   brokerList,
@@ -266,6 +266,9 @@ export const processShape = {
   LOG_LEVEL: oneOf(logLevels).default('info').register(reference, {
     what: 'the least that is logged, as JSON lines on stdout. From `warn` on, the account of a clean shutdown is not logged',
     orInFile: true,
+  }),
+  LOG_FORMAT: oneOf(logFormats).default('pino').register(reference, {
+    what: "the names of the fields of a line: pino's, those of the Elastic Common Schema, or those of OpenTelemetry's log data model, [operations.md](operations.md#formats-of-the-log)",
   }),
 } satisfies z.ZodRawShape
 

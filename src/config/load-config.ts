@@ -115,6 +115,7 @@ export function loadConfig(
     workers: environment.WORKERS,
     dedupeStore: dedupeStoreConfig(environment),
     logLevel: environment.LOG_LEVEL,
+    logFormat: environment.LOG_FORMAT,
   }
 }
 
@@ -287,7 +288,7 @@ export interface ConsumeArguments {
 }
 
 /** The configuration of a process that reads from Kafka, apart from its consumer. */
-export interface ReaderProcessConfig extends Pick<Config, 'shutdownTimeoutMs' | 'logLevel'> {
+export interface ReaderProcessConfig extends Pick<Config, 'shutdownTimeoutMs' | 'logLevel' | 'logFormat'> {
   readonly kafka: KafkaConfig
 }
 
@@ -337,6 +338,7 @@ function readerProcessConfig(environment: Environment): ReaderProcessConfig {
     kafka: kafkaConfig(environment),
     shutdownTimeoutMs: environment.SHUTDOWN_TIMEOUT_MS,
     logLevel: environment.LOG_LEVEL,
+    logFormat: environment.LOG_FORMAT,
   }
 }
 

@@ -227,7 +227,7 @@ function createApp(
     clientErrorHandler: (error, socket) => connections.onClientError(error, socket),
     frameworkErrors: (error, request, reply) => {
       cors?.letRead(request, reply)
-      refuse(request, reply, toGatewayError(error, logger))
+      refuse(request, reply, toGatewayError(error, logger, request))
     },
     exposeHeadRoutes: true,
     ...(http.beaconPath !== null && targets !== null && { rewriteUrl: beaconPathToUsual(http.beaconPath) }),
@@ -262,7 +262,7 @@ function createApp(
     done()
   })
   app.setErrorHandler((error, request, reply) => {
-    const problem = toGatewayError(error, logger)
+    const problem = toGatewayError(error, logger, request)
     // A request that is refused before the handler of its route counts in the route's durations, as taking no time.
     const { url } = request.routeOptions
     if (url?.startsWith('/v1/') === true && request.method !== 'OPTIONS') {

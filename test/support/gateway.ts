@@ -83,6 +83,7 @@ export function testConfig(options: {
     workers: 1,
     dedupeStore: options.dedupeStore ?? null,
     logLevel: 'info',
+    logFormat: 'pino',
   }
 }
 

@@ -1,8 +1,9 @@
-import type { FastifyError, FastifyReply } from 'fastify'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { errorTable, GatewayError, type ErrorCode } from '../../errors.ts'
 import { supportedEncodings } from '../../events/body-reader.ts'
 import type { Logger } from '../../logger.ts'
 import { replyRawAndClose } from './raw-reply.ts'
+import { idsOf } from './request-ids.ts'
 
 /** A problem as it is sent (RFC 9457, section 3). Clients branch on its `code`. */
 export interface Problem {
@@ -62,8 +63,9 @@ export function problemHeaders(error: GatewayError): string[] {
 /**
  * Makes an error that a client may see of anything that was thrown. An error of Fastify is translated by its status. Everything
  * else is a bug of the gateway: the bug is logged, and the client does not see its message.
+ * @param request the log names it; null: there is none.
  */
-export function toGatewayError(error: unknown, logger: Logger): GatewayError {
+export function toGatewayError(error: unknown, logger: Logger, request: FastifyRequest | null): GatewayError {
   if (error instanceof GatewayError) return error
   const { statusCode, code } = (error ?? {}) as Partial<FastifyError>
   if (code === 'FST_ERR_BAD_URL') {
@@ -75,6 +77,9 @@ export function toGatewayError(error: unknown, logger: Logger): GatewayError {
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new GatewayError('invalid_request', 'the request cannot be read', { cause: error })
   }
-  logger.error({ err: error }, 'a request failed by a fault of the gateway')
+  logger.error(
+    { err: error, ...(request !== null && idsOf(request)) },
+    'a request failed by a fault of the gateway',
+  )
   return new GatewayError('internal', 'this is a fault of the gateway', { cause: error })
 }

@@ -5,6 +5,7 @@ import type { EventBatch } from '../../events/event-batch.ts'
 import type { EventError } from '../../events/rejected-events.ts'
 import type { Logger } from '../../logger.ts'
 import { clientPrefix } from './client-address.ts'
+import { idsOf } from './request-ids.ts'
 import type { RefusedRequest, ShownEvents } from './shown-events.ts'
 import type { EdgeTelemetry, EdgeTransport } from '../../metrics/edge-telemetry.ts'
 
@@ -68,6 +69,7 @@ export class Refusals {
       ...(stream !== null && { stream }),
       ...(request?.raw.headers.origin !== undefined && { origin: request.raw.headers.origin.slice(0, 256) }),
       ...(client !== null && { client: clientPrefix(client) }),
+      ...(request !== null && idsOf(request)),
       ...(code === 'origin_not_allowed' && { allowedOrigins: this.#allowedOrigins() }),
       detail: message,
     }

@@ -326,14 +326,18 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#answered(this.#route.succeed(this, batch, outcomes, json))
     } catch (error) {
       // The client is told that its events were accepted and lost. If it sends the request again, the events are written.
-      this.#released(() => this.#replyProblem(toGatewayError(error, this.#route.logger)))
+      this.#released(() => this.#replyProblem(this.#problemOf(error)))
     }
   }
 
   /** Answers with a problem. The events of the request, where they are known, were all rejected. */
   fail(error: unknown): void {
-    const problem = toGatewayError(error, this.#route.logger)
+    const problem = this.#problemOf(error)
     this.#released(() => this.#refuse(problem))
+  }
+
+  #problemOf(error: unknown): GatewayError {
+    return toGatewayError(error, this.#route.logger, this.reply.request)
   }
 
   #refuse(problem: GatewayError): void {

@@ -359,6 +359,7 @@ const cases: readonly Case[] = [
   },
   { name: 'WORKERS', value: '4', read: (c) => c.workers, expected: 4, byDefault: 1 },
   { name: 'LOG_LEVEL', value: 'Debug', read: (c) => c.logLevel, expected: 'debug', byDefault: 'info' },
+  { name: 'LOG_FORMAT', value: 'ECS', read: (c) => c.logFormat, expected: 'ecs', byDefault: 'pino' },
 ]
 
 describe('each variable of the environment', () => {
@@ -417,6 +418,7 @@ describe('a wrong value', () => {
     ['CORS_ORIGINS', 'https://*.Example.com:443/', /Write https:\/\/\*\.example\.com\./],
     ['CORS_ORIGINS', '*,https://a.example', /\* alone/],
     ['LOG_LEVEL', 'verbose', /trace/],
+    ['LOG_FORMAT', 'json', /ecs/],
     ['CHUTE_DEDUPE_REDIS_LEASE_MS', '999', /1000 to/, redis],
     ['CHUTE_DEDUPE_REDIS_TIMEOUT_MS', '5', /10 to/, redis],
     ['WORKERS', '0', /1 to 256/],

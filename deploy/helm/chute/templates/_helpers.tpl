@@ -94,6 +94,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.trustProxy }}
 - { name: TRUST_PROXY, value: {{ .Values.trustProxy | quote }} }
 {{- end }}
+- { name: LOG_FORMAT, value: {{ .Values.logFormat }} }
 - { name: LOG_LEVEL_FILE, value: /etc/chute/process/log-level }
 - { name: CORS_ORIGINS_FILE, value: /etc/chute/process/cors-origins }
 {{- if or .Values.config .Values.existingConfigMap }}

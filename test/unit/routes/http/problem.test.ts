@@ -33,14 +33,14 @@ describe('toGatewayError', () => {
   test('logs a bug, and lets its message stay inside', () => {
     const faults: object[] = []
     const bug = new Error('password is hunter2')
-    const error = toGatewayError(bug, loggerTo(faults))
+    const error = toGatewayError(bug, loggerTo(faults), null)
     expect(error.code).toBe('internal')
     expect(JSON.stringify(toProblem(error))).not.toContain('hunter2')
     expect(faults).toEqual([{ err: bug }])
   })
 
   test.each([undefined, null, 'text', 7])('takes %j, which somebody threw, for a bug', (thrown) => {
-    expect(toGatewayError(thrown, loggerTo([])).code).toBe('internal')
+    expect(toGatewayError(thrown, loggerTo([]), null).code).toBe('internal')
   })
 
   test.each([
@@ -49,6 +49,6 @@ describe('toGatewayError', () => {
     [{ statusCode: 404, code: 'FST_ERR_MAX_PARAM_LENGTH' }, 'not_found'],
     [{ code: 'FST_ERR_BAD_URL' }, 'invalid_request'],
   ])('reads who is to blame from an error of Fastify: %j', (fields, code) => {
-    expect(toGatewayError(Object.assign(new Error('x'), fields), loggerTo([])).code).toBe(code)
+    expect(toGatewayError(Object.assign(new Error('x'), fields), loggerTo([]), null).code).toBe(code)
   })
 })
