@@ -1,14 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
-import { DurableSetup, pendingIn } from '../support/durable-gateway.ts'
+import { drain, DurableSetup, pendingIn } from '../support/durable-gateway.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { readTopic } from '../support/independent-reader.ts'
-import { chuteArguments, chuteEnvironment, type ServedGateway } from '../support/served-gateway.ts'
+import type { ServedGateway } from '../support/served-gateway.ts'
 
 const broker = inject('kafkaBroker')
 
@@ -25,22 +23,6 @@ async function withBacklog(
   const reply = await fetch(`${gateway.url}/v1/streams/critical`, { method: 'POST', body })
   expect([reply.status, reply.headers.get('chute-delivery')]).toEqual([202, 'at-least-once; durable'])
   return gateway
-}
-
-async function drain(
-  env: NodeJS.ProcessEnv,
-  ...options: string[]
-): Promise<{ code: number | null; log: string; stderr: string }> {
-  const child = spawn(process.execPath, [...chuteArguments, 'drain', ...options], {
-    env: chuteEnvironment(env),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  let [log, stderr] = ['', '']
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (log += text))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-  await once(child, 'close')
-  return { code: child.exitCode, log, stderr }
 }
 
 async function valuesIn(topic: string): Promise<number[]> {

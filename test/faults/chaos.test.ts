@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { seededRandom } from '../support/fault-run.ts'
@@ -11,7 +10,7 @@ import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
 import { broken } from './harness/bar.ts'
 import { ChaosClients } from './harness/chaos-clients.ts'
 import { inflictAtRandom, Timeline, type Pace, type Victim } from './harness/chaos-faults.ts'
-import { ChaosGateway } from './harness/chaos-gateway.ts'
+import { ChaosGateway, Scraping } from './harness/chaos-gateway.ts'
 import {
   chaosFigures,
   countChaos,
@@ -242,28 +241,5 @@ function redisVictim(redis: TestRedis): Victim {
     goOn: () => redis.signal('SIGCONT'),
     start: async () => await redis.start(),
     recovered: async () => await Promise.resolve(),
-  }
-}
-
-/** Looks at the sums of both gateways twice a second. */
-class Scraping {
-  readonly open: string[] = []
-  readonly #done: Promise<void>[]
-  #isOver = false
-
-  constructor(gateways: readonly ChaosGateway[]) {
-    this.#done = gateways.map(async (gateway) => {
-      while (!this.#isOver) {
-        const { name } = gateway.life
-        const imbalance = await gateway.imbalance()
-        if (imbalance !== null && imbalance !== 0) this.open.push(`${name}: the sums are off by ${imbalance}`)
-        await pause(500)
-      }
-    })
-  }
-
-  async stop(): Promise<void> {
-    this.#isOver = true
-    await Promise.all(this.#done)
   }
 }

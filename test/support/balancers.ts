@@ -13,38 +13,38 @@ export const hasBalancers =
   spawnSync('haproxy', ['-v']).error === undefined && spawnSync('nginx', ['-v']).error === undefined
 
 /**
- * Starts HAProxy on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
+ * Starts HAProxy on `port` before gateways on these ports. HAProxy ends with the test. Its configuration is
  * deploy/haproxy/haproxy.cfg: it asks `/readyz` each 500 ms, and keeps connections to the gateways. A file beside it opens
  * the socket that tells the state.
- * @returns waits until HAProxy sends requests to both.
+ * @returns waits until HAProxy sends requests to this many of the gateways; to all of them unless a number is given.
  */
 export async function startHaproxy(
   port: number,
-  gateways: readonly [number, number],
-): Promise<() => Promise<void>> {
+  gateways: readonly number[],
+): Promise<(upCount?: number) => Promise<void>> {
   const folder = folderOfTest()
   const [file, beside, socket] = ['haproxy.cfg', 'state.cfg', 'state'].map((name) => join(folder, name))
   writeFileSync(file!, onPorts(haproxyFile, port, gateways))
   writeFileSync(beside!, `global\n  stats socket ${socket!} level user\n`)
   await untilListening(spawn('haproxy', ['-db', '-f', file!, '-f', beside!], { stdio: 'ignore' }), port)
-  return async () => {
+  return async (upCount = gateways.length) => {
     for (;;) {
       const connection = connect(socket!)
       connection.end('show stat\n')
       const rows = (await readText(connection)).split('\n').filter((row) => row.startsWith('chute,gateway'))
-      if (rows.length === 2 && rows.every((row) => row.split(',')[17] === 'UP')) return
+      if (rows.filter((row) => row.split(',')[17] === 'UP').length === upCount) return
       await pause(50)
     }
   }
 }
 
 /**
- * Starts nginx on `port` before two gateways on `gateways`, with the test's end as its own. Its configuration is
- * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes the other gateway when a connection is
- * refused, for the second of `fail_timeout`. Where both have refused within that time, it answers 502 by itself.
+ * Starts nginx on `port` before gateways on these ports. nginx ends with the test. Its configuration is
+ * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes another gateway when a connection is
+ * refused, for the second of `fail_timeout`. If all have refused within that time, it answers 502 by itself.
  * @returns what it has logged.
  */
-export async function startNginx(port: number, gateways: readonly [number, number]): Promise<() => string> {
+export async function startNginx(port: number, gateways: readonly number[]): Promise<() => string> {
   const folder = folderOfTest()
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const config = `
@@ -74,12 +74,14 @@ ${onPorts(nginxFile, port, gateways)}
 export const haproxyFile = 'deploy/haproxy/haproxy.cfg'
 export const nginxFile = 'deploy/nginx/chute.conf'
 
-/** A configuration with other ports, and nothing else changed. */
-function onPorts(file: string, port: number, [one, two]: readonly [number, number]): string {
-  return readFileSync(file, 'utf8')
-    .replace('127.0.0.1:8000', `127.0.0.1:${port}`)
-    .replace('127.0.0.1:8081', `127.0.0.1:${one}`)
-    .replace('127.0.0.1:8082', `127.0.0.1:${two}`)
+/** A configuration with other ports and a line for each gateway, as the line of the first one. Nothing else is changed. */
+function onPorts(file: string, port: number, gateways: readonly number[]): string {
+  const lines = readFileSync(file, 'utf8').replace('127.0.0.1:8000', `127.0.0.1:${port}`).split('\n')
+  const first = lines.findIndex((line) => line.includes('127.0.0.1:8081'))
+  const ofGateways = gateways.map((gateway, nth) =>
+    lines[first]!.replace('127.0.0.1:8081', `127.0.0.1:${gateway}`).replace('gateway1', `gateway${nth + 1}`),
+  )
+  return lines.toSpliced(first, 2, ...ofGateways).join('\n')
 }
 
 function folderOfTest(): string {

@@ -29,6 +29,8 @@ export class DurableSetup {
     dataDir?: string
     /** Of the durable stream, beside its topic. */
     stream?: Readonly<Record<string, unknown>>
+    /** Of the at-most-once stream, beside its topic. */
+    realtimeStream?: Readonly<Record<string, unknown>>
     env?: NodeJS.ProcessEnv
   }) {
     this.folder = mkdtempSync(join(tmpdir(), 'chute-durable-'))
@@ -40,7 +42,7 @@ export class DurableSetup {
     const file = join(this.folder, 'chute.json')
     const streams = {
       critical: { topic: this.critical, delivery: 'at-least-once', ...options.stream },
-      realtime: { topic: this.realtime, delivery: 'at-most-once' },
+      realtime: { topic: this.realtime, delivery: 'at-most-once', ...options.realtimeStream },
     }
     writeFileSync(file, JSON.stringify({ streams }))
     this.env = {
@@ -74,6 +76,23 @@ export class DurableSetup {
     await once(child, 'close')
     return { code: child.exitCode, stderr }
   }
+}
+
+/** Runs `chute drain`, and waits for its end. */
+export async function drain(
+  env: NodeJS.ProcessEnv,
+  ...options: string[]
+): Promise<{ code: number | null; log: string; stderr: string }> {
+  const child = spawn(process.execPath, [...chuteArguments, 'drain', ...options], {
+    env: chuteEnvironment(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  let [log, stderr] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (log += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  await once(child, 'close')
+  return { code: child.exitCode, log, stderr }
 }
 
 /** A scrape, as sums by name over the series of the durable stream; `name{value}` for one label's value. */

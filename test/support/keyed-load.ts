@@ -14,6 +14,8 @@ export class KeyedLoad {
   readonly sent = new Map<string, SentAs>()
   /** Codes of the refusals, and how often each. */
   readonly refusals = new Map<string, number>()
+  /** Requests that were not answered with 202. */
+  readonly failures: FailedRequest[] = []
   /** Milliseconds that each 202 took. */
   readonly latenciesMs: number[] = []
   readonly #next = new Map<string, number>()
@@ -71,12 +73,26 @@ export class KeyedLoad {
       .join('')
     const startedMs = performance.now()
     const { status, code } = await post(`${url}/v1/streams/${this.stream}`, body, agent)
-    const end = status === 202 ? 'accepted' : status === 0 ? 'unanswered' : 'refused'
+    const end = status === 202 ? 'accepted' : undecided.has(status) ? 'unanswered' : 'refused'
+    if (end !== 'accepted') this.failures.push({ key, status, code, startedMs, endedMs: performance.now() })
     if (end === 'accepted') this.latenciesMs.push(performance.now() - startedMs)
     if (end === 'refused') this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1)
     for (const n of numbers) this.sent.set(`${key}:${n}`, end)
   }
 }
+
+/** A request that was not answered with 202. The times are those of `performance.now()`. */
+export interface FailedRequest {
+  readonly key: string
+  /** 0: no whole answer came. */
+  readonly status: number
+  readonly code: string
+  readonly startedMs: number
+  readonly endedMs: number
+}
+
+/** Nobody knows what became of these: no answer came, or a balancer got none. */
+const undecided: ReadonlySet<number> = new Set([0, 502, 504])
 
 /** @returns status 0 where no whole answer came. */
 async function post(url: string, body: string, agent?: Agent): Promise<{ status: number; code: string }> {

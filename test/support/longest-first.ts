@@ -21,6 +21,7 @@ export class LongestFirst extends BaseSequencer {
 const longest = [
   'faults/alerts.test.ts',
   'e2e/leaving.test.ts',
+  'faults/fleet.test.ts',
   'e2e/sessions.test.ts',
   'e2e/consume-rebalance.test.ts',
   'e2e/workers.test.ts',

@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import { parseExposition, sumOf } from '../../support/parse-exposition.ts'
 import { serveGateway, type ServedGateway } from '../../support/served-gateway.ts'
 import type { LoggedAccount } from './subject.ts'
@@ -101,9 +102,38 @@ export class ChaosGateway {
     return accepted! + recovered! - pending! - outcomes!
   }
 
+  /** The accounts of the streams at this moment. */
+  async stats(): Promise<readonly ProducerStats[]> {
+    const reply = await fetch(`${this.life.gateway.url}/live.json`)
+    return ((await reply.json()) as { streams: ProducerStats[] }).streams
+  }
+
   async #metrics(): Promise<string> {
     const reply = await fetch(`${this.life.gateway.url}/metrics`, { signal: AbortSignal.timeout(2_000) })
     return await reply.text()
+  }
+}
+
+/** Looks at the sums of gateways twice a second. */
+export class Scraping {
+  readonly open: string[] = []
+  readonly #done: Promise<void>[]
+  #isOver = false
+
+  constructor(gateways: readonly ChaosGateway[]) {
+    this.#done = gateways.map(async (gateway) => {
+      while (!this.#isOver) {
+        const { name } = gateway.life
+        const imbalance = await gateway.imbalance()
+        if (imbalance !== null && imbalance !== 0) this.open.push(`${name}: the sums are off by ${imbalance}`)
+        await pause(500)
+      }
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await Promise.all(this.#done)
   }
 }
 

@@ -68,10 +68,13 @@ export interface Ending {
 }
 
 /** A stream's account in the log. */
-export interface LoggedAccount extends Pick<
-  ProducerStats,
-  'accepted' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'buffered' | 'inFlight'
-> {
+export interface LoggedAccount
+  extends
+    Pick<
+      ProducerStats,
+      'accepted' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'deadLettered' | 'buffered' | 'inFlight'
+    >,
+    Partial<Pick<ProducerStats, 'recovered' | 'spooled'>> {
   readonly dropped: Readonly<Record<string, number>>
 }
 

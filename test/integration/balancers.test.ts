@@ -1,0 +1,71 @@
+import { once } from 'node:events'
+import { createServer, type IncomingHttpHeaders } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { hasBalancers, startHaproxy, startNginx } from '../support/balancers.ts'
+import { freePorts } from '../support/free-ports.ts'
+
+/** A server in the place of a gateway, which answers with the header fields that came. */
+async function startEcho(): Promise<{ port: number; end: () => void }> {
+  const server = createServer((request, response) =>
+    request.resume().once('end', () => response.end(JSON.stringify(request.headers))),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const end = () => {
+    server.closeAllConnections()
+    server.close()
+  }
+  onTestFinished(end)
+  return { port: (server.address() as AddressInfo).port, end }
+}
+
+/** A balancer on a free port, before gateways on these ports. @returns its address. */
+async function startBalancer(balancer: 'HAProxy' | 'nginx', gateways: readonly number[]): Promise<string> {
+  const [port] = await freePorts(1)
+  if (balancer === 'nginx') await startNginx(port!, gateways)
+  else await (await startHaproxy(port!, gateways))()
+  return `http://127.0.0.1:${port}`
+}
+
+describe.skipIf(!hasBalancers)('the balancers of docs/deploy.md', () => {
+  test.each(['HAProxy', 'nginx'] as const)(
+    '%s takes away what a client says of itself, and adds the address of the client',
+    async (balancer) => {
+      const gateways = [await startEcho(), await startEcho()]
+      const url = await startBalancer(
+        balancer,
+        gateways.map(({ port }) => port),
+      )
+      const reply = await fetch(url, {
+        headers: {
+          'x-forwarded-host': 'evil.example.com',
+          forwarded: 'for=198.51.100.1;host=evil.example.com',
+          'x-forwarded-for': '198.51.100.1',
+        },
+      })
+      const headers = (await reply.json()) as IncomingHttpHeaders
+      expect(headers).not.toHaveProperty('x-forwarded-host')
+      expect(headers).not.toHaveProperty('forwarded')
+      expect(headers.host).toBe(new URL(url).host)
+      // The gateway counts from the end, so what the client has sent does not matter.
+      expect(headers['x-forwarded-for']).toMatch(/(?:^|, ?)127\.0\.0\.1$/)
+    },
+  )
+
+  test.each(['HAProxy', 'nginx'] as const)(
+    '%s sends a POST to another gateway where one refuses the connection, and no client notices',
+    async (balancer) => {
+      const gateways = [await startEcho(), await startEcho(), await startEcho()]
+      const url = await startBalancer(
+        balancer,
+        gateways.map(({ port }) => port),
+      )
+      const post = async () => (await fetch(url, { method: 'POST', body: '{}' })).status
+      for (let nth = 0; nth < 6; nth++) expect(await post()).toBe(200)
+      // As after kill -9: no health check has noticed yet.
+      gateways[1]!.end()
+      for (let nth = 0; nth < 6; nth++) expect(await post()).toBe(200)
+    },
+  )
+})
