@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { expect, test } from 'vitest'
-import { parse } from 'yaml'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { parse, stringify } from 'yaml'
 import { readConsumeArguments } from '../../../src/commands/consume-command.ts'
 import { SessionBook } from '../../../src/kafka/audit/session-book.ts'
 import { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
@@ -83,7 +85,9 @@ test.skipIf(!hasPrometheus).each(ruleTests)('the rules do what %s says', (name) 
 })
 
 interface RuleFile {
-  readonly groups: readonly { readonly rules: readonly { readonly alert?: string }[] }[]
+  readonly groups: readonly {
+    readonly rules: readonly { readonly alert?: string; readonly record?: string }[]
+  }[]
 }
 
 interface RuleTests {
@@ -99,9 +103,16 @@ function readYaml(path: string): unknown {
   return parse(readFileSync(path, 'utf8'))
 }
 
-const alerts = readdirSync(rulesFolder)
+const rules = readdirSync(rulesFolder)
   .flatMap((file) => (readYaml(`${rulesFolder}/${file}`) as RuleFile).groups)
-  .flatMap(({ rules }) => rules.flatMap(({ alert }) => alert ?? []))
+  .flatMap((group) => group.rules)
+const alerts = rules.flatMap(({ alert }) => alert ?? [])
+const recorded = new Set(rules.flatMap(({ record }) => record ?? []))
+
+/** Names of recording rules in an expression: they have colons, and no metric of Chute has. */
+function recordedNamesIn(text: string): string[] {
+  return text.match(/\b[a-z_]+:\w+(:\w+)?\b/g) ?? []
+}
 
 test('every alert has a case in which it fires and one in which it is quiet', () => {
   const cases = ruleTests
@@ -119,6 +130,59 @@ test('every alert is described once in docs/operations.md, and no other', () => 
   const described = Array.from(rows, ([, alert]) => alert)
   expect(new Set(described)).toEqual(new Set(alerts))
   expect(described).toHaveLength(alerts.length)
+})
+
+test('every alert has a query in docs/operations.md that tells one gateway from all of them, and Prometheus takes it', async () => {
+  const page = readFileSync('docs/operations.md', 'utf8')
+  const queries = alerts.map((alert) => {
+    const runbook =
+      new RegExp(`^- \\*\\*${alert}\\.\\*\\*(?:.|\\n(?! *\\n|- \\*\\*))*`, 'm').exec(page)?.[0] ?? ''
+    return { alert, query: /^  - One or all\? `([^`]+)`\. \S/m.exec(runbook)?.[1] ?? '' }
+  })
+  expect(queries.filter(({ query }) => query === '')).toEqual([])
+  const exposed = await exposedNames()
+  const text = queries.map(({ query }) => query).join('\n')
+  expect((text.match(namePattern) ?? []).filter((name) => !exposed.has(name))).toEqual([])
+  expect(recordedNamesIn(text).filter((name) => !recorded.has(name))).toEqual([])
+  if (!hasPrometheus) return
+  const file = {
+    groups: [{ name: 'runbooks', rules: queries.map(({ alert, query }) => ({ alert, expr: query })) }],
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'chute-runbooks-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  writeFileSync(join(folder, 'rules.yml'), stringify(file))
+  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'rules', join(folder, 'rules.yml')], {
+    encoding: 'utf8',
+  })
+  expect({ status, said: stdout + stderr }).toMatchObject({ status: 0 })
+})
+
+interface Dashboard {
+  readonly panels: readonly {
+    readonly id: number
+    readonly title: string
+    readonly gridPos: Readonly<Record<'x' | 'y' | 'w' | 'h', number>>
+    readonly targets?: readonly { readonly expr: string }[]
+  }[]
+}
+
+test('the dashboard names recording rules that exist, has a row of the whole fleet, and no panel covers another', () => {
+  const { panels } = JSON.parse(readFileSync('deploy/grafana/dashboards/chute.json', 'utf8')) as Dashboard
+  const text = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)).join('\n')
+  const named = new Set(recordedNamesIn(text))
+  expect([...named].filter((name) => !recorded.has(name))).toEqual([])
+  // What adds up the fleet, or counts gateways, is shown.
+  const ofFleet = [...recorded].filter((name) =>
+    /^(job|stream|stream_outcome|stream_state|code|topic):.*:(?!rate)/.test(name),
+  )
+  const parts = /^topic:chute_(log_growth|records_written):/
+  expect(ofFleet.filter((name) => !named.has(name) && !parts.test(name))).toEqual([])
+  expect(panels.map(({ title }) => title)).toContain('Fleet: all gateways together, restarts included')
+  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
+    Array.from({ length: w * h }, (_, nth) => `${x + (nth % w)}/${y + Math.floor(nth / w)}`),
+  )
+  expect(new Set(cells).size).toBe(cells.length)
+  expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
 })
 
 interface Stack {
@@ -154,8 +218,8 @@ test('the stack scrapes the services that it has, no alert goes by the name of a
     ['consumer', 'consumer:9464'],
   ])
   expect(Object.keys(services)).toEqual(expect.arrayContaining(['chute', 'consumer']))
-  const rules = readers.slice(0, 2).map((path) => readFileSync(path, 'utf8'))
-  expect(rules.join('')).not.toMatch(/job\s*(=|!)/)
+  const texts = readers.slice(0, 2).map((path) => readFileSync(path, 'utf8'))
+  expect(texts.join('')).not.toMatch(/job\s*(=|!)/)
   const mounted = Object.values(services).flatMap(({ volumes = [] }) => volumes)
   const paths = mounted.filter((each) => each.startsWith('./')).map((each) => each.split(':')[0]!)
   expect(paths.length).toBeGreaterThan(2)
