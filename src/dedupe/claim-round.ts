@@ -39,6 +39,10 @@ export class Round {
   found: readonly Found[] = none
   /** Names of the older version that were seen. */
   seenOlder: ReadonlySet<string> | null = null
+  /** What {@link judge} found, in the order of the events. */
+  readonly fates: Fate[] = []
+  /** Names of events that were judged, and that the older version accepted. */
+  readonly acceptedByOlder = new Set<string>()
   readonly #request: DedupeRequest
   readonly #asksOlder: boolean
   /** Place in {@link keys} by name. */
@@ -47,6 +51,8 @@ export class Round {
   /** The accepted content of events whose first content in the request is another one. */
   #accepted: ReadonlyMap<string, string> | null = null
   #told = 0
+  /** Whether an event with each of {@link keys} was accepted, here or before. */
+  #isMet: boolean[] | null = null
 
   constructor(request: DedupeRequest, asksOlder: boolean) {
     this.#request = request
@@ -105,27 +111,33 @@ export class Round {
     this.#accepted = new Map(accepted.map(({ name, fingerprint }) => [name, fingerprint]))
   }
 
-  /** @returns the fate of each event, and the names of those that the older version accepted. */
-  judge(): { isReplay: boolean; fates: readonly Fate[]; older: ReadonlySet<string> } {
-    const isReplay = this.hasKey && this.found[0] === 'seen'
-    const isMet = this.found.map((each) => each !== 'new')
-    const older = new Set<string>()
-    const fates = this.events.map((event, nth): Fate => {
-      if (event === null) return isReplay ? 'seen' : 'new'
-      if (this.#isOlder(nth)) {
-        older.add(event.name)
-        return 'seen'
-      }
-      const place = this.#places.get(event.name)!
-      // The content that counts: the accepted one, or else the first one of this request.
-      const isReused = this.found[place] === 'reused'
-      const content = isReused ? this.#accepted?.get(event.name) : this.keys[place]!.fingerprint
-      if (content !== event.fingerprint) return 'conflict'
-      if (isReplay || isMet[place]!) return 'seen'
-      isMet[place] = true
-      return 'new'
-    })
-    return { isReplay, fates, older }
+  /** Every part of the request is a repetition: its own key was seen. */
+  get isReplay(): boolean {
+    return this.hasKey && this.found[0] === 'seen'
+  }
+
+  /** Adds the fates of the events at [from, to) to {@link fates}. To be called for one part after the other, from the first on. */
+  judge(from: number, to: number): void {
+    const { isReplay } = this
+    const isMet = (this.#isMet ??= this.found.map((each) => each !== 'new'))
+    for (let nth = from; nth < to; nth++) this.fates.push(this.#fateOf(nth, isReplay, isMet))
+  }
+
+  #fateOf(nth: number, isReplay: boolean, isMet: boolean[]): Fate {
+    const event = this.events[nth]!
+    if (event === null) return isReplay ? 'seen' : 'new'
+    if (this.#isOlder(nth)) {
+      this.acceptedByOlder.add(event.name)
+      return 'seen'
+    }
+    const place = this.#places.get(event.name)!
+    // The content that counts: the accepted one, or else the first one of this request.
+    const isReused = this.found[place] === 'reused'
+    const content = isReused ? this.#accepted?.get(event.name) : this.keys[place]!.fingerprint
+    if (content !== event.fingerprint) return 'conflict'
+    if (isReplay || isMet[place]!) return 'seen'
+    isMet[place] = true
+    return 'new'
   }
 
   /** Whether the older version accepted the event. */

@@ -243,13 +243,27 @@ export class Deduplicator {
   ): void {
     // The usual case: each id comes once, and is new.
     if (round.isAllNew) return done(null, { kind: 'claimed', fates: null, claim })
-    const { isReplay, fates, older } = round.judge()
+    const count = round.events.length
+    const judge = (from: number, to: number): void => round.judge(from, to)
+    const end = (): undefined => this.#judged(round, claim, begin, done)
+    if (begin !== null) return begin(this.#inSlices(count, judge, end))
+    judge(0, count)
+    end()
+  }
+
+  #judged(
+    { isReplay, fates, acceptedByOlder }: Round,
+    claim: Claim,
+    begin: ((step: Step) => void) | null,
+    done: (error: Error | null, verdict: Verdict | null) => void,
+  ): undefined {
     if (isReplay) {
       const verdict: Verdict = { kind: 'replay', fates: fates.length === 0 ? null : fates }
-      return this.#release(claim, begin, () => done(null, verdict))
+      this.#release(claim, begin, () => done(null, verdict))
+      return
     }
     // The key of the older version stays, and is enough.
-    const ours = older.size === 0 ? claim : claim.without(older)
+    const ours = acceptedByOlder.size === 0 ? claim : claim.without(acceptedByOlder)
     done(null, { kind: 'claimed', fates: fates.every((fate) => fate === 'new') ? null : fates, claim: ours })
   }
 

@@ -1,4 +1,5 @@
 import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Found } from './dedupe-store.ts'
+import { StripedMap } from './striped-map.ts'
 
 /**
  * The keys of one stream in the memory of this process: at most `maxEntries` kept ones. When there is no room, the oldest kept
@@ -6,7 +7,7 @@ import { mayClaim, type ClaimListener, type DedupeKey, type DedupeStore, type Fo
  */
 export class MemoryDedupeStore implements DedupeStore {
   readonly #maxEntries: number
-  readonly #kept = new Map<string, KeptKey>()
+  readonly #kept = new StripedMap<KeptKey>()
   /**
    * Kept keys in the order in which they were kept. A key that is no longer in {@link #kept} is gone. The map alone is not enough:
    * finding its first entry goes over all deleted entries each time.
