@@ -142,6 +142,7 @@ function describeHttp(http: HttpConfig): object {
     BODY_TIMEOUT_MS: http.limits.bodyTimeoutMs,
     BODY_TIMEOUT_MAX_MS: http.limits.bodyTimeoutMaxMs,
     BODY_MIN_BYTES_PER_SECOND: http.limits.bodyMinBytesPerSecond,
+    KEEP_ALIVE_TIMEOUT_MS: http.limits.keepAliveTimeoutMs,
   }
 }
 

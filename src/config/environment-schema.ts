@@ -127,6 +127,10 @@ export const httpShape = {
   BODY_MIN_BYTES_PER_SECOND: wholeNumber('bytes', 0).default(50).register(reference, {
     what: 'what has to come of a body that is not complete after `BODY_TIMEOUT_MS`, measured over each `BODY_TIMEOUT_MS`; then 408. 0: any pace will do',
   }),
+  // Longer than the 60 s of most load balancers.
+  KEEP_ALIVE_TIMEOUT_MS: wholeNumber('milliseconds', 1_000, 86_400_000).default(72_000).register(reference, {
+    what: 'how long a connection is kept on which no request comes. It has to be longer than a load balancer in front keeps it, [load-balancers.md](load-balancers.md#keep-alive)',
+  }),
 } satisfies z.ZodRawShape
 
 /** Variables of the way to Kafka. */

@@ -44,4 +44,6 @@ export interface HttpLimits {
   readonly bodyTimeoutMaxMs: number
   /** The slowest pace of a body after `bodyTimeoutMs`, as the mean over each further `bodyTimeoutMs`. */
   readonly bodyMinBytesPerSecond: number
+  /** How long a connection is kept on which no request comes, in milliseconds. */
+  readonly keepAliveTimeoutMs: number
 }

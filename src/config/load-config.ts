@@ -100,6 +100,7 @@ export function loadConfig(
         bodyTimeoutMaxMs:
           environment.BODY_TIMEOUT_MAX_MS ?? Math.max(bodyTimeoutMaxMs, environment.BODY_TIMEOUT_MS),
         bodyMinBytesPerSecond: environment.BODY_MIN_BYTES_PER_SECOND,
+        keepAliveTimeoutMs: environment.KEEP_ALIVE_TIMEOUT_MS,
       },
     },
     kafka: kafkaConfig(environment),

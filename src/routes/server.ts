@@ -176,7 +176,7 @@ function createApp(
   { http, logger, telemetry, ticketSecret = randomBytes(32).toString('hex') }: ServerOptions,
   { cors, targets, refusals, bounds, tls }: ServerParts,
 ): HttpServer {
-  const { bodyTimeoutMs, bodyTimeoutMaxMs } = http.limits
+  const { bodyTimeoutMs, bodyTimeoutMaxMs, keepAliveTimeoutMs: keepAliveTimeout } = http.limits
   const refuse = (request: FastifyRequest, reply: FastifyReply, problem: GatewayError): void => {
     const transport = transportOf(request.raw.url ?? '')
     const { stream } = (request.params ?? {}) as { readonly stream?: string }
@@ -193,8 +193,6 @@ function createApp(
     if (transport !== 'http') tellProblem(reply.raw, problem)
     replyProblem(reply, problem)
   }
-  // Longer than the 60 s of most load balancers, so that the gateway does not close a connection that a load balancer reuses.
-  const keepAliveTimeout = 72_000
   const ofNodeHttp = {
     requestTimeout: bodyTimeoutMaxMs,
     headersTimeout: bodyTimeoutMs,

@@ -373,6 +373,18 @@ describe('leaving', () => {
   )
 })
 
+test('a connection is kept for KEEP_ALIVE_TIMEOUT_MS after its last request, and each reply says for how long', async () => {
+  const client = await listen({ limits: { ...fakeLimits, keepAliveTimeoutMs: 1_000 } })
+  client.post(good)
+  await client.receives(/"accepted":1/)
+  const answeredMs = performance.now()
+  expect(client.received).toMatch(/^keep-alive: timeout=1\r$/im)
+  await client.closes()
+  expect(client.statuses).toEqual([202])
+  // Node's timers are a few milliseconds early at times.
+  expect(performance.now() - answeredMs).toBeGreaterThan(900)
+})
+
 describe('a request that takes its time', () => {
   const limits = { ...fakeLimits, bodyTimeoutMs: 400, bodyMinBytesPerSecond: 100 }
 

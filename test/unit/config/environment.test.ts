@@ -177,6 +177,13 @@ const cases: readonly Case[] = [
     byDefault: 50,
   },
   {
+    name: 'KEEP_ALIVE_TIMEOUT_MS',
+    value: '620000',
+    read: (c) => c.http.limits.keepAliveTimeoutMs,
+    expected: 620_000,
+    byDefault: 72_000,
+  },
+  {
     name: 'KAFKA_BROKERS',
     value: 'a.example:9092, [::1]:19092',
     read: (c) => c.kafka.brokers,

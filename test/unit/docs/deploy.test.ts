@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { haproxyFile, nginxFile } from '../../support/balancers.ts'
+import { envoyFile, haproxyFile, nginxFile } from '../../support/balancer-files.ts'
 
 const page = readFileSync('docs/deploy.md', 'utf8')
 
@@ -23,13 +23,6 @@ function rowOf(bench: string, fields: Partial<Row>): Row {
 }
 
 describe('docs/deploy.md', () => {
-  test.each([[haproxyFile], [nginxFile]])('quotes %s, which the test of restarts runs', (file) => {
-    const config = readFileSync(file, 'utf8')
-    expect(page).toContain(`\`\`\`\n${config}\`\`\``)
-    // What that test replaces by ports of its own.
-    for (const port of ['8000', '8081', '8082']) expect(config.split(`127.0.0.1:${port}`)).toHaveLength(2)
-  })
-
   test('has the figures of the benches, and no others', () => {
     const single = rowOf('ingest', { server: 'Chute', request: 'single event' }).cpuMicrosPerEvent
     const many = rowOf('ingest', { server: 'Chute', request: 'NDJSON of 100' }).cpuMicrosPerEvent
@@ -48,3 +41,19 @@ describe('docs/deploy.md', () => {
     expect(page).toContain(`${memory} resident in ten minutes`)
   })
 })
+
+describe('docs/load-balancers.md', () => {
+  test.each([[haproxyFile], [nginxFile], [envoyFile]])('quotes %s, which tests run', (file) => {
+    const config = readFileSync(file, 'utf8')
+    expect(readFileSync('docs/load-balancers.md', 'utf8')).toMatch(
+      new RegExp(`\`\`\`\\w*\\n${escaped(config)}\`\`\``),
+    )
+    // What the tests replace by ports of their own.
+    for (const port of ['8000', '8081', '8082'])
+      expect(config.match(new RegExp(`\\b${port}\\b`, 'g'))).toHaveLength(1)
+  })
+})
+
+function escaped(text: string): string {
+  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
+}
