@@ -147,11 +147,14 @@ function describeHttp(http: HttpConfig): object {
 }
 
 function describeSasl(sasl: SaslConfig): object {
-  if (sasl.mechanism !== 'oauthbearer')
-    return { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }
+  if (!('token' in sasl)) return { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }
   const { token } = sasl
   const extensions = Object.entries(sasl.extensions).map(([name, value]) => `${name}=${value}`)
   return {
+    ...(token.from === 'aws' && {
+      KAFKA_SASL_AWS_REGION: token.region,
+      KAFKA_SASL_AWS_ROLE_ARN: token.roleArn,
+    }),
     ...(token.from === 'file' && { KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: token.path }),
     ...(token.from === 'command' && { KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: token.command }),
     ...(token.from === 'endpoint' && {

@@ -165,7 +165,7 @@ export const kafkaShape = {
     byDefault: "the broker's host",
   }),
   KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).nullable().default(null).register(reference, {
-    what: 'the way to log in, in any case. `plain` without TLS sends the password in the clear. `oauthbearer` needs one of the three sources of tokens below, the others a name and a password',
+    what: 'the way to log in, in any case. `plain` without TLS sends the password in the clear. `oauthbearer` needs one of the three sources of tokens below, `aws_msk_iam` the package `aws-msk-iam-sasl-signer-js` ([brokers.md](brokers.md#amazon-msk)), the others a name and a password',
   }),
   KAFKA_SASL_USERNAME: nonEmptyText
     .nullable()
@@ -203,6 +203,14 @@ export const kafkaShape = {
   KAFKA_SASL_OAUTHBEARER_EXTENSIONS: saslExtensions().default({}).register(reference, {
     what: 'SASL extensions (KIP-342): `logicalCluster=lkc-1,identityPoolId=pool-1` for Confluent Cloud',
     byDefault: 'none',
+  }),
+  KAFKA_SASL_AWS_REGION: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'with `aws_msk_iam`: the region of the cluster',
+    byDefault: 'that of the names in `KAFKA_BROKERS`',
+  }),
+  KAFKA_SASL_AWS_ROLE_ARN: nonEmptyText.nullable().default(null).register(reference, {
+    what: 'with `aws_msk_iam`: a role that is taken on to log in',
+    byDefault: 'the credentials that are found, as by all tools of AWS',
   }),
   KAFKA_CONNECTION_TIMEOUT_MS: wholeNumber('milliseconds', 1)
     .default(3_000)

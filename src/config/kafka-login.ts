@@ -1,8 +1,11 @@
 /** The mechanisms that log in with a name and a password. */
 export const passwordMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
+/** The mechanisms that log in with a token. MSK's IAM is OAUTHBEARER on the wire, with a token that AWS's package signs. */
+export const tokenMechanisms = ['oauthbearer', 'aws_msk_iam'] as const
+
 /** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
-export const saslMechanisms = [...passwordMechanisms, 'oauthbearer'] as const
+export const saslMechanisms = [...passwordMechanisms, ...tokenMechanisms] as const
 
 /** How a connection to Kafka logs in. `kafka/network/tls-and-sasl.ts` goes by it. */
 export type SaslConfig = PasswordConfig | BearerConfig
@@ -16,13 +19,14 @@ export interface PasswordConfig {
 
 /** A token (RFC 7628, KIP-255). */
 export interface BearerConfig {
-  readonly mechanism: 'oauthbearer'
+  readonly mechanism: (typeof tokenMechanisms)[number]
   readonly token: TokenSourceConfig
   /** SASL extensions, such as Confluent's `logicalCluster` (KIP-342). */
   readonly extensions: Readonly<Record<string, string>>
 }
 
-/** Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the shell that prints one. */
+/** Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the shell that prints one. `aws`: signed with
+ * AWS's credentials, for MSK. */
 export type TokenSourceConfig =
   | {
       readonly from: 'endpoint'
@@ -34,3 +38,9 @@ export type TokenSourceConfig =
     }
   | { readonly from: 'file'; readonly path: string }
   | { readonly from: 'command'; readonly command: string }
+  | {
+      readonly from: 'aws'
+      readonly region: string
+      /** A role that is taken on to sign; null: the credentials that are found sign. */
+      readonly roleArn: string | null
+    }

@@ -16,7 +16,7 @@ import { consumerSection, readConsumer } from './consumer-settings.ts'
 import { refuseUnusedDedupeStore } from './stream-contradictions.ts'
 import type { Environment, EnvironmentValues } from './environment-schema.ts'
 import { quote } from './setting.ts'
-import { readEnvironment } from './read-environment.ts'
+import { readEnvironment, regionOfBrokers } from './read-environment.ts'
 import { refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
 import { readKeys } from './read-keys.ts'
@@ -227,6 +227,11 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
 function saslConfig(environment: Environment): SaslConfig | null {
   const { KAFKA_SASL_MECHANISM: mechanism } = environment
   if (mechanism === null) return null
+  if (mechanism === 'aws_msk_iam') {
+    const { KAFKA_SASL_AWS_REGION: named, KAFKA_SASL_AWS_ROLE_ARN: roleArn } = environment
+    const region = named ?? regionOfBrokers(environment.KAFKA_BROKERS) ?? ''
+    return { mechanism, token: { from: 'aws', region, roleArn }, extensions: {} }
+  }
   if (mechanism !== 'oauthbearer') {
     const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = environment
     return { mechanism, username: username ?? '', password: password ?? '' }

@@ -1,4 +1,5 @@
 import type { ConfigProblem } from './config.ts'
+import type { saslMechanisms } from './kafka-login.ts'
 import { environmentShape, type EnvironmentValues, fileVariables } from './environment-schema.ts'
 import { nearestName, readFields } from './read-fields.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
@@ -141,7 +142,7 @@ function refuseContradictions(
     })
   }
   refuseHalves(['KAFKA_SSL_CERT', 'KAFKA_SSL_KEY'], 'a client certificate needs both', isSet, problems)
-  refuseSaslContradictions(values.KAFKA_SASL_MECHANISM ?? null, isSet, problems)
+  refuseSaslContradictions(values, isSet, problems)
 }
 
 const passwordSettings = ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD']
@@ -159,25 +160,65 @@ function ofBearer(name: string): string {
   return `KAFKA_SASL_OAUTHBEARER_${name}`
 }
 
+/** The settings of each mechanism. Those of another mechanism would not be used. */
+const settingsOfMechanism = {
+  plain: passwordSettings,
+  'scram-sha-256': passwordSettings,
+  'scram-sha-512': passwordSettings,
+  oauthbearer: bearerSettings,
+  aws_msk_iam: ['KAFKA_SASL_AWS_REGION', 'KAFKA_SASL_AWS_ROLE_ARN'],
+} as const satisfies Record<(typeof saslMechanisms)[number], readonly string[]>
+
+/** The region in the name of a broker of MSK: `b-1.events.abc123.c2.kafka.eu-central-1.amazonaws.com:9098`. null: no broker has one. */
+export function regionOfBrokers(brokers: readonly string[]): string | null {
+  for (const broker of brokers) {
+    const region = /\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?:\d+$/.exec(broker)?.[1]
+    if (region !== undefined) return region
+  }
+  return null
+}
+
 /** What each mechanism needs is set, and nothing else. */
 function refuseSaslContradictions(
-  mechanism: EnvironmentValues['KAFKA_SASL_MECHANISM'] | null,
+  values: Pick<EnvironmentValues, 'KAFKA_SASL_MECHANISM' | 'KAFKA_BROKERS'>,
   isSet: (name: string) => boolean,
   problems: ConfigProblem[],
 ): void {
-  if (mechanism !== 'oauthbearer')
+  const mechanism = values.KAFKA_SASL_MECHANISM ?? null
+  const own: readonly string[] = mechanism === null ? passwordSettings : settingsOfMechanism[mechanism]
+  if (own === passwordSettings)
     refuseHalves(['KAFKA_SASL_MECHANISM', ...passwordSettings], 'SASL needs all three', isSet, problems)
-  for (const name of mechanism === 'oauthbearer' ? passwordSettings : bearerSettings)
-    if (isSet(name))
+  const others = new Set<readonly string[]>(Object.values(settingsOfMechanism))
+  others.delete(own)
+  for (const names of others)
+    for (const name of names.filter(isSet))
       problems.push({
         path: name,
         problem: `is set, and KAFKA_SASL_MECHANISM is ${mechanism ?? 'not set'}, so it would not be used`,
         remedy:
-          mechanism === 'oauthbearer'
-            ? 'Leave it out: oauthbearer logs in with a token.'
-            : 'Set KAFKA_SASL_MECHANISM=oauthbearer, or leave it out.',
+          names === passwordSettings
+            ? `Leave it out: ${mechanism} logs in with a token.`
+            : `Set KAFKA_SASL_MECHANISM=${names === bearerSettings ? 'oauthbearer' : 'aws_msk_iam'}, or leave it out.`,
       })
-  if (mechanism !== 'oauthbearer') return
+  if (mechanism === 'aws_msk_iam') refuseNoRegion(values.KAFKA_BROKERS ?? [], isSet, problems)
+  if (mechanism === 'oauthbearer') refuseTokenSources(isSet, problems)
+}
+
+function refuseNoRegion(
+  brokers: readonly string[],
+  isSet: (name: string) => boolean,
+  problems: ConfigProblem[],
+): void {
+  if (isSet('KAFKA_SASL_AWS_REGION') || regionOfBrokers(brokers) !== null) return
+  problems.push({
+    path: 'KAFKA_SASL_AWS_REGION',
+    problem: 'is not set, and no name in KAFKA_BROKERS has a region',
+    remedy: 'Give the region of the cluster, such as eu-central-1.',
+  })
+}
+
+/** Tokens come from one source, and the source has all that it needs. */
+function refuseTokenSources(isSet: (name: string) => boolean, problems: ConfigProblem[]): void {
   const sources = [endpointSettings[0]!, ...otherTokenSettings].filter(isSet)
   if (sources.length !== 1)
     problems.push({

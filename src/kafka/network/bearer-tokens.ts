@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type { BearerConfig, TokenSourceConfig } from '../../config/kafka-login.ts'
+import { mskToken } from './msk-iam.ts'
 
 /** A token of OAUTHBEARER (RFC 7628), as a source gives it. */
 export interface BearerToken {
@@ -80,6 +81,8 @@ export function tokenSource(config: TokenSourceConfig): TokenSource {
       return async () => await fromFile(config.path)
     case 'command':
       return async () => await fromCommand(config.command)
+    case 'aws':
+      return async () => await mskToken(config)
   }
 }
 

@@ -96,6 +96,8 @@ function adviceOnLogin(said: string, sasl: KafkaConfig['sasl']): string | null {
     return `set KAFKA_SASL_MECHANISM to a mechanism of the listener (sasl.enabled.mechanisms of the broker), and not ${sasl.mechanism}`
   if (!/SASL_AUTHENTICATION_FAILED|KafkaJSSASLAuthenticationError|Authentication failed/i.test(said))
     return null
+  if (sasl.mechanism === 'aws_msk_iam')
+    return 'look at the region, and whether the policy of the role permits kafka-cluster:Connect to this cluster'
   return sasl.mechanism === 'oauthbearer'
     ? 'look at the issuer, the audience and the end of the token, as the broker expects them'
     : 'look at KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and at the user in Kafka (SCRAM: it has credentials of the same mechanism)'

@@ -33,7 +33,7 @@ export class KafkajsTransport implements Transport {
   async connect(host: string, port: number, requestTimeoutMs: number): Promise<BrokerConnection> {
     const { connectionTimeoutMs, sasl } = this.#config
     // Before the connection, whose time is short: to get a token may take longer, and its failure has nothing to do with the broker.
-    if (sasl?.mechanism === 'oauthbearer') await bearerTokens(sasl).get()
+    if (sasl !== null && 'token' in sasl) await bearerTokens(sasl).get()
     let socket: Socket | null = null
     const pool = new ConnectionPool({
       host,

@@ -8,7 +8,7 @@ import { bearerTokens } from './bearer-tokens.ts'
  */
 export function oauthBearer(config: BearerConfig): Mechanism {
   return {
-    mechanism: config.mechanism,
+    mechanism: 'oauthbearer',
     authenticationProvider: ({ saslAuthenticate }) => ({
       async authenticate() {
         const token = await bearerTokens(config).get()

@@ -28,6 +28,7 @@ export function saslOptions(sasl: SaslConfig): SASLOptions | Mechanism {
     case 'scram-sha-512':
       return { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password }
     case 'oauthbearer':
+    case 'aws_msk_iam':
       return oauthBearer(sasl)
   }
 }

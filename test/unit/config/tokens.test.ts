@@ -109,3 +109,53 @@ describe('OAUTHBEARER', () => {
     )
   })
 })
+
+describe('AWS_MSK_IAM', () => {
+  const msk = { KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM' }
+  const brokers = 'b-1.events.abc123.c2.kafka.eu-central-1.amazonaws.com:9098'
+
+  test.each([
+    [brokers, 'eu-central-1'],
+    ['boot-abc123.c1.kafka-serverless.us-east-1.amazonaws.com:9098', 'us-east-1'],
+    ['b-1.events.abc123.c2.kafka.cn-north-1.amazonaws.com.cn:9098', 'cn-north-1'],
+  ])('knows the region of %s', (KAFKA_BROKERS, region) => {
+    expect(load({ ...msk, KAFKA_BROKERS }).kafka.sasl).toEqual({
+      mechanism: 'aws_msk_iam',
+      token: { from: 'aws', region, roleArn: null },
+      extensions: {},
+    })
+  })
+
+  test('takes another region and a role, and prints them', () => {
+    const more = { KAFKA_SASL_AWS_REGION: 'eu-west-1', KAFKA_SASL_AWS_ROLE_ARN: 'arn:aws:iam::1:role/chute' }
+    const config = load({ ...msk, KAFKA_BROKERS: brokers, ...more })
+    expect(config.kafka.sasl).toMatchObject({
+      token: { region: 'eu-west-1', roleArn: 'arn:aws:iam::1:role/chute' },
+    })
+    expect(describeConfig(config)).toContain('KAFKA_SASL_AWS_REGION: eu-west-1')
+  })
+
+  test.each<[string, NodeJS.ProcessEnv, RegExp]>([
+    ['no region', {}, /KAFKA_SASL_AWS_REGION is not set, and no name in KAFKA_BROKERS has a region/],
+    [
+      'a password',
+      { KAFKA_BROKERS: brokers, KAFKA_SASL_PASSWORD: 'p' },
+      /KAFKA_SASL_PASSWORD is set.*aws_msk_iam/,
+    ],
+    [
+      'a token of another kind',
+      { KAFKA_BROKERS: brokers, [`${prefix}TOKEN_FILE`]: '/t' },
+      /TOKEN_FILE is set[^]*KAFKA_SASL_MECHANISM=oauthbearer/,
+    ],
+  ])('refuses %s', (_, env, expected) => {
+    const [problem] = problemsOf(() => load({ ...msk, ...env }))
+    expect(`${problem!.path} ${problem!.problem} ${problem!.remedy}`).toMatch(expected)
+  })
+
+  test('its settings are refused with another mechanism', () => {
+    const problems = problemsOf(() => load({ ...endpoint, KAFKA_SASL_AWS_REGION: 'eu-west-1' }))
+    expect(problems).toMatchObject([
+      { path: 'KAFKA_SASL_AWS_REGION', remedy: expect.stringContaining('aws_msk_iam') },
+    ])
+  })
+})
