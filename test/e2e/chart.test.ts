@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { loadConfig } from '../../src/config/load-config.ts'
+import { makeAuthority } from '../support/certificates.ts'
 import {
   chartFolder,
   hasHelm,
@@ -27,6 +29,22 @@ function environmentOf(pod: KubernetesObject): Record<string, string> {
   return Object.fromEntries(env.map(({ name, value }) => [name, value]))
 }
 
+const authority = makeAuthority()
+const pair = authority.issue('chute')
+
+/** A file of the pod: of the chart's own objects, or as an operator would have made it. */
+function mounted(path: string, objects: Record<string, KubernetesObject>): string {
+  const name = path.slice(path.lastIndexOf('/') + 1)
+  for (const { data, stringData } of Object.values(objects)) {
+    const text: unknown = { ...data, ...stringData }[name]
+    if (typeof text === 'string') return text
+  }
+  if (name === 'keys.yaml')
+    return `keys: { web: { kind: secret, sha256: [${'0'.repeat(64)}], streams: ['*'] } }`
+  if (name.endsWith('.crt')) return name === 'ca.crt' ? authority.ca : pair.cert
+  return name.endsWith('.key') ? pair.key : 'a text of the Secret'
+}
+
 describe.skipIf(!hasHelm)('the chart', () => {
   describe.each(Object.entries(valueFiles))('with the values of %s', (_name, file) => {
     test('passes the linter, and Kubernetes takes what it makes', ({ skip }) => {
@@ -38,6 +56,18 @@ describe.skipIf(!hasHelm)('the chart', () => {
       const verdict = validate(known)
       expect(verdict.code, verdict.stdout + verdict.stderr).toBe(0)
       expect(verdict.stdout.match(/passed/g)).toHaveLength(known.length)
+    })
+
+    test('gives the gateway an environment that it takes', () => {
+      const objects = render(file)
+      const env = Object.entries(environmentOf(podOf(objects))).map(([name, value]) => [
+        name,
+        value ?? 'secret',
+      ])
+      const read = (path: string): string => mounted(path, objects)
+      expect(
+        loadConfig(Object.fromEntries(env) as NodeJS.ProcessEnv, read).kafka.brokers.length,
+      ).toBeGreaterThan(0)
     })
 
     test('runs no container as root, or with rights that it does not need', () => {
