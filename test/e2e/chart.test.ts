@@ -40,7 +40,7 @@ function mounted(path: string, objects: Record<string, KubernetesObject>): strin
     if (typeof text === 'string') return text
   }
   if (name === 'keys.yaml')
-    return `keys: { web: { kind: secret, sha256: [${'0'.repeat(64)}], streams: ['*'] } }`
+    return `keys: { web: { kind: secret, sha256: [${'ab'.repeat(32)}], streams: ['*'] } }`
   if (name.endsWith('.crt')) return name === 'ca.crt' ? authority.ca : pair.cert
   return name.endsWith('.key') ? pair.key : 'a text of the Secret'
 }
