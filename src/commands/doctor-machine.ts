@@ -99,7 +99,7 @@ function lookAtFolder(config: Config): Diagnosis[] {
   return [
     judgeRoom(name, {
       freeBytes: bavail * bsize,
-      usedBytes: isThere ? sizeOfTree(join(found, 'spool')) : 0,
+      usedBytes: isThere ? sizeOfTree(found) : 0,
       maxBytes,
       freeFiles: files === 0 ? Infinity : ffree,
       syncMs,
