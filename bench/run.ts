@@ -5,6 +5,7 @@ import { benchDelivery } from './delivery-bench.ts'
 import { benchDoor } from './door-bench.ts'
 import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
+import { benchFleet } from './fleet-bench.ts'
 import { benchGrowth } from './growth-bench.ts'
 import { benchHostile } from './hostile-bench.ts'
 import { benchIdle } from './idle-bench.ts'
@@ -49,6 +50,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   door: async (kafka) => await benchDoor(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
+  fleet: async () => await benchFleet({ seconds: secondsOf(10) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),
   hostile: async (kafka) => await benchHostile(await kafka(), { seconds: secondsOf(3) }),
   scrape: async (kafka) => await benchScrape(await kafka(), { scrapes: 40 }),

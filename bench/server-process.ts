@@ -22,6 +22,7 @@ export interface ServerUsage {
   readonly cpuMicros: number
   /** Time that its main thread was ready to run and had no core, in microseconds. */
   readonly waitMicros: number
+  /** Resident memory of it and its workers. */
   readonly rssBytes: number
   /** Calls to the kernel that write, of its main process: to sockets, for the most part. */
   readonly writeCalls: number
@@ -113,11 +114,12 @@ async function startServer(
 
 function usageOf(pid: number): ServerUsage {
   const waitNanos = Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1])
+  const pids = [pid, ...childrenOf(pid)]
   return {
-    cpuMicros: [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuMicrosOf(each), 0),
+    cpuMicros: pids.reduce((sum, each) => sum + cpuMicrosOf(each), 0),
     waitMicros: waitNanos / 1000,
     // Field 24, in pages.
-    rssBytes: statOf(pid)[21]! * 4096,
+    rssBytes: pids.reduce((sum, each) => sum + statOf(each)[21]! * 4096, 0),
     writeCalls: Number(/^syscw: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))![1]),
   }
 }
@@ -127,8 +129,8 @@ function childrenOf(pid: number): number[] {
   return children.split(' ').filter(Boolean).map(Number)
 }
 
-/** Fields 14 and 15, in ticks of 10 ms. */
-function cpuMicrosOf(pid: number): number {
+/** CPU time of a process since its start, in microseconds: fields 14 and 15, in ticks of 10 ms. */
+export function cpuMicrosOf(pid: number): number {
   const fields = statOf(pid)
   return (fields[11]! + fields[12]!) * 10_000
 }

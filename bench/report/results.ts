@@ -5,6 +5,7 @@ import type { FrontDoorRow } from '../delivery-bench.ts'
 import type { ProducerRow } from '../delivery-at-producer.ts'
 import type { DurableRow } from '../durable-bench.ts'
 import type { BenchEnvironment } from '../environment.ts'
+import type { FleetResult } from '../fleet-bench.ts'
 import type { GrowthRow } from '../growth-bench.ts'
 import type { HostileRow } from '../hostile-bench.ts'
 import type { IngestRow } from '../ingest-bench.ts'
@@ -32,6 +33,7 @@ export interface BenchResults {
   door: { rows: DoorRow[]; flood: FloodRow[] }
   outage: OutageResult
   growth: { rows: GrowthRow[]; landed: Landed }
+  fleet: FleetResult
   pauses: { rows: PauseRow[]; landed: Landed }
   hostile: { rows: HostileRow[] }
   scrape: { rows: ScrapeRow[] }

@@ -1,4 +1,5 @@
 import type { BenchEnvironment } from '../environment.ts'
+import type { FleetCpu } from '../fleet-bench.ts'
 import { profileParts } from '../cpu-profile.ts'
 import type { KeptResults } from './results.ts'
 import { thousands } from './goals.ts'
@@ -18,6 +19,7 @@ export function sections(results: KeptResults): string[] {
     sender(results),
     outage(results),
     growth(results),
+    fleet(results),
     pauses(results),
     hostile(results),
     scrape(results),
@@ -218,6 +220,31 @@ function growth({ growth: result }: KeptResults): string {
     }),
     landedText(result.landed),
   ])
+}
+
+function fleet({ fleet: result }: KeptResults): string {
+  if (result === undefined) return ''
+  return section('A fleet', result.environment, [
+    `Three gateways with two workers each behind HAProxy, four streams (three of them at-most-once), three brokers; all of it and the clients share the cores. Clients send single events with keys, ${thousands(result.eventsPerSecond)} a second in all. "One process" is one gateway of one process, measured right before, at the same rate for each process. Connections are those that the kernel has at the port of the first broker, and requests are that broker’s own count. [scaling.md](scaling.md) goes on with the arithmetic.\n`,
+    table(result.rows, {
+      quantity: (row) => row.quantity,
+      'predicted from': (row) => row.from,
+      predicted: (row) => row.predicted.toFixed(1),
+      measured: (row) => row.measured.toFixed(1),
+      'measured ÷ predicted': (row) => (row.measured / row.predicted).toFixed(2),
+    }),
+    `${result.failed} requests failed.\n`,
+    cpuOfFleet(result.cpu),
+    landedText(result.landed),
+  ])
+}
+
+/** CPU times, unless the machine had other work: then they are those of a crowd. */
+function cpuOfFleet(cpu: FleetCpu): string {
+  const { loadBefore, cores, fullSpeed } = cpu
+  if (loadBefore > cores / 2)
+    return `CPU times are left out: when the bench began, the load average of the ${cores} cores was ${loadBefore.toFixed(1)}. They are in bench/results/fleet.json.\n`
+  return `CPU time of an event in the gateways: ${cpu.aloneMicrosPerEvent.toFixed(1)} µs in one process and ${cpu.fleetMicrosPerEvent.toFixed(1)} µs in the fleet. A broker spends ${cpu.brokerMicrosPerRequest.toFixed(0)} µs on a request at that rate. As fast as it goes, 64 connections: ${thousands(fullSpeed.eventsPerSecond)} events/s, and for each ${fullSpeed.gatewayMicrosPerEvent.toFixed(1)} µs in the gateways, ${fullSpeed.balancerMicrosPerRequest.toFixed(1)} µs in HAProxy, ${fullSpeed.brokerMicrosPerEvent.toFixed(1)} µs in the brokers. ${fullSpeed.failed} of these requests failed.\n`
 }
 
 function pauses({ pauses: result }: KeptResults): string {
