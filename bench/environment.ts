@@ -14,13 +14,13 @@ export interface BenchEnvironment {
   readonly date: string
 }
 
-/** Describes this machine and this checkout. */
-export function describeEnvironment(command: string): BenchEnvironment {
+/** Describes this machine and this checkout. @param nodes of Kafka. */
+export function describeEnvironment(command: string, nodes = 1): BenchEnvironment {
   const processors = cpus()
   return {
     machine: `${processors.length} × ${processors[0]?.model ?? 'unknown processor'}, ${Math.round(totalmem() / 2 ** 30)} GiB, shared with Kafka and the load`,
     node: process.version,
-    kafka: `Apache Kafka ${kafkaVersion}, one node`,
+    kafka: `Apache Kafka ${kafkaVersion}, ${nodes === 1 ? 'one node' : `${nodes} nodes`}`,
     load: `load by ${loadTool}, ${usualConnections} connections`,
     command,
     commit:

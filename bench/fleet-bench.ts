@@ -62,7 +62,8 @@ export interface FleetCpu {
 
 const gatewayCount = 3
 const workers = 2
-const brokers = 3
+/** Nodes of Kafka. */
+export const brokers = 3
 const streams = ['realtime-1', 'realtime-2', 'realtime-3', 'critical']
 /** Few: a fleet on two cores has to keep up, or its rate would not be that of the one process. */
 const eventsPerProcess = 40

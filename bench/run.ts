@@ -5,7 +5,7 @@ import { benchDelivery } from './delivery-bench.ts'
 import { benchDoor } from './door-bench.ts'
 import { benchDurable } from './durable-bench.ts'
 import { describeEnvironment } from './environment.ts'
-import { benchFleet } from './fleet-bench.ts'
+import { benchFleet, brokers as fleetBrokers } from './fleet-bench.ts'
 import { benchGrowth } from './growth-bench.ts'
 import { benchHostile } from './hostile-bench.ts'
 import { benchIdle } from './idle-bench.ts'
@@ -93,7 +93,7 @@ async function run(name: keyof BenchResults): Promise<void> {
     const result = await benches[name](async () => (started[0] ??= await startKafka()))
     // A part of the hostile shapes says nothing about the others.
     if (process.env['HOSTILE_SHAPES'] === undefined)
-      keep(name, describeEnvironment(`npm run bench -- ${name}`), result)
+      keep(name, describeEnvironment(`npm run bench -- ${name}`, name === 'fleet' ? fleetBrokers : 1), result)
   } finally {
     await started[0]?.stop()
   }
