@@ -15,7 +15,7 @@ const compiler = resolve('node_modules/typescript/bin/tsc')
 async function installed(): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-library-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const chute = join(folder, 'node_modules', 'chute')
+  const chute = join(folder, 'node_modules', '@chute-gateway', 'chute')
   mkdirSync(chute, { recursive: true })
   copyFileSync('package.json', join(chute, 'package.json'))
   symlinkSync(resolve('node_modules'), join(chute, 'node_modules'))
@@ -26,7 +26,7 @@ async function installed(): Promise<string> {
 }
 
 const program = `
-import { consume, type ConsumedRecord } from 'chute/consumer'
+import { consume, type ConsumedRecord } from '@chute-gateway/chute/consumer'
 
 const values: unknown[] = []
 const consumer = consume({
@@ -45,16 +45,20 @@ const consumer = consume({
 })
 `
 
-test('chute/consumer can be used from another folder, with its types', { timeout: 120_000 }, async () => {
-  const broker = inject('kafkaBroker')
-  const topic = `library-${randomUUID()}`
-  await createTopic(broker, topic, { partitions: 1 })
-  await writeNumbered(broker, topic, { count: 20 })
-  const folder = await installed()
-  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
-  writeFileSync(join(folder, 'program.ts'), program)
-  const strict = ['--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
-  await run(process.execPath, [compiler, ...strict, 'program.ts'], { cwd: folder })
-  const { stdout } = await run(process.execPath, ['program.js', broker, topic], { cwd: folder })
-  expect(JSON.parse(stdout)).toEqual({ values: 20, lost: 0 })
-})
+test(
+  '@chute-gateway/chute/consumer can be used from another folder, with its types',
+  { timeout: 120_000 },
+  async () => {
+    const broker = inject('kafkaBroker')
+    const topic = `library-${randomUUID()}`
+    await createTopic(broker, topic, { partitions: 1 })
+    await writeNumbered(broker, topic, { count: 20 })
+    const folder = await installed()
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    writeFileSync(join(folder, 'program.ts'), program)
+    const strict = ['--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
+    await run(process.execPath, [compiler, ...strict, 'program.ts'], { cwd: folder })
+    const { stdout } = await run(process.execPath, ['program.js', broker, topic], { cwd: folder })
+    expect(JSON.parse(stdout)).toEqual({ values: 20, lost: 0 })
+  },
+)

@@ -38,8 +38,8 @@ let key: string
 beforeAll(async () => {
   const setUp = 'A stream and a key for devices'
   const command = exampleOf(setUp, 'sh').trim()
-  expect(command).toMatch(/^npx chute keys new /)
-  const options = command.split(' ').slice(2)
+  expect(command).toMatch(/^npx --no chute keys new /)
+  const options = command.split(' ').slice(3)
   const env = chuteEnvironment({})
   const printed = execFileSync(process.execPath, [...chuteArguments, ...options], { env, encoding: 'utf8' })
   key = /chk_\w+/.exec(printed)![0]

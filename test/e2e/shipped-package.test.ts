@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -19,9 +19,19 @@ test.runIf(isLong)(
     const folder = mkdtempSync(join(tmpdir(), 'chute-package-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
     await run('npm', ['run', 'build'])
-    const { stdout: tarball } = await run('npm', ['pack', '--silent', '--pack-destination', folder])
+    // Without `prepack`, which would take dist/ away from tests beside this one.
+    const packing = ['pack', '--silent', '--ignore-scripts', '--pack-destination', folder]
+    const { stdout: tarball } = await run('npm', packing)
     await run('tar', ['xzf', tarball.trim()], { cwd: folder })
     const cwd = join(folder, 'package')
+    const { bin, exports } = JSON.parse(readFileSync(join(cwd, 'package.json'), 'utf8')) as {
+      bin: { chute: string }
+      exports: Record<string, string | Record<string, string>>
+    }
+    const targets = Object.values(exports).flatMap((each) =>
+      typeof each === 'string' ? each : Object.values(each),
+    )
+    expect([bin.chute, ...targets].filter((path) => !existsSync(join(cwd, path)))).toEqual([])
     copyFileSync('package-lock.json', join(cwd, 'package-lock.json'))
     await run('npm', ['ci', '--omit=dev', '--no-audit', '--no-fund'], { cwd })
 

@@ -40,7 +40,7 @@ export interface ConsumeOptions {
 
 /**
  * Reads a topic as a member of a consumer group, from now on until {@link Consumer.stop}. This is the library of `chute consume`:
- * `import { consume } from 'chute/consumer'`.
+ * `import { consume } from '@chute-gateway/chute/consumer'`.
  *
  * It returns at once. The member joins the group in the background, and keeps trying until Kafka is reached.
  * @throws ConfigError with every setting that is unknown, that is wrong, or that contradicts another one.
