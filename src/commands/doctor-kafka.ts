@@ -14,6 +14,7 @@ import {
 import { describeFailure, explainFailure } from '../kafka/network/describe-failure.ts'
 import { tlsOptions } from '../kafka/network/tls-and-sasl.ts'
 import { parseAddress, topicsOf } from '../kafka/producers.ts'
+import { UnservedError } from '../kafka/protocol/requests.ts'
 import { lookAsGateway, type Finding } from './check-connect.ts'
 import { type Diagnosis, failure, fine, skipped, warning } from './diagnosis.ts'
 
@@ -132,40 +133,39 @@ async function resolved(host: string): Promise<string> {
 }
 
 async function connected({ connectionTimeoutMs }: KafkaConfig, host: string, port: number): Promise<string> {
-  await opened(net.connect({ host, port }), 'connect', `${host}:${port}`, connectionTimeoutMs)
-  return 'something listens there'
+  const socket = net.connect({ host, port })
+  return await whenOpen(socket, 'connect', connectionTimeoutMs, () => 'something listens there')
 }
 
 async function shookHands(kafka: KafkaConfig, host: string, port: number): Promise<string> {
   const { ssl, connectionTimeoutMs } = kafka
   const servername = net.isIP(host) === 0 ? { servername: host } : {}
   const socket = tls.connect({ host, port, ...servername, ...tlsOptions(ssl!) })
-  await opened(socket, 'secureConnect', `${host}:${port}`, connectionTimeoutMs)
-  const { subject, valid_to: end } = socket.getPeerCertificate()
-  const names = [subject?.CN ?? 'nobody by name'].flat().join(', ')
-  const unchecked = ssl!.rejectUnauthorized
-    ? ''
-    : ', and is not checked (KAFKA_SSL_REJECT_UNAUTHORIZED=false)'
-  return `${socket.getProtocol()}; the certificate is that of ${names}, until ${end}${unchecked}`
+  return await whenOpen(socket, 'secureConnect', connectionTimeoutMs, () => {
+    const { subject, valid_to: end } = socket.getPeerCertificate()
+    const names = [subject?.CN ?? 'nobody by name'].flat().join(', ')
+    const unchecked = ssl!.rejectUnauthorized
+      ? ''
+      : ', and is not checked (KAFKA_SSL_REJECT_UNAUTHORIZED=false)'
+    return `${socket.getProtocol()}; the certificate is that of ${names}, until ${end}${unchecked}`
+  })
 }
 
-/** Waits until a socket is open, and ends it. */
-async function opened(
+/** Waits until a socket is open, reads from it what there is to say, and ends it. */
+async function whenOpen(
   socket: net.Socket,
   event: 'connect' | 'secureConnect',
-  where: string,
   limitMs: number,
-): Promise<void> {
-  const timer = setTimeout(
-    () => socket.destroy(new Error(`${where} did not answer within ${limitMs} ms`)),
-    limitMs,
-  )
+  read: () => string,
+): Promise<string> {
+  const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${limitMs} ms`)), limitMs)
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once(event, resolve)
       socket.once('error', reject)
-      socket.once('close', () => reject(new Error(`${where} closed the connection`)))
+      socket.once('close', () => reject(new Error('the connection was closed')))
     })
+    return read()
   } finally {
     clearTimeout(timer)
     socket.destroy()
@@ -174,12 +174,16 @@ async function opened(
 
 /** The transport has the advice in its message, and the failure itself behind it. */
 function explained(error: Error, kafka: KafkaConfig): { message: string; advice: string | null } {
+  if (error instanceof UnservedError) return { message: error.message, advice: adviceOnVersions }
   const { message, advice } = explainFailure(error.cause instanceof Error ? error.cause : error, { kafka })
   const onAddress = adviceByCode.find(([pattern]) =>
     pattern.test(`${message} ${(error as NodeJS.ErrnoException).code ?? ''}`),
   )
   return { message, advice: onAddress?.[1] ?? advice }
 }
+
+const adviceOnVersions =
+  'Use the port of a broker, and not that of a controller. A broker needs Kafka 2.3 or later, or another kind that serves these versions (docs/brokers.md).'
 
 /** Advice on failures that have one meaning (getaddrinfo(3), connect(2)). */
 const adviceByCode: readonly (readonly [RegExp, string])[] = [

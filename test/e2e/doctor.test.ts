@@ -1,7 +1,7 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -23,7 +23,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 const servers: Server[] = []
 afterAll(() => servers.forEach((server) => void server.close()))
 
-const listenerNames = ['tls', 'expired', 'other', 'sasl', 'lost'] as const
+const listenerNames = ['tls', 'expired', 'other', 'mutual', 'sasl', 'lost'] as const
 
 /** A broker with a listener for each kind of fault. Where there are credentials they are those of `gateway`, and everybody else may do everything. */
 describe('chute doctor', () => {
@@ -52,6 +52,7 @@ describe('chute doctor', () => {
         `EXPIRED://127.0.0.1:${ports.expired}`,
         // The certificate has no such address.
         `OTHER://127.0.0.2:${ports.other}`,
+        `MUTUAL://127.0.0.1:${ports.mutual}`,
         `SASL://127.0.0.1:${ports.sasl}`,
         `LOST://${lost}:${ports.lost}`,
       ].join(',')
@@ -59,15 +60,16 @@ describe('chute doctor', () => {
       listeners: `${all('127.0.0.1')},CONTROLLER://127.0.0.1:{controllerPort}`,
       'advertised.listeners': all('broker-1.invalid'),
       'listener.security.protocol.map':
-        'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,EXPIRED:SSL,OTHER:SSL,SASL:SASL_PLAINTEXT,LOST:PLAINTEXT',
+        'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,EXPIRED:SSL,OTHER:SSL,MUTUAL:SSL,SASL:SASL_PLAINTEXT,LOST:PLAINTEXT',
       'inter.broker.listener.name': 'PLAINTEXT',
       'listener.name.expired.ssl.keystore.location': expired,
       'listener.name.expired.ssl.keystore.type': 'PEM',
+      'listener.name.mutual.ssl.client.auth': 'required',
       'sasl.enabled.mechanisms': 'PLAIN',
       'listener.name.sasl.plain.sasl.jaas.config':
         'org.apache.kafka.common.security.plain.PlainLoginModule required user_gateway="secret";',
       'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-      'super.users': 'User:ANONYMOUS',
+      'super.users': 'User:ANONYMOUS;User:CN=client',
     }
   }
 
@@ -147,6 +149,22 @@ describe('chute doctor', () => {
     )
   })
 
+  test('finds nothing wrong with TLS and the certificate of a client', async () => {
+    const { cert, key } = certificates.client
+    const env = { ...overTls(`127.0.0.1:${ports.mutual}`), KAFKA_SSL_CERT: cert, KAFKA_SSL_KEY: key }
+    const findings = await diagnose(await environment(env), 30_000)
+    expect(findings.filter(({ state }) => state === 'failure' || state === 'skipped')).toEqual([])
+    expect(findings.find(({ name }) => name.startsWith('TLS'))?.detail).toMatch(
+      /^TLSv1\.[23]; the certificate is that of broker, until /,
+    )
+  })
+
+  /** Every node of Kafka is a controller, too, and clients often get its port. */
+  function controllerPort(): string {
+    const properties = readFileSync(join(kafka.nodes[0]!.dataDir, '..', 'server.properties'), 'utf8')
+    return /controller\.quorum\.voters=1@127\.0\.0\.1:(\d+)/.exec(properties)![1]!
+  }
+
   interface SetUp {
     readonly fault: string
     /** What is broken about it. */
@@ -218,6 +236,30 @@ describe('chute doctor', () => {
       name: /^TLS 127/,
       detail: /127\.0\.0\.2 is not in the cert's list/,
       remedy: /KAFKA_SSL_SERVERNAME/,
+    },
+    {
+      fault: 'no certificate of the client where one is wanted',
+      env: () => overTls(`127.0.0.1:${ports.mutual}`),
+      name: /^Kafka 127/,
+      detail: /./,
+      remedy: /KAFKA_SSL_CERT/,
+    },
+    {
+      fault: 'a certificate of the client that the broker does not trust',
+      env: () => {
+        const { cert, key } = makeAuthority('Strangers').issue('stranger')
+        return { ...overTls(`127.0.0.1:${ports.mutual}`), KAFKA_SSL_CERT: cert, KAFKA_SSL_KEY: key }
+      },
+      name: /^Kafka 127/,
+      detail: /./,
+      remedy: /trust store/,
+    },
+    {
+      fault: 'the port of a controller',
+      env: () => ({ KAFKA_BROKERS: `127.0.0.1:${controllerPort()}` }),
+      name: /^Kafka 127/,
+      detail: /does not serve Metadata/,
+      remedy: /not that of a controller/,
     },
     {
       fault: 'a wrong password',

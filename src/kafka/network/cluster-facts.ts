@@ -8,6 +8,7 @@ import {
   encodeDescribeQuorum,
   encodeMetadata,
   type ClusterView,
+  UnservedError,
 } from '../protocol/requests.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 import { kafkajsClient } from './kafkajs-client.ts'
@@ -110,7 +111,8 @@ export async function clusterFacts(
   const connection = await new KafkajsTransport(kafka, silentLogger).connect(host, port, timeoutMs)
   try {
     const lacking = connection.lacks(['Metadata'])
-    const brokers = lacking === null ? decodeMetadata(await call(connection, encodeMetadata([]))).brokers : []
+    if (lacking !== null) throw new UnservedError(lacking)
+    const { brokers } = decodeMetadata(await call(connection, encodeMetadata([])))
     return { brokers, clock: await clockOf(connection) }
   } finally {
     connection.destroy(new Error('it was asked'))
