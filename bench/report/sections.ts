@@ -240,7 +240,7 @@ function fleet({ fleet: result }: KeptResults): string {
 }
 
 /** CPU times, unless the machine had other work: then they are those of a crowd. */
-function cpuOfFleet(cpu: FleetCpu): string {
+export function cpuOfFleet(cpu: FleetCpu): string {
   const { loadBefore, cores, fullSpeed } = cpu
   if (loadBefore > cores / 2)
     return `CPU times are left out: when the bench began, the load average of the ${cores} cores was ${loadBefore.toFixed(1)}. They are in bench/results/fleet.json.\n`
