@@ -2,7 +2,8 @@ import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
-import { expect, inject, test, vi } from 'vitest'
+import { createInterface } from 'node:readline'
+import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { DurableSetup, scrape, untilDrained } from '../support/durable-gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { chuteArguments, chuteEnvironment, type ServedGateway } from '../support/served-gateway.ts'
@@ -101,4 +102,49 @@ test('a worker that is killed without Kafka takes its folder back, and a stop wa
   await once(child, 'close')
   expect(child.exitCode).toBe(0)
   expect(await valuesIn(setup.critical)).toEqual(upTo(6))
+})
+
+test('the next gateway waits for a worker that a killed primary left, and finds what that worker still accepted', async () => {
+  const setup = new DurableSetup({ broker, name: `orphaned-${randomUUID()}` })
+  // The worker waits for the body as long as the next gateway takes to get that far.
+  const waits = { SHUTDOWN_TIMEOUT_MS: '100000', BODY_TIMEOUT_MS: '100000' }
+  const env = { ...setup.env, ...withoutKafka, ...waits, WORKERS: '2', PORT: '0', DRAIN_DELAY_MS: '0' }
+  const gateway = await setup.start(env)
+  const body = JSON.stringify({ name: 'late', value: 1 })
+  const sent = request(`${gateway.url}/v1/streams/critical`, {
+    method: 'POST',
+    agent: false,
+    headers: { 'content-length': body.length },
+  })
+  sent.write(body.slice(0, 5))
+  const reply = once(sent, 'response') as Promise<[IncomingMessage]>
+  await gateway.reported((families) => families.get('chute_bodies')?.samples[0]?.value === 1)
+  gateway.signal('SIGKILL')
+
+  const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+    env: chuteEnvironment(env),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const lines = createInterface(child.stdout)
+  const logged = async (message: string): Promise<Record<string, unknown>> =>
+    await new Promise((resolve) => {
+      lines.on('line', (line) => {
+        const said = JSON.parse(line) as Record<string, unknown>
+        if (String(said['msg']).startsWith(message)) resolve(said)
+      })
+    })
+  const listening = logged('listening on')
+  expect(await logged('a worker of an earlier start still has its folder')).toMatchObject({
+    cause: expect.stringContaining('in use by another worker'),
+  })
+  sent.end(body.slice(5))
+  const [answer] = await reply
+  expect([answer.statusCode, answer.headers['chute-delivery']]).toEqual([
+    202,
+    expect.stringContaining('durable'),
+  ])
+  const { url } = await listening
+  const metrics = await (await fetch(`${String(url)}/metrics`)).text()
+  expect(metrics).toMatch(/^chute_records_recovered_total\{stream="critical".*\} 1$/m)
 })
