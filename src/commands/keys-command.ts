@@ -125,7 +125,7 @@ function readNewKey(argv: string[]): KeysCommandLine {
 /** The file's reader judges the lines before they are printed. @throws Error that says what is wrong with the command line. */
 function refuseFlaws(name: string, entry: object): void {
   const problems: Parameters<typeof readKeys>[0]['problems'] = []
-  const section = { [name]: { ...entry, sha256: sha256OfKey('') } }
+  const section = { [name]: { ...entry, sha256: sha256OfKey('a value') } }
   readKeys({ keysFile: null, section, streams: null, hasClientCa: null, readFile: () => '', problems })
   const [first] = problems
   if (first === undefined) return

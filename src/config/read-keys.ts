@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { keyKinds, keyKindTraits, type ConfigProblem, type KeyConfig } from './config.ts'
+import { keyKinds, keyKindTraits, sha256OfKey, type ConfigProblem, type KeyConfig } from './config.ts'
 import { originList } from './environment-values.ts'
 import { readLimit } from './limit-schema.ts'
 import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
@@ -185,11 +185,22 @@ export function flawOfKeyName(name: string): Flaw | null {
   }
 }
 
+/** What `printf '' | sha256sum` and `echo | sha256sum` print. No operator means that as a key. */
+const hashesOfNothing: ReadonlySet<string> = new Set(['', '\n', '\r\n'].map(sha256OfKey))
+
 /** SHA-256 of each valid value, in hexadecimal digits. A problem quotes none: somebody may have written the key itself. */
 function hashes() {
   const flawIn = (list: readonly unknown[]): Flaw | null => {
     const wrong = list.findIndex((each) => typeof each !== 'string' || !/^[0-9a-f]{64}$/i.test(each))
-    if (list.length > 0 && wrong === -1) return null
+    if (list.length > 0 && wrong === -1) {
+      const empty = list.findIndex((each) => hashesOfNothing.has(String(each).toLowerCase()))
+      if (empty === -1) return null
+      return {
+        problem: `has an entry (number ${empty + 1}) that is the SHA-256 of an empty text`,
+        remedy:
+          'Make a key: chute keys new. A script that hashes a variable gives this value where the variable is not set.',
+      }
+    }
     const problem =
       list.length === 0
         ? 'is empty, so no value is valid'

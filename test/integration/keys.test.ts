@@ -74,6 +74,9 @@ describe('the forms of a key', () => {
       { ...basic('proxy:secret'), 'x-chute-key': 'value-of-web' },
       '',
     ],
+    ['Bearer, beside an empty X-Chute-Key', { ...bearer('web'), 'x-chute-key': '' }, ''],
+    ['Bearer, beside an empty key in the query', bearer('web'), '?key='],
+    ['the query, beside an empty X-Chute-Key', { 'x-chute-key': '' }, '?key=value-of-web'],
   ])('%s', async (_form, headers, query) => {
     open([key('web')])
     for (const path of [stream, '/v1/beacon/metrics-realtime']) {
@@ -96,7 +99,11 @@ describe('the forms of a key', () => {
     ['a scheme that is none of ours', { authorization: 'Digest value-of-web' }, '', 'key_missing'],
     ['the key without a scheme', { authorization: 'value-of-web' }, '', 'key_missing'],
     ['another value', { authorization: 'Bearer other' }, '', 'key_unknown'],
-    ['an empty X-Chute-Key', { 'x-chute-key': '' }, '', 'key_unknown'],
+    ['an empty X-Chute-Key', { 'x-chute-key': '' }, '', 'key_missing'],
+    ['an X-Chute-Key of spaces', { 'x-chute-key': '  ' }, '', 'key_missing'],
+    ['an empty key in the query', {}, '?key=', 'key_missing'],
+    ['Basic with neither user nor password', basic(':'), '', 'key_missing'],
+    ['an empty X-Chute-Key beside a wrong key', { ...bearer('other'), 'x-chute-key': '' }, '', 'key_unknown'],
     ['the hash of the value', { authorization: `Bearer ${sha256('value-of-web')}` }, '', 'key_unknown'],
     ['the name of the key', { authorization: 'Bearer web' }, '', 'key_unknown'],
     ['a member of every object', { authorization: 'Bearer __proto__' }, '', 'key_unknown'],

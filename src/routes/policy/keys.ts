@@ -231,18 +231,20 @@ const mostRemembered = 512
 /** Where a connection keeps it. */
 type Remembering = FastifyRequest['raw']['socket'] & { [remembered]?: Remembered }
 
-/** The value of a request's key, as it was sent; null: it has none. */
+/** The value of a request's key, as it was sent; null: it has none. An empty value is none, and the next form counts. */
 function presentedKey(
   own: string | string[] | undefined,
   query: string,
   authorization: string | undefined,
 ): string | null {
-  if (own !== undefined) return String(own).trim()
+  const ownValue = own === undefined ? '' : String(own).trim()
+  if (ownValue !== '') return ownValue
   if (query.includes(`${keyParameter}=`)) {
     const value = new URLSearchParams(query).get(keyParameter)
-    if (value !== null) return value
+    if (value !== null && value !== '') return value
   }
-  return authorization === undefined ? null : credentialsOf(authorization)
+  // Basic without a user and a password is no key either.
+  return authorization === undefined ? null : credentialsOf(authorization) || null
 }
 
 function credentialsOf(authorization: string): string | null {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { sha256OfKey } from '../../../src/config/config.ts'
 import { describeConfig } from '../../../src/config/describe-config.ts'
 import { loadKeys } from '../../../src/config/load-config.ts'
 import { makeAuthority } from '../../support/certificates.ts'
@@ -74,6 +75,16 @@ test.each([
     'the key itself',
     'a: { kind: public, sha256: [chk_pub_x], streams: [web] }',
     /number 1\) that is no SHA-256/,
+  ],
+  [
+    'the hash of an empty text',
+    `a: { kind: public, sha256: [${hash}, ${sha256OfKey('').toUpperCase()}], streams: [web] }`,
+    /number 2\) that is the SHA-256 of an empty text[^]*chute keys new/,
+  ],
+  [
+    'the hash of an empty line',
+    `a: { kind: admin, sha256: ${sha256OfKey('\n')} }`,
+    /the SHA-256 of an empty text/,
   ],
   ['no stream', `a: { kind: public, sha256: ${hash} }`, /keys\.a\.streams names no stream/],
   [
