@@ -119,7 +119,7 @@ export const streamShape = {
     what: 'of a durable stream: `on` waits for the disk, `off` for the kernel ([durable.md](durable.md))',
   }),
   'spool.max.bytes': wholeNumber('bytes', 1, Number.MAX_SAFE_INTEGER).optional().register(reference, {
-    what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([durable.md](durable.md)); then `onBufferFull` decides. At least `buffer.memory`',
+    what: 'of a durable stream: what its events may take of the disk, with those that are done and not yet removed ([durable.md](durable.md)); then `onBufferFull` decides. At least `buffer.memory`. Each of `WORKERS` has its part',
     byDefault: '{} (4 GiB)',
   }),
   retired: trueOrFalse.default(false).register(reference, {
