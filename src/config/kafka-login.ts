@@ -4,7 +4,7 @@ export const passwordMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as
 /** The mechanisms that log in with a token. MSK's IAM is OAUTHBEARER on the wire, with a token that AWS's package signs. */
 export const tokenMechanisms = ['oauthbearer', 'aws_msk_iam'] as const
 
-/** SASL mechanisms that Chute offers. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
+/** SASL mechanisms that Chute offers. Their settings are in read-environment.ts. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
 export const saslMechanisms = [...passwordMechanisms, ...tokenMechanisms] as const
 
 /** How a connection to Kafka logs in. `kafka/network/tls-and-sasl.ts` goes by it. */

@@ -26,7 +26,7 @@ export type RecordHeaderSource = `header:${string}` | keyof typeof plainHeaderSo
 /** See {@link TimestampUnit}. */
 export const timestampUnits = ['auto', 'ms', 's', 'us', 'ns'] as const
 
-/** The unit of a `timestamp` that is a number. `auto`: any of them, which the number of digits tells. events/timestamp.ts has the same type. */
+/** The unit of a `timestamp` that is a number. `auto`: any of them, which the number of digits tells. events/timestamp-format.ts has the same type. */
 export type TimestampUnit = (typeof timestampUnits)[number]
 
 /** See {@link KeyMissing}. */

@@ -7,7 +7,7 @@ import { checkReport, isReport, reportSchema } from './report-schema.ts'
 import { reduceEvent } from './reduce-event.ts'
 import { TelemetryScanner } from './scan-telemetry.ts'
 import { telemetrySchema } from './telemetry-schema.ts'
-import type { TimestampUnit } from './timestamp.ts'
+import type { TimestampUnit } from './timestamp-format.ts'
 import { useUniqueItems } from './unique-items.ts'
 import { checkTelemetry, isTelemetry, type EventProblem } from './validate-telemetry.ts'
 

@@ -16,7 +16,7 @@ import {
   valueEnd,
 } from './scan-json.ts'
 import { maxLabels } from './telemetry-schema.ts'
-import { isRfc3339, type TimestampUnit } from './timestamp.ts'
+import { isRfc3339, type TimestampUnit } from './timestamp-format.ts'
 
 /**
  * Finds from its bytes that a telemetry event is good, without making a value of it. Parsing would be the largest part of the cost of an event,

@@ -1,5 +1,11 @@
 import { z } from 'zod'
-import { epochMsBounds, flawOfEpochTime, isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
+import {
+  epochMsBounds,
+  flawOfEpochTime,
+  isEpochTime,
+  isRfc3339,
+  type TimestampUnit,
+} from './timestamp-format.ts'
 
 /** Most labels that an event may have. */
 export const maxLabels = 64

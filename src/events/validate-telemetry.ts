@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import { toJsonPointer } from './json-flaw.ts'
 import { maxLabels, shortText, telemetrySchema, telemetrySchemaOf } from './telemetry-schema.ts'
-import { isEpochTime, isRfc3339, type TimestampUnit } from './timestamp.ts'
+import { isEpochTime, isRfc3339, type TimestampUnit } from './timestamp-format.ts'
 
 /** What is wrong with an event, and where: `pointer` is a JSON pointer into the event (RFC 6901). */
 export interface EventProblem {

@@ -1,7 +1,7 @@
 import { apart, describeComparison, gatewaysApart, type AuditReport } from '../kafka/audit/audit-report.ts'
 import { alignTable } from './text-table.ts'
 
-/** The report as text for a terminal. */
+/** The report as text for a terminal. Read this file of the folder first: each other one writes a report in another form. */
 export function auditText(report: AuditReport): string {
   const { topic, totals, writers, gateways, comparisons, unknownWriters } = report
   const { records, unmarked, lossRatio } = totals

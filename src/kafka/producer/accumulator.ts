@@ -11,7 +11,7 @@ import type { ProducerConfig } from '../../config/config.ts'
 /**
  * Collects records into one open batch a partition (as Kafka's `RecordAccumulator`). It says which batches are due: batches that are full,
  * batches that have lingered, and all batches during a flush. It never sends a batch and never gives one its outcome. Batches of records
- * with keys leave their partition's queue in the order in which they were opened.
+ * with keys leave their partition's queue in the order in which they were opened. `RecordBatch.append` (protocol/record-batch.ts) says when a batch is full.
  *
  * Records without a key belong to no partition while they wait. They have a queue of their own. A partition that can be written to takes
  * its next batch from its own queue or from this one, whichever batch is older. So a partition that cannot be written to holds up no

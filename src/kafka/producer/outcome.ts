@@ -25,8 +25,8 @@ interface OutcomeTraits {
 
 /**
  * What can become of an accepted record. Each record gets exactly one outcome, and only `account.ts` books outcomes. A closed set: the
- * account, the stats (`stream-producer.ts`, `producer-stats.ts`), the metrics, the log, the audit (`kafka/audit/compare-account.ts`) and the
- * replies are made of this table. `public/live.js` lists the fields once more, and
+ * account, the stats (`stream-producer.ts`, `producer-stats.ts`), the metrics, the log, the audit (`kafka/audit/compare-account.ts`), the results of
+ * refused events (`routes/ingest/invalid-events.ts`) and the replies are made of this table. `public/live.js` lists the fields once more, and
  * `test/unit/kafka/producer/outcome.test.ts` compares the two lists.
  */
 export const outcomeTraits = {

@@ -7,7 +7,7 @@ import { acceptsGzip } from '../http/text-reply.ts'
 
 const compress = promisify(gzip)
 
-/** The address of a page, and its parts. */
+/** The address of a page, and its parts. Read this file of the folder first: `admin/` has what operators see. `app.ts` registers its pages. */
 export interface PageParts {
   readonly url: string
   /** The page is made of `public/NAME.html`, `.css` and `.js`. */

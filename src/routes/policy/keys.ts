@@ -29,7 +29,7 @@ class NamePatterns implements Names {
 }
 
 /**
- * Who may write, and who may look. A request brings its key in one of five forms: `X-Chute-Key`, `?key=`, or `Authorization`
+ * Who may write, and who may look. Read this file of the folder first. A request brings its key in one of five forms: `X-Chute-Key`, `?key=`, or `Authorization`
  * with Bearer (RFC 6750, section 2.1), Basic (RFC 7617; the key is the user, or the password) or Token. The one that stands
  * first in this list counts: a browser adds an `Authorization` of its own accord where a person once logged in. A request
  * without any of them has the key that the client's certificate names. A certificate stands for no admin key: whoever signs

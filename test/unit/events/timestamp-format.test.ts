@@ -6,7 +6,7 @@ import {
   isEpochTime,
   isRfc3339,
   type TimestampUnit,
-} from '../../../src/events/timestamp.ts'
+} from '../../../src/events/timestamp-format.ts'
 
 test('every instant that a Date writes in the years 0 to 9999 is a time of RFC 3339', () => {
   const instants = fc.date({
