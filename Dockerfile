@@ -45,9 +45,10 @@ RUN mkdir /data && chown 1000:0 /data && chmod 770 /data
 # A number, since Kubernetes' runAsNonRoot does not look up names. It is that of "node" in Node's own images.
 USER 1000:1000
 EXPOSE 8080
-# Alive, not ready: a gateway that waits for Kafka must not be restarted for it.
+# Alive, not ready: a gateway that waits for Kafka must not be restarted for it. PORT speaks HTTPS where it has a certificate, and
+# no certificate names 127.0.0.1, so any is taken. ADMIN_PORT never speaks it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.ADMIN_PORT || process.env.PORT}/livez`).then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "const { ADMIN_PORT, PORT, TLS_CERT, TLS_CERT_FILE } = process.env; require(!ADMIN_PORT && (TLS_CERT || TLS_CERT_FILE) ? 'https' : 'http').get({ host: '127.0.0.1', port: ADMIN_PORT || PORT, path: '/livez', rejectUnauthorized: false }, (reply) => process.exit(reply.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
 # The exec form makes node process 1, so that SIGTERM reaches it and the buffers drain. Give the container longer to stop
 # than DRAIN_DELAY_MS and SHUTDOWN_TIMEOUT_MS together.

@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises'
+import { json as jsonOf } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { loadReaderConfig, type ReaderProcessConfig } from '../config/load-config.ts'
@@ -15,6 +16,7 @@ import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
 import { clientAuditHtml, clientAuditText } from '../reports/client-audit.ts'
 import { serveAdminRoutes } from '../routes/admin/operations.ts'
+import { adminKey, AskError, askGateway, readGatewayUrl, whyNoAnswer, whyRefused } from './ask-gateway.ts'
 import {
   configOrExplain,
   type MetricsAddress,
@@ -36,28 +38,37 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
   const config = configOrExplain(() => loadReaderConfig(env))
   if (config === null) return 1
   try {
+    const key = commandLine.gateways.length === 0 ? null : adminKey(env)
     if (commandLine.clients !== null) {
       const clients = await auditClients(commandLine, commandLine.clients, config)
       await write(clients, commandLine, clientAuditText, clientAuditHtml)
       return 0
     }
-    const report = await audit(commandLine, config)
+    const report = await audit(commandLine, config, key)
     await write(report, commandLine, auditText, auditHtml)
     return report.comparisons.every(({ verdict }) => verdict === 'agrees') ? 0 : 1
   } catch (error) {
     const { topic } = commandLine
+    if (error instanceof AskError) {
+      process.stderr.write(`The topic ${topic} cannot be audited: ${error.message}\n`)
+      return 1
+    }
     const cause = describeFailure(error, { kafka: config.kafka, topic, group: 'chute-audit-*' })
     process.stderr.write(`The topic ${topic} cannot be audited: ${cause}\n`)
     return 1
   }
 }
 
-async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig): Promise<AuditReport> {
+async function audit(
+  commandLine: AuditCommandLine,
+  config: ReaderProcessConfig,
+  key: string | null,
+): Promise<AuditReport> {
   const { topic, gateways, follow } = commandLine
   const reader = new TopicReader(config.kafka, topic)
   try {
     // The accounts are read before the end offsets, so every record that they count as arrived is before those offsets.
-    let accounts = follow ? [] : await accountsOf(gateways)
+    let accounts = follow ? [] : await accountsOf(gateways, key)
     let ranges = await reader.connect()
     const found = new TopicAudit(
       topic,
@@ -71,7 +82,7 @@ async function audit(commandLine: AuditCommandLine, config: ReaderProcessConfig)
         AuditMetrics.ofTopic(() => found.findings),
         () => ({ ...totalsOf(found.findings) }),
       )
-      accounts = await accountsOf(gateways)
+      accounts = await accountsOf(gateways, key)
       ranges = await reader.ranges()
     }
     await reader.readTo(ranges)
@@ -110,9 +121,9 @@ async function auditClients(
 
 type Accounts = readonly { gateway: string; streams: Awaited<ReturnType<typeof fetchAccount>> }[]
 
-async function accountsOf(gateways: readonly string[]): Promise<Accounts> {
+async function accountsOf(gateways: readonly string[], key: string | null): Promise<Accounts> {
   return await Promise.all(
-    gateways.map(async (gateway) => ({ gateway, streams: await fetchAccount(gateway) })),
+    gateways.map(async (gateway) => ({ gateway, streams: await fetchAccount(gateway, key) })),
   )
 }
 
@@ -218,6 +229,8 @@ const auditUsage = `usage: chute audit --topic T [--gateway URL]… [--json FILE
   --ua-header NAME      the record header that has the user agent (userAgent)
 
 Kafka is reached as the gateway reaches it: KAFKA_BROKERS and the other KAFKA_ variables.
+Where the live page needs an admin key: CHUTE_ADMIN_KEY has it, or CHUTE_ADMIN_KEY_FILE names a file that has it.
+A gateway with a certificate of an authority of your own: NODE_EXTRA_CA_CERTS names a file that has the authority.
 `
 
 /** Reads the command line. @throws Error that says what is wrong with it. */
@@ -243,10 +256,7 @@ function readAuditArguments(argv: readonly string[]): AuditCommandLine {
   if (topic === undefined) throw new Error('--topic is missing')
   const flaw = flawOfTopic(topic)
   if (flaw !== null) throw new Error(`--topic ${flaw.problem}. ${flaw.remedy}`)
-  for (const url of gateways) {
-    if (!URL.canParse(url) || !/^https?:/.test(url))
-      throw new Error(`--gateway must be an http(s) URL, got ${url}`)
-  }
+  for (const url of gateways) readGatewayUrl('--gateway', url)
   if (json === '-' && html === '-') throw new Error('--json and --html cannot both go to standard output')
   const metrics = readMetricsAddress(values)
   if (metrics !== null && !follow) throw new Error('--metrics-port is given without --follow')
@@ -281,20 +291,30 @@ function readClientOptions(
   }
 }
 
-/** The accounts of a gateway's streams, from its live page. @throws Error if they cannot be read, with the reason. */
-export async function fetchAccount(gateway: string): Promise<readonly StreamAccount[]> {
+/** The accounts of a gateway's streams, from its live page. @throws AskError if they cannot be read, with the reason and without the key. */
+export async function fetchAccount(
+  gateway: string,
+  key: string | null = null,
+): Promise<readonly StreamAccount[]> {
   const url = new URL('/live.json', gateway)
-  let reply: Response
+  const signal = AbortSignal.timeout(10_000)
+  const shown = `${url.origin}${url.pathname}`
+  let found: { readonly streams?: readonly StreamAccount[] }
   try {
-    reply = await fetch(url, { signal: AbortSignal.timeout(10_000) })
+    const reply = await askGateway(url, { key, signal })
+    if (reply.statusCode !== 200) {
+      const notFound = 'Where ADMIN_PORT is set, the live page is on that port.'
+      throw new AskError(await whyRefused(url, reply, { key, wants: 'shows no account', notFound }))
+    }
+    found = (await jsonOf(reply)) as typeof found
   } catch (error) {
-    const { cause, message } = error as Error
-    throw new Error(`${url.href}: ${cause instanceof Error ? cause.message : message}`, { cause: error })
+    if (error instanceof AskError) throw error
+    const why = error instanceof SyntaxError ? 'what it answers is no JSON' : whyNoAnswer(error)
+    throw new AskError(`${shown}: ${signal.aborted ? 'no answer within 10 s' : why}`, { cause: error })
   }
-  if (!reply.ok) throw new Error(`${url.href} answered ${reply.status}: is it the port of the live page?`)
-  const { streams } = (await reply.json()) as { readonly streams?: readonly StreamAccount[] }
+  const { streams } = found
   if (streams === undefined || streams.some((stream) => stream.audit === undefined)) {
-    throw new Error(`${url.href} is not of a gateway that can be compared with`)
+    throw new AskError(`${shown} is not of a gateway that can be compared with`)
   }
   return streams
 }

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { ConfigError } from '../config/config.ts'
+import { withoutSecrets } from './ask-gateway.ts'
 
 /**
  * The folder has one file a command, and what the commands share. Read this file of the folder first. `main.ts` loads a command
@@ -22,7 +23,8 @@ export function readCommandLine<T extends object>(
   try {
     return read(argv)
   } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${usage}`)
+    // A word that was not expected may be a URL with a key in it.
+    process.stderr.write(`${withoutSecrets((error as Error).message)}\n\n${usage}`)
     return 2
   }
 }

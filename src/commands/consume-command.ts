@@ -233,6 +233,9 @@ function readSink(values: {
   const url = URL.canParse(http) ? new URL(http) : null
   if (url === null || !/^https?:$/.test(url.protocol))
     throw new Error(`--http must be an http(s) URL, got ${http}`)
+  // fetch takes no user in a URL, and quotes the whole URL when it says so.
+  if (url.username !== '' || url.password !== '')
+    throw new Error('--http has a user in it. An endpoint that needs a user: --exec, with curl and --netrc')
   return {
     kind: 'http',
     url: url.href,

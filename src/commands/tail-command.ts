@@ -1,8 +1,8 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { errorTable, type ErrorCode } from '../errors.ts'
 import type { LiveEvent } from '../live-events.ts'
+import { adminKey, AskError, askGateway, readGatewayUrl, whyNoAnswer, whyRefused } from './ask-gateway.ts'
 import { readCommandLine, wholeNumber } from './command-line.ts'
 
 const tailUsage = `usage: chute tail [--stream NAME] [--rejected] [--code CODE] [--json] [--url URL | --port N]
@@ -15,7 +15,10 @@ of the event, its stream, how it came, and its first 200 bytes. A refused event 
   --code CODE           events that were refused with this code only, such as invalid_event
   --json                NDJSON: all that is known of each event
   --url URL             the gateway: the address of its live page, which is on ADMIN_PORT where that is set
-  --port N              the same as --url http://127.0.0.1:N. Left out: ADMIN_PORT or PORT of the environment, or 8080
+  --port N              a port of 127.0.0.1. Left out: ADMIN_PORT or PORT of the environment, or 8080. Where TLS_CERT or
+                        TLS_CERT_FILE is set, the port is asked by https unless it is ADMIN_PORT, and any certificate is taken
+
+A certificate of an authority of your own, with --url: NODE_EXTRA_CA_CERTS names a file that has the authority.
 
 Where the live page needs an admin key: CHUTE_ADMIN_KEY has it, or CHUTE_ADMIN_KEY_FILE names a file that has it.
 `
@@ -35,20 +38,19 @@ export async function runTailCommand(argv: readonly string[], env: NodeJS.Proces
   process.stdout.on('error', () => end.abort())
   try {
     await follow(commandLine, adminKey(env), end.signal)
-    throw new TailError(`${commandLine.url.origin} has ended the reply: the gateway leaves.`)
+    throw new AskError(`${commandLine.url.origin} has ended the reply: the gateway leaves.`)
   } catch (error) {
     if (end.signal.aborted) return 0
-    if (!(error instanceof TailError)) throw error
+    if (!(error instanceof AskError)) throw error
     process.stderr.write(`${error.message}\n`)
     return 1
   }
 }
 
-/** Why a gateway cannot be read, for the person at the terminal. */
-class TailError extends Error {}
-
 interface TailCommandLine {
   readonly url: URL
+  /** false: any certificate is taken, since the gateway is on this machine and was named by its port. */
+  readonly verify: boolean
   /** null: of all streams. */
   readonly stream: string | null
   readonly code: ErrorCode | null
@@ -75,8 +77,13 @@ function readTailArguments(argv: readonly string[], env: NodeJS.ProcessEnv): Tai
     throw new Error(`--code must be a code of openapi.yaml, such as invalid_event, got ${code}`)
   const portOfGateway = port ?? (env['ADMIN_PORT'] || env['PORT'] || '8080')
   const name = port === undefined ? 'PORT' : '--port'
+  const base =
+    url === undefined
+      ? urlOfPort(wholeNumber(name, portOfGateway, 1, 65_535), env)
+      : readGatewayUrl('--url', url)
   return {
-    url: url === undefined ? urlOfPort(wholeNumber(name, portOfGateway, 1, 65_535)) : urlOf(url),
+    url: new URL('/live/events', base),
+    verify: url !== undefined,
     stream,
     rejected: rejected || code !== null,
     code: code as ErrorCode | null,
@@ -84,47 +91,31 @@ function readTailArguments(argv: readonly string[], env: NodeJS.ProcessEnv): Tai
   }
 }
 
-function urlOfPort(port: number): URL {
-  return new URL(`http://127.0.0.1:${port}/live/events`)
+/** The port of a gateway on this machine. `ADMIN_PORT` never speaks TLS. */
+function urlOfPort(port: number, env: NodeJS.ProcessEnv): URL {
+  const isTls = Boolean(env['TLS_CERT'] || env['TLS_CERT_FILE']) && String(port) !== env['ADMIN_PORT']
+  return new URL(`${isTls ? 'https' : 'http'}://127.0.0.1:${port}`)
 }
 
-function urlOf(text: string): URL {
-  if (!URL.canParse(text) || !/^https?:/.test(text))
-    throw new Error(`--url must be an http(s) URL, got ${text}`)
-  const url = new URL(text)
-  if (url.username !== '' || url.password !== '' || url.searchParams.has('key'))
-    throw new Error(
-      '--url has a key in it, which other users of the machine can see: set CHUTE_ADMIN_KEY instead',
-    )
-  return new URL('/live/events', url)
-}
-
-/** The key of the environment, or of the file that it names; null: there is none. @throws TailError if the file cannot be read. */
-function adminKey(env: NodeJS.ProcessEnv): string | null {
-  const { CHUTE_ADMIN_KEY: key = '', CHUTE_ADMIN_KEY_FILE: file = '' } = env
-  if (key !== '') return key
-  if (file === '') return null
-  try {
-    return readFileSync(file, 'utf8').trim()
-  } catch (error) {
-    throw new TailError(`CHUTE_ADMIN_KEY_FILE names ${file}: ${(error as Error).message}`)
-  }
-}
-
-/** Prints events until the gateway ends the reply. @throws TailError */
+/** Prints events until the gateway ends the reply. @throws AskError */
 async function follow(commandLine: TailCommandLine, key: string | null, signal: AbortSignal): Promise<void> {
-  const { url } = commandLine
+  const { url, verify } = commandLine
   const silence = new AbortController()
   const listen = (): NodeJS.Timeout => setTimeout(() => silence.abort(), silentMs)
   let timer = listen()
   try {
-    const reply = await fetch(url, {
-      headers: { accept: 'text/event-stream', ...(key !== null && { authorization: `Bearer ${key}` }) },
+    const reply = await askGateway(url, {
+      key,
+      accept: 'text/event-stream',
+      verify,
       signal: AbortSignal.any([signal, silence.signal]),
     })
-    if (!reply.ok || reply.body === null) throw new TailError(await whyRefused(url, reply, key))
+    if (reply.statusCode !== 200) {
+      const notFound = 'Where ADMIN_PORT is set, they are on that port: --port N.'
+      throw new AskError(await whyRefused(url, reply, { key, wants: 'shows no events', notFound }))
+    }
     let left = ''
-    for await (const chunk of reply.body.pipeThrough(new TextDecoderStream())) {
+    for await (const chunk of reply.setEncoding('utf8') as AsyncIterable<string>) {
       clearTimeout(timer)
       timer = listen()
       const messages = (left + chunk).split('\n\n')
@@ -132,44 +123,17 @@ async function follow(commandLine: TailCommandLine, key: string | null, signal: 
       for (const message of messages) await take(message, commandLine, signal)
     }
   } catch (error) {
-    if (error instanceof TailError || signal.aborted) throw error
+    if (error instanceof AskError || signal.aborted) throw error
     if (silence.signal.aborted)
-      throw new TailError(
+      throw new AskError(
         `${url.origin} has said nothing for ${silentMs / 1_000} s, not even that it is there.`,
       )
-    const { cause, message } = error as Error
-    const reason =
-      cause instanceof Error ? cause.message || String((cause as { code?: string }).code) : message
-    throw new TailError(
-      `${url.origin} does not answer: ${reason}\nIs the gateway there? --url or --port names another one.`,
+    throw new AskError(
+      `${url.origin} does not answer: ${whyNoAnswer(error)}\nIs the gateway there? --url or --port names another one.`,
     )
   } finally {
     clearTimeout(timer)
   }
-}
-
-async function whyRefused({ origin }: URL, reply: Response, key: string | null): Promise<string> {
-  const text = await reply.text()
-  const problem = JSON.parse(isProblem(reply) ? text : '{}') as {
-    readonly code?: string
-    readonly detail?: string
-  }
-  const { code, detail = `status ${reply.status}` } = problem
-  switch (code) {
-    case 'key_missing':
-      return `${origin} needs an admin key: set CHUTE_ADMIN_KEY, or CHUTE_ADMIN_KEY_FILE, the name of a file that has it.`
-    case 'key_unknown':
-    case 'key_not_allowed':
-      return `${origin} does not take the key of ${key === null ? 'the request' : 'CHUTE_ADMIN_KEY'}: ${detail}.`
-    case 'not_found':
-      return `${origin} shows no events: ${detail}.\nWhere ADMIN_PORT is set, they are on that port: --port N.`
-    default:
-      return `${origin} shows no events: ${detail}.`
-  }
-}
-
-function isProblem(reply: Response): boolean {
-  return reply.headers.get('content-type')?.startsWith('application/problem+json') === true
 }
 
 /** Takes one message of the event stream (HTML standard, section 9.2.6). A comment has no data. */
@@ -180,7 +144,7 @@ async function take(message: string, commandLine: TailCommandLine, signal: Abort
   if (/^event: hello$/m.test(message)) {
     const { streams } = JSON.parse(data) as { readonly streams: readonly string[] }
     if (stream !== null && !streams.includes(stream))
-      throw new TailError(`${url.origin} has no stream ${stream}. It has ${streams.join(', ')}.`)
+      throw new AskError(`${url.origin} has no stream ${stream}. It has ${streams.join(', ')}.`)
     return
   }
   for (const event of JSON.parse(data) as ToldEvent[]) {

@@ -70,6 +70,23 @@ describe.each(['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka'])
   },
 )
 
+test.each([
+  ['audit', '--topic', 'a', '--gateway', 'http://chk_secret:@127.0.0.1:1'],
+  ['audit', '--topic', 'a', '--gateway', 'ftp://chk_secret:@127.0.0.1:1'],
+  ['audit', 'http://chk_secret:@127.0.0.1:1'],
+  ['tail', '--url', 'ftp://chk_secret:@127.0.0.1:1'],
+  ['consume', '--topic', 'a', '--group', 'g', '--http', 'http://user:chk_secret@127.0.0.1:1'],
+  ['consume', '--topic', 'a', '--group', 'g', '--http', 'ftp://user:chk_secret@127.0.0.1:1'],
+])(
+  'chute %s %s … refuses a URL with a secret in it, and does not show the secret',
+  limit,
+  async (...args) => {
+    const { code, stdout, stderr } = await chute(args, { KAFKA_BROKERS: '127.0.0.1:1' })
+    expect(code).toBe(2)
+    expect(stdout + stderr).not.toContain('chk_secret')
+  },
+)
+
 describe('chute check', limit, () => {
   test('prints the effective configuration and exits 0', async () => {
     const run = await chute(['check'], { KAFKA_BROKERS: 'kafka:9092' })

@@ -10,6 +10,7 @@ import { sha256OfKey, type HttpConfig, type KeyConfig } from '../../src/config/c
 import { errorTable } from '../../src/errors.ts'
 import { LiveEvents } from '../../src/live-events.ts'
 import { EventReaders, registerLiveEvents } from '../../src/routes/admin/live-events.ts'
+import { makeAuthority } from '../support/certificates.ts'
 import { buildEdge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 import { chuteArguments, chuteEnvironment } from '../support/served-gateway.ts'
@@ -181,6 +182,32 @@ describe('chute tail', limit, () => {
     await expect.poll(() => live.isWatched, watched).toBe(true)
     live.show({ ...event })
     await expect.poll(() => [ofFile.lines().length, ofVariable.lines().length], watched).toEqual([1, 1])
+  })
+
+  test('asks the port of its environment by HTTPS where that has TLS_CERT, whoever signed the certificate', async () => {
+    const authority = makeAuthority()
+    const { url, port, live } = await serve({ tls: { ...authority.issue('gateway'), clientCa: null } })
+    const folder = mkdtempSync(join(tmpdir(), 'chute-tail-'))
+    closing.push(() => rmSync(folder, { recursive: true }))
+    const ca = join(folder, 'ca.pem')
+    writeFileSync(ca, authority.ca)
+    const https = url.replace('http:', 'https:')
+    const [ofPort, ofUrl, unknown, plain] = [
+      tail([], { PORT: port, TLS_CERT_FILE: 'tls.crt' }),
+      tail(['--url', https], { NODE_EXTRA_CA_CERTS: ca }),
+      tail(['--url', https]),
+      tail(['--url', url]),
+    ]
+    expect(await Promise.all([unknown.ended, plain.ended])).toEqual([1, 1])
+    expect(unknown.stderr()).toMatch(/NODE_EXTRA_CA_CERTS names a file/)
+    expect(plain.stderr()).toMatch(/speaks HTTPS.*Give its URL with https:\/\//)
+    await expect.poll(() => live.isWatched, watched).toBe(true)
+    await expect
+      .poll(() => {
+        live.show({ ...event })
+        return Math.min(ofPort.lines().length, ofUrl.lines().length)
+      }, watched)
+      .toBeGreaterThan(0)
   })
 
   test('says why it shows nothing, and what to do', async () => {

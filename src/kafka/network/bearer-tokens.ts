@@ -92,7 +92,9 @@ export function tokenSource(config: TokenSourceConfig): TokenSource {
  */
 async function fromEndpoint(config: Extract<TokenSourceConfig, { from: 'endpoint' }>): Promise<BearerToken> {
   const { url, clientId, clientSecret, scope, audience } = config
-  const where = `no token from ${url}`
+  // Its query may have a secret.
+  const { origin, pathname } = new URL(url)
+  const where = `no token from ${origin}${pathname}`
   const form = new URLSearchParams({ grant_type: 'client_credentials' })
   if (scope !== null) form.set('scope', scope)
   if (audience !== null) form.set('audience', audience)

@@ -1,8 +1,14 @@
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig, loadKeys } from '../../../src/config/load-config.ts'
+import { makeAuthority } from '../../support/certificates.ts'
 
 /** The instructions of the image that is shipped: the last stage's. */
 const instructions = readFileSync('Dockerfile', 'utf8')
@@ -44,6 +50,40 @@ test("the image's user is a number other than root's, as runAsNonRoot wants it",
   expect(users).toHaveLength(1)
   expect(users[0]).toMatch(/^[1-9]\d*:[1-9]\d*$/)
 })
+
+/** Runs the line of HEALTHCHECK. @returns its exit code */
+async function healthOf(env: NodeJS.ProcessEnv): Promise<number | null> {
+  const [line = ''] = argumentsOf('HEALTHCHECK')
+  const [, ...args] = JSON.parse(line.slice(line.indexOf('['))) as string[]
+  const child = execFile(process.execPath, args, { env: { ...imageEnvironment, ...env } })
+  const [code] = (await once(child, 'close')) as [number | null]
+  return code
+}
+
+test.each([
+  [{}, 'PORT', false],
+  [{ TLS_CERT_FILE: '/tls/tls.crt' }, 'PORT', true],
+  [{ TLS_CERT: 'a text' }, 'PORT', true],
+  [{ TLS_CERT_FILE: '/tls/tls.crt' }, 'ADMIN_PORT', false],
+])(
+  'HEALTHCHECK with %j asks %s, by HTTPS: %s, whoever signed the certificate',
+  { timeout: 30_000 },
+  async (env, name, isTls) => {
+    let status = 200
+    const answer: Parameters<typeof createServer>[1] = ({ url }, response) =>
+      void response.writeHead(url === '/livez' ? status : 404).end('{}')
+    const server = isTls
+      ? createTlsServer(makeAuthority().issue('gateway.example'), answer)
+      : createServer(answer)
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    onTestFinished(() => void server.close())
+    const here = { ...env, [name]: String((server.address() as AddressInfo).port) }
+    expect(await healthOf(here)).toBe(0)
+    status = 503
+    expect(await healthOf(here)).toBe(1)
+  },
+)
 
 test('a service has a data folder where it has a volume for it, and nowhere else', () => {
   const { services } = parse(readFileSync('compose.yaml', 'utf8')) as {
