@@ -9,7 +9,7 @@ import { readTopic } from '../support/independent-reader.ts'
 import { chuteArguments, chuteEnvironment, type ServedGateway } from '../support/served-gateway.ts'
 
 // Up to four processes a gateway.
-vi.setConfig({ testTimeout: 120_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 const broker = inject('kafkaBroker')
 const withoutKafka = { KAFKA_BROKERS: '127.0.0.1:1' }
