@@ -25,8 +25,10 @@ export interface BearerConfig {
   readonly extensions: Readonly<Record<string, string>>
 }
 
-/** Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the shell that prints one. `aws`: signed with
- * AWS's credentials, for MSK. */
+/**
+ * Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the
+ * shell that prints one. `aws`: AWS's package signs one with AWS's credentials, for MSK.
+ */
 export type TokenSourceConfig =
   | {
       readonly from: 'endpoint'

@@ -17,28 +17,31 @@ export type TokenSource = () => Promise<BearerToken>
 /**
  * The tokens with which connections to brokers log in. A token is used until a fifth of its time is left, as Kafka's own clients do
  * (`sasl.login.refresh.window.factor`). While a new one cannot be had, the old one is used to its end. Several connections that need a token
- * at the same time ask once.
+ * at the same time ask once, and none of them waits longer than `limitMs`. A token that comes later is kept for the next connection.
  *
  * Nothing here renews a session that is open: a broker ends a session with its token, and tells when (KIP-368). `broker-session.ts` makes another
  * connection before that, and that connection takes its token here.
  */
 export class BearerTokens {
   readonly #source: TokenSource
+  readonly #options: BearerTokensOptions
   readonly #now: () => number
   #token: BearerToken | null = null
   #refreshAtMs = 0
   #asked: Promise<BearerToken> | null = null
+  /** How many times the source was asked and has not answered yet. */
+  #underWay = 0
 
-  /** @param now the clock, as `Date.now`. */
-  constructor(source: TokenSource, now: () => number = Date.now) {
+  constructor(source: TokenSource, options: BearerTokensOptions) {
     this.#source = source
-    this.#now = now
+    this.#options = options
+    this.#now = options.now ?? Date.now
   }
 
-  /** A token that is good now. @throws as the source does. */
+  /** A token that is good now. @throws as the source does, and when the source does not answer in time. */
   async get(): Promise<string> {
     if (this.#token !== null && this.#now() < this.#refreshAtMs) return this.#token.value
-    this.#asked ??= this.#ask()
+    this.#asked ??= this.#ask().finally(() => (this.#asked = null))
     try {
       return (await this.#asked).value
     } catch (error) {
@@ -49,6 +52,26 @@ export class BearerTokens {
   }
 
   async #ask(): Promise<BearerToken> {
+    const { name, limitMs } = this.#options
+    // A file or a program that hangs holds a thread or a process, each time that it is asked.
+    if (this.#underWay >= mostUnderWay)
+      throw new Error(`no token from ${name}: ${this.#underWay} earlier attempts have no answer yet`)
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`no token from ${name}: no answer within ${limitMs} ms`)),
+        limitMs,
+      )
+    })
+    try {
+      return await Promise.race([this.#take(), limit])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #take(): Promise<BearerToken> {
+    this.#underWay++
     try {
       const token = await this.#source()
       const now = this.#now()
@@ -56,20 +79,48 @@ export class BearerTokens {
       this.#refreshAtMs = token.endsAtMs === null ? now : now + refreshFactor * (token.endsAtMs - now)
       return token
     } finally {
-      this.#asked = null
+      this.#underWay--
     }
   }
 }
 
+/** See {@link BearerTokens}. */
+export interface BearerTokensOptions {
+  /** The source, as an error calls it. */
+  readonly name: string
+  /** Longest wait for the source, in milliseconds. */
+  readonly limitMs: number
+  /** The clock. Left out: `Date.now`. */
+  readonly now?: () => number
+}
+
 const refreshFactor = 0.8
+const mostUnderWay = 2
 
 const tokensOf = new WeakMap<BearerConfig, BearerTokens>()
 
 /** The tokens of a configuration. All connections that are made with it share them. */
 export function bearerTokens(config: BearerConfig): BearerTokens {
   let tokens = tokensOf.get(config)
-  if (tokens === undefined) tokensOf.set(config, (tokens = new BearerTokens(tokenSource(config.token))))
+  if (tokens === undefined) {
+    const { token } = config
+    tokens = new BearerTokens(tokenSource(token), { name: nameOf(token), limitMs: longestAskMs })
+    tokensOf.set(config, tokens)
+  }
   return tokens
+}
+
+function nameOf(config: TokenSourceConfig): string {
+  switch (config.from) {
+    case 'endpoint':
+      return config.url
+    case 'file':
+      return `the file ${config.path}`
+    case 'command':
+      return 'KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND'
+    case 'aws':
+      return 'AWS'
+  }
 }
 
 /** Makes the source that a configuration names. */
@@ -187,5 +238,8 @@ function formEncoded(text: string): string {
   return new URLSearchParams({ '': text }).toString().slice(1)
 }
 
+/** Longest wait for an endpoint and for a command. Their errors say more than that of {@link longestAskMs}. */
 const askMs = 10_000
+/** Longest wait for any source. */
+const longestAskMs = 11_000
 const mostBytes = 65_536

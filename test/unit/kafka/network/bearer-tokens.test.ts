@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { freePorts } from '../../../support/free-ports.ts'
 import { BearerTokens, tokenSource, type BearerToken } from '../../../../src/kafka/network/bearer-tokens.ts'
@@ -24,7 +25,7 @@ describe('BearerTokens', () => {
         if (answer instanceof Error) throw answer
         return await Promise.resolve(answer)
       },
-      () => now,
+      { name: 'a source', limitMs: 10_000, now: () => now },
     )
     expect(await Promise.all([tokens.get(), tokens.get()])).toEqual(['first', 'first'])
     now = 799
@@ -40,8 +41,41 @@ describe('BearerTokens', () => {
     let asked = 0
     const tokens = new BearerTokens(
       async () => await Promise.resolve({ value: `t${++asked}`, endsAtMs: null }),
+      { name: 'a source', limitMs: 10_000 },
     )
     expect([await tokens.get(), await tokens.get()]).toEqual(['t1', 't2'])
+  })
+
+  test('a source that never answers holds nobody up, and is asked no more than twice at a time', async () => {
+    let asked = 0
+    const tokens = new BearerTokens(async () => await new Promise(() => void asked++), {
+      name: 'AWS',
+      limitMs: 20,
+    })
+    const late = 'no token from AWS: no answer within 20 ms'
+    const both = await Promise.allSettled([tokens.get(), tokens.get()])
+    expect(both).toMatchObject([{ reason: { message: late } }, { reason: { message: late } }])
+    await expect(tokens.get()).rejects.toThrow(late)
+    const full = 'no token from AWS: 2 earlier attempts have no answer yet'
+    await expect(tokens.get()).rejects.toThrow(full)
+    await expect(tokens.get()).rejects.toThrow(full)
+    expect(asked).toBe(2)
+  })
+
+  test('a token that comes too late serves the next connection, and the old one serves until then', async () => {
+    let now = 0
+    const answers: ((token: BearerToken) => void)[] = []
+    const source = async (): Promise<BearerToken> => await new Promise((resolve) => answers.push(resolve))
+    const tokens = new BearerTokens(source, { name: 'AWS', limitMs: 20, now: () => now })
+    const first = tokens.get()
+    answers[0]!({ value: 'first', endsAtMs: 1_000 })
+    expect(await first).toBe('first')
+    now = 800
+    expect(await tokens.get()).toBe('first')
+    answers[1]!({ value: 'second', endsAtMs: 2_000 })
+    await nextTurn()
+    now = 1_500
+    expect([await tokens.get(), answers.length]).toEqual(['second', 2])
   })
 })
 
