@@ -53,7 +53,7 @@ export class IngestPath {
   /** Takes one request; its reply is thrown away, once {@link answered} has looked at it. */
   take(request: LoadRequest, body: Buffer): void {
     const raw = new NullRequest(request.contentType, body.length)
-    const taken = { params: { stream: stream.name }, raw, accessKey: null, charges: null }
+    const taken = { params: { stream: stream.name }, raw, accessKey: null, charges: null, trace: null }
     const reply = new NullReply(taken)
     this.#handler(taken, reply)
     raw.deliver(body)
