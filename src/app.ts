@@ -186,7 +186,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
     // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs, even in mid-drain.
-    async stop(delay = null, { leavesSpool = false } = {}) {
+    async stop(delay = null, { spoolWanted = null } = {}) {
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()
       const isLeaving = await delay
@@ -196,9 +196,10 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const limitMs = config.shutdownTimeoutMs / 2
       if (leave !== null && isLeaving === true) await withinMs(limitMs, leave(group?.port ?? null))
       await withinMs(Math.max(0, deadlineMs - limitMs - performance.now()), server.close())
-      if (config.spoolDrainTimeoutMs > 0 && !leavesSpool) {
+      if (config.spoolDrainTimeoutMs > 0) {
         const beganMs = performance.now()
-        await producers.spoolsSent(beganMs + config.spoolDrainTimeoutMs)
+        const sent = producers.spoolsSent(beganMs + config.spoolDrainTimeoutMs)
+        await (spoolWanted === null ? sent : Promise.race([sent, spoolWanted]))
         deadlineMs += performance.now() - beganMs
       }
       const drained = await producers.close(Math.max(0, deadlineMs - performance.now()))
@@ -258,10 +259,11 @@ export interface Gateway {
    * @param delay until it resolves, requests are taken as before, and each reply is the last one of its connection, so that clients and load
    * balancers move on. Then the other connections are closed with care (`beginToLeave` in routes/http/connections.ts), unless the delay
    * resolves to false. `shutdownTimeoutMs` begins at the end of the delay. null: no delay.
-   * @param options.leavesSpool another process waits for what is on disk: it does not wait for `spoolDrainTimeoutMs`. Left out: false.
+   * @param options.spoolWanted resolves when another process waits for what is on disk. Then nothing waits for `spoolDrainTimeoutMs` any
+   * more. Left out: no other process ever does.
    * @returns whether nothing that was accepted is lost by the end.
    */
-  stop(delay?: Promise<boolean> | null, options?: { readonly leavesSpool?: boolean }): Promise<boolean>
+  stop(delay?: Promise<boolean> | null, options?: { readonly spoolWanted?: Promise<void> }): Promise<boolean>
   /**
    * Sends what durable streams have on disk, and takes no requests: in place of {@link start}.
    * @returns whether Kafka has all of it within `limitMs`.

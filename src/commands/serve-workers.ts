@@ -142,8 +142,8 @@ async function drain(
 ): Promise<number> {
   if (orphaned) logger.warn({}, 'the primary process is gone: draining')
   const lostBefore = lossesOf(gateway.stats)
-  // The next primary may be starting already, and its worker waits for the data folder.
-  const stopped = gateway.stop(delay, { leavesSpool: orphaned })
+  // Without a primary, the next one may be starting already, and its worker waits for the data folder.
+  const stopped = gateway.stop(delay, { spoolWanted: link.orphaned })
   const end = await Promise.race([stopped, link.abort.then(() => 'aborted' as const)])
   if (end === 'aborted') gateway.abort()
   const lost = lossesOf(gateway.stats) - lostBefore

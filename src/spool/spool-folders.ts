@@ -52,8 +52,8 @@ export class SpoolFolders {
       const options = { hasHeaders, ...(this.#worker === null && { workersLeft: left.length > 0 }) }
       const own = new DataFolder(this.path, names, this.#logger, options)
       opened.push(own)
+      for (const path of left) opened.push(new DataFolder(path, names, this.#logger))
       for (const path of left) {
-        opened.push(new DataFolder(path, names, this.#logger))
         this.#logger.info(
           { path },
           'the folder of a worker that is gone holds records or keys, and is emptied',

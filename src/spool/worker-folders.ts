@@ -49,9 +49,11 @@ export function folderOfWorker(dataDir: string, worker: number): string {
 }
 
 /**
- * The folders that hold something and whose workers are gone, for the process that is to send what they hold.
+ * The folders that hold something and whose workers are gone, for the process that is to send what they hold. A worker that still runs can
+ * put a record into a folder that is empty now.
  * @param worker null: the gateway has one process, and takes all of them over. Otherwise folder N belongs to a worker by N and `of`, so a worker
  * that is started again takes the same folders.
+ * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at.
  */
 export function foldersLeft(
   dataDir: string,
@@ -62,7 +64,14 @@ export function foldersLeft(
       (number) => worker === null || (number > worker.of && (number - 1) % worker.of === worker.number - 1),
     )
     .map((number) => folderOfWorker(dataDir, number))
-    .filter((folder) => holdsRecords(folder))
+    .filter((folder) => {
+      try {
+        fs.closeSync(takeLock(folder, 'worker'))
+        return holdsRecords(folder)
+      } catch (error) {
+        throw toDataFolderError(error, folder)
+      }
+    })
 }
 
 /** The numbers of workers that ever had a folder, in their order. */

@@ -22,6 +22,8 @@ export class PrimaryLink implements RemoteLimitStore {
   readonly portClosed: Promise<void>
   /** Resolves when the worker is to end at once. */
   readonly abort: Promise<void>
+  /** Resolves when the primary is gone. */
+  readonly orphaned: Promise<void>
   /** The events of all workers. */
   readonly events: LiveSource
   readonly #allEvents: LiveFeed
@@ -64,6 +66,7 @@ export class PrimaryLink implements RemoteLimitStore {
     this.portTurn = new Promise((resolve) => (on.portTurn = resolve))
     this.portClosed = new Promise((resolve) => (on.portClosed = resolve))
     this.abort = new Promise((resolve) => (on.abort = resolve))
+    this.orphaned = new Promise((resolve) => (on.orphaned = resolve))
     this.#prepare = new Promise((resolve) => (on.reload = resolve))
     this.#on = on as Listeners
     process.on('message', (message: ToWorker) => this.#receive(message))
@@ -248,6 +251,7 @@ export class PrimaryLink implements RemoteLimitStore {
     }
     this.#views.clear()
     for (const request of this.#charged.keys()) this.#answerCharges(request, [])
+    this.#on?.orphaned()
     this.#on?.drain('orphaned')
     this.#on?.delayOver(false)
     this.#on?.portTurn(true)
@@ -264,6 +268,7 @@ interface Listeners {
   portTurn: (isLast: boolean) => void
   portClosed: () => void
   abort: () => void
+  orphaned: () => void
   reload: (prepare: (config: Config) => Promise<PreparedReload>) => void
 }
 

@@ -102,6 +102,17 @@ test('a process waits for no folder in vain: one that a worker still has is name
   takeGroupFolder(dataDir, logs).release()
 })
 
+test('a process waits for a folder that a worker still has, also while nothing is in it', () => {
+  const dataDir = temporaryFolder()
+  const primary = group(dataDir)
+  const orphan = take(dataDir, { number: 2, of: 2 })
+  primary.close()
+  expect(() => take(dataDir, null)).toThrow(folderOfWorker(dataDir, 2))
+  expect(() => take(dataDir, { number: 1, of: 1 })).toThrow(folderOfWorker(dataDir, 2))
+  orphan.close()
+  take(dataDir, null).close()
+})
+
 test('workers take over what one process left, also where every worker has records of its own', async () => {
   const dataDir = temporaryFolder()
   await leave(dataDir, null, 7)
@@ -118,9 +129,9 @@ test('workers take over what one process left, also where every worker has recor
 
 test('a spool is not moved to a folder that another process still has', async () => {
   const dataDir = temporaryFolder()
+  await leave(dataDir, null, 7)
   const orphan = take(dataDir, { number: 1, of: 2 })
   onTestFinished(() => orphan.close())
-  await leave(dataDir, null, 7)
   group(dataDir)
   expect(found(dataDir, { number: 2, of: 2 })).toEqual({ own: 7, left: [] })
 })
