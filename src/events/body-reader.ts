@@ -4,8 +4,11 @@ import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, 
 import { BufferPool } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
 
-/** Is called once at the end of reading, with the body or with an error. `aborted`: the client is gone, and cannot be answered. */
-export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer) => void
+/**
+ * Is called once at the end of reading, with the body or with an error. `aborted`: the client is gone, and cannot be answered. `readBytes`:
+ * what came of the body, as received or as inflated, whichever is more.
+ */
+export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer, readBytes: number) => void
 
 /** The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. */
 export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
@@ -19,12 +22,12 @@ export function readBody(request: BodySource, limitBytes: number, listener: Body
   const encoding = contentEncodingOf(request.headers['content-encoding'])
   if (encoding === null) {
     const detail = `send one of ${supportedEncodings}, and only one, or no Content-Encoding`
-    listener(new GatewayError('unsupported_encoding', detail), empty)
+    listener(new GatewayError('unsupported_encoding', detail), empty, 0)
     return
   }
   // A header that is no number would give NaN here, but node:http has refused such a request already.
   if (Number(request.headers['content-length']) > limitBytes) {
-    listener(tooLarge(limitBytes), empty)
+    listener(tooLarge(limitBytes), empty, 0)
     return
   }
   if (encoding === 'identity') readPlain(request, limitBytes, listener)
@@ -41,7 +44,7 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
     ended = true
     const body = room === null ? first : room.body
     if (error !== null) recycleBody(body)
-    listener(error, error === null ? body : empty)
+    listener(error, error === null ? body : empty, sizeBytes)
   }
   const onData = (chunk: Buffer): void => {
     sizeBytes += chunk.length
@@ -79,13 +82,14 @@ function readInflated(
     ended = true
     request.removeListener('data', onData)
     request.removeListener('end', onEnd)
+    const readBytes = Math.max(receivedBytes, inflatedBytes)
     if (error === null) {
-      listener(null, room.body)
+      listener(null, room.body, readBytes)
       return
     }
     inflater?.destroy()
     recycleBody(room.body)
-    listener(error, empty)
+    listener(error, empty, readBytes)
   }
   const onData = (chunk: Buffer): void => {
     receivedBytes += chunk.length
@@ -124,10 +128,12 @@ export function isGzip(body: Buffer): boolean {
 /** Inflates a body that was read whole, and recycles it. What comes out may have at most `limitBytes`. */
 export function inflateGzip(zipped: Buffer, limitBytes: number, listener: BodyListener): void {
   gunzip(zipped, { maxOutputLength: limitBytes }, (cause, body) => {
+    const zippedBytes = zipped.length
     recycleBody(zipped)
-    if (cause === null) listener(null, body)
-    else if ('code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE') listener(tooLarge(limitBytes), empty)
-    else listener(cannotInflate('gzip', cause), empty)
+    if (cause === null) listener(null, body, Math.max(zippedBytes, body.length))
+    else if ('code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE')
+      listener(tooLarge(limitBytes), empty, limitBytes)
+    else listener(cannotInflate('gzip', cause), empty, zippedBytes)
   })
 }
 

@@ -1,11 +1,15 @@
+import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { sha256OfKey, type KeyConfig } from '../../src/config/config.ts'
-import { buildEdge, type Edge, limitOf } from '../support/edge.ts'
+import { buildEdge, type Edge, fakeLimits, limitOf } from '../support/edge.ts'
+import { SocketClient } from '../support/socket-client.ts'
 
 const event = '{"name":"page.view","value":1}'
-const request = { method: 'POST', url: '/v1/streams/metrics-realtime', payload: event } as const
+const stream = '/v1/streams/metrics-realtime'
+const beacon = '/v1/beacon/metrics-realtime'
+const request = { method: 'POST', url: stream, payload: event } as const
 let edge: Edge
 
 afterEach(async () => {
@@ -174,6 +178,103 @@ describe('events and bytes', () => {
     const headers = { 'content-encoding': 'gzip' }
     expect((await edge.app.inject({ ...request, payload, headers })).statusCode).toBe(202)
     expect((await edge.app.inject({ ...request, payload, headers })).statusCode).toBe(429)
+  })
+
+  describe('a body that is refused for itself is charged for what came of it', () => {
+    const left = (headers: Record<string, unknown>): number =>
+      Number(/"address-bytes";r=(\d+)/.exec(String(headers['ratelimit']))?.[1])
+    const chunked = (text: string | Buffer) => ({
+      payload: Readable.from([text]),
+      headers: { 'content-type': 'text/plain', 'transfer-encoding': 'chunked' },
+    })
+    const zipped = (body: Buffer) => ({ payload: body, headers: { 'content-encoding': 'gzip' } })
+
+    test.each([
+      ['no JSON, of untold length', stream, chunked('x'.repeat(600)), 'malformed_json', 600],
+      ['no JSON, of told length', stream, { payload: 'x'.repeat(600) }, 'malformed_json', 600],
+      ['no JSON, inflated', stream, zipped(gzipSync('x'.repeat(700))), 'malformed_json', 700],
+      [
+        'no gzip, of untold length',
+        stream,
+        {
+          ...chunked('x'.repeat(500)),
+          ...{ headers: { 'content-encoding': 'gzip', 'transfer-encoding': 'chunked' } },
+        },
+        'invalid_encoding',
+        500,
+      ],
+      ['too many bytes, of untold length', stream, chunked('x'.repeat(900)), 'body_too_large', 900],
+      ['too many bytes, inflated', stream, zipped(gzipSync('x'.repeat(850))), 'body_too_large', 850],
+      [
+        'too many bytes of a beacon, inflated',
+        beacon,
+        { payload: gzipSync('x'.repeat(5_000)) },
+        'body_too_large',
+        800,
+      ],
+      [
+        'a form of too many fields',
+        beacon,
+        {
+          ...chunked('&'.repeat(700)),
+          headers: { 'content-type': 'application/x-www-form-urlencoded', 'transfer-encoding': 'chunked' },
+        },
+        'too_many_fields',
+        700,
+      ],
+    ])('%s', async (_name, url, body, code, bytes) => {
+      edge = buildEdge({
+        rateLimit: limitOf({ bytes: 1_000 }),
+        limits: { ...fakeLimits, bodyBytes: 800 },
+      })
+      const reply = await edge.app.inject({ ...request, url, ...body })
+      expect(reply.statusCode).toBeGreaterThanOrEqual(400)
+      expect(reply.json()).toMatchObject({ code })
+      expect(left(reply.headers)).toBe(1_000 - bytes)
+    })
+
+    test('as far as the limit has bytes left, and then the next one is refused unread', async () => {
+      edge = buildEdge({ rateLimit: limitOf({ bytes: 1_000 }) })
+      const codes: string[] = []
+      for (let n = 0; n < 3; n++) {
+        const reply = await edge.app.inject({ ...request, ...chunked('x'.repeat(600)) })
+        codes.push(reply.json<{ code: string }>().code)
+        expect(left(reply.headers)).toBe([400, 0, 0][n])
+      }
+      expect(codes).toEqual(['malformed_json', 'malformed_json', 'rate_limited'])
+      expect(edge.rateLimits.limited.address.bytes).toBe(1)
+    })
+
+    test('once, where the body was good and its events were not', async () => {
+      edge = buildEdge({ rateLimit: limitOf({ bytes: 1_000, events: 10 }) })
+      const reply = await edge.app.inject({ ...request, ...chunked('{"bad":true}'.padEnd(300)) })
+      expect(reply.statusCode).toBe(400)
+      expect(left(reply.headers)).toBe(700)
+    })
+
+    test('where its client goes away before its end', async () => {
+      edge = buildEdge({ rateLimit: limitOf({ bytes: 1_000 }) })
+      await edge.app.listen({ port: 0, host: '127.0.0.1' })
+      const { port } = edge.app.server.address() as AddressInfo
+      const client = new SocketClient(port, stream)
+      const head = `POST ${stream} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n`
+      client.socket.write(`${head}100\r\n${'x'.repeat(256)}\r\n`)
+      await vi.waitUntil(() => edge.bounds.bodies === 1, { timeout: 10_000, interval: 2 })
+      client.socket.destroy()
+      await vi.waitUntil(() => edge.bounds.bodies === 0, { timeout: 10_000, interval: 2 })
+      const next = await edge.app.inject({ ...request, remoteAddress: '127.0.0.1' })
+      expect(left(next.headers)).toBe(1_000 - 256 - event.length)
+    })
+  })
+
+  test('a request that is refused for its events stays counted as a request, since its body was read', async () => {
+    edge = buildEdge({ rateLimit: limitOf({ requests: 3, events: 2 }) })
+    for (const requestsLeft of [2, 1, 0]) {
+      const refused = await edge.app.inject({ ...request, payload: array(3) })
+      expect(refused.statusCode).toBe(413)
+      expect(refused.headers['ratelimit']).toBe(`"default";r=${requestsLeft};t=60, "address-events";r=2;t=60`)
+    }
+    expect((await edge.app.inject(request)).json()).toMatchObject({ limit: { quantity: 'requests' } })
   })
 
   test('a request that no window could take is told to come in parts, and not to come again', async () => {

@@ -14,4 +14,9 @@ export interface Charges {
    * @param done is called once: with the problem of the limit that refuses them, or with null.
    */
   chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void
+  /**
+   * Charges the bytes of a body that was refused, or left, before its events were known. What the limits do not have any more is not charged.
+   * Does nothing behind `chargeBody`.
+   */
+  chargeRefused(bytes: number): void
 }

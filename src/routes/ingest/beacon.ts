@@ -57,9 +57,9 @@ function registerPost(
 
 /** A form that holds no JSON holds the fields of one event: `new URLSearchParams({ name, value })`. */
 function withFields(exchange: IngestExchange): BodyListener {
-  return (error, body) => {
+  return (error, body, readBytes) => {
     const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', 0, 64))
-    if (!isFields) exchange.onBody(error, body)
+    if (!isFields) exchange.onBody(error, body, readBytes)
     else exchange.takeMade(body, eventFromFields)
   }
 }

@@ -79,6 +79,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #trace: RequestTrace | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
+  /** What came of the body. */
+  #readBytes = 0
   /** Who still reads the body: this request until it is answered, and whoever copies its invalid events. */
   #readers = 1
   /** The events, from when all of them are decoded until they are booked. */
@@ -116,15 +118,19 @@ export class IngestExchange implements BatchListener, DurableRequest {
   }
 
   /** Takes what `readBody` tells. A client that is gone gets no reply, and nothing of its request is taken. */
-  readonly onBody: BodyListener = (error, body) => {
+  readonly onBody: BodyListener = (error, body, readBytes) => {
     this.#body = body
+    this.#readBytes = readBytes
     if (error === null) this.#take(body)
-    else if (error === 'aborted') this.target.underWay.end()
-    else this.fail(error)
+    else if (error === 'aborted') {
+      this.reply.request.charges?.chargeRefused(readBytes)
+      this.target.underWay.end()
+    } else this.fail(error)
   }
 
   /** Takes an event that is made of something else than a JSON body, in a turn of its own where that is large. */
   takeMade(source: Buffer, make: (source: Buffer) => Buffer): void {
+    this.#readBytes = source.length
     const takeSource = (): undefined => {
       let body: Buffer
       try {
@@ -342,7 +348,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   #refuse(problem: GatewayError): void {
     const batch = this.#unbooked
-    if (batch !== null) {
+    if (batch === null) this.reply.request.charges?.chargeRefused(this.#readBytes)
+    else {
       const { telemetry, transport } = this.#route
       bookRejected(this.#route, batch)
       if (errorTable[problem.code].tells === 'which') this.#keepInvalid(batch)

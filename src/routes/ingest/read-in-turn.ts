@@ -23,7 +23,7 @@ export function readInTurn(
 ): void {
   const place = bounds.beginBody(reply.request)
   if (place instanceof GatewayError) {
-    listener(place, empty)
+    listener(place, empty, 0)
     return
   }
   const { onBody } = new BodyInPlace(bounds, place, {
@@ -36,7 +36,7 @@ export function readInTurn(
 
 function read(source: BodySource, reply: FastifyReply, limitBytes: number, listener: BodyListener): void {
   // A client that went away, while its turn or the limits were awaited, sends no more, and nobody would be told.
-  if (source.destroyed || reply.raw.headersSent) listener('aborted', empty)
+  if (source.destroyed || reply.raw.headersSent) listener('aborted', empty, 0)
   else readBody(source, limitBytes, listener)
 }
 
@@ -53,16 +53,18 @@ class BodyInPlace {
     this.#options = options
   }
 
-  readonly onBody: BodyListener = (error, body) => {
+  readonly onBody: BodyListener = (error, body, readBytes) => {
     const { gzipLimitBytes } = this.#options
     if (gzipLimitBytes > 0 && error === null && isGzip(body))
-      inflateGzip(body, gzipLimitBytes, (flaw, inflated) => this.#end(flaw, inflated))
-    else this.#end(error, body)
+      inflateGzip(body, gzipLimitBytes, (flaw, inflated, inflatedBytes) =>
+        this.#end(flaw, inflated, inflatedBytes),
+      )
+    else this.#end(error, body, readBytes)
   }
 
-  #end(error: GatewayError | 'aborted' | null, body: Buffer): void {
+  #end(error: GatewayError | 'aborted' | null, body: Buffer, readBytes: number): void {
     this.#bounds.endBody(this.#place)
-    this.#options.listener(error, body)
+    this.#options.listener(error, body, readBytes)
   }
 }
 

@@ -1,9 +1,16 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
-import { excessOf, type Cost, type LimitStore, type Subject, type Usage } from '../../limits/limit-counts.ts'
+import {
+  excessOf,
+  type Cost,
+  type LimitStore,
+  type Subject,
+  type Usage,
+  type Verdict,
+} from '../../limits/limit-counts.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
 import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
@@ -22,7 +29,9 @@ export type LimitedRequests = Readonly<Record<LimitOwner, Readonly<Record<Limite
  * Limits requests, events and bytes by key and by address. An IPv6 network of 64 bits is one address.
  *
  * A request is charged in two steps: for itself and the length that it tells, before its body is read; and for its events and the rest of
- * its bytes, before the first event is accepted. Each step is charged to all limits of the request, or to none. A request that is refused
+ * its bytes, before the first event is accepted. Each step is charged to all limits of the request, or to none. A request that the second step
+ * refuses stays charged for the first one: its body was read, and a limit of requests bounds how often that can be in vain. A body that is
+ * refused for itself is charged for the bytes that came of it. A request that is refused
  * gets 429 with `Retry-After`, and nothing of it is accepted. A request that a limit could never take gets 413.
  *
  * Replies name each policy and what is left of it (draft-ietf-httpapi-ratelimit-headers-10).
@@ -64,7 +73,7 @@ export class RateLimits {
       const charges = new RequestCharges(rules, this.#counting, reply.raw)
       request.charges = charges
       holdHeaders(reply.raw, charges)
-      charges.chargeHeader(Number(request.raw.headers['content-length'] ?? 0), done)
+      charges.chargeHeader(toldBytes(request.raw.headers), done)
     })
   }
 
@@ -171,6 +180,7 @@ class RequestCharges implements Charges, HeaderSource {
   readonly #counting: Counting
   readonly #response: ServerResponse
   #declaredBytes = 0
+  #isBodyCharged = false
   /** By rule; empty before the first charge. */
   #usages: readonly Usage[] = []
 
@@ -180,7 +190,7 @@ class RequestCharges implements Charges, HeaderSource {
     this.#response = response
   }
 
-  /** Charges a request before its body is read. @param bytes its Content-Length. */
+  /** Charges a request before its body is read. @param bytes see {@link toldBytes}. */
   chargeHeader(bytes: number, done: (problem?: GatewayError) => void): void {
     this.#declaredBytes = bytes
     this.#charge({ requests: 1, events: 0, bytes }, (problem) => {
@@ -191,10 +201,34 @@ class RequestCharges implements Charges, HeaderSource {
 
   /** @inheritdoc */
   chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void {
+    this.#isBodyCharged = true
     const { limitsEvents, limitsBytes } = this.#rules
     const more = Math.max(0, bytes - this.#declaredBytes)
     if (!limitsEvents && (!limitsBytes || more === 0)) return done(null)
     this.#charge({ requests: 0, events, bytes: more }, (problem) => done(problem ?? null))
+  }
+
+  /** @inheritdoc */
+  chargeRefused(bytes: number): void {
+    const more = bytes - this.#declaredBytes
+    if (this.#isBodyCharged || more <= 0 || !this.#rules.limitsBytes) return
+    this.#isBodyCharged = true
+    this.#chargeBytes(more, ({ refusedBy, usages }) => {
+      if (refusedBy === -1) return
+      const left = this.#rules.subjects.map(({ limit }, nth) =>
+        limit.bytes === null ? more : remaining(limit.bytes, limit.burst, usages[nth]!.bytes),
+      )
+      const most = Math.min(more, ...left)
+      if (most > 0) this.#chargeBytes(most, () => {})
+    })
+  }
+
+  #chargeBytes(bytes: number, done: (verdict: Verdict) => void): void {
+    const { subjects } = this.#rules
+    this.#counting.store.charge({ subjects, cost: { requests: 0, events: 0, bytes } }, (verdict) => {
+      this.#usages = verdict.usages
+      done(verdict)
+    })
   }
 
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
@@ -225,6 +259,13 @@ class RequestCharges implements Charges, HeaderSource {
     }
     return left === '' ? '' : `${policyLine}ratelimit: ${left.slice(2)}\r\n`
   }
+}
+
+/** The bytes that a request tells of its body. A body of untold length has one at least, so a limit that has run out refuses it unread. */
+function toldBytes(headers: IncomingHttpHeaders): number {
+  const length = headers['content-length']
+  if (length !== undefined) return Number(length)
+  return headers['transfer-encoding'] === undefined ? 0 : 1
 }
 
 /** What the charges of all requests share. */
