@@ -198,7 +198,7 @@ describe('events and bytes', () => {
         stream,
         {
           ...chunked('x'.repeat(500)),
-          ...{ headers: { 'content-encoding': 'gzip', 'transfer-encoding': 'chunked' } },
+          headers: { 'content-encoding': 'gzip', 'transfer-encoding': 'chunked' },
         },
         'invalid_encoding',
         500,
