@@ -90,7 +90,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
   const limitStore = redisLimits === null ? counts : new SharedLimits(redisLimits, counts)
   const live = config.http.liveEvents ? new LiveEvents() : null
   const readers = new EventReaders()
-  const tracing = findTracing(version)
+  const tracing = findTracing(version, logger)
   const options: ServerOptions = {
     http: config.http,
     producers: [...producers.byStream.values()],

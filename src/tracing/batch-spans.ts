@@ -6,10 +6,10 @@ import {
   type Context,
   type Link,
   type Span,
-  type Tracer,
 } from '@opentelemetry/api'
 import { outcomeTraits } from '../kafka/producer/outcome.ts'
 import type { PendingBatch, Producer, SettledBatch, Settlement } from '../kafka/producer/producer.ts'
+import type { Sdk } from './sdk.ts'
 
 /** Records of one request that got their outcome together. */
 export interface SettledRecords extends Pick<Settlement, 'outcome' | 'reason' | 'partition' | 'baseOffset'> {
@@ -30,12 +30,12 @@ export interface SettledRecords extends Pick<Settlement, 'outcome' | 'reason' | 
  * is linked to the batch.
  */
 export class BatchSpans {
-  readonly #tracer: Tracer
+  readonly #sdk: Sdk
   /** What was settled in this turn, by batch and request. */
   readonly #settled = new Map<SettledBatch, Map<Context, SettledRecords>>()
 
-  constructor(tracer: Tracer) {
-    this.#tracer = tracer
+  constructor(sdk: Sdk) {
+    this.#sdk = sdk
   }
 
   /**
@@ -43,7 +43,11 @@ export class BatchSpans {
    * @param batch null: the records were in no batch.
    */
   settled(records: SettledRecords, batch: SettledBatch | null): void {
-    if (batch === null) return this.#outcomeSpan(records, null)
+    if (this.#sdk.isOff) return
+    if (batch === null) {
+      this.#sdk.safely(() => this.#outcomeSpan(records, null))
+      return
+    }
     if (this.#settled.size === 0) setImmediate(() => this.flush())
     let requests = this.#settled.get(batch)
     if (requests === undefined) this.#settled.set(batch, (requests = new Map()))
@@ -56,18 +60,20 @@ export class BatchSpans {
   flush(): void {
     const settled = [...this.#settled]
     this.#settled.clear()
-    for (const [batch, byRequest] of settled) {
-      const requests = [...byRequest.values()]
-      const span = this.#batchSpan(batch, requests)
-      for (const records of requests) this.#outcomeSpan(records, span)
-    }
+    this.#sdk.safely(() => {
+      for (const [batch, byRequest] of settled) {
+        const requests = [...byRequest.values()]
+        const span = this.#batchSpan(batch, requests)
+        for (const records of requests) this.#outcomeSpan(records, span)
+      }
+    })
   }
 
   #batchSpan(batch: SettledBatch, requests: readonly SettledRecords[]): Span {
     const { createdAtMs, writtenAtMs, attempts, recordCount, sizeBytes } = batch
     const first = requests[0]!
     const links = requests.slice(0, mostLinks).flatMap(({ request }) => linkTo(trace.getSpan(request)))
-    const span = this.#tracer.startSpan(
+    const span = this.#sdk.tracer.startSpan(
       `send ${first.topic}`,
       {
         kind: SpanKind.CLIENT,
@@ -92,7 +98,7 @@ export class BatchSpans {
 
   #outcomeSpan(records: SettledRecords, batch: Span | null): void {
     const { request, topic, appendedAtMs, count } = records
-    const span = this.#tracer.startSpan(
+    const span = this.#sdk.tracer.startSpan(
       `outcome ${topic}`,
       {
         kind: SpanKind.INTERNAL,

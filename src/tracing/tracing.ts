@@ -12,7 +12,9 @@ import {
   type Tracer,
 } from '@opentelemetry/api'
 import type { Producer } from '../kafka/producer/producer.ts'
+import type { Logger } from '../logger.ts'
 import { BatchSpans, RecordsOfRequest } from './batch-spans.ts'
+import { Sdk, tellOff } from './sdk.ts'
 
 /**
  * Spans of OpenTelemetry for the way of events: a request, its append, the batches that its records go in, and their outcomes. Read this
@@ -25,19 +27,22 @@ import { BatchSpans, RecordsOfRequest } from './batch-spans.ts'
  * Names are those of the semantic conventions for HTTP and for messaging. What they have no name for is `chute.…`.
  */
 export class Tracing {
-  readonly #tracer: Tracer
+  readonly #sdk: Sdk
   readonly #batches: BatchSpans
   readonly #flush: () => Promise<void>
 
-  constructor(tracer: Tracer, flush: () => Promise<void>) {
-    this.#tracer = tracer
+  constructor(sdk: Sdk, flush: () => Promise<void>) {
+    this.#sdk = sdk
     this.#flush = flush
-    this.#batches = new BatchSpans(tracer)
+    this.#batches = new BatchSpans(sdk)
   }
 
-  /** Begins the span of a request. Its parent is the span that is active (an SDK's own of node:http), or else what the headers name. */
-  begin(request: TracedRequest): RequestTrace {
-    return new RequestTrace(this.#tracer, this.#batches, request)
+  /**
+   * Begins the span of a request. Its parent is the span that is active (an SDK's own of node:http), or else what the headers name.
+   * @returns null: the SDK has thrown, and the request has no spans.
+   */
+  begin(request: TracedRequest): RequestTrace | null {
+    return this.#sdk.safely(() => new RequestTrace(this.#sdk, this.#batches, request))
   }
 
   /** Writes the spans of all batches that have their outcome, and has the SDK send what it holds. Never rejects. */
@@ -51,8 +56,17 @@ export class Tracing {
   }
 }
 
-/** Looks for an SDK. To be called once, at start. @returns null: there is none, and there are no spans. */
-export function findTracing(version: string): Tracing | null {
+/** Looks for an SDK. To be called once, at start. @returns null: there is none, or it throws, and there are no spans. */
+export function findTracing(version: string, logger: Logger): Tracing | null {
+  try {
+    return tracingOf(version, logger)
+  } catch (error) {
+    tellOff(error, logger)
+    return null
+  }
+}
+
+function tracingOf(version: string, logger: Logger): Tracing | null {
   const provider = trace.getTracerProvider() as SdkProvider
   // The API's own provider, of this copy of the API or of another one, stands for the SDK's.
   const tracer =
@@ -61,7 +75,7 @@ export function findTracing(version: string): Tracing | null {
       : provider.getDelegateTracer('chute', version)
   if (tracer === undefined) return null
   const sdk = provider.getDelegate?.() ?? provider
-  return new Tracing(tracer, async () => await sdk.forceFlush?.())
+  return new Tracing(new Sdk(tracer, logger), async () => await sdk.forceFlush?.())
 }
 
 /** The tracer provider that is registered, with what only some providers have. */
@@ -105,41 +119,44 @@ type Appender = Pick<Producer, 'append'>
  * records that get these headers (`headers` of a stream, routes/ingest/record-headers.ts) name the span of their append.
  */
 export class RequestTrace {
-  readonly #tracer: Tracer
+  readonly #sdk: Sdk
   readonly #batches: BatchSpans
   readonly #headers: IncomingHttpHeaders
   readonly #span: Span
+  /** The ids of the request's span, for its log lines. */
+  readonly ids: { readonly traceId: string; readonly spanId: string }
   /** The SDK's sampler took the request. */
   readonly #isRecorded: boolean
   #context: Context
   #append: Span | null = null
 
-  constructor(tracer: Tracer, batches: BatchSpans, request: TracedRequest) {
-    this.#tracer = tracer
+  /** To be called through {@link Tracing.begin}: the SDK can throw. */
+  constructor(sdk: Sdk, batches: BatchSpans, request: TracedRequest) {
+    this.#sdk = sdk
     this.#batches = batches
     this.#headers = request.headers
     const active = context.active()
     const isInside = trace.getSpan(active) !== undefined
     const parent = isInside ? active : parentOf(active, request)
-    this.#span = tracer.startSpan(
+    this.#span = sdk.tracer.startSpan(
       `${request.method} ${request.route}`,
       { kind: isInside ? SpanKind.INTERNAL : SpanKind.SERVER, attributes: attributesOf(request) },
       parent,
     )
     this.#isRecorded = this.#span.isRecording()
+    const { traceId, spanId } = this.#span.spanContext()
+    this.ids = { traceId, spanId }
     this.#context = this.#enter(parent, this.#span)
-  }
-
-  /** The ids of the request's span, for its log lines. */
-  get ids(): { readonly traceId: string; readonly spanId: string } {
-    return this.#span.spanContext()
   }
 
   /** The body is there: its events are decoded and appended. */
   beginAppend({ stream }: Pick<Producer, 'stream'>): void {
-    if (!this.#isRecorded) return
+    if (this.#isRecorded) this.#sdk.safely(() => this.#beginAppend(stream))
+  }
+
+  #beginAppend(stream: Producer['stream']): void {
     const destination = stream.topics === null ? stream.topic : null
-    this.#append = this.#tracer.startSpan(
+    this.#append = this.#sdk.tracer.startSpan(
       `append ${destination ?? stream.name}`,
       {
         kind: SpanKind.PRODUCER,
@@ -159,7 +176,7 @@ export class RequestTrace {
 
   /** What `appender` takes is followed to its outcome. @param producer names the topics of its records. */
   follow(appender: Appender, producer: Producer): Appender {
-    if (!this.#isRecorded) return appender
+    if (!this.#isRecorded || this.#sdk.isOff) return appender
     const records = new RecordsOfRequest(this.#batches, this.#context, producer)
     return {
       append(record) {
@@ -172,12 +189,16 @@ export class RequestTrace {
 
   /** The good events of the request are accepted, and on disk where the stream is durable. */
   accepted({ good, rejected, duplicates }: AcceptedEvents): void {
-    this.#append?.setAttributes({
-      'messaging.batch.message_count': good,
-      'chute.events.rejected': rejected,
-      'chute.events.duplicates': duplicates.length,
+    const append = this.#append
+    if (append === null) return
+    this.#sdk.safely(() => {
+      append.setAttributes({
+        'messaging.batch.message_count': good,
+        'chute.events.rejected': rejected,
+        'chute.events.duplicates': duplicates.length,
+      })
+      this.#endAppend()
     })
-    this.#endAppend()
   }
 
   /** The buffer is full, and the events are accepted and dropped. */
@@ -190,13 +211,19 @@ export class RequestTrace {
 
   /** Nothing of the request was accepted. @param code the code of the problem that it is answered with. */
   refused(code: string): void {
-    this.#append?.setAttribute('error.type', code).setStatus({ code: SpanStatusCode.ERROR })
-    this.#endAppend()
-    this.#span.setAttribute('error.type', code)
+    this.#sdk.safely(() => {
+      this.#append?.setAttribute('error.type', code).setStatus({ code: SpanStatusCode.ERROR })
+      this.#endAppend()
+      this.#span.setAttribute('error.type', code)
+    })
   }
 
   /** The reply is sent. @param statusCode null: the client was gone before. */
   end(statusCode: number | null): void {
+    this.#sdk.safely(() => this.#end(statusCode))
+  }
+
+  #end(statusCode: number | null): void {
     this.#endAppend()
     if (statusCode === null) this.#span.setAttribute('error.type', 'client_gone')
     else this.#span.setAttribute('http.response.status_code', statusCode)
@@ -214,8 +241,8 @@ export class RequestTrace {
   #enter(parent: Context, span: Span): Context {
     const { traceId, spanId, traceFlags, traceState } = span.spanContext()
     const flags = (traceFlags & 0xff).toString(16).padStart(2, '0')
-    this.#headers['traceparent'] = `00-${traceId}-${spanId}-${flags}`
     const state = traceState?.serialize() ?? ''
+    this.#headers['traceparent'] = `00-${traceId}-${spanId}-${flags}`
     if (state === '') delete this.#headers['tracestate']
     else this.#headers['tracestate'] = state
     return trace.setSpan(parent, span)

@@ -34,6 +34,7 @@ export function traceRequests(app: FastifyInstance, tracing: Tracing | null): vo
       client: (ip as string | undefined) === undefined ? null : clientPrefix(ip),
       parent: isParent ? { traceparent, tracestate: hasState ? tracestate : null } : null,
     })
+    if (trace === null) return done()
     request.trace = trace
     const response = reply.raw
     response.once('close', () => trace.end(response.writableFinished ? response.statusCode : null))

@@ -2,7 +2,9 @@ import { ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import { afterEach, expect, test } from 'vitest'
 import { BatchSpans, RecordsOfRequest } from '../../../src/tracing/batch-spans.ts'
+import { Sdk } from '../../../src/tracing/sdk.ts'
 import { findTracing } from '../../../src/tracing/tracing.ts'
+import { silentLogger } from '../../../src/logger.ts'
 import { ProducerBatch } from '../../../src/kafka/producer/producer-batch.ts'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
 import { FakeProducer } from '../../support/fake-producer.ts'
@@ -35,12 +37,12 @@ function batchOf(records: number): ProducerBatch {
 }
 
 test('there is no tracing before an SDK is registered, and there is after', async () => {
-  expect(findTracing('1.0.0')).toBeNull()
+  expect(findTracing('1.0.0', silentLogger)).toBeNull()
   trace.setGlobalTracerProvider(provider)
-  const tracing = findTracing('1.0.0')!
+  const tracing = findTracing('1.0.0', silentLogger)!
   const headers = {}
   const of = { route: '/r', path: '/r', scheme: 'http', httpVersion: '1.1', client: null, parent: null }
-  tracing.begin({ ...of, method: 'POST', headers }).end(202)
+  tracing.begin({ ...of, method: 'POST', headers })!.end(202)
   await tracing.flush()
   const [span] = finished('POST /r')
   const { traceId, spanId } = span!.spanContext()
@@ -52,13 +54,13 @@ test('the parent of a request is what its headers name, without a propagator too
   trace.setGlobalTracerProvider(provider)
   const of = { route: '/r', path: '/r', scheme: 'http', httpVersion: '1.1', client: null, headers: {} }
   const parent = { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-00`, tracestate: 'a=1' }
-  const begun = findTracing('1')!.begin({ ...of, method: 'POST', parent })
+  const begun = findTracing('1', silentLogger)!.begin({ ...of, method: 'POST', parent })!
   expect(begun.ids.traceId).toBe('a'.repeat(32))
   expect(of.headers).toMatchObject({ tracestate: 'a=1' })
 })
 
 test('a batch of very many requests is linked to 128 of them, and says of how many it has records', async () => {
-  const spans = new BatchSpans(tracer)
+  const spans = new BatchSpans(new Sdk(tracer, silentLogger))
   const batch = batchOf(0)
   const producer = new FakeProducer()
   for (let nth = 0; nth < 200; nth++) {
@@ -79,7 +81,7 @@ test('a batch of very many requests is linked to 128 of them, and says of how ma
 })
 
 test('the parts of a batch that was split have spans of their own, and each record is counted once', async () => {
-  const spans = new BatchSpans(tracer)
+  const spans = new BatchSpans(new Sdk(tracer, silentLogger))
   const request = requestContext()
   const records = new RecordsOfRequest(spans, request, new FakeProducer())
   // A place is that of the newest record when its request appends it.
