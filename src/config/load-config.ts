@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import {
   type Config,
   ConfigError,
@@ -279,8 +279,18 @@ function dedupeStoreConfig(environment: Environment): DedupeStoreConfig | null {
   }
 }
 
-/** Reads a file of the disk. Tests give a {@link ReadFile} of their own. */
+/**
+ * Reads a file of the disk. Tests give a {@link ReadFile} of their own. A named pipe, a socket and a device are refused: opening or reading one could
+ * wait for ever, and the whole process with it. `/dev/stdin` and what a shell makes of `<(…)` have a writer, and are read.
+ */
 export function readTextFile(path: string): string {
+  const stats = statSync(path)
+  if (
+    !stats.isFile() &&
+    !stats.isDirectory() &&
+    !/^\/(?:dev\/(?:null|stdin|fd\/\d+)|proc\/self\/fd\/\d+)$/.test(path)
+  )
+    throw new Error('it is no regular file (a named pipe, a socket or a device)')
   return readFileSync(path, 'utf8')
 }
 
