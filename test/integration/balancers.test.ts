@@ -1,7 +1,9 @@
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { networkInterfaces } from 'node:os'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { hasBalancers, hasEnvoy, startEnvoy, startHaproxy, startNginx } from '../support/balancers.ts'
 import { freePorts } from '../support/free-ports.ts'
@@ -36,6 +38,19 @@ async function startBalancer(
 }
 
 describe.skipIf(!hasBalancers)('the balancers of docs/load-balancers.md', () => {
+  test('nginx writes no key to its access log: neither a query nor a user', async () => {
+    const { port: gateway } = await startEcho()
+    const [port] = await freePorts(1)
+    const log = join(mkdtempSync(join(tmpdir(), 'chute-nginx-')), 'access.log')
+    onTestFinished(() => rmSync(dirname(log), { recursive: true }))
+    await startNginx(port!, [gateway, gateway], log)
+    await fetch(`http://127.0.0.1:${port}/v1/beacon/web.gif?key=chk_secret`, {
+      headers: { authorization: `Basic ${btoa('chk_secret:')}` },
+    })
+    await expect.poll(() => readFileSync(log, 'utf8')).toMatch(/"GET \/v1\/beacon\/web\.gif" 200 /)
+    expect(readFileSync(log, 'utf8')).not.toContain('chk_secret')
+  })
+
   test.for(balancers)(
     '%s takes away what a client says of itself, and adds the address of the client',
     async (balancer, { skip }) => {

@@ -43,9 +43,14 @@ export async function startHaproxy(
  * Starts nginx on `port` before gateways on these ports. nginx ends with the test. Its configuration is
  * deploy/nginx/chute.conf. nginx knows nothing of `/readyz`: it tries, and takes another gateway when a connection is
  * refused, for the second of `fail_timeout`. If all have refused within that time, it answers 502 by itself.
- * @returns what it has logged.
+ * @param log a file for its access log, in the place of the one in /var/log.
+ * @returns what it has logged of errors.
  */
-export async function startNginx(port: number, gateways: readonly number[]): Promise<() => string> {
+export async function startNginx(
+  port: number,
+  gateways: readonly number[],
+  log = '/dev/null',
+): Promise<() => string> {
   const folder = folderOfTest()
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const config = `
@@ -55,9 +60,8 @@ pid ${folder}/nginx.pid;
 error_log stderr warn;
 events { worker_connections 512; }
 http {
-  access_log off;
 ${temporary.map((kind) => `  ${kind}_temp_path ${folder}/${kind};`).join('\n')}
-${onPorts(nginxFile, port, gateways)}
+${onPorts(nginxFile, port, gateways).replace('/var/log/nginx/access.log', log).replace('/var/log/nginx/error.log crit', 'stderr warn')}
 }
 `
   const file = join(folder, 'nginx.conf')
