@@ -113,7 +113,15 @@ export async function serveAsWorker(): Promise<number> {
   // A worker that ends by an exception reports once more, so the primary's account lacks nothing. One that is killed cannot.
   process.on('uncaughtExceptionMonitor', () => void report())
   try {
-    await gateway.start(findKafkaMs)
+    // Without its primary a worker never comes to listen, and its folder has to be free for the next one.
+    const isOrphaned = await Promise.race([
+      gateway.start(findKafkaMs).then(() => false),
+      link.orphaned.then(() => true),
+    ])
+    if (isOrphaned) {
+      gateway.abort()
+      return 1
+    }
   } catch (error) {
     gateway.abort()
     await link.send({ type: 'failed', message: describeListenError(error, config) })

@@ -148,3 +148,17 @@ test('the next gateway waits for a worker that a killed primary left, and finds 
   const metrics = await (await fetch(`${String(url)}/metrics`)).text()
   expect(metrics).toMatch(/^chute_records_recovered_total\{stream="critical".*\} 1$/m)
 })
+
+test('workers whose primary is killed while they start end too', async () => {
+  const setup = new DurableSetup({ broker, name: `starting-${randomUUID()}` })
+  const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+    env: chuteEnvironment({ ...setup.env, ...withoutKafka, WORKERS: '2', PORT: '0' }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  // The workers have their folders now, and look for Kafka for two seconds before they listen.
+  for await (const line of createInterface(child.stdout)) if (line.includes('Kafka was not reached')) break
+  child.stdout.resume()
+  child.kill('SIGKILL')
+  // The output ends with the last process that has it.
+  await once(child, 'close')
+})
