@@ -37,9 +37,12 @@ export async function serveAsPrimary(
   const first = signals.next().then((name) => (signal = name))
   let reloader: ConfigReloader | null = null
   try {
-    const listening = await group.start()
-    logStart(config, { ...listening, workers: group.workers }, logger)
-    reloader = new ConfigReloader({ config, files, env, target: group, logger, hangUps })
+    // A worker may wait for its folder for as long as the shutdown of an earlier one takes.
+    const listening = await Promise.race([group.start(), first.then(() => null)])
+    if (listening !== null) {
+      logStart(config, { ...listening, workers: group.workers }, logger)
+      reloader = new ConfigReloader({ config, files, env, target: group, logger, hangUps })
+    }
   } catch (error) {
     await group.abort()
     // Ctrl-C in a terminal goes to the workers too. A worker that has just been started does not ignore it yet, and ends.
@@ -48,7 +51,7 @@ export async function serveAsPrimary(
     return 1
   }
   const delayMs = drainDelayMs(await first, config)
-  reloader.close()
+  reloader?.close()
   logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')
   const delay = delayMs === 0 ? null : signals.pauseUnlessNext(delayMs)
   const drained = group.drain(delay)

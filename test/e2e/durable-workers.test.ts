@@ -121,21 +121,32 @@ test('the next gateway waits for a worker that a killed primary left, and finds 
   await gateway.reported((families) => families.get('chute_bodies')?.samples[0]?.value === 1)
   gateway.signal('SIGKILL')
 
-  const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
-    env: chuteEnvironment(env),
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  const lines = createInterface(child.stdout)
-  const logged = async (message: string): Promise<Record<string, unknown>> =>
-    await new Promise((resolve) => {
-      lines.on('line', (line) => {
-        const said = JSON.parse(line) as Record<string, unknown>
-        if (String(said['msg']).startsWith(message)) resolve(said)
-      })
+  const serve = () => {
+    const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+      env: chuteEnvironment(env),
+      stdio: ['ignore', 'pipe', 'inherit'],
     })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const lines = createInterface(child.stdout)
+    const logged = async (message: string): Promise<Record<string, unknown>> =>
+      await new Promise((resolve) => {
+        lines.on('line', (line) => {
+          const said = JSON.parse(line) as Record<string, unknown>
+          if (String(said['msg']).startsWith(message)) resolve(said)
+        })
+      })
+    return { child, logged }
+  }
+  const stillHas = 'a worker of an earlier start still has its folder'
+  // A start that waits can be ended.
+  const impatient = serve()
+  await impatient.logged(stillHas)
+  impatient.child.kill('SIGTERM')
+  expect(await once(impatient.child, 'exit')).toEqual([0, null])
+
+  const { logged } = serve()
   const listening = logged('listening on')
-  expect(await logged('a worker of an earlier start still has its folder')).toMatchObject({
+  expect(await logged(stillHas)).toMatchObject({
     cause: expect.stringContaining('in use by another worker'),
   })
   sent.end(body.slice(5))
