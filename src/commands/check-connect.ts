@@ -6,6 +6,7 @@ import { parseAddress, Producers } from '../kafka/producers.ts'
 import { admissionTraits } from '../kafka/producer/producer.ts'
 import { createTopics } from '../kafka/network/topic-creator.ts'
 import { readinessOf } from '../readiness.ts'
+import { within } from './diagnosis.ts'
 
 /** The result of one check: its name, whether it is right, and what was found or would be right. */
 export interface Finding {
@@ -55,7 +56,7 @@ export async function lookAsGateway(
         if (missing.length === 0)
           return { everConnected, findings: [...ofReadiness, ...settingsOf(producers, ready)] }
         const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
-        return { everConnected, findings: [...others, await creatable(config, missing)] }
+        return { everConnected, findings: [...others, await creatable(config, missing, limitMs)] }
       }
       await pause(50)
     }
@@ -98,8 +99,9 @@ function missingTopics(producers: Producers): string[] {
   )
 }
 
-async function creatable({ kafka }: Config, topics: readonly string[]): Promise<Finding> {
-  const causes = await createTopics(kafka, topics, { validateOnly: true })
+async function creatable({ kafka }: Config, topics: readonly string[], limitMs: number): Promise<Finding> {
+  const asked = createTopics(kafka, topics, { validateOnly: true })
+  const causes = await within(limitMs, asked).catch(({ message }: Error) => new Map([['', message]]))
   const detail =
     causes.size === 0
       ? `${topics.join(', ')}: missing, and created at the start of the gateway`

@@ -32,6 +32,19 @@ export function skipped(name: string, detail: string): Diagnosis {
   return { name, state: 'skipped', detail, remedy: null }
 }
 
+/** Waits for a look, and no longer than `limitMs`. @throws Error as the look does, or when it takes longer. Then it goes on unheard. */
+export async function within<Found>(limitMs: number, look: Promise<Found>): Promise<Found> {
+  let timer: NodeJS.Timeout | undefined
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs)
+  })
+  try {
+    return await Promise.race([look, limit])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** Bytes for people. */
 export function sizeOf(bytes: number): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']

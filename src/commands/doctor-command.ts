@@ -6,11 +6,13 @@ import { certificatesOf, ownCertificates, warningsOfCertificates } from '../conf
 import { type Config, ConfigError } from '../config/config.ts'
 import { loadConfig } from '../config/load-config.ts'
 import { topicsOf } from '../kafka/producers.ts'
-import { silentLogger } from '../logger.ts'
-import { RedisLink, unlessLate } from '../redis-link.ts'
+import { openDedupeLink } from '../dedupe/redis-dedupe-store.ts'
+import { openLimitsLink } from '../limits/redis-limits.ts'
+import { type Logger, silentLogger } from '../logger.ts'
+import type { RedisLink } from '../redis-link.ts'
 import { flawOfSchema } from './check-command.ts'
 import { readCommandLine, wholeNumber } from './command-line.ts'
-import { type Diagnosis, failure, fine, warning } from './diagnosis.ts'
+import { type Diagnosis, failure, fine, warning, within } from './diagnosis.ts'
 import { lookAtKafka } from './doctor-kafka.ts'
 import { lookAtMachine } from './doctor-machine.ts'
 
@@ -22,7 +24,7 @@ cluster gives out, versions, topics, rights, settings of topics, the clock, Redi
 environment and the file in CHUTE_CONFIG, as the gateway does. It writes no record and creates no topic.
 
   --json                the findings as JSON
-  --timeout-ms N        longest wait for topics and their leaders (10000)
+  --timeout-ms N        longest wait at each place, and for topics and their leaders (10000)
 
 Exit code: 0 nothing is wrong, apart from warnings; 1 something is wrong; 2 a wrong command line.
 `
@@ -60,7 +62,7 @@ function readDoctorArguments(argv: readonly string[]): {
   return { json: values.json, timeoutMs: wholeNumber('--timeout-ms', values['timeout-ms'], 1, 3_600_000) }
 }
 
-/** All findings, in the order in which a gateway needs things. @param limitMs longest wait for topics and their leaders. */
+/** All findings, in the order in which a gateway needs things. @param limitMs longest wait at each place, and for topics and their leaders. */
 export async function diagnose(env: NodeJS.ProcessEnv, limitMs: number): Promise<Diagnosis[]> {
   let config: Config
   try {
@@ -73,8 +75,8 @@ export async function diagnose(env: NodeJS.ProcessEnv, limitMs: number): Promise
   }
   const [kafka, redis, gateway] = await Promise.all([
     lookAtKafka(config, limitMs),
-    lookAtRedis(config),
-    lookAtGateway(config),
+    lookAtRedis(config, limitMs),
+    lookAtGateway(config, Math.min(gatewayMs, limitMs)),
   ])
   return [...lookAtConfiguration(config), ...lookAtMachine(config), ...kafka, ...redis, ...gateway]
 }
@@ -93,39 +95,57 @@ function lookAtConfiguration(config: Config): Diagnosis[] {
 }
 
 /** Each Redis that gateways share, if there is one. */
-async function lookAtRedis({ dedupeStore, http }: Config): Promise<Diagnosis[]> {
-  const stores = [
-    { name: 'Redis of CHUTE_DEDUPE_REDIS_URL', url: dedupeStore?.url },
-    { name: 'Redis of RATE_LIMIT_REDIS_URL', url: http.rateLimitStore?.url },
-  ]
-  return await Promise.all(
-    stores.flatMap(({ name, url }) => (url === undefined ? [] : [lookAtStore(name, url)])),
-  )
+async function lookAtRedis({ dedupeStore, http }: Config, limitMs: number): Promise<Diagnosis[]> {
+  const { rateLimitStore } = http
+  const looks: Promise<Diagnosis>[] = []
+  const look = (name: string, open: (logger: Logger) => StoreLink): void =>
+    void looks.push(lookAtStore(`Redis of ${name}`, open, limitMs))
+  if (dedupeStore !== null) look('CHUTE_DEDUPE_REDIS_URL', (logger) => openDedupeLink(dedupeStore, logger))
+  if (rateLimitStore !== null)
+    look('RATE_LIMIT_REDIS_URL', (logger) => openLimitsLink(rateLimitStore, logger))
+  return await Promise.all(looks)
 }
 
-async function lookAtStore(name: string, url: string): Promise<Diagnosis> {
-  const remedy = 'Correct the address and the credentials in the URL, or start Redis.'
-  const cause = await new Promise<string | null>((resolve) => {
-    const link = new RedisLink({
-      url,
-      timeoutMs: redisMs,
-      scripts: { probe: `${unlessLate}\nreturn 1` },
-      probe: { script: 'probe', keys: [], args: [] },
-      says: { away: 'away', back: 'back' },
-      logger: { ...silentLogger, warn: (fields) => done(String((fields as { cause?: unknown }).cause)) },
-    })
-    const done = (each: string | null): void => {
-      link.close()
-      resolve(each)
-    }
-    link.use({ resume: async () => done(null), suspend() {} })
+type StoreLink = Pick<RedisLink<never>, 'use' | 'start' | 'close'>
+
+/** Connects as a gateway does, with the same probe: a key that ends after milliseconds. */
+async function lookAtStore(
+  name: string,
+  open: (logger: Logger) => StoreLink,
+  limitMs: number,
+): Promise<Diagnosis> {
+  let link: StoreLink | undefined
+  const answer = new Promise<void>((resolve, reject) => {
+    const warn = (fields: object): void => reject(new Error(String((fields as { cause?: unknown }).cause)))
+    link = open({ ...silentLogger, warn })
+    link.use({ resume: async () => resolve(), suspend() {} })
     link.start()
   })
-  return cause === null ? fine(name, 'it answers') : failure(name, cause, remedy)
+  try {
+    await within(limitMs, answer)
+    return fine(name, 'it answers, and takes writes')
+  } catch (error) {
+    const { message } = error as Error
+    return failure(name, message, remedyOfRedis.find(([pattern]) => pattern.test(message))![1])
+  } finally {
+    link?.close()
+  }
 }
 
+/** The first words are the codes of Redis's errors. */
+const remedyOfRedis: readonly (readonly [RegExp, string])[] = [
+  [/READONLY/, 'Use the address of the primary: this Redis is a replica, and takes no writes.'],
+  [/OOM/, 'Redis is out of memory: raise maxmemory, or free some.'],
+  [
+    /NOPERM|ACL|can't run this command/,
+    'Permit the user what the message names, on all keys with the prefix (ACL SETUSER).',
+  ],
+  [/WRONGPASS|NOAUTH/, 'Correct the user and the password in the URL.'],
+  [/(?:)/, 'Correct the address and the credentials in the URL, or start Redis.'],
+]
+
 /** Asks the gateway that runs on this machine with this configuration, if one does. */
-async function lookAtGateway({ http }: Config): Promise<Diagnosis[]> {
+async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnosis[]> {
   const { adminPort, port, tls } = http
   const asked = adminPort ?? port
   if (asked === 0) return []
@@ -134,7 +154,8 @@ async function lookAtGateway({ http }: Config): Promise<Diagnosis[]> {
   const isTls = adminPort === null && tls !== null
   let reply: { status: number; body: string }
   try {
-    reply = await ask(isTls ? requestTls : requestPlain, host, asked)
+    const where = { host, port: asked, signal: AbortSignal.timeout(limitMs) }
+    reply = await ask(isTls ? requestTls : requestPlain, where)
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     return code === 'ECONNREFUSED'
@@ -142,7 +163,7 @@ async function lookAtGateway({ http }: Config): Promise<Diagnosis[]> {
       : [
           failure(
             name,
-            `what listens there does not answer: ${message}`,
+            `what listens there does not answer: ${code === 'ABORT_ERR' ? `no answer within ${limitMs} ms` : message}`,
             `See which process it is, and restart it: ss -ltnp 'sport = :${asked}'`,
           ),
         ]
@@ -164,22 +185,13 @@ async function lookAtGateway({ http }: Config): Promise<Diagnosis[]> {
 
 async function ask(
   request: typeof requestPlain,
-  host: string,
-  port: number,
+  where: { readonly host: string; readonly port: number; readonly signal: AbortSignal },
 ): Promise<{ status: number; body: string }> {
   return await new Promise((resolve, reject) => {
-    const options = {
-      host,
-      port,
-      path: '/readyz',
-      timeout: gatewayMs,
-      agent: false,
-      rejectUnauthorized: false,
-    }
+    const options = { ...where, path: '/readyz', agent: false, rejectUnauthorized: false }
     const sent = request(options, (reply) => {
       text(reply).then((body) => resolve({ status: reply.statusCode ?? 0, body }), reject)
     })
-    sent.once('timeout', () => sent.destroy(new Error(`no answer within ${gatewayMs} ms`)))
     sent.once('error', reject).end()
   })
 }
@@ -219,4 +231,3 @@ function countOf(count: number, noun: string): string {
 }
 
 const gatewayMs = 3_000
-const redisMs = 2_000

@@ -16,24 +16,24 @@ import { tlsOptions } from '../kafka/network/tls-and-sasl.ts'
 import { parseAddress, topicsOf } from '../kafka/producers.ts'
 import { UnservedError } from '../kafka/protocol/requests.ts'
 import { lookAsGateway, type Finding } from './check-connect.ts'
-import { type Diagnosis, failure, fine, skipped, warning } from './diagnosis.ts'
+import { type Diagnosis, failure, fine, skipped, warning, within } from './diagnosis.ts'
 
 /**
  * Looks at Kafka for `chute doctor`: at each broker step by step, at the addresses that the cluster gives out, at everything that readiness goes
  * by, at the settings of each topic, and at the clock. It writes no record and creates nothing.
- * @param limitMs how long it waits for what readiness goes by.
+ * @param limitMs how long it waits for each step, and for what readiness goes by.
  */
 export async function lookAtKafka(config: Config, limitMs: number): Promise<Diagnosis[]> {
   const { kafka } = config
-  const token = await lookAtToken(kafka)
+  const token = await lookAtToken(kafka, limitMs)
   const canLogIn = token?.state !== 'failure'
   const ways = await Promise.all(
-    kafka.brokers.map(async (address) => await wayTo(kafka, address, { canLogIn })),
+    kafka.brokers.map(async (address) => await wayTo(kafka, address, { limitMs, canLogIn })),
   )
   const steps = [...(token === null ? [] : [token]), ...ways.flatMap((way) => way.steps)]
   const cluster = ways.find((way) => way.cluster !== null)?.cluster ?? null
   if (cluster === null) return [...steps, skipped(theRest, 'no broker of KAFKA_BROKERS was reached')]
-  const advertised = await lookAtAdvertised(kafka, cluster)
+  const advertised = await lookAtAdvertised(kafka, cluster, limitMs)
   const found = [
     // A gateway needs one broker to find the others.
     ...steps.map((step) => (step.state === 'failure' ? { ...step, state: 'warning' as const } : step)),
@@ -41,7 +41,7 @@ export async function lookAtKafka(config: Config, limitMs: number): Promise<Diag
   ]
   if (!advertised.isAnyReached)
     return [...found, skipped(theRest, 'no broker is reached at the address that the cluster gives out')]
-  const [{ findings }, topics] = await Promise.all([lookAsGateway(config, limitMs), factsOf(config)])
+  const [{ findings }, topics] = await Promise.all([lookAsGateway(config, limitMs), factsOf(config, limitMs)])
   return [
     ...found,
     ...readiness(findings),
@@ -64,19 +64,19 @@ function readiness(findings: readonly Finding[]): Diagnosis[] {
 
 const afterTopics: ReadonlySet<string> = new Set(['topics', 'rights', 'leaders', 'versions', 'confirmation'])
 
-async function factsOf({ kafka, streams }: Config): Promise<TopicFacts[] | string> {
+async function factsOf({ kafka, streams }: Config, limitMs: number): Promise<TopicFacts[] | string> {
   try {
-    return await topicFacts(kafka, [...new Set(streams.flatMap(topicsOf))])
+    return await within(limitMs, topicFacts(kafka, [...new Set(streams.flatMap(topicsOf))]))
   } catch (error) {
     return describeFailure(error, { kafka })
   }
 }
 
 /** Asks for a token (OAUTHBEARER), apart from any broker. null: no token is needed. */
-async function lookAtToken({ sasl }: KafkaConfig): Promise<Diagnosis | null> {
+async function lookAtToken({ sasl }: KafkaConfig, limitMs: number): Promise<Diagnosis | null> {
   if (sasl === null || !('token' in sasl)) return null
   try {
-    await bearerTokens(sasl).get()
+    await within(limitMs, bearerTokens(sasl).get())
     return fine('token', `a token for ${sasl.mechanism.toUpperCase()} was given`)
   } catch (error) {
     const remedy = 'See what the source of the tokens says, and the variables KAFKA_SASL_OAUTHBEARER_….'
@@ -90,11 +90,11 @@ interface Way {
   readonly cluster: ClusterFacts | null
 }
 
-/** Goes to a broker. @param name how the broker is called beside its address. */
+/** Goes to a broker. @param options.name how the broker is called beside its address. @param options.limitMs longest wait for each step. */
 async function wayTo(
   kafka: KafkaConfig,
   address: string,
-  { canLogIn = true, name = '' }: { canLogIn?: boolean; name?: string } = {},
+  { limitMs, canLogIn = true, name = '' }: { limitMs: number; canLogIn?: boolean; name?: string },
 ): Promise<Way> {
   const { host, port } = parseAddress(address)
   const { ssl, sasl } = kafka
@@ -118,7 +118,7 @@ async function wayTo(
   const steps: Diagnosis[] = []
   for (const step of way) {
     try {
-      steps.push(fine(step.name, await step.go()))
+      steps.push(fine(step.name, await within(limitMs, step.go())))
     } catch (error) {
       const { message, advice } = explained(error as Error, kafka)
       return { steps: [...steps, failure(step.name, message, advice)], cluster: null }
@@ -209,6 +209,7 @@ const adviceByCode: readonly (readonly [RegExp, string])[] = [
 async function lookAtAdvertised(
   kafka: KafkaConfig,
   { brokers }: ClusterFacts,
+  limitMs: number,
 ): Promise<{ readonly steps: Diagnosis[]; readonly isAnyReached: boolean }> {
   const told = brokers.map(({ nodeId, host, port }) => ({
     nodeId,
@@ -218,7 +219,7 @@ async function lookAtAdvertised(
   const ways = await Promise.all(
     others.map(
       async ({ nodeId, address }) =>
-        await wayTo(kafka, address, { name: ` (broker ${nodeId} by advertised.listeners)` }),
+        await wayTo(kafka, address, { limitMs, name: ` (broker ${nodeId} by advertised.listeners)` }),
     ),
   )
   const isAnyReached = others.length < told.length || ways.some(({ cluster }) => cluster !== null)

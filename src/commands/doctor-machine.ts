@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -160,7 +161,8 @@ function tryFolder(folder: string, isThere: boolean): number {
   // Nothing is written outside of the data folder.
   fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK)
   if (!isThere) return 0
-  const path = join(folder, `doctor-${process.pid}.tmp`)
+  // The number of a process is no name: it is the same in each container.
+  const path = join(folder, `doctor-${randomUUID()}.tmp`)
   const fd = fs.openSync(path, 'wx', 0o600)
   try {
     const startedAtMs = performance.now()
@@ -178,16 +180,22 @@ function nearest(path: string): string {
   for (let at = path; ; at = dirname(at)) if (fs.existsSync(at) || at === dirname(at)) return at
 }
 
-function sizeOfTree(folder: string): number {
+/** Bytes of all files in a folder and below. What a gateway removes meanwhile counts as nothing. */
+export function sizeOfTree(folder: string): number {
+  let sum = 0
+  for (const entry of unlessGone(() => fs.readdirSync(folder, { withFileTypes: true })) ?? []) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) sum += sizeOfTree(path)
+    else if (entry.isFile()) sum += unlessGone(() => fs.statSync(path).size) ?? 0
+  }
+  return sum
+}
+
+function unlessGone<Found>(look: () => Found): Found | null {
   try {
-    const entries = fs.readdirSync(folder, { recursive: true, withFileTypes: true })
-    const sizes = entries.map((entry) =>
-      entry.isFile() ? fs.statSync(join(entry.parentPath, entry.name)).size : 0,
-    )
-    return sizes.reduce((sum, size) => sum + size, 0)
+    return look()
   } catch {
-    // A gateway removes files meanwhile, or there is no spool yet.
-    return 0
+    return null
   }
 }
 

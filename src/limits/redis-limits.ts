@@ -18,19 +18,9 @@ export class RedisLimits implements RemoteLimitStore {
   /** Commands whose answer is late. While there are some, nothing waits for one more. */
   #late = 0
 
-  constructor({ url, prefix }: RateLimitStoreConfig, logger: Logger) {
-    this.#prefix = `${prefix}{limits}:`
-    this.#link = new RedisLink({
-      url,
-      timeoutMs: linkTimeoutMs,
-      scripts: { charge: chargeScript },
-      probe: { script: 'charge', keys: [`${this.#prefix}probe`], args: probeArgs },
-      says: {
-        away: 'the Redis of the limits is away; each gateway counts alone',
-        back: 'the Redis of the limits is back',
-      },
-      logger,
-    })
+  constructor(store: RateLimitStoreConfig, logger: Logger) {
+    this.#prefix = prefixOf(store)
+    this.#link = openLimitsLink(store, logger)
   }
 
   /** Redis answers in time. */
@@ -104,6 +94,26 @@ export class RedisLimits implements RemoteLimitStore {
     const onFailure = (): void => settle(null)
     this.#link.run('charge', keys, args).then((reply) => settle(reply as readonly number[]), onFailure)
   }
+}
+
+/** The connection to the Redis in which several gateways count. {@link RedisLink.start} connects. */
+export function openLimitsLink(store: RateLimitStoreConfig, logger: Logger): RedisLink<'charge'> {
+  return new RedisLink({
+    url: store.url,
+    timeoutMs: linkTimeoutMs,
+    scripts: { charge: chargeScript },
+    probe: { script: 'charge', keys: [`${prefixOf(store)}probe`], args: probeArgs },
+    says: {
+      away: 'the Redis of the limits is away; each gateway counts alone',
+      back: 'the Redis of the limits is back',
+    },
+    logger,
+  })
+}
+
+/** The braces put all keys in one slot, for a proxy in front of a Redis Cluster. */
+function prefixOf({ prefix }: RateLimitStoreConfig): string {
+  return `${prefix}{limits}:`
 }
 
 interface Waiting {

@@ -409,7 +409,7 @@ describe('chute doctor', () => {
       const broken = (await env?.()) ?? {}
       const findings =
         shell === undefined
-          ? await diagnose(await environment(broken, await stream?.()), isForGood === true ? 3_000 : 30_000)
+          ? await diagnose(await environment(broken, await stream?.()), isForGood === true ? 5_000 : 30_000)
           : (await run(broken, shell)).findings
       const first = findings.find(({ state }) => state === 'failure')
       expect(first?.name, JSON.stringify(findings, null, 1)).toMatch(name)

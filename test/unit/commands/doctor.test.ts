@@ -1,7 +1,16 @@
-import { describe, expect, test } from 'vitest'
+import fs from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Config, StreamConfig } from '../../../src/config/config.ts'
 import { judgeClock, judgeTopic } from '../../../src/commands/doctor-kafka.ts'
-import { judgeDescriptors, judgeMemory, judgeRoom } from '../../../src/commands/doctor-machine.ts'
+import {
+  judgeDescriptors,
+  judgeMemory,
+  judgeRoom,
+  lookAtMachine,
+  sizeOfTree,
+} from '../../../src/commands/doctor-machine.ts'
 import type { TopicFacts } from '../../../src/kafka/network/cluster-facts.ts'
 import { testConfig } from '../../support/gateway.ts'
 import { streamConfig } from '../../support/producer-fixture.ts'
@@ -136,5 +145,35 @@ describe('the data folder', () => {
     ['is small, and no stream is durable', { freeBytes: 4_096, maxBytes: 0 }, 'ok'],
   ])('that %s', (_, more, state) => {
     expect(judgeRoom('data folder /data', { ...room, ...more }).state).toBe(state)
+  })
+
+  function newFolder(): string {
+    const folder = fs.mkdtempSync(join(tmpdir(), 'chute-doctor-'))
+    onTestFinished(() => fs.rmSync(folder, { recursive: true }))
+    return folder
+  }
+
+  test('that another container looks at, with the same number of the process, is judged all the same', () => {
+    const dataDir = newFolder()
+    fs.writeFileSync(join(dataDir, `doctor-${process.pid}.tmp`), '')
+    const found = lookAtMachine({ ...configOf(critical), dataDir })
+    expect(found.find(({ name }) => name.startsWith('data folder'))).toMatchObject({ state: 'ok' })
+    expect(fs.readdirSync(dataDir)).toEqual([`doctor-${process.pid}.tmp`])
+  })
+
+  test('has its size without the files that a gateway removes meanwhile', () => {
+    const folder = newFolder()
+    fs.mkdirSync(join(folder, 'streams', 'gone'), { recursive: true })
+    const [stays, goes] = [join(folder, 'streams', 'stays'), join(folder, 'goes')]
+    for (const path of [stays, goes]) fs.writeFileSync(path, 'seven b')
+    const readdir = fs.readdirSync
+    const removing = vi.spyOn(fs, 'readdirSync').mockImplementation(((path: string, options: object) => {
+      const entries = readdir(path, options)
+      fs.rmSync(goes, { force: true })
+      fs.rmSync(join(folder, 'streams', 'gone'), { recursive: true, force: true })
+      return entries
+    }) as typeof readdir)
+    onTestFinished(() => removing.mockRestore())
+    expect(sizeOfTree(folder)).toBe(7)
   })
 })
