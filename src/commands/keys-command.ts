@@ -126,9 +126,20 @@ function readNewKey(argv: string[]): KeysCommandLine {
 function refuseFlaws(name: string, entry: object): void {
   const problems: Parameters<typeof readKeys>[0]['problems'] = []
   const section = { [name]: { ...entry, sha256: sha256OfKey('a value') } }
-  readKeys({ keysFile: null, section, streams: null, hasClientCa: null, readFile: () => '', problems })
+  const [key] = readKeys({
+    keysFile: null,
+    section,
+    streams: null,
+    hasClientCa: null,
+    readFile: () => '',
+    problems,
+  })
   const [first] = problems
-  if (first === undefined) return
+  if (first === undefined) {
+    if (key !== undefined && isOver(key))
+      throw new Error('--not-after is over, so the key could do nothing. Give a time to come')
+    return
+  }
   const option = optionOf[first.path.split('.').at(-1) as keyof typeof optionOf] ?? first.path
   throw new Error(`${option} ${first.problem}. ${first.remedy}`)
 }

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { type Certificates, warningsOfCertificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
+import { warningsOfKeys } from '../config/key-warnings.ts'
 import { readTextFile } from '../config/load-config.ts'
 import type { ReadFile } from '../config/read-file.ts'
 import { watchFiles, type FileWatch } from '../config/watch-files.ts'
@@ -153,6 +154,7 @@ export class ConfigReloader {
       this.#isTaken = true
       this.#target.reloads.hash = hash
       this.#logger.level = config.logLevel
+      for (const warning of warningsOfKeys(config.http).slice(0, mostLogged)) this.#logger.warn({}, warning)
     }
     const fields = { changes: changes.slice(0, mostLogged), changed: changes.length }
     if (needsRestart.length > 0)

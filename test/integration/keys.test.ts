@@ -378,6 +378,41 @@ describe('guessing', () => {
   })
 })
 
+describe('a refusal names its reason', () => {
+  test('of a key that ended, whose clients do not guess, and which the counters name', async () => {
+    open([key('old', { notAfterMs: Date.parse('2020-01-01') }), key('web')])
+    const replies = []
+    for (let nth = 0; nth < 22; nth++) replies.push(await send(bearer('old')))
+    expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([401]))
+    expect(replies[21]!.json()).toMatchObject({
+      code: 'key_unknown',
+      detail: expect.stringMatching(/^the key old ended at 2020-01-01T.*notAfter/),
+    })
+    expect((await send({ 'x-chute-key': 'guess' })).statusCode).toBe(401)
+    expect(edge.telemetry.keys['old']).toEqual({ accepted: 0, refused: 22 })
+  })
+
+  test('of an address that guessed too often: what would be taken', async () => {
+    open([key('web')])
+    for (let nth = 0; nth < 20; nth++) await send({ 'x-chute-key': `guess-${nth}` })
+    expect((await send({ 'x-chute-key': 'guess' })).json()).toMatchObject({
+      detail: expect.stringMatching(/a key that is known is taken .*chute keys check KEY/),
+    })
+  })
+
+  test('of X-Chute-Key that was sent twice', async () => {
+    open([key('web')])
+    const reply = await send({ 'x-chute-key': 'value-of-web, value-of-web' })
+    expect(reply.json()).toMatchObject({ code: 'key_unknown', detail: expect.stringMatching(/send it once/) })
+  })
+
+  test('of metrics without a key: an admin key is needed', async () => {
+    open([key('web')])
+    const reply = await send({}, '/metrics', 'GET')
+    expect(reply.json()).toMatchObject({ code: 'key_missing', detail: expect.stringMatching(/an admin key/) })
+  })
+})
+
 describe('what operators look at', () => {
   const keys = [key('web'), key('ops', { kind: 'admin', streams: [] })]
 

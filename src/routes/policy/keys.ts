@@ -65,9 +65,12 @@ export class Keys {
     app.decorateRequest('accessKey', null)
     app.addHook<{ Params: { stream?: string } }>('onRequest', (request, reply, done) => {
       if (this.isOpen || request.method === 'OPTIONS') return done()
-      const key = this.#find(request)
-      if (key === null || typeof key === 'string')
+      const key = this.#lookUp(request)
+      if (key == null || hasEnded(key)) {
+        // So that the log, the live page and the counters name a key that ended.
+        request.accessKey = key ?? null
         return void this.#refuse(request, reply, { found: key, done })
+      }
       request.accessKey = key
       const flaw = this.#flawOfWrite(key, request)
       done(flaw === null ? undefined : new GatewayError('key_not_allowed', flaw))
@@ -78,8 +81,8 @@ export class Keys {
   guardAdmin(app: FastifyInstance): void {
     app.addHook('onRequest', (request, reply, done) => {
       if (this.isOpen) return done()
-      const key = this.#find(request)
-      if (key === null || typeof key === 'string') {
+      const key = this.#lookUp(request)
+      if (key == null || hasEnded(key)) {
         void this.#refuse(request, reply, { found: key, done, challenge: adminChallenge })
       } else if (keyKindTraits[key.kind].looks) done()
       else
@@ -90,17 +93,8 @@ export class Keys {
   /** Whether a request may see what only operators should. */
   isAdmin(request: FastifyRequest): boolean {
     if (this.isOpen) return true
-    const key = this.#find(request)
-    return key !== null && typeof key !== 'string' && keyKindTraits[key.kind].looks
-  }
-
-  /** @returns the key of a request; null: it has none; else why the one that it has does not count, for the problem. */
-  #find(request: FastifyRequest): AccessKey | string | null {
     const key = this.#lookUp(request)
-    if (key === null) return null
-    if (key === undefined) return 'no key has this value'
-    if (Date.now() < key.notAfterMs) return key
-    return `the key ended at ${new Date(key.notAfterMs).toISOString()}`
+    return key != null && !hasEnded(key) && keyKindTraits[key.kind].looks
   }
 
   /**
@@ -147,7 +141,7 @@ export class Keys {
     return mayUse ? null : `pages of ${quoted(origin)} may not use ${key.name}`
   }
 
-  /** @param refusal.found null: no key was sent; else why the key that was sent does not count. */
+  /** @param refusal.found null: no key was sent; undefined: it is not known; else it has ended. */
   async #refuse(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -157,8 +151,13 @@ export class Keys {
       'www-authenticate',
       found === null ? challenge : `${challenge}, error="invalid_token"`,
     )
-    if (found === null) done(new GatewayError('key_missing', howToSend))
-    else done((await this.#flawOfGuess(request)) ?? new GatewayError('key_unknown', found))
+    if (found === null) {
+      const detail = challenge === adminChallenge ? howToSendAdmin : whyNone(request) + howToSend
+      return done(new GatewayError('key_missing', detail))
+    }
+    // Whoever has the value of a key that ended has not guessed it.
+    if (found !== undefined) return done(new GatewayError('key_unknown', endOf(found)))
+    done((await this.#flawOfGuess(request)) ?? new GatewayError('key_unknown', whyUnknown(request)))
   }
 
   /** Counts an unknown key. @returns null, or the problem of an address that has sent too many. */
@@ -169,7 +168,7 @@ export class Keys {
     } catch (error) {
       // The library rejects with its numbers, or with an Error.
       const { msBeforeNext = 0 } = error as { readonly msBeforeNext?: number }
-      const detail = `this address sent more than ${mostGuesses} unknown keys within ${guessWindowSeconds} s`
+      const detail = `this address sent more than ${mostGuesses} unknown keys within ${guessWindowSeconds} s; a key that is known is taken from it all the same: compare yours with chute keys check KEY`
       const retryAfterSeconds = Math.max(1, Math.ceil(msBeforeNext / 1000))
       return new GatewayError('rate_limited', detail, { retryAfterSeconds })
     }
@@ -204,7 +203,7 @@ function keyTable(http: KeysConfig, counterOf: CounterOf): KeyTable {
 
 /** What a refusal needs beside the request. */
 interface Refusal {
-  readonly found: string | null
+  readonly found: AccessKey | null | undefined
   readonly done: (error: Error) => void
   readonly challenge?: string
 }
@@ -276,6 +275,34 @@ function accessKey(config: KeyConfig, counterOf: CounterOf): AccessKey {
   }
 }
 
+function hasEnded({ notAfterMs }: AccessKey): boolean {
+  return Date.now() >= notAfterMs
+}
+
+function endOf({ name, notAfterMs }: AccessKey): string {
+  return `the key ${name} ended at ${new Date(notAfterMs).toISOString()}; the operator has to give another one, or move its notAfter`
+}
+
+/** Why the certificate of a client was no key; empty: it showed none. */
+function whyNone({ raw: { socket } }: FastifyRequest): string {
+  // Node asks no client for a certificate without TLS_CLIENT_CA, and then no connection is authorized.
+  if ((socket as { readonly authorized?: boolean }).authorized !== true) return ''
+  const name = clientCertificateName(socket)
+  return name === null
+    ? 'the certificate of the client has no common name, or several, so it names no key; '
+    : `the certificate of the client has the common name ${quoted(name)}, and no key that writes is called so; `
+}
+
+/** Nothing of the value is told. */
+function whyUnknown({ raw: { headers } }: FastifyRequest): string {
+  const isList = String(headers['x-chute-key'] ?? '').includes(',')
+  return isList
+    ? 'no key has this value; X-Chute-Key has a comma, as if it was sent twice: send it once'
+    : 'no key has this value'
+}
+
+const howToSendAdmin =
+  'this needs an admin key (chute keys new --admin): send it as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, in a browser, as the user without a password'
 const howToSend =
   'send the key as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, where no header can be set, as ?key=KEY'
 /** Basic, so that a browser asks the person for the key. Not for events: a page's fetch would make the browser ask. */

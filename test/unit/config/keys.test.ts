@@ -1,6 +1,9 @@
-import { describe, expect, test } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { runKeysCommand } from '../../../src/commands/keys-command.ts'
 import { sha256OfKey } from '../../../src/config/config.ts'
 import { describeConfig } from '../../../src/config/describe-config.ts'
+import { warningsOfKeys } from '../../../src/config/key-warnings.ts'
 import { loadKeys } from '../../../src/config/load-config.ts'
 import { makeAuthority } from '../../support/certificates.ts'
 import { load, loadFile, problemsOf } from '../../support/config-fixture.ts'
@@ -142,6 +145,34 @@ test.each([
   ['a list', '- a', /Give a map of keys/],
 ])('%s is refused', (_name, yaml, text) => {
   expect(() => withKeys(yaml)).toThrow(text)
+})
+
+test('an operator is warned of keys that ended, that end soon, and that everybody knows', () => {
+  const sample = readFileSync('deploy/keys/keys.yaml', 'utf8')
+  const ends = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString()
+  const { http } = load(
+    { CHUTE_KEYS_FILE: 'keys.yaml' },
+    {
+      'keys.yaml': `${sample}
+  old: { kind: secret, sha256: ${'a1'.repeat(32)}, streams: ["*"], notAfter: ${ends(-1)} }
+  soon: { kind: secret, sha256: ${'b2'.repeat(32)}, streams: ["*"], notAfter: ${ends(6)} }
+  later: { kind: secret, sha256: ${'c3'.repeat(32)}, streams: ["*"], notAfter: ${ends(8)} }`,
+    },
+  )
+  expect(warningsOfKeys(http)).toEqual([
+    expect.stringMatching(/^the key web has a value .*everybody can read: chute keys new$/),
+    expect.stringMatching(/^the key ops has a value .*everybody can read/),
+    expect.stringMatching(/^the key old ended on .*: take it away, or move notAfter$/),
+    expect.stringMatching(/^the key soon ends on .*or move notAfter$/),
+  ])
+})
+
+test('chute keys new makes no key that ended before it begins', () => {
+  const stderr = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+  onTestFinished(() => stderr.mockRestore())
+  const options = ['new', '--name', 'a', '--secret', '--stream', 'web', '--not-after', '2020-01-31']
+  expect(runKeysCommand(options, {})).toBe(2)
+  expect(stderr.mock.calls.join('')).toMatch(/--not-after is over/)
 })
 
 test('a key that is a certificate alone needs no value where clients are asked for certificates', () => {
