@@ -308,7 +308,7 @@ describe('a client certificate', () => {
     expect(await statusOf({}, 'X-Chute-Key: \r\n'), 'with an empty key').toBe('401')
     expect(edge.producer.records).toHaveLength(3)
     // The refusal says which name it looked for.
-    const refused = await exchange(open(port, unknown!), post, /}$/)
+    const refused = await exchange(open(port, unknown), post, /}$/)
     expect(refused).toMatch(/key_missing.*common name \\"sensor-20\\", and no key that writes is called so/)
     expect(await exchange(open(port, {}), post, /}$/)).not.toMatch(/certificate/)
   })
