@@ -43,6 +43,7 @@ export function loadConfig(
     retiredStreams,
     consumer,
     keys: section,
+    streamNames,
   } = readConfigFile({
     file: values.CHUTE_CONFIG ?? null,
     hasDataDir: (values.CHUTE_DATA_DIR ?? null) !== null,
@@ -59,7 +60,7 @@ export function loadConfig(
   const keys = readKeys({
     keysFile: values.CHUTE_KEYS_FILE ?? null,
     section,
-    streams: [...streams.map(({ name }) => name), ...retiredStreams],
+    streams: streamNames,
     hasClientCa: clientCa != null,
     readFile,
     problems,

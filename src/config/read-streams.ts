@@ -59,17 +59,25 @@ const defaultFile = {
 /** What the file of `CHUTE_CONFIG` can have at its top. */
 export const fileSections = ['streams', 'keys', 'consumer']
 
+/** What the file says. */
+type ReadConfigFile = Pick<Config, 'streams' | 'retiredStreams' | 'consumer'> & {
+  readonly keys: unknown
+  /** All streams that the file names, also those that cannot be read; null: nobody knows, since the file cannot be read. */
+  readonly streamNames: readonly string[] | null
+}
+
 /** Reads the file. `keys` is as it was written: read-keys.ts reads it. A stream that cannot be read is not in the result, and `problems` has the reasons. */
-export function readConfigFile(
-  source: StreamsSource,
-): Pick<Config, 'streams' | 'retiredStreams' | 'consumer'> & { readonly keys: unknown } {
+export function readConfigFile(source: StreamsSource): ReadConfigFile {
   const { problems } = source
   const document: Readonly<Record<string, unknown>> | null =
     source.file === null ? defaultFile : readDocument(source.file, source)
-  if (document === null) return { streams: [], retiredStreams: [], consumer: null, keys: undefined }
+  if (document === null)
+    return { streams: [], retiredStreams: [], consumer: null, keys: undefined, streamNames: null }
   refuseUnknownKeys(document, fileSections, (key) => key, problems)
   const consumer = readConsumerSection(document, problems)
-  return { ...readStreams(document, source), consumer, keys: document['keys'] }
+  const { streams } = document
+  const streamNames = isMap(streams) ? Object.keys(streams) : null
+  return { ...readStreams(document, source), consumer, keys: document['keys'], streamNames }
 }
 
 /** Reads the streams, in the order of the file. */

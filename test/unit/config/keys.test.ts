@@ -167,6 +167,21 @@ test('an operator is warned of keys that ended, that end soon, and that everybod
   ])
 })
 
+test.each([
+  ['a file that is no YAML', 'streams: {', ['CHUTE_CONFIG']],
+  ['a file without streams', 'consumer: {}', ['streams']],
+  ['a stream that cannot be read', 'streams: { web: { topic: web } }', ['streams.web.delivery']],
+])('%s is one problem, and none of the keys of its streams', (_what, yaml, paths) => {
+  const keysFile = `keys: { a: { kind: secret, sha256: ${hash}, streams: [web] } }`
+  const problems = problemsOf(() =>
+    load(
+      { CHUTE_CONFIG: 'chute.yaml', CHUTE_KEYS_FILE: 'keys.yaml' },
+      { 'chute.yaml': yaml, 'keys.yaml': keysFile },
+    ),
+  )
+  expect(problems.map(({ path }) => path)).toEqual(paths)
+})
+
 test('chute keys new makes no key that ended before it begins', () => {
   const stderr = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   onTestFinished(() => stderr.mockRestore())
