@@ -59,10 +59,15 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       if (spool === null) return null
       const ownFolder = folders.stream(name)
       const common = { spool, room: new BufferMemory(spool.maxBytes), isLasting, logger }
-      const left = folders
-        .streamsLeft(name)
-        .map((folder) => new DurableProducer({ ...common, producer: open(), folder }))
-      return { own: new DurableProducer({ ...common, producer: open(), folder: ownFolder, left }), left }
+      const left: DurableProducer[] = []
+      try {
+        for (const folder of folders.streamsLeft(name))
+          left.push(new DurableProducer({ ...common, producer: open(), folder }))
+        return { own: new DurableProducer({ ...common, producer: open(), folder: ownFolder, left }), left }
+      } catch (error) {
+        for (const each of left) each.abort()
+        throw error
+      }
     },
   })
   metrics.observe(() => producers.stats)
@@ -185,7 +190,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await server.listen({ host: config.http.host, port: config.http.port })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
-    // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs, even in mid-drain.
+    // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs and
+    // spoolDrainTimeoutMs, even in mid-drain.
     async stop(delay = null, { spoolWanted = null } = {}) {
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()
