@@ -315,7 +315,8 @@ const longestPauseMs = 10_000
 const stableAfterMs = 60_000
 /**
  * What a worker has on top of `shutdownTimeoutMs` and `spoolDrainTimeoutMs` before it is killed, even in mid-drain. `stop()` in app.ts has to end within
- * it: it lets the last scrapes take up to a second, and `leave()` in disk-calls.ts waits up to 300 ms for the disk.
+ * it: the last scrapes take up to a second, the last spans take up to another one (`lastSpansMs` in app.ts), and `leave()` in disk-calls.ts waits up to
+ * 300 ms for the disk.
  */
 const overtimeMs = 3_000
 const abortWithinMs = 1_000
