@@ -289,9 +289,7 @@ export class Feeder {
   /** Gives up the next record: the buffer never has room for it. An earlier process had a larger buffer. */
   #refuse(): void {
     const seq = this.#nextSeq++
-    this.#awaited.get(seq)?.settle({ outcome: 'dropped', reason: 'message_too_large' })
-    this.#awaited.delete(seq)
-    this.#log.done(seq, 1)
+    this.#giveUp(seq, 'message_too_large')
     this.#events.dropped('message_too_large', 1)
   }
 
@@ -303,10 +301,16 @@ export class Feeder {
       const segment = this.#log.segmentOf(seq)
       if (segment === null || segment.wasDone(seq) || this.#isTaken(seq)) continue
       segment.isDamaged = true
-      this.#log.done(seq, 1)
+      this.#giveUp(seq, 'spool_damaged')
       lost++
     }
     if (lost > 0) this.#events.dropped('spool_damaged', lost)
+  }
+
+  #giveUp(seq: number, reason: LossOfFeeder): void {
+    this.#awaited.get(seq)?.settle({ outcome: 'dropped', reason })
+    this.#awaited.delete(seq)
+    this.#log.done(seq, 1)
   }
 
   /** Tries again a moment later. A settlement, which makes room, schedules a step by itself. A topic or a disk that comes back does not. */
@@ -319,6 +323,9 @@ export class Feeder {
   }
 }
 
+/** Why records never go to Kafka. */
+type LossOfFeeder = 'message_too_large' | 'spool_damaged'
+
 /** What the feeder tells as it happens. */
 export interface FeederEvents {
   /** Records got an outcome, and are done. */
@@ -326,7 +333,7 @@ export interface FeederEvents {
   /** A batch of an earlier process is with the producer; null: it cannot be the same batch any more, and its records go in new batches. */
   resumed(noted: ResumedBatch, batch: PendingBatch | null): void
   /** Records will never go to Kafka. */
-  dropped(reason: 'message_too_large' | 'spool_damaged', count: number): void
+  dropped(reason: LossOfFeeder, count: number): void
   /** The disk could not be read. The read is tried again. */
   readFailed(code: string): void
 }

@@ -67,13 +67,14 @@ export class SpooledRecord implements PendingBatch {
   partition = -1
   /** Its place in the group. */
   readonly place: number
-  readonly #group: Group
+  /** The list of the group that the record is added to when somebody waits. The record itself must not hold the group, which has its bytes. */
+  readonly #awaited: SpooledRecord[]
   #listeners: SettlementListener[] | null = null
   #isHurried = false
 
   /** @param group the record is the last one in it. */
   constructor(group: Group) {
-    this.#group = group
+    this.#awaited = group.awaited
     this.place = group.recordCount - 1
   }
 
@@ -81,7 +82,7 @@ export class SpooledRecord implements PendingBatch {
   onSettled(listener: SettlementListener): void {
     if (this.#listeners === null) {
       this.#listeners = []
-      this.#group.awaited.push(this)
+      this.#awaited.push(this)
     }
     this.#listeners.push(listener)
   }

@@ -31,11 +31,34 @@ export interface SettledRecords extends Pick<Settlement, 'outcome' | 'reason' | 
  */
 export class BatchSpans {
   readonly #sdk: Sdk
+  readonly #mostFollowed: number
+  #followed = 0
   /** What was settled in this turn, by batch and request. */
   readonly #settled = new Map<SettledBatch, Map<Context, SettledRecords>>()
+  /** What was settled in this turn and was in no batch, by request. */
+  readonly #unbatched = new Map<Context, SettledRecords[]>()
 
-  constructor(sdk: Sdk) {
+  /** @param mostFollowed see {@link mostFollowed}. */
+  constructor(sdk: Sdk, limit = mostFollowed) {
     this.#sdk = sdk
+    this.#mostFollowed = limit
+  }
+
+  /** What is followed at the moment: a request in a batch of a stream in memory, or a record of a durable stream. */
+  get followed(): number {
+    return this.#followed
+  }
+
+  /** Takes a place for something to follow. @returns false: all places are taken. */
+  takePlace(): boolean {
+    if (this.#followed >= this.#mostFollowed) return false
+    this.#followed++
+    return true
+  }
+
+  /** Gives a place back. */
+  leavePlace(): void {
+    this.#followed--
   }
 
   /**
@@ -44,11 +67,8 @@ export class BatchSpans {
    */
   settled(records: SettledRecords, batch: SettledBatch | null): void {
     if (this.#sdk.isOff) return
-    if (batch === null) {
-      this.#sdk.safely(() => this.#outcomeSpan(records, null))
-      return
-    }
-    if (this.#settled.size === 0) setImmediate(() => this.flush())
+    if (this.#settled.size + this.#unbatched.size === 0) setImmediate(() => this.flush())
+    if (batch === null) return this.#addUnbatched(records)
     let requests = this.#settled.get(batch)
     if (requests === undefined) this.#settled.set(batch, (requests = new Map()))
     const before = requests.get(records.request)
@@ -56,16 +76,30 @@ export class BatchSpans {
     else before.count += records.count
   }
 
+  #addUnbatched(records: SettledRecords): void {
+    const { request, topic, outcome, reason } = records
+    const own = this.#unbatched.get(request)
+    const before = own?.find(
+      (other) => other.topic === topic && other.outcome === outcome && other.reason === reason,
+    )
+    if (before !== undefined) before.count += records.count
+    else if (own === undefined) this.#unbatched.set(request, [records])
+    else own.push(records)
+  }
+
   /** Writes the spans of what was settled. */
   flush(): void {
     const settled = [...this.#settled]
+    const unbatched = [...this.#unbatched.values()]
     this.#settled.clear()
+    this.#unbatched.clear()
     this.#sdk.safely(() => {
       for (const [batch, byRequest] of settled) {
         const requests = [...byRequest.values()]
         const span = this.#batchSpan(batch, requests)
         for (const records of requests) this.#outcomeSpan(records, span)
       }
+      for (const own of unbatched) for (const records of own) this.#outcomeSpan(records, null)
     })
   }
 
@@ -112,14 +146,16 @@ export class BatchSpans {
   }
 }
 
-/** Follows the records of one request to their outcomes. */
+/** Follows the records of one request to their outcomes, as far as there are places ({@link BatchSpans.takePlace}). */
 export class RecordsOfRequest {
   readonly #batches: BatchSpans
   readonly #request: Context
   readonly #producer: Producer
   readonly #appendedAtMs = performance.now()
-  /** The places that the request's records have in each batch. */
-  readonly #places = new Map<PendingBatch, number[]>()
+  /** The request's records in each batch, until they have their outcome. */
+  readonly #shares = new Map<PendingBatch, Share>()
+  /** Records that are not followed: there was no place. */
+  unfollowed = 0
 
   /** @param request has the span of the append. */
   constructor(batches: BatchSpans, request: Context, producer: Producer) {
@@ -130,25 +166,40 @@ export class RecordsOfRequest {
 
   /** The last record of `pending` is one of the request. @param topic its place in the list of the stream's topics. */
   appended(pending: PendingBatch, topic: number): void {
-    let places = this.#places.get(pending)
-    if (places === undefined) {
-      const own: number[] = (places = [])
-      this.#places.set(pending, own)
-      pending.onSettled((settlement, batch) => this.#settled(own, topic, settlement, batch ?? null))
+    const share = this.#shares.get(pending) ?? this.#follow(pending, topic)
+    if (share === null) this.unfollowed++
+    else {
+      share.places.push(pending.recordCount - 1)
+      share.open++
     }
-    places.push(pending.recordCount - 1)
   }
 
-  #settled(
-    places: readonly number[],
-    topic: number,
-    settlement: Settlement,
-    batch: SettledBatch | null,
-  ): void {
+  /** The records were not accepted. Nobody tells their outcome. */
+  forget(): void {
+    for (const _share of this.#shares) this.#batches.leavePlace()
+    this.#shares.clear()
+  }
+
+  /** @returns null: there is no place. */
+  #follow(pending: PendingBatch, topic: number): Share | null {
+    if (!this.#batches.takePlace()) return null
+    const share: Share = { pending, topic, places: [], open: 0 }
+    this.#shares.set(pending, share)
+    pending.onSettled((settlement, batch) => this.#settled(share, settlement, batch ?? null))
+    return share
+  }
+
+  #settled(share: Share, settlement: Settlement, batch: SettledBatch | null): void {
+    const { pending, topic, places } = share
+    if (this.#shares.get(pending) !== share) return
     const { outcome, reason, partition, baseOffset, firstPlace, recordCount } = settlement
     const own = places.filter((place) => place >= firstPlace && place < firstPlace + recordCount)
     if (own.length === 0) return
-    const { topics, stream } = this.#producer
+    share.open -= own.length
+    if (share.open === 0) {
+      this.#shares.delete(pending)
+      this.#batches.leavePlace()
+    }
     this.#batches.settled(
       {
         outcome,
@@ -156,13 +207,29 @@ export class RecordsOfRequest {
         partition,
         baseOffset: baseOffset === null ? null : baseOffset + BigInt(own[0]! - firstPlace),
         request: this.#request,
-        topic: (topics?.[topic]?.stream ?? stream).topic,
+        topic: topicOf(this.#producer, topic),
         appendedAtMs: this.#appendedAtMs,
         count: own.length,
       },
       batch,
     )
   }
+}
+
+/** The records of a request in one batch. */
+interface Share {
+  readonly pending: PendingBatch
+  /** Its place in the list of the stream's topics. */
+  readonly topic: number
+  /** The places of the records in the batch. */
+  readonly places: number[]
+  /** Records without an outcome. */
+  open: number
+}
+
+/** The name of a topic. @param topic its place in the list of the stream's topics. */
+export function topicOf({ topics, stream }: Pick<Producer, 'topics' | 'stream'>, topic: number): string {
+  return (topics?.[topic]?.stream ?? stream).topic
 }
 
 /** The time of the machine at a time by `performance.now()`, in epoch milliseconds. An SDK reads the same clock when a span begins. */
@@ -192,6 +259,12 @@ function attributesOf({ topic, outcome, reason, partition, baseOffset }: Settled
 function linkTo(span: Span | null | undefined): Link[] {
   return span === null || span === undefined ? [] : [{ context: span.spanContext() }]
 }
+
+/**
+ * What is followed at most, in a process. `buffer.memory` does not count what is followed, and a durable stream can have a backlog that is
+ * much larger than memory. Each place holds some 2 KB.
+ */
+const mostFollowed = 10_000
 
 /** What an SDK keeps by default (`OTEL_SPAN_LINK_COUNT_LIMIT`). */
 const mostLinks = 128

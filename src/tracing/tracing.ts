@@ -13,7 +13,7 @@ import {
 } from '@opentelemetry/api'
 import type { Producer } from '../kafka/producer/producer.ts'
 import type { Logger } from '../logger.ts'
-import { BatchSpans, RecordsOfRequest } from './batch-spans.ts'
+import { BatchSpans, RecordsOfRequest, topicOf } from './batch-spans.ts'
 import { Sdk, tellOff } from './sdk.ts'
 
 /**
@@ -111,6 +111,13 @@ interface AcceptedEvents {
   readonly duplicates: readonly unknown[]
 }
 
+/** Events of a request that were accepted and dropped. */
+interface DroppedEvents {
+  readonly good: number
+  /** Tells the topic of an event, by its place in the list of the stream's topics. */
+  readonly ranges: { topic(nth: number): number }
+}
+
 /** Takes records: a producer, or the commit of a large request. */
 type Appender = Pick<Producer, 'append'>
 
@@ -129,6 +136,8 @@ export class RequestTrace {
   readonly #isRecorded: boolean
   #context: Context
   #append: Span | null = null
+  #records: RecordsOfRequest | null = null
+  #isAccepted = false
 
   /** To be called through {@link Tracing.begin}: the SDK can throw. */
   constructor(sdk: Sdk, batches: BatchSpans, request: TracedRequest) {
@@ -174,10 +183,10 @@ export class RequestTrace {
     this.#context = this.#enter(this.#context, this.#append)
   }
 
-  /** What `appender` takes is followed to its outcome. @param producer names the topics of its records. */
+  /** What `appender` takes is followed to its outcome, unless too much is followed already. @param producer names the topics of its records. */
   follow(appender: Appender, producer: Producer): Appender {
     if (!this.#isRecorded || this.#sdk.isOff) return appender
-    const records = new RecordsOfRequest(this.#batches, this.#context, producer)
+    const records = (this.#records = new RecordsOfRequest(this.#batches, this.#context, producer))
     return {
       append(record) {
         const pending = appender.append(record)
@@ -189,6 +198,7 @@ export class RequestTrace {
 
   /** The good events of the request are accepted, and on disk where the stream is durable. */
   accepted({ good, rejected, duplicates }: AcceptedEvents): void {
+    this.#isAccepted = true
     const append = this.#append
     if (append === null) return
     this.#sdk.safely(() => {
@@ -202,15 +212,21 @@ export class RequestTrace {
   }
 
   /** The buffer is full, and the events are accepted and dropped. */
-  dropped({ stream }: Pick<Producer, 'stream'>, events: number): void {
+  dropped(producer: Pick<Producer, 'topics' | 'stream'>, { good, ranges }: DroppedEvents): void {
     if (!this.#isRecorded) return
+    const counts = new Map<string, number>()
+    for (let nth = 0; nth < good; nth++) {
+      const topic = topicOf(producer, ranges.topic(nth))
+      counts.set(topic, (counts.get(topic) ?? 0) + 1)
+    }
     const end = { outcome: 'dropped', reason: 'buffer_full', partition: -1, baseOffset: null } as const
-    const records = { ...end, count: events, topic: stream.topic, appendedAtMs: performance.now() }
-    this.#batches.settled({ ...records, request: this.#context }, null)
+    const common = { ...end, request: this.#context, appendedAtMs: performance.now() }
+    for (const [topic, count] of counts) this.#batches.settled({ ...common, topic, count }, null)
   }
 
   /** Nothing of the request was accepted. @param code the code of the problem that it is answered with. */
   refused(code: string): void {
+    if (!this.#isAccepted) this.#records?.forget()
     this.#sdk.safely(() => {
       this.#append?.setAttribute('error.type', code).setStatus({ code: SpanStatusCode.ERROR })
       this.#endAppend()
@@ -225,10 +241,13 @@ export class RequestTrace {
 
   #end(statusCode: number | null): void {
     this.#endAppend()
+    const unfollowed = this.#records?.unfollowed ?? 0
+    if (unfollowed > 0) this.#span.setAttribute('chute.events.unfollowed', unfollowed)
     if (statusCode === null) this.#span.setAttribute('error.type', 'client_gone')
     else this.#span.setAttribute('http.response.status_code', statusCode)
-    // What a client did wrong is no error of the server (semantic conventions for HTTP, "Status").
-    if (statusCode === null || statusCode >= 500) this.#span.setStatus({ code: SpanStatusCode.ERROR })
+    // What a client did is no error of the server (semantic conventions for HTTP, "Status"). Pages that are left do not wait for the reply to
+    // their beacons.
+    if (statusCode !== null && statusCode >= 500) this.#span.setStatus({ code: SpanStatusCode.ERROR })
     this.#span.end()
   }
 

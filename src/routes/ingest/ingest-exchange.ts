@@ -219,7 +219,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     if (admission === 'dropped') {
       // The client is told that the events are accepted. If it sends them again all the same, there may be room.
       this.#released(() => {
-        this.#trace?.dropped(producer, batch.good)
+        this.#trace?.dropped(producer, batch)
         this.#bookAccepted(batch, 'dropped')
         this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
       })

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { expect, onTestFinished, test } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
 import { chargeOf } from '../../../src/kafka/producer/producer.ts'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
@@ -315,6 +317,68 @@ test('who waits hears of its record, fed from memory or from disk', async () => 
   inner.settle(inner.batches[0]!, 'dropped', 'broker_rejected')
   await spool.until(() => heard.length === 4)
   expect(heard).toEqual(['0 acked', '1 acked null', '2 dropped', '3 dropped broker_rejected'])
+})
+
+test('who waits behind a backlog holds the record, and not the bytes of its group', async () => {
+  // The buffers of groups are the only ones of this size.
+  const allocUnsafeSlow = Buffer.allocUnsafeSlow.bind(Buffer)
+  const buffers: WeakRef<Buffer>[] = []
+  Buffer.allocUnsafeSlow = (sizeBytes) => {
+    const buffer = allocUnsafeSlow(sizeBytes)
+    if (sizeBytes === 16 * 1024) buffers.push(new WeakRef(buffer))
+    return buffer
+  }
+  onTestFinished(() => void (Buffer.allocUnsafeSlow = allocUnsafeSlow))
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  const spool = new SpoolFixture({ inner, fsync: false })
+  let heard = 0
+  for (let nth = 0; nth < 50; nth++) {
+    await new Promise((resolve) => {
+      for (const record of spool.submit(numbered(1, nth), resolve)) record.onSettled(() => heard++)
+    })
+  }
+  expect(buffers.length).toBeGreaterThanOrEqual(50)
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const left = (): number => buffers.filter((buffer) => buffer.deref() !== undefined).length
+  // The turn in which a reference was read keeps its buffer.
+  for (let round = 0; round < 10 && left() > 2; round++) {
+    await new Promise((resolve) => setImmediate(resolve))
+    collect()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  expect(left()).toBeLessThanOrEqual(2)
+  inner.admission = 'open'
+  await spool.until(() => inner.records.length === 50)
+  inner.settleAll()
+  await spool.until(() => heard === 50)
+})
+
+test('who waits for a record that the disk has lost hears that it is lost', async () => {
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  const spool = new SpoolFixture({ inner, fsync: false })
+  const heard: unknown[] = []
+  const submit = async (from: number) =>
+    await new Promise((resolve) => {
+      for (const record of spool.submit(numbered(3, from), resolve))
+        record.onSettled(({ outcome, reason }) => heard.push([outcome, reason]))
+    })
+  // The first group is read at once, and waits in memory.
+  await submit(0)
+  const file = join(spool.folder, filesOf(spool.folder)[0]!)
+  const from = readFileSync(file).length
+  await submit(3)
+  const to = readFileSync(file).length
+  await submit(6)
+  const bytes = readFileSync(file)
+  bytes[Math.floor((from + to) / 2)]! ^= 0xff
+  writeFileSync(file, bytes)
+  inner.admission = 'open'
+  await spool.until(() => heard.length === 3 && inner.records.length === 6)
+  expect(heard).toEqual(Array.from({ length: 3 }, () => ['dropped', 'spool_damaged']))
+  expect(inner.values).toEqual(['0', '1', '2', '6', '7', '8'])
 })
 
 test('the end waits for the disk and not for Kafka, and counts what stays', async () => {
