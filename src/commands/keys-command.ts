@@ -183,7 +183,9 @@ function listOf(keys: readonly KeyConfig[]): string {
     key.sha256.length === 0 ? 'certificate' : String(key.sha256.length),
     key.streams.join(', ') || '–',
     key.origins.join(', ') || (keyKindTraits[key.kind].writes ? 'as CORS_ORIGINS' : '–'),
-    key.sources?.join(', ') ?? (keyKindTraits[key.kind].writes ? 'any' : '–'),
+    key.sources?.length === 0
+      ? 'none'
+      : (key.sources?.join(', ') ?? (keyKindTraits[key.kind].writes ? 'any' : '–')),
     key.notAfterMs === null
       ? 'never'
       : `${new Date(key.notAfterMs).toISOString()}${isOver(key) ? ' (over)' : ''}`,

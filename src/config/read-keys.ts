@@ -1,8 +1,15 @@
 import { z } from 'zod'
-import { keyKinds, keyKindTraits, sha256OfKey, type ConfigProblem, type KeyConfig } from './config.ts'
+import {
+  keyKinds,
+  keyKindTraits,
+  sha256OfKey,
+  type ConfigProblem,
+  type KeyConfig,
+  type KeyKind,
+} from './config.ts'
 import { originList } from './environment-values.ts'
 import { readLimit } from './limit-schema.ts'
-import { isMap, readFields, refuseUnknownKeys } from './read-fields.ts'
+import { isMap, nearestName, readFields, refuseUnknownKeys } from './read-fields.ts'
 import { readDocument, type ReadFile } from './read-file.ts'
 import { oneOf, quote, reference, refuseIf, type Flaw } from './setting.ts'
 
@@ -91,11 +98,21 @@ function readKey(name: string, value: unknown, path: string, context: KeyContext
   refuseUnknownKeys(value, [...Object.keys(keyShape), 'limits', 'addressLimits'], at, problems)
   const limits = readLimit(value['limits'], at('limits'), problems)
   const addressLimits = readLimit(value['addressLimits'], at('addressLimits'), problems)
-  if (values.kind === undefined || values.sha256 === undefined) return null
+  // An empty list looks as if no page may use the key.
+  if (value['origins'] !== undefined && values.origins?.length === 0) {
+    problems.push({
+      path: at('origins'),
+      problem: 'is empty',
+      remedy: 'Give origins, or leave it out: pages of CORS_ORIGINS may then use the key.',
+    })
+  }
+  const kind = values.kind ?? kindMeantBy(value['kind'])
+  if (kind === null) return null
   const key: KeyConfig = {
     name,
-    kind: values.kind,
-    sha256: values.sha256,
+    kind,
+    // A value that cannot be read is no missing one.
+    sha256: values.sha256 ?? [''],
     streams: values.streams ?? [],
     origins: values.origins ?? [],
     sources: values.sources ?? null,
@@ -104,7 +121,14 @@ function readKey(name: string, value: unknown, path: string, context: KeyContext
     addressLimits,
   }
   refuseContradictions(key, at, context)
-  return key
+  return values.kind === undefined || values.sha256 === undefined ? null : key
+}
+
+/** The kind that a kind which there is not probably means, so that it hides no other problem of the key; null: nobody knows. */
+function kindMeantBy(written: unknown): KeyKind | null {
+  if (typeof written !== 'string' || written === '') return null
+  const meant = keyKinds.find((kind) => kind.startsWith(written)) ?? nearestName(written, keyKinds)
+  return keyKinds.find((kind) => kind === meant) ?? null
 }
 
 function refuseContradictions(

@@ -400,6 +400,16 @@ describe('a refusal names its reason', () => {
     })
   })
 
+  test('of an origin: where those that are allowed stand', async () => {
+    open([key('web', { origins: [page] })])
+    const reply = await send({ ...bearer('web'), origin: 'https://evil.example' })
+    expect(reply.json()).toMatchObject({
+      code: 'origin_not_allowed',
+      detail: expect.stringMatching(/CORS_ORIGINS of the gateway and origins of its keys list/),
+    })
+    expect(reply.headers).not.toHaveProperty('access-control-allow-origin')
+  })
+
   test('of X-Chute-Key that was sent twice', async () => {
     open([key('web')])
     const reply = await send({ 'x-chute-key': 'value-of-web, value-of-web' })

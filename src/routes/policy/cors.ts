@@ -32,16 +32,20 @@ export class Cors {
   readonly #readable = new Map<string, ReadableBy>()
   /** Every origin that may send events, as it was written. */
   allowed: readonly string[]
+  /** Where they stand, for people. */
+  #lists: string
 
   /** @param http every origin of it may send events, with a key or without: `CORS_ORIGINS`, and the origins of keys. */
   constructor(http: CorsConfig) {
     this.allowed = allowedOrigins(http)
+    this.#lists = listsOf(http)
     this.#origins = new Origins(this.allowed)
   }
 
   /** Requests that come from now on are judged by other origins. */
   reload(http: CorsConfig): void {
     this.allowed = allowedOrigins(http)
+    this.#lists = listsOf(http)
     this.#origins = new Origins(this.allowed)
     this.#readable.clear()
   }
@@ -79,7 +83,7 @@ export class Cors {
   }
 
   #refusal(origin: string): GatewayError {
-    const detail = `pages of ${quoted(origin)} may not send events here; CORS_ORIGINS of the gateway lists those that may`
+    const detail = `pages of ${quoted(origin)} may not send events here; ${this.#lists} those that may`
     return new GatewayError('origin_not_allowed', detail)
   }
 }
@@ -110,6 +114,12 @@ type CorsConfig = Pick<HttpConfig, 'corsOrigins' | 'keys'>
 
 function allowedOrigins({ corsOrigins, keys }: CorsConfig): string[] {
   return [...new Set([...corsOrigins, ...keys.flatMap(({ origins }) => origins)])]
+}
+
+function listsOf({ keys }: CorsConfig): string {
+  return keys.length === 0
+    ? 'CORS_ORIGINS of the gateway lists'
+    : 'CORS_ORIGINS of the gateway and origins of its keys list'
 }
 
 /**

@@ -89,6 +89,11 @@ test.each([
     `a: { kind: admin, sha256: ${sha256OfKey('\n')} }`,
     /the SHA-256 of an empty text/,
   ],
+  [
+    'an empty list of origins',
+    `a: { kind: public, sha256: ${hash}, streams: [web], origins: [] }`,
+    /keys\.a\.origins is empty[^]*CORS_ORIGINS/,
+  ],
   ['no stream', `a: { kind: public, sha256: ${hash} }`, /keys\.a\.streams names no stream/],
   [
     'a stream that there is not',
@@ -180,6 +185,16 @@ test.each([
     ),
   )
   expect(problems.map(({ path }) => path)).toEqual(paths)
+})
+
+test.each([
+  ['a kind that is cut', '{ kind: pub }', ['kind', 'sha256', 'streams']],
+  ['a misspelt kind of a key that writes nothing', '{ kind: admn }', ['kind', 'sha256']],
+  ['a kind that could be any', '{ kind: x }', ['kind']],
+  ['a hash that is none', '{ kind: public, sha256: x }', ['sha256', 'streams']],
+])('%s hides no other problem of the key', (_what, key, settings) => {
+  const paths = problemsOf(() => withKeys(`a: ${key}`)).map(({ path }) => path)
+  expect(paths).toEqual(settings.map((setting) => `keys.a.${setting}`))
 })
 
 test('chute keys new makes no key that ended before it begins', () => {
