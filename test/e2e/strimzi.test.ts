@@ -4,7 +4,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { makeAuthority, makeCertificates, type Certificates, type Pair } from '../support/certificates.ts'
 import { ConfigMap } from '../support/config-map.ts'
@@ -25,6 +25,9 @@ describe('the Secrets of Strimzi', () => {
   let tlsPort: number
   let scramPort: number
   let proxy: CuttableProxy
+  /** Those of tests that run side by side. */
+  const cleanUps: (() => void)[] = []
+  const atEnd = (cleanUp: () => void): void => void cleanUps.push(cleanUp)
 
   beforeAll(async () => {
     certificates = makeCertificates(folder)
@@ -36,6 +39,7 @@ describe('the Secrets of Strimzi', () => {
     kafka = await startKafka({ properties: { ...certificates.brokerProperties, ...listeners(trusted) } })
   })
   afterAll(async () => {
+    for (const cleanUp of cleanUps) cleanUp()
     await kafka?.stop()
     proxy?.stop()
     rmSync(folder, { recursive: true })
@@ -80,7 +84,7 @@ describe('the Secrets of Strimzi', () => {
       KAFKA_SSL: 'true',
       ...env,
     })
-    onTestFinished(() => gateway.signal('SIGKILL'))
+    atEnd(() => gateway.signal('SIGKILL'))
     await gateway.ready()
     return gateway
   }
@@ -103,7 +107,7 @@ describe('the Secrets of Strimzi', () => {
     expect([new Set(values).size, values.length]).toEqual([taken, taken])
   }
 
-  test('a KafkaUser with a certificate: a renewed one is used under load, and nothing is lost when the old one has ended', async () => {
+  test.concurrent('a KafkaUser with a certificate: a renewed one is used under load, and nothing is lost when the old one has ended', async () => {
     const user = ({ cert, key }: Pair): Record<string, string> => ({
       'ca.crt': clients.ca,
       'user.crt': cert,
@@ -113,8 +117,8 @@ describe('the Secrets of Strimzi', () => {
     })
     const lifeMs = 20_000
     const endsAtMs = Date.now() + lifeMs
-    const secret = new ConfigMap(user(clients.issue('chute', { days: [-1, lifeMs / 86_400_000] })))
-    const ca = new ConfigMap(clusterCa())
+    const secret = new ConfigMap(user(clients.issue('chute', { days: [-1, lifeMs / 86_400_000] })), atEnd)
+    const ca = new ConfigMap(clusterCa(), atEnd)
     const name = `strimzi-${randomUUID()}`
     const gateway = await start(name, {
       KAFKA_BROKERS: `127.0.0.1:${proxy.port}`,
@@ -148,16 +152,16 @@ describe('the Secrets of Strimzi', () => {
     await landed(`${name}-critical`, taken)
   }, 90_000)
 
-  test('a KafkaUser with a password: a changed one is used under load, and nothing is lost', async () => {
+  test.concurrent('a KafkaUser with a password: a changed one is used under load, and nothing is lost', async () => {
     const user = (password: string): Record<string, string> => ({
       password,
       'sasl.jaas.config': `org.apache.kafka.common.security.scram.ScramLoginModule required username="chute" password="${password}";`,
     })
-    const secret = new ConfigMap(user(firstPassword))
+    const secret = new ConfigMap(user(firstPassword), atEnd)
     const name = `strimzi-${randomUUID()}`
     const gateway = await start(name, {
       KAFKA_BROKERS: `127.0.0.1:${scramPort}`,
-      KAFKA_SSL_CA_FILE: new ConfigMap(clusterCa()).path('ca.crt'),
+      KAFKA_SSL_CA_FILE: new ConfigMap(clusterCa(), atEnd).path('ca.crt'),
       KAFKA_SASL_MECHANISM: 'scram-sha-512',
       KAFKA_SASL_USERNAME: 'chute',
       KAFKA_SASL_PASSWORD_FILE: secret.path('password'),

@@ -8,8 +8,12 @@ export class ConfigMap {
   readonly folder = mkdtempSync(join(tmpdir(), 'chute-config-map-'))
   #version = 0
 
-  constructor(files: Readonly<Record<string, string>>) {
-    onTestFinished(() => rmSync(this.folder, { recursive: true, force: true }))
+  /** @param atEnd gets what removes the folder. Left out: the end of the test, which vitest knows unless tests run side by side. */
+  constructor(
+    files: Readonly<Record<string, string>>,
+    atEnd: (cleanUp: () => void) => void = onTestFinished,
+  ) {
+    atEnd(() => rmSync(this.folder, { recursive: true, force: true }))
     // For the user of a container.
     chmodSync(this.folder, 0o755)
     this.swap(files)
