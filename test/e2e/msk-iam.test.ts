@@ -13,7 +13,8 @@ import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 const region = 'eu-central-1'
 const lifetimeSeconds = 12
-const loadMs = 20_000
+/** Longer than the life of the first token and its credentials. */
+const loadMs = 14_000
 
 /** A broker that reads MSK's tokens, apart from their signature, and ends a session with its token. */
 describe.skipIf(!hasJavac)('a broker with the tokens of AWS_MSK_IAM', () => {
