@@ -1,11 +1,10 @@
 import { parseArgs } from 'node:util'
-import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import { describeConfig } from '../config/describe-config.ts'
-import { warningsOfKeys } from '../config/key-warnings.ts'
 import { loadConfig, readTextFile } from '../config/load-config.ts'
 import type { ReadFile } from '../config/read-file.ts'
 import type { FlawOfSchema } from '../config/read-streams.ts'
+import { warningsOfConfig } from '../config/warnings.ts'
 import { compileEventSchema } from '../events/event-schema.ts'
 import { warningOfFolder } from '../spool/ephemeral-folder.ts'
 import { configOrExplain, readCommandLine, wholeNumber } from './command-line.ts'
@@ -30,9 +29,7 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   if (typeof commandLine === 'number') return commandLine
   const config = readConfig(env)
   if (config === null) return 1
-  for (const each of warningsOfCertificates(ownCertificates(certificatesOf(config), config.pemFiles)))
-    process.stderr.write(`warning: ${each}\n`)
-  for (const each of warningsOfKeys(config.http)) process.stderr.write(`warning: ${each}\n`)
+  for (const each of warningsOfConfig(config)) process.stderr.write(`warning: ${each}\n`)
   const warning = warningOfFolder(config)
   if (warning !== null) process.stderr.write(`warning: ${warning}\n`)
   if (commandLine.connectMs === null) {

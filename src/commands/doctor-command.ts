@@ -4,7 +4,9 @@ import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import { type Config, ConfigError } from '../config/config.ts'
+import { warningsOfKeys } from '../config/key-warnings.ts'
 import { loadConfig } from '../config/load-config.ts'
+import { warningsOfWindows, weaknessesOfDoor } from '../config/warnings.ts'
 import { topicsOf } from '../kafka/producers.ts'
 import { openDedupeLink } from '../dedupe/redis-dedupe-store.ts'
 import { openLimitsLink } from '../limits/redis-limits.ts'
@@ -91,6 +93,9 @@ function lookAtConfiguration(config: Config): Diagnosis[] {
       `${countOf(streams.length, 'stream')}, ${countOf(topics, 'topic')}, Kafka at ${kafka.brokers.join(',')}`,
     ),
     ...warnings.map((each) => warning('certificate', each, 'Renew it.')),
+    ...warningsOfWindows(config.http).map((each) => warning('limits', each, 'Give the unit: 60s.')),
+    ...warningsOfKeys(config.http).map((each) => warning('keys', each, 'See chute keys list.')),
+    ...weaknessesOfDoor(config.http).map(({ detail, remedy }) => warning('door', detail, remedy)),
   ]
 }
 

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
 import { keyKinds, keyKindTraits, sha256OfKey, type KeyConfig, type KeyKind } from '../config/config.ts'
+import { limitedQuantities, type RateLimit } from '../config/limits.ts'
 import { loadKeys } from '../config/load-config.ts'
 import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
 import { alignTable } from '../reports/text-table.ts'
@@ -9,7 +11,7 @@ import { configOrExplain, readCommandLine } from './command-line.ts'
 
 const keysUsage = `usage: chute keys new --name NAME --public | --secret | --admin [options]
        chute keys list
-       chute keys check KEY
+       chute keys check KEY | -
 
 new makes a key and prints it, this one time, with the lines for the file that CHUTE_KEYS_FILE or CHUTE_CONFIG names. It
 changes no file. With --certificate there is no key to print: a client's certificate with this name is the key. To rotate a key, make another value under its name, and put both hashes under sha256 for a while.
@@ -25,6 +27,7 @@ changes no file. With --certificate there is no key to print: a client's certifi
   --not-after TIME      when the key ends: 2027-01-31 or 2027-01-31T12:00:00Z
 
 list prints the keys of the file, and what each may do. check says which of them a key is: exit code 1 if it is none, or ended.
+With - check reads the key from standard input, so that other users of the machine do not see it.
 `
 
 /**
@@ -77,7 +80,7 @@ function readKeysArguments([action, ...argv]: readonly string[]): KeysCommandLin
       const { positionals } = parseArgs({ args: argv, options: {}, allowPositionals: true })
       const [key] = positionals
       if (key === undefined || positionals.length > 1) throw new Error('chute keys check takes one key')
-      return { action, key }
+      return { action, key: key === '-' ? readFileSync(0, 'utf8').trim() : key }
     }
     default:
       throw new Error(
@@ -186,12 +189,21 @@ function listOf(keys: readonly KeyConfig[]): string {
     key.sources?.length === 0
       ? 'none'
       : (key.sources?.join(', ') ?? (keyKindTraits[key.kind].writes ? 'any' : '–')),
+    limitOf(key.limits),
+    limitOf(key.addressLimits),
     key.notAfterMs === null
       ? 'never'
       : `${new Date(key.notAfterMs).toISOString()}${isOver(key) ? ' (over)' : ''}`,
   ])
-  const head = ['name', 'kind', 'values', 'streams', 'origins', 'sources', 'ends']
+  const head = ['name', 'kind', 'values', 'streams', 'origins', 'sources', 'limits', 'an address', 'ends']
   return `${alignTable([head, ...rows], 'left').join('\n')}\n`
+}
+
+function limitOf(limit: RateLimit | null): string {
+  if (limit === null) return '–'
+  const { windowMs, burst } = limit
+  const counts = limitedQuantities.flatMap((each) => (limit[each] === null ? [] : `${limit[each]} ${each}`))
+  return `${counts.join(', ')} in ${windowMs / 1_000} s${burst === 1 ? '' : ` × ${burst}`}`
 }
 
 function isOver({ notAfterMs }: KeyConfig): boolean {

@@ -1,9 +1,9 @@
 import type { Logger } from 'pino'
 import { type Certificates, warningsOfCertificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
-import { warningsOfKeys } from '../config/key-warnings.ts'
 import { readTextFile } from '../config/load-config.ts'
 import type { ReadFile } from '../config/read-file.ts'
+import { warningsOfDoor } from '../config/warnings.ts'
 import { watchFiles, type FileWatch } from '../config/watch-files.ts'
 import { reloadResults, type Reloads } from '../metrics/reload-metrics.ts'
 import type { HangUps } from './process.ts'
@@ -77,10 +77,13 @@ export class ConfigReloader {
     }
     this.#isReading = true
     void this.#reload(why).finally(() => {
-      this.#isReading = false
-      const next = this.#next
-      this.#next = null
-      if (next !== null && !this.#isClosed) this.#read(next)
+      // Signals that come one after the other are one reading, with what the files say then.
+      setTimeout(() => {
+        this.#isReading = false
+        const next = this.#next
+        this.#next = null
+        if (next !== null && !this.#isClosed) this.#read(next)
+      }, restMs).unref()
     })
   }
 
@@ -115,7 +118,7 @@ export class ConfigReloader {
   }
 
   #takeCertificates({ certificates: reread }: Reading): 'success' | 'failure' | null {
-    const { certificates, renewed, problems, own: inUse } = reread
+    const { certificates, renewed, settings, problems, own: inUse } = reread
     for (const { path, problem, remedy } of problems)
       this.#logger.error(
         { setting: path, problem, remedy },
@@ -124,12 +127,15 @@ export class ConfigReloader {
     if (renewed.length > 0) {
       this.#config = withCertificates(this.#config, certificates)
       this.#target.renew(certificates)
-      const own = inUse.map(({ variable, subject, notAfterMs }) => ({
-        setting: variable,
-        subject,
-        notAfter: new Date(notAfterMs).toISOString(),
-      }))
-      this.#logger.info({ renewed, certificates: own }, 'certificates were renewed')
+      // Of a renewed authority or key alone, the gateway's own certificate stays.
+      const own = inUse
+        .filter(({ variable }) => settings.includes(variable))
+        .map(({ variable, subject, notAfterMs }) => ({
+          setting: variable,
+          subject,
+          notAfter: new Date(notAfterMs).toISOString(),
+        }))
+      this.#logger.info({ renewed, settings, certificates: own }, 'certificates were renewed')
       for (const warning of warningsOfCertificates(inUse)) this.#logger.warn({}, warning)
     }
     return problems.length > 0 ? 'failure' : renewed.length > 0 ? 'success' : null
@@ -154,7 +160,7 @@ export class ConfigReloader {
       this.#isTaken = true
       this.#target.reloads.hash = hash
       this.#logger.level = config.logLevel
-      for (const warning of warningsOfKeys(config.http).slice(0, mostLogged)) this.#logger.warn({}, warning)
+      for (const warning of warningsOfDoor(config.http).slice(0, mostLogged)) this.#logger.warn({}, warning)
     }
     const fields = { changes: changes.slice(0, mostLogged), changed: changes.length }
     if (needsRestart.length > 0)
@@ -192,5 +198,7 @@ export class FilesRead {
 }
 
 const cannotBeUsed = 'the new configuration cannot be used, and the old one goes on'
+/** The time between two readings, in milliseconds. */
+const restMs = 200
 /** Of thousands of keys, a line of the log names some. */
 const mostLogged = 20

@@ -1,7 +1,6 @@
-import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
 import { resends, type Config, type StreamConfig } from '../config/config.ts'
-import { warningsOfKeys } from '../config/key-warnings.ts'
 import { eventTopics } from '../config/record-sources.ts'
+import { warningsOfConfig } from '../config/warnings.ts'
 import type { Logger } from '../logger.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import { ephemeralFolder, warningOfFolder } from '../spool/ephemeral-folder.ts'
@@ -21,9 +20,7 @@ export function logStart(
     acks: producer.acks === -1 ? 'all' : producer.acks,
   }))
   logger.info({ version, ...where, brokers: config.kafka.brokers, streams }, `listening on ${where.url}`)
-  for (const warning of warningsOfCertificates(ownCertificates(certificatesOf(config), config.pemFiles)))
-    logger.warn({}, warning)
-  for (const warning of warningsOfKeys(config.http)) logger.warn({}, warning)
+  for (const warning of warningsOfConfig(config)) logger.warn({}, warning)
   logDedupe(config, logger)
   const { dataDir } = config
   const warning = warningOfFolder(config)

@@ -106,7 +106,10 @@ function refuseBadKey(
   try {
     return createPrivateKey(text)
   } catch (error) {
-    const isEncrypted = (error as NodeJS.ErrnoException).code === 'ERR_MISSING_PASSPHRASE'
+    // OpenSSL's code differs with the version of Node. The header is RFC 7468's (section 11), or that of RFC 1421.
+    const isEncrypted =
+      (error as NodeJS.ErrnoException).code === 'ERR_MISSING_PASSPHRASE' ||
+      /^(-----BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED)/m.test(text)
     problems.push({
       path: pathOf(name, files),
       // Never a part of the text: it may be a key.
@@ -201,6 +204,8 @@ export interface Reread {
   readonly certificates: Certificates
   /** The sides that are new. */
   readonly renewed: readonly ('server' | 'kafka')[]
+  /** The variables whose texts are new and in force. */
+  readonly settings: readonly string[]
   readonly problems: readonly ConfigProblem[]
 }
 
@@ -216,6 +221,14 @@ export function rereadCertificates(
 ): Reread {
   const problems: ConfigProblem[] = []
   const renewed: ('server' | 'kafka')[] = []
+  const settings: string[] = []
+  const take = (
+    side: 'server' | 'kafka',
+    texts: readonly (readonly [PemVariable, unknown, unknown])[],
+  ): void => {
+    renewed.push(side)
+    settings.push(...texts.filter(([, old, now]) => old !== now).map(([name]) => pathOf(name, files)))
+  }
   const read = (name: PemVariable, old: string | null): string | null => {
     const path = files[name]
     if (path === undefined) return old
@@ -250,7 +263,11 @@ export function rereadCertificates(
     }
     if (isNew && problems.length === before) {
       newTls = { cert, key, clientCa }
-      renewed.push('server')
+      take('server', [
+        ['TLS_CERT', tls.cert, cert],
+        ['TLS_KEY', tls.key, key],
+        ['TLS_CLIENT_CA', tls.clientCa, clientCa],
+      ])
     }
   }
 
@@ -268,8 +285,12 @@ export function rereadCertificates(
     }
     if (isNew && problems.length === before) {
       newKafkaSsl = candidate
-      renewed.push('kafka')
+      take('kafka', [
+        ['KAFKA_SSL_CA', kafkaSsl.ca, ca],
+        ['KAFKA_SSL_CERT', kafkaSsl.cert, cert],
+        ['KAFKA_SSL_KEY', kafkaSsl.key, key],
+      ])
     }
   }
-  return { certificates: { tls: newTls, kafkaSsl: newKafkaSsl }, renewed, problems }
+  return { certificates: { tls: newTls, kafkaSsl: newKafkaSsl }, renewed, settings, problems }
 }

@@ -59,6 +59,7 @@ const whenStreamChanges = {
  */
 export function planReload(current: Config, next: Config): ReloadPlan {
   refuseOpening(current, next)
+  refuseEmptied(current, next)
   const changes: string[] = []
   const needsRestart: string[] = []
   const streams = planStreams(current.streams, next.streams, { changes, needsRestart })
@@ -114,11 +115,19 @@ function planStreams(
     const old = before.get(stream.name)
     if (old === undefined || isDeepStrictEqual(old, stream)) return old ?? stream
     const bound = settingsOf(old, stream).filter((setting) => whenStreamChanges[setting] === 'restart')
-    needsRestart.push(...bound.map((setting) => `streams.${stream.name}.${setting}`))
+    needsRestart.push(...namesOf(bound).map((setting) => `streams.${stream.name}.${setting}`))
     return bound.length > 0 ? old : stream
   })
   changes.push(...changesOf('streams', before, byName(streams)))
   return streams
+}
+
+/** Settings by the names of the file. Another delivery has other defaults of the producer, the spool and the de-duplication: nobody has changed those. */
+function namesOf(bound: readonly (keyof StreamConfig)[]): string[] {
+  const names = new Set(bound.map((setting) => (setting === 'exactlyOnce' ? 'delivery' : setting)))
+  if (names.has('delivery'))
+    for (const followed of ['producer', 'spool', 'dedupe'] as const) names.delete(followed)
+  return [...names]
 }
 
 /** What has not changed is the very object that is in force. */
@@ -160,6 +169,24 @@ function refuseOpening(current: Config, next: Config): void {
   throw new ConfigError([
     { path: 'keys', problem, remedy: 'Leave a key, or restart the gateway to have it open.' },
   ])
+}
+
+/** An environment cannot change, so what is gone stood in a file that is empty now: most likely one that somebody is writing. */
+function refuseEmptied({ http: before }: Config, { http: now }: Config): void {
+  const problems: ConfigProblem[] = []
+  const refuse = (path: string, problem: string): void =>
+    void problems.push({ path, problem, remedy: 'Mend its file, or restart the gateway to have it so.' })
+  if (before.corsOrigins.length > 0 && now.corsOrigins.length === 0)
+    refuse(
+      'CORS_ORIGINS_FILE',
+      'has no origin any more, so all pages without a key of their own would be shut out',
+    )
+  if (before.rateLimit !== null && now.rateLimit === null)
+    refuse(
+      'RATE_LIMIT_MAX_FILE',
+      'and the like limit nothing any more, so everyone could send without a limit',
+    )
+  if (problems.length > 0) throw new ConfigError(problems)
 }
 
 /** Finds rules over several streams that only the files keep, and not what would be in force until a restart. */

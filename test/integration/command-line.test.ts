@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
+import { sha256OfKey } from '../../src/config/config.ts'
 import { version } from '../../src/version.ts'
 import { chuteArguments, chuteEnvironment, serveGateway } from '../support/served-gateway.ts'
 
@@ -109,6 +111,33 @@ describe('chute check', limit, () => {
   })
 })
 
+test(
+  'chute keys list shows limits and that no source is allowed, and check takes a key from standard input',
+  limit,
+  async () => {
+    const file = join(folder, 'keys.json')
+    const limits = { requests: 60, bytes: 1000, window: '1m', burst: 5 }
+    const key = {
+      kind: 'public',
+      sha256: sha256OfKey('chk_pub_a'),
+      streams: ['*'],
+      sources: [],
+      addressLimits: limits,
+    }
+    writeFileSync(file, JSON.stringify({ keys: { web: key } }))
+    const child = execFile(process.execPath, [...chuteArguments, 'keys', 'check', '-'], {
+      env: chuteEnvironment({ CHUTE_KEYS_FILE: file }),
+    })
+    child.stdin!.end('chk_pub_a\n')
+    const [listed, [code]] = await Promise.all([
+      chute(['keys', 'list'], { CHUTE_KEYS_FILE: file }),
+      once(child, 'close'),
+    ])
+    expect(listed.stdout).toMatch(/ as CORS_ORIGINS +none +– +60 requests, 1000 bytes in 60 s × 5 +never/)
+    expect(code).toBe(0)
+  },
+)
+
 describe('chute serve', limit, () => {
   /** Nobody listens on port 1: Kafka is away. */
   const away = { KAFKA_BROKERS: '127.0.0.1:1' }
@@ -116,6 +145,23 @@ describe('chute serve', limit, () => {
   test('tells what is wrong with the configuration and exits 1', async () => {
     const run = await chute(['serve'])
     expect(run).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('npm run kafka') })
+  })
+
+  test('SIGHUPs that come one after the other are few readings, with as few errors', async () => {
+    const file = join(folder, 'streams.json')
+    writeFileSync(file, '{ "streams": { "a": { "delivery": "at-most-once" } } }')
+    const gateway = await serveGateway({ ...away, CHUTE_CONFIG: file, SHUTDOWN_TIMEOUT_MS: '100' })
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    writeFileSync(file, '{}')
+    const readings = () => gateway.lines.filter(({ msg }) => String(msg).includes('cannot be used')).length
+    for (let times = 0; times < 50; times++) {
+      gateway.signal('SIGHUP')
+      await pause(10)
+    }
+    await expect.poll(readings, { timeout: 10_000 }).toBeGreaterThan(1)
+    expect(readings()).toBeLessThan(20)
+    gateway.signal('SIGTERM')
+    await gateway.ended()
   })
 
   test('says which port is taken and exits 1', async () => {

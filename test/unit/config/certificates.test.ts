@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto'
 import { expect, test } from 'vitest'
 import {
   certificatesOf,
@@ -36,6 +37,10 @@ test('the files are known, so that they can be read again', () => {
 const encrypted = `-----BEGIN ENCRYPTED PRIVATE KEY-----
 MIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBAAAAAAAAAAAAAAAAAA
 -----END ENCRYPTED PRIVATE KEY-----`
+const locked = (type: 'pkcs8' | 'sec1') =>
+  createPrivateKey(key)
+    .export({ type, format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' })
+    .toString()
 const garbled = cert.replace(/\n.{20}/, `\n${'A'.repeat(20)}`)
 
 test.each<[what: string, env: NodeJS.ProcessEnv, path: string, problem: RegExp, remedy: RegExp]>([
@@ -52,7 +57,16 @@ test.each<[what: string, env: NodeJS.ProcessEnv, path: string, problem: RegExp, 
     /^has no private key/,
     /BEGIN PRI/,
   ],
-  ['a key with a password', { TLS_CERT: cert, TLS_KEY: encrypted }, 'TLS_KEY', /key/, /./],
+  ...[encrypted, locked('pkcs8'), locked('sec1')].map(
+    (text) =>
+      [
+        'a key with a password',
+        { TLS_CERT: cert, TLS_KEY: text },
+        'TLS_KEY',
+        /^is a key with a password/,
+        /openssl pkey/,
+      ] as [string, NodeJS.ProcessEnv, string, RegExp, RegExp],
+  ),
   [
     "another certificate's key",
     { TLS_CERT: cert, TLS_KEY: other.key },
@@ -146,7 +160,12 @@ function reread(changed: Readonly<Record<string, string | null>>) {
 }
 
 test('files that are as they were renew nothing', () => {
-  expect(reread({ '/tls.crt': cert.trimEnd() })).toEqual({ certificates: current, renewed: [], problems: [] })
+  expect(reread({ '/tls.crt': cert.trimEnd() })).toEqual({
+    certificates: current,
+    renewed: [],
+    settings: [],
+    problems: [],
+  })
 })
 
 test('a new pair is taken, and the other side stays as it is', () => {
@@ -184,6 +203,16 @@ test.each<[what: string, changed: Record<string, string | null>, path: string, r
   expect(found.renewed).toEqual(renewed)
   expect(found.certificates.tls).toEqual(current.tls)
   if (renewed.length === 0) expect(found.certificates).toEqual(current)
+})
+
+test('what was renewed is named by its setting: an authority alone, a pair, and both sides', () => {
+  const ca = makeAuthority('Others').ca
+  const pair = { '/tls.crt': other.cert, '/tls.key': other.key }
+  expect(reread({ '/ca.crt': ca })).toMatchObject({ renewed: ['server'], settings: ['TLS_CLIENT_CA_FILE'] })
+  expect(reread({ ...pair, '/k-ca.crt': ca })).toMatchObject({
+    renewed: ['server', 'kafka'],
+    settings: ['TLS_CERT_FILE', 'TLS_KEY_FILE', 'KAFKA_SSL_CA_FILE'],
+  })
 })
 
 test('a new pair that has ended is no renewal', () => {

@@ -41,10 +41,37 @@ test('keys and streams that are new, gone or other ones are named, and are in fo
   expect(plan.config).toEqual(next)
 })
 
+test('origins or limits of addresses that are all gone are refused', () => {
+  const limited = load({ CORS_ORIGINS: 'https://a.example.com', RATE_LIMIT_MAX: '9' })
+  expect(problemsOf(() => planReload(limited, load()))).toMatchObject([
+    { path: 'CORS_ORIGINS_FILE' },
+    { path: 'RATE_LIMIT_MAX_FILE' },
+  ])
+  const other = load({ CORS_ORIGINS: 'https://b.example.com', RATE_LIMIT_EVENTS: '9' })
+  expect(planReload(limited, other).changes).toHaveLength(2)
+  expect(planReload(load(), limited).changes).toHaveLength(2)
+})
+
+test.each(['at-least-once', 'exactly-once'])(
+  'another delivery is named as the one thing that needs a restart, and not what follows from it: %s',
+  (delivery) => {
+    const of = (stream: string) =>
+      load(
+        { CHUTE_CONFIG: 'chute.yaml', CHUTE_DATA_DIR: '/data' },
+        { 'chute.yaml': `streams: { a: ${stream} }` },
+      )
+    for (const [one, other] of [
+      [realtime, `{ delivery: ${delivery} }`],
+      [`{ delivery: ${delivery} }`, realtime],
+    ] as const)
+      expect(planReload(of(one), of(other)).needsRestart).toEqual(['streams.a.delivery'])
+  },
+)
+
 describe('what a stream was made with needs a restart', () => {
   test.each([
     ['topic', '{ delivery: at-most-once, topic: other }', ['topic']],
-    ['delivery', '{ delivery: at-least-once }', ['delivery', 'producer']],
+    ['delivery', '{ delivery: at-least-once }', ['delivery']],
     ['a setting of the producer', '{ delivery: at-most-once, producer: { linger.ms: 7 } }', ['producer']],
     ['audit', '{ delivery: at-most-once, audit: true }', ['audit']],
     ['dedupe', '{ delivery: at-most-once, dedupe: on }', ['dedupe']],
