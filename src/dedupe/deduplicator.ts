@@ -9,6 +9,7 @@ import {
   type Found,
 } from './dedupe-store.ts'
 import { isOlderName, Round, type DedupeRequest, type Fate } from './claim-round.ts'
+import { eachInTurn, inParts, type Step } from './steps.ts'
 
 /** Where a durable stream keeps keys beside their records, so that a crash takes both or neither. */
 export type DedupeJournal = Pick<Durability, 'note' | 'noteLater' | 'readNotes' | 'left'>
@@ -93,7 +94,7 @@ export class Deduplicator {
       this.#claimAtOnce(round.keys, round.older, decide)
     } else {
       const addEvents = (from: number, to: number): void => round.addEvents(from, to)
-      begin(this.#inSlices(count, addEvents, this.#inParts(round.keys, round.older, begin, decide)))
+      begin(inParts(count, this.#partKeys, addEvents, this.#inParts(round.keys, round.older, begin, decide)))
     }
   }
 
@@ -160,16 +161,6 @@ export class Deduplicator {
     return () => claimPart(0)
   }
 
-  /** Calls `slice` for [0, count) a part a step, and then does what is next. */
-  #inSlices(count: number, slice: (from: number, to: number) => void, next: Step): Step {
-    const sliceFrom = (from: number): Step => {
-      const to = Math.min(from + this.#partKeys, count)
-      slice(from, to)
-      return to < count ? () => sliceFrom(to) : next
-    }
-    return () => sliceFrom(0)
-  }
-
   /** The new ones of keys that a claim got. */
   #claimOf(claim: number, keys: readonly DedupeKey[], found: readonly Found[]): Claim {
     const isAllNew = found.every((each) => each === 'new')
@@ -230,7 +221,7 @@ export class Deduplicator {
       this.#claimAtOnce(others, contents, decide)
     } else {
       const claimOthers = this.#inParts(others, contents, begin, decide)
-      begin(this.#inSlices(round.events.length, addContents, claimOthers))
+      begin(inParts(round.events.length, this.#partKeys, addContents, claimOthers))
     }
   }
 
@@ -246,7 +237,7 @@ export class Deduplicator {
     const count = round.events.length
     const judge = (from: number, to: number): void => round.judge(from, to)
     const end = (): undefined => this.#judged(round, claim, begin, done)
-    if (begin !== null) return begin(this.#inSlices(count, judge, end))
+    if (begin !== null) return begin(inParts(count, this.#partKeys, judge, end))
     judge(0, count)
     end()
   }
@@ -310,9 +301,6 @@ export type Verdict =
   | { readonly kind: 'replay'; readonly fates: readonly Fate[] | null }
   | { readonly kind: 'claimed'; readonly fates: readonly Fate[] | null; readonly claim: Claim }
 
-/** A part of what is done for a request of many events. Returns what comes next, or nothing. */
-export type Step = () => Step | undefined
-
 /** What the store answered. */
 interface Answer {
   /** What each key is; of those behind a busy one it may not be known. */
@@ -326,12 +314,7 @@ interface Answer {
 type AnswerListener = (error: Error | null, answer: Answer | null) => void
 
 function releaseInParts(parts: readonly Claim[], next: Step): Step {
-  const releaseFrom = (nth: number): Step => {
-    if (nth === parts.length) return next
-    parts[nth]!.release()
-    return () => releaseFrom(nth + 1)
-  }
-  return () => releaseFrom(0)
+  return eachInTurn(parts, (part) => part.release(), next)
 }
 
 function split(all: readonly Found[], count: number): [readonly Found[], readonly Found[]] {

@@ -8,7 +8,13 @@ import {
   type Span,
 } from '@opentelemetry/api'
 import { outcomeTraits } from '../kafka/producer/outcome.ts'
-import type { PendingBatch, Producer, SettledBatch, Settlement } from '../kafka/producer/producer.ts'
+import {
+  topicOf,
+  type PendingBatch,
+  type Producer,
+  type SettledBatch,
+  type Settlement,
+} from '../kafka/producer/producer.ts'
 import type { Sdk } from './sdk.ts'
 
 /** Records of one request that got their outcome together. */
@@ -225,11 +231,6 @@ interface Share {
   readonly places: number[]
   /** Records without an outcome. */
   open: number
-}
-
-/** The name of a topic. @param topic its place in the list of the stream's topics. */
-export function topicOf({ topics, stream }: Pick<Producer, 'topics' | 'stream'>, topic: number): string {
-  return (topics?.[topic]?.stream ?? stream).topic
 }
 
 /** The time of the machine at a time by `performance.now()`, in epoch milliseconds. An SDK reads the same clock when a span begins. */

@@ -11,9 +11,9 @@ import {
   type Span,
   type Tracer,
 } from '@opentelemetry/api'
-import type { Producer } from '../kafka/producer/producer.ts'
+import { topicOf, type Producer } from '../kafka/producer/producer.ts'
 import type { Logger } from '../logger.ts'
-import { BatchSpans, RecordsOfRequest, topicOf } from './batch-spans.ts'
+import { BatchSpans, RecordsOfRequest } from './batch-spans.ts'
 import { Sdk, tellOff } from './sdk.ts'
 
 /**

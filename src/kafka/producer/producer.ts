@@ -103,6 +103,11 @@ export interface Obstacle {
   readonly cause: string | null
 }
 
+/** The name of a topic. @param place in the list of the stream's topics, as `RecordBytes.topic` is. */
+export function topicOf({ topics, stream }: Pick<Producer, 'topics' | 'stream'>, place: number): string {
+  return (topics?.[place]?.stream ?? stream).topic
+}
+
 /**
  * What a durable stream offers: its records are on disk before they count as accepted. A note is kept on disk with the records of a
  * request. The stream does not know what notes say (`dedupe/` keeps its keys in them).

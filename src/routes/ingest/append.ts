@@ -1,8 +1,8 @@
-import type { Step } from '../../dedupe/deduplicator.ts'
-import { inParts, lastStep } from './part-steps.ts'
+import { inParts, type Step } from '../../dedupe/steps.ts'
+import { lastStep, manyEvents } from './part-steps.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import { outcomeTraits, type DropReason, type Outcome } from '../../kafka/producer/outcome.ts'
-import type { PendingBatch, Producer, Settlement } from '../../kafka/producer/producer.ts'
+import { topicOf, type PendingBatch, type Producer, type Settlement } from '../../kafka/producer/producer.ts'
 import { RecordBytes } from '../../kafka/protocol/record-bytes.ts'
 
 /** The outcome of one event, in a reply to `Prefer: wait`. */
@@ -153,7 +153,7 @@ export function writingOutcomes(outcomes: readonly EventOutcome[], done: (json: 
     parts.push(Buffer.from(from === 0 ? text : `,${text}`))
   }
   const end = lastStep(() => done(Buffer.concat(parts)))
-  return inParts(outcomes.length, write, () => end)
+  return inParts(outcomes.length, manyEvents, write, end)
 }
 
 /** Whether an outcome is a success for the client. `sent` is one, since nothing more is known with `confirm: off`. */
@@ -164,11 +164,6 @@ export function isDelivered(outcome: EventOutcome['outcome']): boolean {
 /** Whether the client can send an event again without making a second one. */
 export function isGone(outcome: EventOutcome['outcome']): boolean {
   return outcome !== 'duplicate' && outcomeTraits[outcome].isGone
-}
-
-/** The name of a topic, by its place in the list of the stream. */
-function topicOf({ topics, stream }: Producer, place: number): string {
-  return (topics?.[place]?.stream ?? stream).topic
 }
 
 /** Moves {@link record} to a good event. */

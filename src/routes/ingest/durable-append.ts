@@ -4,7 +4,8 @@ import type { CommitListener, Durability, LargeCommit } from '../../kafka/produc
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
 import { append, type Appender, AwaitedAppend, type EventOutcome } from './append.ts'
 import { jobInTurns } from './decode-in-turns.ts'
-import { inParts, lastStep, manyEvents, notingParts } from './part-steps.ts'
+import { lastStep, manyEvents, notingParts } from './part-steps.ts'
+import { inParts } from '../../dedupe/steps.ts'
 import type { Preferences } from './prefer.ts'
 import type { StreamTarget } from './stream-target.ts'
 
@@ -66,7 +67,7 @@ function appendInParts(
   const committing = lastStep(() => commit.commit(durable))
   jobInTurns(
     request,
-    inParts(batch.good, appendPart, () => notingParts(claim, commit, committing)),
+    inParts(batch.good, manyEvents, appendPart, () => notingParts(claim, commit, committing)),
   )
 }
 

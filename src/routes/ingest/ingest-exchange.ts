@@ -18,7 +18,8 @@ import {
   type EventOutcome,
 } from './append.ts'
 import { bookDuplicates, bookRejected } from './booking.ts'
-import { inParts, keepingParts, lastStep, manyEvents, releasingParts } from './part-steps.ts'
+import { inParts } from '../../dedupe/steps.ts'
+import { keepingParts, lastStep, manyEvents, releasingParts } from './part-steps.ts'
 import { decodeInTurns, jobInTurns, largeBodyBytes, type BatchListener } from './decode-in-turns.ts'
 import { appendDurably, type DurableRequest } from './durable-append.ts'
 import type { EdgeTelemetry, EdgeTransport, HttpTimer } from '../../metrics/edge-telemetry.ts'
@@ -284,7 +285,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
     jobInTurns(
       this,
-      inParts(batch.good, appendPart, () => keepingParts(this.#claim, kept)),
+      inParts(batch.good, manyEvents, appendPart, () => keepingParts(this.#claim, kept)),
     )
   }
 

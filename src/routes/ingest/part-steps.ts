@@ -1,22 +1,9 @@
-import type { Claim, Step } from '../../dedupe/deduplicator.ts'
+import type { Claim } from '../../dedupe/deduplicator.ts'
+import { eachInTurn, type Step } from '../../dedupe/steps.ts'
 import type { LargeCommit } from '../../kafka/producer/producer.ts'
 
 /** From so many events on they are claimed, appended and kept a part a turn. A part of as many takes about a millisecond. */
 export const manyEvents = 1_000
-
-/**
- * Goes over many events, a part a step.
- * @param act does what is to be done with those at [from, to).
- * @param next what follows the last part.
- */
-export function inParts(count: number, act: (from: number, to: number) => void, next: () => Step): Step {
-  const actFrom = (from: number): Step => {
-    const to = Math.min(from + manyEvents, count)
-    act(from, to)
-    return to < count ? () => actFrom(to) : next()
-  }
-  return () => actFrom(0)
-}
 
 /** Keeps the keys of a request, those of many events a part a step. @param claim null: there are none. */
 export function keepingParts(claim: Claim | null, next: Step): Step {
@@ -36,16 +23,6 @@ export function releasingParts({ parts }: Claim, next: Step): Step {
 function partsOf(claim: Claim | null): readonly Claim[] {
   if (claim === null) return []
   return claim.parts.length === 0 ? [claim] : claim.parts
-}
-
-/** Does the same with each part of a claim, a step each. */
-function eachInTurn(parts: readonly Claim[], act: (part: Claim) => void, next: Step): Step {
-  const actFrom = (nth: number): Step | undefined => {
-    if (nth === parts.length) return next()
-    act(parts[nth]!)
-    return () => actFrom(nth + 1)
-  }
-  return () => actFrom(0)
 }
 
 /** A step that nothing follows. */

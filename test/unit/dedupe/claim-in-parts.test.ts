@@ -1,7 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { DedupeEvent, DedupeRequest } from '../../../src/dedupe/claim-round.ts'
-import { Deduplicator, type Step, type Verdict } from '../../../src/dedupe/deduplicator.ts'
+import { Deduplicator, type Verdict } from '../../../src/dedupe/deduplicator.ts'
+import type { Step } from '../../../src/dedupe/steps.ts'
 import type { ClaimListener, DedupeKey, DedupeStore } from '../../../src/dedupe/dedupe-store.ts'
 import { MemoryDedupeStore } from '../../../src/dedupe/memory-dedupe-store.ts'
 
