@@ -1,5 +1,4 @@
-import { request as requestPlain } from 'node:http'
-import { request as requestTls } from 'node:https'
+import { isIPv6 } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { certificatesOf, ownCertificates, warningsOfCertificates } from '../config/certificates.ts'
@@ -12,6 +11,7 @@ import { openDedupeLink } from '../dedupe/redis-dedupe-store.ts'
 import { openLimitsLink } from '../limits/redis-limits.ts'
 import { type Logger, silentLogger } from '../logger.ts'
 import type { RedisLink } from '../redis-link.ts'
+import { askGateway } from './ask-gateway.ts'
 import { flawOfSchema } from './check-command.ts'
 import { readCommandLine, wholeNumber } from './command-line.ts'
 import { type Diagnosis, failure, fine, warning, within } from './diagnosis.ts'
@@ -157,10 +157,13 @@ async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnos
   const host = http.host === '0.0.0.0' ? '127.0.0.1' : http.host === '::' ? '::1' : http.host
   const name = `gateway at ${host}:${asked}`
   const isTls = adminPort === null && tls !== null
+  const signal = AbortSignal.timeout(limitMs)
   let reply: { status: number; body: string }
   try {
-    const where = { host, port: asked, signal: AbortSignal.timeout(limitMs) }
-    reply = await ask(isTls ? requestTls : requestPlain, where)
+    const url = new URL(`${isTls ? 'https' : 'http'}://${isIPv6(host) ? `[${host}]` : host}:${asked}/readyz`)
+    // The certificate names no address of this machine.
+    const sent = await askGateway(url, { verify: false, signal })
+    reply = { status: sent.statusCode ?? 0, body: await text(sent) }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     return code === 'ECONNREFUSED'
@@ -168,7 +171,7 @@ async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnos
       : [
           failure(
             name,
-            `what listens there does not answer: ${code === 'ABORT_ERR' ? `no answer within ${limitMs} ms` : message}`,
+            `what listens there does not answer: ${signal.aborted ? `no answer within ${limitMs} ms` : message}`,
             `See which process it is, and restart it: ss -ltnp 'sport = :${asked}'`,
           ),
         ]
@@ -186,19 +189,6 @@ async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnos
   return [
     bad.length === 0 ? fine(name, 'it is ready') : failure(name, `it is not ready: ${bad.join('; ')}`, null),
   ]
-}
-
-async function ask(
-  request: typeof requestPlain,
-  where: { readonly host: string; readonly port: number; readonly signal: AbortSignal },
-): Promise<{ status: number; body: string }> {
-  return await new Promise((resolve, reject) => {
-    const options = { ...where, path: '/readyz', agent: false, rejectUnauthorized: false }
-    const sent = request(options, (reply) => {
-      text(reply).then((body) => resolve({ status: reply.statusCode ?? 0, body }), reject)
-    })
-    sent.once('error', reject).end()
-  })
 }
 
 /** The checks of an answer of `/readyz`; null: no gateway has answered. */
