@@ -1,6 +1,6 @@
 import type { Logger } from '../logger.ts'
 import { DataFolder, DataFolderError, type StreamFolder } from './data-folder.ts'
-import { folderOfWorker, foldersLeft, holdsRecords } from './worker-folders.ts'
+import { folderOfWorker, foldersLeft, holdsRecords, type WorkerPlace } from './worker-folders.ts'
 
 /**
  * The data folder of a process whose durable streams can come and go, and the folders of workers that are gone, which this process empties.
@@ -85,10 +85,4 @@ export class SpoolFolders {
   get #all(): readonly DataFolder[] {
     return this.#folder === null ? [] : [this.#folder, ...this.#left]
   }
-}
-
-/** The worker that a process is, and how many there are. */
-export interface WorkerPlace {
-  readonly number: number
-  readonly of: number
 }

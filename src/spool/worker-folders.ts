@@ -43,6 +43,12 @@ export function takeGroupFolder(path: string, logger: Logger): { release(): void
   }
 }
 
+/** The worker that a process is, and how many there are. */
+export interface WorkerPlace {
+  readonly number: number
+  readonly of: number
+}
+
 /** The data folder of a worker. */
 export function folderOfWorker(dataDir: string, worker: number): string {
   return join(dataDir, 'workers', String(worker))
@@ -55,10 +61,7 @@ export function folderOfWorker(dataDir: string, worker: number): string {
  * that is started again takes the same folders.
  * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at.
  */
-export function foldersLeft(
-  dataDir: string,
-  worker: { readonly number: number; readonly of: number } | null,
-): string[] {
+export function foldersLeft(dataDir: string, worker: WorkerPlace | null): string[] {
   return numbersIn(dataDir)
     .filter(
       (number) => worker === null || (number > worker.of && (number - 1) % worker.of === worker.number - 1),

@@ -10,10 +10,9 @@ import {
   type ClusterView,
   UnservedError,
 } from '../protocol/requests.ts'
-import type { WireRequest } from '../protocol/wire.ts'
 import { kafkajsClient } from './kafkajs-client.ts'
 import { KafkajsTransport } from './kafkajs-transport.ts'
-import type { BrokerConnection } from './transport.ts'
+import { responseTo, type BrokerConnection } from './transport.ts'
 
 /** What a cluster tells of a topic, for `chute doctor`. A gateway that runs goes by `cluster-metadata.ts` instead. */
 export interface TopicFacts {
@@ -112,7 +111,7 @@ export async function clusterFacts(
   try {
     const lacking = connection.lacks(['Metadata'])
     if (lacking !== null) throw new UnservedError(lacking)
-    const { brokers } = decodeMetadata(await call(connection, encodeMetadata([])))
+    const { brokers } = decodeMetadata(await responseTo(connection, encodeMetadata([])))
     return { brokers, clock: await clockOf(connection) }
   } finally {
     connection.destroy(new Error('it was asked'))
@@ -124,13 +123,11 @@ async function clockOf(connection: BrokerConnection): Promise<ClusterClock | str
   const lacking = connection.lacks(['DescribeQuorum'])
   if (lacking !== null) return lacking
   const askedAtMs = Date.now()
-  const { errorCode, nodeId, nowMs } = decodeDescribeQuorum(await call(connection, encodeDescribeQuorum()))
+  const { errorCode, nodeId, nowMs } = decodeDescribeQuorum(
+    await responseTo(connection, encodeDescribeQuorum()),
+  )
   const uncertainMs = (Date.now() - askedAtMs) / 2
   if (nowMs !== null) return { nodeId, aheadMs: askedAtMs + uncertainMs - nowMs, uncertainMs }
   if (isUnauthorized(errorCode)) return 'DESCRIBE on the cluster is not permitted'
   return errorCode === kafkaErrors.none ? 'the answer has no time' : kafkaErrorName(errorCode)
-}
-
-async function call(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
-  return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
 }

@@ -13,8 +13,7 @@ import {
   UnservedError,
 } from '../protocol/requests.ts'
 import { isAnother, nextState, type TopicState, unknownTopic } from './topic-state.ts'
-import type { BrokerConnection, Transport } from './transport.ts'
-import type { WireRequest } from '../protocol/wire.ts'
+import { responseTo, type BrokerConnection, type Transport } from './transport.ts'
 
 /**
  * Knows which broker leads which partition, for all streams of a gateway. It reads metadata over one connection of its own: every
@@ -234,15 +233,11 @@ export class ClusterMetadata {
     return connection
   }
 
-  async #call(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
-    return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
-  }
-
   async #lookAtTopics(connection: BrokerConnection): Promise<ClusterView> {
     const topics = [...this.#topics.keys()]
     return connection.lacks(['TopicIds']) === null
-      ? decodeTopicIds(await this.#call(connection, encodeTopicIds(topics)))
-      : decodeMetadata(await this.#call(connection, encodeMetadata(topics)))
+      ? decodeTopicIds(await responseTo(connection, encodeTopicIds(topics)))
+      : decodeMetadata(await responseTo(connection, encodeMetadata(topics)))
   }
 
   /** The settings of topics, which change rarely. They are read when a topic is new, and every half minute. Empty: they were not read now. */
@@ -265,7 +260,7 @@ export class ClusterMetadata {
       for (const topic of known) this.#logUnknownLimit(topic, lacking)
       return new Map()
     }
-    const settings = decodeDescribeTopics(await this.#call(connection, encodeDescribeTopics(known)))
+    const settings = decodeDescribeTopics(await responseTo(connection, encodeDescribeTopics(known)))
     for (const topic of known)
       if ((settings.get(topic)?.maxMessageBytes ?? null) === null) this.#logUnknownLimit(topic)
     return settings

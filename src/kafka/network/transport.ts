@@ -43,3 +43,8 @@ export interface BrokerConnection {
   /** Ends the connection now. Bytes that the kernel has not sent are thrown away, if the socket allows that. */
   destroy(cause: Error): void
 }
+
+/** Writes a request, and waits for its response. @throws Error as `onError` of {@link BrokerConnection.call} is given it. */
+export async function responseTo(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
+  return await new Promise((resolve, reject) => connection.call(request, resolve, reject))
+}

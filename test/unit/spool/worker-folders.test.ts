@@ -2,8 +2,13 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { DataFolder } from '../../../src/spool/data-folder.ts'
-import { SpoolFolders, type WorkerPlace } from '../../../src/spool/spool-folders.ts'
-import { folderOfWorker, foldersLeft, takeGroupFolder } from '../../../src/spool/worker-folders.ts'
+import { SpoolFolders } from '../../../src/spool/spool-folders.ts'
+import {
+  folderOfWorker,
+  foldersLeft,
+  takeGroupFolder,
+  type WorkerPlace,
+} from '../../../src/spool/worker-folders.ts'
 import { LogKeeper } from '../../support/producer-fixture.ts'
 import { numbered, SpoolFixture, temporaryFolder } from '../../support/spool-fixture.ts'
 
