@@ -2,13 +2,17 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import {
+  bothDeliveries,
+  expectAllOnce,
+  loadBothDeliveries,
+  writeBothDeliveries,
+} from '../support/both-deliveries.ts'
 import { freePorts } from '../support/free-ports.ts'
-import { createTopic, readTopic } from '../support/independent-reader.ts'
+import { createTopic } from '../support/independent-reader.ts'
 import { compileMskValidator, hasJavac } from '../support/msk-tokens.ts'
-import { sumOf } from '../support/parse-exposition.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 const region = 'eu-central-1'
@@ -55,13 +59,8 @@ describe.skipIf(!hasJavac)('a broker with the tokens of AWS_MSK_IAM', () => {
   }
 
   async function start(name: string, more: NodeJS.ProcessEnv = {}): Promise<ServedGateway> {
-    for (const stream of ['realtime', 'critical']) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
-    const file = join(folder, `${name}.json`)
-    const streams = {
-      realtime: { topic: `${name}-realtime`, delivery: 'at-most-once' },
-      critical: { topic: `${name}-critical`, delivery: 'at-least-once' },
-    }
-    writeFileSync(file, JSON.stringify({ streams }))
+    for (const stream of bothDeliveries) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
+    const file = writeBothDeliveries(folder, name)
     const gateway = await serveGateway({ ...env, CHUTE_CONFIG: file, ...more })
     onTestFinished(() => gateway.signal('SIGKILL'))
     return gateway
@@ -74,35 +73,11 @@ describe.skipIf(!hasJavac)('a broker with the tokens of AWS_MSK_IAM', () => {
       const name = `msk-${randomUUID()}`
       const gateway = await start(name)
       await gateway.ready()
-      const accepted = { realtime: 0, critical: 0 }
-      const endsMs = performance.now() + loadMs
-      const load = async (stream: 'realtime' | 'critical'): Promise<void> => {
-        while (performance.now() < endsMs) {
-          const body = JSON.stringify({ name: 'n', value: accepted[stream] })
-          const { status } = await fetch(`${gateway.url}/v1/streams/${stream}`, { method: 'POST', body })
-          expect(status).toBe(202)
-          accepted[stream]++
-          await pause(3)
-        }
-      }
-      await Promise.all([load('realtime'), load('critical')])
+      const taken = await loadBothDeliveries(gateway, { loadMs, pauseMs: 3 })
       // Each token was made with credentials of its own.
       const given = readFileSync(join(folder, 'given')).length
       expect(given).toBeGreaterThanOrEqual(Math.floor(loadMs / 1_000 / lifetimeSeconds) + 1)
-      await gateway.reported((families) => {
-        const [lost, dropped] = ['suspected_lost', 'dropped'].map((outcome) =>
-          sumOf(families, 'chute_records_total', { outcome }),
-        )
-        expect([lost, dropped]).toEqual([0, 0])
-        return sumOf(families, 'chute_records_pending') === 0
-      })
-      gateway.signal('SIGTERM')
-      expect(await gateway.ended()).toBe(0)
-      for (const stream of ['realtime', 'critical'] as const) {
-        const landed = await readTopic(kafka.brokers[0]!, `${name}-${stream}`)
-        const values = new Set(landed.map(({ value }) => value.toString()))
-        expect([values.size, landed.length]).toEqual([accepted[stream], accepted[stream]])
-      }
+      await expectAllOnce(gateway, { broker: kafka.brokers[0]!, name, taken })
     },
   )
 

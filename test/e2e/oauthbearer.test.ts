@@ -1,16 +1,20 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import {
+  bothDeliveries,
+  expectAllOnce,
+  loadBothDeliveries,
+  writeBothDeliveries,
+} from '../support/both-deliveries.ts'
 import { startReader } from '../support/consume-process.ts'
 import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
-import { createTopic, readTopic } from '../support/independent-reader.ts'
+import { createTopic } from '../support/independent-reader.ts'
 import { issuerClient, startIssuer, type Issuer } from '../support/issuer.ts'
-import { sumOf } from '../support/parse-exposition.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 /** The long form is the bar of the issue: tokens of a minute, ten minutes of load. */
@@ -46,12 +50,7 @@ describe('a broker with OAUTHBEARER', () => {
   async function start(name: string, more: NodeJS.ProcessEnv = {}): Promise<ServedGateway> {
     const folder = mkdtempSync(join(tmpdir(), 'chute-oauth-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
-    const file = join(folder, 'chute.json')
-    const streams = {
-      realtime: { topic: `${name}-realtime`, delivery: 'at-most-once' },
-      critical: { topic: `${name}-critical`, delivery: 'at-least-once' },
-    }
-    writeFileSync(file, JSON.stringify({ streams }))
+    const file = writeBothDeliveries(folder, name)
     const gateway = await serveGateway({ ...env, CHUTE_CONFIG: file, ...more })
     onTestFinished(() => gateway.signal('SIGKILL'))
     return gateway
@@ -63,40 +62,17 @@ describe('a broker with OAUTHBEARER', () => {
     async () => {
       const name = `oauth-${randomUUID()}`
       // kafkajs's admin, which creates topics, logs in anew ten seconds before a session ends. So it has nothing to do here.
-      for (const stream of ['realtime', 'critical']) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
+      for (const stream of bothDeliveries) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
       issuer.lifetimeSeconds = lifetimeSeconds
       onTestFinished(() => {
         issuer.lifetimeSeconds = 60
       })
       const gateway = await start(name, { KAFKA_CREATE_TOPICS: 'false' })
       await gateway.ready()
-      const accepted = { realtime: 0, critical: 0 }
       const givenBefore = issuer.given
-      const endsMs = performance.now() + loadMs
-      const load = async (stream: 'realtime' | 'critical'): Promise<void> => {
-        while (performance.now() < endsMs) {
-          const body = JSON.stringify({ name: 'n', value: accepted[stream] })
-          const { status } = await fetch(`${gateway.url}/v1/streams/${stream}`, { method: 'POST', body })
-          expect(status).toBe(202)
-          accepted[stream]++
-          await pause(2)
-        }
-      }
-      await Promise.all([load('realtime'), load('critical')])
+      const taken = await loadBothDeliveries(gateway, { loadMs, pauseMs: 2 })
       expect(issuer.given - givenBefore).toBeGreaterThanOrEqual(Math.floor(loadMs / 1000 / lifetimeSeconds))
-      await gateway.reported((families) => {
-        const lost = sumOf(families, 'chute_records_total', { outcome: 'suspected_lost' })
-        const dropped = sumOf(families, 'chute_records_total', { outcome: 'dropped' })
-        expect([lost, dropped]).toEqual([0, 0])
-        return sumOf(families, 'chute_records_pending') === 0
-      })
-      gateway.signal('SIGTERM')
-      expect(await gateway.ended()).toBe(0)
-      for (const stream of ['realtime', 'critical'] as const) {
-        const landed = await readTopic(kafka.brokers[0]!, `${name}-${stream}`)
-        const values = new Set(landed.map(({ value }) => value.toString()))
-        expect([values.size, landed.length]).toEqual([accepted[stream], accepted[stream]])
-      }
+      await expectAllOnce(gateway, { broker: kafka.brokers[0]!, name, taken })
     },
   )
 

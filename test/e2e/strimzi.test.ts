@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { bothDeliveries, writeBothDeliveries } from '../support/both-deliveries.ts'
 import { makeAuthority, makeCertificates, type Certificates, type Pair } from '../support/certificates.ts'
 import { ConfigMap } from '../support/config-map.ts'
 import { freePorts } from '../support/free-ports.ts'
@@ -71,13 +72,8 @@ describe('the Secrets of Strimzi', () => {
   }
 
   async function start(name: string, env: NodeJS.ProcessEnv): Promise<ServedGateway> {
-    for (const stream of ['realtime', 'critical']) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
-    const file = join(folder, `${name}.json`)
-    const streams = {
-      realtime: { topic: `${name}-realtime`, delivery: 'at-most-once' },
-      critical: { topic: `${name}-critical`, delivery: 'at-least-once' },
-    }
-    writeFileSync(file, JSON.stringify({ streams }))
+    for (const stream of bothDeliveries) await createTopic(kafka.brokers[0]!, `${name}-${stream}`)
+    const file = writeBothDeliveries(folder, name)
     const gateway = await serveGateway({
       CHUTE_CONFIG: file,
       KAFKA_CREATE_TOPICS: 'false',
