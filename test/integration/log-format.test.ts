@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { chuteArguments, chuteEnvironment } from '../support/served-gateway.ts'
 
 type Line = Readonly<Record<string, unknown>>
@@ -17,19 +17,23 @@ async function linesOf(format: string): Promise<Line[]> {
     }),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  onTestFinished(() => void child.kill('SIGKILL'))
   const lines: Line[] = []
-  for await (const line of createInterface(child.stdout)) {
-    lines.push(JSON.parse(line) as Line)
-    const url = /listening on (http:\S+)"/.exec(line)?.[1]
-    if (url !== undefined) {
-      const headers = { 'x-request-id': 'proxy-1', 'content-type': 'application/json' }
-      await fetch(`${url}/v1/streams/none`, { method: 'POST', body: '1', headers })
+  // Not `onTestFinished`: of tests that run side by side, it can belong to another one, which then ends this gateway.
+  try {
+    for await (const line of createInterface(child.stdout)) {
+      lines.push(JSON.parse(line) as Line)
+      const url = /listening on (http:\S+)"/.exec(line)?.[1]
+      if (url !== undefined) {
+        const headers = { 'x-request-id': 'proxy-1', 'content-type': 'application/json' }
+        await fetch(`${url}/v1/streams/none`, { method: 'POST', body: '1', headers })
+      }
+      if (line.includes('requests were refused')) child.kill('SIGTERM')
     }
-    if (line.includes('requests were refused')) child.kill('SIGTERM')
+    if (child.exitCode === null) await once(child, 'exit')
+    return lines
+  } finally {
+    child.kill('SIGKILL')
   }
-  if (child.exitCode === null) await once(child, 'exit')
-  return lines
 }
 
 /** What stands at a path of names, each of which may have dots itself. */
