@@ -1,6 +1,7 @@
 import { once } from 'node:events'
-import type { IncomingMessage } from 'node:http'
+import { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { gzipSync } from 'node:zlib'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { buildEdge, fakeLimits, type Edge } from '../support/edge.ts'
@@ -27,6 +28,26 @@ function open(of = edge): SocketClient {
 async function close({ faults, app }: Edge): Promise<void> {
   expect(faults).toEqual([])
   await app.close()
+}
+
+/** How many pieces of bodies node:http tells in each turn of the event loop. */
+function piecesInTurns(): { end(): number[] } {
+  const turns = [0]
+  const push = vi.spyOn(IncomingMessage.prototype, 'push')
+  let isEnded = false
+  const next = (): void => {
+    turns.push(push.mock.calls.length)
+    push.mockClear()
+    if (!isEnded) setImmediate(next)
+  }
+  next()
+  return {
+    end() {
+      isEnded = true
+      push.mockRestore()
+      return turns
+    },
+  }
 }
 
 afterEach(async () => {
@@ -257,6 +278,71 @@ describe('of many small things at once', () => {
     client.socket.write(post([...chunked, 'Content-Type: application/x-ndjson'], inChunks(lines, 16)))
     await client.receives(/"accepted":3000/)
     expect(client.closed).toBe(false)
+    client.socket.destroy()
+  })
+
+  test('a long body in small chunks is parsed in slices, and the requests behind it are taken', async () => {
+    const client = await listen()
+    const most = piecesInTurns()
+    const body = inChunks(`${good}${' '.repeat(500_000)}`, 16)
+    client.socket.write(
+      post(chunked, body) + client.request(good) + post(chunked, body) + client.request(good),
+    )
+    await client.receives(/(?:"accepted":1[^]*){4}/)
+    // One read of 64 KiB is parsed before it is known that the chunks are small.
+    expect(most.end().filter((pieces) => pieces > 800).length).toBeLessThanOrEqual(1)
+    expect(edge.producer.values).toEqual([good, good, good, good])
+    client.socket.destroy()
+  })
+
+  test('gzip in small chunks is taken', async () => {
+    const client = await listen()
+    const lines = Array.from({ length: 9_000 }, () => `{"name":"a","value":${Math.random()}}`).join('\n')
+    const headers = [...chunked, 'Content-Encoding: gzip', 'Content-Type: application/x-ndjson']
+    client.socket.write(
+      Buffer.from(post(headers, inChunks(gzipSync(lines).toString('latin1'), 16)), 'latin1'),
+    )
+    await client.receives(/"accepted":9000/)
+    client.socket.destroy()
+  })
+
+  test.each([
+    ['garbage', 'GARBAGE\r\n\r\n', 400],
+    ['a flaw in the body of the next request', post(chunked, 'zz\r\n'), 400],
+    [
+      'a request that is the last one',
+      post(['Connection: close', `Content-Length: ${good.length}`], good),
+      202,
+    ],
+  ])('behind a body in small chunks comes %s', async (_what, behind, status) => {
+    const client = await listen()
+    const body = inChunks(`${good}${' '.repeat(200_000)}`, 16)
+    client.socket.write(post(chunked, body) + behind + client.request(good))
+    await client.closes()
+    expect(client.statuses).toEqual([202, status])
+  })
+
+  test('a client that goes away in the middle of small chunks leaves nothing behind', async () => {
+    const client = await listen()
+    client.socket.write(post(chunked, inChunks(`${good}${' '.repeat(500_000)}`, 16).slice(0, 200_000)))
+    await vi.waitUntil(() => client.socket.bytesWritten >= 200_000 && client.socket.writableLength === 0)
+    client.socket.destroy()
+    const next = open()
+    next.post(good)
+    await next.receives(/"accepted":1/)
+    expect(edge.producer.values).toEqual([good])
+    next.socket.destroy()
+  })
+
+  test('many requests behind a body in small chunks get their replies, though the client reads late', async () => {
+    const client = await listen()
+    const body = inChunks(`${good}${' '.repeat(200_000)}`, 16)
+    client.socket.pause()
+    client.socket.write(post(chunked, body) + client.request(good).repeat(3_000))
+    await vi.waitUntil(() => edge.producer.records.length > 200)
+    client.socket.resume()
+    await vi.waitUntil(() => client.statuses.length >= 880, { timeout: 20_000 })
+    expect(new Set(client.statuses)).toEqual(new Set([202]))
     client.socket.destroy()
   })
 

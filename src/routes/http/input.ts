@@ -5,8 +5,8 @@ import type { Socket } from 'node:net'
  * Bounds what one connection can make of one turn of the event loop. The kernel hands over up to 64 KiB at a time, and node:http parses all of
  * them in one go. 64 KiB have room for 10,000 chunks of one byte, and for 2,000 requests. Each chunk and each request costs some microseconds.
  *
- * node:http has no public way to stop its parser, so this file uses two names that are not documented: `parser` and `_paused`. In a version of
- * Node.js without them requests are answered as before, and only the bounds are less tight.
+ * node:http has no public way to stop its parser, so this file uses three names that are not documented: `parser`, `_paused` and `_handle`. In a
+ * version of Node.js without them requests are answered as before, and only the bounds are less tight.
  */
 
 /** The parts of node:http's objects that are not documented. */
@@ -14,7 +14,11 @@ interface HttpParser {
   [callback: number]: unknown
   readonly constructor: { readonly [name: string]: unknown }
 }
-type ParsedSocket = Socket & { parser?: HttpParser | null; _paused?: boolean }
+type ParsedSocket = Socket & {
+  parser?: HttpParser | null
+  _paused?: boolean
+  _handle?: { readonly reading?: boolean } | null
+}
 
 const callbacks = ['kOnHeaders', 'kOnHeadersComplete', 'kOnBody', 'kOnMessageComplete']
 
@@ -61,8 +65,65 @@ export function holdInput(socket: ParsedSocket): () => void {
 }
 
 /**
+ * From now on the parser gets the bytes of a connection in slices, one a turn of the event loop. While the parser reads the socket by itself, it
+ * takes 64 KiB in one go. With a listener of our own, node:http hands the bytes to the listener, and the listener hands them to the parser.
+ * Does nothing if the socket is not being read: node:http would not begin to read it again.
+ */
+function sliceInput(socket: ParsedSocket): void {
+  if (sliced.has(socket) || socket._handle?.reading !== true || socket.isPaused()) return
+  const parsers = socket.listeners('data') as ((bytes: Buffer) => void)[]
+  let waiting: Buffer[] = []
+  let goOn: (() => void) | null = null
+  const hold = (): void => {
+    goOn ??= holdInput(socket)
+    setImmediate(parseNext)
+  }
+  const release = (): void => {
+    goOn?.()
+    goOn = null
+  }
+  const parse = (bytes: Buffer): void => {
+    for (const parser of parsers) parser.call(socket, bytes)
+  }
+  const parseNext = (): void => {
+    // The connection is closed, or the rest of its bytes is thrown away.
+    if (socket.destroyed || !socket.listeners('data').includes(onData)) waiting = []
+    else if (socket._paused === true) {
+      // Many replies wait to be sent. node:http goes on by itself, and its parser takes no bytes until then.
+      release()
+      socket.once('resume', hold)
+      return
+    } else {
+      const bytes = waiting.shift()!
+      if (bytes.length > parsedBytes) waiting.unshift(bytes.subarray(parsedBytes))
+      parse(bytes.subarray(0, parsedBytes))
+    }
+    if (waiting.length > 0) setImmediate(parseNext)
+    else release()
+  }
+  const onData = (bytes: Buffer): void => {
+    if (waiting.length > 0) {
+      waiting.push(bytes)
+      socket.pause()
+    } else if (bytes.length <= parsedBytes) parse(bytes)
+    else {
+      waiting.push(bytes)
+      hold()
+    }
+  }
+  sliced.add(socket)
+  for (const parser of parsers) socket.removeListener('data', parser)
+  socket.on('data', onData)
+}
+
+/** Connections whose input is parsed in slices. */
+const sliced = new WeakSet<Socket>()
+/** They have room for 700 chunks of 16 bytes. */
+const parsedBytes = 16_384
+
+/**
  * Watches the pieces in which the body of a request comes. The bytes of one turn are at most {@link piecesInTurn} pieces and what the parser
- * has in hand.
+ * has in hand. The input of a connection that brings many small pieces is parsed in slices.
  * @param onTiny is called once, when {@link piecesInTurn} pieces one after the other have less than {@link leastPieceBytes} bytes on average.
  */
 export function watchPieces(request: IncomingMessage, onTiny: (detail: string) => void): void {
@@ -86,8 +147,9 @@ export function watchPieces(request: IncomingMessage, onTiny: (detail: string) =
         )
         return false
       }
+      if (bytes < piecesInTurn * smallPieceBytes) sliceInput(request.socket)
       pieces = bytes = 0
-      if (!isHeld) {
+      if (!isHeld && !sliced.has(request.socket)) {
         isHeld = true
         const goOn = holdInput(request.socket)
         setImmediate(() => {
@@ -104,3 +166,5 @@ export function watchPieces(request: IncomingMessage, onTiny: (detail: string) =
 const piecesInTurn = 2_000
 /** 64 KiB are fewer than 3,000 pieces of this size. */
 const leastPieceBytes = 16
+/** In 16 KiB there are at most 200 pieces that are larger than this. */
+const smallPieceBytes = 64
