@@ -2,7 +2,7 @@ import type { EventBatch } from '../../events/event-batch.ts'
 import type { Claim } from '../../dedupe/deduplicator.ts'
 import type { CommitListener, Durability, LargeCommit } from '../../kafka/producer/producer.ts'
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
-import { append, type Appender, AwaitedAppend, type EventOutcome } from './append.ts'
+import { append, type Appender, AwaitedAppend, type Outcomes } from './append.ts'
 import { jobInTurns } from './decode-in-turns.ts'
 import { lastStep, manyEvents, notingParts } from './part-steps.ts'
 import { inParts } from '../../dedupe/steps.ts'
@@ -15,7 +15,7 @@ export interface DurableRequest {
   readonly preferences: Preferences
   /** Books what was committed, and calls `done`, in this turn or a later one. */
   keep(batch: EventBatch, done: () => void): void
-  succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void
+  succeed(batch: EventBatch, outcomes: Outcomes | null): void
   fail(error: unknown): void
   /** Takes records as `appender` does. Where the request has spans, each record is followed to its outcome. */
   followed(appender: Appender): Appender
@@ -34,7 +34,7 @@ export function appendDurably(
   const commit = batch.good < manyEvents ? null : durability.begin()
   const { producer } = request.target
   const appender = request.followed(commit ?? producer)
-  const done = (outcomes: EventOutcome[] | null): void => durable.waited(outcomes)
+  const done = (outcomes: Outcomes | null): void => durable.waited(outcomes)
   const awaited =
     waitSeconds === null
       ? null
@@ -82,7 +82,7 @@ class DurableAppend implements CommitListener {
   #isKept = false
   /** The outcomes are known, or the client does not wait for them any more, or never did. */
   #isWaitOver: boolean
-  #outcomes: EventOutcome[] | null = null
+  #outcomes: Outcomes | null = null
 
   /** @param waits whether the client waits for the outcomes. */
   constructor(request: DurableRequest, batch: EventBatch, waits: boolean) {
@@ -92,7 +92,7 @@ class DurableAppend implements CommitListener {
   }
 
   /** The wait for the outcomes is over. @param outcomes null: they were not known in time. */
-  waited(outcomes: EventOutcome[] | null): void {
+  waited(outcomes: Outcomes | null): void {
     this.#isWaitOver = true
     this.#outcomes = outcomes
     this.#answer()

@@ -15,7 +15,7 @@ import {
   droppedOutcomes,
   withDuplicates,
   writingOutcomes,
-  type EventOutcome,
+  type Outcomes,
 } from './append.ts'
 import { bookDuplicates, bookRejected } from './booking.ts'
 import { inParts } from '../../dedupe/steps.ts'
@@ -51,12 +51,7 @@ export interface IngestRoute {
    * @param json the outcomes as JSON, where they are many: to write them in one go would take some milliseconds.
    * @returns the status, for the durations.
    */
-  succeed(
-    exchange: IngestExchange,
-    batch: EventBatch,
-    outcomes: EventOutcome[] | null,
-    json: Buffer | null,
-  ): number
+  succeed(exchange: IngestExchange, batch: EventBatch, outcomes: Outcomes | null, json: Buffer | null): number
 }
 
 /**
@@ -244,7 +239,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
       append(appender, batch)
       this.succeed(batch, null)
     } else {
-      const done = (outcomes: EventOutcome[] | null): void => this.succeed(batch, outcomes)
+      const done = (outcomes: Outcomes | null): void => this.succeed(batch, outcomes)
       new AwaitedAppend(producer, batch, { waitMs: waitSeconds * 1000, done, appender }).append()
     }
   }
@@ -258,13 +253,13 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const appender = this.followed(producer)
     const { waitSeconds } = this.preferences
     const { edge } = this.#route.telemetry
-    let result: { readonly outcomes: EventOutcome[] | null } | null = null
+    let result: { readonly outcomes: Outcomes | null } | null = null
     let isKept = false
     const answer = (): void => {
       const outcomes = result?.outcomes ?? null
       if (isKept && result !== null) this.#step(batch, () => this.succeed(batch, outcomes))
     }
-    const done = (outcomes: EventOutcome[] | null): void => {
+    const done = (outcomes: Outcomes | null): void => {
       result = { outcomes }
       answer()
     }
@@ -317,8 +312,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   }
 
   /** Answers a request whose events were accepted. @param outcomes see {@link IngestRoute.succeed}. */
-  succeed(batch: EventBatch, outcomes: EventOutcome[] | null): void {
-    if (outcomes === null || outcomes.length < manyEvents) this.#reply(batch, outcomes, null)
+  succeed(batch: EventBatch, outcomes: Outcomes | null): void {
+    if (outcomes === null || outcomes.count < manyEvents) this.#reply(batch, outcomes, null)
     else {
       const all = withDuplicates(this.target, batch, outcomes)
       jobInTurns(
@@ -328,7 +323,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
   }
 
-  #reply(batch: EventBatch, outcomes: EventOutcome[] | null, json: Buffer | null): void {
+  #reply(batch: EventBatch, outcomes: Outcomes | null, json: Buffer | null): void {
     try {
       this.#answered(this.#route.succeed(this, batch, outcomes, json))
     } catch (error) {

@@ -5,7 +5,7 @@ import { GatewayError } from '../../errors.ts'
 import { bodyKindOf, supportedMediaTypes } from '../../events/content-type.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
 import type { Logger } from '../../logger.ts'
-import { isDelivered, isGone, withDuplicates, type EventOutcome } from './append.ts'
+import { isDelivered, isGone, withDuplicates, type EventOutcome, type Outcomes } from './append.ts'
 import type { EdgeTelemetry } from '../../metrics/edge-telemetry.ts'
 import { IngestExchange, type IngestRoute } from './ingest-exchange.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
@@ -79,7 +79,7 @@ export function unsupportedMediaType(contentType: string | undefined): GatewayEr
 function succeed(
   exchange: IngestExchange,
   batch: EventBatch,
-  outcomes: EventOutcome[] | null,
+  outcomes: Outcomes | null,
   json: Buffer | null,
 ): number {
   const { preferences, reply, target } = exchange
@@ -105,7 +105,7 @@ function succeed(
 function successBody(
   target: StreamTarget,
   batch: EventBatch,
-  outcomes: EventOutcome[] | null,
+  outcomes: Outcomes | null,
   pending: Pending | null,
 ): string {
   const { accepted, duplicates, rejected, errors } = batch
@@ -116,9 +116,14 @@ function successBody(
     rejected,
     ...(duplicates.length === 0 ? {} : { duplicates: duplicates.length }),
     errors,
-    ...(outcomes === null ? {} : { events: withDuplicates(target, batch, outcomes) }),
+    ...(outcomes === null ? {} : { events: allOutcomes(target, batch, outcomes) }),
     ...(pending === null ? {} : { pending }),
   })
+}
+
+function allOutcomes(target: StreamTarget, batch: EventBatch, outcomes: Outcomes): EventOutcome[] {
+  const all = withDuplicates(target, batch, outcomes)
+  return all.slice(0, all.count)
 }
 
 /** Adds the outcomes to a body of JSON. @param json the elements of an array. */
@@ -159,11 +164,12 @@ function pendingOf({ target }: IngestExchange, batch: EventBatch): Pending {
  * Refuses a request whose client waited for outcomes, if one of the outcomes is bad.
  * @throws GatewayError `delivery_failed`. It has the outcome of each event, and says whether sending the request again can make duplicates.
  */
-function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[]): void {
-  const failed = outcomes.filter(({ outcome }) => !isDelivered(outcome)).length
-  if (failed === 0) return
+function refuseUndelivered(batch: EventBatch, outcomes: Outcomes): void {
+  if (outcomes.isDelivered) return
+  const events = outcomes.slice(0, outcomes.count)
+  const failed = events.filter(({ outcome }) => !isDelivered(outcome)).length
   // Only of some outcomes, such as `dropped`, it is certain that nobody has the record.
-  const mayDuplicate = outcomes.some(({ outcome }) => !isGone(outcome))
+  const mayDuplicate = events.some(({ outcome }) => !isGone(outcome))
   const consequence = mayDuplicate
     ? 'sending the request again may duplicate events'
     : 'the request can be sent again'
@@ -176,7 +182,7 @@ function refuseUndelivered(batch: EventBatch, outcomes: readonly EventOutcome[])
         accepted: batch.accepted,
         rejected: batch.rejected,
         errors: batch.errors,
-        events: outcomes,
+        events,
       },
     },
   )

@@ -3,7 +3,8 @@ import { decodeEvents } from '../../../../src/events/decode.ts'
 import { EventBatch } from '../../../../src/events/event-batch.ts'
 import { compileEventSchema } from '../../../../src/events/event-schema.ts'
 import { reservationBytes } from '../../../../src/routes/ingest/admit.ts'
-import { AwaitedAppend, type EventOutcome } from '../../../../src/routes/ingest/append.ts'
+import { AwaitedAppend, type EventOutcome, type Outcomes } from '../../../../src/routes/ingest/append.ts'
+import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
 import { FakeBatch, FakeProducer } from '../../../support/fake-producer.ts'
 import { fakeLimits } from '../../../support/edge.ts'
 
@@ -21,7 +22,8 @@ function start(
   const batch = batchOf(lines)
   producer.reserve(reservationBytes(batch, 0))
   const results: (EventOutcome[] | null)[] = []
-  const done = (outcomes: EventOutcome[] | null): number => results.push(outcomes)
+  const done = (outcomes: Outcomes | null): number =>
+    results.push(outcomes === null ? null : outcomes.slice(0, outcomes.count))
   new AwaitedAppend(producer, batch, { waitMs: 5000, done, appender: producer }).append()
   return { producer, results }
 }
@@ -106,5 +108,32 @@ describe('an awaited append', () => {
     const { producer } = start('1')
     producer.batch.settle()
     expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('tells each event by the part of a split batch that has it, and judges no part without an event of the request', () => {
+    const producer = new FakeProducer()
+    const tell: ((settlement: Settlement) => void)[] = []
+    producer.batch.onSettled = (listener) => void tell.push(listener)
+    producer.batch.recordCount = 4
+    const batch = batchOf('1\n2\n3')
+    producer.reserve(reservationBytes(batch, 0))
+    const results: (Outcomes | null)[] = []
+    const done = (outcomes: Outcomes | null): number => results.push(outcomes)
+    new AwaitedAppend(producer, batch, { waitMs: 5000, done, appender: producer }).append()
+    const part = { partition: 0, reason: null, baseOffset: null } as const
+    tell[0]!({ ...part, outcome: 'confirmed', baseOffset: 20n, firstPlace: 5, recordCount: 2 })
+    tell[0]!({ ...part, outcome: 'dropped', reason: 'expired', firstPlace: 0, recordCount: 4 })
+    expect(results).toEqual([])
+    tell[0]!({ ...part, outcome: 'confirmed', baseOffset: 10n, firstPlace: 4, recordCount: 1 })
+    expect(tell).toHaveLength(1)
+    expect(results).toHaveLength(1)
+    const outcomes = results[0]!
+    expect(outcomes.isDelivered).toBe(true)
+    expect(outcomes.slice(0, 3).map(({ index, offset }) => [index, offset])).toEqual([
+      [0, '10'],
+      [1, '20'],
+      [2, '21'],
+    ])
+    expect(outcomes.slice(1, 2)).toEqual(outcomes.slice(0, 3).slice(1, 2))
   })
 })
