@@ -37,7 +37,10 @@ const report = process.env['CHUTE_TEST_REPORT']
 /** Where `test/image/build` has left the image. `test/image/run` builds the image, and gives it to its tests. */
 const image = process.env['CHUTE_IMAGE']
 
-/** One project a kind of test, so that `npx vitest run --project unit` needs no broker. */
+/**
+ * One project a kind of test, so that `npx vitest run --project unit` needs no broker. `isolate: false`: a file finds the modules that
+ * earlier files of its process have loaded. Much of the time was spent to load them anew. A file that changes something global undoes that.
+ */
 export default defineConfig({
   test: {
     reporters: [
@@ -54,7 +57,6 @@ export default defineConfig({
           setupFiles: ['test/support/property-setup.ts'],
           pool: 'threads',
           maxWorkers: inProcess,
-          // A file finds the modules that earlier files have loaded. Half of the time was spent to load them anew.
           isolate: false,
           retry,
           // Property tests on a machine that is busy with something else.
@@ -68,6 +70,7 @@ export default defineConfig({
           setupFiles: ['test/support/property-setup.ts'],
           globalSetup: ['test/support/build-setup.ts'],
           maxWorkers: inProcess,
+          isolate: false,
           // Tests of a file that say so wait side by side.
           maxConcurrency: 40,
           retry,
@@ -80,6 +83,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: ['test/support/build-setup.ts', 'test/support/broker-setup.ts'],
           maxWorkers: sideBySide,
+          isolate: false,
           sequence: { groupOrder: 1 },
           retry,
           testTimeout: 60_000,
@@ -90,8 +94,9 @@ export default defineConfig({
         test: {
           name: 'faults',
           include: ['test/faults/**/*.test.ts'],
-          globalSetup: ['test/support/build-setup.ts'],
+          globalSetup: ['test/support/build-setup.ts', 'test/support/broker-setup.ts'],
           maxWorkers: isFull ? 1 : sideBySide,
+          isolate: false,
           sequence: { groupOrder: isFull ? 2 : 1 },
           retry,
           testTimeout: 180_000,

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { expect, inject, onTestFinished, test } from 'vitest'
 import { DurableSetup, scrape, untilDrained } from '../support/durable-gateway.ts'
 import { seededRandom } from '../support/fault-run.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { hasRedis, startRedis } from '../support/redis.ts'
@@ -13,31 +12,27 @@ import type { ServedGateway } from '../support/served-gateway.ts'
 
 /* A durable stream and two workers, of which one is killed, and then the primary: the workers it leaves still have their folders. */
 
-let kafka: LocalKafka
-beforeAll(async () => {
-  kafka = await startKafka()
-})
-afterAll(async () => await kafka.stop())
-
 /** `CHUTE_ROUNDS` sets another number. */
 const rounds = Number(process.env['CHUTE_ROUNDS'] ?? byForm({ short: 1, ci: 3, full: 20 }))
 const clients = 12
 const random = seededRandom(seed)
 const between = (from: number, to: number) => from + random() * (to - from)
 
-test.each([
-  { delivery: 'at-least-once', sendsAgain: false },
-  ...(hasRedis ? [{ delivery: 'exactly-once', sendsAgain: true }] : []),
-])(
+test
+  .runIf(isLong)
+  .each([
+    { delivery: 'at-least-once', sendsAgain: false },
+    ...(hasRedis ? [{ delivery: 'exactly-once', sendsAgain: true }] : []),
+  ])(
   `${rounds} times kill -9 of a worker and of the primary, $delivery: every event with a durable 202 is in Kafka once`,
   { timeout: 120_000 + rounds * 60_000 },
   async ({ delivery, sendsAgain }) => {
-    const [broker] = kafka.brokers
+    const broker = inject('kafkaBroker')
     const [port] = await freePorts(1)
     const redis = sendsAgain ? await startRedis() : null
     onTestFinished(async () => await redis?.kill())
     const setup = new DurableSetup({
-      broker: broker!,
+      broker: broker,
       name: `workers-${randomUUID()}`,
       stream: { delivery },
       env: {
@@ -46,7 +41,7 @@ test.each([
         ...(redis !== null && { CHUTE_DEDUPE_REDIS_URL: redis.store.url }),
       },
     })
-    await createTopic(broker!, setup.critical, { partitions: 6, replicationFactor: 1 })
+    await createTopic(broker, setup.critical, { partitions: 6, replicationFactor: 1 })
     const isOver = { now: false }
     const accepted: string[] = []
     let unanswered = 0
@@ -99,7 +94,7 @@ test.each([
     gateway.signal('SIGTERM')
     expect(await gateway.ended()).toBe(0)
 
-    const records = await readTopic(broker!, setup.critical)
+    const records = await readTopic(broker, setup.critical)
     const there = new Set(records.map(({ value }) => (JSON.parse(value.toString()) as { id: string }).id))
     const found = {
       delivery,

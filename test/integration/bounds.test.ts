@@ -1,5 +1,5 @@
 import type { AddressInfo, Socket } from 'node:net'
-import { afterEach, expect, test, vi } from 'vitest'
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import type { HttpConfig } from '../../src/config/config.ts'
 import type { HttpBounds } from '../../src/config/limits.ts'
 import type { LimitStore } from '../../src/limits/limit-counts.ts'
@@ -124,9 +124,8 @@ test.each([
   },
 )
 
-// The last one: from here on all speak TLS.
 test('with TLS a connection too many ends before its handshake', async () => {
-  speakTls()
+  onTestFinished(speakTls())
   await listen({ connections: 1 })
   await answered(open(), 202)
   const other = open()

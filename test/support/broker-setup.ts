@@ -1,5 +1,5 @@
 import type { TestProject } from 'vitest/node'
-import { startKafka } from '../../src/local-kafka/local-kafka.ts'
+import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -12,11 +12,33 @@ declare module 'vitest' {
   }
 }
 
-/** Starts the one real broker that all end-to-end tests share, and stops it after the last. Each test has topics of its own. */
+/**
+ * Starts the one real broker that all projects with real brokers share, and stops it after the last of them. Each test has topics of its
+ * own. A test that stops, kills or configures a broker starts one of its own.
+ */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const kafka = await startKafka({ onProgress: (text) => process.stderr.write(`${text}\n`) })
+  // The projects have set-ups of their own, in one process.
+  const run = globalThis as { [shared]?: SharedBroker }
+  const broker = (run[shared] ??= {
+    kafka: startKafka({ onProgress: (text) => process.stderr.write(`${text}\n`) }),
+    projects: 0,
+  })
+  broker.projects++
+  const kafka = await broker.kafka
   project.provide('kafkaBroker', kafka.brokers[0]!)
   project.provide('kafkaClasspath', kafka.classpath)
   project.provide('kafkaDataDir', kafka.nodes[0]!.dataDir)
-  return async () => await kafka.stop()
+  return async () => {
+    if (--broker.projects > 0) return
+    delete run[shared]
+    await kafka.stop()
+  }
+}
+
+const shared = Symbol.for('chute.broker')
+
+interface SharedBroker {
+  readonly kafka: Promise<LocalKafka>
+  /** Those that have not ended. */
+  projects: number
 }

@@ -13,11 +13,15 @@ import { connectWith } from './socket-client.ts'
 
 let tlsOfEdges: (Authority & { readonly pair: Pair }) | null = null
 
-/** From now on the gateways of this file speak TLS, and so does {@link SocketClient}. */
-export function speakTls(): void {
+/** From now on gateways speak TLS, and so does {@link SocketClient}. @returns what ends that: the next file may be in this process. */
+export function speakTls(): () => void {
   const authority = makeAuthority()
   tlsOfEdges = { ...authority, pair: authority.issue('gateway') }
   connectWith({ ca: authority.ca })
+  return () => {
+    tlsOfEdges = null
+    connectWith(null)
+  }
 }
 
 export const fakeLimits: HttpLimits = {

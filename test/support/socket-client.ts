@@ -5,8 +5,8 @@ import { vi } from 'vitest'
 
 let tlsOfClients: ConnectionOptions | null = null
 
-/** Clients that are made from now on speak TLS. */
-export function connectWith(options: ConnectionOptions): void {
+/** Clients that are made from now on speak TLS; null: they do not. */
+export function connectWith(options: ConnectionOptions | null): void {
   tlsOfClients = options
 }
 

@@ -5,6 +5,7 @@ import { Deduplicator, type Verdict } from '../../../src/dedupe/deduplicator.ts'
 import type { Step } from '../../../src/dedupe/steps.ts'
 import type { ClaimListener, DedupeKey, DedupeStore } from '../../../src/dedupe/dedupe-store.ts'
 import { MemoryDedupeStore } from '../../../src/dedupe/memory-dedupe-store.ts'
+import { casesOf } from '../../support/forms.ts'
 
 /** Answers claims later, as a store on another machine does. */
 class LateStore extends MemoryDedupeStore implements DedupeStore {
@@ -122,7 +123,7 @@ describe('a claim in parts', () => {
             claimAtOnce(whole, requestOf([each])).kind,
           )
       }),
-      { numRuns: 1_000 },
+      { numRuns: casesOf(1_000) },
     )
   })
 

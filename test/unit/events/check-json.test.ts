@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { describeBadJson, JsonCheck } from '../../../src/events/check-json.ts'
 import { findFlaw } from '../../../src/events/json-flaw.ts'
+import { casesOf } from '../../support/forms.ts'
 
 const check = new JsonCheck()
 
@@ -37,7 +38,7 @@ describe('a check of bytes', () => {
       fc.property(fc.oneof(jsonText, nearlyJson, fc.string()), (text) => {
         expect(reads(text)).toBe(isJson(text))
       }),
-      { numRuns: 5_000 },
+      { numRuns: casesOf(5_000) },
     )
   })
 
@@ -76,7 +77,7 @@ describe('a check of bytes', () => {
         const isFlawed = check.flaw !== null || check.levels > depth
         expect(isFlawed).toBe(findFlaw(JSON.parse(text), depth) !== null)
       }),
-      { numRuns: 3_000 },
+      { numRuns: casesOf(3_000) },
     )
   })
 
@@ -94,7 +95,7 @@ describe('a check of bytes', () => {
         const { levels: l, nodes: n, scalars: s, flaw: f } = sliced
         if (isWhole) expect([l, n, s, f]).toEqual([levels, nodes, scalars, flaw])
       }),
-      { numRuns: 3_000 },
+      { numRuns: casesOf(3_000) },
     )
   })
 

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { toJsonPointer } from '../../../src/events/json-flaw.ts'
 import { PointerSearch } from '../../../src/events/pointer-search.ts'
+import { casesOf } from '../../support/forms.ts'
 
 /** The JSON at the pointer, as it is written; null where there is none. */
 function find(json: string, pointer: string, sliceBytes = Infinity): string | null {
@@ -80,6 +81,6 @@ test('a pointer finds what JSON.parse has there, in any event and in slices of a
       const found = find(json, toJsonPointer(steps), sliceBytes)
       expect(found === null ? undefined : JSON.parse(found)).toEqual(valueAt(parsed, steps))
     }),
-    { numRuns: 1_000 },
+    { numRuns: casesOf(1_000) },
   )
 })

@@ -10,6 +10,7 @@ import {
 } from '../../../src/events/event-schema.ts'
 import { reduceEvent } from '../../../src/events/reduce-event.ts'
 import { checkTelemetry } from '../../../src/events/validate-telemetry.ts'
+import { casesOf } from '../../support/forms.ts'
 
 const names = ['name', 'value', 'timestamp', 'unit', 'labels', 'source', 'id']
 const namedFields = names.map((name) => Buffer.from(name))
@@ -45,7 +46,7 @@ test('a text is read in slices as JSON.parse reads it, wherever a slice ends', (
       const body = Buffer.from(`{"name": ${one}, "labels":{${other}:${one},"x":-1.5e3 }}`)
       expect(reduce(body, sliceBytes)).toEqual(JSON.parse(body.toString()))
     }),
-    { numRuns: 2_000 },
+    { numRuns: casesOf(2_000) },
   )
 })
 
@@ -75,7 +76,7 @@ test('a reduced event is judged as the whole event is', () => {
         expect([keyOf(reduced), identityOf(reduced)]).toEqual([keyOf(whole), identityOf(whole)])
       },
     ),
-    { numRuns: 1_000 },
+    { numRuns: casesOf(1_000) },
   )
 })
 

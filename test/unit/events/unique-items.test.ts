@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
 import { useUniqueItems } from '../../../src/events/unique-items.ts'
+import { casesOf } from '../../support/forms.ts'
 
 const own = new Ajv({ strictTypes: false })
 useUniqueItems(own)
@@ -33,7 +34,7 @@ test('uniqueItems judges arrays as Ajv does', () => {
     fc.property(fc.array(item, { maxLength: 6 }), (items) => {
       expect(judge(items)).toBe(judgeAsAjv(items))
     }),
-    { numRuns: 2_000 },
+    { numRuns: casesOf(2_000) },
   )
 })
 

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { telemetrySchemaOf } from '../../../src/events/telemetry-schema.ts'
 import { checkTelemetry, isTelemetry } from '../../../src/events/validate-telemetry.ts'
+import { casesOf } from '../../support/forms.ts'
 
 const event = { name: 'room.temp', value: 21.5 }
 const text = (length: number): string => 'x'.repeat(length)
@@ -127,6 +128,6 @@ test('the fast check and the schema agree on every value', { timeout: 30_000 }, 
       expect(isTelemetry(value, of)).toBe(telemetrySchemaOf(of).safeParse(value).success)
       expect(checkTelemetry(value, of) === null).toBe(isTelemetry(value, of))
     }),
-    { numRuns: 500 },
+    { numRuns: casesOf(500) },
   )
 })
