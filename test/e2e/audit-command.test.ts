@@ -10,7 +10,7 @@ import { auditHeaderKey, writeAuditHeader } from '../../src/kafka/protocol/audit
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
 import { startReader, type ReaderProcess } from '../support/consume-process.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, testClient } from '../support/independent-reader.ts'
 import { until } from '../support/numbered-records.ts'
@@ -83,7 +83,7 @@ test('a calm run: nothing is missing, and the account agrees', async () => {
   expect(readFileSync(page, 'utf8')).toContain(report.writers[0]!.instance)
 })
 
-test('a gateway that has numbered nothing is named, with 0, beside one that has', async () => {
+test.runIf(isLong)('a gateway that has numbered nothing is named, with 0, beside one that has', async () => {
   const broker = inject('kafkaBroker')
   const [busy, stream] = await startAudited(broker)
   const idle = await startGatewayWith(testConfig({ brokers: [broker], streams: [stream] }))
@@ -145,7 +145,7 @@ test('--follow serves metrics while it reads, and reports at the end', async () 
   expect(reader.output.join('\n')).toMatch(/150 records[^]*Lost 0 [^]*agrees: 0 are missing/)
 })
 
-test('a gateway that cannot be asked, and a topic that is not there, are told', async () => {
+test.runIf(isLong)('a gateway that cannot be asked, and a topic that is not there, are told', async () => {
   const broker = inject('kafkaBroker')
   const missing = startAudit(broker, `none-${randomUUID()}`)
   expect(await missing.ended()).toBe(1)

@@ -5,6 +5,7 @@ import { launchChromium, servePage } from '../support/browser.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
+import { isLong } from '../support/forms.ts'
 
 // What a page has and Node has not; the functions below that use it run in Chromium.
 interface Client {
@@ -187,7 +188,7 @@ describe('the browser client, in Chromium', () => {
     },
   )
 
-  test('numbers the events of one tab through, and those of a second tab anew', async () => {
+  test.runIf(isLong)('numbers the events of one tab through, and those of a second tab anew', async () => {
     const prefix = randomUUID()
     const page = await openPage()
     await page.evaluate(sendMany, [`${prefix}-a`, 2, 0] as const)
@@ -216,41 +217,47 @@ describe('the browser client, in Chromium', () => {
     expect(new Set(events.map(({ session }) => session)).size).toBe(2)
   })
 
-  test('tells with the first event of a session how far the sessions before it came, each of them once', async () => {
-    const prefix = randomUUID()
-    const first = await openPage()
-    const second = await openPage()
-    await first.evaluate(sendMany, [`${prefix}-a`, 3, 0] as const)
-    await second.evaluate(sendMany, [`${prefix}-b`, 2, 0] as const)
-    await first.evaluate(sendMany, [`${prefix}-c`, 1, 0] as const)
-    await first.close()
-    await second.close()
-    const third = await openPage()
-    await third.evaluate(sendMany, [`${prefix}-d`, 2, 0] as const)
-    await third.close()
-    await expect.poll(async () => (await landed(prefix)).length, { timeout: 20_000 }).toBe(8)
-    const events = await landed(prefix)
-    const last = (letter: string) => events.findLast(({ name }) => name.startsWith(`${prefix}-${letter}`))!
-    const told = Object.fromEntries(
-      events.flatMap(({ name, before }) => (before === undefined ? [] : [[name, before]])),
-    ) as Record<string, string[]>
-    expect(told[`${prefix}-b-0`]).toEqual([last('a').id])
-    expect(told[`${prefix}-d-0`]!.toSorted()).toEqual([last('b').id, last('c').id].toSorted())
-    expect(Object.keys(told)).toHaveLength(2)
-  })
+  test.runIf(isLong)(
+    'tells with the first event of a session how far the sessions before it came, each of them once',
+    async () => {
+      const prefix = randomUUID()
+      const first = await openPage()
+      const second = await openPage()
+      await first.evaluate(sendMany, [`${prefix}-a`, 3, 0] as const)
+      await second.evaluate(sendMany, [`${prefix}-b`, 2, 0] as const)
+      await first.evaluate(sendMany, [`${prefix}-c`, 1, 0] as const)
+      await first.close()
+      await second.close()
+      const third = await openPage()
+      await third.evaluate(sendMany, [`${prefix}-d`, 2, 0] as const)
+      await third.close()
+      await expect.poll(async () => (await landed(prefix)).length, { timeout: 20_000 }).toBe(8)
+      const events = await landed(prefix)
+      const last = (letter: string) => events.findLast(({ name }) => name.startsWith(`${prefix}-${letter}`))!
+      const told = Object.fromEntries(
+        events.flatMap(({ name, before }) => (before === undefined ? [] : [[name, before]])),
+      ) as Record<string, string[]>
+      expect(told[`${prefix}-b-0`]).toEqual([last('a').id])
+      expect(told[`${prefix}-d-0`]!.toSorted()).toEqual([last('b').id, last('c').id].toSorted())
+      expect(Object.keys(told)).toHaveLength(2)
+    },
+  )
 
-  test('has 300 KB of backlog sent: what the browser lets through at once, and the rest at the next visit', async () => {
-    const prefix = randomUUID()
-    const page = await openPage()
-    await page.evaluate(sendMany, [prefix, 300, 800] as const)
-    await page.close()
-    await expect.poll(async () => (await landed(prefix)).length, { timeout: 20_000 }).toBeGreaterThan(20)
-    expect((await landed(prefix)).length).toBeLessThan(300)
-    const next = await openPage()
-    await expectOnce(prefix, 300)
-    const backlog = `${gateway.url}/v1/beacon/web`
-    expect(await next.evaluate((name) => localStorage[name], backlog)).toBeUndefined()
-  })
+  test.runIf(isLong)(
+    'has 300 KB of backlog sent: what the browser lets through at once, and the rest at the next visit',
+    async () => {
+      const prefix = randomUUID()
+      const page = await openPage()
+      await page.evaluate(sendMany, [prefix, 300, 800] as const)
+      await page.close()
+      await expect.poll(async () => (await landed(prefix)).length, { timeout: 20_000 }).toBeGreaterThan(20)
+      expect((await landed(prefix)).length).toBeLessThan(300)
+      const next = await openPage()
+      await expectOnce(prefix, 300)
+      const backlog = `${gateway.url}/v1/beacon/web`
+      expect(await next.evaluate((name) => localStorage[name], backlog)).toBeUndefined()
+    },
+  )
 
   test('keeps its events while it is offline, also over the end of a page', async () => {
     const prefix = randomUUID()
@@ -327,7 +334,7 @@ describe('the browser client, in Chromium', () => {
     expect(warnings[0]).toContain(`${prefix}-bad`)
   })
 
-  test('takes 1,000 events in a few milliseconds, and sends a long body as gzip', async () => {
+  test.runIf(isLong)('takes 1,000 events in a few milliseconds, and sends a long body as gzip', async () => {
     const prefix = randomUUID()
     const page = await openPage()
     const compressed = page.waitForRequest((request) => request.postDataBuffer()?.[0] === 0x1f)
@@ -347,48 +354,54 @@ describe('the browser client, in Chromium', () => {
     expect(took).toBeLessThan(15)
   })
 
-  test('leaves a full batch to a task of its own, and makes the task of the page no longer', async () => {
-    const prefix = randomUUID()
-    const page = await openPage()
-    const zipped = await page.evaluate(async (own) => {
-      const { CompressionStream } = window
-      let made = 0
-      window.CompressionStream = class extends CompressionStream {
-        constructor(format: string) {
-          super(format)
-          made++
+  test.runIf(isLong)(
+    'leaves a full batch to a task of its own, and makes the task of the page no longer',
+    async () => {
+      const prefix = randomUUID()
+      const page = await openPage()
+      const zipped = await page.evaluate(async (own) => {
+        const { CompressionStream } = window
+        let made = 0
+        window.CompressionStream = class extends CompressionStream {
+          constructor(format: string) {
+            super(format)
+            made++
+          }
         }
-      }
-      for (let nth = 0; nth < 200; nth++) window.chute(`${own}-${nth}`, { padding: 'x'.repeat(200) })
-      // The client's part of this task is over.
-      await Promise.resolve()
-      const ofTask = made
-      await new Promise((resolve) => setTimeout(resolve, 100))
-      return [ofTask, made > 0]
-    }, prefix)
-    expect(zipped).toEqual([0, true])
-    await expectOnce(prefix, 200)
-  })
+        for (let nth = 0; nth < 200; nth++) window.chute(`${own}-${nth}`, { padding: 'x'.repeat(200) })
+        // The client's part of this task is over.
+        await Promise.resolve()
+        const ofTask = made
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        return [ofTask, made > 0]
+      }, prefix)
+      expect(zipped).toEqual([0, true])
+      await expectOnce(prefix, 200)
+    },
+  )
 
-  test('sends nothing for a session that is not sampled, or where Global Privacy Control is to be obeyed', async () => {
-    const prefix = randomUUID()
-    head = tag('data-sample="0"')
-    const unsampled = await openPage()
-    head = tag('data-respect="gpc"')
-    const private_ = await context.newPage()
-    await private_.addInitScript(() => {
-      Object.defineProperty(navigator, 'globalPrivacyControl', { value: true })
-    })
-    await private_.goto(pages.origin)
-    for (const page of [unsampled, private_]) {
-      await page.evaluate(sendMany, [`${prefix}-no`, 3, 0] as const)
+  test.runIf(isLong)(
+    'sends nothing for a session that is not sampled, or where Global Privacy Control is to be obeyed',
+    async () => {
+      const prefix = randomUUID()
+      head = tag('data-sample="0"')
+      const unsampled = await openPage()
+      head = tag('data-respect="gpc"')
+      const private_ = await context.newPage()
+      await private_.addInitScript(() => {
+        Object.defineProperty(navigator, 'globalPrivacyControl', { value: true })
+      })
+      await private_.goto(pages.origin)
+      for (const page of [unsampled, private_]) {
+        await page.evaluate(sendMany, [`${prefix}-no`, 3, 0] as const)
+        await page.close()
+      }
+      head = tag('data-respect="gpc dnt" data-sample="1" data-storage="none"')
+      const page = await openPage()
+      await page.evaluate(sendMany, [`${prefix}-yes`, 3, 0] as const)
       await page.close()
-    }
-    head = tag('data-respect="gpc dnt" data-sample="1" data-storage="none"')
-    const page = await openPage()
-    await page.evaluate(sendMany, [`${prefix}-yes`, 3, 0] as const)
-    await page.close()
-    await expectOnce(`${prefix}-yes`, 3)
-    expect(await landed(`${prefix}-no`)).toEqual([])
-  })
+      await expectOnce(`${prefix}-yes`, 3)
+      expect(await landed(`${prefix}-no`)).toEqual([])
+    },
+  )
 })

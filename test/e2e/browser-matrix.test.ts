@@ -146,124 +146,127 @@ async function expectLanded(all: readonly Cell[], must: string[], may: string[] 
   expect(names.filter((name) => !must.includes(name) && !may.includes(name))).toEqual([])
 }
 
-describe('each event of a page lands once, or is known to be lost, and none lands twice', () => {
-  const leaving: Readonly<Record<string, (page: Page) => Promise<unknown>>> = {
-    'is left open': async () => {},
-    'is left for another page': async (page) => await page.goto('about:blank'),
-    'is reloaded': async (page) => await page.reload(),
-    'is closed': async (page) => await page.close(),
-  }
-  test.each(Object.keys(leaving))('the page %s', async (way) => {
-    const all = cells()
-    const contexts = await Promise.all(
-      all.map(async (cell) => {
-        const { page, context } = await openPage(cell)
-        await send(page, 'last')
-        await leaving[way]!(page)
-        return context
-      }),
-    )
-    const saved = way === 'is left open' ? 'all' : 'saved'
-    const must = all.flatMap((cell) => namesOf(cell, 'last', saved))
-    await expectLanded(
-      all,
-      must,
-      all.flatMap((cell) => namesOf(cell, 'last', 'all')),
-    )
-    await Promise.all(contexts.map(async (context) => await context.close()))
-  })
-
-  test('the renderer of the page is killed', async () => {
-    const all = cells()
-    const contexts = await Promise.all(
-      all.map(async (cell) => {
-        const { page, context } = await openPage(cell)
-        await send(page, 'early')
-        await expectLanded([cell], namesOf(cell, 'early', 'all'))
-        const crashed = page.waitForEvent('crash')
-        await send(page, 'late')
-        const session = await context.newCDPSession(page)
-        session.send('Page.crash').catch(() => {})
-        await crashed
-        const next = await context.newPage()
-        await next.goto(urlOf(cell))
-        await send(next, 'after')
-        return context
-      }),
-    )
-    const must = all.flatMap((cell) => ['early', 'after'].flatMap((label) => namesOf(cell, label, 'all')))
-    // No code of the page runs any more. What waited in the client is lost.
-    const may = all.flatMap((cell) => namesOf(cell, 'late', 'all'))
-    await expectLanded(all, must, may)
-    await Promise.all(contexts.map(async (context) => await context.close()))
-  })
-
-  test('the network is away and comes back', async () => {
-    const all = cells()
-    const contexts = await Promise.all(
-      all.map(async (cell) => {
-        const { page, context } = await openPage(cell)
-        await context.setOffline(true)
-        await send(page, 'away')
-        await context.setOffline(false)
-        await send(page, 'back')
-        return context
-      }),
-    )
-    const must = all.flatMap((cell) => [
-      ...(cell.sender === 'raw' ? [] : namesOf(cell, 'away', 'all')),
-      ...namesOf(cell, 'back', 'all'),
-    ])
-    // Whoever sends without the client has to send again.
-    const may = all.flatMap((cell) => namesOf(cell, 'away', 'all'))
-    await expectLanded(all, must, may)
-    await Promise.all(contexts.map(async (context) => await context.close()))
-  })
-
-  // The next two tests look at tabs that Playwright has no part in: its pages are always visible, and no page of its is cached.
-  const openTab = async (url: string): Promise<string> => {
-    const reply = await fetch(`${devTools}/new?${encodeURIComponent(url)}`, { method: 'PUT' })
-    return ((await reply.json()) as { id: string }).id
-  }
-  const titleOf = async (id: string): Promise<string | undefined> => {
-    const tabs = (await (await fetch(devTools)).json()) as { id: string; title: string }[]
-    return tabs.find((tab) => tab.id === id)?.title
-  }
-  const closeTabs = async (ids: readonly string[]): Promise<void> => {
-    for (const id of ids) await fetch(`${devTools}/close/${id}`)
-  }
-
-  test('the page comes back from the back/forward cache', async () => {
-    const all = cells()
-    const tabs: string[] = []
-    for (const cell of all) tabs.push(await openTab(urlOf(cell, 'cached')))
-    const must = all.flatMap((cell) => [
-      ...namesOf(cell, 'first', 'saved'),
-      ...namesOf(cell, 'second', 'all'),
-    ])
-    await expectLanded(
-      all,
-      must,
-      all.flatMap((cell) => namesOf(cell, 'first', 'all')),
-    )
-    await closeTabs(tabs)
-  })
-
-  test('the page is hidden, and nothing else happens to it', async () => {
-    const all = cells()
-    // The first tab of a browser is not shown at once. From then on each tab hides the one before.
-    const tabs = [await openTab('about:blank')]
-    for (const cell of all) {
-      const id = await openTab(urlOf(cell, 'shown'))
-      tabs.push(id)
-      await fetch(`${devTools}/activate/${id}`)
-      await expect.poll(async () => await titleOf(id), { timeout: 10_000 }).toBe('sent')
+describe.runIf(isLong)(
+  'each event of a page lands once, or is known to be lost, and none lands twice',
+  () => {
+    const leaving: Readonly<Record<string, (page: Page) => Promise<unknown>>> = {
+      'is left open': async () => {},
+      'is left for another page': async (page) => await page.goto('about:blank'),
+      'is reloaded': async (page) => await page.reload(),
+      'is closed': async (page) => await page.close(),
     }
-    tabs.push(await openTab('about:blank'))
-    await expectLanded(
-      all,
-      all.flatMap((cell) => namesOf(cell, 'first', 'all')),
-    )
-    await closeTabs(tabs)
-  })
-})
+    test.each(Object.keys(leaving))('the page %s', async (way) => {
+      const all = cells()
+      const contexts = await Promise.all(
+        all.map(async (cell) => {
+          const { page, context } = await openPage(cell)
+          await send(page, 'last')
+          await leaving[way]!(page)
+          return context
+        }),
+      )
+      const saved = way === 'is left open' ? 'all' : 'saved'
+      const must = all.flatMap((cell) => namesOf(cell, 'last', saved))
+      await expectLanded(
+        all,
+        must,
+        all.flatMap((cell) => namesOf(cell, 'last', 'all')),
+      )
+      await Promise.all(contexts.map(async (context) => await context.close()))
+    })
+
+    test('the renderer of the page is killed', async () => {
+      const all = cells()
+      const contexts = await Promise.all(
+        all.map(async (cell) => {
+          const { page, context } = await openPage(cell)
+          await send(page, 'early')
+          await expectLanded([cell], namesOf(cell, 'early', 'all'))
+          const crashed = page.waitForEvent('crash')
+          await send(page, 'late')
+          const session = await context.newCDPSession(page)
+          session.send('Page.crash').catch(() => {})
+          await crashed
+          const next = await context.newPage()
+          await next.goto(urlOf(cell))
+          await send(next, 'after')
+          return context
+        }),
+      )
+      const must = all.flatMap((cell) => ['early', 'after'].flatMap((label) => namesOf(cell, label, 'all')))
+      // No code of the page runs any more. What waited in the client is lost.
+      const may = all.flatMap((cell) => namesOf(cell, 'late', 'all'))
+      await expectLanded(all, must, may)
+      await Promise.all(contexts.map(async (context) => await context.close()))
+    })
+
+    test('the network is away and comes back', async () => {
+      const all = cells()
+      const contexts = await Promise.all(
+        all.map(async (cell) => {
+          const { page, context } = await openPage(cell)
+          await context.setOffline(true)
+          await send(page, 'away')
+          await context.setOffline(false)
+          await send(page, 'back')
+          return context
+        }),
+      )
+      const must = all.flatMap((cell) => [
+        ...(cell.sender === 'raw' ? [] : namesOf(cell, 'away', 'all')),
+        ...namesOf(cell, 'back', 'all'),
+      ])
+      // Whoever sends without the client has to send again.
+      const may = all.flatMap((cell) => namesOf(cell, 'away', 'all'))
+      await expectLanded(all, must, may)
+      await Promise.all(contexts.map(async (context) => await context.close()))
+    })
+
+    // The next two tests look at tabs that Playwright has no part in: its pages are always visible, and no page of its is cached.
+    const openTab = async (url: string): Promise<string> => {
+      const reply = await fetch(`${devTools}/new?${encodeURIComponent(url)}`, { method: 'PUT' })
+      return ((await reply.json()) as { id: string }).id
+    }
+    const titleOf = async (id: string): Promise<string | undefined> => {
+      const tabs = (await (await fetch(devTools)).json()) as { id: string; title: string }[]
+      return tabs.find((tab) => tab.id === id)?.title
+    }
+    const closeTabs = async (ids: readonly string[]): Promise<void> => {
+      for (const id of ids) await fetch(`${devTools}/close/${id}`)
+    }
+
+    test('the page comes back from the back/forward cache', async () => {
+      const all = cells()
+      const tabs: string[] = []
+      for (const cell of all) tabs.push(await openTab(urlOf(cell, 'cached')))
+      const must = all.flatMap((cell) => [
+        ...namesOf(cell, 'first', 'saved'),
+        ...namesOf(cell, 'second', 'all'),
+      ])
+      await expectLanded(
+        all,
+        must,
+        all.flatMap((cell) => namesOf(cell, 'first', 'all')),
+      )
+      await closeTabs(tabs)
+    })
+
+    test('the page is hidden, and nothing else happens to it', async () => {
+      const all = cells()
+      // The first tab of a browser is not shown at once. From then on each tab hides the one before.
+      const tabs = [await openTab('about:blank')]
+      for (const cell of all) {
+        const id = await openTab(urlOf(cell, 'shown'))
+        tabs.push(id)
+        await fetch(`${devTools}/activate/${id}`)
+        await expect.poll(async () => await titleOf(id), { timeout: 10_000 }).toBe('sent')
+      }
+      tabs.push(await openTab('about:blank'))
+      await expectLanded(
+        all,
+        all.flatMap((cell) => namesOf(cell, 'first', 'all')),
+      )
+      await closeTabs(tabs)
+    })
+  },
+)

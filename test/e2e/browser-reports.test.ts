@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { sha256OfKey } from '../../src/config/config.ts'
 import { launchChromium } from '../support/browser.ts'
 import { makeAuthority } from '../support/certificates.ts'
+import { isLong } from '../support/forms.ts'
 import { startGatewayWith, testConfig, untilReady, type TestGateway } from '../support/gateway.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
@@ -136,27 +137,30 @@ const violate = (): void => {
   document.body.append(Object.assign(document.createElement('img'), { src: 'https://other.example/a.png' }))
 }
 
-test('Chromium\u2019s own reports are one record each: CSP, deprecation, intervention, permissions, network', async () => {
-  const page = await openPage('/')
-  await page.evaluate(violate)
-  const reports = await expectTypes('/', [
-    'csp-violation',
-    'deprecation',
-    'intervention',
-    'network-error',
-    'permissions-policy-violation',
-  ])
-  const bodyOf = (type: string) => reports.find((report) => report.type === type)?.body
-  expect(bodyOf('csp-violation')).toMatchObject({ blockedURL: 'https://other.example/a.png' })
-  expect(bodyOf('deprecation')).toMatchObject({ id: 'UnloadHandler' })
-  expect(bodyOf('network-error')).toMatchObject({ type: 'ok', status_code: 200 })
-  const [missing] = await expectTypes('/missing', ['network-error'])
-  expect(missing?.body).toMatchObject({ type: 'http.error', status_code: 404 })
-  await expect.poll(async () => (await landed('/cut')).length, { timeout: 20_000 }).toBeGreaterThan(0)
-  for (const { body } of await landed('/cut')) expect(body).toMatchObject({ status_code: 0 })
-})
+test.runIf(isLong)(
+  'Chromium\u2019s own reports are one record each: CSP, deprecation, intervention, permissions, network',
+  async () => {
+    const page = await openPage('/')
+    await page.evaluate(violate)
+    const reports = await expectTypes('/', [
+      'csp-violation',
+      'deprecation',
+      'intervention',
+      'network-error',
+      'permissions-policy-violation',
+    ])
+    const bodyOf = (type: string) => reports.find((report) => report.type === type)?.body
+    expect(bodyOf('csp-violation')).toMatchObject({ blockedURL: 'https://other.example/a.png' })
+    expect(bodyOf('deprecation')).toMatchObject({ id: 'UnloadHandler' })
+    expect(bodyOf('network-error')).toMatchObject({ type: 'ok', status_code: 200 })
+    const [missing] = await expectTypes('/missing', ['network-error'])
+    expect(missing?.body).toMatchObject({ type: 'http.error', status_code: 404 })
+    await expect.poll(async () => (await landed('/cut')).length, { timeout: 20_000 }).toBeGreaterThan(0)
+    for (const { body } of await landed('/cut')) expect(body).toMatchObject({ status_code: 0 })
+  },
+)
 
-test('the old form of a CSP report is one record too', async () => {
+test.runIf(isLong)('the old form of a CSP report is one record too', async () => {
   const page = await openPage('/old-form')
   await page.evaluate(violate)
   const reports = await expectTypes('/old-form', ['csp-report', 'network-error'])
@@ -164,7 +168,7 @@ test('the old form of a CSP report is one record too', async () => {
   expect(report?.['csp-report']).toMatchObject({ 'blocked-uri': 'https://other.example/a.png' })
 })
 
-test('Chromium sends no more network errors to a stream that is retired', async () => {
+test.runIf(isLong)('Chromium sends no more network errors to a stream that is retired', async () => {
   const refused = async (): Promise<string | undefined> => {
     const text = await (await fetch(`${adminUrl}/metrics`)).text()
     return /^chute_requests_refused_total{code="stream_retired",.*stream="old"} (.*)$/m.exec(text)?.[1]

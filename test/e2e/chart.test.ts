@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config/load-config.ts'
 import { makeAuthority } from '../support/certificates.ts'
+import { isLong } from '../support/forms.ts'
 import {
   chartFolder,
   hasHelm,
@@ -45,7 +46,7 @@ function mounted(path: string, objects: Record<string, KubernetesObject>): strin
   return name.endsWith('.key') ? pair.key : 'a text of the Secret'
 }
 
-describe.skipIf(!hasHelm)('the chart', () => {
+describe.runIf(hasHelm && isLong)('the chart', () => {
   describe.each(Object.entries(valueFiles))('with the values of %s', (_name, file) => {
     test('passes the linter, and Kubernetes takes what it makes', ({ skip }) => {
       const { code, stdout, stderr } = lint(file)

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, inject, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { chuteArguments, chuteEnvironment } from '../support/served-gateway.ts'
@@ -41,15 +42,18 @@ test('check --connect says that a topic is missing and can be created, and creat
   }
 })
 
-test('check --connect fails where a topic is missing that is not to be created, and says what to do', async () => {
-  const topic = `check-${randomUUID()}`
-  const env = { KAFKA_BROKERS: inject('kafkaBroker'), KAFKA_CREATE_TOPICS: 'false' }
-  const { code, lines } = await check(topic, env, 3_000)
-  expect(code).toBe(1)
-  expect(lines.find((line) => line.startsWith('FAIL topics'))).toMatch(
-    new RegExp(`${topic}.*KAFKA_CREATE_TOPICS=true`),
-  )
-})
+test.runIf(isLong)(
+  'check --connect fails where a topic is missing that is not to be created, and says what to do',
+  async () => {
+    const topic = `check-${randomUUID()}`
+    const env = { KAFKA_BROKERS: inject('kafkaBroker'), KAFKA_CREATE_TOPICS: 'false' }
+    const { code, lines } = await check(topic, env, 3_000)
+    expect(code).toBe(1)
+    expect(lines.find((line) => line.startsWith('FAIL topics'))).toMatch(
+      new RegExp(`${topic}.*KAFKA_CREATE_TOPICS=true`),
+    )
+  },
+)
 
 test('check --connect is content with one broker of several, names the others, and looks at rights and leaders', async () => {
   const topic = `check-${randomUUID()}`
@@ -64,11 +68,14 @@ test('check --connect is content with one broker of several, names the others, a
   expect(code).toBe(0)
 })
 
-test('check --connect fails where no broker is reached, and names the cause of each', async () => {
-  const [one, other] = await freePorts(2)
-  const { code, lines } = await check('t', { KAFKA_BROKERS: `127.0.0.1:${one},127.0.0.1:${other}` }, 1_000)
-  expect(code).toBe(1)
-  for (const port of [one, other])
-    expect(lines.find((line) => line.startsWith(`FAIL broker 127.0.0.1:${port}`))).toMatch(/ECONNREFUSED/)
-  expect(lines.find((line) => line.startsWith('FAIL kafka'))).toMatch(/not reached/)
-})
+test.runIf(isLong)(
+  'check --connect fails where no broker is reached, and names the cause of each',
+  async () => {
+    const [one, other] = await freePorts(2)
+    const { code, lines } = await check('t', { KAFKA_BROKERS: `127.0.0.1:${one},127.0.0.1:${other}` }, 1_000)
+    expect(code).toBe(1)
+    for (const port of [one, other])
+      expect(lines.find((line) => line.startsWith(`FAIL broker 127.0.0.1:${port}`))).toMatch(/ECONNREFUSED/)
+    expect(lines.find((line) => line.startsWith('FAIL kafka'))).toMatch(/not reached/)
+  },
+)

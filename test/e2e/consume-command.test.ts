@@ -15,6 +15,7 @@ import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { idsOf, tally, until, writeNumbered } from '../support/numbered-records.ts'
 import { parseExposition } from '../support/parse-exposition.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
+import { isLong } from '../support/forms.ts'
 
 async function topicOf(partitions = 1): Promise<ConsumeTarget> {
   const target = { broker: inject('kafkaBroker'), topic: `consume-${randomUUID()}`, group: randomUUID() }
@@ -50,43 +51,46 @@ test('--stdout writes a line a record, and SIGTERM ends with the account', async
   expect(account['consumed']).toBe(1_200 + account['returned']!)
 })
 
-test('a group without an offset begins at the end, and the lag of what it did not poll shows', async () => {
-  const target = await topicOf()
-  await writeNumbered(target.broker, target.topic, { count: 100 })
-  const { requests, url, lines } = await startNdjsonEndpoint((request, response) => {
-    if (request > 1) response.end()
-  })
-  const args = ['--set', 'auto.offset.reset=latest', '--set', 'max.poll.records=10']
-  const broker = { KAFKA_BROKERS: target.broker }
-  const consumer = startReader(
-    [
-      'consume',
-      '--topic',
-      target.topic,
-      '--group',
-      target.group,
-      '--http',
-      url,
-      '--metrics-port',
-      '0',
-      ...args,
-    ],
-    broker,
-  )
-  onTestFinished(() => consumer.signal('SIGKILL'))
-  await consumer.logged('joined the group')
-  const { metricsUrl } = (await consumer.logged('consuming')) as { readonly metricsUrl?: string }
-  const lag = async (): Promise<number> => {
-    const text = await (await fetch(metricsUrl!)).text()
-    return Number(/^kafka_consumer_records_lag\{.*\} (\S+)$/m.exec(text)?.[1])
-  }
-  await until(async () => (await lag()) === 0)
-  await writeNumbered(target.broker, target.topic, { count: 30, from: 100 })
-  // The endpoint does not answer the first poll: twenty records wait behind it.
-  await until(async () => (await lag()) === 20)
-  await until(() => requests.length === 1)
-  expect(idsOf(lines())[0]).toBe(100)
-})
+test.runIf(isLong)(
+  'a group without an offset begins at the end, and the lag of what it did not poll shows',
+  async () => {
+    const target = await topicOf()
+    await writeNumbered(target.broker, target.topic, { count: 100 })
+    const { requests, url, lines } = await startNdjsonEndpoint((request, response) => {
+      if (request > 1) response.end()
+    })
+    const args = ['--set', 'auto.offset.reset=latest', '--set', 'max.poll.records=10']
+    const broker = { KAFKA_BROKERS: target.broker }
+    const consumer = startReader(
+      [
+        'consume',
+        '--topic',
+        target.topic,
+        '--group',
+        target.group,
+        '--http',
+        url,
+        '--metrics-port',
+        '0',
+        ...args,
+      ],
+      broker,
+    )
+    onTestFinished(() => consumer.signal('SIGKILL'))
+    await consumer.logged('joined the group')
+    const { metricsUrl } = (await consumer.logged('consuming')) as { readonly metricsUrl?: string }
+    const lag = async (): Promise<number> => {
+      const text = await (await fetch(metricsUrl!)).text()
+      return Number(/^kafka_consumer_records_lag\{.*\} (\S+)$/m.exec(text)?.[1])
+    }
+    await until(async () => (await lag()) === 0)
+    await writeNumbered(target.broker, target.topic, { count: 30, from: 100 })
+    // The endpoint does not answer the first poll: twenty records wait behind it.
+    await until(async () => (await lag()) === 20)
+    await until(() => requests.length === 1)
+    expect(idsOf(lines())[0]).toBe(100)
+  },
+)
 
 describe('--http', () => {
   test('posts each poll as NDJSON; at most once, what the endpoint refuses is lost, counted and not sent again', async () => {
@@ -131,16 +135,23 @@ describe('--http', () => {
     })
   })
 
-  test('a stop does not wait longer than SHUTDOWN_TIMEOUT_MS for an endpoint, and says what that cost', async () => {
-    const target = await topicOf()
-    await writeNumbered(target.broker, target.topic, { count: 10 })
-    const endpoint = await startNdjsonEndpoint(() => {})
-    const consumer = start(target, ['--http', endpoint.url], { SHUTDOWN_TIMEOUT_MS: '300' })
-    await until(() => endpoint.requests.length === 1)
-    consumer.signal('SIGTERM')
-    expect(await consumer.ended()).toBe(1)
-    expect(consumer.log.at(-1)).toMatchObject({ level: 'error', lost: 10, account: { lost: 10, pending: 0 } })
-  })
+  test.runIf(isLong)(
+    'a stop does not wait longer than SHUTDOWN_TIMEOUT_MS for an endpoint, and says what that cost',
+    async () => {
+      const target = await topicOf()
+      await writeNumbered(target.broker, target.topic, { count: 10 })
+      const endpoint = await startNdjsonEndpoint(() => {})
+      const consumer = start(target, ['--http', endpoint.url], { SHUTDOWN_TIMEOUT_MS: '300' })
+      await until(() => endpoint.requests.length === 1)
+      consumer.signal('SIGTERM')
+      expect(await consumer.ended()).toBe(1)
+      expect(consumer.log.at(-1)).toMatchObject({
+        level: 'error',
+        lost: 10,
+        account: { lost: 10, pending: 0 },
+      })
+    },
+  )
 })
 
 test('--exec: the end of the command ends the consumer, which says so', async () => {
@@ -155,22 +166,25 @@ test('--exec: the end of the command ends the consumer, which says so', async ()
   expect(consumer.log.at(-1)).toMatchObject({ level: 'error', account: { consumed: 10 } })
 })
 
-test('--exec: a command that does not end with its input is killed when the time to stop is up', async () => {
-  const target = await topicOf()
-  await writeNumbered(target.broker, target.topic, { count: 3 })
-  const consumer = start(target, ['--exec', 'head -n 3; sleep 1000; true'], { SHUTDOWN_TIMEOUT_MS: '300' })
-  await consumer.wrote(3)
-  consumer.signal('SIGTERM')
-  expect(await consumer.ended()).toBe(0)
-  expect(consumer.log.at(-1)).toMatchObject({ account: { processed: 3, lost: 0 } })
-})
+test.runIf(isLong)(
+  '--exec: a command that does not end with its input is killed when the time to stop is up',
+  async () => {
+    const target = await topicOf()
+    await writeNumbered(target.broker, target.topic, { count: 3 })
+    const consumer = start(target, ['--exec', 'head -n 3; sleep 1000; true'], { SHUTDOWN_TIMEOUT_MS: '300' })
+    await consumer.wrote(3)
+    consumer.signal('SIGTERM')
+    expect(await consumer.ended()).toBe(0)
+    expect(consumer.log.at(-1)).toMatchObject({ account: { processed: 3, lost: 0 } })
+  },
+)
 
-test('auto-commit says why it is not recommended', async () => {
+test.runIf(isLong)('auto-commit says why it is not recommended', async () => {
   const consumer = start(await topicOf(), ['--delivery', 'auto-commit'])
   await consumer.logged('auto-commit is not recommended')
 })
 
-test('it waits for a topic that does not exist yet', async () => {
+test.runIf(isLong)('it waits for a topic that does not exist yet', async () => {
   const target = { broker: inject('kafkaBroker'), topic: `later-${randomUUID()}`, group: randomUUID() }
   const consumer = start(target, [])
   await consumer.logged('the topic cannot be read yet')
@@ -181,18 +195,21 @@ test('it waits for a topic that does not exist yet', async () => {
 
 const compressions: CompressionType[] = ['gzip', 'snappy', 'lz4']
 
-test.each(compressions)('batches in %s, as the gateway writes them, are read', async (compressionType) => {
-  const target = await topicOf()
-  const stream: StreamConfig = streamConfig(target.topic, 'at-most-once', { compressionType })
-  const gateway = await startGatewayWith(testConfig({ brokers: [target.broker], streams: [stream] }))
-  onTestFinished(async () => void (await gateway.stop()))
-  const body = Array.from({ length: 300 }, (_, id) => JSON.stringify({ id })).join('\n')
-  const reply = await fetch(`${gateway.url}/v1/streams/${stream.name}`, { method: 'POST', body })
-  expect(reply.status).toBe(202)
-  const consumer = start(target, [])
-  await consumer.wrote(300)
-  expect(tally(idsOf(consumer.output), 300)).toEqual({ repeated: 0, lost: 0 })
-})
+test.each(isLong ? compressions : compressions.slice(0, 1))(
+  'batches in %s, as the gateway writes them, are read',
+  async (compressionType) => {
+    const target = await topicOf()
+    const stream: StreamConfig = streamConfig(target.topic, 'at-most-once', { compressionType })
+    const gateway = await startGatewayWith(testConfig({ brokers: [target.broker], streams: [stream] }))
+    onTestFinished(async () => void (await gateway.stop()))
+    const body = Array.from({ length: 300 }, (_, id) => JSON.stringify({ id })).join('\n')
+    const reply = await fetch(`${gateway.url}/v1/streams/${stream.name}`, { method: 'POST', body })
+    expect(reply.status).toBe(202)
+    const consumer = start(target, [])
+    await consumer.wrote(300)
+    expect(tally(idsOf(consumer.output), 300)).toEqual({ repeated: 0, lost: 0 })
+  },
+)
 
 test('as a library: records as they were written, and the same promises', async () => {
   const { broker, topic, group } = await topicOf()

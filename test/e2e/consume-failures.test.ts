@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
 import { startConsumer, type ConsumeTarget, type ReaderProcess } from '../support/consume-process.ts'
+import { isLong } from '../support/forms.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { idsIn, tally, until, writeNumbered } from '../support/numbered-records.ts'
 
@@ -66,16 +67,19 @@ const kill = 'kill -9 $PPID'
 const padding = 16_384
 
 describe('at most once, as the table of consumer failures says: a crash', () => {
-  test('after the commit and before processing loses all polled records, and repeats none', async () => {
-    const { before, all, total } = await crashAndGoOn({
-      delivery: 'at-most-once',
-      crash: `read -r line; ${kill}`,
-      padding,
-    })
-    expect(before).toEqual([])
-    expect(tally(all, total)).toEqual({ repeated: 0, lost: 50 })
-    expect(all[0]).toBe(50)
-  })
+  test.runIf(isLong)(
+    'after the commit and before processing loses all polled records, and repeats none',
+    async () => {
+      const { before, all, total } = await crashAndGoOn({
+        delivery: 'at-most-once',
+        crash: `read -r line; ${kill}`,
+        padding,
+      })
+      expect(before).toEqual([])
+      expect(tally(all, total)).toEqual({ repeated: 0, lost: 50 })
+      expect(all[0]).toBe(50)
+    },
+  )
 
   test('during processing loses the rest of the polled records, and repeats none', async () => {
     const { before, all, total } = await crashAndGoOn({
@@ -88,7 +92,7 @@ describe('at most once, as the table of consumer failures says: a crash', () => 
     expect(all[7]).toBe(50)
   })
 
-  test('after processing loses nothing, and repeats none', async () => {
+  test.runIf(isLong)('after processing loses nothing, and repeats none', async () => {
     const { before, all, total } = await crashAndGoOn({
       delivery: 'at-most-once',
       crash: `head -n 50 >> FILE; ${kill}`,
@@ -113,7 +117,7 @@ test('at least once, a crash during processing loses nothing, and repeats what w
   expect(tally(all, total)).toEqual({ repeated: 7, lost: 0 })
 })
 
-describe('auto-commit promises nothing: a crash', () => {
+describe.runIf(isLong)('auto-commit promises nothing: a crash', () => {
   test('before the clock commits repeats what was processed', async () => {
     const { before, all, total } = await crashAndGoOn({
       delivery: 'auto-commit',

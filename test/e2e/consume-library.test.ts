@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { writeNumbered } from '../support/numbered-records.ts'
 
@@ -45,7 +46,7 @@ const consumer = consume({
 })
 `
 
-test(
+test.runIf(isLong)(
   '@chute-gateway/chute/consumer can be used from another folder, with its types',
   { timeout: 120_000 },
   async () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { startConsumer, type ReaderProcess } from '../support/consume-process.ts'
-import { byForm, isFull } from '../support/forms.ts'
+import { byForm, isFull, isLong } from '../support/forms.ts'
 import { seed } from '../support/seed.ts'
 import { seededRandom } from '../support/fault-run.ts'
 import { createTopic } from '../support/independent-reader.ts'
@@ -100,22 +100,26 @@ async function whileWriting(group: Group, work: () => Promise<void>): Promise<vo
   }
 }
 
-test('members that join and leave lose nothing and repeat nothing', { timeout: 120_000 }, async () => {
-  const group = new Group()
-  await createTopic(group.broker, group.topic, { partitions })
-  const first = await group.join()
-  await whileWriting(group, async () => {
-    const second = await group.join()
-    const third = await group.join()
-    await group.leave(first)
-    await group.join()
-    await group.leave(third)
-    await group.leave(second)
-  })
-  await group.catchUp()
-  expect(group.written).toBeGreaterThan(1_000)
-  expect(tally(group.processed, group.written)).toEqual({ repeated: 0, lost: 0 })
-})
+test.runIf(isLong)(
+  'members that join and leave lose nothing and repeat nothing',
+  { timeout: 120_000 },
+  async () => {
+    const group = new Group()
+    await createTopic(group.broker, group.topic, { partitions })
+    const first = await group.join()
+    await whileWriting(group, async () => {
+      const second = await group.join()
+      const third = await group.join()
+      await group.leave(first)
+      await group.join()
+      await group.leave(third)
+      await group.leave(second)
+    })
+    await group.catchUp()
+    expect(group.written).toBeGreaterThan(1_000)
+    expect(tally(group.processed, group.written)).toEqual({ repeated: 0, lost: 0 })
+  },
+)
 
 const kills = byForm({ short: 1, ci: 3, full: 30 })
 const rebalances = byForm({ short: 1, ci: 2, full: 10 })
@@ -150,7 +154,7 @@ test(
   },
 )
 
-test(
+test.runIf(isLong)(
   'a member that hangs in the middle of a poll, and wakes when others have its partitions, repeats nothing',
   { timeout: 120_000 },
   async () => {

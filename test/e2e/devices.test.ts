@@ -9,6 +9,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { startFailingNetwork, type NetworkFault } from '../support/failing-network.ts'
+import { isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import {
   chuteArguments,
@@ -98,12 +99,17 @@ const isThere = {
   'a raw socket': ['python3', '--version'],
 } as const
 
-test.concurrent.for([
+const programs = [
   ['curl', 'curl', 'sh', 17, 1],
   ['Python with requests', 'Python', 'python', 18, 300],
   ['Go', 'Go', 'go', 19, 300],
   ['a raw socket', 'Raw sockets', 'python', 20, 300],
-] as const)(
+] as const
+
+/** The short form has the one that speaks HTTP itself. */
+const shortPrograms = programs.filter(([client]) => client === 'a raw socket')
+
+test.concurrent.for(isLong ? programs : shortPrograms)(
   '%s sends each event once over a network that fails',
   { timeout: 120_000 },
   async ([client, section, language, boot, events], { skip }) => {

@@ -11,6 +11,7 @@ import type { Diagnosis } from '../../src/commands/diagnosis.ts'
 import { diagnose } from '../../src/commands/doctor-command.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { makeAuthority, makeCertificates, type Certificates } from '../support/certificates.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { hasRedis, startRedis } from '../support/redis.ts'
@@ -149,7 +150,7 @@ describe('chute doctor', () => {
     )
   })
 
-  test('finds nothing wrong with TLS and the certificate of a client', async () => {
+  test.runIf(isLong)('finds nothing wrong with TLS and the certificate of a client', async () => {
     const { cert, key } = certificates.client
     const env = { ...overTls(`127.0.0.1:${ports.mutual}`), KAFKA_SSL_CERT: cert, KAFKA_SSL_KEY: key }
     const findings = await diagnose(await environment(env), 30_000)
@@ -403,7 +404,19 @@ describe('chute doctor', () => {
     },
   ]
 
-  test.concurrent.each(setUps)(
+  /** The short form has a set-up of each step of the way: name, port, TLS, log-in, topic, right, folder and clock. */
+  const shortFaults = new Set([
+    'a host name that nobody knows',
+    'plain text to a TLS port',
+    'another authority than that of the broker',
+    'a wrong password',
+    'a broker that gives out an address that nobody resolves',
+    'more replicas wanted than there are',
+    'a data folder that is a file',
+    'a clock two hours ahead',
+  ])
+
+  test.concurrent.each(setUps.filter(({ fault }) => isLong || shortFaults.has(fault)))(
     'names the fault: $fault',
     async ({ env, stream, isForGood, shell, name, detail, remedy }) => {
       const broken = (await env?.()) ?? {}
@@ -419,7 +432,7 @@ describe('chute doctor', () => {
     },
   )
 
-  test('says that the disk of the data folder is full', async (context) => {
+  test.runIf(isLong)('says that the disk of the data folder is full', async (context) => {
     const disk = join(folder, 'disk')
     mkdirSync(disk)
     try {
@@ -438,24 +451,27 @@ describe('chute doctor', () => {
     ).toBeDefined()
   })
 
-  test('for people, each line says what was looked at, and the last line where to begin', async () => {
-    const words = [...chuteArguments, 'doctor', '--timeout-ms', '1000']
-    const [port] = await freePorts(1)
-    const child = execFile(process.execPath, words, {
-      env: chuteEnvironment({ KAFKA_BROKERS: `127.0.0.1:${port}`, PORT: '0' }),
-    })
-    let said = ''
-    child.stdout!.on('data', (text: string) => (said += text))
-    await once(child, 'close')
-    expect(said).toMatch(/^ok   configuration: 2 streams, 2 topics, Kafka at 127/)
-    expect(said).toContain(`FAIL connect 127.0.0.1:${port}: `)
-    expect(said).toMatch(/\n {7}→ Nothing listens there: /)
-    expect(said).toContain('skip topics, rights, versions, clock: no broker of KAFKA_BROKERS was reached')
-    expect(said.trimEnd()).toMatch(
-      new RegExp(`\\. Begin with the first: connect 127\\.0\\.0\\.1:${port}\\.$`),
-    )
-    expect(child.exitCode).toBe(1)
-  })
+  test.runIf(isLong)(
+    'for people, each line says what was looked at, and the last line where to begin',
+    async () => {
+      const words = [...chuteArguments, 'doctor', '--timeout-ms', '1000']
+      const [port] = await freePorts(1)
+      const child = execFile(process.execPath, words, {
+        env: chuteEnvironment({ KAFKA_BROKERS: `127.0.0.1:${port}`, PORT: '0' }),
+      })
+      let said = ''
+      child.stdout!.on('data', (text: string) => (said += text))
+      await once(child, 'close')
+      expect(said).toMatch(/^ok   configuration: 2 streams, 2 topics, Kafka at 127/)
+      expect(said).toContain(`FAIL connect 127.0.0.1:${port}: `)
+      expect(said).toMatch(/\n {7}→ Nothing listens there: /)
+      expect(said).toContain('skip topics, rights, versions, clock: no broker of KAFKA_BROKERS was reached')
+      expect(said.trimEnd()).toMatch(
+        new RegExp(`\\. Begin with the first: connect 127\\.0\\.0\\.1:${port}\\.$`),
+      )
+      expect(child.exitCode).toBe(1)
+    },
+  )
 })
 
 /** Options of Node that shift the clock of a process. */

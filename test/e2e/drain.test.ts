@@ -4,6 +4,7 @@ import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { drain, DurableSetup, pendingIn } from '../support/durable-gateway.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
@@ -59,29 +60,35 @@ test('chute drain sends what a gateway that was killed has left on disk, once an
   expect(await valuesIn(setup.critical)).toHaveLength(500)
 })
 
-test('chute drain fails for a folder with dead letters, which nobody sends, and names their file', async () => {
-  const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
-  const gateway = await withBacklog(setup, 1)
-  gateway.signal('SIGKILL')
-  await gateway.ended()
-  const letters = join(setup.dataDir, 'dead-letters')
-  mkdirSync(letters)
-  writeFileSync(join(letters, 'critical.ndjson'), '{}\n')
-  const { code, log } = await drain(setup.env)
-  expect([code, log]).toEqual([1, expect.stringContaining(join(letters, 'critical.ndjson'))])
-  expect(pendingIn(setup.dataDir)).toEqual([])
-})
+test.runIf(isLong)(
+  'chute drain fails for a folder with dead letters, which nobody sends, and names their file',
+  async () => {
+    const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
+    const gateway = await withBacklog(setup, 1)
+    gateway.signal('SIGKILL')
+    await gateway.ended()
+    const letters = join(setup.dataDir, 'dead-letters')
+    mkdirSync(letters)
+    writeFileSync(join(letters, 'critical.ndjson'), '{}\n')
+    const { code, log } = await drain(setup.env)
+    expect([code, log]).toEqual([1, expect.stringContaining(join(letters, 'critical.ndjson'))])
+    expect(pendingIn(setup.dataDir)).toEqual([])
+  },
+)
 
-test('chute drain says what is wrong with a folder that it cannot use, and makes none', async () => {
-  const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
-  const missing = await drain(setup.env, '--data-dir', `${setup.dataDir}/none`)
-  expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('There is no folder')])
-  const empty = await drain(setup.env)
-  expect([empty.code, empty.stderr]).toEqual([1, expect.stringContaining('no data folder of Chute')])
-  const unnamed = await drain({ ...setup.env, CHUTE_DATA_DIR: '' })
-  expect([unnamed.code, unnamed.stderr]).toEqual([1, expect.stringContaining('--data-dir')])
-  expect((await drain(setup.env, '--folder', '/tmp')).code).toBe(2)
-})
+test.runIf(isLong)(
+  'chute drain says what is wrong with a folder that it cannot use, and makes none',
+  async () => {
+    const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
+    const missing = await drain(setup.env, '--data-dir', `${setup.dataDir}/none`)
+    expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('There is no folder')])
+    const empty = await drain(setup.env)
+    expect([empty.code, empty.stderr]).toEqual([1, expect.stringContaining('no data folder of Chute')])
+    const unnamed = await drain({ ...setup.env, CHUTE_DATA_DIR: '' })
+    expect([unnamed.code, unnamed.stderr]).toEqual([1, expect.stringContaining('--data-dir')])
+    expect((await drain(setup.env, '--folder', '/tmp')).code).toBe(2)
+  },
+)
 
 test('a gateway that stops waits for SPOOL_DRAIN_TIMEOUT_MS until Kafka has what is on its disk', async () => {
   const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
@@ -106,7 +113,7 @@ test('a gateway that stops waits for SPOOL_DRAIN_TIMEOUT_MS until Kafka has what
   expect(await valuesIn(setup.critical)).toEqual(upTo(200))
 })
 
-test('a second signal ends the wait for Kafka, and what is on disk stays there', async () => {
+test.runIf(isLong)('a second signal ends the wait for Kafka, and what is on disk stays there', async () => {
   const setup = new DurableSetup({ broker, name: `drain-${randomUUID()}` })
   const gateway = await withBacklog(setup, 10, { SPOOL_DRAIN_TIMEOUT_MS: '600000' })
   gateway.signal('SIGTERM')

@@ -5,6 +5,7 @@ import { type IncomingMessage, request } from 'node:http'
 import { createInterface } from 'node:readline'
 import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { DurableSetup, scrape, untilDrained } from '../support/durable-gateway.ts'
+import { isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { chuteArguments, chuteEnvironment, type ServedGateway } from '../support/served-gateway.ts'
 
@@ -72,95 +73,101 @@ test('three workers, one process, two workers: each start takes over what is on 
   expect(await valuesIn(setup.critical)).toEqual(upTo(19))
 })
 
-test('a worker that is killed without Kafka takes its folder back, and a stop waits for what is on disk', async () => {
-  const setup = new DurableSetup({ broker, name: `taken-back-${randomUUID()}` })
-  const gateway = await setup.start({
-    ...withoutKafka,
-    WORKERS: '2',
-    SHUTDOWN_TIMEOUT_MS: '100',
-    SPOOL_DRAIN_TIMEOUT_MS: '4000',
-  })
-  await accept(gateway, 0, 6)
-  const workers = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))!['workers']
-  await gateway.reported((families) => families.get('chute_spool_records')?.samples[0]?.value === 6)
-  process.kill((workers as { pid: number }[])[0]!.pid, 'SIGKILL')
-  expect(await gateway.logged('a worker ended by itself')).toMatchObject({ worker: 1, lost: 0 })
-  await gateway.logged('a worker takes requests again')
-  const sums = await scrape(gateway)
-  expect(sums.get('chute_spool_records')).toBe(6)
-  expect(sums.get('chute_records_total')).toBe(0)
-  const beganMs = performance.now()
-  gateway.signal('SIGTERM')
-  expect(await gateway.ended()).toBe(0)
-  expect(performance.now() - beganMs).toBeGreaterThan(4_000)
-  expect(gateway.lines.at(-1)).toMatchObject({ spooled: 6, account: { critical: { spooled: 6 } } })
-
-  const child = spawn(process.execPath, [...chuteArguments, 'drain'], {
-    env: chuteEnvironment(setup.env),
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
-  await once(child, 'close')
-  expect(child.exitCode).toBe(0)
-  expect(await valuesIn(setup.critical)).toEqual(upTo(6))
-})
-
-test('the next gateway waits for a worker that a killed primary left, and finds what that worker still accepted', async () => {
-  const setup = new DurableSetup({ broker, name: `orphaned-${randomUUID()}` })
-  // The worker waits for the body as long as the next gateway takes to get that far.
-  const waits = { SHUTDOWN_TIMEOUT_MS: '100000', BODY_TIMEOUT_MS: '100000' }
-  const env = { ...setup.env, ...withoutKafka, ...waits, WORKERS: '2', PORT: '0', DRAIN_DELAY_MS: '0' }
-  const gateway = await setup.start(env)
-  const body = JSON.stringify({ name: 'late', value: 1 })
-  const sent = request(`${gateway.url}/v1/streams/critical`, {
-    method: 'POST',
-    agent: false,
-    headers: { 'content-length': body.length },
-  })
-  sent.write(body.slice(0, 5))
-  const reply = once(sent, 'response') as Promise<[IncomingMessage]>
-  await gateway.reported((families) => families.get('chute_bodies')?.samples[0]?.value === 1)
-  gateway.signal('SIGKILL')
-
-  const serve = () => {
-    const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
-      env: chuteEnvironment(env),
-      stdio: ['ignore', 'pipe', 'inherit'],
+test.runIf(isLong)(
+  'a worker that is killed without Kafka takes its folder back, and a stop waits for what is on disk',
+  async () => {
+    const setup = new DurableSetup({ broker, name: `taken-back-${randomUUID()}` })
+    const gateway = await setup.start({
+      ...withoutKafka,
+      WORKERS: '2',
+      SHUTDOWN_TIMEOUT_MS: '100',
+      SPOOL_DRAIN_TIMEOUT_MS: '4000',
     })
-    onTestFinished(() => void child.kill('SIGKILL'))
-    const lines = createInterface(child.stdout)
-    const logged = async (message: string): Promise<Record<string, unknown>> =>
-      await new Promise((resolve) => {
-        lines.on('line', (line) => {
-          const said = JSON.parse(line) as Record<string, unknown>
-          if (String(said['msg']).startsWith(message)) resolve(said)
-        })
+    await accept(gateway, 0, 6)
+    const workers = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))!['workers']
+    await gateway.reported((families) => families.get('chute_spool_records')?.samples[0]?.value === 6)
+    process.kill((workers as { pid: number }[])[0]!.pid, 'SIGKILL')
+    expect(await gateway.logged('a worker ended by itself')).toMatchObject({ worker: 1, lost: 0 })
+    await gateway.logged('a worker takes requests again')
+    const sums = await scrape(gateway)
+    expect(sums.get('chute_spool_records')).toBe(6)
+    expect(sums.get('chute_records_total')).toBe(0)
+    const beganMs = performance.now()
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+    expect(performance.now() - beganMs).toBeGreaterThan(4_000)
+    expect(gateway.lines.at(-1)).toMatchObject({ spooled: 6, account: { critical: { spooled: 6 } } })
+
+    const child = spawn(process.execPath, [...chuteArguments, 'drain'], {
+      env: chuteEnvironment(setup.env),
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+    await once(child, 'close')
+    expect(child.exitCode).toBe(0)
+    expect(await valuesIn(setup.critical)).toEqual(upTo(6))
+  },
+)
+
+test.runIf(isLong)(
+  'the next gateway waits for a worker that a killed primary left, and finds what that worker still accepted',
+  async () => {
+    const setup = new DurableSetup({ broker, name: `orphaned-${randomUUID()}` })
+    // The worker waits for the body as long as the next gateway takes to get that far.
+    const waits = { SHUTDOWN_TIMEOUT_MS: '100000', BODY_TIMEOUT_MS: '100000' }
+    const env = { ...setup.env, ...withoutKafka, ...waits, WORKERS: '2', PORT: '0', DRAIN_DELAY_MS: '0' }
+    const gateway = await setup.start(env)
+    const body = JSON.stringify({ name: 'late', value: 1 })
+    const sent = request(`${gateway.url}/v1/streams/critical`, {
+      method: 'POST',
+      agent: false,
+      headers: { 'content-length': body.length },
+    })
+    sent.write(body.slice(0, 5))
+    const reply = once(sent, 'response') as Promise<[IncomingMessage]>
+    await gateway.reported((families) => families.get('chute_bodies')?.samples[0]?.value === 1)
+    gateway.signal('SIGKILL')
+
+    const serve = () => {
+      const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+        env: chuteEnvironment(env),
+        stdio: ['ignore', 'pipe', 'inherit'],
       })
-    return { child, logged }
-  }
-  const stillHas = 'a worker of an earlier start still has its folder'
-  // A start that waits can be ended.
-  const impatient = serve()
-  await impatient.logged(stillHas)
-  impatient.child.kill('SIGTERM')
-  expect(await once(impatient.child, 'exit')).toEqual([0, null])
+      onTestFinished(() => void child.kill('SIGKILL'))
+      const lines = createInterface(child.stdout)
+      const logged = async (message: string): Promise<Record<string, unknown>> =>
+        await new Promise((resolve) => {
+          lines.on('line', (line) => {
+            const said = JSON.parse(line) as Record<string, unknown>
+            if (String(said['msg']).startsWith(message)) resolve(said)
+          })
+        })
+      return { child, logged }
+    }
+    const stillHas = 'a worker of an earlier start still has its folder'
+    // A start that waits can be ended.
+    const impatient = serve()
+    await impatient.logged(stillHas)
+    impatient.child.kill('SIGTERM')
+    expect(await once(impatient.child, 'exit')).toEqual([0, null])
 
-  const { logged } = serve()
-  const listening = logged('listening on')
-  expect(await logged(stillHas)).toMatchObject({
-    cause: expect.stringContaining('in use by another worker'),
-  })
-  sent.end(body.slice(5))
-  const [answer] = await reply
-  expect([answer.statusCode, answer.headers['chute-delivery']]).toEqual([
-    202,
-    expect.stringContaining('durable'),
-  ])
-  const { url } = await listening
-  const metrics = await (await fetch(`${String(url)}/metrics`)).text()
-  expect(metrics).toMatch(/^chute_records_recovered_total\{stream="critical".*\} 1$/m)
-})
+    const { logged } = serve()
+    const listening = logged('listening on')
+    expect(await logged(stillHas)).toMatchObject({
+      cause: expect.stringContaining('in use by another worker'),
+    })
+    sent.end(body.slice(5))
+    const [answer] = await reply
+    expect([answer.statusCode, answer.headers['chute-delivery']]).toEqual([
+      202,
+      expect.stringContaining('durable'),
+    ])
+    const { url } = await listening
+    const metrics = await (await fetch(`${String(url)}/metrics`)).text()
+    expect(metrics).toMatch(/^chute_records_recovered_total\{stream="critical".*\} 1$/m)
+  },
+)
 
-test('workers whose primary is killed while they start end too', async () => {
+test.runIf(isLong)('workers whose primary is killed while they start end too', async () => {
   const setup = new DurableSetup({ broker, name: `starting-${randomUUID()}` })
   const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
     env: chuteEnvironment({ ...setup.env, ...withoutKafka, WORKERS: '2', PORT: '0' }),

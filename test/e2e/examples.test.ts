@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { expect, inject, test } from 'vitest'
 import { launchChromium } from '../support/browser.ts'
+import { isLong } from '../support/forms.ts'
 
 /** Runs an example as its README says, on the shared broker. @returns its exit code and what it printed. */
 async function runExample(
@@ -18,21 +19,24 @@ async function runExample(
   return { code: code as number | null, output }
 }
 
-test('gaming: kills and chat are all there, and nothing is there twice', async () => {
+test.runIf(isLong)('gaming: kills and chat are all there, and nothing is there twice', async () => {
   const { code, output } = await runExample('gaming', '--calm')
   expect(output).toContain('Each stream kept its promise')
   expect(output).toMatch(/^kills +at-least-once +10 +10 +0 +0 +0$/m)
   expect(code).toBe(0)
 })
 
-test('logs: every line that was confirmed lands once, in fewer bytes than were sent', async () => {
-  const { code, output } = await runExample('logs', '--file', 'package-lock.json')
-  const times = Number(/, (\S+) times less/.exec(output)?.[1])
-  expect(times).toBeGreaterThan(1)
-  expect(code).toBe(0)
-})
+test.runIf(isLong)(
+  'logs: every line that was confirmed lands once, in fewer bytes than were sent',
+  async () => {
+    const { code, output } = await runExample('logs', '--file', 'package-lock.json')
+    const times = Number(/, (\S+) times less/.exec(output)?.[1])
+    expect(times).toBeGreaterThan(1)
+    expect(code).toBe(0)
+  },
+)
 
-test('web: what a visitor does in the page comes out of Kafka', async () => {
+test.runIf(isLong)('web: what a visitor does in the page comes out of Kafka', async () => {
   const child = spawn(process.execPath, ['--import', 'tsx', 'examples/web/run.ts', '--once'], {
     env: { ...process.env, KAFKA_BROKERS: inject('kafkaBroker'), PORT: '18080', PAGE_PORT: '18090' },
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -23,6 +23,7 @@ import {
   topicStates,
   write,
 } from '../support/broker-contract.ts'
+import { isLong } from '../support/forms.ts'
 import { append } from '../support/producer-fixture.ts'
 import { startProducer } from '../support/real-producer.ts'
 import { freePorts } from '../support/free-ports.ts'
@@ -30,7 +31,7 @@ import { readTopic, testClient } from '../support/independent-reader.ts'
 
 /** The part of kafka-contract.test.ts that stops, kills and secures brokers, and so needs its own. */
 
-describe('a broker that stops and dies', () => {
+describe.runIf(isLong)('a broker that stops and dies', () => {
   let kafka: LocalKafka
   beforeAll(async () => {
     // On a busy machine it stands still for longer than the session that a node here has, and would lead nothing afterwards.
@@ -110,7 +111,7 @@ describe('a broker that stops and dies', () => {
   })
 })
 
-describe('three nodes', () => {
+describe.runIf(isLong)('three nodes', () => {
   let kafka: LocalKafka
   beforeAll(async () => {
     // Nobody is to be thrown out of the in-sync replicas while it is stopped here.
@@ -218,7 +219,7 @@ describe('three nodes', () => {
   })
 })
 
-describe('a broker with permissions', () => {
+describe.runIf(isLong)('a broker with permissions', () => {
   const password = 'contract-secret'
   let kafka: LocalKafka
   let secured: string

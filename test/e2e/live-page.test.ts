@@ -8,6 +8,7 @@ import { sha256OfKey } from '../../src/config/config.ts'
 import { errorTable, type ErrorCode } from '../../src/errors.ts'
 import { launchChromium, servePage } from '../support/browser.ts'
 import { readEvents } from '../support/event-reader.ts'
+import { isLong } from '../support/forms.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 // What a page has and Node has not; the functions below that use it run in Chromium.
@@ -141,28 +142,32 @@ describe('the live page in Chromium, of a gateway with two workers and keys', ()
     await stranger.close()
   })
 
-  test('shows the events of all workers, and those that were refused before it was opened', async () => {
-    // Each connection goes to the next worker.
-    for (let nth = 0; nth < 4; nth++) {
-      await fetch(`${gateway.url}/v1/streams/more`, {
-        method: 'POST',
-        body: `{"name":"before ${nth}"}`,
-        headers: { 'x-chute-key': key.web, connection: 'close' },
-      })
-    }
-    const { page } = await openLive()
-    for (let nth = 0; nth < 4; nth++) await eventsWith(page, 'refused', `{"name":"before ${nth}"}`).waitFor()
-    const reader = await readEvents(gateway.url, { authorization: `Bearer ${key.ops}` })
-    await expect
-      .poll(() => reader.events.filter(({ text }) => text?.includes('before')).length, patient)
-      .toBe(4)
-    const processes = new Set(reader.events.map(({ id }) => id.split('-')[0]))
-    expect(processes.size).toBe(2)
-    reader.close()
-    await page.close()
-  })
+  test.runIf(isLong)(
+    'shows the events of all workers, and those that were refused before it was opened',
+    async () => {
+      // Each connection goes to the next worker.
+      for (let nth = 0; nth < 4; nth++) {
+        await fetch(`${gateway.url}/v1/streams/more`, {
+          method: 'POST',
+          body: `{"name":"before ${nth}"}`,
+          headers: { 'x-chute-key': key.web, connection: 'close' },
+        })
+      }
+      const { page } = await openLive()
+      for (let nth = 0; nth < 4; nth++)
+        await eventsWith(page, 'refused', `{"name":"before ${nth}"}`).waitFor()
+      const reader = await readEvents(gateway.url, { authorization: `Bearer ${key.ops}` })
+      await expect
+        .poll(() => reader.events.filter(({ text }) => text?.includes('before')).length, patient)
+        .toBe(4)
+      const processes = new Set(reader.events.map(({ id }) => id.split('-')[0]))
+      expect(processes.size).toBe(2)
+      reader.close()
+      await page.close()
+    },
+  )
 
-  test('filters by stream and code, and holds still while it is paused', async () => {
+  test.runIf(isLong)('filters by stream and code, and holds still while it is paused', async () => {
     const { page } = live
     await beacon(shop, 'web', key.web, '{"name":"of web"}')
     await beacon(shop, 'more', key.web, '{"name":"of more"')
@@ -191,7 +196,7 @@ describe('the live page in Chromium, of a gateway with two workers and keys', ()
     await expect.poll(shown, patient).toEqual(['{"name":"of later"', '{"name":"of more"'])
   })
 
-  test('fits a phone, dark and light, and what a client sends stays text', async () => {
+  test.runIf(isLong)('fits a phone, dark and light, and what a client sends stays text', async () => {
     const html = '<img src=x onerror=alert(1)></script><script>alert(2)</script>'
     await beacon(shop, 'web', key.web, `{"name":"${html}"}`)
     await beacon(shop, 'web', key.web, JSON.stringify({ name: 'x'.repeat(300), value: 1, html }))

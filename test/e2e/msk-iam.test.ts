@@ -10,6 +10,7 @@ import {
   loadBothDeliveries,
   writeBothDeliveries,
 } from '../support/both-deliveries.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic } from '../support/independent-reader.ts'
 import { compileMskValidator, hasJavac } from '../support/msk-tokens.ts'
@@ -21,7 +22,7 @@ const lifetimeSeconds = 12
 const loadMs = 14_000
 
 /** A broker that reads MSK's tokens, apart from their signature, and ends a session with its token. */
-describe.skipIf(!hasJavac)('a broker with the tokens of AWS_MSK_IAM', () => {
+describe.runIf(hasJavac && isLong)('a broker with the tokens of AWS_MSK_IAM', () => {
   const folder = mkdtempSync(join(tmpdir(), 'chute-msk-'))
   let kafka: LocalKafka
   let env: NodeJS.ProcessEnv

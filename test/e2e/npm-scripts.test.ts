@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { chuteEnvironment } from '../support/served-gateway.ts'
 
@@ -50,7 +51,7 @@ async function terminate(child: ChildProcess): Promise<void> {
   await ended
 }
 
-test('SIGTERM to npm start ends the gateway, and its port is free', async () => {
+test.runIf(isLong)('SIGTERM to npm start ends the gateway, and its port is free', async () => {
   // The script as it is, over the sources: the package is not built here.
   const folder = mkdtempSync(join(tmpdir(), 'chute-npm-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
@@ -71,13 +72,17 @@ test('SIGTERM to npm start ends the gateway, and its port is free', async () => 
   expect(await isRefused(port)).toBe(true)
 })
 
-test('SIGTERM to npm run kafka ends the broker, and its port is free', { timeout: 120_000 }, async () => {
-  const [port] = (await freePorts(1)) as [number]
-  const npm = npmRun('kafka', { KAFKA_PORT: String(port), JAVA_HOME: process.env['JAVA_HOME'] })
-  await untilWritten(npm, /is ready on/)
-  await terminate(npm)
-  expect(await isRefused(port)).toBe(true)
-})
+test.runIf(isLong)(
+  'SIGTERM to npm run kafka ends the broker, and its port is free',
+  { timeout: 120_000 },
+  async () => {
+    const [port] = (await freePorts(1)) as [number]
+    const npm = npmRun('kafka', { KAFKA_PORT: String(port), JAVA_HOME: process.env['JAVA_HOME'] })
+    await untilWritten(npm, /is ready on/)
+    await terminate(npm)
+    expect(await isRefused(port)).toBe(true)
+  },
+)
 
 test.each(['start', 'kafka', 'demo', 'example:gaming', 'example:logs', 'example:web'])(
   'npm run %s leaves no shell between npm and what it starts',

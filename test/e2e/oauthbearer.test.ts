@@ -22,7 +22,7 @@ const isLongRun = process.env['CHUTE_TOKENS'] === 'long'
 const lifetimeSeconds = isLongRun ? 60 : 12
 const loadMs = isLongRun ? 600_000 : isLong ? 24_000 : 14_000
 
-describe('a broker with OAUTHBEARER', () => {
+describe.runIf(isLong)('a broker with OAUTHBEARER', () => {
   let issuer: Issuer
   let kafka: LocalKafka
   let env: NodeJS.ProcessEnv

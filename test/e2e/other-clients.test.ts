@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { runKafkaTool } from '../support/kafka-tools.ts'
@@ -46,7 +47,7 @@ describe('next to other clients of Kafka', () => {
 
   afterAll(async () => await gateway?.stop())
 
-  test("each key is in the partition that Kafka's own Java producer picks", async () => {
+  test.runIf(isLong)("each key is in the partition that Kafka's own Java producer picks", async () => {
     const properties = ['--property', 'parse.key=true', '--property', 'key.separator=\t']
     const args = ['--bootstrap-server', broker, '--topic', topics.java, ...properties]
     const lines = keys.map((key) => `${key}\t1\n`).join('')
@@ -59,7 +60,7 @@ describe('next to other clients of Kafka', () => {
     expect(await partitionsOf(topics.chute)).toEqual(byJava)
   })
 
-  test("Kafka's own console consumer reads keys and values as they were sent", async () => {
+  test.runIf(isLong)("Kafka's own console consumer reads keys and values as they were sent", async () => {
     const counted = ['--from-beginning', '--max-messages', String(keys.length), '--timeout-ms', '30000']
     const properties = ['--property', 'print.key=true']
     const args = ['--bootstrap-server', broker, '--topic', topics.chute, ...counted, ...properties]

@@ -9,6 +9,7 @@ import { startGatewayWith, testConfig, type TestGateway } from '../support/gatew
 import { alterTopic, createTopic, readTopic, type ReadRecord } from '../support/independent-reader.ts'
 import { runKafkaTool } from '../support/kafka-tools.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
+import { isLong } from '../support/forms.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
 
 const broker = inject('kafkaBroker')
@@ -188,7 +189,7 @@ describe("a stream's headers are read by another client", () => {
       )
   })
 
-  test('durable, sent from memory and read back from the disk after a kill', async () => {
+  test.runIf(isLong)('durable, sent from memory and read back from the disk after a kill', async () => {
     const setup = new DurableSetup({
       broker,
       name: `headers-${randomUUID()}`,

@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { stringify } from 'yaml'
 import { ConfigMap } from '../support/config-map.ts'
+import { isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { parseExposition, sumOf, valueOf, type ParsedFamily } from '../support/parse-exposition.ts'
 import { serveGateway, type LogLine, type ServedGateway } from '../support/served-gateway.ts'
@@ -94,7 +95,7 @@ async function landed(topic: string): Promise<string[]> {
   return records.map(({ value }) => (JSON.parse(value.toString()) as { name: string }).name)
 }
 
-describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
+describe.each(isLong ? ['1', '2'] : ['1'])('with %s worker(s)', (WORKERS) => {
   test('a swapped ConfigMap adds and takes keys and streams, within a second', async () => {
     const topics = { a: `reload-a-${randomUUID()}`, b: `reload-b-${randomUUID()}` }
     const a = { topic: topics.a, delivery: 'at-most-once' }
@@ -198,7 +199,7 @@ describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
       `${reloadCount} reloads, ${WORKERS} worker(s): ${load.taken} requests, p99 ${load.percentile(0.99).toFixed(1)} ms, a key is good after ${Math.max(...load.keyGoodAfterMs).toFixed(0)} ms at most\n`,
     )
     expect(load.failed).toEqual([])
-    expect(Math.max(...load.keyGoodAfterMs)).toBeLessThan(isLong ? 1_000 : 3_000)
+    expect(Math.max(...load.keyGoodAfterMs)).toBeLessThan(isLongRun ? 1_000 : 3_000)
     expect(valueOf(families, 'chute_records_accepted_total', { stream: 'a' })).toBe(load.taken + load.others)
     const names = (await landed(topic)).filter((name) => name !== 'x')
     expect(names).toHaveLength(load.taken)
@@ -206,48 +207,51 @@ describe.each(['1', '2'])('with %s worker(s)', (WORKERS) => {
   })
 })
 
-test('1,000 keys and 50 streams with JSON Schemas are reloaded beside the event loop', async () => {
-  const names = Array.from({ length: 50 }, (_, nth) => `s${nth}`)
-  const topic = `reload-large-${randomUUID()}`
-  const streams = streamsFile(
-    Object.fromEntries(
-      names.map((name) => [name, { topic, delivery: 'at-most-once', schema: `${name}.json` }]),
-    ),
-  )
-  /** Each schema and each key is another one in each round. */
-  const files = (round: number): Record<string, string> => {
-    const rule = { type: 'string', maxLength: 100 + round }
-    const properties = Object.fromEntries(Array.from({ length: 12 }, (_, nth) => [`field${nth}`, rule]))
-    const schema = JSON.stringify({ type: 'object', properties, required: ['name'] })
-    const others = Array.from({ length: 1_000 }, (_, nth) => `k${nth}-${round}`)
-    const schemas = Object.fromEntries(names.map((name) => [`${name}.json`, schema]))
-    return { keys: keysFile('one', ...others), streams, ...schemas }
-  }
-  const map = new ConfigMap(files(0))
-  const gateway = await start({ CHUTE_KEYS_FILE: map.path('keys'), CHUTE_CONFIG: map.path('streams') })
-  const load = new Load(gateway, { stream: 's0', perSecond: 100 })
-  const longestPausesMs: number[] = []
-  // What a scrape tells is since the one before.
-  await scrape(gateway)
-  for (let round = 1; round <= 3; round++) {
-    map.swap(files(round))
-    await loggedTimes(gateway, reloaded, round)
-    expect((await post(gateway, 's1', event('e'), `k999-${round}`)).status).toBe(202)
-    longestPausesMs.push(1_000 * valueOf(await scrape(gateway), 'nodejs_eventloop_lag_max_seconds'))
-  }
-  await load.stop()
-  await stopped(gateway)
-  process.stderr.write(
-    `1,000 keys and 50 schemas: longest pauses of the event loop ${longestPausesMs.map((ms) => ms.toFixed(0)).join(', ')} ms\n`,
-  )
-  expect(load.failed).toEqual([])
-  // On a machine that is busy with other things, a pause is longer than the work in it.
-  expect(Math.min(...longestPausesMs)).toBeLessThan(isLong ? 20 : 1_000)
-})
+test.runIf(isLong)(
+  '1,000 keys and 50 streams with JSON Schemas are reloaded beside the event loop',
+  async () => {
+    const names = Array.from({ length: 50 }, (_, nth) => `s${nth}`)
+    const topic = `reload-large-${randomUUID()}`
+    const streams = streamsFile(
+      Object.fromEntries(
+        names.map((name) => [name, { topic, delivery: 'at-most-once', schema: `${name}.json` }]),
+      ),
+    )
+    /** Each schema and each key is another one in each round. */
+    const files = (round: number): Record<string, string> => {
+      const rule = { type: 'string', maxLength: 100 + round }
+      const properties = Object.fromEntries(Array.from({ length: 12 }, (_, nth) => [`field${nth}`, rule]))
+      const schema = JSON.stringify({ type: 'object', properties, required: ['name'] })
+      const others = Array.from({ length: 1_000 }, (_, nth) => `k${nth}-${round}`)
+      const schemas = Object.fromEntries(names.map((name) => [`${name}.json`, schema]))
+      return { keys: keysFile('one', ...others), streams, ...schemas }
+    }
+    const map = new ConfigMap(files(0))
+    const gateway = await start({ CHUTE_KEYS_FILE: map.path('keys'), CHUTE_CONFIG: map.path('streams') })
+    const load = new Load(gateway, { stream: 's0', perSecond: 100 })
+    const longestPausesMs: number[] = []
+    // What a scrape tells is since the one before.
+    await scrape(gateway)
+    for (let round = 1; round <= 3; round++) {
+      map.swap(files(round))
+      await loggedTimes(gateway, reloaded, round)
+      expect((await post(gateway, 's1', event('e'), `k999-${round}`)).status).toBe(202)
+      longestPausesMs.push(1_000 * valueOf(await scrape(gateway), 'nodejs_eventloop_lag_max_seconds'))
+    }
+    await load.stop()
+    await stopped(gateway)
+    process.stderr.write(
+      `1,000 keys and 50 schemas: longest pauses of the event loop ${longestPausesMs.map((ms) => ms.toFixed(0)).join(', ')} ms\n`,
+    )
+    expect(load.failed).toEqual([])
+    // On a machine that is busy with other things, a pause is longer than the work in it.
+    expect(Math.min(...longestPausesMs)).toBeLessThan(isLongRun ? 20 : 1_000)
+  },
+)
 
 /** `CHUTE_RELOADS=long`: what docs/reload.md has. */
-const isLong = process.env['CHUTE_RELOADS'] === 'long'
-const [reloadCount, loadPerSecond] = isLong ? [100, 2_000] : [12, 300]
+const isLongRun = process.env['CHUTE_RELOADS'] === 'long'
+const [reloadCount, loadPerSecond] = isLongRun ? [100, 2_000] : [12, 300]
 
 /** Sends one event a request, at a steady rate as far as the answers allow. */
 class Load {
@@ -298,52 +302,55 @@ class Load {
   }
 }
 
-test('each kind of broken file is told with all of its faults, and the old configuration goes on', async () => {
-  const topic = `reload-kinds-${randomUUID()}`
-  const folder = mkdtempSync(join(tmpdir(), 'chute-reload-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const file = join(folder, 'chute.yaml')
-  const good = streamsFile({ a: { topic, delivery: 'at-most-once' } })
-  writeFileSync(file, good)
-  const gateway = await start({ CHUTE_CONFIG: file })
-  let failures = 0
-  const expectRefused = async (...problems: object[]): Promise<void> => {
-    const lines = await loggedTimes(gateway, refused, failures + problems.length)
-    expect(lines.slice(failures)).toEqual(problems.map((problem) => expect.objectContaining(problem)))
-    expect(lines.at(-1)).toMatchObject({ level: 'error' })
-    failures += problems.length
-    expect((await post(gateway, 'a', event('e'))).status).toBe(202)
-    expect(valueOf(await scrape(gateway), 'chute_config_last_reload_successful')).toBe(0)
-  }
-  writeFileSync(file, '')
-  await expectRefused({ setting: 'CHUTE_CONFIG' })
-  rmSync(file)
-  await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: there is no such file` })
-  mkdirSync(file)
-  await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: it is a folder` })
-  rmSync(file, { recursive: true })
-  writeFileSync(file, 'streams: { a: { delivery: never }, b: { delivery: at-most-once, kay: none } }')
-  await expectRefused({ setting: 'streams.a.delivery' }, { setting: 'streams.b.kay' })
-  if (process.getuid?.() !== 0) {
-    chmodSync(file, 0o000)
-    await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: this process may not read it` })
-    chmodSync(file, 0o600)
-  }
-  // Two contradictory settings of one stream, and a schema that is no schema.
-  writeFileSync(join(folder, 's.json'), '{ "type": "sometimes" }')
-  writeFileSync(file, 'streams: { a: { delivery: at-most-once, schema: s.json } }')
-  await expectRefused({ setting: 'streams.a.schema' })
-  // Only the file of the schema changes. It was named by a configuration that is not in force.
-  writeFileSync(join(folder, 's.json'), '{ "type": "sometimes", "title": "still none" }')
-  await expectRefused({ setting: 'streams.a.schema' })
+test.runIf(isLong)(
+  'each kind of broken file is told with all of its faults, and the old configuration goes on',
+  async () => {
+    const topic = `reload-kinds-${randomUUID()}`
+    const folder = mkdtempSync(join(tmpdir(), 'chute-reload-'))
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    const file = join(folder, 'chute.yaml')
+    const good = streamsFile({ a: { topic, delivery: 'at-most-once' } })
+    writeFileSync(file, good)
+    const gateway = await start({ CHUTE_CONFIG: file })
+    let failures = 0
+    const expectRefused = async (...problems: object[]): Promise<void> => {
+      const lines = await loggedTimes(gateway, refused, failures + problems.length)
+      expect(lines.slice(failures)).toEqual(problems.map((problem) => expect.objectContaining(problem)))
+      expect(lines.at(-1)).toMatchObject({ level: 'error' })
+      failures += problems.length
+      expect((await post(gateway, 'a', event('e'))).status).toBe(202)
+      expect(valueOf(await scrape(gateway), 'chute_config_last_reload_successful')).toBe(0)
+    }
+    writeFileSync(file, '')
+    await expectRefused({ setting: 'CHUTE_CONFIG' })
+    rmSync(file)
+    await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: there is no such file` })
+    mkdirSync(file)
+    await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: it is a folder` })
+    rmSync(file, { recursive: true })
+    writeFileSync(file, 'streams: { a: { delivery: never }, b: { delivery: at-most-once, kay: none } }')
+    await expectRefused({ setting: 'streams.a.delivery' }, { setting: 'streams.b.kay' })
+    if (process.getuid?.() !== 0) {
+      chmodSync(file, 0o000)
+      await expectRefused({ setting: 'CHUTE_CONFIG', problem: `names ${file}: this process may not read it` })
+      chmodSync(file, 0o600)
+    }
+    // Two contradictory settings of one stream, and a schema that is no schema.
+    writeFileSync(join(folder, 's.json'), '{ "type": "sometimes" }')
+    writeFileSync(file, 'streams: { a: { delivery: at-most-once, schema: s.json } }')
+    await expectRefused({ setting: 'streams.a.schema' })
+    // Only the file of the schema changes. It was named by a configuration that is not in force.
+    writeFileSync(join(folder, 's.json'), '{ "type": "sometimes", "title": "still none" }')
+    await expectRefused({ setting: 'streams.a.schema' })
 
-  writeFileSync(file, good)
-  await gateway.logged('the files of the configuration say again what is in force')
-  expect(valueOf(await scrape(gateway), 'chute_config_last_reload_successful')).toBe(1)
-  await stopped(gateway)
-})
+    writeFileSync(file, good)
+    await gateway.logged('the files of the configuration say again what is in force')
+    expect(valueOf(await scrape(gateway), 'chute_config_last_reload_successful')).toBe(1)
+    await stopped(gateway)
+  },
+)
 
-test('a file that is written in two steps is read when it is whole', async () => {
+test.runIf(isLong)('a file that is written in two steps is read when it is whole', async () => {
   const topic = `reload-steps-${randomUUID()}`
   const folder = mkdtempSync(join(tmpdir(), 'chute-reload-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
@@ -393,39 +400,42 @@ test('what needs a restart is named and stays, and the rest is in force', async 
   await stopped(gateway)
 })
 
-test('a stream that is removed and added again while it drains keeps the order of its keys', async () => {
-  const topic = `reload-again-${randomUUID()}`
-  // Records wait for a second before they are sent.
-  const a = { topic, delivery: 'at-least-once', producer: { 'linger.ms': 1_000 } }
-  const b = { topic: `${topic}-b`, delivery: 'at-most-once' }
-  const files = new ConfigMap({ streams: streamsFile({ a, b }) })
-  const gateway = await start({ CHUTE_CONFIG: files.path('streams') })
-  const keyed = (name: string): string => JSON.stringify({ name, value: 1, source: 's' })
-  expect((await post(gateway, 'a', keyed('1'))).status).toBe(202)
-  files.swap({ streams: streamsFile({ b }) })
-  gateway.signal('SIGHUP')
-  await gateway.logged('the stream takes no more events')
-  expect((await post(gateway, 'a', keyed('no'))).status).toBe(404)
-  files.swap({ streams: streamsFile({ a, b }) })
-  gateway.signal('SIGHUP')
-  await loggedTimes(gateway, reloaded, 2)
-  const early = await post(gateway, 'a', keyed('no'))
-  // On a slow machine the stream may have drained.
-  expect([202, 503]).toContain(early.status)
-  if (early.status === 503) expect(JSON.parse(early.body)).toMatchObject({ code: 'stream_unavailable' })
-  await vi.waitUntil(async () => (await post(gateway, 'a', keyed('2'))).status === 202, { timeout: 20_000 })
-  const families = await scrape(gateway)
-  expect(families.get('chute_records_accepted_total')?.samples).toHaveLength(2)
-  expect(valueOf(families, 'chute_records_accepted_total', { stream: 'a' })).toBe(
-    sumOf(families, 'chute_records_pending', { stream: 'a' }) +
-      sumOf(families, 'chute_records_total', { stream: 'a' }),
-  )
-  await stopped(gateway)
-  const names = (await landed(topic)).filter((name) => name !== 'no')
-  expect(names).toEqual(['1', '2'])
-})
+test.runIf(isLong)(
+  'a stream that is removed and added again while it drains keeps the order of its keys',
+  async () => {
+    const topic = `reload-again-${randomUUID()}`
+    // Records wait for a second before they are sent.
+    const a = { topic, delivery: 'at-least-once', producer: { 'linger.ms': 1_000 } }
+    const b = { topic: `${topic}-b`, delivery: 'at-most-once' }
+    const files = new ConfigMap({ streams: streamsFile({ a, b }) })
+    const gateway = await start({ CHUTE_CONFIG: files.path('streams') })
+    const keyed = (name: string): string => JSON.stringify({ name, value: 1, source: 's' })
+    expect((await post(gateway, 'a', keyed('1'))).status).toBe(202)
+    files.swap({ streams: streamsFile({ b }) })
+    gateway.signal('SIGHUP')
+    await gateway.logged('the stream takes no more events')
+    expect((await post(gateway, 'a', keyed('no'))).status).toBe(404)
+    files.swap({ streams: streamsFile({ a, b }) })
+    gateway.signal('SIGHUP')
+    await loggedTimes(gateway, reloaded, 2)
+    const early = await post(gateway, 'a', keyed('no'))
+    // On a slow machine the stream may have drained.
+    expect([202, 503]).toContain(early.status)
+    if (early.status === 503) expect(JSON.parse(early.body)).toMatchObject({ code: 'stream_unavailable' })
+    await vi.waitUntil(async () => (await post(gateway, 'a', keyed('2'))).status === 202, { timeout: 20_000 })
+    const families = await scrape(gateway)
+    expect(families.get('chute_records_accepted_total')?.samples).toHaveLength(2)
+    expect(valueOf(families, 'chute_records_accepted_total', { stream: 'a' })).toBe(
+      sumOf(families, 'chute_records_pending', { stream: 'a' }) +
+        sumOf(families, 'chute_records_total', { stream: 'a' }),
+    )
+    await stopped(gateway)
+    const names = (await landed(topic)).filter((name) => name !== 'no')
+    expect(names).toEqual(['1', '2'])
+  },
+)
 
-test('SIGHUPs that come at once, and one during the drain, end nothing', async () => {
+test.runIf(isLong)('SIGHUPs that come at once, and one during the drain, end nothing', async () => {
   const topic = `reload-hup-${randomUUID()}`
   const a = { topic, delivery: 'at-most-once' }
   const files = new ConfigMap({ streams: streamsFile({ a }) })
@@ -442,53 +452,56 @@ test('SIGHUPs that come at once, and one during the drain, end nothing', async (
   expect(gateway.lines.filter(({ msg }) => msg === reloaded)).toHaveLength(1)
 })
 
-test('a durable stream goes when its disk is empty and comes back, and invalid events go to another topic', async () => {
-  const topic = `reload-durable-${randomUUID()}`
-  const data = mkdtempSync(join(tmpdir(), 'chute-reload-data-'))
-  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
-  const b = { topic: `${topic}-b`, delivery: 'at-most-once' }
-  const d = (invalid: string) => ({
-    topic,
-    delivery: 'at-least-once',
-    dedupe: true,
-    invalidTopic: `${topic}-${invalid}`,
-  })
-  const files = new ConfigMap({ streams: streamsFile({ b, d: d('one') }) })
-  const gateway = await start({
-    CHUTE_CONFIG: files.path('streams'),
-    CHUTE_DATA_DIR: data,
-    CHUTE_DATA_DIR_EPHEMERAL: 'true',
-  })
-  const kept = async (invalid: string): Promise<number | undefined> =>
-    valueOf(await scrape(gateway), 'chute_invalid_events_total', {
-      topic: `${topic}-${invalid}`,
-      result: 'kept',
+test.runIf(isLong)(
+  'a durable stream goes when its disk is empty and comes back, and invalid events go to another topic',
+  async () => {
+    const topic = `reload-durable-${randomUUID()}`
+    const data = mkdtempSync(join(tmpdir(), 'chute-reload-data-'))
+    onTestFinished(() => rmSync(data, { recursive: true, force: true }))
+    const b = { topic: `${topic}-b`, delivery: 'at-most-once' }
+    const d = (invalid: string) => ({
+      topic,
+      delivery: 'at-least-once',
+      dedupe: true,
+      invalidTopic: `${topic}-${invalid}`,
     })
-  await post(gateway, 'd', '{ "name": 1 }')
-  await vi.waitUntil(async () => (await kept('one')) === 1, { timeout: 20_000 })
+    const files = new ConfigMap({ streams: streamsFile({ b, d: d('one') }) })
+    const gateway = await start({
+      CHUTE_CONFIG: files.path('streams'),
+      CHUTE_DATA_DIR: data,
+      CHUTE_DATA_DIR_EPHEMERAL: 'true',
+    })
+    const kept = async (invalid: string): Promise<number | undefined> =>
+      valueOf(await scrape(gateway), 'chute_invalid_events_total', {
+        topic: `${topic}-${invalid}`,
+        result: 'kept',
+      })
+    await post(gateway, 'd', '{ "name": 1 }')
+    await vi.waitUntil(async () => (await kept('one')) === 1, { timeout: 20_000 })
 
-  files.swap({ streams: streamsFile({ b, d: d('two') }) })
-  await loggedTimes(gateway, reloaded, 1)
-  await vi.waitUntil(
-    async () => {
-      await post(gateway, 'd', '{ "name": 1 }')
-      return ((await kept('two')) ?? 0) > 0
-    },
-    { timeout: 20_000, interval: 100 },
-  )
-  expect(await kept('one')).toBe(1)
+    files.swap({ streams: streamsFile({ b, d: d('two') }) })
+    await loggedTimes(gateway, reloaded, 1)
+    await vi.waitUntil(
+      async () => {
+        await post(gateway, 'd', '{ "name": 1 }')
+        return ((await kept('two')) ?? 0) > 0
+      },
+      { timeout: 20_000, interval: 100 },
+    )
+    expect(await kept('one')).toBe(1)
 
-  expect((await post(gateway, 'd', event('1'))).status).toBe(202)
-  files.swap({ streams: streamsFile({ b }) })
-  await gateway.logged('the stream has drained')
-  expect((await post(gateway, 'd', event('no'))).status).toBe(404)
-  files.swap({ streams: streamsFile({ b, d: d('two') }) })
-  await loggedTimes(gateway, reloaded, 3)
-  expect((await post(gateway, 'd', event('2'))).status).toBe(202)
-  // A stop does not wait for Kafka: what is on disk may stay there.
-  await expect.poll(async () => (await landed(topic)).toSorted(), { timeout: 20_000 }).toEqual(['1', '2'])
-  await stopped(gateway)
-})
+    expect((await post(gateway, 'd', event('1'))).status).toBe(202)
+    files.swap({ streams: streamsFile({ b }) })
+    await gateway.logged('the stream has drained')
+    expect((await post(gateway, 'd', event('no'))).status).toBe(404)
+    files.swap({ streams: streamsFile({ b, d: d('two') }) })
+    await loggedTimes(gateway, reloaded, 3)
+    expect((await post(gateway, 'd', event('2'))).status).toBe(202)
+    // A stop does not wait for Kafka: what is on disk may stay there.
+    await expect.poll(async () => (await landed(topic)).toSorted(), { timeout: 20_000 }).toEqual(['1', '2'])
+    await stopped(gateway)
+  },
+)
 
 test('a worker that is killed while the keys change comes back with the new ones', async () => {
   const a = { topic: `reload-kill-${randomUUID()}`, delivery: 'at-most-once' }

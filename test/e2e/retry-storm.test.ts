@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
+import { isLong } from '../support/forms.ts'
 
 const broker = inject('kafkaBroker')
 
@@ -84,38 +85,41 @@ test('each request sent 3 times with its key, the gateway killed in between: one
   expect(values.toSorted()).toEqual(requests.map(({ body }) => body).toSorted())
 })
 
-test('events with ids, sent again in other requests, the gateway killed in between: one record each', async () => {
-  const topic = `storm-${randomUUID()}`
-  await createTopic(broker, topic, { partitions: 3 })
-  const { gateway, restart } = await start(topic)
-  const events = Array.from({ length: 300 }, (_, value) =>
-    JSON.stringify({ name: 'a', value, id: `id ${value}` }),
-  )
-  const headers = { 'content-type': 'application/x-ndjson' }
-  const sendAll = async (to: ServedGateway, size: number): Promise<number> => {
-    let duplicates = 0
-    for (let from = 0; from < events.length; from += size) {
-      const reply = await send(to, events.slice(from, from + size).join('\n'), headers)
-      expect(reply.status).toBe(202)
-      const body = (await reply.json()) as { accepted: number; duplicates?: number }
-      expect(body.accepted).toBe(Math.min(size, events.length - from))
-      duplicates += body.duplicates ?? 0
+test.runIf(isLong)(
+  'events with ids, sent again in other requests, the gateway killed in between: one record each',
+  async () => {
+    const topic = `storm-${randomUUID()}`
+    await createTopic(broker, topic, { partitions: 3 })
+    const { gateway, restart } = await start(topic)
+    const events = Array.from({ length: 300 }, (_, value) =>
+      JSON.stringify({ name: 'a', value, id: `id ${value}` }),
+    )
+    const headers = { 'content-type': 'application/x-ndjson' }
+    const sendAll = async (to: ServedGateway, size: number): Promise<number> => {
+      let duplicates = 0
+      for (let from = 0; from < events.length; from += size) {
+        const reply = await send(to, events.slice(from, from + size).join('\n'), headers)
+        expect(reply.status).toBe(202)
+        const body = (await reply.json()) as { accepted: number; duplicates?: number }
+        expect(body.accepted).toBe(Math.min(size, events.length - from))
+        duplicates += body.duplicates ?? 0
+      }
+      return duplicates
     }
-    return duplicates
-  }
-  expect(await sendAll(gateway, 30)).toBe(0)
-  expect(await sendAll(gateway, 70)).toBe(events.length)
-  await settled(gateway)
-  const after = await restart()
-  expect(await sendAll(after, 45)).toBe(events.length)
-  await settled(after)
-  const values = (await readTopic(broker, topic)).map(({ value }) => value.toString())
-  expect(values.toSorted()).toEqual(events.toSorted())
-  const metrics = await (await fetch(`${after.url}/metrics`)).text()
-  expect(metrics).toMatch(/chute_events_total\{result="accepted",transport="http"\} 300\n/)
-  expect(metrics).toMatch(/chute_events_duplicate_total\{transport="http"\} 300\n/)
-  expect(metrics).toMatch(/chute_dedupe_entries\{stream="s"\} 300\n/)
-})
+    expect(await sendAll(gateway, 30)).toBe(0)
+    expect(await sendAll(gateway, 70)).toBe(events.length)
+    await settled(gateway)
+    const after = await restart()
+    expect(await sendAll(after, 45)).toBe(events.length)
+    await settled(after)
+    const values = (await readTopic(broker, topic)).map(({ value }) => value.toString())
+    expect(values.toSorted()).toEqual(events.toSorted())
+    const metrics = await (await fetch(`${after.url}/metrics`)).text()
+    expect(metrics).toMatch(/chute_events_total\{result="accepted",transport="http"\} 300\n/)
+    expect(metrics).toMatch(/chute_events_duplicate_total\{transport="http"\} 300\n/)
+    expect(metrics).toMatch(/chute_dedupe_entries\{stream="s"\} 300\n/)
+  },
+)
 
 /** Waits until every accepted record has its outcome. */
 async function settled({ url }: ServedGateway): Promise<void> {

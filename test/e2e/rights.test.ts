@@ -9,6 +9,7 @@ import { checkConnections } from '../../src/commands/check-connect.ts'
 import type { Config, Delivery, KafkaConfig, StreamConfig } from '../../src/config/config.ts'
 import { consume } from '../../src/kafka/consumer/consume.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
@@ -19,6 +20,9 @@ import { invalidConfig, LogKeeper, streamConfig } from '../support/producer-fixt
 const [read, write, create, describeTopic, describeConfigs] = [3, 4, 5, 8, 10]
 
 /** A broker with ACLs: the plain listener is the operator's, the SASL listener that of `gateway`, who may do nothing at first. */
+/** The short form has the delivery that keeps nothing, since each refused event is lost there. */
+const deliveries: [Delivery][] = isLong ? [['at-most-once'], ['at-least-once']] : [['at-most-once']]
+
 describe('a broker with ACLs', () => {
   let kafka: LocalKafka
   let saslPort: number
@@ -98,7 +102,7 @@ describe('a broker with ACLs', () => {
     return topic
   }
 
-  test.each<[Delivery]>([['at-most-once'], ['at-least-once']])(
+  test.each<[Delivery]>(deliveries)(
     '%s, without WRITE: not ready, no event is taken, and all say what is missing until it is there',
     async (delivery) => {
       const topic = await newTopic()
@@ -124,7 +128,7 @@ describe('a broker with ACLs', () => {
     },
   )
 
-  test('a topic that may not even be seen is named with the operation', async () => {
+  test.runIf(isLong)('a topic that may not even be seen is named with the operation', async () => {
     const topic = await newTopic()
     const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }])
     await expect
@@ -134,51 +138,61 @@ describe('a broker with ACLs', () => {
     await ready(gateway)
   })
 
-  test('a dead-letter topic that may not be written to is named, and the gateway is not ready until it may', async () => {
-    const [topic, letters] = [await newTopic(), await newTopic()]
-    await permit(write, topic)
-    const gateway = await start([
-      { ...streamConfig(topic, 'at-least-once'), name: 's', deadLetterTopic: letters },
-    ])
-    await gateway.logged('topic is known')
-    await expect
-      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
-      .toEqual([503, false, expect.stringContaining(`WRITE on topic ${letters} is not permitted`)])
-    await permit(write, letters)
-    await ready(gateway)
-  })
+  test.runIf(isLong)(
+    'a dead-letter topic that may not be written to is named, and the gateway is not ready until it may',
+    async () => {
+      const [topic, letters] = [await newTopic(), await newTopic()]
+      await permit(write, topic)
+      const gateway = await start([
+        { ...streamConfig(topic, 'at-least-once'), name: 's', deadLetterTopic: letters },
+      ])
+      await gateway.logged('topic is known')
+      await expect
+        .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+        .toEqual([503, false, expect.stringContaining(`WRITE on topic ${letters} is not permitted`)])
+      await permit(write, letters)
+      await ready(gateway)
+    },
+  )
 
-  test('an invalidTopic that may not be written to is named, and costs no event and no reply', async () => {
-    const [topic, invalidTopic] = [await newTopic(), await newTopic()]
-    await permit(write, topic)
-    const stream = { ...streamConfig(topic, 'at-most-once'), name: 's', schema: 'telemetry' } as const
-    const gateway = await start([{ ...stream, invalid: invalidConfig(invalidTopic) }])
-    await gateway.logged('topic is known')
-    await expect
-      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
-      .toEqual([503, false, expect.stringContaining(`WRITE on topic ${invalidTopic} is not permitted`)])
-    const good = '{"name":"a","value":1}'
-    // The leader may not have been reached yet.
-    await vi.waitUntil(async () => (await send(gateway, 's', good)).status === 202, { timeout: 10_000 })
-    const body = `${good}\n{"name":"a"}`
-    expect(await (await send(gateway, 's', body, 'wait=10')).json()).toMatchObject({
-      accepted: 1,
-      rejected: 1,
-    })
-    const numbers = await (await fetch(`${gateway.url}/metrics`)).text()
-    expect(numbers).toContain(
-      `chute_invalid_events_total{stream="s",topic="${invalidTopic}",result="unavailable"} 1`,
-    )
-    await permit(write, invalidTopic)
-    await ready(gateway)
-    await send(gateway, 's', body)
-    await expect.poll(async () => await values(invalidTopic), { timeout: 10_000 }).toEqual(['{"name":"a"}'])
-  })
+  test.runIf(isLong)(
+    'an invalidTopic that may not be written to is named, and costs no event and no reply',
+    async () => {
+      const [topic, invalidTopic] = [await newTopic(), await newTopic()]
+      await permit(write, topic)
+      const stream = { ...streamConfig(topic, 'at-most-once'), name: 's', schema: 'telemetry' } as const
+      const gateway = await start([{ ...stream, invalid: invalidConfig(invalidTopic) }])
+      await gateway.logged('topic is known')
+      await expect
+        .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+        .toEqual([503, false, expect.stringContaining(`WRITE on topic ${invalidTopic} is not permitted`)])
+      const good = '{"name":"a","value":1}'
+      // The leader may not have been reached yet.
+      await vi.waitUntil(async () => (await send(gateway, 's', good)).status === 202, { timeout: 10_000 })
+      const body = `${good}\n{"name":"a"}`
+      expect(await (await send(gateway, 's', body, 'wait=10')).json()).toMatchObject({
+        accepted: 1,
+        rejected: 1,
+      })
+      const numbers = await (await fetch(`${gateway.url}/metrics`)).text()
+      expect(numbers).toContain(
+        `chute_invalid_events_total{stream="s",topic="${invalidTopic}",result="unavailable"} 1`,
+      )
+      await permit(write, invalidTopic)
+      await ready(gateway)
+      await send(gateway, 's', body)
+      await expect.poll(async () => await values(invalidTopic), { timeout: 10_000 }).toEqual(['{"name":"a"}'])
+    },
+  )
 
-  test.each([
-    ['without a data folder', false],
-    ['with one', true],
-  ])(
+  test.each(
+    isLong
+      ? ([
+          ['without a data folder', false],
+          ['with one', true],
+        ] as const)
+      : ([['with one', true]] as const),
+  )(
     'WRITE that is denied for a moment costs an at-least-once stream nothing, %s',
     async (_, hasFolder) => {
       const topic = await newTopic()
@@ -220,59 +234,69 @@ describe('a broker with ACLs', () => {
     60_000,
   )
 
-  test('WRITE that is denied under load costs an at-most-once stream what was on its way, and nothing later', async () => {
-    const topic = await newTopic()
-    await permit(write, topic)
-    const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }])
-    await ready(gateway)
-    expect((await send(gateway, 's', '{"first":1}', 'wait=10')).status).toBe(200)
-    await forbid(write, topic)
-    await expect
-      .poll(async () => (await send(gateway, 's', '{"on":"its way"}')).status, {
-        timeout: 10_000,
-        interval: 20,
+  test.runIf(isLong)(
+    'WRITE that is denied under load costs an at-most-once stream what was on its way, and nothing later',
+    async () => {
+      const topic = await newTopic()
+      await permit(write, topic)
+      const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }])
+      await ready(gateway)
+      expect((await send(gateway, 's', '{"first":1}', 'wait=10')).status).toBe(200)
+      await forbid(write, topic)
+      await expect
+        .poll(async () => (await send(gateway, 's', '{"on":"its way"}')).status, {
+          timeout: 10_000,
+          interval: 20,
+        })
+        .toBe(503)
+      await expect.poll(() => gateway.gateway.stats[0]!.inFlight, { timeout: 10_000 }).toBe(0)
+      const { suspectedLost, accepted, dropped } = gateway.gateway.stats[0]!
+      for (let n = 0; n < 40; n++) {
+        expect((await send(gateway, 's', '{"refused":1}')).status).toBe(503)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+      expect(gateway.gateway.stats[0]).toMatchObject({ suspectedLost, accepted, dropped })
+      await permit(write, topic)
+      await expect
+        .poll(async () => (await send(gateway, 's', '{"last":1}', 'wait=10')).status, { timeout: 20_000 })
+        .toBe(200)
+    },
+    60_000,
+  )
+
+  test.runIf(isLong)(
+    'topics that may not be created: CREATE is named by /readyz, the reply and one line of the log',
+    async () => {
+      const topic = `missing-${randomUUID()}`
+      await permit(write, topic)
+      const topics = { create: true, partitions: 1, replicationFactor: 1 }
+      const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }], {
+        kafka: { topics },
       })
-      .toBe(503)
-    await expect.poll(() => gateway.gateway.stats[0]!.inFlight, { timeout: 10_000 }).toBe(0)
-    const { suspectedLost, accepted, dropped } = gateway.gateway.stats[0]!
-    for (let n = 0; n < 40; n++) {
-      expect((await send(gateway, 's', '{"refused":1}')).status).toBe(503)
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-    expect(gateway.gateway.stats[0]).toMatchObject({ suspectedLost, accepted, dropped })
-    await permit(write, topic)
-    await expect
-      .poll(async () => (await send(gateway, 's', '{"last":1}', 'wait=10')).status, { timeout: 20_000 })
-      .toBe(200)
-  }, 60_000)
+      const warning = await gateway.logged('the topic could not be created; trying again')
+      expect(warning.fields['cause']).toMatch(
+        /CREATE on topic .* is not permitted.*KAFKA_CREATE_TOPICS=false/,
+      )
+      expect(await checkOf(gateway, 'topics')).toEqual([
+        503,
+        false,
+        expect.stringMatching(new RegExp(`topic ${topic} does not exist .*CREATE on topic ${topic}`)),
+      ])
+      const reply = await send(gateway, 's', '{"a":1}')
+      expect([reply.status, await reply.text()]).toEqual([
+        503,
+        expect.stringContaining(`topic ${topic} does not exist`),
+      ])
+      await new Promise((resolve) => setTimeout(resolve, 3_000))
+      expect(gateway.log.filter(({ level }) => level === 'warn')).toHaveLength(2)
+      await permit(create, topic)
+      await ready(gateway)
+      expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
+    },
+    60_000,
+  )
 
-  test('topics that may not be created: CREATE is named by /readyz, the reply and one line of the log', async () => {
-    const topic = `missing-${randomUUID()}`
-    await permit(write, topic)
-    const topics = { create: true, partitions: 1, replicationFactor: 1 }
-    const gateway = await start([{ ...streamConfig(topic, 'at-most-once'), name: 's' }], {
-      kafka: { topics },
-    })
-    const warning = await gateway.logged('the topic could not be created; trying again')
-    expect(warning.fields['cause']).toMatch(/CREATE on topic .* is not permitted.*KAFKA_CREATE_TOPICS=false/)
-    expect(await checkOf(gateway, 'topics')).toEqual([
-      503,
-      false,
-      expect.stringMatching(new RegExp(`topic ${topic} does not exist .*CREATE on topic ${topic}`)),
-    ])
-    const reply = await send(gateway, 's', '{"a":1}')
-    expect([reply.status, await reply.text()]).toEqual([
-      503,
-      expect.stringContaining(`topic ${topic} does not exist`),
-    ])
-    await new Promise((resolve) => setTimeout(resolve, 3_000))
-    expect(gateway.log.filter(({ level }) => level === 'warn')).toHaveLength(2)
-    await permit(create, topic)
-    await ready(gateway)
-    expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
-  }, 60_000)
-
-  test.each<[Delivery]>([['at-most-once'], ['at-least-once']])(
+  test.each<[Delivery]>(deliveries)(
     'leaders that nobody listens for at their advertised address: not ready, and no %s event fills the buffer',
     async (delivery) => {
       const topic = await newTopic()
@@ -347,7 +371,7 @@ describe('a broker with ACLs', () => {
     expect(other.gateway.stats[0]).toMatchObject({ accepted: 0 })
   }, 60_000)
 
-  test('CREATE on the cluster is as good as CREATE on the topic', async () => {
+  test.runIf(isLong)('CREATE on the cluster is as good as CREATE on the topic', async () => {
     const topic = `missing-${randomUUID()}`
     await permit(write, topic)
     const onCluster = { ...acl(create, 'kafka-cluster'), resourceType: 4 }
@@ -386,84 +410,96 @@ describe('a broker with ACLs', () => {
     return groups.map(({ groupId }) => groupId).filter((id) => id.startsWith('chute-audit-'))
   }
 
-  test('an audit names the topic and then the group that it may not read, and needs no DELETE', async () => {
-    const topic = await newTopic()
-    expect(await audit('gateway', topic)).toEqual({
-      code: 1,
-      said: expect.stringContaining(`READ on topic ${topic} is not permitted`),
-    })
-    await permit(read, topic)
-    expect(await audit('gateway', topic)).toEqual({
-      code: 1,
-      said: expect.stringContaining('READ on group chute-audit-* is not permitted'),
-    })
-    const onGroups = { ...acl(read, 'chute-audit-'), resourceType: 3, resourcePatternType: 4 }
-    await admin.createAcls({ acl: [onGroups] })
-    expect(await audit('gateway', topic)).toMatchObject({ code: 0 })
-    expect(await auditGroups()).toHaveLength(1)
-    await admin.deleteGroups(await auditGroups())
-  }, 90_000)
-
-  test('the ACLs of docs/deploy.md are enough to create a topic, to write, to consume and to audit it', async () => {
-    const topic = `acls-${randomUUID()}`
-    const page = readFileSync('docs/deploy.md', 'utf8').replaceAll('metrics-critical', topic)
-    const commands = [...page.matchAll(/^\$acls (.+)$/gm)].map(([, words]) => words!.split(' '))
-    expect(commands).toHaveLength(4)
-    const tool = 'org.apache.kafka.tools.AclCommand'
-    const common = ['--bootstrap-server', kafka.brokers[0]!, '--add']
-    await Promise.all(
-      commands.map(async (words) => await runKafkaTool(kafka.classpath, tool, [...common, ...words])),
-    )
-
-    const as = (username: string) => ({ mechanism: 'plain', username, password: 'secret' }) as const
-    const gateway = await start([{ ...streamConfig(topic, 'at-least-once'), name: 's' }], {
-      kafka: { sasl: as('chute'), topics: { create: true, partitions: 1, replicationFactor: 1 } },
-    })
-    await ready(gateway)
-    expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
-    // The topic was missing, and that is said.
-    expect(
-      gateway.log.filter(({ level, fields }) => level === 'warn' && fields['status'] !== 'unknown_topic'),
-    ).toEqual([])
-
-    const consumed = new Promise<string>((resolve) => {
-      const consumer = consume({
-        brokers: [`127.0.0.1:${saslPort}`],
-        sasl: as('reader'),
-        topic,
-        group: 'dashboards',
-        settings: { 'auto.offset.reset': 'earliest' },
-        process: async (records) => resolve(records[0]!.value!.toString()),
-        logger: new LogKeeper(),
+  test.runIf(isLong)(
+    'an audit names the topic and then the group that it may not read, and needs no DELETE',
+    async () => {
+      const topic = await newTopic()
+      expect(await audit('gateway', topic)).toEqual({
+        code: 1,
+        said: expect.stringContaining(`READ on topic ${topic} is not permitted`),
       })
-      onTestFinished(async () => await consumer.stop(1_000))
-    })
-    expect(await audit('auditor', topic)).toMatchObject({ code: 0 })
-    expect(await auditGroups()).toEqual([])
-    expect(await consumed).toBe('{"a":1}')
-  }, 90_000)
+      await permit(read, topic)
+      expect(await audit('gateway', topic)).toEqual({
+        code: 1,
+        said: expect.stringContaining('READ on group chute-audit-* is not permitted'),
+      })
+      const onGroups = { ...acl(read, 'chute-audit-'), resourceType: 3, resourcePatternType: 4 }
+      await admin.createAcls({ acl: [onGroups] })
+      expect(await audit('gateway', topic)).toMatchObject({ code: 0 })
+      expect(await auditGroups()).toHaveLength(1)
+      await admin.deleteGroups(await auditGroups())
+    },
+    90_000,
+  )
 
-  test('one stream that is refused later is named, and the other goes on', async () => {
-    const [one, other] = [await newTopic(), await newTopic()]
-    for (const topic of [one, other]) await permit(write, topic)
-    const gateway = await start(
-      [one, other].map((topic) => ({ ...streamConfig(topic, 'at-most-once'), name: topic })),
-    )
-    await ready(gateway)
-    // Both were open for long enough to count.
-    await new Promise((resolve) => setTimeout(resolve, 1_100))
-    await forbid(write, one)
-    const missing = `WRITE on topic ${one} is not permitted`
-    await expect
-      .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
-      .toEqual([200, true, expect.stringContaining(missing)])
-    expect((await send(gateway, one, '{"a":1}')).status).toBe(503)
-    expect((await send(gateway, other, '{"a":1}', 'wait=10')).status).toBe(200)
-    await forbid(write, other)
-    await expect
-      .poll(async () => (await checkOf(gateway, 'rights')).slice(0, 2), { timeout: 10_000 })
-      .toEqual([503, false])
-  }, 60_000)
+  test.runIf(isLong)(
+    'the ACLs of docs/deploy.md are enough to create a topic, to write, to consume and to audit it',
+    async () => {
+      const topic = `acls-${randomUUID()}`
+      const page = readFileSync('docs/deploy.md', 'utf8').replaceAll('metrics-critical', topic)
+      const commands = [...page.matchAll(/^\$acls (.+)$/gm)].map(([, words]) => words!.split(' '))
+      expect(commands).toHaveLength(4)
+      const tool = 'org.apache.kafka.tools.AclCommand'
+      const common = ['--bootstrap-server', kafka.brokers[0]!, '--add']
+      await Promise.all(
+        commands.map(async (words) => await runKafkaTool(kafka.classpath, tool, [...common, ...words])),
+      )
+
+      const as = (username: string) => ({ mechanism: 'plain', username, password: 'secret' }) as const
+      const gateway = await start([{ ...streamConfig(topic, 'at-least-once'), name: 's' }], {
+        kafka: { sasl: as('chute'), topics: { create: true, partitions: 1, replicationFactor: 1 } },
+      })
+      await ready(gateway)
+      expect((await send(gateway, 's', '{"a":1}', 'wait=10')).status).toBe(200)
+      // The topic was missing, and that is said.
+      expect(
+        gateway.log.filter(({ level, fields }) => level === 'warn' && fields['status'] !== 'unknown_topic'),
+      ).toEqual([])
+
+      const consumed = new Promise<string>((resolve) => {
+        const consumer = consume({
+          brokers: [`127.0.0.1:${saslPort}`],
+          sasl: as('reader'),
+          topic,
+          group: 'dashboards',
+          settings: { 'auto.offset.reset': 'earliest' },
+          process: async (records) => resolve(records[0]!.value!.toString()),
+          logger: new LogKeeper(),
+        })
+        onTestFinished(async () => await consumer.stop(1_000))
+      })
+      expect(await audit('auditor', topic)).toMatchObject({ code: 0 })
+      expect(await auditGroups()).toEqual([])
+      expect(await consumed).toBe('{"a":1}')
+    },
+    90_000,
+  )
+
+  test.runIf(isLong)(
+    'one stream that is refused later is named, and the other goes on',
+    async () => {
+      const [one, other] = [await newTopic(), await newTopic()]
+      for (const topic of [one, other]) await permit(write, topic)
+      const gateway = await start(
+        [one, other].map((topic) => ({ ...streamConfig(topic, 'at-most-once'), name: topic })),
+      )
+      await ready(gateway)
+      // Both were open for long enough to count.
+      await new Promise((resolve) => setTimeout(resolve, 1_100))
+      await forbid(write, one)
+      const missing = `WRITE on topic ${one} is not permitted`
+      await expect
+        .poll(async () => await checkOf(gateway, 'rights'), { timeout: 10_000 })
+        .toEqual([200, true, expect.stringContaining(missing)])
+      expect((await send(gateway, one, '{"a":1}')).status).toBe(503)
+      expect((await send(gateway, other, '{"a":1}', 'wait=10')).status).toBe(200)
+      await forbid(write, other)
+      await expect
+        .poll(async () => (await checkOf(gateway, 'rights')).slice(0, 2), { timeout: 10_000 })
+        .toEqual([503, false])
+    },
+    60_000,
+  )
 })
 
 function listeners(saslPort: number, lostPort: number, nobody: number): Record<string, string> {

@@ -13,6 +13,7 @@ import { startGatewayWith, testConfig, type TestGateway } from '../support/gatew
 import { readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
 import { serveGateway } from '../support/served-gateway.ts'
+import { isLong } from '../support/forms.ts'
 
 const secret = 'hunter2-and-more'
 const listenerNames = ['SASL', 'TLS', 'SASL_TLS', 'MUTUAL'] as const
@@ -89,7 +90,7 @@ describe('a broker with TLS and SASL', () => {
     await expectsToLand('MUTUAL', { ...tls, ...cert })
   })
 
-  test('connects with a certificate that was renewed while the gateway ran', async () => {
+  test.runIf(isLong)('connects with a certificate that was renewed while the gateway ran', async () => {
     const topic = `secure-${randomUUID()}`
     const files = mkdtempSync(join(tmpdir(), 'chute-renewed-'))
     onTestFinished(() => rmSync(files, { recursive: true }))

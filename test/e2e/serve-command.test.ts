@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { startKafka } from '../../src/local-kafka/local-kafka.ts'
+import { isLong } from '../support/forms.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
@@ -48,7 +49,7 @@ test('SIGTERM right after a 202 loses nothing, and the last line of the log says
   expect([...ends.values()].reduce((sum, end) => sum + end, 0)).toBe(500)
 })
 
-test('a second SIGTERM ends at once and says what is lost', async () => {
+test.runIf(isLong)('a second SIGTERM ends at once and says what is lost', async () => {
   const kafka = await startKafka({})
   onTestFinished(async () => await kafka.stop())
   const [gateway] = await serveStream(kafka.brokers[0]!, { SHUTDOWN_TIMEOUT_MS: '50000' })

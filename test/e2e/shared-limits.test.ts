@@ -8,6 +8,7 @@ import { freePorts } from '../support/free-ports.ts'
 import { valueOf } from '../support/parse-exposition.ts'
 import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
+import { isLong } from '../support/forms.ts'
 
 const event = '{"name":"a","value":1}'
 
@@ -115,59 +116,67 @@ describe.skipIf(!hasRedis)('gateways that count in one Redis', { timeout: 60_000
     expect(away.length).toBeLessThanOrEqual(2)
   })
 
-  test('a Redis that is not there at the start delays neither the start nor a request, and the limits hold', async () => {
-    const [port] = await freePorts(1)
-    const gateway = await serve({
-      RATE_LIMIT_MAX: '5',
-      RATE_LIMIT_WINDOW: '1h',
-      RATE_LIMIT_REDIS_URL: `redis://127.0.0.1:${port}`,
-    })
-    await isUp(gateway, false)
-    const agent = keptConnections(1)
-    const statuses: number[] = []
-    for (let n = 0; n < 7; n++) statuses.push((await send(gateway, agent)).status)
-    expect(statuses).toEqual([202, 202, 202, 202, 202, 429, 429])
-  })
+  test.runIf(isLong)(
+    'a Redis that is not there at the start delays neither the start nor a request, and the limits hold',
+    async () => {
+      const [port] = await freePorts(1)
+      const gateway = await serve({
+        RATE_LIMIT_MAX: '5',
+        RATE_LIMIT_WINDOW: '1h',
+        RATE_LIMIT_REDIS_URL: `redis://127.0.0.1:${port}`,
+      })
+      await isUp(gateway, false)
+      const agent = keptConnections(1)
+      const statuses: number[] = []
+      for (let n = 0; n < 7; n++) statuses.push((await send(gateway, agent)).status)
+      expect(statuses).toEqual([202, 202, 202, 202, 202, 429, 429])
+    },
+  )
 })
 
-test('a key that floods at 20 times its limit harms no other key', { timeout: 60_000 }, async () => {
-  const key = (name: string, more = ''): string =>
-    `  ${name}: { kind: secret, sha256: ${createHash('sha256').update(name).digest('hex')}, streams: [s]${more} }\n`
-  // 20 times this is about what one client sends here.
-  const keys = `keys:\n${key('flood', ', limits: { requests: 20, window: 200ms }')}${key('calm')}`
-  const gateway = await serve({}, keys)
-  const [floodAgent, calmAgent] = [keptConnections(16), keptConnections(1)]
-  const calm = async (requests: number): Promise<Reply[]> => {
-    const replies: Reply[] = []
-    for (let n = 0; n < requests; n++) replies.push(await send(gateway, calmAgent, { 'x-chute-key': 'calm' }))
-    return replies
-  }
-  await calm(300)
-  const before = await calm(500)
-  const over = new AbortController()
-  const flooded: Reply[] = []
-  const startedAtMs = performance.now()
-  const flood = Array.from({ length: 16 }, async () => {
-    while (!over.signal.aborted) {
-      // 2,000 requests a second are 20 times what the key may send.
-      const due = ((performance.now() - startedAtMs) * 2_000) / 1_000
-      if (flooded.length < due) flooded.push(await send(gateway, floodAgent, { 'x-chute-key': 'flood' }))
-      else await new Promise((resolve) => setTimeout(resolve, 1))
+test.runIf(isLong)(
+  'a key that floods at 20 times its limit harms no other key',
+  { timeout: 60_000 },
+  async () => {
+    const key = (name: string, more = ''): string =>
+      `  ${name}: { kind: secret, sha256: ${createHash('sha256').update(name).digest('hex')}, streams: [s]${more} }\n`
+    // 20 times this is about what one client sends here.
+    const keys = `keys:\n${key('flood', ', limits: { requests: 20, window: 200ms }')}${key('calm')}`
+    const gateway = await serve({}, keys)
+    const [floodAgent, calmAgent] = [keptConnections(16), keptConnections(1)]
+    const calm = async (requests: number): Promise<Reply[]> => {
+      const replies: Reply[] = []
+      for (let n = 0; n < requests; n++)
+        replies.push(await send(gateway, calmAgent, { 'x-chute-key': 'calm' }))
+      return replies
     }
-  })
-  const during = await calm(500)
-  over.abort()
-  await Promise.all(flood)
-  const quantile = (replies: readonly Reply[], part: number): number =>
-    replies.map(({ ms }) => ms).toSorted((a, b) => a - b)[Math.floor(replies.length * part)]!
-  const said = (replies: readonly Reply[]): string =>
-    `p50 ${quantile(replies, 0.5).toFixed(2)} ms, p99 ${quantile(replies, 0.99).toFixed(2)} ms`
-  process.stderr.write(
-    `flood: ${flooded.length} in ${Math.round(performance.now() - startedAtMs)} ms, ` +
-      `${flooded.filter(({ status }) => status === 429).length} refused; calm: ${said(before)}; beside: ${said(during)}\n`,
-  )
-  expect(flooded.some(({ status }) => status === 429)).toBe(true)
-  expect(new Set(during.map(({ status }) => status))).toEqual(new Set([202]))
-  // The flood's client shares this process, and other tests share the machine: bench/door-bench.ts measures the p99.
-  expect(quantile(during, 0.5)).toBeLessThan(Math.max(100, 10 * quantile(before, 0.5)))
-})
+    await calm(300)
+    const before = await calm(500)
+    const over = new AbortController()
+    const flooded: Reply[] = []
+    const startedAtMs = performance.now()
+    const flood = Array.from({ length: 16 }, async () => {
+      while (!over.signal.aborted) {
+        // 2,000 requests a second are 20 times what the key may send.
+        const due = ((performance.now() - startedAtMs) * 2_000) / 1_000
+        if (flooded.length < due) flooded.push(await send(gateway, floodAgent, { 'x-chute-key': 'flood' }))
+        else await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+    })
+    const during = await calm(500)
+    over.abort()
+    await Promise.all(flood)
+    const quantile = (replies: readonly Reply[], part: number): number =>
+      replies.map(({ ms }) => ms).toSorted((a, b) => a - b)[Math.floor(replies.length * part)]!
+    const said = (replies: readonly Reply[]): string =>
+      `p50 ${quantile(replies, 0.5).toFixed(2)} ms, p99 ${quantile(replies, 0.99).toFixed(2)} ms`
+    process.stderr.write(
+      `flood: ${flooded.length} in ${Math.round(performance.now() - startedAtMs)} ms, ` +
+        `${flooded.filter(({ status }) => status === 429).length} refused; calm: ${said(before)}; beside: ${said(during)}\n`,
+    )
+    expect(flooded.some(({ status }) => status === 429)).toBe(true)
+    expect(new Set(during.map(({ status }) => status))).toEqual(new Set([202]))
+    // The flood's client shares this process, and other tests share the machine: bench/door-bench.ts measures the p99.
+    expect(quantile(during, 0.5)).toBeLessThan(Math.max(100, 10 * quantile(before, 0.5)))
+  },
+)

@@ -9,6 +9,7 @@ import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.t
 import { bothDeliveries, writeBothDeliveries } from '../support/both-deliveries.ts'
 import { makeAuthority, makeCertificates, type Certificates, type Pair } from '../support/certificates.ts'
 import { ConfigMap } from '../support/config-map.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { runKafkaTool } from '../support/kafka-tools.ts'
@@ -18,7 +19,7 @@ import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 const [firstPassword, secondPassword] = ['first-of-the-operator', 'second-of-the-operator']
 
 /** A broker as Strimzi sets it up: an authority for the brokers, another one for the users, a listener for each kind of KafkaUser. */
-describe('the Secrets of Strimzi', () => {
+describe.runIf(isLong)('the Secrets of Strimzi', () => {
   const folder = mkdtempSync(join(tmpdir(), 'chute-strimzi-'))
   const clients = makeAuthority('clients-ca v0')
   let certificates: Certificates

@@ -1,17 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, inject, test } from 'vitest'
+import { isLong } from '../support/forms.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append } from '../support/producer-fixture.ts'
 import { startProducer } from '../support/real-producer.ts'
 
 const broker = inject('kafkaBroker')
 
-test.each([
+const everyCase = [
   ['at-least-once', 1],
   ['at-least-once', 6],
   ['at-most-once', 1],
-] as const)(
+] as const
+
+test.each(isLong ? everyCase : everyCase.slice(0, 1))(
   'a topic that is deleted and made anew under load gets all that is accepted from then on (%s, 3 partitions, then %d)',
   async (delivery, partitions) => {
     const topic = `anew-${randomUUID()}`

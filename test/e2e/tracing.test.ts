@@ -16,6 +16,7 @@ import {
 } from '@opentelemetry/sdk-trace-base'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, onTestFinished, test } from 'vitest'
 import type { StreamConfig } from '../../src/config/config.ts'
+import { isLong } from '../support/forms.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { createTopic, readTopic } from '../support/independent-reader.ts'
 import { streamConfig } from '../support/producer-fixture.ts'
@@ -158,7 +159,7 @@ describe("with an SDK that keeps spans in memory, registered as an operator's fi
     },
   )
 
-  test.each([['realtime'], ['critical']] as const)(
+  test.runIf(isLong).each([['realtime'], ['critical']] as const)(
     'a batch is linked to the appends of all requests in it, and each of these has its own outcome: %s',
     async (stream) => {
       const topic = topics[stream]
@@ -232,65 +233,72 @@ describe("with an SDK that keeps spans in memory, registered as an operator's fi
   })
 })
 
-test('deploy/tracing/otel.mjs sends the spans of a gateway, and the last ones at its end', async () => {
-  interface Span {
-    readonly name: string
-    readonly traceId: string
-  }
-  const received: { service: string; spans: Span[] }[] = []
-  const collector = createServer((request, response) => {
-    const chunks: Buffer[] = []
-    request.on('data', (chunk: Buffer) => chunks.push(chunk))
-    request.on('end', () => {
-      const { resourceSpans } = JSON.parse(Buffer.concat(chunks).toString()) as {
-        resourceSpans: {
-          resource: { attributes: { key: string; value: { stringValue: string } }[] }
-          scopeSpans: { spans: Span[] }[]
-        }[]
-      }
-      for (const { resource, scopeSpans } of resourceSpans) {
-        const service = resource.attributes.find(({ key }) => key === 'service.name')!.value.stringValue
-        received.push({ service, spans: scopeSpans.flatMap((scope) => scope.spans) })
-      }
-      response.setHeader('content-type', 'application/json').end('{}')
-    })
-  }).listen(0, '127.0.0.1')
-  await once(collector, 'listening')
-  onTestFinished(() => void collector.close())
+test.runIf(isLong)(
+  'deploy/tracing/otel.mjs sends the spans of a gateway, and the last ones at its end',
+  async () => {
+    interface Span {
+      readonly name: string
+      readonly traceId: string
+    }
+    const received: { service: string; spans: Span[] }[] = []
+    const collector = createServer((request, response) => {
+      const chunks: Buffer[] = []
+      request.on('data', (chunk: Buffer) => chunks.push(chunk))
+      request.on('end', () => {
+        const { resourceSpans } = JSON.parse(Buffer.concat(chunks).toString()) as {
+          resourceSpans: {
+            resource: { attributes: { key: string; value: { stringValue: string } }[] }
+            scopeSpans: { spans: Span[] }[]
+          }[]
+        }
+        for (const { resource, scopeSpans } of resourceSpans) {
+          const service = resource.attributes.find(({ key }) => key === 'service.name')!.value.stringValue
+          received.push({ service, spans: scopeSpans.flatMap((scope) => scope.spans) })
+        }
+        response.setHeader('content-type', 'application/json').end('{}')
+      })
+    }).listen(0, '127.0.0.1')
+    await once(collector, 'listening')
+    onTestFinished(() => void collector.close())
 
-  const topic = `trace-${randomUUID()}`
-  const folder = mkdtempSync(join(tmpdir(), 'chute-trace-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const file = join(folder, 'chute.yaml')
-  writeFileSync(file, `streams: { s: { topic: ${topic}, delivery: at-most-once } }\n`)
-  const gateway = await serveGateway(
-    {
-      KAFKA_BROKERS: broker,
-      KAFKA_CREATE_TOPICS: 'true',
-      CHUTE_CONFIG: file,
-      WORKERS: '2',
-      OTEL_SERVICE_NAME: 'the-gateway',
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}`,
-    },
-    ['--import', './deploy/tracing/otel.mjs', ...chuteArguments],
-  )
-  onTestFinished(() => gateway.signal('SIGKILL'))
-  await gateway.ready()
-  const body = '{"name":"room.temp","value":21.5}'
-  const reply = await fetch(`${gateway.url}/v1/streams/s`, { method: 'POST', body, headers: { traceparent } })
-  expect(reply.status).toBe(202)
-  gateway.signal('SIGTERM')
-  expect(await gateway.ended()).toBe(0)
-  expect(new Set(received.map(({ service }) => service))).toEqual(new Set(['the-gateway']))
-  const spans = received.flatMap((each) => each.spans)
-  expect(spans.map(({ name }) => name).toSorted()).toEqual([
-    'POST /v1/streams/:stream',
-    `append ${topic}`,
-    `outcome ${topic}`,
-    `send ${topic}`,
-  ])
-  expect(new Set(spans.map(({ traceId }) => traceId))).toEqual(new Set([client.traceId]))
-})
+    const topic = `trace-${randomUUID()}`
+    const folder = mkdtempSync(join(tmpdir(), 'chute-trace-'))
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    const file = join(folder, 'chute.yaml')
+    writeFileSync(file, `streams: { s: { topic: ${topic}, delivery: at-most-once } }\n`)
+    const gateway = await serveGateway(
+      {
+        KAFKA_BROKERS: broker,
+        KAFKA_CREATE_TOPICS: 'true',
+        CHUTE_CONFIG: file,
+        WORKERS: '2',
+        OTEL_SERVICE_NAME: 'the-gateway',
+        OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}`,
+      },
+      ['--import', './deploy/tracing/otel.mjs', ...chuteArguments],
+    )
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    await gateway.ready()
+    const body = '{"name":"room.temp","value":21.5}'
+    const reply = await fetch(`${gateway.url}/v1/streams/s`, {
+      method: 'POST',
+      body,
+      headers: { traceparent },
+    })
+    expect(reply.status).toBe(202)
+    gateway.signal('SIGTERM')
+    expect(await gateway.ended()).toBe(0)
+    expect(new Set(received.map(({ service }) => service))).toEqual(new Set(['the-gateway']))
+    const spans = received.flatMap((each) => each.spans)
+    expect(spans.map(({ name }) => name).toSorted()).toEqual([
+      'POST /v1/streams/:stream',
+      `append ${topic}`,
+      `outcome ${topic}`,
+      `send ${topic}`,
+    ])
+    expect(new Set(spans.map(({ traceId }) => traceId))).toEqual(new Set([client.traceId]))
+  },
+)
 
 function linked(links: readonly Link[]): string[] {
   return links.map(({ context }) => context.spanId)

@@ -241,7 +241,7 @@ test.runIf(isLong)('a worker that is killed before it took a connection over is 
   await gateway.logged('a worker takes requests again')
 })
 
-test('of a worker that throws every record is accounted for', async () => {
+test.runIf(isLong)('of a worker that throws every record is accounted for', async () => {
   const bug = `process.on('SIGUSR2', () => { throw new Error('a bug') })`
   const [gateway] = await serveWorkers(inject('kafkaBroker'), {
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(bug)}`,
@@ -257,7 +257,7 @@ test('of a worker that throws every record is accounted for', async () => {
   expect(await gateway.ended()).toBe(0)
 })
 
-test('Ctrl-C, which every process of the group gets, drains once', async () => {
+test.runIf(isLong)('Ctrl-C, which every process of the group gets, drains once', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'))
   let turns = 0
   expect(await sendEvents(gateway, { connections: 4, events: 20, takeTurn: () => turns++ < 40 })).toBe(800)
@@ -267,7 +267,7 @@ test('Ctrl-C, which every process of the group gets, drains once', async () => {
   expect(gateway.lines.at(-1)).toMatchObject({ account: { s: { accepted: 800, confirmed: 800 } } })
 })
 
-test('a second SIGTERM ends all workers at once and says what is lost', async () => {
+test.runIf(isLong)('a second SIGTERM ends all workers at once and says what is lost', async () => {
   const kafka = await startKafka({})
   onTestFinished(async () => await kafka.stop())
   const [gateway] = await serveWorkers(kafka.brokers[0]!, { SHUTDOWN_TIMEOUT_MS: '50000' })
@@ -287,7 +287,7 @@ test('a second SIGTERM ends all workers at once and says what is lost', async ()
   })
 })
 
-test('workers whose primary is killed drain and leave', async () => {
+test.runIf(isLong)('workers whose primary is killed drain and leave', async () => {
   const broker = inject('kafkaBroker')
   const [gateway, topic] = await serveWorkers(broker)
   let turns = 0
@@ -333,7 +333,7 @@ async function untilAnswered<T>(attempt: () => Promise<T>): Promise<T> {
   return await Promise.any(Array.from({ length: 4 }, attempt))
 }
 
-test('the rate limit of an address holds over all workers', async () => {
+test.runIf(isLong)('the rate limit of an address holds over all workers', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'), {
     RATE_LIMIT_MAX: '10',
     RATE_LIMIT_WINDOW: '1h',
@@ -342,7 +342,7 @@ test('the rate limit of an address holds over all workers', async () => {
   expect(await sendEvents(gateway, { connections: 6, events: 1, takeTurn: () => turns++ < 60 })).toBe(10)
 })
 
-test('a primary that does not answer stops no request, and no scrape hangs', async () => {
+test.runIf(isLong)('a primary that does not answer stops no request, and no scrape hangs', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'), { RATE_LIMIT_MAX: '1000' })
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   onTestFinished(() => agent.destroy())
@@ -361,22 +361,28 @@ test('a primary that does not answer stops no request, and no scrape hangs', asy
   expect(await gateway.ended()).toBe(0)
 })
 
-test('a port that is taken ends the start of all, with the message that one process has', async () => {
-  const other = createServer().listen(0, '127.0.0.1')
-  await once(other, 'listening')
-  onTestFinished(() => void other.close())
-  const { port } = other.address() as AddressInfo
-  const env = { KAFKA_BROKERS: inject('kafkaBroker'), PORT: String(port) }
-  const ends = await Promise.all(
-    ['1', '2'].map(async (WORKERS) => {
-      const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
-        env: chuteEnvironment({ ...env, WORKERS }),
-        stdio: ['ignore', 'ignore', 'pipe'],
-      })
-      const [message] = await Promise.all([text(child.stderr), once(child, 'close')])
-      return { message, code: child.exitCode }
-    }),
-  )
-  expect(ends[0]).toMatchObject({ code: 1, message: expect.stringContaining('is taken by another process') })
-  expect(ends[1]).toEqual(ends[0])
-})
+test.runIf(isLong)(
+  'a port that is taken ends the start of all, with the message that one process has',
+  async () => {
+    const other = createServer().listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    onTestFinished(() => void other.close())
+    const { port } = other.address() as AddressInfo
+    const env = { KAFKA_BROKERS: inject('kafkaBroker'), PORT: String(port) }
+    const ends = await Promise.all(
+      ['1', '2'].map(async (WORKERS) => {
+        const child = spawn(process.execPath, [...chuteArguments, 'serve'], {
+          env: chuteEnvironment({ ...env, WORKERS }),
+          stdio: ['ignore', 'ignore', 'pipe'],
+        })
+        const [message] = await Promise.all([text(child.stderr), once(child, 'close')])
+        return { message, code: child.exitCode }
+      }),
+    )
+    expect(ends[0]).toMatchObject({
+      code: 1,
+      message: expect.stringContaining('is taken by another process'),
+    })
+    expect(ends[1]).toEqual(ends[0])
+  },
+)

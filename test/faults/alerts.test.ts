@@ -7,6 +7,7 @@ import { Kafka, logLevel } from 'kafkajs'
 import { expect, onTestFinished, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { startConsumer, startReader } from '../support/consume-process.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { hasPrometheus, hourMs, startPrometheus } from '../support/prometheus.ts'
@@ -48,7 +49,7 @@ const allAlerts = [
   'ChuteConsumerOutOfGroup',
 ]
 
-test.skipIf(!hasPrometheus)(
+test.runIf(hasPrometheus && isLong)(
   'each alert is quiet in a calm run, and fires in the fault that it is for',
   { timeout: 300_000 },
   async () => {

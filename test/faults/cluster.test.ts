@@ -46,7 +46,7 @@ async function mend(topics: readonly string[]): Promise<void> {
   await untilLayout(kafka, 1, topics, (layout) => layout.every(({ isr }) => isr.length === 3))
 }
 
-test('a leader stands still, is replaced, and wakes up', { timeout: limitMs() }, async () => {
+test.runIf(isLong)('a leader stands still, is replaced, and wakes up', { timeout: limitMs() }, async () => {
   const fault = new LeaderFault()
   onTestFinished(async () => await mend(fault.topics))
   const report = await liveThrough({
@@ -111,7 +111,7 @@ test.runIf(isLong)(
 )
 
 /** The short form restarts one node of the three. */
-test('a rolling restart', { timeout: limitMs(2) }, async () => {
+test.runIf(isLong)('a rolling restart', { timeout: limitMs(2) }, async () => {
   const report = await liveThrough({
     name: 'rolling restart, 3 nodes',
     kafka,

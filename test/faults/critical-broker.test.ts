@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { seededRandom } from '../support/fault-run.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 import { seed } from '../support/seed.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
 import { append } from '../support/producer-fixture.ts'
@@ -38,7 +38,7 @@ async function count(broker: string, topic: string, sent: readonly string[]): Pr
 
 const nothingWrong = { lost: 0, duplicates: 0, reordered: 0 }
 
-describe('one broker', () => {
+describe.runIf(isLong)('one broker', () => {
   let kafka: LocalKafka
   beforeAll(async () => {
     kafka = await startKafka()
@@ -85,7 +85,7 @@ describe('one broker', () => {
   )
 })
 
-describe('three brokers', () => {
+describe.runIf(isLong)('three brokers', () => {
   let kafka: LocalKafka
   beforeAll(async () => {
     kafka = await startKafka({ nodes: 3, properties: { 'replica.lag.time.max.ms': '2000' } })

@@ -5,6 +5,7 @@ import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { hasBalancers, startHaproxy } from '../support/balancers.ts'
 import { drain, DurableSetup } from '../support/durable-gateway.ts'
+import { isLong } from '../support/forms.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { readTopic, type ReadRecord } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
@@ -55,7 +56,7 @@ class Member extends ChaosGateway {
   }
 }
 
-test.skipIf(!hasBalancers)(
+test.runIf(hasBalancers && isLong)(
   'three gateways behind HAProxy: upgraded in turn, one killed, one gone for good with a backlog, Kafka restarted: nothing durable is lost, and the sums of the fleet close',
   { timeout: 300_000 },
   async () => {

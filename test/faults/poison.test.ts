@@ -5,7 +5,7 @@ import { createTopic, testClient } from '../support/independent-reader.ts'
 import { atLeast, exactly } from './harness/bar.ts'
 import { countBars, unharmedBars } from './harness/bars.ts'
 import { DeviceLoad } from './harness/device-load.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 import { limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { fewDevices, liveThrough, usualStreams } from './harness/live-through.ts'
@@ -27,7 +27,7 @@ afterAll(async () => await kafka.stop())
  * Whatever makes a broker refuse a write closes an acks=0 connection, with all that is behind it. Three streams meet such
  * a thing at the same time, and the two beside them must not notice.
  */
-test(
+test.runIf(isLong)(
   'a topic is deleted, one is forbidden, one gets events that it does not take',
   { timeout: limitMs() },
   async () => {

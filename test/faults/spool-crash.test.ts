@@ -11,7 +11,7 @@ import { TopicAudit } from '../../src/kafka/audit/topic-audit.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { DurableSetup, imbalanceOf, pendingIn, scrape, untilDrained } from '../support/durable-gateway.ts'
 import { seededRandom } from '../support/fault-run.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 import { seed } from '../support/seed.ts'
@@ -100,7 +100,7 @@ test(
   },
 )
 
-test(
+test.runIf(isLong)(
   `the data folder is copied at ${copies} moments: each copy starts, with every 202 that is older`,
   { timeout: 60_000 + copies * 15_000 },
   async () => {

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { DurableSetup, imbalanceOf, scrape } from '../support/durable-gateway.ts'
-import { byForm, isFull } from '../support/forms.ts'
+import { byForm, isFull, isLong } from '../support/forms.ts'
 import { endOffsets, readTopic } from '../support/independent-reader.ts'
 import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 import type { ServedGateway } from '../support/served-gateway.ts'
@@ -40,7 +40,7 @@ async function live(load: KeyedLoad, url: string, until: () => Promise<boolean>)
   return [p99(load.latenciesMs.slice(first)), perSecond]
 }
 
-test(
+test.runIf(isLong)(
   `an outage with ${backlogBytes >> 20} MB of backlog: memory stays flat, new events are answered, all of it lands in order`,
   { timeout: isFull ? 1_800_000 : 180_000 },
   async () => {

@@ -8,11 +8,11 @@ import { freePorts } from '../support/free-ports.ts'
 import { endOffsets } from '../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 import { atMost, exactly } from './harness/bar.ts'
-import { byForm, isFull } from '../support/forms.ts'
+import { byForm, isFull, isLong } from '../support/forms.ts'
 import { limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 
-test(
+test.runIf(isLong)(
   'no Kafka at the start, and a name that does not resolve: live, not ready, then ready by itself',
   { timeout: limitMs() },
   async () => {

@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { sha256OfKey } from '../../src/config/config.ts'
 import { version } from '../../src/version.ts'
+import { isLong } from '../support/forms.ts'
 import { chuteArguments, chuteEnvironment, serveGateway } from '../support/served-gateway.ts'
 
 // Each test starts a process, which is slow where many run side by side.
@@ -54,32 +55,33 @@ describe('chute', limit, () => {
   })
 })
 
-describe.each(['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka'])(
-  'chute %s',
-  limit,
-  (command) => {
-    test('--help says how it is called, and what it does not know is an error with exit code 2', async () => {
-      const kafka = { KAFKA_BROKERS: '127.0.0.1:1' }
-      const [help, unknown] = await Promise.all([
-        chute([command, '--help'], kafka),
-        chute([command, '--port-number', '9'], kafka),
-      ])
-      const usage = new RegExp(`^usage: chute ${command}`, 'm')
-      expect(help).toMatchObject({ code: 0, stdout: expect.stringMatching(usage), stderr: '' })
-      expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(usage) })
-      expect(unknown.stderr).toContain('--port-number')
-    })
-  },
-)
+const commands = ['serve', 'check', 'doctor', 'consume', 'audit', 'tail', 'kafka']
 
-test.each([
+/** Each is two processes. */
+describe.each(isLong ? commands : ['serve', 'consume'])('chute %s', limit, (command) => {
+  test('--help says how it is called, and what it does not know is an error with exit code 2', async () => {
+    const kafka = { KAFKA_BROKERS: '127.0.0.1:1' }
+    const [help, unknown] = await Promise.all([
+      chute([command, '--help'], kafka),
+      chute([command, '--port-number', '9'], kafka),
+    ])
+    const usage = new RegExp(`^usage: chute ${command}`, 'm')
+    expect(help).toMatchObject({ code: 0, stdout: expect.stringMatching(usage), stderr: '' })
+    expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(usage) })
+    expect(unknown.stderr).toContain('--port-number')
+  })
+})
+
+const withSecrets = [
   ['audit', '--topic', 'a', '--gateway', 'http://chk_secret:@127.0.0.1:1'],
   ['audit', '--topic', 'a', '--gateway', 'ftp://chk_secret:@127.0.0.1:1'],
   ['audit', 'http://chk_secret:@127.0.0.1:1'],
   ['tail', '--url', 'ftp://chk_secret:@127.0.0.1:1'],
   ['consume', '--topic', 'a', '--group', 'g', '--http', 'http://user:chk_secret@127.0.0.1:1'],
   ['consume', '--topic', 'a', '--group', 'g', '--http', 'ftp://user:chk_secret@127.0.0.1:1'],
-])(
+]
+
+test.each(isLong ? withSecrets : withSecrets.slice(0, 1))(
   'chute %s %s … refuses a URL with a secret in it, and does not show the secret',
   limit,
   async (...args) => {

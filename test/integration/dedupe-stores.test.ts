@@ -9,7 +9,7 @@ import type { RedisLink } from '../../src/redis-link.ts'
 import type { RedisScript } from '../../src/dedupe/redis-scripts.ts'
 import { claimBeside, claimOf, dedupeKey, findKeys, type TestClaim } from '../support/dedupe-claim.ts'
 import { LogKeeper } from '../support/producer-fixture.ts'
-import { isFull } from '../support/forms.ts'
+import { byForm } from '../support/forms.ts'
 import { startRedisProxy } from '../support/redis-proxy.ts'
 import { hasRedis, startRedis, type TestRedis } from '../support/redis.ts'
 
@@ -204,7 +204,7 @@ function itIsADedupeStore(open: () => Promise<Pair>, numRuns: number): void {
           vi.restoreAllMocks()
         }
       })
-      await fc.assert(property, { numRuns: isFull ? numRuns * 10 : numRuns })
+      await fc.assert(property, { numRuns: numRuns * byForm({ short: 0.1, ci: 1, full: 10 }) })
     },
   )
 

@@ -7,7 +7,7 @@ import type { KeyConfig } from '../../src/config/config.ts'
 import { registerLivePage } from '../../src/routes/admin/live-page.ts'
 import { buildEdge, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
-import { byForm } from '../support/forms.ts'
+import { byForm, isLong } from '../support/forms.ts'
 
 /** Every combination at the door, each against a rule that is written here anew, and not as the code has it. */
 let edge: Edge
@@ -331,7 +331,7 @@ describe('forged headers', () => {
   })
 })
 
-test(
+test.runIf(isLong)(
   'thousands of keys that are nearly right and as many that are not let nobody in, and the time of an answer tells them not apart',
   { timeout: 180_000 },
   async () => {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { benchMicro } from '../../../bench/micro-bench.ts'
 import { median } from '../../../bench/rounds.ts'
+import { isLong } from '../../support/forms.ts'
 
 /**
  * Bytes of garbage that an event may make between the route's handler and the connection to Kafka. They hardly depend on
@@ -13,7 +14,7 @@ const mostBytes: Readonly<Record<string, number>> = {
   'array of 100': 340,
 }
 
-test('an event makes no more garbage than it may', { timeout: 60_000 }, async () => {
+test.runIf(isLong)('an event makes no more garbage than it may', { timeout: 60_000 }, async () => {
   const rows = await benchMicro({ rounds: 3, eventsPerRound: 10_000 })
   expect(rows.map(({ request }) => request)).toEqual(Object.keys(mostBytes))
   for (const { request, allocatedPerEvent, cpuMicrosPerEvent } of rows) {

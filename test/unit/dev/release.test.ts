@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { flawsOfRelease, flawsOfVersions, type Files } from '../../../dev/release-flaws.ts'
+import { isLong } from '../../support/forms.ts'
 
 function filesWith(versions: Partial<Record<keyof Files | 'locked' | 'appVersion', string>> = {}): Files {
   const of = (name: keyof typeof versions): string => versions[name] ?? '1.2.3'
@@ -52,7 +53,7 @@ describe('a release', () => {
     expect(flawsOfRelease('next', filesWith())).toEqual(['next is no version: write 1.2.3'])
   })
 
-  test('of this commit under another version fails, and tells each file that disagrees', () => {
+  test.runIf(isLong)('of this commit under another version fails, and tells each file that disagrees', () => {
     const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'dev/release.ts', '99.0.0'], {
       encoding: 'utf8',
     })
@@ -64,7 +65,7 @@ describe('a release', () => {
   })
 })
 
-test('npm run sbom lists the packages that the product runs with, and no others', () => {
+test.runIf(isLong)('npm run sbom lists the packages that the product runs with, and no others', () => {
   const text = execFileSync(process.execPath, ['--import', 'tsx', 'dev/sbom.ts'], { encoding: 'utf8' })
   const bom = JSON.parse(text) as {
     bomFormat: string
@@ -93,38 +94,41 @@ function purl(name: string): string {
   return name.replace('@', '%40')
 }
 
-test('npm pack has what the package runs with and is deployed by, and nothing of development', () => {
-  const text = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  const [pack] = JSON.parse(text) as [{ name: string; files: { path: string }[] }]
-  expect(pack.name).toMatch(/^@[\w-]+\/chute$/)
-  // `dist` is there when the package was built. test/e2e/shipped-package.test.ts looks into it.
-  const files = pack.files.map(({ path }) => path).filter((path) => !path.startsWith('dist/'))
-  const tops = new Set(files.map((path) => path.split('/', 1)[0]))
-  const expected = [
-    'deploy',
-    'public',
-    'openapi.yaml',
-    'package.json',
-    'README.md',
-    'CHANGELOG.md',
-    'LICENSE',
-    'SECURITY.md',
-  ]
-  expect(tops).toEqual(new Set(expected))
-  for (const path of [
-    'public/chute.js',
-    'public/swagger-ui-licenses.txt',
-    'deploy/prometheus/rules/chute.yml',
-    'deploy/grafana/dashboards/chute.json',
-    'deploy/haproxy/haproxy.cfg',
-    'deploy/helm/chute/Chart.yaml',
-    'deploy/helm/chute/templates/_helpers.tpl',
-    'deploy/tracing/otel.mjs',
-  ])
-    expect(files).toContain(path)
-  // Keys that everybody knows, and what only tests read.
-  expect(files.filter((path) => /(?:^|[./])(?:test|ci|keys|spec)[./]|\.ts$|\.map$/.test(path))).toEqual([])
-})
+test.runIf(isLong)(
+  'npm pack has what the package runs with and is deployed by, and nothing of development',
+  () => {
+    const text = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const [pack] = JSON.parse(text) as [{ name: string; files: { path: string }[] }]
+    expect(pack.name).toMatch(/^@[\w-]+\/chute$/)
+    // `dist` is there when the package was built. test/e2e/shipped-package.test.ts looks into it.
+    const files = pack.files.map(({ path }) => path).filter((path) => !path.startsWith('dist/'))
+    const tops = new Set(files.map((path) => path.split('/', 1)[0]))
+    const expected = [
+      'deploy',
+      'public',
+      'openapi.yaml',
+      'package.json',
+      'README.md',
+      'CHANGELOG.md',
+      'LICENSE',
+      'SECURITY.md',
+    ]
+    expect(tops).toEqual(new Set(expected))
+    for (const path of [
+      'public/chute.js',
+      'public/swagger-ui-licenses.txt',
+      'deploy/prometheus/rules/chute.yml',
+      'deploy/grafana/dashboards/chute.json',
+      'deploy/haproxy/haproxy.cfg',
+      'deploy/helm/chute/Chart.yaml',
+      'deploy/helm/chute/templates/_helpers.tpl',
+      'deploy/tracing/otel.mjs',
+    ])
+      expect(files).toContain(path)
+    // Keys that everybody knows, and what only tests read.
+    expect(files.filter((path) => /(?:^|[./])(?:test|ci|keys|spec)[./]|\.ts$|\.map$/.test(path))).toEqual([])
+  },
+)

@@ -7,7 +7,7 @@ import { isLong } from '../../support/forms.ts'
 import { SpoolFixture, type TestRecord } from '../../support/spool-fixture.ts'
 
 /** A thousand in CI; where people wait for it, fewer. */
-const runs = Number(process.env['CHUTE_RUNS'] ?? (isLong ? 1_000 : 400))
+const runs = Number(process.env['CHUTE_RUNS'] ?? (isLong ? 1_000 : 150))
 
 beforeEach(() => {
   const toFake = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance'] as const

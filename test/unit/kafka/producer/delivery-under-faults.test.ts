@@ -53,7 +53,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
 }
 
 /** A case takes a tenth of a second of CPU time. */
-const runs = Number(process.env['FAULT_RUNS'] ?? (isLong ? 200 : 30))
+const runs = Number(process.env['FAULT_RUNS'] ?? (isLong ? 200 : 12))
 const timeoutMs = runs * 8_000
 
 describe('at most once', () => {

@@ -4,6 +4,7 @@ import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 import { AuthenticationError } from '../../../../../src/kafka/network/transport.ts'
 import { seededRandom, sumOfOutcomes } from '../../../../support/fault-run.ts'
+import { isLong } from '../../../../support/forms.ts'
 import { ModelCluster } from '../../../../support/model-broker.ts'
 import type { ModelConnection } from '../../../../support/model-connection.ts'
 import type { ServedRequest } from '../../../../support/model-requests.ts'
@@ -692,7 +693,9 @@ test('a session that is about to expire is replaced once, when nothing is pendin
 })
 
 describe('the end of a session', () => {
-  test.each<Partial<ProducerConfig>>([{}, { confirmIntervalMs: null }, { acks: 1 }, { acks: -1 }])(
+  const everyConfig: Partial<ProducerConfig>[] = [{}, { confirmIntervalMs: null }, { acks: 1 }, { acks: -1 }]
+
+  test.each(isLong ? everyConfig : everyConfig.slice(0, 1))(
     'costs neither a record nor the order nor a pause, and alarms nobody (%o)',
     async (config) => {
       await start({ ...config, partitions: 2, lingerMs: 1 })
