@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs'
-import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks'
+import { createHistogram, monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks'
 
 /**
  * Watches the event loop of the process that it is loaded into (`--import`) and tells what it saw to whoever sends `read`.
@@ -13,19 +13,27 @@ const schedstat = openSync('/proc/thread-self/schedstat', 'r')
 const text = Buffer.alloc(96)
 process.once('exit', () => closeSync(schedstat))
 
+/** Of each tick, in microseconds. */
+const own = createHistogram()
 let ownMaxMs = 0
 let gcMaxMs = 0
+let gcMs = 0
 let last = read()
 let since = last
 
 setInterval(() => {
   const now = read()
-  if (now.atMs - last.atMs > 2 * tickMs) ownMaxMs = Math.max(ownMaxMs, now.ranMs - last.ranMs)
+  const ownMs = now.atMs - last.atMs > 2 * tickMs ? now.ranMs - last.ranMs : 0
+  own.record(Math.max(1, Math.round(ownMs * 1_000)))
+  ownMaxMs = Math.max(ownMaxMs, ownMs)
   last = now
 }, tickMs).unref()
 
 new PerformanceObserver((list) => {
-  for (const { duration } of list.getEntries()) gcMaxMs = Math.max(gcMaxMs, duration)
+  for (const { duration } of list.getEntries()) {
+    gcMaxMs = Math.max(gcMaxMs, duration)
+    gcMs += duration
+  }
 }).observe({ entryTypes: ['gc'] })
 
 process.on('message', () => {
@@ -33,12 +41,15 @@ process.on('message', () => {
   process.send?.({
     delayP99Ms: delays.percentile(99) / 1e6,
     delayMaxMs: delays.max / 1e6,
+    ownP999Ms: own.percentile(99.9) / 1_000,
     ownMaxMs,
     gcMaxMs,
+    gcShare: gcMs / (now.ranMs - since.ranMs),
     waitShare: (now.waitedMs - since.waitedMs) / (now.atMs - since.atMs),
   })
   delays.reset()
-  ownMaxMs = gcMaxMs = 0
+  own.reset()
+  ownMaxMs = gcMaxMs = gcMs = 0
   since = now
 })
 process.channel?.unref()

@@ -57,7 +57,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   profile: async (kafka) => await benchProfile(await kafka(), { seconds: secondsOf(6) }),
   sender: async () => ({ rows: await benchSender({ rounds: rounds + 2 }) }),
   soak: async (kafka) => await benchSoak(await kafka(), { minutes }),
-  idle: async (kafka) => ({ shareOfCore: await benchIdle(await kafka(), secondsOf(20)) }),
+  idle: async (kafka) => await benchIdle(await kafka(), secondsOf(20)),
 }
 
 type Kafka = () => Promise<LocalKafka>

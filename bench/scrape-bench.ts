@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { say } from './rounds.ts'
 import { startChute } from './server-process.ts'
+import { hundredsOfStreams, streamsFile } from './streams.ts'
 
 /** What a look at a gateway of many streams costs everybody else. */
 export interface ScrapeRow {
@@ -18,19 +19,14 @@ export interface ScrapeRow {
   readonly ownMaxMs: number
 }
 
-const streamCount = 300
-
 /** Scrapes and polls, one after the other, of a gateway with hundreds of streams that has nothing else to do. */
 export async function benchScrape(
   kafka: LocalKafka,
   options: { scrapes: number },
 ): Promise<{ rows: ScrapeRow[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-bench-'))
-  const stream = { delivery: 'at-most-once', topic: 'bench-scrape' }
-  const names = Array.from({ length: streamCount }, (_, nth) => [`bench-scrape-${nth}`, stream] as const)
-  const config = join(folder, 'streams.json')
-  writeFileSync(config, JSON.stringify({ streams: Object.fromEntries(names) }))
-  const chute = await startChute(kafka.brokers[0]!, { CHUTE_CONFIG: config }, { probe: true })
+  const env = { CHUTE_CONFIG: streamsFile(folder, hundredsOfStreams, 'bench-scrape') }
+  const chute = await startChute(kafka.brokers[0]!, env, { probe: true })
   try {
     const rows: ScrapeRow[] = []
     for (const path of ['/metrics', '/live.json']) {
@@ -47,7 +43,7 @@ export async function benchScrape(
         }
         const { ownMaxMs } = await chute.readProbe()
         const medianMs = tookMs.toSorted((one, other) => one - other)[Math.floor(tookMs.length / 2)]!
-        rows.push({ path, encoding, streams: streamCount, sizeBytes, medianMs, ownMaxMs })
+        rows.push({ path, encoding, streams: hundredsOfStreams.length, sizeBytes, medianMs, ownMaxMs })
         say(
           `${path} ${encoding}: ${sizeBytes} bytes in ${medianMs.toFixed(0)} ms, longest pause ${ownMaxMs.toFixed(1)} ms`,
         )

@@ -14,6 +14,8 @@ import { startChute, type ChuteProcess } from './server-process.ts'
 export interface PauseRow extends ProbeReading {
   readonly load: string
   readonly eventsPerSecond: number
+  /** The most memory that was resident during the load, above what an idle gateway had before. */
+  readonly rssAboveIdleBytes: number
 }
 
 /** The longest pauses of the event loop: small batches, and the `logs` preset with its 1 MB batches and lz4. */
@@ -23,6 +25,7 @@ export async function benchPauses(
 ): Promise<{ rows: PauseRow[]; landed: Landed }> {
   return await withGateway(kafka, async (chute) => {
     const rows: PauseRow[] = []
+    const idleBytes = chute.usage().rssBytes
     for (const [name, stream, request, events] of [
       ['single events, telemetry', 'bench-telemetry', singleEvent, 1],
       ['NDJSON of 100, telemetry', 'bench-telemetry', ndjsonOf100, 100],
@@ -32,9 +35,17 @@ export async function benchPauses(
       const url = `${chute.url}/v1/streams/${stream}`
       await load(url, request, 2)
       await chute.readProbe()
-      const { requestsPerSecond } = await load(url, request, options.seconds)
-      const row = { load: name, eventsPerSecond: requestsPerSecond * events, ...(await chute.readProbe()) }
-      say(`${name}: longest pause of our own ${row.ownMaxMs.toFixed(1)} ms`)
+      let rssBytes = 0
+      const sampling = setInterval(() => (rssBytes = Math.max(rssBytes, chute.usage().rssBytes)), 500)
+      const { requestsPerSecond } = await load(url, request, options.seconds).finally(() =>
+        clearInterval(sampling),
+      )
+      const reading = await chute.readProbe()
+      const rssAboveIdleBytes = Math.max(0, rssBytes - idleBytes)
+      const row = { load: name, eventsPerSecond: requestsPerSecond * events, rssAboveIdleBytes, ...reading }
+      say(
+        `${name}: longest pause of our own ${row.ownMaxMs.toFixed(1)} ms, garbage collector ${(row.gcShare * 100).toFixed(1)} %, ${Math.round(rssAboveIdleBytes / 1e6)} MB above idle`,
+      )
       rows.push(row)
     }
     return rows

@@ -1,4 +1,5 @@
 import type { GrowthRow } from '../growth-bench.ts'
+import type { IdleRow } from '../idle-bench.ts'
 import type { IngestRow } from '../ingest-bench.ts'
 import type { KeptResults } from './results.ts'
 
@@ -28,6 +29,7 @@ export function goalsOf(results: KeptResults): Goal[] {
     ...memoryGoals(results),
     ...hostileGoals(results),
     ...scrapeGoals(results),
+    ...idleGoals(results),
     ...growthGoals(results),
     ...deliveryGoals(results),
   ]
@@ -38,8 +40,20 @@ function ingestGoals(results: KeptResults): Goal[] {
   const row = (request: string): IngestRow | undefined =>
     results.ingest?.rows.find((each) => each.server === 'Chute' && each.request === request)
   const single = row('single event')
+  const bareHttp = results.ingest?.rows.find(
+    ({ server, request }) => server === 'bare node:http' && request === 'single event',
+  )
   const mostMicros = 38 * slowness
   const goals: Goal[] = [
+    goal(
+      'single event: at least 0.95 of bare node:http’s rate, at most 1.05 of its CPU',
+      single !== undefined && bareHttp !== undefined ? { single, bareHttp } : null,
+      (of) => {
+        const rate = of.single.requestsPerSecond / of.bareHttp.requestsPerSecond
+        const cpu = of.single.cpuMicrosPerRequest / of.bareHttp.cpuMicrosPerRequest
+        return [`rate ${rate.toFixed(2)} ×, CPU ${cpu.toFixed(2)} ×`, rate >= 0.95 && cpu <= 1.05]
+      },
+    ),
     goal('single event: at least 0.9 of bare Fastify', single?.ratioToBare, (ratio) => [
       ratio.toFixed(2),
       ratio >= 0.9,
@@ -71,7 +85,7 @@ function ingestGoals(results: KeptResults): Goal[] {
 /** Where the machine has no cores to spare, the rate can't grow: what counts is that an event costs no more. */
 function workersGoal({ workers }: KeptResults): Goal {
   return goal(
-    'two workers: an event costs at most 1 ÷ 0.85 of what it costs with one',
+    'two workers: an event costs at most 1 ÷ 0.90 of what it costs with one',
     workers,
     ({ rows }) => {
       const two = rows.filter((row) => row.workers === 2)
@@ -79,7 +93,7 @@ function workersGoal({ workers }: KeptResults): Goal {
         ({ request, efficiency, ratioToOne }) =>
           `${request}: efficiency ${efficiency.toFixed(2)}, ${ratioToOne.toFixed(2)} × the rate`,
       )
-      return [told.join('; '), two.every(({ efficiency }) => efficiency >= 0.85)]
+      return [told.join('; '), two.every(({ efficiency }) => efficiency >= 0.9)]
     },
   )
 }
@@ -116,10 +130,41 @@ function memoryGoals({ soak, pauses }: KeptResults): Goal[] {
       `${of.rssGrowth.toFixed(3)} × in ${of.minutes} minutes`,
       of.rssGrowth <= 1.05,
     ]),
-    goal('no pause of the event loop above 20 ms from our own work', pauses, ({ rows }) => {
-      const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
-      return [`${worst.toFixed(1)} ms at most`, worst <= 20]
+    goal(
+      'pauses of the event loop by our own work: p99.9 at most 10 ms, none above 20 ms',
+      pauses,
+      ({ rows }) => {
+        const worst = Math.max(...rows.map(({ ownMaxMs }) => ownMaxMs))
+        const p999 = Math.max(...rows.map(({ ownP999Ms }) => ownP999Ms))
+        return [`p99.9 ${p999.toFixed(1)} ms, ${worst.toFixed(1)} ms at most`, p999 <= 10 && worst <= 20]
+      },
+    ),
+    goal('the garbage collector takes at most 5 % of the CPU', pauses, ({ rows }) => {
+      const told = rows.map(({ load, gcShare }) => `${load}: ${(gcShare * 100).toFixed(1)} %`)
+      return [told.join('; '), rows.every(({ gcShare }) => gcShare <= 0.05)]
     }),
+    // What `buffer.memory` holds at that time is not taken off, so the bar is a little lower than it has to be.
+    goal('resident memory under full load: at most 64 MB above idle', pauses, ({ rows }) => {
+      const told = rows.map(
+        ({ load, rssAboveIdleBytes }) => `${load}: ${Math.round(rssAboveIdleBytes / 1e6)} MB`,
+      )
+      return [told.join('; '), rows.every(({ rssAboveIdleBytes }) => rssAboveIdleBytes <= 64e6)]
+    }),
+  ]
+}
+
+function idleGoals({ idle }: KeptResults): Goal[] {
+  const tell = ({ streams, shareOfCore, rssBytes }: IdleRow): string =>
+    `${streams} streams: ${(shareOfCore * 100).toFixed(2)} %, ${Math.round(rssBytes / 1e6)} MB`
+  return [
+    goal('idle: at most 1 % of a core with two streams, 2 % with 300', idle, ({ rows }) => [
+      rows.map(tell).join('; '),
+      rows.every(({ streams, shareOfCore }) => shareOfCore <= (streams === 2 ? 0.01 : 0.02)),
+    ]),
+    goal('idle, two streams: at most 90 MB resident', idle, ({ rows }) => [
+      tell(rows[0]!),
+      rows[0]!.rssBytes <= 90e6,
+    ]),
   ]
 }
 
@@ -146,13 +191,22 @@ function scrapeGoals({ scrape }: KeptResults): Goal[] {
 }
 
 function growthGoals({ growth }: KeptResults): Goal[] {
-  const flat = (['streams', 'partitions', 'connections', 'keys'] as const).map((quantity) =>
-    goal(`CPU an event flat within 15 %: ${quantity}`, growth, ({ rows }) => {
-      const of = rows.filter((row) => row.quantity === quantity)
-      const told = of.map(({ size, ratio }) => `${size}: ${ratio.toFixed(2)} ×`)
-      return [told.join(', '), of.every(({ ratio }) => ratio <= 1.15)]
-    }),
-  )
+  const bars = { streams: 1.15, partitions: 1.1, connections: 1.15, keys: 1.1 } as const
+  const flat = (Object.keys(bars) as (keyof typeof bars)[]).map((quantity) => {
+    const most = bars[quantity]
+    return goal(
+      `CPU an event, ${quantity}: at most ${most.toFixed(2)} × the least, no request fails`,
+      growth,
+      ({ rows }) => {
+        const of = rows.filter((row) => row.quantity === quantity)
+        const told = of.map(
+          ({ size, ratio, failed }) =>
+            `${size}: ${ratio.toFixed(2)} ×${failed > 0 ? `, ${failed} failed` : ''}`,
+        )
+        return [told.join(', '), of.every(({ ratio, failed }) => ratio <= most && failed === 0)]
+      },
+    )
+  })
   const bytes = goal('CPU a byte does not grow from 100 B to 200 KB', growth, ({ rows }) => {
     const of = rows.filter(({ quantity }) => quantity === 'bytes')
     const nanos = of.slice(1).map((row, before) => nanosPerByte(of[before]!, row))

@@ -8,6 +8,7 @@ import type { BenchEnvironment } from '../environment.ts'
 import type { FleetResult } from '../fleet-bench.ts'
 import type { GrowthRow } from '../growth-bench.ts'
 import type { HostileRow } from '../hostile-bench.ts'
+import type { IdleRow } from '../idle-bench.ts'
 import type { IngestRow } from '../ingest-bench.ts'
 import type { Landed } from '../landed.ts'
 import type { LatencyRow } from '../latency-bench.ts'
@@ -40,7 +41,7 @@ export interface BenchResults {
   profile: { rows: ProfileRow[] }
   sender: { rows: SenderRow[] }
   soak: SoakResult
-  idle: { shareOfCore: number }
+  idle: { rows: IdleRow[] }
 }
 
 /** What is kept: each result with where it comes from. */

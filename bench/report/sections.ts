@@ -254,8 +254,11 @@ function pauses({ pauses: result }: KeptResults): string {
     table(result.rows, {
       load: (row) => row.load,
       'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
+      'our own, p99.9 ms': (row) => row.ownP999Ms.toFixed(1),
       'our own, longest ms': (row) => row.ownMaxMs.toFixed(1),
       'garbage collector, longest ms': (row) => row.gcMaxMs.toFixed(1),
+      'garbage collector, % of CPU': (row) => (row.gcShare * 100).toFixed(1),
+      'MB above idle': (row) => String(Math.round(row.rssAboveIdleBytes / 1e6)),
       'delay p99 ms': (row) => row.delayP99Ms.toFixed(1),
       'delay longest ms': (row) => row.delayMaxMs.toFixed(1),
       'waits for a core': (row) => percent(row.waitShare),
@@ -336,7 +339,11 @@ function micro({ micro: result }: KeptResults): string {
 function idle({ idle: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('Idle, connected', result.environment, [
-    `${(result.shareOfCore * 100).toFixed(2)} % of a core.\n`,
+    table(result.rows, {
+      streams: (row) => String(row.streams),
+      '% of a core': (row) => (row.shareOfCore * 100).toFixed(2),
+      'MB resident': (row) => String(Math.round(row.rssBytes / 1e6)),
+    }),
   ])
 }
 

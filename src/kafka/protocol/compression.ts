@@ -1,13 +1,14 @@
+import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
-import { compressFrame, decompressFrame, decompressFrameSync } from 'lz4-napi'
-import { compress as snappyCompress, uncompress, uncompressSync } from 'snappy'
 import type { CompressionType } from '../../config/config.ts'
 
 /** A codec of Kafka's record batches. */
 export interface Codec {
   /** The codec's number in bits 0–2 of a batch's attributes (KIP-98, KIP-110). */
   readonly attribute: number
+  /** Loads what the codec needs. It throws where that is missing. */
+  load?(): void
   /** Compresses off the event loop's thread. */
   compress(records: Buffer): Promise<Buffer>
   /** Decompresses records of any client, off the event loop's thread. */
@@ -23,6 +24,13 @@ const zstd = zlib as unknown as {
   readonly zstdDecompressSync: typeof zlib.gunzipSync
 }
 
+const load = createRequire(import.meta.url)
+let snappyLibrary: typeof import('snappy') | undefined
+let lz4Library: typeof import('lz4-napi') | undefined
+/** Each of the two takes 4 to 5 MB of memory, so a process that needs neither loads neither. */
+const snappy = (): typeof import('snappy') => (snappyLibrary ??= load('snappy') as typeof import('snappy'))
+const lz4 = (): typeof import('lz4-napi') => (lz4Library ??= load('lz4-napi') as typeof import('lz4-napi'))
+
 /** Every `compression.type` and its codec. To add a codec, add its name to `compressionTypes` of `config/config.ts` too. */
 const codecs = {
   none: null,
@@ -35,28 +43,34 @@ const codecs = {
   // The frames of Kafka's Java client (xerial's `SnappyOutputStream`): a header, and then blocks, each behind its length.
   snappy: {
     attribute: 2,
+    load: snappy,
     compress: async (records) => {
-      const block = await snappyCompress(records)
+      const block = await snappy().compress(records)
       const lengthBytes = Buffer.alloc(4)
       lengthBytes.writeInt32BE(block.length)
       return Buffer.concat([xerialHeader, lengthBytes, block])
     },
     decompress: async (compressed) => {
       const blocks: Buffer[] = []
-      for (const block of snappyBlocks(compressed)) blocks.push((await uncompress(block)) as Buffer)
+      for (const block of snappyBlocks(compressed)) blocks.push((await snappy().uncompress(block)) as Buffer)
       return Buffer.concat(blocks)
     },
     decompressSync: (compressed) =>
-      Buffer.concat(snappyBlocks(compressed).map((block) => uncompressSync(block) as Buffer)),
+      Buffer.concat(snappyBlocks(compressed).map((block) => snappy().uncompressSync(block) as Buffer)),
   },
   lz4: {
     attribute: 3,
-    compress: (records) => compressFrame(records),
-    decompress: async (compressed) => await decompressFrame(compressed),
-    decompressSync: (compressed) => decompressFrameSync(compressed),
+    load: lz4,
+    compress: (records) => lz4().compressFrame(records),
+    decompress: async (compressed) => await lz4().decompressFrame(compressed),
+    decompressSync: (compressed) => lz4().decompressFrameSync(compressed),
   },
   zstd: {
     attribute: 4,
+    load: () => {
+      if (zstd.zstdCompress === undefined)
+        throw new Error('this Node has no zstd: Node 22.15 or newer has it')
+    },
     compress: async (records) => await promisify(zstd.zstdCompress!)(records),
     decompress: async (compressed) => {
       if (zstd.zstdDecompress === undefined) throw new Error(`the topic has batches in zstd, which ${noZstd}`)
@@ -66,11 +80,11 @@ const codecs = {
   },
 } satisfies Record<CompressionType, Codec | null>
 
-/** The codec of a `compression.type`; null for none. Throws if this Node has no zstd. The configuration has checked that before. */
+/** The codec of a `compression.type`, loaded; null for none. Throws if this Node has no zstd. The configuration has checked that before. */
 export function codecFor(compressionType: CompressionType): Codec | null {
-  if (compressionType === 'zstd' && zstd.zstdCompress === undefined)
-    throw new Error('this Node has no zstd: Node 22.15 or newer has it')
-  return codecs[compressionType]
+  const codec: Codec | null = codecs[compressionType]
+  codec?.load?.()
+  return codec
 }
 
 /** All codecs, for a reader of batches that other clients have compressed. */
