@@ -119,7 +119,7 @@ export function originList() {
     .register(reference, { give: anOrigin, takes: 'origins, by comma' })
 }
 
-/** The first parts of the paths that the gateway has itself. */
+/** The first parts of the paths that the gateway has itself: those of `operations` in dev/openapi-operations.ts, as a test holds. */
 const ownPaths = new Set(['v1', 'chute', 'docs', 'live', 'livez', 'metrics', 'openapi', 'readyz'])
 
 /** A path for beacons. Each part is of characters that need no escaping (RFC 3986, section 2.3). */

@@ -4,7 +4,12 @@ export const passwordMechanisms = ['plain', 'scram-sha-256', 'scram-sha-512'] as
 /** The mechanisms that log in with a token. MSK's IAM is OAUTHBEARER on the wire, with a token that AWS's package signs. */
 export const tokenMechanisms = ['oauthbearer', 'aws_msk_iam'] as const
 
-/** SASL mechanisms that Chute offers. Their settings are in read-environment.ts. `saslOptions` in kafka/network/tls-and-sasl.ts hands them to kafkajs. */
+/**
+ * SASL mechanisms that Chute offers. Their settings are in environment-schema.ts, and `settingsOfMechanism` in read-environment.ts says which of
+ * them a mechanism takes. `saslConfig` in load-config.ts makes a {@link SaslConfig} of them, `describeSasl` in describe-config.ts prints it,
+ * `saslOptions` in kafka/network/tls-and-sasl.ts hands it to kafkajs, and `adviceByMechanism` in kafka/network/describe-failure.ts says what
+ * to look at when a broker refuses it.
+ */
 export const saslMechanisms = [...passwordMechanisms, ...tokenMechanisms] as const
 
 /** How a connection to Kafka logs in. `kafka/network/tls-and-sasl.ts` goes by it. */

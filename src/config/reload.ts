@@ -26,7 +26,7 @@ export interface PreparedReload {
 
 /**
  * Whether a stream's setting can change while the stream takes events (`edge`), or is what its producer, its spool or its
- * de-duplication was made with (`restart`). A setting without a row does not compile.
+ * de-duplication was made with (`restart`). A setting without a row does not compile. docs/reload.md has the same table for users.
  */
 const whenStreamChanges = {
   name: 'edge',

@@ -1,4 +1,5 @@
 import type { ProducerConfig } from '../../src/config/config.ts'
+import { countOf, keptOutcomes, type OutcomeCounts } from '../../src/kafka/producer/outcome.ts'
 import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
 import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
@@ -268,10 +269,16 @@ class FaultRun {
   }
 }
 
+/** The dropped records, for whatever reason. */
+export function sumOfDrops({ dropped }: { readonly dropped: Readonly<Record<string, number>> }): number {
+  return Object.values(dropped).reduce((sum, count) => sum + count, 0)
+}
+
 /** Everything that became of records, added up. */
-export function sumOfOutcomes(stats: ProducerStats): number {
-  const dropped = Object.values(stats.dropped).reduce((sum, count) => sum + count, 0)
-  return stats.confirmed + stats.sent + stats.suspectedLost + stats.acked + stats.deadLettered + dropped
+export function sumOfOutcomes(
+  stats: Omit<OutcomeCounts, 'dropped'> & { readonly dropped: Readonly<Record<string, number>> },
+): number {
+  return keptOutcomes.reduce((sum, outcome) => sum + countOf(stats, outcome), sumOfDrops(stats))
 }
 
 /** mulberry32: numbers from 0 to 1, the same for the same seed. */

@@ -1,4 +1,5 @@
 import type { KafkaConfig } from '../../config/config.ts'
+import type { SaslConfig } from '../../config/kafka-login.ts'
 
 /**
  * Describes a failure of kafkajs for an operator: the message of kafkajs, and behind it the right that is missing, or the setting that is
@@ -96,11 +97,18 @@ function adviceOnLogin(said: string, sasl: KafkaConfig['sasl']): string | null {
     return `set KAFKA_SASL_MECHANISM to a mechanism of the listener (sasl.enabled.mechanisms of the broker), and not ${sasl.mechanism}`
   if (!/SASL_AUTHENTICATION_FAILED|KafkaJSSASLAuthenticationError|Authentication failed/i.test(said))
     return null
-  if (sasl.mechanism === 'aws_msk_iam')
-    return 'look at the region, and whether the policy of the role permits kafka-cluster:Connect to this cluster'
-  return sasl.mechanism === 'oauthbearer'
-    ? 'look at the issuer, the audience and the end of the token, as the broker expects them'
-    : 'look at KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and at the user in Kafka (SCRAM: it has credentials of the same mechanism)'
+  return adviceByMechanism[sasl.mechanism]
+}
+
+const adviceOnPassword =
+  'look at KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and at the user in Kafka (SCRAM: it has credentials of the same mechanism)'
+const adviceByMechanism: Readonly<Record<SaslConfig['mechanism'], string>> = {
+  plain: adviceOnPassword,
+  'scram-sha-256': adviceOnPassword,
+  'scram-sha-512': adviceOnPassword,
+  oauthbearer: 'look at the issuer, the audience and the end of the token, as the broker expects them',
+  aws_msk_iam:
+    'look at the region, and whether the policy of the role permits kafka-cluster:Connect to this cluster',
 }
 
 /** Advice where the broker's certificate, or that of the client, is not taken; null: there is none. Codes are those of OpenSSL, as Node has them. */

@@ -26,6 +26,8 @@ export class Accumulator {
   readonly #awaitedLingerMs: number
   readonly #codec: Codec | null
   readonly #headers: RecordHeaders | null
+  /** See {@link RecordHeaders.hasNumbers}. */
+  readonly #hasNumbers: boolean
   #queues: PartitionQueue[] = []
   /** Records without a key. */
   readonly #unkeyed = new PartitionQueue(noPartition)
@@ -54,6 +56,7 @@ export class Accumulator {
     this.#awaitedLingerMs = Math.min(options.awaitedLingerMs ?? Infinity, options.config.lingerMs)
     this.#codec = codecFor(options.config.compressionType)
     this.#headers = options.headers ?? null
+    this.#hasNumbers = this.#headers?.hasNumbers ?? false
     this.batchSizeLimitBytes = options.config.batchSizeBytes
     this.#queues.push(new PartitionQueue(0))
   }
@@ -200,7 +203,7 @@ export class Accumulator {
     const unkeyed = takesUnkeyed ? this.#due(this.#unkeyed, nowMs, hurriesAwaited) : null
     if (unkeyed !== null && (own === null || unkeyed.createdAtMs < own.createdAtMs)) {
       if (unkeyed.state === 'open') this.#close(this.#unkeyed)
-      if (this.#headers === null) return unkeyed.compressing ? null : unkeyed
+      if (!this.#hasNumbers) return unkeyed.compressing ? null : unkeyed
       // Its numbers have to follow the numbers of the batches that are closed already, so the batch goes behind them.
       this.take(queue, unkeyed)
       queue.push(unkeyed)
@@ -263,12 +266,11 @@ export class Accumulator {
 
   /** Numbers the batches that have no numbers yet. Batches that are never sent need numbers, so that a reader can tell that they are missing. */
   #withNumbers(batches: ProducerBatch[]): ProducerBatch[] {
-    const headers = this.#headers
-    if (headers === null) return batches
+    if (!this.#hasNumbers) return batches
     for (const batch of batches) {
       if (batch.partition !== noPartition && batch.state !== 'open') continue
       batch.partition = Math.max(0, batch.partition)
-      headers.number(batch)
+      this.#headers!.number(batch)
     }
     return batches
   }
@@ -280,7 +282,7 @@ export class Accumulator {
     queue.usualBatchBytes = Math.min(batch.uncompressedBytes, this.batchSizeLimitBytes)
     queue.push(batch)
     this.#recharge(batch)
-    if (this.#headers === null || queue !== this.#unkeyed) this.#finish(batch)
+    if (!this.#hasNumbers || queue !== this.#unkeyed) this.#finish(batch)
   }
 
   /** Numbers a closed batch and compresses it. A batch gets numbers only when its place in its partition is certain. */

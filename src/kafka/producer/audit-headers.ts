@@ -20,6 +20,8 @@ export interface RecordHeaders {
   readonly headerBytes: number
   /** The headers of the next record, as `encodeHeaders` writes them. The record's number is not in them yet. */
   readonly encoded: Buffer
+  /** The headers hold a number of the record, so a batch without a partition has to get its partition before it is finished. */
+  readonly hasNumbers: boolean
   /** The headers of a record that moves to another batch. A new number is not in them yet. @param own the headers that the record has. */
   ofMoved(own: Buffer): Buffer
   /**
@@ -45,6 +47,7 @@ export class AuditHeaders implements RecordHeaders {
   readonly instance = randomBytes(6).toString('hex')
   /** Encoded once. Only the sequence in it changes from record to record. The sequence is written when the batch is numbered. */
   readonly encoded: Buffer
+  readonly hasNumbers = true
   /** The next sequence, by partition. */
   readonly #next: number[] = []
   /** Numbers that an earlier process gave to records which this process sends again. */

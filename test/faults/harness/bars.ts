@@ -1,4 +1,5 @@
 import { atMost, exactly, type Bar } from './bar.ts'
+import { sumOfDrops, sumOfOutcomes } from '../../support/fault-run.ts'
 import { isFull } from '../../support/forms.ts'
 import { form } from './form.ts'
 import type { FaultReport, StreamReport } from './report.ts'
@@ -37,7 +38,7 @@ export function shutdownBars({ exitCode, tookMs, streams }: FaultReport['left'])
 /** That the account of a stream is true, seen from outside. */
 function streamBars(report: StreamReport): Bar[] {
   const { stream, account, landed, unansweredLanded } = report
-  const dropped = Object.values(account.dropped).reduce((sum, count) => sum + count, 0)
+  const dropped = sumOfDrops(account)
   const arrived = landed + unansweredLanded
   const delivered = account.confirmed + account.acked
   return [
@@ -46,11 +47,7 @@ function streamBars(report: StreamReport): Bar[] {
     exactly(`${stream}: duplicates`, report.duplicates, 0),
     atMost(`${stream}: lost and not flagged`, report.lost - report.flagged, 0),
     exactly(`${stream}: pending at the end`, account.buffered + account.inFlight, 0),
-    exactly(
-      `${stream}: accepted − outcomes`,
-      account.accepted - delivered - account.sent - account.suspectedLost - dropped,
-      0,
-    ),
+    exactly(`${stream}: accepted − outcomes`, account.accepted - sumOfOutcomes(account), 0),
     atMost(`${stream}: answered with 202 and not booked`, report.accepted - account.accepted, 0),
     atMost(`${stream}: booked and not answered`, account.accepted - report.accepted, report.unanswered),
     atMost(`${stream}: confirmed and not landed`, delivered - arrived, 0),

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import type { PasswordConfig } from '../../../src/config/kafka-login.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
+import { operations } from '../../../dev/openapi-operations.ts'
 import { load, problemsOf } from '../../support/config-fixture.ts'
 
 const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----'
@@ -455,13 +456,22 @@ describe('BEACON_PATH', () => {
     },
   )
 
-  test.each(['/v1', '/v1/in', '/metrics', '/docs/in', '/chute.js', '/openapi.json/x', '/live.json'])(
-    'is not %s, which the gateway has itself',
-    (value) => {
-      const [problem] = problemsOf(() => load({ BEACON_PATH: value }))
-      expect(problem).toMatchObject({ path: 'BEACON_PATH', problem: expect.stringContaining('has itself') })
-    },
-  )
+  /** What stands in openapi.yaml, but for the page at `/`. */
+  const documented = operations.map(({ path }) => path.replace(/\{.*/, 'x')).filter((path) => path !== '/')
+
+  test.each([
+    ...documented,
+    '/v1',
+    '/v1/in',
+    '/metrics',
+    '/docs/in',
+    '/chute.js',
+    '/openapi.json/x',
+    '/live.json',
+  ])('is not %s, which the gateway has itself', (value) => {
+    const [problem] = problemsOf(() => load({ BEACON_PATH: value }))
+    expect(problem).toMatchObject({ path: 'BEACON_PATH', problem: expect.stringContaining('has itself') })
+  })
 })
 
 describe('KAFKA_BROKERS', () => {

@@ -176,6 +176,7 @@ export class DeadLetters implements DeadLetterQueue {
         timestampMs,
         key: key?.toString('utf8', keyStart, keyEnd) ?? null,
         value: body.toString('utf8', start, end),
+        // All headers of the record but the audit header, whose number means nothing outside of the topic.
         headers: Object.fromEntries(
           decodeHeaders(headers)
             .filter((header) => header.key !== auditHeaderKey)
@@ -211,6 +212,7 @@ export interface DeadLettersOptions {
 /** Gives each dead letter the headers that were set for it. */
 export class DeadLetterHeaders implements RecordHeaders {
   encoded: Buffer = Buffer.alloc(0)
+  readonly hasNumbers = false
 
   /** An upper bound: a few short texts, and two names of 249 characters at most. */
   get headerBytes(): number {
