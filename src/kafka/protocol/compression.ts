@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import zlib from 'node:zlib'
+import type * as Lz4 from 'lz4-napi'
+import type * as Snappy from 'snappy'
 import type { CompressionType } from '../../config/config.ts'
 
 /** A codec of Kafka's record batches. */
@@ -25,11 +27,11 @@ const zstd = zlib as unknown as {
 }
 
 const load = createRequire(import.meta.url)
-let snappyLibrary: typeof import('snappy') | undefined
-let lz4Library: typeof import('lz4-napi') | undefined
+let snappyLibrary: typeof Snappy | undefined
+let lz4Library: typeof Lz4 | undefined
 /** Each of the two takes 4 to 5 MB of memory, so a process that needs neither loads neither. */
-const snappy = (): typeof import('snappy') => (snappyLibrary ??= load('snappy') as typeof import('snappy'))
-const lz4 = (): typeof import('lz4-napi') => (lz4Library ??= load('lz4-napi') as typeof import('lz4-napi'))
+const snappy = (): typeof Snappy => (snappyLibrary ??= load('snappy') as typeof Snappy)
+const lz4 = (): typeof Lz4 => (lz4Library ??= load('lz4-napi') as typeof Lz4)
 
 /** Every `compression.type` and its codec. To add a codec, add its name to `compressionTypes` of `config/config.ts` too. */
 const codecs = {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { gunzipSync } from 'node:zlib'
 import * as fc from 'fast-check'
+import type * as Lz4 from 'lz4-napi'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ProducerConfig } from '../../../../src/config/config.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
@@ -490,7 +491,7 @@ describe('compression', () => {
 describe('a codec that fails', () => {
   test('leaves the batch as it is: it goes uncompressed', async () => {
     vi.useRealTimers()
-    const library = createRequire(import.meta.url)('lz4-napi') as typeof import('lz4-napi')
+    const library = createRequire(import.meta.url)('lz4-napi') as typeof Lz4
     const compress = vi.spyOn(library, 'compressFrame').mockRejectedValue(new Error('broken'))
     onTestFinished(() => compress.mockRestore())
     const memory = new BufferMemory(10_000)
