@@ -117,7 +117,9 @@ export class AwaitedAppend implements Outcomes {
 
   /** @inheritdoc */
   slice(from: number, to: number): EventOutcome[] {
-    return Array.from({ length: to - from }, (_, nth) => this.#outcomeOf(from + nth))
+    const outcomes: EventOutcome[] = []
+    for (let good = from; good < to; good++) outcomes.push(this.#outcomeOf(good))
+    return outcomes
   }
 
   #shareIn(pending: PendingBatch, firstPlace: number): Share {
@@ -155,7 +157,9 @@ export class AwaitedAppend implements Outcomes {
   #outcomeOf(good: number): EventOutcome {
     const { topic, settlements } = this.#shares[this.#shareOfEvent[good]!]!
     const place = this.#places[good]!
-    const settlement = settlements.find((each) => hasPlace(each, place))!
+    let nth = 0
+    while (!hasPlace(settlements[nth]!, place)) nth++
+    const settlement = settlements[nth]!
     return outcomeOf(this.#batch.indexOf(good), topic, settlement, place - settlement.firstPlace)
   }
 
