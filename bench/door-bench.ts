@@ -104,9 +104,10 @@ ${keyOf('calm', null)}${keyOf('flood', `{ requests: ${floodLimit}, window: 1s }`
   }
 }
 
-function keyOf(name: string, limits: string | null, origins = '[]'): string {
+function keyOf(name: string, limits: string | null, origins: string | null = null): string {
   const own = limits === null ? '' : `, limits: ${limits}`
-  return `  ${name}: { kind: secret, sha256: ${sha256(name)}, streams: [s], origins: ${origins}${own} }\n`
+  const pages = origins === null ? '' : `, origins: ${origins}`
+  return `  ${name}: { kind: secret, sha256: ${sha256(name)}, streams: [s]${pages}${own} }\n`
 }
 
 function sha256(value: string): string {
