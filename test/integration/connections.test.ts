@@ -325,7 +325,9 @@ describe('of many small things at once', () => {
   test('a client that goes away in the middle of small chunks leaves nothing behind', async () => {
     const client = await listen()
     client.socket.write(post(chunked, inChunks(`${good}${' '.repeat(500_000)}`, 16).slice(0, 200_000)))
-    await vi.waitUntil(() => client.socket.bytesWritten >= 200_000 && client.socket.writableLength === 0)
+    await vi.waitUntil(() => client.socket.bytesWritten >= 200_000 && client.socket.writableLength === 0, {
+      timeout: 20_000,
+    })
     client.socket.destroy()
     const next = open()
     next.post(good)
@@ -339,7 +341,7 @@ describe('of many small things at once', () => {
     const body = inChunks(`${good}${' '.repeat(200_000)}`, 16)
     client.socket.pause()
     client.socket.write(post(chunked, body) + client.request(good).repeat(3_000))
-    await vi.waitUntil(() => edge.producer.records.length > 200)
+    await vi.waitUntil(() => edge.producer.records.length > 200, { timeout: 20_000 })
     client.socket.resume()
     await vi.waitUntil(() => client.statuses.length >= 880, { timeout: 20_000 })
     expect(new Set(client.statuses)).toEqual(new Set([202]))

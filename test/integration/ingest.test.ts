@@ -166,8 +166,8 @@ describe('Prefer', () => {
   test('wait answers with the outcome of each of many events, in their order', async () => {
     const { producer } = build({ limits: { ...fakeLimits, eventsPerRequest: 5_000, bodyBytes: 1 << 20 } })
     const events = Array.from({ length: 2_500 }, (_, value) => (value === 7 ? '{}' : event))
-    const reply = post(`[${events.join(',')}]`, { prefer: 'wait=5' })
-    await vi.waitUntil(() => producer.records.length === 2_499)
+    const reply = post(`[${events.join(',')}]`, { prefer: 'wait=20' })
+    await vi.waitUntil(() => producer.records.length === 2_499, { timeout: 20_000 })
     producer.batch.settle({ outcome: 'acked', baseOffset: 100n })
     const response = await reply
     expect([response.statusCode, Number(response.headers['content-length'])]).toEqual([
