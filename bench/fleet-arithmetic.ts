@@ -8,7 +8,7 @@ export interface FleetShape {
   readonly brokers: number
   /** Streams of all deliveries. A stream with `topics` counts once for each topic. */
   readonly streams: number
-  /** Those of them that are at-most-once, and send barriers. */
+  /** Those of them that are at-most-once: they send barriers, and share their connections. */
   readonly atMostOnceStreams: number
   /** Of all streams and processes together. They are spread evenly over all of them, and over all brokers. */
   readonly eventsPerSecond: number
@@ -16,17 +16,26 @@ export interface FleetShape {
   readonly confirmIntervalMs: number
 }
 
-/** Connections at the first of `KAFKA_BROKERS`: one of each stream and process, and one of each process for metadata. Other brokers have no such one. */
-export function connectionsOfFirstBroker({ processes, streams }: FleetShape): number {
-  return processes * (streams + 1)
+/**
+ * Connections at the first of `KAFKA_BROKERS`: of each process, one for all at-most-once streams, one for each other stream, and one for
+ * metadata. Other brokers have none for metadata.
+ */
+export function connectionsOfFirstBroker({ processes, streams, atMostOnceStreams }: FleetShape): number {
+  return processes * (Math.min(1, atMostOnceStreams) + streams - atMostOnceStreams + 1)
 }
 
-/** Produce requests a second at one broker. A batch opens with its first event and goes `linger.ms` later, with all that came meanwhile. */
+/**
+ * Produce requests a second at one broker, at most: those of at-most-once streams that are due in the same turn of the event loop are one. A batch opens with its first event and goes `linger.ms` later,
+ * with all that came meanwhile.
+ */
 export function produceRequestsOfBroker(fleet: FleetShape): number {
   return fleet.processes * fleet.streams * produceRequestsOfLink(fleet)
 }
 
-/** Barriers a second at one broker: one for each produce request, and no more than one in `confirm.interval.ms`. Each is two ListOffsets requests. */
+/**
+ * Barriers a second at one broker, at most: one for each produce request of a stream, and no more than one in `confirm.interval.ms`. Those
+ * of streams that are due in the same turn are one. Each is two ListOffsets requests.
+ */
 export function barriersOfBroker(fleet: FleetShape): number {
   const { processes, atMostOnceStreams, confirmIntervalMs } = fleet
   return processes * atMostOnceStreams * Math.min(1_000 / confirmIntervalMs, produceRequestsOfLink(fleet))

@@ -33,10 +33,9 @@ const inTheWay = `### What stands in the way
 "Where the time of a request goes", below, is the profile, with flame graphs. Two costs are a floor that bare Fastify has too: to write the reply to its socket,
 and what node:http does around a request. What Chute can still save is in the rows of its own, and in "Our own part of an event".
 
-**Streams.** Each stream has a connection of its own to each broker. A broker closes an acks=0 connection on any error, and reads no further while it
-is busy. With connections of its own, no stream harms the records of another stream. The price: each stream's batches need a call to the kernel, and answers to
-a barrier. At the same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. One connection for all
-streams would make the cost flat, and would end that isolation.
+**Streams.** At-most-once streams share a connection to each broker: the batches of a turn are one request and one call to the kernel, and one barrier asks for all
+([semantics.md](semantics.md#a-connection-that-streams-share)). What is left is the price of a batch: a header, a checksum, a buffer, an entry in the account, and a place in the barrier. At the
+same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. A stream with \`connection: own\` also has the calls to the kernel and the barriers to itself.
 
 **Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them.
 

@@ -209,7 +209,7 @@ function growth({ growth: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('How cost grows', result.environment, [
     '![CPU time against size](plots/growth.svg)\n\n![CPU time by size of event](plots/growth-bytes.svg)\n',
-    'Chute makes one writing call to the kernel for the reply of a request, and one for each batch or request to Kafka. The same events spread over many streams are many small batches, each over the connection of its stream.\n',
+    'Chute makes one writing call to the kernel for the reply of a request, and one for each batch or request to Kafka. The same events spread over many streams are many small batches. Those that at-most-once streams write in one turn are one request.\n',
     table(result.rows, {
       quantity: (row) => row.quantity,
       size: (row) => row.size,

@@ -85,6 +85,12 @@ export type Preset = (typeof presetNames)[number]
 /** See {@link BuiltInSchema}. What each of them takes is in `events/event-schema.ts`. */
 export const builtInSchemas = ['telemetry', 'page', 'reports', 'any'] as const
 
+/** See {@link ConnectionUse}. */
+export const connectionUses = ['shared', 'own'] as const
+
+/** Whether a stream shares its connections to the brokers with other streams. */
+export type ConnectionUse = (typeof connectionUses)[number]
+
 /** The words that `schema:` of a stream takes. Any other text is the path of a JSON Schema. */
 export type BuiltInSchema = (typeof builtInSchemas)[number]
 
@@ -199,6 +205,8 @@ export interface StreamConfig {
   readonly onBufferFull: OnBufferFull
   /** The same for the beacon routes, whose clients do not read replies; `drop` unless set. */
   readonly beaconOnBufferFull: OnBufferFull
+  /** `own` where the stream is at-least-once, or writes with acks=all. */
+  readonly connection: ConnectionUse
   /** Each record gets a header with its writer and its number, by which `chute audit` finds what is missing. */
   readonly audit: boolean
   /** The topic of records that Kafka refused for good; null: a file in the data folder takes them. Without a folder they are dropped. */

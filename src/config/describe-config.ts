@@ -218,6 +218,7 @@ function describeStream({ producer, ...stream }: StreamConfig): object {
     ...(Object.keys(stream.headers).length > 0 && { headers: stream.headers }),
     onBufferFull: stream.onBufferFull,
     beaconOnBufferFull: stream.beaconOnBufferFull,
+    connection: stream.connection,
     audit: stream.audit,
     retired: false,
     ...(stream.deadLetterTopic !== null && { deadLetterTopic: stream.deadLetterTopic }),

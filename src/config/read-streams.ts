@@ -1,6 +1,7 @@
 import { isAbsolute, dirname, join } from 'node:path'
 import {
   builtInSchemas,
+  resends,
   streamPromises,
   type BuiltInSchema,
   type Config,
@@ -167,6 +168,8 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const deadLetterTopic = values.deadLetterTopic ?? null
   const { timestampUnit = 'ms', keyMissing, headers, onBufferFull } = set
   const key = value['key'] === undefined && typeof schema === 'string' ? defaultKey[schema] : set.key
+  const hasOwn = resends[delivery] || producer.acks === -1
+  const connection = hasOwn ? 'own' : (values.connection ?? 'shared')
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,
@@ -175,6 +178,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     delivery,
     preset,
     ...edge,
+    connection,
     audit: set.audit,
     deadLetterTopic,
     invalid: resolveInvalid(values, producer),

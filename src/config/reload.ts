@@ -45,6 +45,7 @@ const whenStreamChanges = {
   topics: 'restart',
   delivery: 'restart',
   exactlyOnce: 'restart',
+  connection: 'restart',
   audit: 'restart',
   deadLetterTopic: 'restart',
   producer: 'restart',
@@ -122,11 +123,11 @@ function planStreams(
   return streams
 }
 
-/** Settings by the names of the file. Another delivery has other defaults of the producer, the spool and the de-duplication: nobody has changed those. */
+/** Settings by the names of the file. Another delivery has other defaults of the producer, the connection, the spool and the de-duplication: nobody has changed those. */
 function namesOf(bound: readonly (keyof StreamConfig)[]): string[] {
   const names = new Set(bound.map((setting) => (setting === 'exactlyOnce' ? 'delivery' : setting)))
   if (names.has('delivery'))
-    for (const followed of ['producer', 'spool', 'dedupe'] as const) names.delete(followed)
+    for (const followed of ['producer', 'connection', 'spool', 'dedupe'] as const) names.delete(followed)
   return [...names]
 }
 

@@ -36,6 +36,7 @@ export interface StreamUnderTest {
 export function refuseContradictions(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   refuseByDelivery[stream.delivery](stream, problems)
   refuseConfirm(stream, problems)
+  refuseConnection(stream, problems)
   refuseDeadLetters(stream, problems)
   refuseSizes(stream, problems)
 }
@@ -101,6 +102,19 @@ function refuseAtLeastOnce(stream: StreamUnderTest, problems: ConfigProblem[]): 
       remedy: 'Leave it out.',
     })
   }
+}
+
+function refuseConnection(
+  { path, written, producer, delivery }: StreamUnderTest,
+  problems: ConfigProblem[],
+): void {
+  if (written.connection !== 'shared' || (producer.acks !== -1 && !resends[delivery])) return
+  problems.push({
+    path: `${path}.connection`,
+    problem:
+      'is shared where the stream waits for all in-sync replicas, which would hold up the other streams',
+    remedy: 'Leave it out.',
+  })
 }
 
 function refuseConfirm(stream: StreamUnderTest, problems: ConfigProblem[]): void {

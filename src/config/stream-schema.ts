@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import {
+  connectionUses,
   onBufferFullActions,
   presetNames,
   resends,
@@ -82,6 +83,10 @@ export const streamShape = {
     .register(reference, { what: 'the same for the beacon routes, whose clients read no reply' }),
   confirm: onOrOff.optional().register(reference, {
     what: '`off`: bare acks=0, whose records end as `sent`, and nobody knows what arrived; with acks=1, `confirmed` then means the leader alone. Not with acks=all, whose answers are the confirmation',
+  }),
+  connection: oneOf(connectionUses).optional().register(reference, {
+    what: '`shared`: the stream writes over one connection to each broker together with the other streams that share. `own`: it has connections of its own, so that no other stream can end them ([semantics.md](semantics.md#a-connection-that-streams-share)). At-least-once streams and `acks: all` always have their own',
+    byDefault: '`shared` for at-most-once with `acks` 0 or 1',
   }),
   audit: trueOrFalse.default(false).register(reference, {
     what: '`true`: each record gets a header of 26 bytes with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',

@@ -75,6 +75,6 @@ function flawOfMap(map: Readonly<Record<string, unknown>>, other: unknown): Flaw
   }
 }
 
-/** Each topic has batches and connections of its own. */
+/** Each topic has batches of its own. */
 const maxTopics = 16
 const maxValues = 256

@@ -5,11 +5,18 @@ import type { DeadLetterFile } from './producer/at-least-once/dead-letter-file.t
 import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
+import { ownConnections, type SharedConnections } from './network/shared-connections.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
 import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
 
 /** What the producers of all streams share. */
-export type SharedParts = Pick<StreamProducerOptions, 'metadata' | 'transport' | 'buffers' | 'logger'>
+export interface SharedParts extends Pick<
+  StreamProducerOptions,
+  'metadata' | 'transport' | 'buffers' | 'logger' | 'turn'
+> {
+  /** The connections of the streams that share them. */
+  readonly connections: SharedConnections
+}
 
 /**
  * Makes the producer of a topic of a stream, with the sender of the stream's delivery. An at-least-once stream also gets a place for its dead letters:
@@ -25,9 +32,11 @@ export function openProducer(
     readonly letterFile: DeadLetterFile | null
     readonly memory?: BufferMemory
   },
-  { metadata, transport, buffers, logger }: SharedParts,
+  shared: SharedParts,
 ): { producer: StreamProducer; letters: StreamProducer | null } {
-  const parts = { metadata, transport, buffers, logger, openSender: senders[stream.delivery] }
+  const { metadata, transport, buffers, logger, turn } = shared
+  const openSender = (options: SenderOptions): Sender => senders[stream.delivery](options, shared)
+  const parts = { metadata, transport, buffers, logger, turn, openSender }
   const { telemetry, letterFile, memory } = own
   const ofStream = { ...parts, stream, telemetry, ...(memory !== undefined && { memory }) }
   if (!resends[stream.delivery]) return { producer: new StreamProducer(ofStream), letters: null }
@@ -61,9 +70,16 @@ export function openProducer(
 
 /** The sender of each delivery. */
 const senders = {
-  'at-most-once': (options) => new AtMostOnceSender(options),
+  'at-most-once': (options, { connections }) =>
+    new AtMostOnceSender({
+      ...options,
+      transport:
+        options.stream.connection === 'shared'
+          ? connections.of(options.stream.topic, options.stream.producer.maxRequestSizeBytes)
+          : ownConnections(options.transport),
+    }),
   'at-least-once': (options) => new AtLeastOnceSender(options),
-} satisfies Record<Delivery, (options: SenderOptions) => Sender>
+} satisfies Record<Delivery, (options: SenderOptions, shared: SharedParts) => Sender>
 
 /** The stream of a dead-letter topic: it has the settings of its stream, but no audit and no dead letters. */
 function letterStream(stream: StreamConfig, topic: string): StreamConfig {
@@ -76,13 +92,15 @@ function letterStream(stream: StreamConfig, topic: string): StreamConfig {
 export function openInvalidProducer(
   stream: StreamConfig,
   invalid: InvalidConfig,
-  { metadata, transport, buffers, logger }: SharedParts,
+  shared: SharedParts,
 ): StreamProducer {
+  const { metadata, transport, buffers, logger, turn } = shared
   return new StreamProducer({
     metadata,
     transport,
     buffers,
     logger,
+    turn,
     stream: invalidStream(stream, invalid),
     telemetry: untold,
     openSender: senders['at-least-once'],

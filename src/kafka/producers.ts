@@ -20,11 +20,13 @@ import { mergeStats, retireStats, withoutCeilings } from './producer/producer-st
 import type { StreamProducer } from './producer/stream-producer.ts'
 import { TopicsProducer } from './producer/topics-producer.ts'
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
+import { SharedConnections } from './network/shared-connections.ts'
+import { TurnEnd } from './network/turn.ts'
 
 /**
  * The producers of all streams of a gateway. Read this file of the folder first: it puts the rooms of `kafka/` together. Arrows
  * go one way: `protocol/` ← `network/` ← `producer/` ← a delivery. The producers share one view of the cluster and the recycled batch
- * buffers. They share neither buffer memory nor connections.
+ * buffers. At-most-once streams also share connections (`network/shared-connections.ts`). No two streams share buffer memory.
  */
 export class Producers {
   readonly #options: ProducersOptions
@@ -56,7 +58,9 @@ export class Producers {
     })
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
     const buffers = new BufferPool(recycledBytes)
-    this.#shared = { metadata: this.#metadata, transport, buffers, logger }
+    const turn = new TurnEnd()
+    const connections = new SharedConnections({ transport, logger, turn })
+    this.#shared = { metadata: this.#metadata, transport, connections, buffers, logger, turn }
     for (const stream of streams) this.#open(stream, false)
   }
 
@@ -206,6 +210,7 @@ export class Producers {
   /** Connections to Kafka that are made from now on use other certificates or credentials. */
   renew(renewed: Partial<KafkaCredentials>): void {
     this.#transport.renew(renewed)
+    this.#shared.connections.renew()
     this.#topicCreator.renew(renewed)
   }
 

@@ -35,6 +35,7 @@ function fakeStream(overrides: Partial<StreamConfig> = {}): StreamConfig {
     invalid: null,
     dedupe: null,
     exactlyOnce: false,
+    connection: 'own',
     producer: {
       acks: 0,
       retries: 0,

@@ -1,5 +1,6 @@
-import type { ProducerConfig } from '../../src/config/config.ts'
+import type { ConnectionUse, ProducerConfig } from '../../src/config/config.ts'
 import { countOf, keptOutcomes, type OutcomeCounts } from '../../src/kafka/producer/outcome.ts'
+import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
 import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
@@ -32,6 +33,10 @@ export interface Scenario {
   /** null: heal, drain, then close. Otherwise close without healing, with this time to do so. */
   readonly closeWithinMs: number | null
   readonly seed: number
+  /** Further streams with topics of their own, which no fault of a topic happens to; 0 unless set. */
+  readonly neighbours?: number
+  /** Left out: as the delivery has it. */
+  readonly connection?: ConnectionUse
 }
 
 /** What a run showed. `problems` is empty when every invariant held. */
@@ -42,6 +47,8 @@ export interface FaultReport {
   readonly lost: number
   /** Records more than one in the same log. */
   readonly duplicates: number
+  /** Of the other streams. */
+  readonly neighbours: readonly ProducerStats[]
   readonly connectsPerSecond: number
 }
 
@@ -56,25 +63,36 @@ class FaultRun {
   readonly #cluster: ModelCluster
   readonly #fixture: ProducerFixture
   readonly #problems = new Set<string>()
-  readonly #settlements = new Map<PendingBatch, Settlement[]>()
-  readonly #recordsOf = new Map<PendingBatch, number[]>()
-  /** The one outcome of each record. */
-  readonly #outcomeOf = new Map<number, Settlement>()
-  #nextId = 0
+  /** The first one has the topic that faults happen to. */
+  readonly #streams: readonly JudgedStream[]
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario
     this.#random = seededRandom(scenario.seed)
     const nodeIds = Array.from({ length: scenario.nodes }, (_, index) => index + 1)
-    this.#cluster = new ModelCluster(nodeIds, this.#random)
-    this.#cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
-    this.#cluster.responseMs = scenario.responseMs
-    this.#cluster.replicationMs = scenario.replicationMs
-    this.#cluster.tellsLogEnd = scenario.tellsLogEnd ?? true
-    this.#cluster.createTopic(topic, scenario.partitions)
-    this.#fixture = new ProducerFixture(this.#cluster, [
-      streamConfig(topic, scenario.delivery, scenario.producer),
-    ])
+    const cluster = new ModelCluster(nodeIds, this.#random)
+    this.#cluster = cluster
+    cluster.metadataLagMs = scenario.seed % 3 === 0 ? 150 : 0
+    cluster.responseMs = scenario.responseMs
+    cluster.replicationMs = scenario.replicationMs
+    cluster.tellsLogEnd = scenario.tellsLogEnd ?? true
+    const others = Array.from({ length: scenario.neighbours ?? 0 }, (_, nth) => `neighbour-${nth}`)
+    const topics = [topic, ...others]
+    for (const each of topics) cluster.createTopic(each, scenario.partitions)
+    this.#fixture = new ProducerFixture(
+      cluster,
+      topics.map((each) => ({
+        ...streamConfig(each, scenario.delivery, scenario.producer),
+        ...(scenario.connection !== undefined && { connection: scenario.connection }),
+      })),
+    )
+    const judging = {
+      scenario,
+      cluster,
+      random: this.#random,
+      onProblem: (text: string) => this.#problem(text),
+    }
+    this.#streams = this.#fixture.producers.map((producer) => new JudgedStream(producer, judging))
   }
 
   async run(): Promise<FaultReport> {
@@ -85,7 +103,7 @@ class FaultRun {
     while (performance.now() - startMs < lengthMs) {
       while (waiting.length > 0 && waiting[0]!.atMs <= performance.now() - startMs)
         inflict(waiting.shift()!, this.#cluster, topic, this.#scenario.partitions)
-      this.#appendBurst()
+      for (const stream of this.#streams) stream.appendBurst()
       for (const partition of this.#cluster.topics.get(topic)?.partitions ?? [])
         partition.appendOf(othersValue, this.#scenario.others ?? 0)
       await pass(everyMs)
@@ -93,14 +111,111 @@ class FaultRun {
     }
     if (closeWithinMs === null) await this.#healAndDrain()
     await this.#close(closeWithinMs ?? 5_000)
-    return this.#report()
+    for (const stream of this.#streams) stream.judge()
+    const [first, ...neighbours] = this.#streams
+    return {
+      problems: [...this.#problems],
+      stats: first!.stats,
+      ...first!.found(),
+      neighbours: neighbours.map((each) => each.stats),
+      connectsPerSecond: this.#connectsPerSecond(),
+    }
   }
 
-  #appendBurst(): void {
-    const { producer } = this.#fixture
-    for (let i = 0; i < this.#scenario.burst; i++) {
+  #scrape(): void {
+    for (const stream of this.#streams) stream.scrape()
+  }
+
+  /** Once all is well, everything has to get its outcome, and soon. */
+  async #healAndDrain(): Promise<void> {
+    const cluster = this.#cluster
+    for (const nodeId of cluster.nodes.keys()) {
+      cluster.resume(nodeId)
+      cluster.restart(nodeId)
+    }
+    if (!cluster.topics.has(topic)) cluster.createTopic(topic, this.#scenario.partitions)
+    const healed = cluster.topics.get(topic)!
+    healed.isForbidden = false
+    healed.maxMessageBytes = 1_048_588
+    for (const partition of healed.partitions) partition.refusals.length = 0
+    cluster.responseMs = 1
+    cluster.responsesToLose = 0
+    cluster.replicationMs = 0
+    const healedAtMs = performance.now()
+    const isLeft = (): boolean => this.#streams.some(({ stats }) => stats.buffered + stats.inFlight > 0)
+    while (isLeft() && performance.now() - healedAtMs < drainLimitMs) {
+      await pass(20)
+      this.#scrape()
+    }
+    for (const { stats } of this.#streams)
+      if (stats.buffered + stats.inFlight > 0)
+        this.#problem(`${stats.stream} is stuck: ${stats.buffered} buffered and ${stats.inFlight} in flight`)
+  }
+
+  async #close(withinMs: number): Promise<void> {
+    const { producers, metadata } = this.#fixture
+    const startMs = performance.now()
+    const end = { isReached: false }
+    const closing = Promise.all(
+      producers.map(async (producer) => await producer.close(startMs + withinMs)),
+    ).finally(() => (end.isReached = true))
+    while (!end.isReached && performance.now() - startMs < withinMs + 100) {
+      this.#scrape()
+      await pass(5)
+    }
+    if (!end.isReached) this.#problem('close did not end in time')
+    await closing
+    metadata.stop()
+    await pass(1)
+    this.#scrape()
+  }
+
+  #connectsPerSecond(): number {
+    const bySecond = new Map<string, number>()
+    for (const { nodeId, atMs } of this.#cluster.connects) {
+      const second = `${nodeId}/${Math.floor(atMs / 1000)}`
+      bySecond.set(second, (bySecond.get(second) ?? 0) + 1)
+    }
+    return Math.max(...bySecond.values())
+  }
+
+  #problem(text: string): void {
+    if (this.#problems.size < 5) this.#problems.add(text)
+  }
+}
+
+interface Judging {
+  readonly scenario: Scenario
+  readonly cluster: ModelCluster
+  readonly random: () => number
+  readonly onProblem: (text: string) => void
+}
+
+/** One stream of a run: what it was given, and whether what became of that is what its account says. */
+class JudgedStream {
+  readonly #producer: StreamProducer
+  readonly #judging: Judging
+  readonly #settlements = new Map<PendingBatch, Settlement[]>()
+  readonly #recordsOf = new Map<PendingBatch, number[]>()
+  /** The one outcome of each record. */
+  readonly #outcomeOf = new Map<number, Settlement>()
+  #nextId = 0
+
+  constructor(producer: StreamProducer, judging: Judging) {
+    this.#producer = producer
+    this.#judging = judging
+  }
+
+  get stats(): ProducerStats {
+    return this.#producer.stats
+  }
+
+  appendBurst(): void {
+    const { scenario, random } = this.#judging
+    const producer = this.#producer
+    for (let i = 0; i < scenario.burst; i++) {
       if (producer.admission !== 'open') return
-      const key = this.#random() < this.#scenario.keyed ? `key-${Math.floor(this.#random() * 4)}` : null
+      const key = random() < scenario.keyed ? `key-${Math.floor(random() * 4)}` : null
       const batch = append(producer, `${this.#nextId}`.padEnd(20 + (this.#nextId % 60)), key)
       if (batch === null) return
       const records = this.#recordsOf.get(batch)
@@ -119,8 +234,8 @@ class FaultRun {
     })
   }
 
-  #scrape(): void {
-    const stats = this.#fixture.producer.stats
+  scrape(): void {
+    const { stats } = this
     const outcomes = sumOfOutcomes(stats)
     if (stats.accepted !== stats.buffered + stats.inFlight + outcomes)
       this.#problem(`the account is open: ${JSON.stringify(stats)}`)
@@ -130,95 +245,50 @@ class FaultRun {
       this.#problem(`${bufferAvailableBytes} of ${bufferTotalBytes} bytes are available`)
   }
 
-  /** Once all is well, everything has to get its outcome, and soon. */
-  async #healAndDrain(): Promise<void> {
-    const cluster = this.#cluster
-    for (const nodeId of cluster.nodes.keys()) {
-      cluster.resume(nodeId)
-      cluster.restart(nodeId)
-    }
-    if (!cluster.topics.has(topic)) cluster.createTopic(topic, this.#scenario.partitions)
-    const healed = cluster.topics.get(topic)!
-    healed.isForbidden = false
-    healed.maxMessageBytes = 1_048_588
-    for (const partition of healed.partitions) partition.refusals.length = 0
-    cluster.responseMs = 1
-    cluster.responsesToLose = 0
-    cluster.replicationMs = 0
-    const { producer } = this.#fixture
-    const healedAtMs = performance.now()
-    let stats = producer.stats
-    while (stats.buffered + stats.inFlight > 0 && performance.now() - healedAtMs < drainLimitMs) {
-      await pass(20)
-      this.#scrape()
-      stats = producer.stats
-    }
-    if (stats.buffered + stats.inFlight > 0)
-      this.#problem(`stuck: ${stats.buffered} buffered and ${stats.inFlight} in flight`)
-  }
-
-  async #close(withinMs: number): Promise<void> {
-    const { producer, metadata } = this.#fixture
-    const startMs = performance.now()
-    const end = { isReached: false }
-    const closing = producer.close(startMs + withinMs).finally(() => (end.isReached = true))
-    while (!end.isReached && performance.now() - startMs < withinMs + 100) {
-      this.#scrape()
-      await pass(5)
-    }
-    if (!end.isReached) this.#problem('close did not end in time')
-    await closing
-    metadata.stop()
-    await pass(1)
-    this.#scrape()
-  }
-
-  #report(): FaultReport {
-    const { stats } = this.#fixture.producer
+  /** To be called when everything is closed. */
+  judge(): void {
+    const { stats } = this
     if (stats.buffered + stats.inFlight > 0) this.#problem('something is left after close')
     if (stats.bufferAvailableBytes !== stats.bufferTotalBytes) this.#problem('buffer memory is not free')
     const counts = this.#countStored()
-    let lost = 0
     for (const [batch, ids] of this.#recordsOf) {
       const settlements = this.#settlements.get(batch) ?? []
       for (const [place, id] of ids.entries()) {
-        const count = counts.get(id) ?? 0
-        if (count === 0) lost++
         const own = settlements.filter(
           ({ firstPlace, recordCount }) => place >= firstPlace && place < firstPlace + recordCount,
         )
         if (own.length === 1) {
           this.#outcomeOf.set(id, own[0]!)
-          this.#judge(id, count, own[0]!)
+          this.#judge(id, counts.get(id) ?? 0, own[0]!)
         } else this.#problem(`record ${id} has ${own.length} outcomes`)
       }
     }
     this.#checkLogs()
-    return {
-      problems: [...this.#problems],
-      stats,
-      stored: counts.size,
-      lost,
-      duplicates: this.#countDuplicates(),
-      connectsPerSecond: this.#connectsPerSecond(),
-    }
+  }
+
+  found(): Pick<FaultReport, 'stored' | 'lost' | 'duplicates'> {
+    const counts = this.#countStored()
+    let lost = 0
+    for (const ids of this.#recordsOf.values()) for (const id of ids) if (!counts.has(id)) lost++
+    return { stored: counts.size, lost, duplicates: this.#countDuplicates() }
   }
 
   #judge(id: number, storedCount: number, { outcome, reason }: Settlement): void {
     const what = `record ${id} is ${outcome}${reason === null ? '' : ` (${reason})`}`
-    const { acks, confirmIntervalMs } = this.#fixture.producer.stream.producer
+    const { acks, confirmIntervalMs } = this.#producer.stream.producer
     // With `confirm: off` it is the leader alone that says so.
     const isProven = confirmIntervalMs !== null || acks === -1
     const isSaidToBeThere = outcome === 'acked' || (outcome === 'confirmed' && isProven)
     if (isSaidToBeThere && storedCount === 0) this.#problem(`${what} and is not in the log`)
     if (outcome === 'dropped' && storedCount > 0) this.#problem(`${what} and is in the log`)
-    if (this.#scenario.delivery === 'at-most-once' && storedCount > 1)
+    if (this.#judging.scenario.delivery === 'at-most-once' && storedCount > 1)
       this.#problem(`${what} and is ${storedCount} times in the log`)
   }
 
   /** What this gateway wrote, a list a partition log. */
   #stored(): StoredRecord[][] {
-    return this.#cluster.stored(topic).map((log) => log.filter(({ value }) => value !== othersValue))
+    const logs = this.#judging.cluster.stored(this.#producer.stream.topic)
+    return logs.map((log) => log.filter(({ value }) => value !== othersValue))
   }
 
   #countStored(): Map<number, number> {
@@ -255,17 +325,8 @@ class FaultRun {
     }
   }
 
-  #connectsPerSecond(): number {
-    const bySecond = new Map<string, number>()
-    for (const { nodeId, atMs } of this.#cluster.connects) {
-      const second = `${nodeId}/${Math.floor(atMs / 1000)}`
-      bySecond.set(second, (bySecond.get(second) ?? 0) + 1)
-    }
-    return Math.max(...bySecond.values())
-  }
-
   #problem(text: string): void {
-    if (this.#problems.size < 5) this.#problems.add(text)
+    this.#judging.onProblem(`${this.#producer.stream.name}: ${text}`)
   }
 }
 

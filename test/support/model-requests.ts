@@ -3,9 +3,11 @@ import type { ModelPartition, ModelTopic } from './model-topic.ts'
 import { ModelReader, ModelWriter } from './model-wire.ts'
 import { readBatch } from './record-batch-reader.ts'
 
-/** A request as the model cluster remembers it. */
+/** A request as the model cluster remembers it: one for each of its topics. */
 export interface ServedRequest {
   readonly api: 'Produce' | 'EmptyProduce' | 'ListOffsets' | 'Metadata' | 'DescribeConfigs' | 'InitProducerId'
+  /** The same for all topics of one request. */
+  readonly request: number
   readonly nodeId: number
   readonly atMs: number
   readonly topic: string | null
@@ -70,30 +72,46 @@ function produce(cluster: ServingCluster, nodeId: number, reader: ModelReader): 
     batches: reader.array(() => ({ partition: reader.int32(), bytes: reader.bytes() })),
   }))
   reader.end()
-  const { name, batches: sent } = topics[0]!
-  if (sent.some(({ bytes }) => bytes.length === 0))
-    return emptyProduce(cluster, nodeId, name, sent[0]!.partition)
-  const batches = sent.map(({ partition, bytes }) => ({ partition, batch: readBatch(bytes) }))
-  const results = batches.map(({ partition, batch }) => {
-    const found = writableHere(cluster, nodeId, name, partition)
-    const result = found.partition?.append(batch, found.topic!.maxMessageBytes, acks)
-    return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
-  })
-  remember(cluster, nodeId, 'Produce', {
-    topic: name,
-    partitions: batches.map(({ partition }) => partition),
-    acks,
-    errorCodes: results.map(({ errorCode }) => errorCode),
-    recordCounts: batches.map(({ batch }) => batch.recordCount),
+  const { name: firstName, batches: first } = topics[0]!
+  if (first.some(({ bytes }) => bytes.length === 0))
+    return emptyProduce(cluster, nodeId, firstName, first[0]!.partition)
+  refuseRepeated(topics.map(({ name }) => name))
+  const request = cluster.requests.length
+  const answers = topics.map(({ name, batches: sent }) => {
+    const batches = sent.map(({ partition, bytes }) => ({ partition, batch: readBatch(bytes) }))
+    const results = batches.map(({ partition, batch }) => {
+      const found = writableHere(cluster, nodeId, name, partition)
+      const result = found.partition?.append(batch, found.topic!.maxMessageBytes, acks)
+      return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
+    })
+    remember(cluster, nodeId, 'Produce', {
+      request,
+      topic: name,
+      partitions: batches.map(({ partition }) => partition),
+      acks,
+      errorCodes: results.map(({ errorCode }) => errorCode),
+      recordCounts: batches.map(({ batch }) => batch.recordCount),
+    })
+    return { name, results }
   })
   // There is no other way to tell the client of an error.
-  if (acks === 0) return { response: null, closes: results.some(({ errorCode }) => errorCode !== 0) }
+  if (acks === 0) {
+    const closes = answers.some(({ results }) => results.some(({ errorCode }) => errorCode !== 0))
+    return { response: null, closes }
+  }
   const writer = new ModelWriter()
-  writer.int32(1).string(name)
-  writer.array(results, ({ partition, errorCode, baseOffset }) => {
-    writer.int32(partition).int16(errorCode).int64(baseOffset).int64(-1).int64(0)
+  writer.array(answers, ({ name, results }) => {
+    writer.string(name)
+    writer.array(results, ({ partition, errorCode, baseOffset }) => {
+      writer.int32(partition).int16(errorCode).int64(baseOffset).int64(-1).int64(0)
+    })
   })
   return answer(writer.int32(cluster.throttleTimeMs).done())
+}
+
+/** A broker takes only one of them, in silence, and loses the records of the others. */
+function refuseRepeated(names: readonly string[]): void {
+  if (new Set(names).size < names.length) throw new Error(`a topic is there twice: ${names.join(', ')}`)
 }
 
 /** Whether it is permitted is looked at first; then that there is nothing in it (`ProduceRequest.validateRecords`). */
@@ -121,15 +139,19 @@ function listOffsets(cluster: ServingCluster, nodeId: number, reader: ModelReade
     }),
   }))
   reader.end()
-  const { name, partitions } = topics[0]!
-  const writer = new ModelWriter().int32(0).int32(1).string(name)
-  const errorCodes: number[] = []
-  writer.array(partitions, (partition) => {
-    const found = logEnd(cluster, nodeId, name, partition, end)
-    errorCodes.push(found.errorCode)
-    writer.int32(partition).int16(found.errorCode).int64(-1).int64(found.offset).int32(found.leaderEpoch)
+  refuseRepeated(topics.map(({ name }) => name))
+  const request = cluster.requests.length
+  const writer = new ModelWriter().int32(0)
+  writer.array(topics, ({ name, partitions }) => {
+    writer.string(name)
+    const errorCodes: number[] = []
+    writer.array(partitions, (partition) => {
+      const found = logEnd(cluster, nodeId, name, partition, end)
+      errorCodes.push(found.errorCode)
+      writer.int32(partition).int16(found.errorCode).int64(-1).int64(found.offset).int32(found.leaderEpoch)
+    })
+    remember(cluster, nodeId, 'ListOffsets', { request, topic: name, partitions, errorCodes, end })
   })
-  remember(cluster, nodeId, 'ListOffsets', { topic: name, partitions, errorCodes, end })
   return writer.done()
 }
 
@@ -307,6 +329,7 @@ function remember(
 ): void {
   cluster.requests.push({
     api,
+    request: cluster.requests.length,
     nodeId,
     atMs: performance.now(),
     topic: null,

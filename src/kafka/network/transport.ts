@@ -44,6 +44,12 @@ export interface BrokerConnection {
   destroy(cause: Error): void
 }
 
+/**
+ * Above this many bytes that wait in the process ({@link BrokerConnection.pendingBytes}) nothing more is to be written. It is enough to keep
+ * the kernel busy. More bytes would only be more to lose.
+ */
+export const socketHighWaterBytes = 1 << 20
+
 /** Writes a request, and waits for its response. @throws Error as `onError` of {@link BrokerConnection.call} is given it. */
 export async function responseTo(connection: BrokerConnection, request: WireRequest): Promise<Buffer> {
   return await new Promise((resolve, reject) => connection.call(request, resolve, reject))

@@ -27,10 +27,11 @@ import type { DeadLetterQueue, Refusal, Sender, SenderOptions } from './sender.t
 import { withRatios } from './producer-stats.ts'
 import type { Transport } from '../network/transport.ts'
 import { TopicFollower } from './topic-follower.ts'
+import type { TurnEnd } from '../network/turn.ts'
 
 /**
- * The producer of one stream. It has its own memory, account, accumulator, connections and sender, so another stream neither slows it down
- * nor takes its room. Appending never waits and never fails.
+ * The producer of one stream. It has its own memory, account, accumulator and sender, so another stream does not take its room. The sender
+ * decides whether it shares connections. Appending never waits and never fails.
  */
 export class StreamProducer implements AccountedProducer {
   readonly stream: StreamConfig
@@ -46,6 +47,7 @@ export class StreamProducer implements AccountedProducer {
   readonly #recentBatchBytes = new RollingSum(30)
   readonly #lossLog: LossLog | null
   readonly #secondTimer: NodeJS.Timeout
+  readonly #turn: TurnEnd
   #closing = false
   #pumpScheduled = false
   readonly #topic: TopicFollower
@@ -59,6 +61,7 @@ export class StreamProducer implements AccountedProducer {
     const config = stream.producer
     this.stream = stream
     this.#telemetry = options.telemetry
+    this.#turn = options.turn
     this.#memory = options.memory ?? new BufferMemory(config.bufferMemoryBytes)
     this.#account = new Account(this.#memory)
     this.#audit = stream.audit ? new AuditHeaders() : null
@@ -287,7 +290,7 @@ export class StreamProducer implements AccountedProducer {
   readonly #schedulePump = (): void => {
     if (this.#pumpScheduled) return
     this.#pumpScheduled = true
-    setImmediate(this.#pump)
+    this.#turn.make(this.#pump)
   }
 
   readonly #pump = (): void => {
@@ -368,6 +371,8 @@ export interface StreamProducerOptions {
   readonly telemetry: ProducerTelemetry
   readonly buffers: BufferPool
   readonly logger: Logger
+  /** When the producer writes: once a turn, together with other producers. */
+  readonly turn: TurnEnd
   /** Gives records their headers. Left out: the stream's configuration says which headers they get. */
   readonly headers?: RecordHeaders
   /** The memory that the topics of a stream share. Left out: `buffer.memory` is the producer's own. */

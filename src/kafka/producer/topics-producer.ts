@@ -6,8 +6,8 @@ import type { ManagedProducer, Obstacle, PendingBatch, ProducerAdmission } from 
 import type { StreamProducer } from './stream-producer.ts'
 
 /**
- * The producer of a stream whose events choose their topic (`topics`). Each topic has a producer of its own, with its own batches,
- * connections and account. They share the stream's `buffer.memory`, so a request gets room for all of its events or for none,
+ * The producer of a stream whose events choose their topic (`topics`). Each topic has a producer of its own, with its own batches
+ * and account. They share the stream's `buffer.memory`, so a request gets room for all of its events or for none,
  * whatever their topics are.
  */
 export class TopicsProducer implements ManagedProducer {

@@ -1,4 +1,4 @@
-import { copiedBelowBytes, WireReader, WireWriter, type WireRequest } from './wire.ts'
+import { copiedBelowBytes, WireReader, WireWriter, type Joinable, type WireRequest } from './wire.ts'
 
 /**
  * The requests that Chute makes itself, each an `encode…` and its `decode…` (https://kafka.apache.org/protocol#protocol_messages).
@@ -52,6 +52,60 @@ function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest
   return { apiKey, apiVersion, apiName, chunks }
 }
 
+function joinableOf({ apiKey, apiVersion, apiName, chunks }: WireRequest, joinable: Joinable): WireRequest {
+  return { apiKey, apiVersion, apiName, chunks, joinable }
+}
+
+/**
+ * Makes one request of requests that are joinable, of one API and with the same head. No two of them may have the same topic: a broker takes
+ * only the last batch of a partition that is in a produce request twice.
+ */
+export function joinTopics(requests: readonly WireRequest[]): WireRequest {
+  const first = requests[0]!
+  if (requests.length === 1) return first
+  const { headBytes } = first.joinable!
+  const head = Buffer.from(first.chunks[0]!.subarray(0, headBytes))
+  head.writeInt32BE(requests.length, headBytes - 4)
+  const chunks: Buffer[] = [head]
+  for (const { chunks: own } of requests) {
+    chunks.push(own[0]!.subarray(headBytes))
+    for (let i = 1; i < own.length; i++) chunks.push(own[i]!)
+  }
+  const { apiKey, apiVersion, apiName } = first
+  return { apiKey, apiVersion, apiName, chunks }
+}
+
+/**
+ * The parts of an answer to {@link joinTopics}, by topic: each as the broker would have answered the request about that topic alone.
+ * @throws RangeError if the bytes end too early.
+ */
+export function splitTopics(apiName: string, payload: Buffer): Map<string, Buffer> {
+  const { headBytes, partitionBytes, tailBytes } = apiName === 'Produce' ? produceAnswer : listOffsetsAnswer
+  const start = headBytes + 4
+  const end = payload.length - tailBytes
+  const parts = new Map<string, Buffer>()
+  let at = start
+  for (let left = payload.readInt32BE(headBytes); left > 0; left--) {
+    const nameAt = at + 2
+    const nameEnd = nameAt + payload.readInt16BE(at)
+    const partEnd = nameEnd + 4 + payload.readInt32BE(nameEnd) * partitionBytes
+    if (partEnd > end) throw new RangeError('the response ends too early')
+    const part = Buffer.allocUnsafe(start + (partEnd - at) + tailBytes)
+    if (headBytes > 0) part.writeInt32BE(payload.readInt32BE(0), 0)
+    part.writeInt32BE(1, headBytes)
+    payload.copy(part, start, at, partEnd)
+    if (tailBytes > 0) part.writeInt32BE(payload.readInt32BE(end), start + (partEnd - at))
+    parts.set(payload.toString('utf8', nameAt, nameEnd), part)
+    at = partEnd
+  }
+  return parts
+}
+
+/** The parts of fixed size. The pause that the broker asks for, 4 bytes, comes last in the answer to a produce request. */
+const produceAnswer = { headBytes: 0, partitionBytes: 30, tailBytes: 4 }
+/** The pause comes first in the answer to ListOffsets. */
+const listOffsetsAnswer = { headBytes: 4, partitionBytes: 26, tailBytes: 0 }
+
 /**
  * A produce request without a record. It stores nothing. A broker answers with TOPIC_AUTHORIZATION_FAILED if the credentials may not write
  * to the topic, and with another error (INVALID_RECORD) if they may (`KafkaApis.handleProduceRequest`).
@@ -103,7 +157,7 @@ export function encodeProduce(
   }
   const rest = writer.take()
   if (rest.length > 0) chunks.push(rest)
-  return requestOf('Produce', chunks)
+  return joinableOf(requestOf('Produce', chunks), { topic, headBytes: 12, headKey: timeoutMs * 4 + acks })
 }
 
 /** The answer to a produce request of one topic, and the pause that the broker asks for (KIP-219). */
@@ -149,7 +203,8 @@ export function encodeListOffsets(
   writer.int8(0).int32(1).string(topic).int32(partitions.length)
   // The first -1 allows any leader epoch. The second -1 asks for the end of the log, and not for a time.
   for (const partition of partitions) writer.int32(partition).int32(-1).int64(-1n)
-  return requestOf('ListOffsets', [writer.take()])
+  const headKey = end === 'log_end' ? -2 : -1
+  return joinableOf(requestOf('ListOffsets', [writer.take()]), { topic, headBytes: 9, headKey })
 }
 
 /** The answer to {@link encodeListOffsets}. */

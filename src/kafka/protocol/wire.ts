@@ -13,6 +13,17 @@ export interface WireRequest {
   readonly apiName: string
   /** The pieces of the body, in order. They must not change until the kernel has them. */
   readonly chunks: readonly Buffer[]
+  /** Left out: the request cannot be joined with others (`joinTopics`). */
+  readonly joinable?: Joinable
+}
+
+/** A request about one topic, whose body is a head, the number of topics, and the topic. Requests with the same head can be one request. */
+export interface Joinable {
+  readonly topic: string
+  /** Bytes of the head and of the number of topics. They are in the first piece of the body. */
+  readonly headBytes: number
+  /** Requests of one API have the same head if they have the same number here. */
+  readonly headKey: number
 }
 
 /**

@@ -124,6 +124,18 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /topic of their own/,
   ],
   [
+    'connection: shared with acks=all',
+    '{ delivery: at-most-once, connection: shared, producer: { acks: all } }',
+    'connection',
+    /Leave it out/,
+  ],
+  [
+    'connection: shared on an at-least-once stream',
+    '{ delivery: at-least-once, connection: shared }',
+    'connection',
+    /Leave it out/,
+  ],
+  [
     'confirm with acks=all',
     '{ delivery: at-most-once, confirm: on, producer: { acks: all } }',
     'confirm',

@@ -70,6 +70,7 @@ streams:
   c: { delivery: at-most-once, producer: { acks: 1 } }
   d: { delivery: at-least-once, producer: { delivery.timeout.ms: 90000 } }
   e: { delivery: at-least-once, schema: any }
+  h: { delivery: at-most-once, connection: own }
   g: { delivery: at-most-once, topics: { by: /type, map: { a: as, 1: ones }, else: others } }
   f: { delivery: at-most-once, invalidTopic: bad, producer: { compression.type: gzip, max.request.size: 2000000 } }
 `)

@@ -73,6 +73,7 @@ describe('what a stream was made with needs a restart', () => {
     ['topic', '{ delivery: at-most-once, topic: other }', ['topic']],
     ['delivery', '{ delivery: at-least-once }', ['delivery']],
     ['a setting of the producer', '{ delivery: at-most-once, producer: { linger.ms: 7 } }', ['producer']],
+    ['connection', '{ delivery: at-most-once, connection: own }', ['connection']],
     ['audit', '{ delivery: at-most-once, audit: true }', ['audit']],
     ['dedupe', '{ delivery: at-most-once, dedupe: on }', ['dedupe']],
     ['confirm', '{ delivery: at-most-once, confirm: off }', ['producer']],

@@ -14,8 +14,10 @@ import { OnlinePartitions } from './online-partitions.ts'
 import type { Logger } from '../../../logger.ts'
 import type { ProducerTelemetry } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
+import { isUnauthorized } from '../../protocol/kafka-error.ts'
 import { encodeProduce } from '../../protocol/requests.ts'
-import type { BrokerConnection, Transport } from '../../network/transport.ts'
+import { socketHighWaterBytes, type BrokerConnection } from '../../network/transport.ts'
+import type { TopicTransport } from '../../network/shared-connections.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
 
@@ -61,7 +63,10 @@ export class AtMostOnceLink implements LeaderLink {
       logger: options.logger,
       rights: options.rights,
       onStored: (batch, baseOffset) => this.#stored(batch, baseOffset),
-      onRejected: options.onRejected,
+      onRejected: (batch, errorCode) => {
+        options.transport.refused(errorCode)
+        options.onRejected(batch, errorCode)
+      },
       onNotLed: (partition) => this.#online.lost(partition),
       onStale,
       onBadContent: options.onBadContent,
@@ -342,6 +347,7 @@ export class AtMostOnceLink implements LeaderLink {
       // The connection ended before the answer.
       if (errorCode === null) return
       this.#isAsking = false
+      if (isUnauthorized(errorCode)) this.#options.transport.refused(errorCode)
       rights.answered(errorCode)
       this.#handOver()
       onReady()
@@ -372,7 +378,7 @@ export class AtMostOnceLink implements LeaderLink {
 export interface AtMostOnceLinkOptions {
   readonly topic: string
   readonly config: ProducerConfig
-  readonly transport: Transport
+  readonly transport: TopicTransport
   readonly account: Account
   readonly offsets: LogEndOffsets
   readonly telemetry: ProducerTelemetry
@@ -394,8 +400,6 @@ export interface AtMostOnceLinkOptions {
   readonly onDown: (cause: Error, suspectedRecords: number) => void
 }
 
-/** Enough to keep the kernel busy. More bytes would only be more to lose. */
-const socketHighWaterBytes = 1 << 20
 const standstillLoggedAfterMs = 5_000
 /** With `confirm: off`, added to twice the usual time of an answer. It is the default of `confirm.interval.ms`. */
 const answerGraceMs = 20

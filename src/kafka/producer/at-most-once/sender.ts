@@ -5,12 +5,13 @@ import { OutageLog } from '../../network/outage-log.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import type { Sender, SenderOptions } from '../sender.ts'
 import { LeaderLinks } from '../../network/leader-links.ts'
+import type { TopicTransport } from '../../network/shared-connections.ts'
 
 /**
  * Read this file of the folder first. at-most-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
  *
  * Writes the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in order, and each
- * batch at most once. A batch that cannot be written yet stays in the accumulator.
+ * batch at most once. Other streams may share the connection (`network/shared-connections.ts`), and nothing here depends on that. A batch that cannot be written yet stays in the accumulator.
  */
 export class AtMostOnceSender implements Sender {
   readonly #options: AtMostOnceSenderOptions
@@ -59,7 +60,7 @@ export class AtMostOnceSender implements Sender {
   pump(): void {
     if (this.#stopped) return
     while (this.#round()) {
-      // A partition can have more than one due batch, so there is another round.
+      // A partition can have more than one due batch, so there is another round if something is left there.
     }
   }
 
@@ -92,7 +93,7 @@ export class AtMostOnceSender implements Sender {
     this.#links.everySecond(nowMs)
   }
 
-  /** Writes at most one batch of each partition, in one request a broker. @returns whether anything was written. */
+  /** Writes at most one batch of each partition, in one request a broker. @returns whether something was written, and something is left. */
   #round(): boolean {
     const { accumulator, metadata, rights, stream } = this.#options
     if (rights.missing !== null) return false
@@ -104,6 +105,7 @@ export class AtMostOnceSender implements Sender {
     const usualAnswerMs = accumulator.hasUnkeyed ? this.#usualAnswerMs(nowMs) : Infinity
     let isStale = false
     let isWritable = false
+    let isLeft = false
     for (let i = 0; i < queues.length; i++) {
       const queue = queues[(firstQueue + i) % queues.length]!
       const hasOwn = !queue.isEmpty || queue.open !== null
@@ -123,11 +125,12 @@ export class AtMostOnceSender implements Sender {
       // The next round begins behind a partition that took a batch without keys, so that the next such batch goes to another partition.
       const takesUnkeyed = !link.isBehind(nowMs, usualAnswerMs)
       if (this.#take(queue, link, groups, nowMs, takesUnkeyed)) this.#firstQueue = firstQueue + i + 1
+      isLeft ||= !queue.isEmpty || queue.open !== null
     }
     if (groups.size > 0 && this.#firstQueue === firstQueue) this.#firstQueue++
     if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
     for (const [link, { batches }] of groups) link.write(batches)
-    return groups.size > 0
+    return groups.size > 0 && (isLeft || accumulator.hasUnkeyed)
   }
 
   /**
@@ -199,7 +202,9 @@ export class AtMostOnceSender implements Sender {
 }
 
 /** See {@link AtMostOnceSender}. */
-export type AtMostOnceSenderOptions = Omit<SenderOptions, 'onRefused'>
+export interface AtMostOnceSenderOptions extends Omit<SenderOptions, 'onRefused' | 'transport'> {
+  readonly transport: TopicTransport
+}
 
 interface RequestInMaking {
   readonly batches: ProducerBatch[]

@@ -48,7 +48,7 @@ async function check(scenario: Scenario): Promise<FaultReport> {
   vi.spyOn(Math, 'random').mockImplementation(seededRandom(scenario.seed))
   const report = await runFaults(scenario)
   expect(report.problems).toEqual([])
-  expect(report.connectsPerSecond).toBeLessThanOrEqual(25)
+  expect(report.connectsPerSecond).toBeLessThanOrEqual(25 * (1 + (scenario.neighbours ?? 0)))
   return report
 }
 
@@ -111,6 +111,34 @@ describe('at most once', () => {
 
   test(
     'whatever fails, the account is true and nothing is written twice',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(scenario, async (run) => void (await check(run))),
+        { numRuns: runs },
+      )
+    },
+    timeoutMs,
+  )
+})
+
+describe('at most once, with neighbours on the same connection', () => {
+  const scenario: fc.Arbitrary<Scenario> = fc.record({
+    ...common,
+    burst: fc.integer({ min: 1, max: 4 }),
+    delivery: fc.constant('at-most-once' as const),
+    neighbours: fc.integer({ min: 1, max: 3 }),
+    connection: fc.constantFrom('shared' as const, 'shared' as const, 'own' as const),
+    producer: fc.record({
+      ...sizes,
+      acks: fc.constantFrom(0 as const, 0 as const, 1 as const),
+      confirmIntervalMs: fc.constantFrom(100, 20, 20, null),
+      maxInFlight: fc.constantFrom(1, 5, 1_000),
+      deliveryTimeoutMs: fc.constantFrom(1_500, 120_000),
+    }),
+  })
+
+  test(
+    'whatever fails, every account is true and nothing is written twice',
     async () => {
       await fc.assert(
         fc.asyncProperty(scenario, async (run) => void (await check(run))),

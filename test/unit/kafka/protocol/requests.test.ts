@@ -14,6 +14,8 @@ import {
   encodeListOffsets,
   encodeMetadata,
   encodeProduce,
+  joinTopics,
+  splitTopics,
 } from '../../../../src/kafka/protocol/requests.ts'
 import { copiedBelowBytes, WireWriter, type WireRequest } from '../../../../src/kafka/protocol/wire.ts'
 import { ModelReader, ModelWriter } from '../../../support/model-wire.ts'
@@ -305,6 +307,54 @@ describe('InitProducerId', () => {
       .int64(2n ** 40n)
       .int16(3)
     expect(decodeInitProducerId(payload.done())).toEqual({ errorCode: 0, producerId: 2n ** 40n, epoch: 3 })
+  })
+})
+
+describe('requests about several topics', () => {
+  test('are one request, whose head tells how many there are; large batches are not copied', () => {
+    const large = Buffer.alloc(copiedBelowBytes, 7)
+    const ofLarge = { partition: 2, sizeBytes: large.length, seal: () => large }
+    const requests = [
+      encodeProduce('one', 0, 30_000, [batchOf(4, 'small')]),
+      encodeProduce('two', 0, 30_000, [ofLarge, batchOf(3, 'behind')]),
+    ]
+    const joined = joinTopics(requests)
+    expect(joined).toMatchObject({ apiKey: 0, apiVersion: 7, apiName: 'Produce' })
+    expect(joined.chunks).toContain(large)
+    const reader = new ModelReader(body(joined))
+    expect([reader.string(), reader.int16(), reader.int32()]).toEqual([null, 0, 30_000])
+    const topics = reader.array(() => [
+      reader.string(),
+      reader.array(() => [reader.int32(), reader.bytes().length]),
+    ])
+    reader.end()
+    const small = batchOf(4, 'small').sizeBytes
+    expect(topics).toEqual([
+      ['one', [[4, small]]],
+      [
+        'two',
+        [
+          [2, large.length],
+          [3, small + 1],
+        ],
+      ],
+    ])
+    expect(joinTopics(requests.slice(0, 1))).toBe(requests[0])
+  })
+
+  test('are answered for each topic as if it had been alone', () => {
+    const writer = new ModelWriter()
+    const offsets = { one: 7n, two: 2n ** 40n }
+    writer.array(Object.entries(offsets), ([name, offset]) => {
+      writer.string(name).int32(1).int32(5).int16(0).int64(offset).int64(-1n).int64(0n)
+    })
+    const parts = splitTopics('Produce', writer.int32(250).done())
+    for (const [name, baseOffset] of Object.entries(offsets))
+      expect(decodeProduce(parts.get(name)!)).toEqual({
+        results: [{ partition: 5, errorCode: 0, baseOffset }],
+        throttleTimeMs: 250,
+      })
+    expect(() => splitTopics('Produce', writer.done().subarray(0, 40))).toThrow(RangeError)
   })
 })
 

@@ -1,0 +1,104 @@
+/**
+ * Which topics are written to over connections of their own for a while, since their writes may end the connection that they share.
+ *
+ * A broker ends a connection on any error of an acks=0 write, and does not say which topic it was. Two things tell:
+ * - A broker that is asked for an answer refuses a topic that was written to when the connection ended. That topic is set apart by name.
+ * - A broker ends the connection twice within a minute, though it can be reached at once each time. Then each topic that was written to both
+ *   times is set apart. The one that ends its own connection once more is set apart for twice as long, and the others come back.
+ *
+ * All times are by `performance.now()`.
+ */
+export class LinkIsolation {
+  readonly #onApart: (event: SetApart) => void
+  readonly #apart = new Map<string, Apart>()
+  /** The last ends of shared connections, by broker. */
+  readonly #cuts = new Map<string, Cut>()
+
+  /** @param onApart is called when topics are set apart. */
+  constructor(onApart: (event: SetApart) => void) {
+    this.#onApart = onApart
+  }
+
+  /** Until when the topic has connections of its own; 0: it shares. */
+  apartUntilMs(topic: string, nowMs: number): number {
+    const untilMs = this.#apart.get(topic)?.untilMs ?? 0
+    return untilMs > nowMs ? untilMs : 0
+  }
+
+  /**
+   * A connection ended. @param topics those that had been written to without an answer since.
+   * @param isShared false: the connection was the topic's own.
+   */
+  cut(broker: string, topics: readonly string[], isShared: boolean, nowMs: number): void {
+    if (topics.length === 0) return
+    if (!isShared) return this.#cutAgain(topics[0]!, broker, nowMs)
+    const before = this.#cuts.get(broker)
+    const now = new Set(topics)
+    this.#cuts.set(broker, { atMs: nowMs, topics: now })
+    if (before === undefined || nowMs - before.atMs > suspicionMs) return
+    const both = topics.filter((topic) => before.topics.has(topic))
+    if (both.length === 0) return
+    this.#cuts.delete(broker)
+    for (const topic of both) this.#setApart(topic, nowMs)
+    this.#onApart({ broker, topics: both, kafkaError: null, forMs: firstApartMs })
+  }
+
+  /** The broker cannot be reached, so it was not a topic that ended the connection. */
+  unreachable(broker: string): void {
+    this.#cuts.delete(broker)
+  }
+
+  /** A broker refused a write to the topic, and answered why. A refusal that says that another broker leads is none. */
+  refused(topic: string, kafkaError: string, nowMs: number): void {
+    if (this.apartUntilMs(topic, nowMs) > 0) return
+    for (const [broker, { atMs, topics }] of this.#cuts) {
+      if (nowMs - atMs > suspicionMs || !topics.has(topic)) continue
+      this.#cuts.delete(broker)
+      const forMs = this.#setApart(topic, nowMs)
+      return this.#onApart({ broker, topics: [topic], kafkaError, forMs })
+    }
+  }
+
+  /** A topic that is set apart ended its own connection. */
+  #cutAgain(topic: string, broker: string, nowMs: number): void {
+    const apart = this.#apart.get(topic)
+    if (apart === undefined || apart.untilMs < nowMs) return
+    const isFirst = apart.forMs === firstApartMs
+    const forMs = this.#setApart(topic, nowMs)
+    if (isFirst) this.#onApart({ broker, topics: [topic], kafkaError: null, forMs })
+  }
+
+  /** @returns for how long. */
+  #setApart(topic: string, nowMs: number): number {
+    const before = this.#apart.get(topic)
+    const isAgain = before !== undefined && nowMs - before.untilMs < longestApartMs
+    const forMs = isAgain ? Math.min(2 * before.forMs, longestApartMs) : firstApartMs
+    this.#apart.set(topic, { untilMs: nowMs + forMs, forMs })
+    return forMs
+  }
+}
+
+/** Topics are set apart. */
+export interface SetApart {
+  readonly broker: string
+  readonly topics: readonly string[]
+  /** With which error the broker refused the topic; null: it ended connections without a word. */
+  readonly kafkaError: string | null
+  readonly forMs: number
+}
+
+interface Apart {
+  readonly untilMs: number
+  readonly forMs: number
+}
+
+interface Cut {
+  readonly atMs: number
+  readonly topics: ReadonlySet<string>
+}
+
+/** An end of a connection and what follows within this time belong together. */
+const suspicionMs = 60_000
+/** How long a topic is set apart for the first time. Each further time is twice as long. */
+const firstApartMs = 60_000
+const longestApartMs = 600_000
