@@ -10,10 +10,13 @@ import type { ProducerBatch } from '../../src/kafka/producer/producer-batch.ts'
 import {
   decodeDescribeTopics,
   decodeListOffsets,
+  decodeProduce,
   encodeDescribeTopics,
   encodeListOffsets,
   encodeMetadata,
   encodeProduce,
+  joinTopics,
+  splitTopics,
 } from '../../src/kafka/protocol/requests.ts'
 import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 import {
@@ -114,6 +117,45 @@ describe('one connection', () => {
     expect((await logEnd(connection, topic)).offset).toBe(500n)
     const read = await readTopic(broker, topic)
     expect(read.map(({ value }) => Number(value))).toEqual(Array.from({ length: 500 }, (_, i) => i))
+  })
+
+  test('takes requests about several topics, in order too, and answers for each topic', async () => {
+    const broker = inject('kafkaBroker')
+    const topics = [await topicOn(broker), await topicOn(broker)]
+    const connection = await connect(broker)
+    for (let i = 0; i < 200; i++)
+      connection.send(
+        joinTopics(topics.map((topic) => encodeProduce(topic, 0, 10_000, [batchOf(`${i}`)]))),
+        () => {},
+      )
+    for (const end of ['log_end', 'high_watermark'] as const) {
+      const answer = await call(
+        connection,
+        joinTopics(topics.map((topic) => encodeListOffsets(topic, [0], end))),
+      )
+      const parts = splitTopics('ListOffsets', answer)
+      const ends = topics.map((topic) => decodeListOffsets(parts.get(topic)!)[0])
+      expect(ends).toMatchObject([
+        { errorCode: 0, offset: 200n },
+        { errorCode: 0, offset: 200n },
+      ])
+    }
+    for (const topic of topics) expect(await readTopic(broker, topic)).toHaveLength(200)
+  })
+
+  test('names the topic that it refuses in an answered request about several topics, and takes the others', async () => {
+    const broker = inject('kafkaBroker')
+    const topic = await topicOn(broker)
+    const narrow = await topicOn(broker, { config: { 'max.message.bytes': '200' } })
+    const connection = await connect(broker)
+    const requests = [
+      encodeProduce(narrow, 1, 10_000, [batchOf('x'.repeat(500))]),
+      encodeProduce(topic, 1, 10_000, [batchOf('fits')]),
+    ]
+    const parts = splitTopics('Produce', await call(connection, joinTopics(requests)))
+    const errors = [narrow, topic].map((name) => decodeProduce(parts.get(name)!).results[0]!.errorCode)
+    expect(errors).toEqual([kafkaErrors.messageTooLarge, kafkaErrors.none])
+    expect(connection.isOpen).toBe(true)
   })
 
   test('has no response for an acks=0 write: the first is that of the next request', async () => {

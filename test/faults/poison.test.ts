@@ -3,10 +3,10 @@ import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatter
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { createTopic, testClient } from '../support/independent-reader.ts'
 import { atLeast, exactly } from './harness/bar.ts'
-import { countBars, unharmedBars } from './harness/bars.ts'
+import { countBars, sharedBars, unharmedBars } from './harness/bars.ts'
 import { DeviceLoad } from './harness/device-load.ts'
 import { byForm, isLong } from '../support/forms.ts'
-import { limitMs } from './harness/form.ts'
+import { form, limitMs } from './harness/form.ts'
 import { judge } from './harness/judge.ts'
 import { fewDevices, liveThrough, usualStreams } from './harness/live-through.ts'
 import { figuresOf } from './harness/report.ts'
@@ -25,19 +25,21 @@ afterAll(async () => await kafka.stop())
 
 /**
  * Whatever makes a broker refuse a write closes an acks=0 connection, with all that is behind it. Three streams meet such
- * a thing at the same time, and the two beside them must not notice.
+ * a thing at the same time. At-most-once streams that have connections of their own must not notice. Those that share theirs have in doubt
+ * what two intervals carry, for each of the two topics that end the connection.
  */
-test.runIf(isLong)(
-  'a topic is deleted, one is forbidden, one gets events that it does not take',
+test.runIf(isLong).each(['shared', 'own'] as const)(
+  'a topic is deleted, one is forbidden, one gets events that it does not take (%s connections)',
   { timeout: limitMs() },
-  async () => {
+  async (connection) => {
     const poisoned = { delivery: 'at-most-once', load: fewDevices } as const
     const narrow = { ...poisoned, name: 'narrow', producer: { 'max.request.size': 4 << 20 } }
     const oversize: DeviceLoad[] = []
     let doomed: string[] = []
     let forbidden: string[] = []
+    let log: readonly object[] = []
     const report = await liveThrough({
-      name: 'topic deleted, topic forbidden, 2 MB events to a 1 MB topic',
+      name: `topic deleted, topic forbidden, 2 MB events to a 1 MB topic${connection === 'own' ? ' (own connections)' : ''}`,
       kafka,
       async inflict(gateways) {
         doomed = topicsNamed(gateways, 'doomed')
@@ -46,6 +48,7 @@ test.runIf(isLong)(
         await forbid(forbidden)
         await withAdmin(async (admin) => await admin.deleteTopics({ topics: doomed }))
         const [stays] = gateways
+        log = stays.gateway.lines
         const refusing = [stays.load('doomed'), stays.load('forbidden'), oversize[0]!]
         await Promise.all(refusing.map(async (load) => await load.untilRefused()))
       },
@@ -56,6 +59,7 @@ test.runIf(isLong)(
         for (const topic of doomed) await createTopic(kafka.brokers[0]!, topic)
       },
       subject: {
+        connection,
         streams: [
           ...usualStreams,
           { ...poisoned, name: 'doomed' },
@@ -68,7 +72,15 @@ test.runIf(isLong)(
     const of = (name: string) => report.streams.find(({ stream }) => stream === name)!
     judge(report.name, figuresOf(report), [
       ...countBars(report, ['doomed']),
-      ...['realtime', 'critical', 'narrow'].flatMap((name) => unharmedBars(of(name))),
+      ...unharmedBars(of('critical')),
+      ...['realtime', 'neighbour', 'narrow'].flatMap((name) =>
+        connection === 'own'
+          ? unharmedBars(of(name))
+          : sharedBars(of(name), 2, name === 'realtime' ? form.ratePerSecond : fewDevices.requestsPerSecond),
+      ),
+      ...(connection === 'own'
+        ? []
+        : [atLeast('lines that set the forbidden topic apart', apart(log, forbidden[0]!), 1)]),
       atLeast('doomed: refused with 503 and Retry-After', of('doomed').refusedForNow, 1),
       atLeast('forbidden: refused with 503 and Retry-After', of('forbidden').refusedForNow, 1),
       atLeast('2 MB events refused', oversize[0]!.count('refused'), 1),
@@ -76,6 +88,13 @@ test.runIf(isLong)(
     ])
   },
 )
+
+/** How many lines of a gateway's log say that a topic gets a connection of its own. */
+function apart(lines: readonly object[], topic: string): number {
+  return lines.filter(
+    (line) => 'forSeconds' in line && 'topics' in line && (line.topics as string[]).includes(topic),
+  ).length
+}
 
 function sendOversize(url: string): DeviceLoad {
   const load = new DeviceLoad({

@@ -76,6 +76,18 @@ export function unharmedBars({ stream, lost, flagged }: StreamReport): Bar[] {
   return [exactly(`${stream}: lost`, lost, 0), exactly(`${stream}: flagged`, flagged, 0)]
 }
 
+/**
+ * A stream that shares its connections with others, which ended them `cuts` times: what two confirm intervals carry each time is in doubt.
+ * The bound is for the full form only, as it is about time.
+ */
+export function sharedBars({ stream, lost, flagged }: StreamReport, cuts: number, perSecond: number): Bar[] {
+  const most = Math.ceil((cuts * perSecond * 2 * confirmIntervalMs) / 1000)
+  return [
+    atMost(`${stream}: lost and not flagged`, lost - flagged, 0),
+    ...(isFull ? [atMost(`${stream}: flagged for its neighbours`, flagged, most)] : []),
+  ]
+}
+
 /** At least once loses nothing while its gateway lives. */
 function promiseBars({ stream, delivery, lost }: StreamReport): Bar[] {
   return delivery === 'at-least-once' ? [exactly(`${stream}: lost`, lost, 0)] : []

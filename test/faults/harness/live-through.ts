@@ -106,4 +106,6 @@ export const usualStreams: SubjectOptions['streams'] = [
     },
   },
   { name: 'critical', delivery: 'at-least-once', load: fewDevices },
+  // It shares its connections with the first one.
+  { name: 'neighbour', delivery: 'at-most-once', load: fewDevices },
 ]

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
+import type { ConnectionUse } from '../../../src/config/config.ts'
 import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import { createTopic } from '../../support/independent-reader.ts'
 import { serveGateway, type ServedGateway } from '../../support/served-gateway.ts'
@@ -29,6 +30,8 @@ export interface SubjectOptions {
   readonly streams: readonly SubjectStream[]
   readonly partitions?: number
   readonly replication?: number
+  /** Of the at-most-once streams; `FAULT_CONNECTION`, or `shared`, unless set. */
+  readonly connection?: ConnectionUse
   readonly env?: NodeJS.ProcessEnv
 }
 
@@ -122,7 +125,7 @@ export async function startSubject(options: SubjectOptions): Promise<Subject> {
 }
 
 async function serve(
-  { streams, brokers, env }: SubjectOptions,
+  { streams, brokers, connection = usualConnection, env }: SubjectOptions,
   topicOf: (stream: SubjectStream) => string,
 ): Promise<ServedGateway> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-faults-'))
@@ -130,7 +133,8 @@ async function serve(
   const file = join(folder, 'chute.json')
   const settings = streams.map((stream) => {
     const { name, delivery, producer = {} } = stream
-    return [name, { topic: topicOf(stream), delivery, audit: true, producer }]
+    const ofDelivery = delivery === 'at-most-once' ? { connection } : {}
+    return [name, { topic: topicOf(stream), delivery, audit: true, producer, ...ofDelivery }]
   })
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(settings) as object }))
   const environment = { KAFKA_BROKERS: brokers.join(','), KAFKA_CREATE_TOPICS: 'false', CHUTE_CONFIG: file }
@@ -160,3 +164,5 @@ async function end(gateway: ServedGateway): Promise<Ending> {
 }
 
 const settleLimitMs = 60_000
+/** Each fault can be lived through in both forms: shared connections, or one for each stream. */
+const usualConnection: ConnectionUse = process.env['FAULT_CONNECTION'] === 'own' ? 'own' : 'shared'
