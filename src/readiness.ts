@@ -24,6 +24,8 @@ export function readinessOf(state: {
   const streams = [...producers.byStream.values()]
   const stuck = streams.filter((producer) => producer.isFullAndStuck).map(nameOf)
   const { obstructed } = producers
+  const seen = (good: string): string =>
+    producers.everConnected ? good : 'nothing was looked at, since Kafka was not reached yet'
   const someTakeEvents = streams.some(({ obstacle }) => obstacle === null)
   const about = (
     name: NonNullable<(typeof checkOf)[ProducerAdmission]>,
@@ -31,7 +33,7 @@ export function readinessOf(state: {
   ): Readiness['checks'][number] => {
     const found = obstructed.filter(({ admission }) => checkOf[admission] === name)
     const ok = found.every(({ wasOpen }) => wasOpen && someTakeEvents)
-    return check(name, ok, [good, ...textsOf(found)].join('; but '), textsOf(found).join('; '))
+    return check(name, ok, [seen(good), ...textsOf(found)].join('; but '), textsOf(found).join('; '))
   }
   const lacking = [...new Set(streams.flatMap((stream) => stream.lacking))]
   const checks = [
@@ -40,7 +42,7 @@ export function readinessOf(state: {
     about('topics', 'every topic was seen'),
     about('rights', 'every topic may be written to'),
     about('leaders', 'a leader of every topic was reached'),
-    check('versions', lacking.length === 0, 'brokers serve what Chute sends', lacking.join('; ')),
+    check('versions', lacking.length === 0, seen('brokers serve what Chute sends'), lacking.join('; ')),
     check('confirmation', true, saidOfConfirmation(streams), ''),
     check('durability', true, saidOfDurability(streams), ''),
     check('buffers', stuck.length === 0, 'there is room', `full, with Kafka away: ${stuck.join(', ')}`),

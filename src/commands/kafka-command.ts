@@ -42,7 +42,9 @@ export async function runKafkaCommand(argv: readonly string[], env: NodeJS.Proce
   }
   say(`Apache Kafka ${kafkaVersion} is ready on ${kafka.brokers.join(',')}`)
   say(`  KAFKA_BROKERS=${kafka.brokers.join(',')} npm start`)
-  say('Ctrl-C stops it and removes its data.')
+  say(
+    'Ctrl-C stops it and removes its data, so gateways that run have to be restarted then. To try an outage, stop and continue its processes (kill -STOP, kill -CONT).',
+  )
   await stopped
   say('stopping')
   await kafka.stop()

@@ -82,7 +82,7 @@ export function logEnd(
       { account, ...(spooled > 0 && { spooled }) },
       spooled === 0
         ? 'stopped: all that was left was sent, and confirmed where the stream confirms'
-        : `stopped: ${spooled} accepted records are on disk and go after the next start; all else was sent, and confirmed where the stream confirms`,
+        : `stopped: ${spooled} accepted records are on disk and go after the next start; the rest of what was left was sent, and confirmed where the stream confirms`,
     )
     return 0
   }

@@ -32,7 +32,7 @@ export function describeConfig(config: Config): string {
         CHUTE_DATA_DIR: config.dataDir,
         CHUTE_DATA_DIR_EPHEMERAL: config.dataDirEphemeral,
         ...describeDedupeStore(config.dedupeStore),
-        DRAIN_DELAY_MS: config.drainDelayMs,
+        DRAIN_DELAY_MS: config.drainDelayMs ?? '5000 after SIGTERM, 0 after SIGINT',
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
         SPOOL_DRAIN_TIMEOUT_MS: config.spoolDrainTimeoutMs,
         WORKERS: config.workers,

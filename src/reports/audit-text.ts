@@ -8,7 +8,7 @@ export function auditText(report: AuditReport): string {
   const lines = [
     `Topic ${topic}: ${records} records, ${unmarked} of them without a mark.`,
     lossRatio === null
-      ? 'Nothing can be said of loss: no record was written with audit: true.'
+      ? `Nothing can be said of loss: ${records === 0 ? 'the topic is empty' : 'no record was written with audit: true'}.`
       : `Lost ${totals.lost} (${(lossRatio * 100).toFixed(4)} %), duplicated ${totals.duplicated}, reordered ${totals.reordered}${totals.unseen > 0 ? `; ${totals.unseen} at the beginnings cannot be judged` : ''}.`,
   ]
   if (writers.length > 0) {

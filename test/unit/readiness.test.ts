@@ -53,6 +53,11 @@ test('a broker that does not tell where its log ends is named by what it costs, 
   })
 })
 
+test('what was not looked at, since Kafka was not reached, is not called good', () => {
+  for (const name of ['topics', 'rights', 'leaders', 'versions'])
+    expect(said(name).detail).toBe('nothing was looked at, since Kafka was not reached yet')
+})
+
 describe('a broker that serves too old a ListOffsets', () => {
   const lacking = 'node-1:9092 serves ListOffsets 0 to 2, Chute needs 4'
 

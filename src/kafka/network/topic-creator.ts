@@ -65,7 +65,7 @@ export class TopicCreator {
         this.#pending.delete(topic)
         this.#metadata.setNotCreated(
           topic,
-          'it was there, and a topic is created at the start only: create it again',
+          'it was there, and a topic is created at the start only: create it again, or restart one gateway',
         )
       }
     const missing = [...this.#pending].filter(

@@ -72,6 +72,8 @@ test('a gateway that has numbered nothing is named, with 0, whether or not a str
 test('the text of a topic without marks says that nothing can be said', () => {
   const totals = { ...reportOf().totals, lossRatio: null }
   expect(auditText(reportOf({ writers: [], totals }))).toContain('Nothing can be said of loss')
+  const empty = { ...totals, records: 0, unmarked: 0 }
+  expect(auditText(reportOf({ writers: [], totals: empty }))).toContain('the topic is empty')
 })
 
 test('the page needs nothing from anywhere, shows the plot, and escapes what is not its own', () => {
