@@ -183,6 +183,12 @@ const producerFamilies: readonly StreamFamily[] = [
     read: (stats) => [[{}, Number(stats.connected)]],
   },
   {
+    name: 'chute_stream_available',
+    help: '1 if the stream takes events, 0 while its requests are refused with 503: /readyz or the spool says why. A full buffer and a shutdown do not count.',
+    type: 'gauge',
+    read: (stats) => [[{}, Number(stats.available)]],
+  },
+  {
     name: 'chute_confirmation',
     help: 'How the stream learns what became of its writes: 1 for the mode in use, 0 for the others. acks_1 without acks: 1 in the configuration: a broker does not tell where its log ends.',
     type: 'gauge',

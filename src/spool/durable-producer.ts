@@ -2,6 +2,7 @@ import type { SpoolConfig } from '../config/config.ts'
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
 import {
   admissionTraits,
+  isAvailable,
   chargeOf,
   type CommitListener,
   type Durability,
@@ -271,7 +272,8 @@ export class DurableProducer implements AccountedProducer, Durability {
   /** @inheritdoc */
   get stats(): ProducerStats {
     const { oldestMs } = this.#feeder
-    return this.#account.stats(this.#producer.stats, {
+    const inner = { ...this.#producer.stats, available: isAvailable(this.admission) }
+    return this.#account.stats(inner, {
       records: this.#log.pendingRecords,
       bytes: this.#log.sizeBytes,
       maxBytes: this.#spool.maxBytes,

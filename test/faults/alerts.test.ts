@@ -23,7 +23,7 @@ streams:
   kept: { topic: kept, delivery: at-least-once, spool.max.bytes: 262144, producer: { buffer.memory: 262144 } }
 `
 
-/** All but `ChuteAccountOpen`, which would be a bug, and those of certificates, configurations and Redis; promtool tests them. */
+/** All but `ChuteAccountOpen`, which would be a bug, `ChuteStreamUnavailable`, and those of certificates, configurations and Redis; promtool tests them. */
 const allAlerts = [
   'ChuteBatchesSmall',
   'ChuteKafkaAway',

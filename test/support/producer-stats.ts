@@ -30,6 +30,7 @@ export function producerStats(changes: Partial<ProducerStats> = {}): ProducerSta
     batchSizeAvg: 0,
     connected: true,
     circuitOpen: false,
+    available: true,
     topicKnown: true,
     confirmation: 'log_end',
     lacking: [],

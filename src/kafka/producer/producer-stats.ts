@@ -104,6 +104,7 @@ const rules: Rules = {
   // Of two workers the worse one counts: an operator has to see a worker that has lost its broker.
   connected: { merge: both, retire: () => true },
   circuitOpen: { merge: either, retire: () => false },
+  available: { merge: both, retire: () => true },
   topicKnown: { merge: both, retire: () => true },
   confirmation: { merge: commonMode, retire: () => confirmationModes[0]! },
   lacking: { merge: (one, other) => [...new Set([...one, ...other])], retire: () => [] },

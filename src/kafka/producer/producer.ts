@@ -95,6 +95,11 @@ export const admissionTraits = {
   { readonly waits: boolean; readonly isFinal: boolean; readonly isMissing: boolean }
 >
 
+/** Whether a stream is available. A stream that closes counts as available, since an end that was asked for is no fault. */
+export function isAvailable(admission: ProducerAdmission): boolean {
+  return admission === 'open' || admission === 'closing'
+}
+
 /** Why Kafka does not take records of a topic. */
 export interface Obstacle {
   /** The reason, for clients that send events. */
@@ -289,6 +294,8 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly connected: boolean
   /** A circuit breaker holds back the next try to connect. */
   readonly circuitOpen: boolean
+  /** False while the stream's requests are refused with 503, by {@link Producer.admission}. See {@link isAvailable}. */
+  readonly available: boolean
   /** Metadata had the topic with all of its partitions at least once since the start. */
   readonly topicKnown: boolean
   readonly confirmation: ConfirmationMode

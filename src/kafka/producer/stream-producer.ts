@@ -13,6 +13,7 @@ import { LossLog } from './loss-log.ts'
 import type { Logger } from '../../logger.ts'
 import {
   chargeOf,
+  isAvailable,
   type Obstacle,
   type AccountedProducer,
   type PendingBatch,
@@ -223,6 +224,7 @@ export class StreamProducer implements AccountedProducer {
       bufferAvailableBytes: this.#memory.availableBytes,
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
+      available: isAvailable(this.admission),
       topicKnown: this.#topic.isEverKnown,
       confirmation: this.confirmation,
       lacking: this.lacking,

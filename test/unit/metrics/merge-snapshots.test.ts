@@ -187,6 +187,7 @@ describe('a gateway that has ended', () => {
     recordErrorTotal: 5,
     connected: false,
     circuitOpen: true,
+    available: false,
   })
 
   function endedOne() {
@@ -244,6 +245,7 @@ describe('a gateway that has ended', () => {
       bufferAvailableBytes: 67_108_864,
       connected: true,
       circuitOpen: false,
+      available: true,
     })
   })
 })
@@ -262,15 +264,17 @@ test('the topics of one stream stay apart, and each is added up over the workers
   ])
 })
 
-test('a connection that one worker has lost is lost, and a circuit that one has open is open', () => {
-  const gateways = [{}, { connected: false, circuitOpen: true, topicKnown: false }].map((changes) => {
+test('a connection that one worker has lost is lost, a circuit that one has open is open, and a stream that one refuses is refused', () => {
+  const worse = { connected: false, circuitOpen: true, available: false, topicKnown: false }
+  const gateways = [{}, worse].map((changes) => {
     const metrics = new Metrics('1.2.3')
     metrics.observe(() => [producerStats(changes)])
     return metrics.account()
   })
-  expect(mergeSnapshots(gateways).streams).toMatchObject([
-    { connected: false, circuitOpen: true, topicKnown: false },
-  ])
+  const merged = mergeSnapshots(gateways)
+  expect(merged.streams).toMatchObject([worse])
+  const families = parseExposition(textOf(merged), 'prometheus')
+  expect(valueOf(families, 'chute_stream_available')).toBe(0)
 })
 
 describe('gauges', () => {

@@ -47,6 +47,7 @@ describe('Metrics', () => {
       expect(valueOf(families, `kafka_producer_${name}`, stream)).toBe(0)
     expect(valueOf(families, 'kafka_producer_buffer_available_bytes', stream)).toBe(67_108_864)
     expect(valueOf(families, 'kafka_producer_buffer_total_bytes', stream)).toBe(67_108_864)
+    expect(valueOf(families, 'chute_stream_available', stream)).toBe(1)
     expect(valueOf(families, 'chute_build_info', { version: '1.2.3' })).toBe(1)
   })
 
@@ -96,6 +97,7 @@ describe('Metrics', () => {
         bufferTotalBytes: 100,
         connected: false,
         circuitOpen: true,
+        available: false,
         lossRatio: { producer: 0.1, barrier: 0.2, broker: 0.3 },
         logEndOffsets: [{ partition: 3, baseOffset: 984, logEndOffset: 1000, written: 16 }],
       }),
@@ -116,6 +118,7 @@ describe('Metrics', () => {
     expect(valueOf(families, 'chute_loss_ratio', { source: 'broker' })).toBe(0.3)
     expect(valueOf(families, 'chute_kafka_connected')).toBe(0)
     expect(valueOf(families, 'chute_circuit_open')).toBe(1)
+    expect(valueOf(families, 'chute_stream_available')).toBe(0)
     expect(valueOf(families, 'chute_confirmation', { mode: 'log_end' })).toBe(1)
     expect(sumOf(families, 'chute_confirmation')).toBe(1)
     expect(valueOf(families, 'chute_partition_log_end_offset', { partition: '3' })).toBe(1000)

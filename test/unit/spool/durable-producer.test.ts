@@ -142,10 +142,15 @@ test.each([
   expect(await spool.request(numbered(3, 100))).toBe(error.code)
   // For a moment nothing is risked.
   expect(await spool.request(numbered(3, 200))).toBe('spool_unavailable')
-  expect(spool.producer.stats).toMatchObject({ accepted: 3, spool: { available: false, writeFailures: 1 } })
+  expect(spool.producer.stats).toMatchObject({
+    accepted: 3,
+    available: false,
+    spool: { available: false, writeFailures: 1 },
+  })
   expect(spool.inner.bufferAvailableBytes).toBeGreaterThan((1 << 20) - 400)
   isBroken = false
   await spool.until(() => spool.producer.admission === 'open')
+  expect(spool.producer.stats.available).toBe(true)
   expect(await spool.request(numbered(3, 300))).toBeNull()
   expect(spool.inner.values).toEqual([...values(3), ...values(3, 300)])
   const after = new SpoolFixture({ folder: spool.copy() })

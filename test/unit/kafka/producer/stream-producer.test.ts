@@ -52,8 +52,10 @@ describe('admission', () => {
     const { producer } = await fixtureOf(cluster, ['events', 'at-most-once']).start()
     cluster.deleteTopic('events')
     await passUntil(() => producer.admission === 'unknown_topic', 6_000)
+    expect(producer.stats.available).toBe(false)
     cluster.createTopic('events', 2)
     await passUntil(() => producer.admission === 'open', 6_000)
+    expect(producer.stats.available).toBe(true)
   })
 
   test('a topic that the credentials may not see refuses records', async () => {
@@ -67,6 +69,7 @@ describe('admission', () => {
     const { producer } = await fixtureOf(clusterOf(1, 1), ['events', 'at-most-once']).start()
     const closing = producer.close(performance.now() + 1_000)
     expect(producer.admission).toBe('closing')
+    expect(producer.stats.available).toBe(true)
     await pass(50)
     expect(await closing).toBe(true)
   })
