@@ -23,10 +23,11 @@ streams:
   kept: { topic: kept, delivery: at-least-once, spool.max.bytes: 262144, producer: { buffer.memory: 262144 } }
 `
 
-/** All but `ChuteAccountOpen`, which would be a bug, `ChuteStreamUnavailable`, and those of certificates, configurations and Redis; promtool tests them. */
+/** All but `ChuteAccountOpen`, which would be a bug, and those of certificates, configurations and Redis; promtool tests them. */
 const allAlerts = [
   'ChuteBatchesSmall',
   'ChuteKafkaAway',
+  'ChuteStreamUnavailable',
   'ChuteCircuitOpen',
   'ChuteLossSuspected',
   'ChuteErrorRateHigh',
@@ -86,7 +87,7 @@ test.runIf(hasPrometheus && isLong)(
     await deleteUnderLoad(gateway.url, broker, 'stuck')
     hangs = true
     await Promise.all([
-      prometheus.fired('ChuteSpoolStuck'),
+      prometheus.fired('ChuteSpoolStuck', 'ChuteStreamUnavailable'),
       prometheus.fired('ChuteConsumerLosing', 'ChuteConsumerLagGrowing', 'ChuteConsumedLow'),
       answerCommitsLate(proxy, latePort!, async () => await prometheus.fired('ChuteCommitLatencyHigh')),
       refuseWrites(gateway, async () => await prometheus.fired('ChuteSpoolFailing')),
