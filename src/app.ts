@@ -187,7 +187,7 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       const isSettled = (): boolean =>
         readiness().ready && (redisLimits?.isUp !== false || performance.now() - startedAtMs > findRedisMs)
       while (!isSettled() && performance.now() - startedAtMs < findKafkaMs) await pause(20)
-      await server.listen({ host: config.http.host, port: config.http.port })
+      await server.listen({ host: config.http.host, port: config.http.port, backlog: listenBacklog })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
     // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs and
@@ -321,6 +321,12 @@ function hostsOfEvents({
 
 /** So long a stop waits for the SDK to send the last spans, where there is an SDK. */
 const lastSpansMs = 1_000
+
+/**
+ * How many connections the kernel makes before the gateway takes them, as far as `net.core.somaxconn` lets it (4096 on Linux). Node's own 511 are fewer than the
+ * devices that come back after an outage in one moment: the others would try again a second later.
+ */
+const listenBacklog = 4_096
 
 /** So long a start waits for the Redis of the limits at most. Without it the gateway counts alone. */
 const findRedisMs = 300

@@ -1,18 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
 import { Agent, request } from 'node:http'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import type { ConnectionUse } from '../../src/config/config.ts'
 import { serveGateway } from '../support/served-gateway.ts'
 
 /** Descriptors of a gateway's process: with a kept connection of a client for each stream, and with `more` beside them. */
-async function descriptorsOf(streams: number, more: number): Promise<[number, number]> {
+async function descriptorsOf(
+  streams: number,
+  more: number,
+  connection: ConnectionUse,
+): Promise<[number, number]> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-descriptors-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const names = Array.from({ length: streams }, () => `descriptors-${randomUUID()}`)
   const file = join(folder, 'chute.json')
-  const stream = { delivery: 'at-most-once', schema: 'any' }
+  const stream = { delivery: 'at-most-once', schema: 'any', connection }
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(names.map((name) => [name, stream])) }))
   const gateway = await serveGateway({ KAFKA_BROKERS: inject('kafkaBroker'), CHUTE_CONFIG: file })
   onTestFinished(() => gateway.signal('SIGKILL'))
@@ -41,13 +48,30 @@ async function descriptorsOf(streams: number, more: number): Promise<[number, nu
 }
 
 test.skipIf(!existsSync('/proc/self/fd'))(
-  'a gateway has a descriptor for each connection of a client, and one for each stream and broker',
+  'a gateway has a descriptor for each connection of a client, and one a broker for each stream with connections of its own',
   async () => {
-    const [[one], [four, many]] = await Promise.all([descriptorsOf(1, 0), descriptorsOf(4, 100)])
+    const [[one], [four, many], [shared]] = await Promise.all([
+      descriptorsOf(1, 0, 'own'),
+      descriptorsOf(4, 100, 'own'),
+      descriptorsOf(4, 0, 'shared'),
+    ])
     expect(many - four).toBe(100)
     // Three streams more, each with a connection to the one broker, and three connections of clients.
     expect(four - one).toBe(6)
+    expect(shared - one).toBe(3)
     expect(one).toBeLessThan(40)
   },
   60_000,
 )
+
+test('a thousand clients connect at the same time, even if the gateway takes none of them for a while', async () => {
+  const gateway = await serveGateway({ KAFKA_BROKERS: inject('kafkaBroker') })
+  onTestFinished(() => gateway.signal('SIGKILL'))
+  // The kernel makes the connections, as far as the queue of the listening socket has room.
+  gateway.signal('SIGSTOP')
+  const clients = Array.from({ length: 1_000 }, () => connect(Number(new URL(gateway.url).port), '127.0.0.1'))
+  onTestFinished(() => {
+    for (const client of clients) client.destroy()
+  })
+  await Promise.all(clients.map(async (client) => await once(client, 'connect')))
+})
