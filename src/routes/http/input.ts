@@ -82,7 +82,11 @@ function sliceInput(socket: ParsedSocket): void {
     goOn?.()
     goOn = null
   }
+  /** With TLS a turn brings many pieces, each of at most 16 KiB (RFC 8446, section 5.1). */
+  let parsedInTurn = 0
   const parse = (bytes: Buffer): void => {
+    if (parsedInTurn === 0) setImmediate(() => (parsedInTurn = 0))
+    parsedInTurn += bytes.length
     for (const parser of parsers) parser.call(socket, bytes)
   }
   const parseNext = (): void => {
@@ -105,7 +109,7 @@ function sliceInput(socket: ParsedSocket): void {
     if (waiting.length > 0) {
       waiting.push(bytes)
       socket.pause()
-    } else if (bytes.length <= parsedBytes) parse(bytes)
+    } else if (parsedInTurn + bytes.length <= parsedBytes) parse(bytes)
     else {
       waiting.push(bytes)
       hold()
