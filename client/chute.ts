@@ -147,11 +147,11 @@ export function createChute(options: ChuteOptions): Chute {
     for (const { length } of events) held -= length
   }
 
-  /** Takes the first events off the queue: one at least, and not more than `size` characters. */
+  /** Takes the first events off a queue that is not empty: one at least, and not more than `size` characters. */
   const cut = (size: number): string[] => {
     let to = 0
-    for (let sum = 0; to < queue.length && (!to || sum + queue[to]!.length < size); to++)
-      sum += queue[to]!.length + 1
+    do size -= queue[to++]!.length + 1
+    while (queue[to] && queue[to]!.length < size)
     return queue.splice(0, to)
   }
 
@@ -238,14 +238,15 @@ export function createChute(options: ChuteOptions): Chute {
   }
 
   const flush = async (): Promise<void> => {
-    timer = 0 as never
-    if (isBusy || !mayPost()) return
+    // A timer that is left behind would send before its time. A flush in vain sets one, since the timer itself may have called.
+    timer = clearTimeout(timer) as never
+    if (isBusy || !mayPost()) return next()
     isBusy = true
     const events = (zipping = cut(mostCharacters))
     let body: BodyInit = bodyOf(events)
     if (body.length > leastZipped) {
       try {
-        const zipped = new Blob([body]).stream().pipeThrough(new CompressionStream('gzip'))
+        const zipped = new Response(body).body!.pipeThrough(new CompressionStream('gzip'))
         body = await new Response(zipped).arrayBuffer()
       } catch {}
     }

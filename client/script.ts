@@ -10,7 +10,7 @@ declare global {
  * The script tag: makes the client of the tag's attributes, and makes the calls that the page has kept meanwhile
  * (the snippet of docs/browser.md). A second tag does nothing.
  */
-const { chute, document } = window
+const { chute } = window
 const tag = document.currentScript as HTMLScriptElement | null
 if (tag && (!chute || chute.q)) {
   try {

@@ -18,6 +18,12 @@ interface Client {
 declare const window: EventTarget & {
   chute: Client
   CompressionStream: new (format: string) => object
+  fetch: () => Promise<Response>
+  /** The timers that are set, in the test that counts them. */
+  pending: Set<unknown>
+  setTimeout: (run: () => void, afterMs?: number) => unknown
+  clearTimeout: (timer: unknown) => void
+  setUncounted: (run: () => void) => unknown
 }
 declare const document: EventTarget & { title: string }
 declare const history: { pushState(data: null, title: string, url: string): void }
@@ -33,6 +39,16 @@ interface Landed {
   readonly id: string
   readonly session: string
   readonly [field: string]: unknown
+}
+
+/** An event of Chromium's trace. Times are microseconds; `tdur` is CPU time. */
+interface Traced {
+  readonly name: string
+  readonly pid: number
+  readonly tid: number
+  readonly ts: number
+  readonly dur?: number
+  readonly tdur?: number
 }
 
 const topic = `client-${randomUUID()}`
@@ -352,6 +368,106 @@ describe('the browser client, in Chromium', () => {
     await expectOnce(prefix, 1_000)
     // About 4 ms on a machine with nothing else to do. Here others run beside it.
     expect(took).toBeLessThan(15)
+  })
+
+  /**
+   * The longest task of a fresh page from its first call to its first request, in milliseconds of CPU time of the page's thread.
+   * The time is from Chromium's own trace, and a task that waits for a core has none meanwhile.
+   */
+  async function longestTaskMs(tasks: number, callsPerTask: number): Promise<number> {
+    const fresh = await browser.newContext()
+    const page = await fresh.newPage()
+    await page.goto(pages.origin)
+    const tracing = await browser.newBrowserCDPSession()
+    const events: Traced[] = []
+    tracing.on('Tracing.dataCollected', ({ value }) => events.push(...(value as unknown as Traced[])))
+    await tracing.send('Tracing.start', {
+      transferMode: 'ReportEvents',
+      traceConfig: { includedCategories: ['toplevel', 'blink.user_timing'] },
+    })
+    const sent = page.waitForRequest((request) => request.method() === 'POST')
+    await page.evaluate(
+      async ([all, calls]) => {
+        for (let task = 0; task < all; task++) {
+          await new Promise<void>((resolve) =>
+            setTimeout(() => {
+              if (task === 0) performance.mark('first call')
+              for (let step = 0; step < calls; step++) window.chute('step', { step, plan: 'pro' })
+              resolve()
+            }),
+          )
+        }
+      },
+      [tasks, callsPerTask] as const,
+    )
+    await sent
+    const complete = new Promise((resolve) => tracing.once('Tracing.tracingComplete', resolve))
+    await tracing.send('Tracing.end')
+    await complete
+    await tracing.detach()
+    await fresh.close()
+    const first = events.find(({ name }) => name === 'first call')!
+    const ofPage = events.filter(
+      ({ name, pid, tid, ts, dur = 0 }) =>
+        name.endsWith('RunTask') && pid === first.pid && tid === first.tid && ts + dur >= first.ts,
+    )
+    expect(ofPage.length).toBeGreaterThan(tasks)
+    return Math.max(...ofPage.map(({ tdur = 0 }) => tdur)) / 1_000
+  }
+
+  test.runIf(isLong).each([
+    ['in ten tasks, 5', 10, 5],
+    // The goal is 5 ms here as well, and the client misses it: docs/browser.md has the figures.
+    ['in one task, 15', 1, 15],
+  ] as const)(
+    'keeps the tasks of a page that sends 1,000 events short: %s ms of CPU time at most',
+    async (_, tasks, limitMs) => {
+      const all: number[] = []
+      for (let nth = 0; nth < 9; nth++) all.push(await longestTaskMs(tasks, 1_000 / tasks))
+      all.sort((a, b) => a - b)
+      const [least, , , , median] = all as [number, number, number, number, number]
+      process.stderr.write(
+        `1,000 events, ${tasks} tasks: the longest has ${median.toFixed(1)} ms (median of 9 pages), ${least.toFixed(1)} ms (least)\n`,
+      )
+      expect(median).toBeLessThan(limitMs)
+    },
+  )
+
+  test('has one timer, however often it is flushed while requests fail or have to wait', async () => {
+    const page = await context.newPage()
+    await page.addInitScript(() => {
+      const { setTimeout: set, clearTimeout: clear } = window
+      window.pending = new Set()
+      window.setUncounted = set
+      window.setTimeout = (run, afterMs) => {
+        const timer = set(() => {
+          window.pending.delete(timer)
+          run()
+        }, afterMs)
+        window.pending.add(timer)
+        return timer
+      }
+      window.clearTimeout = (timer) => {
+        window.pending.delete(timer)
+        clear(timer)
+      }
+    })
+    await page.goto(pages.origin)
+    const timers = await page.evaluate(async () => {
+      let reply: ResponseInit = { status: 500 }
+      window.fetch = async () => new Response('', reply)
+      const flushed = async (): Promise<number> => {
+        window.chute.flush()
+        // The reply is there at once, so the client has read it a task later.
+        await new Promise<void>((resolve) => void window.setUncounted(resolve))
+        return window.pending.size
+      }
+      window.chute('one-timer')
+      const failing = [await flushed(), await flushed(), await flushed()]
+      reply = { status: 503, headers: { 'retry-after': '30' } }
+      return [...failing, await flushed(), await flushed()]
+    })
+    expect(timers).toEqual([1, 1, 1, 1, 1])
   })
 
   test.runIf(isLong)(
