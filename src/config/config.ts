@@ -33,6 +33,11 @@ export type Delivery = 'at-most-once' | 'at-least-once'
  */
 export const resends: Readonly<Record<Delivery, boolean>> = { 'at-most-once': false, 'at-least-once': true }
 
+/** Whether a broker answers each write of a stream by itself, when all in-sync replicas have it. */
+export function waitsForReplicas(delivery: Delivery, { acks }: Pick<ProducerConfig, 'acks'>): boolean {
+  return resends[delivery] || acks === -1
+}
+
 /**
  * The words that `delivery:` of a stream takes, and what each of them sets. Exactly-once is at-least-once with everything that
  * keeps a repetition from becoming a second record: `refuseLessThanExactlyOnce` in stream-contradictions.ts.

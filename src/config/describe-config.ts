@@ -10,6 +10,7 @@ import {
   type ProducerConfig,
   type StreamConfig,
 } from './config.ts'
+import { usualDrainDelay } from './environment-schema.ts'
 import type { SaslConfig } from './kafka-login.ts'
 import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
 import type { RateLimit } from './limits.ts'
@@ -32,7 +33,7 @@ export function describeConfig(config: Config): string {
         CHUTE_DATA_DIR: config.dataDir,
         CHUTE_DATA_DIR_EPHEMERAL: config.dataDirEphemeral,
         ...describeDedupeStore(config.dedupeStore),
-        DRAIN_DELAY_MS: config.drainDelayMs ?? '5000 after SIGTERM, 0 after SIGINT',
+        DRAIN_DELAY_MS: config.drainDelayMs ?? usualDrainDelay,
         SHUTDOWN_TIMEOUT_MS: config.shutdownTimeoutMs,
         SPOOL_DRAIN_TIMEOUT_MS: config.spoolDrainTimeoutMs,
         WORKERS: config.workers,

@@ -231,6 +231,9 @@ export const kafkaShape = {
   }),
 } satisfies z.ZodRawShape
 
+/** The delay where `DRAIN_DELAY_MS` is not set, in words. `drainDelayMs` of commands/process.ts has the numbers. */
+export const usualDrainDelay = '5000 after SIGTERM, 0 after SIGINT'
+
 /** Variables of the process, its files and its store of keys. */
 export const processShape = {
   CHUTE_CONFIG: nonEmptyText.nullable().default(null).register(reference, {
@@ -267,7 +270,7 @@ export const processShape = {
     .register(reference, { what: 'longest drain after `DRAIN_DELAY_MS`; a signal ends it at once' }),
   DRAIN_DELAY_MS: wholeNumber('milliseconds', 0).nullable().default(null).register(reference, {
     what: 'for how long requests are taken after the signal, so that load balancers can learn that the gateway leaves, [workers.md](workers.md#leaving); a second signal ends the delay',
-    byDefault: '5000 after SIGTERM, 0 after SIGINT',
+    byDefault: usualDrainDelay,
   }),
   SPOOL_DRAIN_TIMEOUT_MS: wholeNumber('milliseconds', 0).default(0).register(reference, {
     what: 'for how long a gateway that stops waits, behind its last request, until Kafka has what durable streams have on disk. 0: it does not wait, and the next gateway on the folder sends it. For a gateway that may not come back, [durable.md](durable.md#leaving-for-good)',

@@ -1,8 +1,8 @@
 import { isAbsolute, dirname, join } from 'node:path'
 import {
   builtInSchemas,
-  resends,
   streamPromises,
+  waitsForReplicas,
   type BuiltInSchema,
   type Config,
   type ConfigProblem,
@@ -168,8 +168,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const deadLetterTopic = values.deadLetterTopic ?? null
   const { timestampUnit = 'ms', keyMissing, headers, onBufferFull } = set
   const key = value['key'] === undefined && typeof schema === 'string' ? defaultKey[schema] : set.key
-  const hasOwn = resends[delivery] || producer.acks === -1
-  const connection = hasOwn ? 'own' : (values.connection ?? 'shared')
+  const connection = waitsForReplicas(delivery, producer) ? 'own' : (values.connection ?? 'shared')
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,

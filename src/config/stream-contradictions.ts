@@ -1,6 +1,7 @@
 import {
   losesWhenFull,
   resends,
+  waitsForReplicas,
   type ConfigProblem,
   type DedupeConfig,
   type Delivery,
@@ -108,7 +109,7 @@ function refuseConnection(
   { path, written, producer, delivery }: StreamUnderTest,
   problems: ConfigProblem[],
 ): void {
-  if (written.connection !== 'shared' || (producer.acks !== -1 && !resends[delivery])) return
+  if (written.connection !== 'shared' || !waitsForReplicas(delivery, producer)) return
   problems.push({
     path: `${path}.connection`,
     problem:
@@ -120,7 +121,7 @@ function refuseConnection(
 function refuseConfirm(stream: StreamUnderTest, problems: ConfigProblem[]): void {
   const { written, writtenProducer } = stream
   const interval = writtenProducer['confirm.interval.ms']
-  if (stream.producer.acks === -1 || resends[stream.delivery]) {
+  if (waitsForReplicas(stream.delivery, stream.producer)) {
     const unasked = {
       problem: 'is set where the broker acknowledges each batch itself',
       remedy: 'Leave it out.',
