@@ -25,8 +25,8 @@ export function connectionsOfFirstBroker({ processes, streams, atMostOnceStreams
 }
 
 /**
- * Produce requests a second at one broker, at most: those of at-most-once streams that are due in the same turn of the event loop are one. A batch opens with its first event and goes `linger.ms` later,
- * with all that came meanwhile.
+ * Produce requests a second at one broker, at most: those of at-most-once streams that are due in the same turn of the event loop are one.
+ * A batch opens with its first event and goes `linger.ms` later, with all that came meanwhile.
  */
 export function produceRequestsOfBroker(fleet: FleetShape): number {
   return fleet.processes * fleet.streams * produceRequestsOfLink(fleet)

@@ -37,12 +37,10 @@ export function goalsOf(results: KeptResults): Goal[] {
 
 function ingestGoals(results: KeptResults): Goal[] {
   const slowness = slownessOf(results)
-  const row = (request: string): IngestRow | undefined =>
-    results.ingest?.rows.find((each) => each.server === 'Chute' && each.request === request)
+  const row = (request: string, server = 'Chute'): IngestRow | undefined =>
+    results.ingest?.rows.find((each) => each.server === server && each.request === request)
   const single = row('single event')
-  const bareHttp = results.ingest?.rows.find(
-    ({ server, request }) => server === 'bare node:http' && request === 'single event',
-  )
+  const bareHttp = row('single event', 'bare node:http')
   const mostMicros = 38 * slowness
   const goals: Goal[] = [
     goal(

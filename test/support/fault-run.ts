@@ -6,6 +6,7 @@ import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
 import type { StoredRecord } from './model-topic.ts'
 import { append, ProducerFixture, streamConfig } from './producer-fixture.ts'
+import { sumOfDrops } from './producer-stats.ts'
 import { pass } from './virtual-clock.ts'
 
 /** One run under the virtual clock. */
@@ -111,13 +112,11 @@ class FaultRun {
     }
     if (closeWithinMs === null) await this.#healAndDrain()
     await this.#close(closeWithinMs ?? 5_000)
-    for (const stream of this.#streams) stream.judge()
-    const [first, ...neighbours] = this.#streams
+    const [first, ...neighbours] = this.#streams.map((stream) => stream.judge())
     return {
       problems: [...this.#problems],
-      stats: first!.stats,
-      ...first!.found(),
-      neighbours: neighbours.map((each) => each.stats),
+      ...first!,
+      neighbours: neighbours.map(({ stats }) => stats),
       connectsPerSecond: this.#connectsPerSecond(),
     }
   }
@@ -246,31 +245,28 @@ class JudgedStream {
   }
 
   /** To be called when everything is closed. */
-  judge(): void {
+  judge(): Pick<FaultReport, 'stats' | 'stored' | 'lost' | 'duplicates'> {
     const { stats } = this
     if (stats.buffered + stats.inFlight > 0) this.#problem('something is left after close')
     if (stats.bufferAvailableBytes !== stats.bufferTotalBytes) this.#problem('buffer memory is not free')
     const counts = this.#countStored()
+    let lost = 0
     for (const [batch, ids] of this.#recordsOf) {
       const settlements = this.#settlements.get(batch) ?? []
       for (const [place, id] of ids.entries()) {
+        const count = counts.get(id) ?? 0
+        if (count === 0) lost++
         const own = settlements.filter(
           ({ firstPlace, recordCount }) => place >= firstPlace && place < firstPlace + recordCount,
         )
         if (own.length === 1) {
           this.#outcomeOf.set(id, own[0]!)
-          this.#judge(id, counts.get(id) ?? 0, own[0]!)
+          this.#judge(id, count, own[0]!)
         } else this.#problem(`record ${id} has ${own.length} outcomes`)
       }
     }
     this.#checkLogs()
-  }
-
-  found(): Pick<FaultReport, 'stored' | 'lost' | 'duplicates'> {
-    const counts = this.#countStored()
-    let lost = 0
-    for (const ids of this.#recordsOf.values()) for (const id of ids) if (!counts.has(id)) lost++
-    return { stored: counts.size, lost, duplicates: this.#countDuplicates() }
+    return { stats, stored: counts.size, lost, duplicates: this.#countDuplicates() }
   }
 
   #judge(id: number, storedCount: number, { outcome, reason }: Settlement): void {
@@ -328,11 +324,6 @@ class JudgedStream {
   #problem(text: string): void {
     this.#judging.onProblem(`${this.#producer.stream.name}: ${text}`)
   }
-}
-
-/** The dropped records, for whatever reason. */
-export function sumOfDrops({ dropped }: { readonly dropped: Readonly<Record<string, number>> }): number {
-  return Object.values(dropped).reduce((sum, count) => sum + count, 0)
 }
 
 /** Everything that became of records, added up. */

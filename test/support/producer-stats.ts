@@ -66,3 +66,8 @@ export function droppedRecords(
     ...changes,
   }
 }
+
+/** The dropped records, for whatever reason. */
+export function sumOfDrops({ dropped }: { readonly dropped: Readonly<Record<string, number>> }): number {
+  return Object.values(dropped).reduce((sum, count) => sum + count, 0)
+}

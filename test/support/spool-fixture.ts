@@ -10,6 +10,7 @@ import { findSegments } from '../../src/spool/find-segments.ts'
 import { FaultyDisk, faultyFolder } from './faulty-disk.ts'
 import { FakeInnerProducer } from './fake-inner-producer.ts'
 import { LogKeeper } from './producer-fixture.ts'
+import { sumOfDrops } from './producer-stats.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** A folder that goes with the test. */
@@ -116,8 +117,9 @@ export class SpoolFixture {
   get imbalance(): number {
     const { accepted, recovered, spooled, buffered, inFlight, acked, suspectedLost, dropped } =
       this.producer.stats
-    const drops = Object.values(dropped).reduce((sum, count) => sum + count, 0)
-    return accepted + recovered - spooled - buffered - inFlight - acked - suspectedLost - drops
+    return (
+      accepted + recovered - spooled - buffered - inFlight - acked - suspectedLost - sumOfDrops({ dropped })
+    )
   }
 }
 

@@ -9,6 +9,7 @@ import { encodeListOffsets, encodeProduce } from '../../../../src/kafka/protocol
 import { ModelCluster } from '../../../support/model-broker.ts'
 import type { ServedRequest } from '../../../support/model-requests.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { sumOfDrops } from '../../../support/producer-stats.ts'
 import { leaveHeapClock, pass, passUntil, useHeapClock } from '../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
@@ -81,8 +82,7 @@ async function expectTruth(producers: readonly StreamProducer[]): Promise<void> 
   await passUntil(() => producers.every(({ stats }) => stats.buffered + stats.inFlight === 0), 10_000)
   for (const { stats } of producers) {
     const stored = cluster.stored(stats.topic).flat()
-    const dropped = Object.values(stats.dropped).reduce((sum, count) => sum + count, 0)
-    expect(stats.confirmed + stats.suspectedLost + dropped).toBe(stats.accepted)
+    expect(stats.confirmed + stats.suspectedLost + sumOfDrops(stats)).toBe(stats.accepted)
     expect(stored.length).toBeGreaterThanOrEqual(stats.confirmed)
     expect(stored.length).toBeLessThanOrEqual(stats.confirmed + stats.suspectedLost)
     expect(new Set(stored.map(({ value }) => value)).size).toBe(stored.length)

@@ -5,6 +5,7 @@ import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { dropReasons, type DropReason, type Outcome } from '../../../../src/kafka/producer/outcome.ts'
 import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { errorRateOf } from '../../../../src/kafka/producer/producer-stats.ts'
+import { sumOfDrops } from '../../../support/producer-stats.ts'
 import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
 
 function setUp(): { account: Account; memory: BufferMemory } {
@@ -25,9 +26,8 @@ function accepted({ account, memory }: ReturnType<typeof setUp>, count: number):
 }
 
 function sumOfTerms(account: Account): number {
-  const dropped = Object.values(account.dropped).reduce((sum, count) => sum + count, 0)
   const { buffered, inFlight, confirmed, sent, suspectedLost, acked } = account
-  return buffered + inFlight + confirmed + sent + suspectedLost + acked + dropped
+  return buffered + inFlight + confirmed + sent + suspectedLost + acked + sumOfDrops(account)
 }
 
 describe('a batch', () => {

@@ -52,6 +52,14 @@ async function check(scenario: Scenario): Promise<FaultReport> {
   return report
 }
 
+/** Each scenario passes {@link check}. */
+async function holdsIn(scenarios: fc.Arbitrary<Scenario>, numRuns = runs): Promise<void> {
+  await fc.assert(
+    fc.asyncProperty(scenarios, async (run) => void (await check(run))),
+    { numRuns },
+  )
+}
+
 /** A case takes a tenth of a second of CPU time. */
 const runs = Number(process.env['FAULT_RUNS'] ?? (isLong ? 200 : 12))
 const timeoutMs = runs * 8_000
@@ -101,10 +109,7 @@ describe('at most once', () => {
   test(
     'what is confirmed survives every change of the leader',
     async () => {
-      await fc.assert(
-        fc.asyncProperty(failover, async (run) => void (await check(run))),
-        { numRuns: Math.ceil(runs / 2) },
-      )
+      await holdsIn(failover, Math.ceil(runs / 2))
     },
     timeoutMs,
   )
@@ -112,10 +117,7 @@ describe('at most once', () => {
   test(
     'whatever fails, the account is true and nothing is written twice',
     async () => {
-      await fc.assert(
-        fc.asyncProperty(scenario, async (run) => void (await check(run))),
-        { numRuns: runs },
-      )
+      await holdsIn(scenario)
     },
     timeoutMs,
   )
@@ -140,10 +142,7 @@ describe('at most once, with neighbours on the same connection', () => {
   test(
     'whatever fails, every account is true and nothing is written twice',
     async () => {
-      await fc.assert(
-        fc.asyncProperty(scenario, async (run) => void (await check(run))),
-        { numRuns: runs },
-      )
+      await holdsIn(scenario)
     },
     timeoutMs,
   )
@@ -164,10 +163,7 @@ describe('at least once', () => {
   test(
     'whatever fails, the account is true',
     async () => {
-      await fc.assert(
-        fc.asyncProperty(scenario, async (run) => void (await check(run))),
-        { numRuns: runs },
-      )
+      await holdsIn(scenario)
     },
     timeoutMs,
   )
