@@ -323,8 +323,8 @@ function hostsOfEvents({
 const lastSpansMs = 1_000
 
 /**
- * How many connections the kernel makes before the gateway takes them, as far as `net.core.somaxconn` lets it (4096 on Linux). Node's own 511 are fewer than the
- * devices that come back after an outage in one moment: the others would try again a second later.
+ * How many connections the kernel makes before the gateway takes them, as far as `net.core.somaxconn` lets it (4096 on Linux). Node's own
+ * 511 are fewer than the devices that come back after an outage in one moment: the others would try again a second later.
  */
 const listenBacklog = 4_096
 

@@ -5,9 +5,7 @@ import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import { LiveEvents } from '../../src/live-events.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
-import { SharedConnections } from '../../src/kafka/network/shared-connections.ts'
-import { TurnEnd } from '../../src/kafka/network/turn.ts'
-import { openProducer } from '../../src/kafka/open-producer.ts'
+import { openProducer, shareParts } from '../../src/kafka/open-producer.ts'
 import { Metrics } from '../../src/metrics/metrics.ts'
 import { registerIngest } from '../../src/routes/ingest/ingest.ts'
 import { Bounds } from '../../src/routes/http/bounds.ts'
@@ -44,9 +42,7 @@ export class IngestPath {
       logger,
     })
     const metrics = new Metrics('bench')
-    const turns = new TurnEnd()
-    const connections = new SharedConnections({ transport, logger, turn: turns })
-    const shared = { metadata, transport, connections, buffers: new BufferPool(8 << 20), logger, turn: turns }
+    const shared = shareParts({ metadata, transport, buffers: new BufferPool(8 << 20), logger })
     const telemetry = metrics.producerTelemetry(stream.name, stream.topic)
     const { producer } = openProducer(stream, { telemetry, letterFile: null }, shared)
     metadata.start()

@@ -5,7 +5,8 @@ import type { DeadLetterFile } from './producer/at-least-once/dead-letter-file.t
 import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
-import { ownConnections, type SharedConnections } from './network/shared-connections.ts'
+import { ownConnections, SharedConnections } from './network/shared-connections.ts'
+import { TurnEnd } from './network/turn.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
 import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
 
@@ -16,6 +17,12 @@ export interface SharedParts extends Pick<
 > {
   /** The connections of the streams that share them. */
   readonly connections: SharedConnections
+}
+
+/** Adds what producers need to write together: the end of a turn, and the connections. */
+export function shareParts(parts: Omit<SharedParts, 'connections' | 'turn'>): SharedParts {
+  const turn = new TurnEnd()
+  return { ...parts, turn, connections: new SharedConnections({ ...parts, turn }) }
 }
 
 /**
@@ -34,9 +41,8 @@ export function openProducer(
   },
   shared: SharedParts,
 ): { producer: StreamProducer; letters: StreamProducer | null } {
-  const { metadata, transport, buffers, logger, turn } = shared
   const openSender = (options: SenderOptions): Sender => senders[stream.delivery](options, shared)
-  const parts = { metadata, transport, buffers, logger, turn, openSender }
+  const parts = { ...shared, openSender }
   const { telemetry, letterFile, memory } = own
   const ofStream = { ...parts, stream, telemetry, ...(memory !== undefined && { memory }) }
   if (!resends[stream.delivery]) return { producer: new StreamProducer(ofStream), letters: null }
@@ -61,7 +67,7 @@ export function openProducer(
         producer: letters,
         headers,
         file: letterFile,
-        logger,
+        logger: shared.logger,
         onReady,
       }),
   })
@@ -94,13 +100,8 @@ export function openInvalidProducer(
   invalid: InvalidConfig,
   shared: SharedParts,
 ): StreamProducer {
-  const { metadata, transport, buffers, logger, turn } = shared
   return new StreamProducer({
-    metadata,
-    transport,
-    buffers,
-    logger,
-    turn,
+    ...shared,
     stream: invalidStream(stream, invalid),
     telemetry: untold,
     openSender: senders['at-least-once'],

@@ -5,7 +5,7 @@ import { TopicCreator } from './network/topic-creator.ts'
 import { BufferPool } from '../buffer-pool.ts'
 import { ClusterMetadata } from './network/cluster-metadata.ts'
 import type { Logger } from '../logger.ts'
-import { openInvalidProducer, openProducer, type SharedParts } from './open-producer.ts'
+import { openInvalidProducer, openProducer, shareParts, type SharedParts } from './open-producer.ts'
 import { BufferMemory } from './producer/buffer-memory.ts'
 import type {
   AccountedProducer,
@@ -20,8 +20,6 @@ import { mergeStats, retireStats, withoutCeilings } from './producer/producer-st
 import type { StreamProducer } from './producer/stream-producer.ts'
 import { TopicsProducer } from './producer/topics-producer.ts'
 import { KafkajsTransport } from './network/kafkajs-transport.ts'
-import { SharedConnections } from './network/shared-connections.ts'
-import { TurnEnd } from './network/turn.ts'
 
 /**
  * The producers of all streams of a gateway. Read this file of the folder first: it puts the rooms of `kafka/` together. Arrows
@@ -58,9 +56,7 @@ export class Producers {
     })
     this.#topicCreator = new TopicCreator({ config: kafka, metadata: this.#metadata, topics, logger })
     const buffers = new BufferPool(recycledBytes)
-    const turn = new TurnEnd()
-    const connections = new SharedConnections({ transport, logger, turn })
-    this.#shared = { metadata: this.#metadata, transport, connections, buffers, logger, turn }
+    this.#shared = shareParts({ metadata: this.#metadata, transport, buffers, logger })
     for (const stream of streams) this.#open(stream, false)
   }
 

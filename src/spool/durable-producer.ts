@@ -2,7 +2,6 @@ import type { SpoolConfig } from '../config/config.ts'
 import { BufferMemory } from '../kafka/producer/buffer-memory.ts'
 import {
   admissionTraits,
-  isAvailable,
   chargeOf,
   type CommitListener,
   type Durability,
@@ -272,7 +271,7 @@ export class DurableProducer implements AccountedProducer, Durability {
   /** @inheritdoc */
   get stats(): ProducerStats {
     const { oldestMs } = this.#feeder
-    const inner = { ...this.#producer.stats, available: isAvailable(this.admission) }
+    const inner = { ...this.#producer.stats, available: admissionTraits[this.admission].isAvailable }
     return this.#account.stats(inner, {
       records: this.#log.pendingRecords,
       bytes: this.#log.sizeBytes,

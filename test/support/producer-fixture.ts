@@ -8,12 +8,10 @@ import {
   type PendingBatch,
   type ProducerTelemetry,
 } from '../../src/kafka/producer/producer.ts'
-import { openProducer } from '../../src/kafka/open-producer.ts'
+import { openProducer, shareParts } from '../../src/kafka/open-producer.ts'
 import { topicsOf } from '../../src/kafka/producers.ts'
 import { DeadLetterFile } from '../../src/kafka/producer/at-least-once/dead-letter-file.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
-import { SharedConnections } from '../../src/kafka/network/shared-connections.ts'
-import { TurnEnd } from '../../src/kafka/network/turn.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
@@ -125,16 +123,7 @@ export class ProducerFixture {
       logger: this.logs,
     })
     const buffers = new BufferPool(1 << 20)
-    const turn = new TurnEnd()
-    const connections = new SharedConnections({ transport: cluster, logger: this.logs, turn })
-    const shared = {
-      metadata: this.metadata,
-      transport: cluster,
-      connections,
-      buffers,
-      logger: this.logs,
-      turn,
-    }
+    const shared = shareParts({ metadata: this.metadata, transport: cluster, buffers, logger: this.logs })
     this.producers = streams.map((stream) => {
       const letterFile = dataDir === null ? null : new DeadLetterFile(dataDir, stream.name)
       return openProducer(stream, { telemetry: noTelemetry, letterFile }, shared).producer

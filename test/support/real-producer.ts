@@ -3,9 +3,7 @@ import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
-import { openProducer } from '../../src/kafka/open-producer.ts'
-import { SharedConnections } from '../../src/kafka/network/shared-connections.ts'
-import { TurnEnd } from '../../src/kafka/network/turn.ts'
+import { openProducer, shareParts } from '../../src/kafka/open-producer.ts'
 import { KafkajsTransport } from '../../src/kafka/network/kafkajs-transport.ts'
 import { FaultyTransport } from './faulty-transport.ts'
 import { testConfig } from './gateway.ts'
@@ -41,9 +39,7 @@ export async function startProducer(
     maxAgeMs: 1_000,
     logger: logs,
   })
-  const turn = new TurnEnd()
-  const connections = new SharedConnections({ transport, logger: logs, turn })
-  const shared = { metadata, transport, connections, buffers: new BufferPool(1 << 20), logger: logs, turn }
+  const shared = shareParts({ metadata, transport, buffers: new BufferPool(1 << 20), logger: logs })
   const stream = streamConfig(topic, delivery, overrides)
   const { producer } = openProducer(stream, { telemetry: noTelemetry, letterFile: null }, shared)
   onTestFinished(() => {

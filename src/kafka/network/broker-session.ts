@@ -4,9 +4,10 @@ import { encodeMetadata, type RequestName, UnservedError } from '../protocol/req
 import type { BrokerConnection, Transport } from './transport.ts'
 
 /**
- * Keeps one connection to one broker for one stream, behind a circuit breaker. The transport may let streams share it. It connects in the background, reports when the connection
- * is up and when it is down, and tries again with growing pauses until it is stopped. It keeps an idle connection alive: brokers end idle
- * connections after ten minutes, and load balancers often end them sooner. Either would look like an outage.
+ * Keeps one connection to one broker for one stream, behind a circuit breaker. The transport may let streams share the connection. The session
+ * connects in the background, reports when the connection is up and when it is down, and tries again with growing pauses until it is
+ * stopped. It keeps an idle connection alive: brokers end idle connections after ten minutes, and load balancers often end them sooner.
+ * Either would look like an outage.
  *
  * Before the broker ends an authenticated session (KIP-368), the next connection is opened beside the old one. The owner waits for the
  * answers on the old connection and then calls {@link handOver}. So the end of a session is no outage.

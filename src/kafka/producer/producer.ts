@@ -80,25 +80,26 @@ export type ProducerAdmission = TopicAdmission | 'spool_unavailable' | 'closing'
 
 /**
  * What is true of a producer that takes no records. `waits`: it was not open yet, and opens by itself; a stream with a spool takes records
- * meanwhile. `isFinal`: Kafka refused, and goes on refusing until somebody changes something. `isMissing`: there is no topic.
+ * meanwhile. `isFinal`: Kafka refused, and goes on refusing until somebody changes something. `isMissing`: there is no topic. `isAvailable`: it
+ * counts as available (`chute_stream_available`), as an end that was asked for is no fault.
  */
 export const admissionTraits = {
-  open: { waits: false, isFinal: false, isMissing: false },
-  not_known_yet: { waits: true, isFinal: false, isMissing: false },
-  no_leader_yet: { waits: true, isFinal: false, isMissing: false },
-  unknown_topic: { waits: false, isFinal: true, isMissing: true },
-  not_authorized: { waits: false, isFinal: true, isMissing: false },
-  spool_unavailable: { waits: false, isFinal: false, isMissing: false },
-  closing: { waits: false, isFinal: false, isMissing: false },
+  open: { waits: false, isFinal: false, isMissing: false, isAvailable: true },
+  not_known_yet: { waits: true, isFinal: false, isMissing: false, isAvailable: false },
+  no_leader_yet: { waits: true, isFinal: false, isMissing: false, isAvailable: false },
+  unknown_topic: { waits: false, isFinal: true, isMissing: true, isAvailable: false },
+  not_authorized: { waits: false, isFinal: true, isMissing: false, isAvailable: false },
+  spool_unavailable: { waits: false, isFinal: false, isMissing: false, isAvailable: false },
+  closing: { waits: false, isFinal: false, isMissing: false, isAvailable: true },
 } as const satisfies Record<
   ProducerAdmission,
-  { readonly waits: boolean; readonly isFinal: boolean; readonly isMissing: boolean }
+  {
+    readonly waits: boolean
+    readonly isFinal: boolean
+    readonly isMissing: boolean
+    readonly isAvailable: boolean
+  }
 >
-
-/** Whether a stream is available. A stream that closes counts as available, since an end that was asked for is no fault. */
-export function isAvailable(admission: ProducerAdmission): boolean {
-  return admission === 'open' || admission === 'closing'
-}
 
 /** Why Kafka does not take records of a topic. */
 export interface Obstacle {
@@ -294,7 +295,7 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly connected: boolean
   /** A circuit breaker holds back the next try to connect. */
   readonly circuitOpen: boolean
-  /** False while the stream's requests are refused with 503, by {@link Producer.admission}. See {@link isAvailable}. */
+  /** False while the stream's requests are refused with 503, by {@link Producer.admission}. See {@link admissionTraits}. */
   readonly available: boolean
   /** Metadata had the topic with all of its partitions at least once since the start. */
   readonly topicKnown: boolean

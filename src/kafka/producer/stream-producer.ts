@@ -13,7 +13,7 @@ import { LossLog } from './loss-log.ts'
 import type { Logger } from '../../logger.ts'
 import {
   chargeOf,
-  isAvailable,
+  admissionTraits,
   type Obstacle,
   type AccountedProducer,
   type PendingBatch,
@@ -224,7 +224,7 @@ export class StreamProducer implements AccountedProducer {
       bufferAvailableBytes: this.#memory.availableBytes,
       connected: this.#sender.isConnected,
       circuitOpen: this.#sender.isCircuitOpen,
-      available: isAvailable(this.admission),
+      available: admissionTraits[this.admission].isAvailable,
       topicKnown: this.#topic.isEverKnown,
       confirmation: this.confirmation,
       lacking: this.lacking,

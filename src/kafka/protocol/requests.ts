@@ -47,12 +47,8 @@ export function lackingOf(
 /** A broker was reached, and does not serve all needed requests. */
 export class UnservedError extends Error {}
 
-function requestOf(apiName: RequestName, chunks: readonly Buffer[]): WireRequest {
+function requestOf(apiName: RequestName, chunks: readonly Buffer[], joinable?: Joinable): WireRequest {
   const { apiKey, apiVersion } = requestVersions[apiName]
-  return { apiKey, apiVersion, apiName, chunks }
-}
-
-function joinableOf({ apiKey, apiVersion, apiName, chunks }: WireRequest, joinable: Joinable): WireRequest {
   return { apiKey, apiVersion, apiName, chunks, joinable }
 }
 
@@ -157,7 +153,7 @@ export function encodeProduce(
   }
   const rest = writer.take()
   if (rest.length > 0) chunks.push(rest)
-  return joinableOf(requestOf('Produce', chunks), { topic, headBytes: 12, headKey: timeoutMs * 4 + acks })
+  return requestOf('Produce', chunks, { topic, headBytes: 12, headKey: timeoutMs * 4 + acks })
 }
 
 /** The answer to a produce request of one topic, and the pause that the broker asks for (KIP-219). */
@@ -204,7 +200,7 @@ export function encodeListOffsets(
   // The first -1 allows any leader epoch. The second -1 asks for the end of the log, and not for a time.
   for (const partition of partitions) writer.int32(partition).int32(-1).int64(-1n)
   const headKey = end === 'log_end' ? -2 : -1
-  return joinableOf(requestOf('ListOffsets', [writer.take()]), { topic, headBytes: 9, headKey })
+  return requestOf('ListOffsets', [writer.take()], { topic, headBytes: 9, headKey })
 }
 
 /** The answer to {@link encodeListOffsets}. */

@@ -13,8 +13,8 @@ export interface WireRequest {
   readonly apiName: string
   /** The pieces of the body, in order. They must not change until the kernel has them. */
   readonly chunks: readonly Buffer[]
-  /** Left out: the request cannot be joined with others (`joinTopics`). */
-  readonly joinable?: Joinable
+  /** undefined: the request cannot be joined with others (`joinTopics`). */
+  readonly joinable?: Joinable | undefined
 }
 
 /** A request about one topic, whose body is a head, the number of topics, and the topic. Requests with the same head can be one request. */

@@ -11,7 +11,8 @@ import type { TopicTransport } from '../../network/shared-connections.ts'
  * Read this file of the folder first. at-most-once/ knows producer/, network/ and protocol/, and nothing of the other delivery.
  *
  * Writes the due batches of an at-most-once stream to the leaders of their partitions: over one connection a broker, in order, and each
- * batch at most once. Other streams may share the connection (`network/shared-connections.ts`), and nothing here depends on that. A batch that cannot be written yet stays in the accumulator.
+ * batch at most once. Other streams may share the connection (`network/shared-connections.ts`), and nothing here depends on that. A batch
+ * that cannot be written yet stays in the accumulator.
  */
 export class AtMostOnceSender implements Sender {
   readonly #options: AtMostOnceSenderOptions
