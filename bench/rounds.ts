@@ -13,20 +13,21 @@ export interface Contender<Round> {
 }
 
 /**
- * Measures in turn, A B A B, so that a machine that slows down slows all of them: of each contender its rounds. The first
- * round is for the compilers and is not counted.
+ * Measures in turn, A B A B, so that a machine that slows down slows all of them: of each contender its rounds.
  * @param tell makes a progress line of a round.
+ * @param uncounted how many rounds come first that are for the compilers and are not counted.
  */
 export async function inTurn<Round>(
   contenders: readonly Contender<Round>[],
   rounds: number,
   tell: (round: Round) => string,
+  uncounted = 1,
 ): Promise<Map<string, Round[]>> {
   const all = new Map<string, Round[]>(contenders.map(({ name }) => [name, []]))
-  for (let round = 0; round <= rounds; round++) {
+  for (let round = 1 - uncounted; round <= rounds; round++) {
     for (const { name, measure } of contenders) {
       const result = await measure()
-      if (round === 0) continue
+      if (round < 1) continue
       all.get(name)!.push(result)
       say(`${name}, round ${round} of ${rounds}: ${tell(result)}`)
     }
