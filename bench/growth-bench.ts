@@ -8,12 +8,18 @@ import { landedOf, settled, type Landed } from './landed.ts'
 import { loadMany, usualConnections, type AddressedRequest } from './load.ts'
 import { openLoop } from './open-loop.ts'
 import { inTurn, median, ratioOf } from './rounds.ts'
-import { startChute, type ChuteProcess } from './server-process.ts'
+import { startBaseline, startChute, type ChuteProcess, type ServerProcess } from './server-process.ts'
 import { eventTo, manyStreams, streamsFile } from './streams.ts'
 
 /** What one step of a growing quantity costs; medians. */
 export interface GrowthRow {
-  readonly quantity: 'streams' | 'partitions' | 'connections' | 'keys' | 'bytes'
+  readonly quantity:
+    | 'streams'
+    | 'partitions'
+    | 'connections'
+    | 'connections of bare node:http'
+    | 'keys'
+    | 'bytes'
   readonly size: string
   readonly cpuMicrosPerEvent: number
   /** Of the quantity's first row, round by round. */
@@ -26,7 +32,7 @@ export interface GrowthRow {
 interface Step {
   readonly quantity: GrowthRow['quantity']
   readonly size: string
-  readonly chute: ChuteProcess
+  readonly server: ServerProcess
   readonly requests: readonly AddressedRequest[]
   readonly connections?: number
   /** How many times as long as others it is measured. */
@@ -62,59 +68,64 @@ export async function benchGrowth(
     ]),
   })
   const all = [few, many, spread]
+  const bare = await startBaseline('bare-http')
   try {
     const rows: GrowthRow[] = []
-    for (const steps of stepsOf(few, many, spread)) rows.push(...(await measureSteps(steps, options)))
+    for (const steps of stepsOf({ few, many, spread, bare }))
+      rows.push(...(await measureSteps(steps, options)))
     const landed = await Promise.all(all.map(async (chute) => await landedOf(chute, broker)))
     const total = (value: keyof Landed): number => landed.reduce((sum, each) => sum + each[value], 0)
     return { rows, landed: { accepted: total('accepted'), inTopics: total('inTopics') } }
   } finally {
-    await Promise.all(all.map(async (chute) => await chute.stop()))
+    await Promise.all([...all, bare].map(async (server) => await server.stop()))
     rmSync(folder, { recursive: true })
   }
 }
 
-function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): Step[][] {
+interface Servers {
+  /** A gateway with one stream. */
+  readonly few: ChuteProcess
+  readonly many: ChuteProcess
+  /** A gateway with topics of many partitions. */
+  readonly spread: ChuteProcess
+  readonly bare: ServerProcess
+}
+
+function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
   const one = [eventTo('bench-stream')]
   // wrk sends two requests in turn in the way in which it sends a thousand, and one in a faster way.
   const twice = <T>(requests: T[]): T[] => [...requests, ...requests]
   const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
   return [
     [
-      { quantity: 'streams', size: '1', chute: few, requests: twice(one) },
+      { quantity: 'streams', size: '1', server: few, requests: twice(one) },
       {
         quantity: 'streams',
         size: String(manyStreams.length),
-        chute: many,
+        server: many,
         requests: manyStreams.map((name) => eventTo(name)),
       },
     ],
     partitionCounts.map((partitions) => ({
       quantity: 'partitions',
       size: String(partitions),
-      chute: spread,
+      server: spread,
       requests: keyed.map((event) => eventTo(`bench-${partitions}-partitions`, event)),
     })),
-    // Thousands of them take a part of the time to be made, which is no event's.
-    [10, usualConnections, 1_000, 5_000].map((connections) => ({
-      quantity: 'connections',
-      size: String(connections),
-      chute: few,
-      requests: one,
-      connections,
-      times: 6,
-    })),
+    connectionSteps('connections', few, one),
+    // What of it is Node's and the kernel's.
+    connectionSteps('connections of bare node:http', bare, one),
     [
       {
         quantity: 'keys',
         size: 'no key',
-        chute: spread,
+        server: spread,
         requests: twice([eventTo('bench-20-partitions', eventOf({}))]),
       },
       {
         quantity: 'keys',
         size: '1,000 keys',
-        chute: spread,
+        server: spread,
         requests: keyed.map((event) => eventTo('bench-20-partitions', event)),
       },
     ],
@@ -128,11 +139,27 @@ function stepsOf(few: ChuteProcess, many: ChuteProcess, spread: ChuteProcess): S
     ).map(([bytes, ratePerSecond]) => ({
       quantity: 'bytes',
       size: String(bytes),
-      chute: spread,
+      server: spread,
       requests: [eventTo('bench-bytes', eventOf({ bytes }))],
       ratePerSecond,
     })),
   ]
+}
+
+function connectionSteps(
+  quantity: GrowthRow['quantity'],
+  server: ServerProcess,
+  requests: readonly AddressedRequest[],
+): Step[] {
+  return [10, usualConnections, 1_000, 5_000].map((connections) => ({
+    quantity,
+    size: String(connections),
+    server,
+    requests,
+    connections,
+    // Thousands of them take a part of the time to be made, which is no event's.
+    times: 6,
+  }))
 }
 
 async function measureSteps(
@@ -159,27 +186,31 @@ async function measureSteps(
 }
 
 async function measure(step: Step, seconds: number): Promise<Round> {
-  const { chute, requests, connections, ratePerSecond } = step
-  const before = chute.usage()
+  const { server, requests, connections, ratePerSecond } = step
+  const before = server.usage()
   const perEvent = (events: number): Omit<Round, 'failed'> => {
-    const { cpuMicros, writeCalls } = chute.usage()
+    const { cpuMicros, writeCalls } = server.usage()
     return {
       cpuMicrosPerEvent: (cpuMicros - before.cpuMicros) / events,
       writeCallsPerEvent: (writeCalls - before.writeCalls) / events,
     }
   }
   if (ratePerSecond === undefined) {
-    const { requests: done, failed } = await loadMany(chute.url, requests, seconds, connections)
+    const { requests: done, failed } = await loadMany(server.url, requests, seconds, connections)
     // The end of a run with thousands of connections can take up all of the next one.
     if (done === 0) return await measure(step, seconds)
     // What is still on its way is work of these events: a broker takes long over the first of many new partitions.
-    await settled(chute)
+    if (isChute(server)) await settled(server)
     return { ...perEvent(done), failed }
   }
   const { path, ...request } = requests[0]!
-  const url = `${chute.url}${path}`
+  const url = `${server.url}${path}`
   const { statuses, sent } = await openLoop({ ...request, url, ratePerSecond, seconds, connections: 16 })
   const accepted = statuses['202'] ?? 0
-  await settled(chute)
+  if (isChute(server)) await settled(server)
   return { ...perEvent(accepted), failed: sent - accepted }
+}
+
+function isChute(server: ServerProcess): server is ChuteProcess {
+  return 'stats' in server
 }

@@ -12,4 +12,4 @@ createServer((request, response) => {
     response.writeHead(202, headers)
     response.end(reply)
   })
-}).listen(Number(process.env['PORT']), '127.0.0.1')
+}).listen({ port: Number(process.env['PORT']), host: '127.0.0.1', backlog: 4_096 })
