@@ -1,5 +1,6 @@
 import type { SaslConfig } from './kafka-login.ts'
 import { hash } from 'node:crypto'
+import zlib from 'node:zlib'
 import type { ConsumerSection } from './consumer-config.ts'
 import type {
   KeyMissing,
@@ -75,11 +76,23 @@ export const losesWhenFull: Readonly<Record<OnBufferFull, boolean>> = {
   block: false,
 }
 
-/** See {@link CompressionType}. The codec of each is in `kafka/protocol/compression.ts`. */
-export const compressionTypes = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
+/**
+ * Each `compression.type`, and which Node has it. The codec of each is in `kafka/protocol/compression.ts`, which does not compile without it.
+ * `sinceNode`: null if every Node that Chute runs on has it. `isHere`: this Node has it.
+ */
+export const compressionTraits = {
+  none: { sinceNode: null, isHere: true },
+  gzip: { sinceNode: null, isHere: true },
+  snappy: { sinceNode: null, isHere: true },
+  lz4: { sinceNode: null, isHere: true },
+  zstd: { sinceNode: '22.15', isHere: 'zstdCompress' in zlib },
+} as const satisfies Record<string, { readonly sinceNode: string | null; readonly isHere: boolean }>
 
 /** Kafka's `compression.type`, without `producer` and `uncompressed`, which only topics have. */
-export type CompressionType = (typeof compressionTypes)[number]
+export type CompressionType = keyof typeof compressionTraits
+
+/** See {@link CompressionType}. */
+export const compressionTypes = Object.keys(compressionTraits) as CompressionType[]
 
 /** See {@link Preset}. The settings of each are in presets.ts. */
 export const presetNames = ['telemetry', 'device', 'reports', 'logs', 'critical'] as const

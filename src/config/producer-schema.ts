@@ -1,6 +1,6 @@
-import zlib from 'node:zlib'
 import { z } from 'zod'
 import {
+  compressionTraits,
   compressionTypes,
   resends,
   type CompressionType,
@@ -60,7 +60,7 @@ export const producerShape = {
   }),
   'compression.type': compressionType()
     .optional()
-    .register(reference, { what: 'the batches; `zstd` needs Node 22.15', byDefault: '*' }),
+    .register(reference, { what: ['the batches', ...nodesOfCodecs()].join('; '), byDefault: '*' }),
   'enable.idempotence': trueOrFalse.optional().register(reference, {
     what: 'sequence numbers, so that a batch that is sent again is stored once',
     byDefault: '`true` for at-least-once with acks=all',
@@ -139,9 +139,17 @@ function compressionType() {
 }
 
 function flawOfCodec(type: CompressionType): Flaw | null {
-  if (type !== 'zstd' || 'zstdCompress' in zlib) return null
+  const { isHere, sinceNode } = compressionTraits[type]
+  if (isHere) return null
   return {
-    problem: `is "zstd", which Node ${process.versions.node} does not have`,
-    remedy: 'Use Node 22.15 or newer, or lz4.',
+    problem: `is "${type}", which Node ${process.versions.node} does not have`,
+    remedy: `Use Node ${sinceNode} or newer, or lz4.`,
   }
+}
+
+function nodesOfCodecs(): string[] {
+  return compressionTypes.flatMap((type) => {
+    const { sinceNode } = compressionTraits[type]
+    return sinceNode === null ? [] : [`\`${type}\` needs Node ${sinceNode}`]
+  })
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { CompressionTypes } from 'kafkajs'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
-import type { CompressionType, StreamConfig } from '../../src/config/config.ts'
+import type { StreamConfig } from '../../src/config/config.ts'
 import { consume, type ConsumedRecord } from '../../src/kafka/consumer/consume.ts'
 import {
   startConsumer,
@@ -14,7 +14,7 @@ import { createTopic, testClient } from '../support/independent-reader.ts'
 import { startNdjsonEndpoint } from '../support/ndjson-endpoint.ts'
 import { idsOf, tally, until, writeNumbered } from '../support/numbered-records.ts'
 import { parseExposition } from '../support/parse-exposition.ts'
-import { streamConfig } from '../support/producer-fixture.ts'
+import { codecsHere, streamConfig } from '../support/producer-fixture.ts'
 import { isLong } from '../support/forms.ts'
 
 async function topicOf(partitions = 1): Promise<ConsumeTarget> {
@@ -193,9 +193,7 @@ test.runIf(isLong)('it waits for a topic that does not exist yet', async () => {
   await consumer.wrote(5)
 })
 
-const compressions: CompressionType[] = ['gzip', 'snappy', 'lz4']
-
-test.each(isLong ? compressions : compressions.slice(0, 1))(
+test.each(isLong ? codecsHere : codecsHere.slice(0, 1))(
   'batches in %s, as the gateway writes them, are read',
   async (compressionType) => {
     const target = await topicOf()

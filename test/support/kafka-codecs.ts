@@ -4,17 +4,30 @@ import zlib from 'node:zlib'
 import type * as Kafkajs from 'kafkajs'
 import { decompressFrame } from 'lz4-napi'
 import { uncompress } from 'snappy'
+import type { CodecName } from './producer-fixture.ts'
 
 // Node does not find these among the names that a CommonJS module exports.
 const { CompressionCodecs, CompressionTypes } = createRequire(import.meta.url)('kafkajs') as typeof Kafkajs
 
-/** Lets kafkajs's consumer read what kafkajs itself cannot: lz4, snappy in xerial's framing, and zstd where Node has it. */
+const { zstdDecompress } = zlib as unknown as { zstdDecompress?: typeof zlib.gunzip }
+
+/** How the codecs that kafkajs does not have are read: by code of their own, and not by the gateway's. undefined: this Node cannot. */
+const decoders: Readonly<Record<Exclude<CodecName, 'gzip'>, Decoder | undefined>> = {
+  snappy: { type: CompressionTypes.Snappy, decompress: uncompressXerial },
+  lz4: { type: CompressionTypes.LZ4, decompress: async (data) => await decompressFrame(data) },
+  zstd: zstdDecompress && { type: CompressionTypes.ZSTD, decompress: promisify(zstdDecompress) },
+}
+
+interface Decoder {
+  readonly type: Exclude<Kafkajs.CompressionTypes, Kafkajs.CompressionTypes.None>
+  readonly decompress: (data: Buffer) => Promise<Buffer>
+}
+
+/** Lets kafkajs's consumer read what kafkajs itself cannot. */
 export function registerCodecs(): void {
-  CompressionCodecs[CompressionTypes.LZ4] = codec(async (data) => await decompressFrame(data))
-  CompressionCodecs[CompressionTypes.Snappy] = codec(uncompressXerial)
-  const { zstdDecompress } = zlib as unknown as { zstdDecompress?: typeof zlib.gunzip }
-  if (zstdDecompress !== undefined)
-    CompressionCodecs[CompressionTypes.ZSTD] = codec(promisify(zstdDecompress))
+  for (const decoder of Object.values(decoders)) {
+    if (decoder !== undefined) CompressionCodecs[decoder.type] = codec(decoder.decompress)
+  }
 }
 
 function codec(decompress: (data: Buffer) => Promise<Buffer>) {

@@ -1,5 +1,11 @@
 import { murmur2, partitionForHash } from '../../src/kafka/protocol/murmur2.ts'
-import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
+import {
+  compressionTraits,
+  compressionTypes,
+  type CompressionType,
+  type ProducerConfig,
+  type StreamConfig,
+} from '../../src/config/config.ts'
 import { BufferPool } from '../../src/buffer-pool.ts'
 import { ClusterMetadata } from '../../src/kafka/network/cluster-metadata.ts'
 import type { Logger } from '../../src/logger.ts'
@@ -15,6 +21,14 @@ import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts
 import type { ModelCluster } from './model-broker.ts'
 import { passUntil } from './virtual-clock.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
+
+/** Each `compression.type` with a codec. */
+export type CodecName = Exclude<CompressionType, 'none'>
+
+/** The codecs that this Node has. */
+export const codecsHere = compressionTypes.filter(
+  (type): type is CodecName => type !== 'none' && compressionTraits[type].isHere,
+)
 
 /** The telemetry preset with what a test changes. */
 export function producerConfig(overrides: Partial<ProducerConfig> = {}): ProducerConfig {

@@ -52,7 +52,7 @@ export function consumedRecord(
 }
 
 /**
- * Gives kafkajs's consumer the codecs that it does not have: lz4, snappy and zstd. kafkajs numbers codecs as the attributes of a batch do,
+ * Gives kafkajs's consumer the codecs that it does not have. kafkajs numbers codecs as the attributes of a batch do,
  * and keeps them for the whole process. It keeps its own gzip.
  */
 export function registerReadCodecs(): void {

@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import zlib from 'node:zlib'
 import type * as Lz4 from 'lz4-napi'
 import type * as Snappy from 'snappy'
-import type { CompressionType } from '../../config/config.ts'
+import { compressionTraits, type CompressionType } from '../../config/config.ts'
 
 /** A codec of Kafka's record batches. */
 export interface Codec {
@@ -19,10 +19,10 @@ export interface Codec {
   decompressSync(compressed: Buffer): Buffer
 }
 
-/** Node has zstd from 22.15 on. The types of Node 20 do not have it. */
+/** The types of Node 20 do not have zstd. */
 const zstd = zlib as unknown as {
-  readonly zstdCompress?: typeof zlib.gzip
-  readonly zstdDecompress?: typeof zlib.gunzip
+  readonly zstdCompress: typeof zlib.gzip
+  readonly zstdDecompress: typeof zlib.gunzip
   readonly zstdDecompressSync: typeof zlib.gunzipSync
 }
 
@@ -33,7 +33,7 @@ let lz4Library: typeof Lz4 | undefined
 const snappy = (): typeof Snappy => (snappyLibrary ??= load('snappy') as typeof Snappy)
 const lz4 = (): typeof Lz4 => (lz4Library ??= load('lz4-napi') as typeof Lz4)
 
-/** Every `compression.type` and its codec. To add a codec, add its name to `compressionTypes` of `config/config.ts` too. */
+/** Every `compression.type` and its codec. To add a codec, begin in `compressionTraits` of `config/config.ts`; CONTRIBUTING.md has the rest. */
 const codecs = {
   none: null,
   gzip: {
@@ -69,21 +69,18 @@ const codecs = {
   },
   zstd: {
     attribute: 4,
-    load: () => {
-      if (zstd.zstdCompress === undefined)
-        throw new Error('this Node has no zstd: Node 22.15 or newer has it')
-    },
-    compress: async (records) => await promisify(zstd.zstdCompress!)(records),
+    compress: async (records) => await promisify(zstd.zstdCompress)(records),
     decompress: async (compressed) => {
-      if (zstd.zstdDecompress === undefined) throw new Error(`the topic has batches in zstd, which ${noZstd}`)
+      refuseMissing('zstd', 'the topic has batches in ')
       return await promisify(zstd.zstdDecompress)(compressed)
     },
     decompressSync: (compressed) => zstd.zstdDecompressSync(compressed),
   },
 } satisfies Record<CompressionType, Codec | null>
 
-/** The codec of a `compression.type`, loaded; null for none. Throws if this Node has no zstd. The configuration has checked that before. */
+/** The codec of a `compression.type`, loaded; null for none. Throws if this Node does not have it. The configuration has checked that before. */
 export function codecFor(compressionType: CompressionType): Codec | null {
+  refuseMissing(compressionType, 'compression.type is ')
   const codec: Codec | null = codecs[compressionType]
   codec?.load?.()
   return codec
@@ -120,4 +117,10 @@ function snappyBlocks(compressed: Buffer): Buffer[] {
 const xerialHeader = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0, 0, 0, 1, 0, 0, 0, 1])
 const xerialMagicBytes = 8
 
-const noZstd = `Node ${process.versions.node} does not have: Node 22.15 or newer has it`
+/** Throws if this Node does not have the codec. */
+function refuseMissing(type: CompressionType, saidFirst: string): void {
+  const { isHere, sinceNode } = compressionTraits[type]
+  if (isHere) return
+  const { node } = process.versions
+  throw new Error(`${saidFirst}${type}, which Node ${node} does not have: Node ${sinceNode} or newer has it`)
+}

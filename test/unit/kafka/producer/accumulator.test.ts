@@ -12,7 +12,7 @@ import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'
 import type { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import { seededRandom } from '../../../support/fault-run.ts'
-import { producerConfig } from '../../../support/producer-fixture.ts'
+import { codecsHere, producerConfig } from '../../../support/producer-fixture.ts'
 import { readBatch, readRecords } from '../../../support/record-batch-reader.ts'
 import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
 import { RecordBytes } from '../../../../src/kafka/protocol/record-bytes.ts'
@@ -453,7 +453,7 @@ describe('compression', () => {
     expect(memory.totalBytes - memory.availableBytes).toBeLessThan(1_000)
   })
 
-  test.each(['gzip', 'snappy', 'lz4'] as const)(
+  test.each(codecsHere)(
     'never makes a batch larger than it was (%s), or the broker might refuse it',
     async (compressionType) => {
       const { accumulator, memory, drain } = setUp({ compressionType, lingerMs: 0 })

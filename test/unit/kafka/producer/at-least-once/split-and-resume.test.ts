@@ -5,6 +5,7 @@ import { ProducerBatch } from '../../../../../src/kafka/producer/producer-batch.
 import { encodeHeaders, readRecords } from '../../../../../src/kafka/protocol/record-format.ts'
 import { AuditHeaders } from '../../../../../src/kafka/producer/audit-headers.ts'
 import { remakeBatch, splitBatch } from '../../../../../src/kafka/producer/at-least-once/split-and-resume.ts'
+import { codecsHere } from '../../../../support/producer-fixture.ts'
 import { readBatch } from '../../../../support/record-batch-reader.ts'
 import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 
@@ -63,7 +64,7 @@ test('the halves of any batch hold its records, in order, and any reader can rea
   fc.assert(property, { numRuns: 200 })
 })
 
-test.each(['gzip', 'snappy', 'lz4'] as const)('a batch compressed with %s is split as well', async (type) => {
+test.each(codecsHere)('a batch compressed with %s is split as well', async (type) => {
   const records = Array.from({ length: 50 }, (_, i) => ({
     key: `key ${i}`,
     value: `value ${i}`.repeat(20),
