@@ -22,6 +22,7 @@ export class NullBroker implements Transport {
     return await Promise.resolve({
       isOpen: true,
       pendingBytes: 0,
+      askForRoom: () => true,
       renewAtMs: Infinity,
       lacks: () => null,
       send: (_request: WireRequest, onFlushed: () => void) => process.nextTick(onFlushed),

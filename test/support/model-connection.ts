@@ -1,5 +1,5 @@
 import { type RequestName, lackingOf, type ServedVersions } from '../../src/kafka/protocol/requests.ts'
-import type { BrokerConnection } from '../../src/kafka/network/transport.ts'
+import { socketHighWaterBytes, type BrokerConnection } from '../../src/kafka/network/transport.ts'
 import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 
 /** What a model broker does with a request: a response, or the end of the connection. */
@@ -67,6 +67,11 @@ export class ModelConnection implements BrokerConnection {
   /** @inheritdoc */
   lacks(needed: readonly RequestName[]): string | null {
     return lackingOf(this.#server.address, this.#server.served, needed)
+  }
+
+  /** @inheritdoc */
+  askForRoom(): boolean {
+    return this.pendingBytes <= socketHighWaterBytes
   }
 
   /** @inheritdoc */

@@ -174,11 +174,15 @@ class TopicConnection implements BrokerConnection {
     return this.#sent > this.#covered
   }
 
-  /** @inheritdoc Infinity: the others, or the broker, leave no room for this topic. */
+  /** Only the bytes of this topic. */
   get pendingBytes(): number {
-    if (this.#shared.hasRoom(this.#unflushedBytes)) return this.#unflushedBytes
-    this.#isWaiting = true
-    return Infinity
+    return this.#unflushedBytes
+  }
+
+  /** A no: this topic, the others, or the broker leave no room for this topic. */
+  askForRoom(): boolean {
+    this.#isWaiting = !this.#shared.hasRoom(this.#unflushedBytes)
+    return !this.#isWaiting
   }
 
   get renewAtMs(): number {

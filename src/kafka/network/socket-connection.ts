@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { RequestFramer, ResponseReader, type Frame } from './frames.ts'
 import { type RequestName, lackingOf, type ServedVersions } from '../protocol/requests.ts'
-import type { BrokerConnection } from './transport.ts'
+import { socketHighWaterBytes, type BrokerConnection } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
 /**
@@ -57,6 +57,10 @@ export class SocketConnection implements BrokerConnection {
 
   get pendingBytes(): number {
     return this.#unwrittenBytes + this.#socket.writableLength
+  }
+
+  askForRoom(): boolean {
+    return this.pendingBytes <= socketHighWaterBytes
   }
 
   get renewAtMs(): number {

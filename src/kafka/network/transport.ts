@@ -24,6 +24,11 @@ export interface BrokerConnection {
   /** Bytes that wait in this process: the kernel has not taken them yet, or the broker wants no requests now. */
   readonly pendingBytes: number
   /**
+   * Whether another request may be written, so that few bytes wait ({@link socketHighWaterBytes}). After a no, the listeners of
+   * {@link onDrain} are called when there may be room.
+   */
+  askForRoom(): boolean
+  /**
    * At this time (by `performance.now()`) another connection should take the place of this one. Some time later the broker ends the
    * authenticated session (KIP-368), and loses everything that it has not read by then. Infinity: the session has no end.
    */
@@ -38,15 +43,15 @@ export interface BrokerConnection {
   throttle(throttleTimeMs: number): void
   /** Calls the listener once, when the connection ends for whatever reason. Calls it at once if the connection has ended. */
   onClose(listener: (cause: Error) => void): void
-  /** Calls the listener each time when the kernel has taken bytes that waited. */
+  /** Calls the listener each time when the kernel has taken bytes that waited. A connection that others share does so after a no of {@link askForRoom} only. */
   onDrain(listener: () => void): void
   /** Ends the connection now. Bytes that the kernel has not sent are thrown away, if the socket allows that. */
   destroy(cause: Error): void
 }
 
 /**
- * Above this many bytes that wait in the process ({@link BrokerConnection.pendingBytes}) nothing more is to be written. It is enough to keep
- * the kernel busy. More bytes would only be more to lose.
+ * Above this many bytes that wait in the process ({@link BrokerConnection.pendingBytes}) nothing more is to be written
+ * ({@link BrokerConnection.askForRoom}). It is enough to keep the kernel busy. More bytes would only be more to lose.
  */
 export const socketHighWaterBytes = 1 << 20
 

@@ -16,7 +16,7 @@ import type { ProducerTelemetry } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import { isUnauthorized } from '../../protocol/kafka-error.ts'
 import { encodeProduce } from '../../protocol/requests.ts'
-import { socketHighWaterBytes, type BrokerConnection } from '../../network/transport.ts'
+import type { BrokerConnection } from '../../network/transport.ts'
 import type { TopicTransport } from '../../network/shared-connections.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
@@ -146,7 +146,7 @@ export class AtMostOnceLink implements LeaderLink {
   /** Another request may be written now. */
   canWrite(nowMs: number): boolean {
     const { connection } = this.#session
-    if (connection === null || connection.pendingBytes > socketHighWaterBytes) return false
+    if (connection === null || !connection.askForRoom()) return false
     if (this.#isAsking || this.#session.isHandingOver || this.#quota.isThrottled(nowMs)) return false
     const { acks, maxInFlight } = this.#options.config
     if (acks === 0 && (!this.#trusted || this.#quota.isCareful(nowMs))) return this.#inFlight === 0

@@ -322,7 +322,7 @@ describe('room on a shared connection', () => {
     connection.send(encodeProduce(topic, 0, 100, [{ partition: 0, sizeBytes, seal: () => bytes }]), () => {})
   }
   const join = (shared: SharedConnection, topic: string): BrokerConnection => shared.join(topic, 1 << 20)
-  const hasRoom = ({ pendingBytes }: BrokerConnection): boolean => pendingBytes <= 1 << 20
+  const hasRoom = (connection: BrokerConnection): boolean => connection.askForRoom()
 
   test('a flood of one topic fills the room, and another topic can still write', async () => {
     const { shared, drain } = setUp()

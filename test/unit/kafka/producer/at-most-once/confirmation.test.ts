@@ -17,6 +17,10 @@ class ScriptedConnection implements BrokerConnection {
   destroyedBy: Error | null = null
   readonly #calls: { end: string; partitions: number[]; onResponse: (payload: Buffer) => void }[] = []
 
+  askForRoom(): boolean {
+    return true
+  }
+
   send(): void {}
 
   call(request: WireRequest, onResponse: (payload: Buffer) => void): void {
