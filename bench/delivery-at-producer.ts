@@ -2,7 +2,8 @@ import { Kafka, logLevel, type Producer as KafkajsProducer } from 'kafkajs'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { Logger } from '../src/logger.ts'
 import { Producers } from '../src/kafka/producers.ts'
-import { recordSizeUpperBound } from '../src/kafka/producer/producer.ts'
+import { outcomeTraits } from '../src/kafka/producer/outcome.ts'
+import { recordSizeUpperBound, type Settlement } from '../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../src/kafka/producer/stream-producer.ts'
 import { createTopic } from '../test/support/independent-reader.ts'
 import { sampleEvent } from './events.ts'
@@ -153,8 +154,8 @@ async function append(producer: StreamProducer, count: number): Promise<void> {
   for (let n = 0; n < count; n++) batches.add(producer.append(RecordBytes.of(body, null, nowMs)))
   await Promise.all(
     Array.from(batches, async (batch) => {
-      const { outcome } = await new Promise<{ outcome: string }>((resolve) => batch.onSettled(resolve))
-      if (outcome === 'dropped' || outcome === 'suspected_lost')
+      const { outcome } = await new Promise<Settlement>((resolve) => batch.onSettled(resolve))
+      if (outcome === 'pending' || !outcomeTraits[outcome].isDelivered)
         throw new Error(`a batch ended as ${outcome}`)
     }),
   )

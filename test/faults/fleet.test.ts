@@ -12,7 +12,7 @@ import { KeyedLoad, landingOf } from '../support/keyed-load.ts'
 import { atLeast, atMost, exactly, type Bar } from './harness/bar.ts'
 import { ChaosGateway, Scraping, type Life } from './harness/chaos-gateway.ts'
 import { judge } from './harness/judge.ts'
-import { flaggedOf } from './harness/scraper.ts'
+import { flaggedOf, sumOfOutcomes } from '../support/producer-stats.ts'
 import type { LoggedAccount } from './harness/subject.ts'
 
 let kafka: LocalKafka
@@ -329,12 +329,8 @@ function realtimeBars(run: {
 
 /** accepted + recovered − what is on disk − Σ outcomes, of a process that has ended. Nothing may be pending in it. */
 function openBy(account: LoggedAccount): number {
-  const { accepted, recovered = 0, spooled = 0, confirmed, acked, sent, deadLettered } = account
-  return (
-    Math.abs(accepted + recovered - spooled - confirmed - acked - sent - deadLettered - flaggedOf(account)) +
-    account.buffered +
-    account.inFlight
-  )
+  const { accepted, recovered = 0, spooled = 0, buffered, inFlight } = account
+  return Math.abs(accepted + recovered - spooled - sumOfOutcomes(account)) + buffered + inFlight
 }
 
 /** Events without an answer that are in the topic. */

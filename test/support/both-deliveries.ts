@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { outcomes, outcomeTraits } from '../../src/kafka/producer/outcome.ts'
 import { readTopic } from './independent-reader.ts'
 import { sumOf } from './parse-exposition.ts'
 import type { ServedGateway } from './served-gateway.ts'
@@ -49,10 +50,8 @@ export async function expectAllOnce(
   { broker, name, taken }: { readonly broker: string; readonly name: string; readonly taken: Taken },
 ): Promise<void> {
   await gateway.reported((families) => {
-    const [lost, dropped] = ['suspected_lost', 'dropped'].map((outcome) =>
-      sumOf(families, 'chute_records_total', { outcome }),
-    )
-    expect([lost, dropped]).toEqual([0, 0])
+    for (const outcome of outcomes.filter((each) => outcomeTraits[each].isLoss))
+      expect([outcome, sumOf(families, 'chute_records_total', { outcome })]).toEqual([outcome, 0])
     return sumOf(families, 'chute_records_pending') === 0
   })
   gateway.signal('SIGTERM')

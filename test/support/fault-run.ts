@@ -1,12 +1,11 @@
 import type { ConnectionUse, ProducerConfig } from '../../src/config/config.ts'
-import { countOf, keptOutcomes, type OutcomeCounts } from '../../src/kafka/producer/outcome.ts'
 import type { StreamProducer } from '../../src/kafka/producer/stream-producer.ts'
 import type { PendingBatch, ProducerStats, Settlement } from '../../src/kafka/producer/producer.ts'
 import { inflict, type Fault } from './faults.ts'
 import { ModelCluster } from './model-broker.ts'
 import type { StoredRecord } from './model-topic.ts'
 import { append, ProducerFixture, streamConfig } from './producer-fixture.ts'
-import { sumOfDrops } from './producer-stats.ts'
+import { sumOfOutcomes } from './producer-stats.ts'
 import { pass } from './virtual-clock.ts'
 
 /** One run under the virtual clock. */
@@ -324,13 +323,6 @@ class JudgedStream {
   #problem(text: string): void {
     this.#judging.onProblem(`${this.#producer.stream.name}: ${text}`)
   }
-}
-
-/** Everything that became of records, added up. */
-export function sumOfOutcomes(
-  stats: Omit<OutcomeCounts, 'dropped'> & { readonly dropped: Readonly<Record<string, number>> },
-): number {
-  return keptOutcomes.reduce((sum, outcome) => sum + countOf(stats, outcome), sumOfDrops(stats))
 }
 
 /** mulberry32: numbers from 0 to 1, the same for the same seed. */

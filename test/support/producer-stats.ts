@@ -1,4 +1,10 @@
-import type { DropReason } from '../../src/kafka/producer/outcome.ts'
+import {
+  countOf,
+  keptOutcomes,
+  outcomeTraits,
+  type DropReason,
+  type OutcomeCounts,
+} from '../../src/kafka/producer/outcome.ts'
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 
 /** An account of a stream that has seen nothing yet, with what the test says otherwise. */
@@ -65,6 +71,20 @@ export function droppedRecords(
     encoding: 0,
     ...changes,
   }
+}
+
+/** The counts of the outcomes, as an account or its line in the log has them. */
+export type Counts = Omit<OutcomeCounts, 'dropped'> & { readonly dropped: Readonly<Record<string, number>> }
+
+/** Everything that became of records, added up. */
+export function sumOfOutcomes(counts: Counts): number {
+  return keptOutcomes.reduce((sum, outcome) => sum + countOf(counts, outcome), sumOfDrops(counts))
+}
+
+/** Records that the gateway says were, or may have been, lost. */
+export function flaggedOf(counts: Counts): number {
+  const lost = keptOutcomes.filter((outcome) => outcomeTraits[outcome].isLoss)
+  return lost.reduce((sum, outcome) => sum + countOf(counts, outcome), sumOfDrops(counts))
 }
 
 /** The dropped records, for whatever reason. */

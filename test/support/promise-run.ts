@@ -1,7 +1,7 @@
 import type { StreamConfig } from '../../src/config/config.ts'
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
-import { seededRandom, sumOfOutcomes } from './fault-run.ts'
-import { sumOfDrops } from './producer-stats.ts'
+import { seededRandom } from './fault-run.ts'
+import { flaggedOf, sumOfOutcomes } from './producer-stats.ts'
 import { ModelDisk } from './model-disk.ts'
 import { ModelHouse, type Life } from './model-house.ts'
 import { streamConfig } from './producer-fixture.ts'
@@ -359,7 +359,7 @@ class Run {
     for (const [life, lost] of lostBy) {
       const stats = this.#accounts.get(life)?.find(({ stream }) => stream === 'realtime')
       if (stats === undefined) continue
-      const flagged = stats.suspectedLost + sumOfDrops(stats)
+      const flagged = flaggedOf(stats)
       if (lost > flagged) this.#problem(`${life.name} lost ${lost} and flagged ${flagged}`)
     }
   }

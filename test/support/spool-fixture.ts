@@ -10,7 +10,7 @@ import { findSegments } from '../../src/spool/find-segments.ts'
 import { FaultyDisk, faultyFolder } from './faulty-disk.ts'
 import { FakeInnerProducer } from './fake-inner-producer.ts'
 import { LogKeeper } from './producer-fixture.ts'
-import { sumOfDrops } from './producer-stats.ts'
+import { sumOfOutcomes } from './producer-stats.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** A folder that goes with the test. */
@@ -115,11 +115,9 @@ export class SpoolFixture {
 
   /** The sum that has to hold at every moment: accepted + recovered - spooled - in memory - outcomes. */
   get imbalance(): number {
-    const { accepted, recovered, spooled, buffered, inFlight, acked, suspectedLost, dropped } =
-      this.producer.stats
-    return (
-      accepted + recovered - spooled - buffered - inFlight - acked - suspectedLost - sumOfDrops({ dropped })
-    )
+    const { stats } = this.producer
+    const { accepted, recovered, spooled, buffered, inFlight } = stats
+    return accepted + recovered - spooled - buffered - inFlight - sumOfOutcomes(stats)
   }
 }
 

@@ -1,6 +1,7 @@
 import { totalsOf } from '../../../src/kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../../../src/kafka/audit/compare-account.ts'
 import type { TopicAudit } from '../../../src/kafka/audit/topic-audit.ts'
+import { countOf, keptOutcomes, outcomeTraits } from '../../../src/kafka/producer/outcome.ts'
 import type { LoggedAccount } from './subject.ts'
 
 /** What the numbers in a topic say, as `chute audit` reads them, and whether the account agrees. */
@@ -27,7 +28,11 @@ export function auditedOf(audit: TopicAudit, account: LoggedAccount, live: Strea
   const found = records - unmarked - duplicated
   const { buffer_full: unnumbered = 0, ...reasons } = account.dropped
   const dropped = Object.values(reasons).reduce((sum, count) => sum + count, 0)
-  const doubtful = account.suspectedLost + account.sent + account.buffered + account.inFlight
+  const inDoubt = keptOutcomes.filter((outcome) => outcomeTraits[outcome].inTopic === 'maybe')
+  const doubtful = inDoubt.reduce(
+    (sum, outcome) => sum + countOf(account, outcome),
+    account.buffered + account.inFlight,
+  )
   const numbered = account.accepted - unnumbered
   const missing = numbered - found
   return {

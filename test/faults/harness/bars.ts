@@ -1,6 +1,5 @@
 import { atMost, exactly, type Bar } from './bar.ts'
-import { sumOfOutcomes } from '../../support/fault-run.ts'
-import { sumOfDrops } from '../../support/producer-stats.ts'
+import { sumOfDrops, sumOfOutcomes } from '../../support/producer-stats.ts'
 import { isFull } from '../../support/forms.ts'
 import { form } from './form.ts'
 import type { FaultReport, StreamReport } from './report.ts'

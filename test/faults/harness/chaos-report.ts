@@ -4,7 +4,7 @@ import type { ChaosClients, SentRequest } from './chaos-clients.ts'
 import type { ChaosGateway, Life } from './chaos-gateway.ts'
 import type { Timeline } from './chaos-faults.ts'
 import type { Figures } from './results.ts'
-import { flaggedOf } from './scraper.ts'
+import { flaggedOf } from '../../support/producer-stats.ts'
 
 /** What is promised of a stream under chaos. */
 export type Promised = 'at-most-once' | 'at-least-once' | 'exactly-once'

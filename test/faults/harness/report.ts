@@ -5,7 +5,8 @@ import { quantile } from './bar.ts'
 import type { Reply } from './device-load.ts'
 import { allAppendedSince, longestGaps, type Landed } from './landed.ts'
 import type { Figures } from './results.ts'
-import { flaggedOf, type Scrape, type Scraper } from './scraper.ts'
+import { flaggedOf } from '../../support/producer-stats.ts'
+import type { Scrape, Scraper } from './scraper.ts'
 import type { Ending, LoggedAccount, Subject, Watched } from './subject.ts'
 
 /** What became of the events of one stream: what the client was told, what arrived, and what the gateway said of it. */

@@ -3,6 +3,7 @@ import http from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import { parseExposition, sumOf } from '../../support/parse-exposition.ts'
+import { sumOfOutcomes } from '../../support/producer-stats.ts'
 
 /** What a gateway said of itself at one instant. */
 export interface Scrape {
@@ -66,7 +67,7 @@ export class Scraper {
   #check({ streams, edge }: Scrape): void {
     for (const stats of streams) {
       const { accepted, buffered, inFlight, bufferAvailableBytes, bufferTotalBytes } = stats
-      if (accepted !== buffered + inFlight + outcomesOf(stats))
+      if (accepted !== buffered + inFlight + sumOfOutcomes(stats))
         this.open.push(`/live.json: ${JSON.stringify(stats)}`)
       if (bufferAvailableBytes < 0 || bufferAvailableBytes > bufferTotalBytes)
         this.open.push(`${bufferAvailableBytes} of ${bufferTotalBytes} bytes are available`)
@@ -101,21 +102,8 @@ export class Scraper {
   }
 }
 
-/** Records that have an outcome. */
-export function outcomesOf(stats: ProducerStats): number {
-  return stats.confirmed + stats.sent + stats.acked + flaggedOf(stats)
-}
-
-/** Records that the gateway says were, or may have been, lost. */
-export function flaggedOf(stats: {
-  suspectedLost: number
-  dropped: Partial<Record<string, number>>
-}): number {
-  return stats.suspectedLost + sum(stats.dropped)
-}
-
-function sum(numbers: Partial<Record<string, number>>): number {
-  return Object.values(numbers).reduce<number>((total, each) => total + (each ?? 0), 0)
+function sum(numbers: Readonly<Record<string, number>>): number {
+  return Object.values(numbers).reduce((total, each) => total + each, 0)
 }
 
 /** Linux only: elsewhere memory is not judged. */

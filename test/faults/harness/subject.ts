@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest'
 import type { ConnectionUse } from '../../../src/config/config.ts'
 import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import { createTopic } from '../../support/independent-reader.ts'
+import type { Counts } from '../../support/producer-stats.ts'
 import { serveGateway, type ServedGateway } from '../../support/served-gateway.ts'
 import { DeviceLoad, type DeviceLoadOptions } from './device-load.ts'
 import { readLanded, type Landed } from './landed.ts'
@@ -73,13 +74,9 @@ export interface Ending {
 /** A stream's account in the log. */
 export interface LoggedAccount
   extends
-    Pick<
-      ProducerStats,
-      'accepted' | 'confirmed' | 'acked' | 'sent' | 'suspectedLost' | 'deadLettered' | 'buffered' | 'inFlight'
-    >,
-    Partial<Pick<ProducerStats, 'recovered' | 'spooled'>> {
-  readonly dropped: Readonly<Record<string, number>>
-}
+    Counts,
+    Pick<ProducerStats, 'accepted' | 'buffered' | 'inFlight'>,
+    Partial<Pick<ProducerStats, 'recovered' | 'spooled'>> {}
 
 /** Creates the topics, starts a gateway for them and waits until it is ready. It ends with the test at the latest. */
 export async function startSubject(options: SubjectOptions): Promise<Subject> {

@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { Account } from '../../../src/kafka/producer/account.ts'
 import { BufferMemory } from '../../../src/kafka/producer/buffer-memory.ts'
 import { LogEndOffsets } from '../../../src/kafka/producer/log-end-offsets.ts'
-import { dropReasons, type DropReason, type Outcome } from '../../../src/kafka/producer/outcome.ts'
+import { dropReasons, outcomes, type DropReason, type Outcome } from '../../../src/kafka/producer/outcome.ts'
 import { ProducerBatch } from '../../../src/kafka/producer/producer-batch.ts'
 import { withRatios } from '../../../src/kafka/producer/producer-stats.ts'
 import { type MergeableFamily, mergeFamilies } from '../../../src/metrics/family.ts'
@@ -126,7 +126,7 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
   fc.record({
     kind: fc.constant('settle' as const),
     id,
-    outcome: fc.constantFrom<Outcome[]>('confirmed', 'sent', 'suspected_lost', 'dropped', 'acked'),
+    outcome: fc.constantFrom(...outcomes),
     reason: fc.constantFrom(...dropReasons),
   }),
 )

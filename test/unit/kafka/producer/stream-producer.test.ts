@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { murmur2, partitionForHash } from '../../../../src/kafka/protocol/murmur2.ts'
-import { sumOfOutcomes } from '../../../support/fault-run.ts'
+import { sumOfOutcomes } from '../../../support/producer-stats.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
 import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'

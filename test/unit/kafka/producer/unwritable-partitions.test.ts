@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Settlement } from '../../../../src/kafka/producer/producer.ts'
-import { seededRandom, sumOfOutcomes } from '../../../support/fault-run.ts'
+import { seededRandom } from '../../../support/fault-run.ts'
+import { sumOfOutcomes } from '../../../support/producer-stats.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig, keyFor } from '../../../support/producer-fixture.ts'
 import { pass, passUntil, useVirtualClock } from '../../../support/virtual-clock.ts'
