@@ -198,10 +198,15 @@ function refuseSaslContradictions(
         remedy:
           names === passwordSettings
             ? `Leave it out: ${mechanism} logs in with a token.`
-            : `Set KAFKA_SASL_MECHANISM=${names === bearerSettings ? 'oauthbearer' : 'aws_msk_iam'}, or leave it out.`,
+            : `Set KAFKA_SASL_MECHANISM=${mechanismOf(names)}, or leave it out.`,
       })
   if (mechanism === 'aws_msk_iam') refuseNoRegion(values.KAFKA_BROKERS ?? [], isSet, problems)
   if (mechanism === 'oauthbearer') refuseTokenSources(isSet, problems)
+}
+
+/** The mechanism to which settings belong; the first one of several. */
+function mechanismOf(names: readonly string[]): string | undefined {
+  return Object.entries(settingsOfMechanism).find(([, own]) => own === names)?.[0]
 }
 
 function refuseNoRegion(

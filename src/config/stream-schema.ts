@@ -89,7 +89,7 @@ export const streamShape = {
     byDefault: '`shared` for at-most-once with `acks` 0 or 1',
   }),
   audit: trueOrFalse.default(false).register(reference, {
-    what: '`true`: each record gets a header of 26 bytes with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',
+    what: '`true`: each record gets a header with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',
   }),
   deadLetterTopic: topic().optional().register(reference, {
     what: 'at-least-once: where records go that Kafka refuses for good, with the reason in their headers. Without it they go to a file of the data folder, and without that they are dropped and counted. See [dead-letters.md](dead-letters.md)',

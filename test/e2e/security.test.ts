@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { passwordMechanisms } from '../../src/config/kafka-login.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
 import { makeAuthority, makeCertificates, type Certificates, type Pair } from '../support/certificates.ts'
 import { load } from '../support/config-fixture.ts'
@@ -75,7 +76,7 @@ describe('a broker with TLS and SASL', () => {
   const user = { KAFKA_SASL_USERNAME: 'alice', KAFKA_SASL_PASSWORD_FILE: 'password.txt' }
   const tls = { KAFKA_SSL: 'true', KAFKA_SSL_CA_FILE: 'ca.pem' }
 
-  test.each(['plain', 'scram-sha-256', 'scram-sha-512'])(
+  test.each(passwordMechanisms)(
     'takes events of both streams with SASL %s',
     async (mechanism) => await expectsToLand('SASL', { ...user, KAFKA_SASL_MECHANISM: mechanism }),
   )
@@ -252,7 +253,7 @@ function listeners(ports: Record<Listener, number>): Record<string, string> {
       'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASL_TLS:SASL_SSL,MUTUAL:SSL',
     'inter.broker.listener.name': 'PLAINTEXT',
     'listener.name.mutual.ssl.client.auth': 'required',
-    'sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
+    'sasl.enabled.mechanisms': passwordMechanisms.map((each) => each.toUpperCase()).join(),
     ...Object.fromEntries(
       ['sasl', 'sasl_tls'].flatMap((listener) => [
         [

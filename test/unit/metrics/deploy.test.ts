@@ -76,6 +76,14 @@ async function exposedNames(): Promise<Set<string>> {
   return new Set([...names, ...ofWorkers, ...(await consumerNames()), ...(await auditNames())])
 }
 
+test('every metric of Chute is in a page of docs/', async () => {
+  const pages = readdirSync('docs').filter((name) => name.endsWith('.md'))
+  const text = pages.map((name) => readFileSync(`docs/${name}`, 'utf8')).join('')
+  const exposed = [...(await exposedNames())].filter((name) => /^(chute|kafka)_/.test(name))
+  const families = new Set(exposed.map((name) => name.replace(/_(bucket|sum|count)$/, '')))
+  expect([...families].filter((name) => !text.includes(name))).toEqual([])
+})
+
 const ruleTests = readdirSync('deploy/prometheus').filter((name) => name.endsWith('.test.yml'))
 
 test.runIf(hasPrometheus && isLong).each(ruleTests)('the rules do what %s says', (name) => {
