@@ -11,7 +11,7 @@ import {
   type StreamConfig,
 } from './config.ts'
 import { usualDrainDelay } from './environment-schema.ts'
-import type { SaslConfig } from './kafka-login.ts'
+import type { SaslConfig, TokenSourceConfig } from './kafka-login.ts'
 import { commitsByTheClock, type ConsumerConfig, type ConsumerSection } from './consumer-config.ts'
 import type { RateLimit } from './limits.ts'
 import { unlimitedMs } from './producer-schema.ts'
@@ -149,23 +149,29 @@ function describeHttp(http: HttpConfig): object {
 
 function describeSasl(sasl: SaslConfig): object {
   if (!('token' in sasl)) return { KAFKA_SASL_USERNAME: sasl.username, KAFKA_SASL_PASSWORD: mask }
-  const { token } = sasl
   const extensions = Object.entries(sasl.extensions).map(([name, value]) => `${name}=${value}`)
   return {
-    ...(token.from === 'aws' && {
-      KAFKA_SASL_AWS_REGION: token.region,
-      KAFKA_SASL_AWS_ROLE_ARN: token.roleArn,
-    }),
-    ...(token.from === 'file' && { KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: token.path }),
-    ...(token.from === 'command' && { KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: token.command }),
-    ...(token.from === 'endpoint' && {
-      KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: token.url,
-      KAFKA_SASL_OAUTHBEARER_CLIENT_ID: token.clientId,
-      KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: mask,
-      KAFKA_SASL_OAUTHBEARER_SCOPE: token.scope,
-      KAFKA_SASL_OAUTHBEARER_AUDIENCE: token.audience,
-    }),
+    ...describeToken(sasl.token),
     ...(extensions.length > 0 && { KAFKA_SASL_OAUTHBEARER_EXTENSIONS: extensions.join(',') }),
+  }
+}
+
+function describeToken(token: TokenSourceConfig): object {
+  switch (token.from) {
+    case 'endpoint':
+      return {
+        KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: token.url,
+        KAFKA_SASL_OAUTHBEARER_CLIENT_ID: token.clientId,
+        KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: mask,
+        KAFKA_SASL_OAUTHBEARER_SCOPE: token.scope,
+        KAFKA_SASL_OAUTHBEARER_AUDIENCE: token.audience,
+      }
+    case 'file':
+      return { KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: token.path }
+    case 'command':
+      return { KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: token.command }
+    case 'aws':
+      return { KAFKA_SASL_AWS_REGION: token.region, KAFKA_SASL_AWS_ROLE_ARN: token.roleArn }
   }
 }
 

@@ -6,9 +6,9 @@ export const tokenMechanisms = ['oauthbearer', 'aws_msk_iam'] as const
 
 /**
  * SASL mechanisms that Chute offers. Their settings are in environment-schema.ts, and `settingsOfMechanism` in read-environment.ts says which of
- * them a mechanism takes. `saslConfig` in load-config.ts makes a {@link SaslConfig} of them, `describeSasl` in describe-config.ts prints it,
- * `saslOptions` in kafka/network/tls-and-sasl.ts hands it to kafkajs, and `adviceByMechanism` in kafka/network/describe-failure.ts says what
- * to look at when a broker refuses it.
+ * them a mechanism takes. `saslConfig` in load-config.ts makes a {@link SaslConfig} of them, `saslOptions` in kafka/network/tls-and-sasl.ts hands
+ * it to kafkajs, and `adviceByMechanism` in kafka/network/describe-failure.ts says what to look at when a broker refuses it. None of these
+ * compiles without a new mechanism. By hand: `describeSasl` in describe-config.ts prints it; the rest is in CONTRIBUTING.md.
  */
 export const saslMechanisms = [...passwordMechanisms, ...tokenMechanisms] as const
 
@@ -31,7 +31,7 @@ export interface BearerConfig {
 }
 
 /**
- * Where tokens come from. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the
+ * Where tokens come from. `tokenSource` in kafka/network/bearer-tokens.ts asks there. `endpoint`: client credentials (RFC 6749, section 4.4). `file`: a file that changes. `command`: a command of the
  * shell that prints one. `aws`: AWS's package signs one with AWS's credentials, for MSK.
  */
 export type TokenSourceConfig =

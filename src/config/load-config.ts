@@ -9,7 +9,7 @@ import {
   type KafkaConfig,
   type KeyConfig,
 } from './config.ts'
-import type { SaslConfig } from './kafka-login.ts'
+import type { SaslConfig, TokenSourceConfig } from './kafka-login.ts'
 import type { ConsumerConfig } from './consumer-config.ts'
 import { pemFilesOf, refuseBadTls } from './certificates.ts'
 import { consumerSection, readConsumer } from './consumer-settings.ts'
@@ -227,32 +227,40 @@ export function kafkaConfig(environment: Environment): KafkaConfig {
 /** The environment has been looked through for halves (read-environment.ts): what a mechanism needs is there. */
 function saslConfig(environment: Environment): SaslConfig | null {
   const { KAFKA_SASL_MECHANISM: mechanism } = environment
-  if (mechanism === null) return null
-  if (mechanism === 'aws_msk_iam') {
-    const { KAFKA_SASL_AWS_REGION: named, KAFKA_SASL_AWS_ROLE_ARN: roleArn } = environment
-    const region = named ?? regionOfBrokers(environment.KAFKA_BROKERS) ?? ''
-    return { mechanism, token: { from: 'aws', region, roleArn }, extensions: {} }
+  switch (mechanism) {
+    case null:
+      return null
+    case 'plain':
+    case 'scram-sha-256':
+    case 'scram-sha-512': {
+      const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = environment
+      return { mechanism, username: username ?? '', password: password ?? '' }
+    }
+    case 'oauthbearer': {
+      const extensions = environment.KAFKA_SASL_OAUTHBEARER_EXTENSIONS
+      return { mechanism, token: bearerToken(environment), extensions }
+    }
+    case 'aws_msk_iam': {
+      const { KAFKA_SASL_AWS_REGION: named, KAFKA_SASL_AWS_ROLE_ARN: roleArn } = environment
+      const region = named ?? regionOfBrokers(environment.KAFKA_BROKERS) ?? ''
+      return { mechanism, token: { from: 'aws', region, roleArn }, extensions: {} }
+    }
   }
-  if (mechanism !== 'oauthbearer') {
-    const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = environment
-    return { mechanism, username: username ?? '', password: password ?? '' }
-  }
-  const {
-    KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: path,
-    KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: command,
-    KAFKA_SASL_OAUTHBEARER_EXTENSIONS: extensions,
-  } = environment
-  if (path !== null) return { mechanism, token: { from: 'file', path }, extensions }
-  if (command !== null) return { mechanism, token: { from: 'command', command }, extensions }
-  const token = {
+}
+
+function bearerToken(environment: Environment): TokenSourceConfig {
+  const { KAFKA_SASL_OAUTHBEARER_TOKEN_FILE: path, KAFKA_SASL_OAUTHBEARER_TOKEN_COMMAND: command } =
+    environment
+  if (path !== null) return { from: 'file', path }
+  if (command !== null) return { from: 'command', command }
+  return {
     from: 'endpoint',
     url: environment.KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL ?? '',
     clientId: environment.KAFKA_SASL_OAUTHBEARER_CLIENT_ID ?? '',
     clientSecret: environment.KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET ?? '',
     scope: environment.KAFKA_SASL_OAUTHBEARER_SCOPE,
     audience: environment.KAFKA_SASL_OAUTHBEARER_AUDIENCE,
-  } as const
-  return { mechanism, token, extensions }
+  }
 }
 
 /** The limits of an address, and where they are counted. */
