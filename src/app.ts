@@ -190,8 +190,9 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       await server.listen({ host: config.http.host, port: config.http.port, backlog: listenBacklog })
       await adminServer?.listen({ host: config.http.host, port: config.http.adminPort ?? 0 })
     },
-    // With WORKERS above 1, workers/worker-group.ts kills a worker `overtimeMs` after shutdownTimeoutMs and
-    // spoolDrainTimeoutMs, even in mid-drain.
+    // What happens after a signal, in this order. `serve-command.ts` and `serve-workers.ts` of commands/ call it, and
+    // CONTRIBUTING.md ("What happens at SIGTERM") has all places. With WORKERS above 1, workers/worker-group.ts kills a
+    // worker `overtimeMs` after shutdownTimeoutMs and spoolDrainTimeoutMs, even in mid-drain.
     async stop(delay = null, { spoolWanted = null } = {}) {
       draining = true
       const leave = delay === null ? null : connections.beginToLeave()

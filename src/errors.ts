@@ -17,7 +17,7 @@ interface ErrorTraits {
  * problem's `code`, the metric's label and the log's field. Branch on codes, never on messages.
  *
  * A new code also needs its groups in `dev/openapi-operations.ts`, which does not compile without them. `openapi.yaml` is
- * generated from both files.
+ * generated from both files. CONTRIBUTING.md ("A problem code") has the tests and pages.
  */
 export const errorTable = {
   // Of a request: nothing of it was accepted, but for `delivery_failed` and `spool_undecided`.

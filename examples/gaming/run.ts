@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { untilSettled } from '../../dev/demo-summary.ts'
 import { alignTable } from '../../src/reports/text-table.ts'
 import { readTopic } from '../../test/support/independent-reader.ts'
+import { flaggedOf } from '../../test/support/producer-stats.ts'
 import { runExample, say, type Stack } from '../stack.ts'
 import { gameStreams, play, type Accepted, type GameStream } from './players.ts'
 
@@ -38,11 +39,12 @@ async function judge({ url, broker }: Stack, accepted: Accepted): Promise<boolea
   const rows: string[][] = []
   let asPromised = true
   for (const stream of gameStreams) {
-    const { topic, delivery, suspectedLost, dropped } = stats.find((each) => each.stream === stream)!
+    const account = stats.find((each) => each.stream === stream)!
+    const { topic, delivery } = account
     const ids = (await readTopic(broker, topic)).map(({ value }) => idOf(value))
     const landed = new Set(ids)
     const lost = [...accepted[stream]].filter((id) => !landed.has(id)).length
-    const toldLost = suspectedLost + Object.values(dropped).reduce((sum, count) => sum + count, 0)
+    const toldLost = flaggedOf(account)
     const twice = ids.length - landed.size
     asPromised &&= isAsPromised(stream, { lost, toldLost, twice })
     rows.push([stream, delivery, ...[accepted[stream].size, landed.size, lost, toldLost, twice].map(String)])

@@ -24,7 +24,8 @@ export const shortTextSchema = z
  * The built-in event. `openapi.yaml` is generated from this schema. Fields that are not named pass through.
  *
  * Two faster checks must agree with the schema: the hand-written one in `validate-telemetry.ts`, and the scanner of bytes in
- * `scan-telemetry.ts`. A rule that changes here, such as the rule of `timestamp`, has to change in both of them. A property test compares all
+ * `scan-telemetry.ts`. A rule that changes here, such as the rule of `timestamp`, has to change in both of them. No rule here may depend on
+ * the clock: CONTRIBUTING.md ("A rule by the clock"). A property test compares all
  * three (`test/unit/events/scan-telemetry.test.ts`).
  */
 export const telemetrySchema = telemetrySchemaOf('ms')

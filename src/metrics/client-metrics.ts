@@ -1,7 +1,10 @@
 import { type ConnectionBound, connectionBounds } from './edge-telemetry.ts'
 import type { MergeableFamily } from './family.ts'
 
-/** The limits of clients at one instant. */
+/**
+ * The limits of clients at one instant. `app.ts` reads them where they are counted: `routes/http/bounds.ts` has connections and bodies,
+ * `routes/policy/rate-limit.ts` what limits refused. The key of a request is known in `routes/policy/keys.ts`, and a connection has none.
+ */
 export interface LimitStats {
   /** Requests that a limit refused, by whose limit it is and by what it counts. Both sets are closed. */
   readonly limited: Readonly<Record<string, Readonly<Record<string, number>>>>

@@ -39,7 +39,7 @@ export function spooledOf(stats: readonly ProducerStats[]): number {
   return stats.reduce((sum, { spooled }) => sum + spooled, 0)
 }
 
-/** Accepted records of all streams that are lost, as far as can be known: they were dropped, or are suspected lost. */
+/** Accepted records of all streams that are lost, as far as can be known (`isLoss` in `outcome.ts`). */
 export function lossesOf(stats: readonly ProducerStats[]): number {
   let losses = 0
   for (const stream of stats) {

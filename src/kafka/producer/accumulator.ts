@@ -9,9 +9,17 @@ import { readRecords } from '../protocol/record-format.ts'
 import type { ProducerConfig } from '../../config/config.ts'
 
 /**
- * Collects records into one open batch a partition (as Kafka's `RecordAccumulator`). It says which batches are due: batches that are full,
- * batches that have lingered, and all batches during a flush. It never sends a batch and never gives one its outcome. Batches of records
- * with keys leave their partition's queue in the order in which they were opened. `RecordBatch.append` (protocol/record-batch.ts) says when a batch is full.
+ * Collects records into one open batch a partition (as Kafka's `RecordAccumulator`). It never sends a batch and never gives one its outcome.
+ * Batches of records with keys leave their partition's queue in the order in which they were opened.
+ *
+ * A batch closes when it is:
+ * - full: `RecordBatch.append` (protocol/record-batch.ts) refuses the next record, by {@link batchSizeLimitBytes}. `TopicFollower.follow`
+ *   (topic-follower.ts) sets that limit from `batch.size`, `max.request.size` and the topic's `max.message.bytes`;
+ * - due, when a sender looks ({@link peek}): it has lingered for `linger.ms`, or for `awaitedLingerMs` (stream-producer.ts) while a client
+ *   waits for its outcome, unless the link does not hurry such batches now (`hurriesAwaited` in at-most-once/link.ts);
+ * - taken out: the stream shuts down ({@link flush}), the batch expires, or the topic has another number of partitions.
+ *
+ * CONTRIBUTING.md ("When a batch closes") has what else follows from a change.
  *
  * Records without a key belong to no partition while they wait. They have a queue of their own. A partition that can be written to takes
  * its next batch from its own queue or from this one, whichever batch is older. So a partition that cannot be written to holds up no

@@ -26,8 +26,8 @@ interface OutcomeTraits {
 /**
  * What can become of an accepted record. Each record gets exactly one outcome, and only `account.ts` books outcomes. A closed set: the
  * account, the stats (`stream-producer.ts`, `producer-stats.ts`), the metrics, the log, the audit (`kafka/audit/compare-account.ts`), the results of
- * refused events (`routes/ingest/invalid-events.ts`) and the replies are made of this table. `public/live.js` lists the fields once more, and
- * `test/unit/kafka/producer/outcome.test.ts` compares the two lists.
+ * refused events (`routes/ingest/invalid-events.ts`) and the replies are made of this table. Pages, alerts and `public/live.js` list members by
+ * hand: `test/unit/docs/members.test.ts` and `test/unit/kafka/producer/outcome.test.ts` compare them. CONTRIBUTING.md ("An outcome") has the rest.
  */
 export const outcomeTraits = {
   /** All in-sync replicas have the record. */

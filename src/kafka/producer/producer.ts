@@ -274,9 +274,9 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly possiblyRepeated: number
   /** `record-send-total` of Kafka: records that were handed to a socket, or dropped before. */
   readonly recordSendTotal: number
-  /** `record-error-total` of Kafka: records that were dropped, were dead-lettered, or are suspected lost. */
+  /** `record-error-total` of Kafka: records whose outcome is an error (`isError` in `outcome.ts`). */
   readonly recordErrorTotal: number
-  /** The part of {@link recordErrorTotal} that the producer saw fail: without the records that are only suspected lost. */
+  /** The part of {@link recordErrorTotal} that the producer saw fail (`isLocalError`). */
   readonly localErrorTotal: number
   /** Sums over the last 30 s. The rate and the mean below are made of these sums, also over several producers. */
   readonly recent: {

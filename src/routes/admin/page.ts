@@ -22,8 +22,8 @@ export interface PageParts {
  * Registers `GET url`: a page in one file that loads no other file. Its Content-Security-Policy allows its scripts and its style by their hashes.
  * The page is made at the first request, so a gateway whose pages nobody opens does not read them.
  *
- * To add a page: a file beside this one calls this function (as `live-page.ts` does), `app.ts` registers that file,
- * `dev/openapi-operations.ts` has its path, and so has `ownPaths` in `config/environment-values.ts`.
+ * To add a page: a file beside this one calls this function (as `live-page.ts` does), `app.ts` registers that file, and
+ * `dev/openapi-operations.ts` has its path. Tests then name the rest: CONTRIBUTING.md ("An admin page").
  */
 export function registerPage(app: FastifyInstance, parts: PageParts): void {
   let page: ReturnType<typeof assemblePage> | null = null

@@ -17,6 +17,8 @@ export interface BoundsOptions {
 /**
  * Bounds what clients hold open with this process: connections, and bodies that are being read, in all and by address. One connection too many
  * is closed before a byte of it is read. One body too many is refused before it is read.
+ *
+ * A connection has no key: each of its requests may have another one, and `policy/keys.ts` looks it up. `client-metrics.ts` makes metrics of these counts.
  */
 export class Bounds {
   /** Connections that are open. */

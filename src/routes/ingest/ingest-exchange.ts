@@ -199,6 +199,10 @@ export class IngestExchange implements BatchListener, DurableRequest {
     }
   }
 
+  /**
+   * All new events come by here, and no repeated ones. `batch.ranges` has the place of each in `batch.body`. A rule by the clock belongs
+   * here: CONTRIBUTING.md ("A rule by the clock").
+   */
   #admit(batch: EventBatch): void {
     const { producer, stream } = this.target
     const admission = admit(batch, producer, {

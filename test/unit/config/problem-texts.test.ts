@@ -82,7 +82,8 @@ test.each([
   ['consumer', consumerShape, values],
   ['key', keyShape, valuesOfKeys],
 ] as const)('each setting of the %s answers each value as it did', async (name, shape, given) => {
-  await expect(tableOf(shape, given)).toMatchFileSnapshot(`problem-texts/${name}.txt`)
+  const path = `problem-texts/${name}.txt`
+  await expect(tableOf(shape, given)).toMatchFileSnapshot(path, `${path}: run the test with -u, and read it`)
 })
 
 /**

@@ -22,13 +22,13 @@ import { rulesFolder } from '../../support/prometheus.ts'
 function names(file: string, place: RegExp, members: readonly string[], only = false): void {
   const text = place.exec(readFileSync(file, 'utf8'))?.[0] ?? ''
   const where = `${file}, at ${String(place)}`
-  expect(text, where).not.toBe('')
+  expect.soft(text, where).not.toBe('')
   const named = new Set(Array.from(text.matchAll(/`([a-z_]+)(?:\{reason\})?`/g), ([, name]) => name!))
   const missing = members.filter((member) => !named.has(member))
-  expect(missing, `missing in ${where}`).toEqual([])
+  expect.soft(missing, `missing in ${where}`).toEqual([])
   if (!only) return
   const others = outcomes.filter((outcome) => named.has(outcome) && !members.includes(outcome))
-  expect(others, `too many in ${where}`).toEqual([])
+  expect.soft(others, `too many in ${where}`).toEqual([])
 }
 
 const those = (has: (traits: (typeof outcomeTraits)[Outcome]) => boolean): Outcome[] =>
@@ -64,11 +64,13 @@ describe('outcomes', () => {
   test('that are losses add up in the live page, the alerts and the dashboard', () => {
     const page = /^const lostRecords = .*$/m.exec(readFileSync('public/live.js', 'utf8'))![0]
     for (const outcome of losses)
-      expect(page, 'lostRecords in public/live.js').toContain(`stream.${outcomeTraits[outcome].field}`)
+      expect.soft(page, 'lostRecords in public/live.js').toContain(`stream.${outcomeTraits[outcome].field}`)
     const files = readdirSync(rulesFolder).map((name) => `${rulesFolder}/${name}`)
     for (const file of [...files, 'deploy/grafana/dashboards/chute.json'])
       for (const [, list] of readFileSync(file, 'utf8').matchAll(/outcome=~\\?"(.*?dropped.*?)\\?"/g))
-        expect({ file, outcomes: list!.split('|').toSorted() }).toEqual({ file, outcomes: losses.toSorted() })
+        expect
+          .soft({ file, outcomes: list!.split('|').toSorted() })
+          .toEqual({ file, outcomes: losses.toSorted() })
   })
 })
 
@@ -100,7 +102,7 @@ describe('SASL mechanisms', () => {
   test('have a word in docs/brokers.md', () => {
     const page = readFileSync('docs/brokers.md', 'utf8')
     const missing = saslMechanisms.filter((each) => !new RegExp(`[\`=]${each}\\b`).test(page))
-    expect(missing, 'missing in docs/brokers.md').toEqual([])
+    expect.soft(missing, 'missing in docs/brokers.md').toEqual([])
   })
 
   test('with a password are values of the chart', () => {
@@ -108,15 +110,14 @@ describe('SASL mechanisms', () => {
     const schema = JSON.parse(readFileSync(`${folder}/values.schema.json`, 'utf8')) as {
       properties: { kafka: { properties: { sasl: { properties: { mechanism: { enum: string[] } } } } } }
     }
-    expect(
-      schema.properties.kafka.properties.sasl.properties.mechanism.enum,
-      `${folder}/values.schema.json`,
-    ).toEqual(['', ...passwordMechanisms])
+    expect
+      .soft(schema.properties.kafka.properties.sasl.properties.mechanism.enum, `${folder}/values.schema.json`)
+      .toEqual(['', ...passwordMechanisms])
     const values = readFileSync(`${folder}/values.yaml`, 'utf8')
     expect(parse(values)).toMatchObject({ kafka: { sasl: { mechanism: '' } } })
     const comment = /^ *# (.*)\n *mechanism: ''$/m.exec(values)![1]!
     for (const mechanism of passwordMechanisms)
-      expect(comment, `${folder}/values.yaml`).toContain(`\`${mechanism}\``)
+      expect.soft(comment, `${folder}/values.yaml`).toContain(`\`${mechanism}\``)
   })
 })
 
@@ -148,4 +149,31 @@ test('the audit header is as long as docs/audit.md says', () => {
   expect(readFileSync('docs/audit.md', 'utf8')).toContain(
     `In all a record is ${headerBytes - 1} bytes longer`,
   )
+})
+
+test('CONTRIBUTING.md names files and names of the code that there are', () => {
+  const folders = ['src', 'test', 'dev', 'client', 'public', 'deploy', 'docs']
+  const paths = folders
+    .flatMap((folder) =>
+      readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name}`),
+    )
+    .concat(readdirSync('.'))
+  const section = /^## To add …$[^]*?(?=^## The docs site$)/m.exec(
+    readFileSync('CONTRIBUTING.md', 'utf8'),
+  )![0]
+  const quoted = Array.from(
+    section.replaceAll(/^```[^]*?^```$/gm, '').matchAll(/`([^`\n]+)`|(docs\/[\w-]+\.md)/g),
+    ([, code, page]) => (code ?? page!).replace('/NAME.', '/live.'),
+  )
+  const files = quoted.filter((name) => /^[\w./-]+\.(ts|js|md|ya?ml|json|py|tpl|html)$/.test(name))
+  expect(files.length).toBeGreaterThan(60)
+  expect(files.filter((name) => !paths.some((path) => `/${path}`.endsWith(`/${name}`)))).toEqual([])
+  const code = paths
+    .filter((path) => /^(src|dev|client|public)\/.*\.(ts|js)$|\.tpl$|^compose/.test(path))
+    .map((path) => readFileSync(path, 'utf8'))
+    .join('\n')
+  const symbols = quoted.filter((name) => /^[#\w]+(\.[#\w]+)*$/.test(name) && !files.includes(name))
+  const isThere = (name: string): boolean => name.split('.').every((part) => code.includes(part))
+  expect(symbols.length).toBeGreaterThan(60)
+  expect(symbols.filter((name) => !isThere(name))).toEqual([])
 })
