@@ -58,6 +58,7 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
         room.add(first)
       }
       room.add(chunk)
+      shareTurn(request, chunk.length)
     }
   }
   request.on('data', onData)
@@ -98,7 +99,8 @@ function readInflated(
       return
     }
     inflater ??= start(chunk)
-    if (!inflater.write(chunk)) request.pause()
+    if (inflater.write(chunk)) shareTurn(request, chunk.length)
+    else request.pause()
   }
   const onEnd = (): void => {
     if (inflater === null) finish(null)
@@ -119,6 +121,33 @@ function readInflated(
   request.on('end', onEnd)
   request.on('error', (error) => finish(asFlaw(error)))
 }
+
+/** What the bodies that come in pieces have brought in this turn of the event loop, and those that are read on in the next one. */
+let turnBytes = 0
+let heldBack: BodySource[] = []
+
+/**
+ * Reads a body on in the next turn, once all bodies together have brought {@link mostTurnBytes} in this one. Node reads each socket up to 32 times a
+ * turn, and a client on a fast network has always sent the next 64 KiB. So 64 bodies of a megabyte would be read in one turn: that takes tens of
+ * milliseconds, and tens of megabytes of memory.
+ */
+function shareTurn(request: BodySource, bytes: number): void {
+  if (turnBytes === 0) setImmediate(beginTurn)
+  turnBytes += bytes
+  if (turnBytes < mostTurnBytes) return
+  request.pause()
+  heldBack.push(request)
+}
+
+function beginTurn(): void {
+  const held = heldBack
+  heldBack = []
+  turnBytes = 0
+  for (const request of held) request.resume()
+}
+
+/** To read so much takes less than a millisecond. */
+const mostTurnBytes = 1 << 20
 
 /** Whether a body begins as gzip does (RFC 1952, section 2.3.1). 0x8b cannot be the second byte of a text in UTF-8. */
 export function isGzip(body: Buffer): boolean {

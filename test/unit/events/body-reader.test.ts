@@ -54,6 +54,31 @@ describe('a plain body', () => {
   })
 })
 
+test('bodies that come fast share a turn of the event loop: a part of each is read a turn, and all of it in the end', async () => {
+  const piece = Buffer.alloc(65_536, 'x')
+  const pieces = 32
+  let readInTurn = 0
+  let mostInTurn = 0
+  const isAtOnce = Array.from({ length: 8 }, async () => {
+    let left = pieces
+    // Like a socket whose client has sent all of it: the next piece is always there.
+    const request = new Readable({
+      read() {
+        this.push(left-- > 0 ? piece : null)
+      },
+    })
+    request.on('data', ({ length }: Buffer) => {
+      if (readInTurn === 0) setImmediate(() => (readInTurn = 0))
+      readInTurn += length
+      mostInTurn = Math.max(mostInTurn, readInTurn)
+    })
+    return await read(Object.assign(request, { headers: {} }), pieces * piece.length)
+  })
+  for (const body of await Promise.all(isAtOnce)) expect(body).toHaveLength(pieces * piece.length)
+  // A mebibyte, and what each body had in hand when the turn was full. Without a bound it is all of the 16 MiB.
+  expect(mostInTurn).toBeLessThan(5 << 20)
+})
+
 describe('a compressed body', () => {
   test.each([
     ['gzip', gzipSync(text)],
