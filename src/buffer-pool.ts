@@ -17,9 +17,18 @@ export class BufferPool {
   take(sizeBytes: number): Buffer {
     const rounded = sizeClass(sizeBytes)
     const buffer = this.#free.get(rounded)?.pop()
-    if (buffer === undefined) return Buffer.allocUnsafeSlow(rounded)
+    if (buffer === undefined) {
+      // What is kept has sizes that nobody takes now. It would leave no room for the sizes that are taken.
+      if (this.#keptBytes > this.#limitBytes / 2) this.#forget()
+      return Buffer.allocUnsafeSlow(rounded)
+    }
     this.#keptBytes -= rounded
     return buffer
+  }
+
+  #forget(): void {
+    this.#free.clear()
+    this.#keptBytes = 0
   }
 
   /** Takes a buffer back. The caller must not touch it again. */

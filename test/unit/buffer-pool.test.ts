@@ -19,6 +19,15 @@ test('buffers of other sizes than its own are not kept', () => {
   expect(buffers.take(1_000)).not.toBe(odd)
 })
 
+test('sizes that nobody takes any more leave their room to others', () => {
+  const buffers = new BufferPool(8_192)
+  buffers.give(Buffer.alloc(4_096))
+  buffers.give(Buffer.alloc(4_096))
+  const buffer = buffers.take(512)
+  buffers.give(buffer)
+  expect(buffers.take(512)).toBe(buffer)
+})
+
 test('no more is kept than the limit, and nobody gets the same buffer as another', () => {
   const sizes = fc.array(fc.integer({ min: 1, max: 5_000 }), { maxLength: 30 })
   fc.assert(

@@ -4,6 +4,7 @@ import { codecFor, type Codec } from '../protocol/compression.ts'
 import { murmur2, partitionForHash } from '../protocol/murmur2.ts'
 import type { RecordHeaders } from './audit-headers.ts'
 import { ProducerBatch } from './producer-batch.ts'
+import { smallBufferBytes } from '../protocol/record-batch.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
 import { readRecords } from '../protocol/record-format.ts'
 import type { ProducerConfig } from '../../config/config.ts'
@@ -144,7 +145,9 @@ export class Accumulator {
   }
 
   #open(queue: PartitionQueue, firstRecordBytes: number): ProducerBatch {
-    const buffer = this.#buffers.take(Math.max(queue.usualBatchBytes, firstRecordBytes + 96))
+    // A batch of a few records that is a little larger than the last one need not grow.
+    const usualBytes = Math.max(queue.usualBatchBytes, Math.min(smallBufferBytes, this.batchSizeLimitBytes))
+    const buffer = this.#buffers.take(Math.max(usualBytes, firstRecordBytes + 96))
     const batch = new ProducerBatch(
       queue.partition,
       performance.now(),

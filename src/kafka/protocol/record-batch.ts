@@ -219,9 +219,12 @@ export class RecordBatch {
     this.#buffer = grown
   }
 
-  /** Moves a batch that is small for its buffer to a buffer of its size. So the memory in use is not much more than `buffer-memory.ts` counts. */
+  /**
+   * Moves a batch that is small for its buffer to a buffer of its size. So the memory in use is not much more than `buffer-memory.ts` counts. A
+   * small buffer stays: most small batches are written at once, and a buffer costs more than the rest of the batch.
+   */
   #trim(): void {
-    if (this.#buffer.length < 2 * this.#size) return
+    if (this.#buffer.length <= smallBufferBytes || this.#buffer.length < 2 * this.#size) return
     const exact = Buffer.allocUnsafeSlow(this.#size)
     this.#buffer.copy(exact, 0, 0, this.#size)
     this.release()
@@ -237,6 +240,9 @@ const maxTimestampDeltaMs = 1 << 30
 
 /** Up to so many bytes a loop costs less than `Buffer.copy`, which makes a view of its source. */
 const shortBytes = 64
+
+/** A buffer of this size or less is no memory to save. */
+export const smallBufferBytes = 2_048
 
 const released = Buffer.alloc(0)
 
