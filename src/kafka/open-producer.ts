@@ -5,6 +5,7 @@ import type { DeadLetterFile } from './producer/at-least-once/dead-letter-file.t
 import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-letters.ts'
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
+import { LingerClocks } from './producer/linger-clock.ts'
 import { ownConnections, SharedConnections } from './network/shared-connections.ts'
 import { TurnEnd } from './network/turn.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
@@ -13,16 +14,17 @@ import { StreamProducer, type StreamProducerOptions } from './producer/stream-pr
 /** What the producers of all streams share. */
 export interface SharedParts extends Pick<
   StreamProducerOptions,
-  'metadata' | 'transport' | 'buffers' | 'logger' | 'turn'
+  'metadata' | 'transport' | 'buffers' | 'logger' | 'turn' | 'clocks'
 > {
   /** The connections of the streams that share them. */
   readonly connections: SharedConnections
 }
 
-/** Adds what producers need to write together: the end of a turn, and the connections. */
-export function shareParts(parts: Omit<SharedParts, 'connections' | 'turn'>): SharedParts {
+/** Adds what producers need to write together: the end of a turn, the connections, and the time at which batches have lingered. */
+export function shareParts(parts: Omit<SharedParts, 'connections' | 'turn' | 'clocks'>): SharedParts {
   const turn = new TurnEnd()
-  return { ...parts, turn, connections: new SharedConnections({ ...parts, turn }) }
+  const connections = new SharedConnections({ ...parts, turn })
+  return { ...parts, turn, connections, clocks: new LingerClocks() }
 }
 
 /**

@@ -55,14 +55,14 @@ export class Account implements OutcomeCounts {
     this.localErrorTotal += count
   }
 
-  /** A batch is being handed to a socket. A batch that is sent again is in flight already, and nothing changes. */
-  written(batch: ProducerBatch): void {
+  /** A batch is being handed to a socket, at `nowMs`. A batch that is sent again is in flight already, and nothing changes. */
+  written(batch: ProducerBatch, nowMs?: number): void {
     if (batch.state === 'written') return
     if (batch.state !== 'closed') throw new Error(`a batch that is ${batch.state} cannot be written`)
     batch.state = 'written'
     this.buffered -= batch.recordCount
     this.inFlight += batch.recordCount
-    this.#attempt(batch.recordCount)
+    this.#attempt(batch.recordCount, nowMs)
   }
 
   /** The parts of a batch that was written take its place. Its records stay in flight, and the parts share its room. */
@@ -110,6 +110,7 @@ export class Account implements OutcomeCounts {
     this.#book(outcome, reason, recordCount)
     batch.release()
     this.#memory.release(batch.chargedBytes)
+    if (!batch.hasListeners) return
     const { partition, firstPlace } = batch
     batch.notifySettled({ outcome, reason, partition, baseOffset, firstPlace, recordCount })
   }
@@ -133,9 +134,9 @@ export class Account implements OutcomeCounts {
     if (isLocalError) this.localErrorTotal += count
   }
 
-  #attempt(count: number): void {
+  #attempt(count: number, nowMs?: number): void {
     this.recordSendTotal += count
-    this.#recentAttempts.add(count)
+    this.#recentAttempts.add(count, nowMs)
   }
 
   #error(count: number): void {

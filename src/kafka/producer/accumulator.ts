@@ -3,6 +3,7 @@ import type { BufferMemory } from './buffer-memory.ts'
 import { codecFor, type Codec } from '../protocol/compression.ts'
 import { murmur2, partitionForHash } from '../protocol/murmur2.ts'
 import type { RecordHeaders } from './audit-headers.ts'
+import { LingerClock } from './linger-clock.ts'
 import { ProducerBatch } from './producer-batch.ts'
 import { smallBufferBytes } from '../protocol/record-batch.ts'
 import type { RecordBytes } from '../protocol/record-bytes.ts'
@@ -31,7 +32,7 @@ export class Accumulator {
   readonly #config: ProducerConfig
   readonly #memory: BufferMemory
   readonly #buffers: BufferPool
-  readonly #onReady: () => void
+  readonly #notify: () => void
   readonly #awaitedLingerMs: number
   readonly #codec: Codec | null
   readonly #headers: RecordHeaders | null
@@ -40,7 +41,7 @@ export class Accumulator {
   #queues: PartitionQueue[] = []
   /** Records without a key. */
   readonly #unkeyed = new PartitionQueue(noPartition)
-  #lingerTimer: NodeJS.Timeout | null = null
+  readonly #clock: LingerClock
   #flushing = false
   /** No batch may be larger than the topic's `max.message.bytes`. */
   batchSizeLimitBytes: number
@@ -49,6 +50,7 @@ export class Accumulator {
    * @param options.onReady is called when a batch has become due, and sometimes when none has.
    * @param options.awaitedLingerMs how long a batch lingers while a client waits for its outcome. `linger.ms` holds if it is less.
    * @param options.headers gives the records headers; null: the records have no headers.
+   * @param options.clock says when batches have lingered. Left out: the clock is the accumulator's own.
    */
   constructor(options: {
     config: ProducerConfig
@@ -57,17 +59,27 @@ export class Accumulator {
     onReady: () => void
     awaitedLingerMs?: number
     headers?: RecordHeaders | null
+    clock?: LingerClock
   }) {
     this.#config = options.config
     this.#memory = options.memory
     this.#buffers = options.buffers
-    this.#onReady = options.onReady
+    this.#notify = options.onReady
     this.#awaitedLingerMs = Math.min(options.awaitedLingerMs ?? Infinity, options.config.lingerMs)
     this.#codec = codecFor(options.config.compressionType)
     this.#headers = options.headers ?? null
+    this.#clock = options.clock ?? new LingerClock(options.config.lingerMs)
     this.#hasNumbers = this.#headers?.hasNumbers ?? false
     this.batchSizeLimitBytes = options.config.batchSizeBytes
     this.#queues.push(new PartitionQueue(0))
+  }
+
+  /** A batch may be due. A sender that took all due batches sets this to false, and need not look again before `onReady` is called. */
+  mayBeDue = true
+
+  readonly #onReady = (): void => {
+    this.mayBeDue = true
+    this.#notify()
   }
 
   /** Number of partitions to which records are appended: 1 before the first {@link repartition}. */
@@ -156,34 +168,15 @@ export class Accumulator {
       this.#awaited,
     )
     queue.open = batch
+    batch.period = this.#clock.period
     if (this.#config.lingerMs === 0) this.#onReady()
-    else this.#lingerTimer ??= setTimeout(this.#lingered, this.#config.lingerMs)
+    else this.#clock.opened(this.#onReady)
     return batch
   }
 
   readonly #awaited = (): void => {
     if (this.#awaitedLingerMs === 0) this.#onReady()
     else if (this.#awaitedLingerMs < this.#config.lingerMs) setTimeout(this.#onReady, this.#awaitedLingerMs)
-  }
-
-  readonly #lingered = (): void => {
-    this.#lingerTimer = null
-    this.#onReady()
-    this.armLinger()
-  }
-
-  /** Sets the linger timer for the oldest open batch that is not due yet. A stream has one timer, and not one a batch. */
-  armLinger(): void {
-    if (this.#lingerTimer !== null) return
-    const now = performance.now()
-    let nextMs = Infinity
-    for (let partition = noPartition; partition < this.#queues.length; partition++) {
-      const { open } = this.#queues[partition] ?? this.#unkeyed
-      if (open === null) continue
-      const dueInMs = open.createdAtMs + this.#config.lingerMs - now
-      if (dueInMs > 0 && dueInMs < nextMs) nextMs = dueInMs
-    }
-    if (nextMs !== Infinity) this.#lingerTimer = setTimeout(this.#lingered, Math.max(1, nextMs))
   }
 
   /** The queues of all partitions. Each round of a sender begins at another partition, so that no partition is always last. */
@@ -240,8 +233,9 @@ export class Accumulator {
   #due(queue: PartitionQueue, nowMs: number, hurriesAwaited: boolean): ProducerBatch | null {
     const { head, open } = queue
     if (head !== null || open === null) return head
-    const lingerMs = hurriesAwaited && open.isAwaited ? this.#awaitedLingerMs : this.#config.lingerMs
-    return this.#flushing || nowMs - open.createdAtMs >= lingerMs - 0.5 ? open : null
+    if (this.#flushing || open.period < this.#clock.period || this.#config.lingerMs === 0) return open
+    const isHurried = hurriesAwaited && open.isAwaited
+    return isHurried && nowMs - open.createdAtMs >= this.#awaitedLingerMs - 0.5 ? open : null
   }
 
   /** Takes out the batches, the open ones too, that were opened more than `timeoutMs` ago (`delivery.timeout.ms`). */
@@ -270,8 +264,7 @@ export class Accumulator {
 
   /** Takes out all batches, the open ones too: what is left at the end of a shutdown. */
   takeAll(): ProducerBatch[] {
-    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
-    this.#lingerTimer = null
+    this.#clock.leave(this.#onReady)
     return this.#withNumbers([...this.#queues, this.#unkeyed].flatMap((queue) => queue.takeAll()))
   }
 

@@ -14,8 +14,10 @@ import type { PendingBatch, RecordSource, SettledBatch, Settlement, SettlementLi
 export class ProducerBatch extends RecordBatch implements PendingBatch, SettledBatch, IdentifiedBatch {
   /** -1: its records have no key, and no partition has taken the batch yet. */
   partition: number
-  /** When the batch was opened, by `performance.now()`. Linger and delivery timeout count from here. */
+  /** When the batch was opened, by `performance.now()`. The delivery timeout counts from here. */
   createdAtMs: number
+  /** The period in which the batch was opened. When it is over, the batch has lingered (`linger-clock.ts`). */
+  period = 0
   /** @inheritdoc */
   writtenAtMs = 0
   state: 'open' | 'closed' | 'written' | 'settled' = 'open'
@@ -32,7 +34,11 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
   /** @inheritdoc */
   whole: PendingBatch = this
   /** @inheritdoc */
-  readonly sources: RecordSource[] = []
+  get sources(): readonly RecordSource[] {
+    return this.#sources ?? noSources
+  }
+
+  #sources: RecordSource[] | null = null
 
   #listeners: SettlementListener[] | null = null
   /** The last run of records that went to another batch. */
@@ -119,7 +125,8 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
       return
     }
     const source = { batch: this.whole, place: this.firstPlace + place, targetPlace, count: 1 }
-    target.sources.push(source)
+    target.#sources ??= []
+    target.#sources.push(source)
     const run: Run = { target, place, targetPlace, count: 1, source }
     this.#goesOn = run
     target.onSettled((settlement, batch) => {
@@ -137,6 +144,11 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
     })
   }
 
+  /** Somebody waits for the outcome. */
+  get hasListeners(): boolean {
+    return this.#listeners !== null
+  }
+
   /** Tells the listeners. The account calls this once. */
   notifySettled(settlement: Settlement): void {
     const listeners = this.#listeners
@@ -145,6 +157,8 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
     for (const listener of listeners) queueMicrotask(() => listener(settlement, this))
   }
 }
+
+const noSources: readonly RecordSource[] = []
 
 /** Records that follow each other in one batch and, from another place on, in another batch. */
 interface Run {

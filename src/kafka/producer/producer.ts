@@ -357,8 +357,8 @@ export interface PartitionProgress {
 
 /** A producer reports its writes here: one call a batch or a request, and never one call a record. */
 export interface ProducerTelemetry {
-  /** A batch was written. `queueTimeMs`: time since the batch was opened. `sizeBytes`: its size on the wire. */
-  batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void
+  /** A batch was written at `nowMs`. `queueTimeMs`: time since the batch was opened. `sizeBytes`: its size on the wire. */
+  batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number, nowMs?: number): void
   /** A produce request was answered, or, with acks=0, handed to the kernel. */
   requestCompleted(latencyMs: number): void
 }

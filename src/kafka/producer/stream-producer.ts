@@ -8,6 +8,7 @@ import { BufferMemory } from './buffer-memory.ts'
 import type { ClusterMetadata } from '../network/cluster-metadata.ts'
 import { type ConfirmationMode, dropReasonOf } from './outcome.ts'
 import { kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
+import type { LingerClocks } from './linger-clock.ts'
 import { LogEndOffsets } from './log-end-offsets.ts'
 import { LossLog } from './loss-log.ts'
 import type { Logger } from '../../logger.ts'
@@ -75,6 +76,7 @@ export class StreamProducer implements AccountedProducer {
       buffers,
       onReady: this.#schedulePump,
       awaitedLingerMs: awaitedLingerMs[stream.delivery],
+      clock: options.clocks.of(config.lingerMs),
     })
     this.#topic = new TopicFollower({
       stream,
@@ -96,8 +98,8 @@ export class StreamProducer implements AccountedProducer {
       transport,
       offsets: this.#offsets,
       telemetry: {
-        batchWritten: (sizeBytes, recordCount, queueTimeMs) =>
-          this.#batchWritten(sizeBytes, recordCount, queueTimeMs),
+        batchWritten: (sizeBytes, recordCount, queueTimeMs, nowMs) =>
+          this.#batchWritten(sizeBytes, recordCount, queueTimeMs, nowMs),
         requestCompleted: (latencyMs) => this.#telemetry.requestCompleted(latencyMs),
       },
       logger,
@@ -317,10 +319,10 @@ export class StreamProducer implements AccountedProducer {
     })
   }
 
-  #batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number): void {
-    this.#recentBatches.add(1)
-    this.#recentBatchBytes.add(sizeBytes)
-    this.#telemetry.batchWritten(sizeBytes, recordCount, queueTimeMs)
+  #batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number, nowMs?: number): void {
+    this.#recentBatches.add(1, nowMs)
+    this.#recentBatchBytes.add(sizeBytes, nowMs)
+    this.#telemetry.batchWritten(sizeBytes, recordCount, queueTimeMs, nowMs)
   }
 
   #rejected(batch: ProducerBatch, errorCode: number): void {
@@ -375,6 +377,8 @@ export interface StreamProducerOptions {
   readonly logger: Logger
   /** When the producer writes: once a turn, together with other producers. */
   readonly turn: TurnEnd
+  /** When batches have lingered. Streams that share them write in the same turns. */
+  readonly clocks: LingerClocks
   /** Gives records their headers. Left out: the stream's configuration says which headers they get. */
   readonly headers?: RecordHeaders
   /** The memory that the topics of a stream share. Left out: `buffer.memory` is the producer's own. */

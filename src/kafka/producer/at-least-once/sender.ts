@@ -294,10 +294,10 @@ export class AtLeastOnceSender implements Sender {
     const request = encodeProduce(stream.topic, acks, requestTimeoutMs, batches)
     for (const batch of batches) {
       if (batch.attempts++ === 0) {
-        account.written(batch)
+        account.written(batch, nowMs)
         batch.writtenAtMs = nowMs
         offsets.written(batch.partition, batch.recordCount)
-        telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
+        telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs, nowMs)
       }
     }
     connection.call(

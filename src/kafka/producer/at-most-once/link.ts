@@ -205,13 +205,13 @@ export class AtMostOnceLink implements LeaderLink {
     const acks = config.acks === 0 && (this.#needsAnswers || this.#quota.isCareful(nowMs)) ? 1 : config.acks
     const request = encodeProduce(topic, acks, config.requestTimeoutMs, batches)
     for (const batch of batches) {
-      account.written(batch)
+      account.written(batch, nowMs)
       batch.writtenAtMs = nowMs
       offsets.written(batch.partition, batch.recordCount)
-      telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs)
+      telemetry.batchWritten(batch.sizeBytes, batch.recordCount, nowMs - batch.createdAtMs, nowMs)
     }
     this.#unconfirmed.forgetDrain()
-    if (acks === 0) this.#writeUnanswered(connection, request, batches)
+    if (acks === 0) this.#writeUnanswered(connection, request, batches, nowMs)
     else {
       this.#answered.write(connection, request, batches)
       if (config.acks === 0) this.#confirmation?.writtenForAnswer(batches)
@@ -263,9 +263,13 @@ export class AtMostOnceLink implements LeaderLink {
     return nowMs - oldestAtMs > confirmIntervalMs! + 2 * Math.max(usualMs, confirmation.roundTripMs)
   }
 
-  #writeUnanswered(connection: BrokerConnection, request: WireRequest, batches: ProducerBatch[]): void {
+  #writeUnanswered(
+    connection: BrokerConnection,
+    request: WireRequest,
+    batches: ProducerBatch[],
+    nowMs: number,
+  ): void {
     const { config, telemetry } = this.#options
-    const nowMs = performance.now()
     const confirmation = this.#confirmation
     if (confirmation === null) this.#unconfirmed.written(batches)
     connection.send(request, () => {

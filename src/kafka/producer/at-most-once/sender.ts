@@ -19,6 +19,8 @@ export class AtMostOnceSender implements Sender {
   readonly #links: LeaderLinks<AtMostOnceLink>
   /** The queue at which the next round begins. The first one is random, so that the gateways of a fleet begin at different partitions. */
   #firstQueue = Math.floor(Math.random() * 1_000)
+  /** The requests of a round, by broker. Empty between rounds. */
+  readonly #requests = new Map<number, RequestInMaking>()
   #stopped = false
 
   constructor(options: AtMostOnceSenderOptions) {
@@ -97,41 +99,75 @@ export class AtMostOnceSender implements Sender {
   /** Writes at most one batch of each partition, in one request a broker. @returns whether something was written, and something is left. */
   #round(): boolean {
     const { accumulator, metadata, rights, stream } = this.#options
-    if (rights.missing !== null) return false
+    if (rights.missing !== null || !accumulator.mayBeDue) return false
+    accumulator.mayBeDue = false
     const { leaders } = metadata.topic(stream.topic)
     const { queues } = accumulator
     const nowMs = performance.now()
-    const groups = new Map<AtMostOnceLink, RequestInMaking>()
+    const requests = this.#requests
     const firstQueue = this.#firstQueue
     const usualAnswerMs = accumulator.hasUnkeyed ? this.#usualAnswerMs(nowMs) : Infinity
     let isStale = false
     let isWritable = false
     let isLeft = false
+    /** A batch may be due that cannot be written now. */
+    let isHeldUp = false
+    let isWritten = false
     for (let i = 0; i < queues.length; i++) {
       const queue = queues[(firstQueue + i) % queues.length]!
       const hasOwn = !queue.isEmpty || queue.open !== null
       if (!hasOwn && !accumulator.hasUnkeyed) continue
-      const link = this.#links.get(leaders[queue.partition] ?? -1)
-      if (link === undefined) {
+      const nodeId = leaders[queue.partition] ?? -1
+      const request = requests.get(nodeId) ?? this.#begin(nodeId, nowMs, usualAnswerMs)
+      if (request === null) {
         isStale ||= hasOwn
+        isHeldUp = true
         continue
       }
-      if (!link.isOnline(queue.partition) || !link.canWrite(nowMs)) {
+      const { link } = request
+      if (!request.canWrite || !link.isOnline(queue.partition)) {
         // Another broker may lead by now. Only metadata can tell.
         isStale ||= hasOwn && link.isSilent(nowMs)
+        isHeldUp = true
         continue
       }
       isWritable = true
-      if (link.isHeldBack(queue.partition)) continue
+      if (link.isHeldBack(queue.partition)) {
+        isHeldUp = true
+        continue
+      }
+      isHeldUp ||= !request.takesUnkeyed || !request.hurriesAwaited
       // The next round begins behind a partition that took a batch without keys, so that the next such batch goes to another partition.
-      const takesUnkeyed = !link.isBehind(nowMs, usualAnswerMs)
-      if (this.#take(queue, link, groups, nowMs, takesUnkeyed)) this.#firstQueue = firstQueue + i + 1
+      if (this.#take(queue, request, nowMs)) this.#firstQueue = firstQueue + i + 1
       isLeft ||= !queue.isEmpty || queue.open !== null
     }
-    if (groups.size > 0 && this.#firstQueue === firstQueue) this.#firstQueue++
+    for (const { link, batches } of requests.values()) {
+      if (batches.length === 0) continue
+      isWritten = true
+      link.write(batches)
+    }
+    requests.clear()
+    if (isWritten && this.#firstQueue === firstQueue) this.#firstQueue++
     if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
-    for (const [link, { batches }] of groups) link.write(batches)
-    return groups.size > 0 && (isLeft || accumulator.hasUnkeyed)
+    isLeft ||= accumulator.hasUnkeyed
+    if (isHeldUp || (isWritten && isLeft)) accumulator.mayBeDue = true
+    return isWritten && isLeft
+  }
+
+  /** Looks once a round whether a broker can be written to. @returns null if there is no link to it. */
+  #begin(nodeId: number, nowMs: number, usualAnswerMs: number): RequestInMaking | null {
+    const link = this.#links.get(nodeId)
+    if (link === undefined) return null
+    const request: RequestInMaking = {
+      link,
+      canWrite: link.canWrite(nowMs),
+      takesUnkeyed: !link.isBehind(nowMs, usualAnswerMs),
+      hurriesAwaited: link.hurriesAwaited,
+      batches: [],
+      sizeBytes: 0,
+    }
+    this.#requests.set(nodeId, request)
+    return request
   }
 
   /**
@@ -149,25 +185,15 @@ export class AtMostOnceSender implements Sender {
   }
 
   /** @returns whether the partition got a batch without keys. */
-  #take(
-    queue: PartitionQueue,
-    link: AtMostOnceLink,
-    groups: Map<AtMostOnceLink, RequestInMaking>,
-    nowMs: number,
-    takesUnkeyed: boolean,
-  ): boolean {
+  #take(queue: PartitionQueue, request: RequestInMaking, nowMs: number): boolean {
     const { accumulator, stream } = this.#options
-    const batch = accumulator.peek(queue, nowMs, link.hurriesAwaited, takesUnkeyed)
+    const batch = accumulator.peek(queue, nowMs, request.hurriesAwaited, request.takesUnkeyed)
     if (batch === null) return false
-    const group = groups.get(link)
-    if (group === undefined) {
-      groups.set(link, { batches: [batch], sizeBytes: batch.sizeBytes })
-    } else {
-      // A batch that does not fit goes with the request of the next round.
-      if (group.sizeBytes + batch.sizeBytes > stream.producer.maxRequestSizeBytes) return false
-      group.batches.push(batch)
-      group.sizeBytes += batch.sizeBytes
-    }
+    // A batch that does not fit goes with the request of the next round.
+    const sizeBytes = request.sizeBytes + batch.sizeBytes
+    if (request.batches.length > 0 && sizeBytes > stream.producer.maxRequestSizeBytes) return false
+    request.batches.push(batch)
+    request.sizeBytes = sizeBytes
     const isUnkeyed = queue.head !== batch
     accumulator.take(queue, batch)
     return isUnkeyed
@@ -207,7 +233,13 @@ export interface AtMostOnceSenderOptions extends Omit<SenderOptions, 'onRefused'
   readonly transport: TopicTransport
 }
 
+/** What goes to one broker in one round. */
 interface RequestInMaking {
+  readonly link: AtMostOnceLink
+  readonly canWrite: boolean
+  /** The broker is not behind the others, so it may get records without a key. */
+  readonly takesUnkeyed: boolean
+  readonly hurriesAwaited: boolean
   readonly batches: ProducerBatch[]
   sizeBytes: number
 }

@@ -99,7 +99,7 @@ describe('a batch becomes due', () => {
     expect(drain()).toHaveLength(1)
   })
 
-  test('each by its own clock, with one timer for all', async () => {
+  test('together with those that were opened in the same period, with one timer for all', async () => {
     const { append, drain } = setUp({ lingerMs: 50 }, 2)
     const [first, second] = ['a', 'b', 'c', 'd', 'e'].toSorted(
       (a, b) => partitionOf(a, 2) - partitionOf(b, 2),
@@ -110,11 +110,16 @@ describe('a batch becomes due', () => {
     await pass(20)
     append('2', other)
     expect(vi.getTimerCount()).toBe(1)
-    await pass(30)
-    expect(drain()).toHaveLength(1)
-    await pass(19)
+    await pass(29)
     expect(drain()).toHaveLength(0)
-    await pass(2)
+    await pass(1)
+    expect(drain()).toHaveLength(2)
+    await pass(100)
+    expect(vi.getTimerCount()).toBe(0)
+    append('3', first)
+    await pass(49)
+    expect(drain()).toHaveLength(0)
+    await pass(1)
     expect(drain()).toHaveLength(1)
   })
 
