@@ -47,7 +47,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   audit: async (kafka) => ({
     rows: await benchAudit(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
   }),
-  door: async (kafka) => await benchDoor(await kafka(), { rounds: rounds + 2, seconds: secondsOf(4) }),
+  door: async (kafka) => await benchDoor(await kafka(), { rounds: rounds + 1, seconds: secondsOf(2) }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
   growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
   fleet: async () => await benchFleet({ seconds: secondsOf(10) }),
