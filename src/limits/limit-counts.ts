@@ -7,6 +7,8 @@ import type { LimitedQuantity, RateLimit } from '../config/limits.ts'
 export interface LimitStore {
   /** Charges a request. Calls `done` once, in this turn or a later one. Never throws, and never waits long. */
   charge(charge: Charge, done: (verdict: Verdict) => void): void
+  /** As {@link charge}, for a store that counts in this process. null: nothing was charged, since the counts are elsewhere. */
+  chargeNow(charge: Charge): Verdict | null
   /** Takes over what another store knows after it has charged a request. */
   adopt(charge: Charge, verdict: Verdict): void
 }
@@ -64,17 +66,23 @@ export class LimitCounts implements LimitStore {
 
   /** @inheritdoc */
   charge(charge: Charge, done: (verdict: Verdict) => void): void {
-    done(this.count(charge, performance.now()))
+    done(this.chargeNow(charge))
+  }
+
+  /** @inheritdoc */
+  chargeNow(charge: Charge): Verdict {
+    return this.count(charge, performance.now())
   }
 
   /** Charges a request at a point in time, which never goes back. */
   count({ subjects, cost }: Charge, nowMs: number): Verdict {
-    const counts: Count[] = []
+    // oxlint-disable-next-line unicorn/no-new-array -- an array that grows takes room for 17 elements
+    const counts = new Array<Count>(subjects.length)
     let refusedBy = -1
-    for (const { id, limit } of subjects) {
-      const count = this.#countOf(id, limit, nowMs)
-      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = counts.length
-      counts.push(count)
+    for (let nth = 0; nth < subjects.length; nth++) {
+      const { id, limit } = subjects[nth]!
+      const count = (counts[nth] = this.#countOf(id, limit, nowMs))
+      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = nth
     }
     if (refusedBy === -1) {
       for (const count of counts) {

@@ -26,6 +26,11 @@ export class SharedLimits implements LimitStore {
   }
 
   /** @inheritdoc */
+  chargeNow(): null {
+    return null
+  }
+
+  /** @inheritdoc */
   adopt(charge: Charge, verdict: Verdict): void {
     this.#own.adopt(charge, verdict)
   }

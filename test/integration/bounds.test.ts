@@ -109,6 +109,7 @@ test.each([
         const usages = subjects.map(() => ({ openMs: 0, requests: 1, events: 0, bytes: 0 }))
         charged.push(() => done({ refusedBy: -1, usages }))
       },
+      chargeNow: () => null,
       adopt() {},
     }
     edge = buildEdge({ rateLimit: limitOf({ requests: 10 }) }, [new FakeProducer()], { limitStore })

@@ -90,6 +90,7 @@ test('each refusal tells its own limit, and the time that is left at its moment'
           refusedBy: cost.requests === 1 ? 0 : -1,
           usages: [{ requests: 1, events: 5, bytes: 0, openMs }],
         }),
+      chargeNow: () => null,
       adopt() {},
     },
   })

@@ -11,9 +11,9 @@ declare module 'fastify' {
 export interface Charges {
   /**
    * Charges the events of a request and the bytes of its body, once both are known, and before anything is accepted.
-   * @param done is called once: with the problem of the limit that refuses them, or with null.
+   * @param done is called once: with the problem of the limit that refuses them, or without one.
    */
-  chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void
+  chargeBody(events: number, bytes: number, done: (problem?: GatewayError) => void): void
   /**
    * Charges the bytes of a body that was refused, or left, before its events were known. What the limits do not have any more is not charged.
    * Does nothing behind `chargeBody`.

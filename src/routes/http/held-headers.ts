@@ -6,10 +6,10 @@ export interface HeaderSource {
   lines(): string
 }
 
-const sources = Symbol('sources of header fields')
+const held = Symbol('the source of held header fields')
 
-/** Where a reply keeps its sources. */
-type Holder = ServerResponse & { [sources]?: HeaderSource[] }
+/** Where a reply keeps its source. */
+type Holder = ServerResponse & { [held]?: HeaderSource }
 
 /**
  * Lets a source add to the header of a reply, whoever writes the reply. node:http's own `setHeader` would do the same, at three times the
@@ -17,18 +17,29 @@ type Holder = ServerResponse & { [sources]?: HeaderSource[] }
  */
 export function holdHeaders(response: ServerResponse, source: HeaderSource): void {
   const holder = response as Holder
-  const held = holder[sources]
-  if (held === undefined) holder[sources] = [source]
-  else held.push(source)
+  const first = holder[held]
+  holder[held] = first === undefined ? source : new Both(first, source)
+}
+
+/** A source behind what was held before. */
+class Both implements HeaderSource {
+  readonly #first: HeaderSource
+  readonly #second: HeaderSource
+
+  constructor(first: HeaderSource, second: HeaderSource) {
+    this.#first = first
+    this.#second = second
+  }
+
+  /** @inheritdoc */
+  lines(): string {
+    return this.#first.lines() + this.#second.lines()
+  }
 }
 
 /** What the sources of a reply say, as it is sent. */
 export function heldLines(response: ServerResponse): string {
-  const held = (response as Holder)[sources]
-  if (held === undefined) return ''
-  let lines = ''
-  for (let nth = 0; nth < held.length; nth++) lines += held[nth]!.lines()
-  return lines
+  return (response as Holder)[held]?.lines() ?? ''
 }
 
 /**

@@ -157,8 +157,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
     else charges.chargeBody(batch.received, batch.body.length, (problem) => this.#charged(batch, problem))
   }
 
-  #charged(batch: EventBatch, problem: GatewayError | null): void {
-    if (problem === null) this.#takeNew(batch)
+  #charged(batch: EventBatch, problem: GatewayError | undefined): void {
+    if (problem === undefined) this.#takeNew(batch)
     else this.fail(problem)
   }
 

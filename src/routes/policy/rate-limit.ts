@@ -5,6 +5,7 @@ import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../c
 import { GatewayError } from '../../errors.ts'
 import {
   excessOf,
+  type Charge,
   type Cost,
   type LimitStore,
   type Subject,
@@ -123,8 +124,8 @@ interface Rule extends Subject {
   readonly whose: string
   /** Its policies, as in `RateLimit-Policy`. */
   readonly policy: string
-  /** What stands before the number that is left of a quantity, in `RateLimit`. */
-  readonly leftOf: Readonly<Record<LimitedQuantity, string>>
+  /** What stands around the numbers of its last reply. */
+  frame: Frame | null
   /** The last problem of each quantity that had run out. */
   readonly refusals: Partial<Record<LimitedQuantity, GatewayError>>
 }
@@ -137,7 +138,7 @@ interface KeyRules {
 /** What one request is charged to, and what follows from it. It is made once for all requests of a key from an address. */
 interface Rules {
   readonly subjects: readonly Rule[]
-  /** `RateLimit-Policy`, as it is sent. */
+  /** `RateLimit-Policy` as it is sent, and the beginning of `RateLimit`. */
   readonly policyLine: string
   readonly limitsEvents: boolean
   readonly limitsBytes: boolean
@@ -154,7 +155,7 @@ const none = rulesOf([])
 function rulesOf(subjects: readonly Rule[]): Rules {
   return {
     subjects,
-    policyLine: `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\n`,
+    policyLine: `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\nratelimit: `,
     limitsEvents: subjects.some(({ limit }) => limit.events !== null),
     limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
   }
@@ -171,7 +172,7 @@ function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddress
 }
 
 function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
-  return { owner, id, limit, whose, policy: policyOf(owner, limit), leftOf: leftOf[owner], refusals: {} }
+  return { owner, id, limit, whose, policy: policyOf(owner, limit), frame: null, refusals: {} }
 }
 
 /** The charges of one request. Its reply says what the limits are, and what is left of each. */
@@ -182,7 +183,7 @@ class RequestCharges implements Charges, HeaderSource {
   #declaredBytes = 0
   #isBodyCharged = false
   /** By rule; empty before the first charge. */
-  #usages: readonly Usage[] = []
+  #usages: readonly Usage[] = notCharged
 
   constructor(rules: Rules, counting: Counting, response: ServerResponse) {
     this.#rules = rules
@@ -193,19 +194,16 @@ class RequestCharges implements Charges, HeaderSource {
   /** Charges a request before its body is read. @param bytes see {@link toldBytes}. */
   chargeHeader(bytes: number, done: (problem?: GatewayError) => void): void {
     this.#declaredBytes = bytes
-    this.#charge({ requests: 1, events: 0, bytes }, (problem) => {
-      // A request that was found to be malformed meanwhile, or to have no end, has its reply (`Connections`). Nobody waits for another one.
-      if (!this.#response.headersSent) done(problem)
-    })
+    this.#charge({ requests: 1, events: 0, bytes }, done)
   }
 
   /** @inheritdoc */
-  chargeBody(events: number, bytes: number, done: (problem: GatewayError | null) => void): void {
+  chargeBody(events: number, bytes: number, done: (problem?: GatewayError) => void): void {
     this.#isBodyCharged = true
     const { limitsEvents, limitsBytes } = this.#rules
     const more = Math.max(0, bytes - this.#declaredBytes)
-    if (!limitsEvents && (!limitsBytes || more === 0)) return done(null)
-    this.#charge({ requests: 0, events, bytes: more }, (problem) => done(problem ?? null))
+    if (limitsEvents || (limitsBytes && more > 0)) this.#charge({ requests: 0, events, bytes: more }, done)
+    else done()
   }
 
   /** @inheritdoc */
@@ -231,35 +229,54 @@ class RequestCharges implements Charges, HeaderSource {
     })
   }
 
+  /** Where the counts are in this process, nothing is made for a verdict that comes later. */
   #charge(cost: Cost, done: (problem?: GatewayError) => void): void {
-    const { subjects } = this.#rules
-    this.#counting.store.charge({ subjects, cost }, (verdict) => {
-      this.#usages = verdict.usages
-      const rule = subjects[verdict.refusedBy]
-      if (rule === undefined) return done()
-      const usage = verdict.usages[verdict.refusedBy]!
-      const quantity = excessOf(usage, rule.limit, cost) ?? 'requests'
-      this.#counting.limited[rule.owner][quantity]++
-      done(refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs }))
+    const charge = { subjects: this.#rules.subjects, cost }
+    const verdict = this.#counting.store.chargeNow(charge)
+    if (verdict === null) this.#chargeLater(charge, done)
+    else done(this.#problemOf(cost, verdict))
+  }
+
+  #chargeLater(charge: Charge, done: (problem?: GatewayError) => void): void {
+    this.#counting.store.charge(charge, (verdict) => {
+      const problem = this.#problemOf(charge.cost, verdict)
+      // A request that was found to be malformed before its body was charged, or to have no end, has its reply (`Connections`). Nobody waits
+      // for another one.
+      if (this.#isBodyCharged || !this.#response.headersSent) done(problem)
     })
+  }
+
+  #problemOf(cost: Cost, { refusedBy, usages }: Verdict): GatewayError | undefined {
+    this.#usages = usages
+    if (refusedBy === -1) return undefined
+    const rule = this.#rules.subjects[refusedBy]!
+    const usage = usages[refusedBy]!
+    const quantity = excessOf(usage, rule.limit, cost) ?? 'requests'
+    this.#counting.limited[rule.owner][quantity]++
+    return refusalOf(rule, quantity, { cost: cost[quantity], used: usage[quantity], openMs: usage.openMs })
   }
 
   /** @inheritdoc */
   lines(): string {
+    if (this.#usages.length === 0) return ''
     const { subjects, policyLine } = this.#rules
-    let left = ''
+    let lines = policyLine
     for (let nth = 0; nth < this.#usages.length; nth++) {
-      const { limit, leftOf } = subjects[nth]!
-      const { requests, events, bytes, openMs } = this.#usages[nth]!
-      const until = `;t=${Math.ceil((limit.windowMs - openMs) / 1000)}`
-      if (limit.requests !== null)
-        left += leftOf.requests + remaining(limit.requests, limit.burst, requests) + until
-      if (limit.events !== null) left += leftOf.events + remaining(limit.events, limit.burst, events) + until
-      if (limit.bytes !== null) left += leftOf.bytes + remaining(limit.bytes, limit.burst, bytes) + until
+      const rule = subjects[nth]!
+      const { requests, events, bytes, burst } = rule.limit
+      const used = this.#usages[nth]!
+      const frame = frameOf(rule, used.openMs)
+      if (nth > 0) lines += ', '
+      if (requests !== null) lines += frame.requests + digitsOf(remaining(requests, burst, used.requests))
+      if (events !== null) lines += frame.events + digitsOf(remaining(events, burst, used.events))
+      if (bytes !== null) lines += frame.bytes + digitsOf(remaining(bytes, burst, used.bytes))
+      lines += frame.end
     }
-    return left === '' ? '' : `${policyLine}ratelimit: ${left.slice(2)}\r\n`
+    return `${lines}\r\n`
   }
 }
+
+const notCharged: readonly Usage[] = []
 
 /** The bytes that a request tells of its body. A body of untold length has one at least, so a limit that has run out refuses it unread. */
 function toldBytes(headers: IncomingHttpHeaders): number {
@@ -330,12 +347,41 @@ const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, 
   address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
 }
 
-const leftOf = Object.fromEntries(
-  limitOwners.map((owner) => {
-    const { requests, events, bytes } = policyNames[owner]
-    return [owner, { requests: `, "${requests}";r=`, events: `, "${events}";r=`, bytes: `, "${bytes}";r=` }]
-  }),
-) as Readonly<Record<LimitOwner, Rule['leftOf']>>
+/** What stands around the numbers of a rule in `RateLimit`: before the number of each quantity, and behind the last one. */
+interface Frame extends Readonly<Record<LimitedQuantity, string>> {
+  readonly end: string
+  /** Until the window ends. */
+  readonly seconds: number
+}
+
+/** A rule keeps its frame for as long as its window has the same seconds left. */
+function frameOf(rule: Rule, openMs: number): Frame {
+  const seconds = Math.ceil((rule.limit.windowMs - openMs) / 1000)
+  if (rule.frame?.seconds === seconds) return rule.frame
+  const names = policyNames[rule.owner]
+  const end = `;t=${seconds}`
+  let before = ''
+  const beginOf = (quantity: LimitedQuantity): string => {
+    if (rule.limit[quantity] === null) return ''
+    const text = `${before}"${names[quantity]}";r=`
+    before = `${end}, `
+    return text
+  }
+  const [requests, events, bytes] = [beginOf('requests'), beginOf('events'), beginOf('bytes')]
+  return (rule.frame = { requests, events, bytes, end, seconds })
+}
+
+/**
+ * A whole number as text. V8 keeps the texts of the last 16,384 numbers. A number that falls from reply to reply would fill that cache with
+ * texts that nobody reads again, and each of them lives long enough to be moved to the old generation.
+ */
+function digitsOf(number: number): string {
+  if (!Number.isSafeInteger(number) || number < 10_000) return String(number)
+  return String(Math.floor(number / 10_000)) + lastDigits[number % 10_000]!
+}
+
+/** By number: its last four digits. */
+const lastDigits = Array.from({ length: 10_000 }, (_, number) => String(number).padStart(4, '0'))
 
 function zeros(): Record<LimitedQuantity, number> {
   return { requests: 0, events: 0, bytes: 0 }
