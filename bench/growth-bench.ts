@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { createTopic } from '../test/support/independent-reader.ts'
 import { eventOf } from './events.ts'
-import { landedOf, settled, type Landed } from './landed.ts'
+import { recordsIn, settled, type Landed } from './landed.ts'
 import { loadMany, usualConnections, type AddressedRequest } from './load.ts'
 import { openLoop } from './open-loop.ts'
 import { inTurn, median, ratioOf } from './rounds.ts'
@@ -32,7 +32,7 @@ export interface GrowthRow {
 interface Step {
   readonly quantity: GrowthRow['quantity']
   readonly size: string
-  readonly server: ServerProcess
+  readonly serve: () => Promise<ServerProcess>
   readonly requests: readonly AddressedRequest[]
   readonly connections?: number
   /** How many times as long as others it is measured. */
@@ -59,36 +59,36 @@ export async function benchGrowth(
   for (const partitions of partitionCounts) {
     await createTopic(broker, `bench-${partitions}-partitions`, { partitions })
   }
-  const few = await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, ['bench-stream']) })
-  const many = await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, manyStreams) })
-  const spread = await startChute(broker, {
-    CHUTE_CONFIG: streamsFile(folder, [
-      ...partitionCounts.map((partitions) => `bench-${partitions}-partitions`),
-      'bench-bytes',
-    ]),
-  })
-  const all = [few, many, spread]
-  const bare = await startBaseline('bare-http')
+  const serve = (streams: readonly string[]) => async (): Promise<ChuteProcess> =>
+    await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, streams) })
+  const ofPartitions = partitionCounts.map((partitions) => `bench-${partitions}-partitions`)
+  const spread = [...ofPartitions, 'bench-bytes']
   try {
     const rows: GrowthRow[] = []
-    for (const steps of stepsOf({ few, many, spread, bare }))
-      rows.push(...(await measureSteps(steps, options)))
-    const landed = await Promise.all(all.map(async (chute) => await landedOf(chute, broker)))
-    const total = (value: keyof Landed): number => landed.reduce((sum, each) => sum + each[value], 0)
-    return { rows, landed: { accepted: total('accepted'), inTopics: total('inTopics') } }
+    let accepted = 0
+    const count = (more: number): void => void (accepted += more)
+    const servers = {
+      few: serve(['bench-stream']),
+      many: serve(manyStreams),
+      spread: serve(spread),
+      bare: async () => await startBaseline('bare-http'),
+    }
+    for (const steps of stepsOf(servers)) rows.push(...(await measureSteps(steps, options, count)))
+    const topics = ['bench-stream', ...manyStreams, ...spread]
+    const ends = await Promise.all(topics.map(async (topic) => await recordsIn(broker, topic)))
+    return { rows, landed: { accepted, inTopics: ends.reduce((sum, end) => sum + end, 0) } }
   } finally {
-    await Promise.all([...all, bare].map(async (server) => await server.stop()))
     rmSync(folder, { recursive: true })
   }
 }
 
 interface Servers {
   /** A gateway with one stream. */
-  readonly few: ChuteProcess
-  readonly many: ChuteProcess
+  readonly few: Step['serve']
+  readonly many: Step['serve']
   /** A gateway with topics of many partitions. */
-  readonly spread: ChuteProcess
-  readonly bare: ServerProcess
+  readonly spread: Step['serve']
+  readonly bare: Step['serve']
 }
 
 function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
@@ -98,18 +98,18 @@ function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
   const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
   return [
     [
-      { quantity: 'streams', size: '1', server: few, requests: twice(one) },
+      { quantity: 'streams', size: '1', serve: few, requests: twice(one) },
       {
         quantity: 'streams',
         size: String(manyStreams.length),
-        server: many,
+        serve: many,
         requests: manyStreams.map((name) => eventTo(name)),
       },
     ],
     partitionCounts.map((partitions) => ({
       quantity: 'partitions',
       size: String(partitions),
-      server: spread,
+      serve: spread,
       requests: keyed.map((event) => eventTo(`bench-${partitions}-partitions`, event)),
     })),
     connectionSteps('connections', few, one),
@@ -119,13 +119,13 @@ function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
       {
         quantity: 'keys',
         size: 'no key',
-        server: spread,
+        serve: spread,
         requests: twice([eventTo('bench-20-partitions', eventOf({}))]),
       },
       {
         quantity: 'keys',
         size: '1,000 keys',
-        server: spread,
+        serve: spread,
         requests: keyed.map((event) => eventTo('bench-20-partitions', event)),
       },
     ],
@@ -139,7 +139,7 @@ function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
     ).map(([bytes, ratePerSecond]) => ({
       quantity: 'bytes',
       size: String(bytes),
-      server: spread,
+      serve: spread,
       requests: [eventTo('bench-bytes', eventOf({ bytes }))],
       ratePerSecond,
     })),
@@ -148,31 +148,34 @@ function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
 
 function connectionSteps(
   quantity: GrowthRow['quantity'],
-  server: ServerProcess,
+  serve: Step['serve'],
   requests: readonly AddressedRequest[],
 ): Step[] {
   return [10, usualConnections, 1_000, 5_000].map((connections) => ({
     quantity,
     size: String(connections),
-    server,
+    serve,
     requests,
     connections,
     // Thousands of them take a part of the time to be made, which is no event's.
-    times: 6,
+    times: 3,
   }))
 }
 
+/** @param count is told how many events a gateway has accepted, when all of them have their outcome. */
 async function measureSteps(
   steps: readonly Step[],
   options: { rounds: number; seconds: number },
+  count: (accepted: number) => void,
 ): Promise<GrowthRow[]> {
   const rounds = await inTurn(
     steps.map((step) => ({
       name: `${step.quantity}: ${step.size}`,
-      measure: async () => await measure(step, options.seconds * (step.times ?? 1)),
+      measure: async () => await measureAnew(step, options.seconds, count),
     })),
     options.rounds,
     ({ cpuMicrosPerEvent }) => `${cpuMicrosPerEvent.toFixed(1)} µs CPU an event`,
+    0,
   )
   const measured = [...rounds.values()]
   return steps.map(({ quantity, size }, index) => ({
@@ -185,8 +188,24 @@ async function measureSteps(
   }))
 }
 
-async function measure(step: Step, seconds: number): Promise<Round> {
-  const { server, requests, connections, ratePerSecond } = step
+/**
+ * Measures a step with a process of its own, after as long a time for the compilers. Two processes of the same gateway differ by up to 10 % for as
+ * long as they live, by what the compiler has made of them.
+ */
+async function measureAnew(step: Step, seconds: number, count: (accepted: number) => void): Promise<Round> {
+  const server = await step.serve()
+  try {
+    await measure(server, { ...step, connections: usualConnections }, seconds)
+    const round = await measure(server, step, seconds * (step.times ?? 1))
+    if (isChute(server)) for (const { accepted } of await settled(server)) count(accepted)
+    return round
+  } finally {
+    await server.stop()
+  }
+}
+
+async function measure(server: ServerProcess, step: Omit<Step, 'serve'>, seconds: number): Promise<Round> {
+  const { requests, connections, ratePerSecond } = step
   const before = server.usage()
   const perEvent = (events: number): Omit<Round, 'failed'> => {
     const { cpuMicros, writeCalls } = server.usage()
@@ -198,7 +217,7 @@ async function measure(step: Step, seconds: number): Promise<Round> {
   if (ratePerSecond === undefined) {
     const { requests: done, failed } = await loadMany(server.url, requests, seconds, connections)
     // The end of a run with thousands of connections can take up all of the next one.
-    if (done === 0) return await measure(step, seconds)
+    if (done === 0) return await measure(server, step, seconds)
     // What is still on its way is work of these events: a broker takes long over the first of many new partitions.
     if (isChute(server)) await settled(server)
     return { ...perEvent(done), failed }
