@@ -70,9 +70,10 @@ async function startNodes(
   options: StartKafkaOptions,
   how: Pick<KafkaNodeOptions, 'classpath' | 'prepared' | 'jvmFlags'>,
 ): Promise<LocalKafka> {
-  const { nodes: nodeCount = 1, onProgress = () => {} } = options
-  const allPorts = await choosePorts(nodeCount, options.port)
-  const [ports, controllerPorts] = [allPorts.slice(0, nodeCount), allPorts.slice(nodeCount)]
+  const { nodes: nodeCount = 1, port: first, onProgress = () => {} } = options
+  const wanted = Array.from({ length: nodeCount }, (_, nth) => (first === undefined ? anyPort : first + nth))
+  const chosen = await choosePorts([...wanted, ...wanted.map(() => anyPort)])
+  const [ports, controllerPorts] = [chosen.slice(0, nodeCount), chosen.slice(nodeCount)]
   const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))
   const clusterId = kafkaId()
   const quorumVoters = controllerPorts.map((port, index) => `${index + 1}@127.0.0.1:${port}`).join(',')
@@ -119,16 +120,16 @@ async function startNodes(
   return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath: how.classpath, stop }
 }
 
-/**
- * Ports that are free now: those of the nodes, and then those of their controllers. All of them are held until the last one is chosen, so that
- * none is chosen twice.
- */
-async function choosePorts(nodeCount: number, first?: number): Promise<number[]> {
-  const servers = Array.from({ length: 2 * nodeCount }, () => createServer())
+/** The kernel chooses. */
+const anyPort = 0
+
+/** Ports that are free now. All of them are held until the last one is chosen, so that none is chosen twice. */
+async function choosePorts(allWanted: readonly number[]): Promise<number[]> {
+  const servers = allWanted.map(() => createServer())
   try {
     const ports: number[] = []
     for (const [index, server] of servers.entries()) {
-      const wanted = first === undefined || index >= nodeCount ? 0 : first + index
+      const wanted = allWanted[index]!
       await new Promise<void>((resolve, reject) => {
         server.once('error', () => reject(new LocalKafkaError('port_taken', `port ${wanted} is taken`)))
         server.listen(wanted, '127.0.0.1', resolve)
