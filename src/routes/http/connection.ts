@@ -8,7 +8,10 @@ import { discardInput } from './input.ts'
  */
 export class Connection {
   readonly socket: Socket
-  /** The reply to the newest request; null before the first one. Node sends replies in the order of their requests. */
+  /**
+   * The reply to the newest request; null before the first one, and once a request and its reply are complete ({@link forgetReply}). Node sends
+   * replies in the order of their requests.
+   */
   newest: ServerResponse | null = null
   /** The newest reply is the last one. Bytes behind its request are not read as a request. */
   isEnding = false
@@ -61,20 +64,33 @@ export class Connection {
 const lingerBytes = 16 * 1024 * 1024
 const lingerMs = 2_000
 
-const ofSocket = new WeakMap<Socket, Connection>()
+/** A property of the socket: with thousands of connections a look into a map costs more than the rest of this file. */
+const ofSocket = Symbol('connection')
+type TrackedSocket = Socket & { [ofSocket]?: Connection }
 
 /** Begins to track a connection. The server that accepted the connection calls this once. */
-export function trackConnection(socket: Socket): Connection {
+export function trackConnection(socket: TrackedSocket): Connection {
   const connection = new Connection(socket)
-  ofSocket.set(socket, connection)
+  socket[ofSocket] = connection
   // node:http calls this after a reply that says `Connection: close`. Its own version would not read the rest of the input.
   socket.destroySoon = () => connection.closeGently()
   return connection
 }
 
 /** The connection of a socket; undefined if no server of ours has accepted the socket, as in tests that inject requests. */
-export function connectionOf(socket: Socket): Connection | undefined {
-  return ofSocket.get(socket)
+export function connectionOf(socket: TrackedSocket): Connection | undefined {
+  return socket[ofSocket]
+}
+
+/**
+ * Is called when a reply was handed to its socket. If the kernel has all of it, and the request is complete, the connection forgets them. Else
+ * each idle connection would keep its last request until the next one: with thousands of connections the collector copied them all.
+ */
+export function forgetReply(response: ServerResponse): void {
+  const { req: request } = response
+  if (!request.complete || request.socket.writableLength > 0) return
+  const connection = connectionOf(request.socket)
+  if (connection?.newest === response) connection.newest = null
 }
 
 /**

@@ -1,9 +1,34 @@
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { expect, onTestFinished, test } from 'vitest'
+import { connectionOf, trackConnection } from '../../../../src/routes/http/connection.ts'
 import { replyRaw, sendReplies } from '../../../../src/routes/http/raw-reply.ts'
+
+/** The requests of many clients, once all of them have come. */
+async function requestsOf(clients: number, body = ''): Promise<ServerResponse[]> {
+  const server = createServer().listen(0, '127.0.0.1')
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  server.on('connection', (socket) => trackConnection(socket))
+  await once(server, 'listening')
+  const responses: ServerResponse[] = []
+  const all = new Promise<void>((resolve) => {
+    server.on('request', (_request, response: ServerResponse) => {
+      connectionOf(response.req.socket)!.newest = response
+      if (responses.push(response) === clients) resolve()
+    })
+  })
+  for (let nth = 0; nth < clients; nth++) {
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1').on('error', () => {})
+    socket.write(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n${body}`)
+  }
+  await all
+  return responses
+}
 
 /** Serves one request with `reply` and gives what its client got. */
 async function serve(reply: (response: ServerResponse) => void): Promise<string> {
@@ -53,4 +78,32 @@ test('a client that is gone before its reply goes harms no other reply', async (
   }).catch((error: unknown) => String(error))
   expect(received).toContain('fetch failed')
   expect(await serve((response) => replyTo(response, 'and this is read'))).toBe('202 and this is read')
+})
+
+test('many replies of one turn do not wait for its end', async () => {
+  const responses = await requestsOf(130, 'body')
+  for (const response of responses) replyTo(response, 'now')
+  expect(responses.filter(({ writableEnded }) => writableEnded)).toHaveLength(128)
+  sendReplies()
+  expect(responses.filter(({ writableEnded }) => writableEnded)).toHaveLength(130)
+})
+
+test('a connection forgets a request that is complete once its reply is sent', async () => {
+  const [response] = await requestsOf(1, 'body')
+  const connection = connectionOf(response!.req.socket)!
+  response!.req.resume()
+  await once(response!.req, 'end')
+  replyTo(response!, 'done')
+  expect(connection.newest).toBe(response)
+  sendReplies()
+  expect(connection.newest).toBe(null)
+})
+
+test('a connection remembers a request of which a part is still to come', async () => {
+  const [response] = await requestsOf(1, 'bo')
+  const connection = connectionOf(response!.req.socket)!
+  replyTo(response!, 'early')
+  sendReplies()
+  expect(connection.newest).toBe(response)
+  expect(connection.isReceiving).toBe(true)
 })
