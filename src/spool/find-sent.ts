@@ -221,10 +221,10 @@ function readSegment(
 }
 
 function copyOf(record: RecordBytes): ResumedRecord {
-  const { body, start, end, key, keyStart, keyEnd, headers, headersStart, headersEnd, timestampMs } = record
+  const { body, start, end, key, keyStart, keyEnd, headers, timestampMs } = record
   return {
     timestampMs,
-    headers: headers === null ? null : Buffer.from(headers.subarray(headersStart, headersEnd)),
+    headers: headers === null ? null : Buffer.from(headers),
     key: key === null ? null : Buffer.from(key.subarray(keyStart, keyEnd)),
     value: Buffer.from(body.subarray(start, end)),
   }

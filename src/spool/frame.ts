@@ -42,9 +42,8 @@ export class FrameBuilder {
   sizeBytes = frameHeaderBytes
   recordCount = 0
   #hasNotes = false
-  /** The own headers of the records that are appended now, and their place. */
+  /** The own headers of the records that are appended now. */
   #headers: Buffer | null = null
-  #headersStart = 0
   #buffer: Buffer
 
   /** @param buffer holds the frame. When it is full, a buffer of twice its size takes its place. */
@@ -55,7 +54,7 @@ export class FrameBuilder {
   /** Adds a record or a note. The timestamp of a note is the time when it may be forgotten. */
   append(kind: EntryKind, record: RecordBytes): void {
     if (kind === 'record') {
-      if (record.headers !== this.#headers || record.headersStart !== this.#headersStart) this.#head(record)
+      if (record.headers !== this.#headers) this.#head(record.headers)
       this.recordCount++
     } else {
       this.#hasNotes = true
@@ -64,14 +63,10 @@ export class FrameBuilder {
   }
 
   /** All records of a request have the same headers, so that they are written once. */
-  #head({ headers, headersStart, headersEnd }: RecordBytes): void {
+  #head(headers: Buffer | null): void {
     this.#headers = headers
-    this.#headersStart = headersStart
     const value = headers ?? noHeaders
-    this.#add(
-      kinds.headers,
-      headersEntry.value(value, headersStart, headers === null ? value.length : headersEnd),
-    )
+    this.#add(kinds.headers, headersEntry.value(value, 0, value.length))
   }
 
   #add(kind: number, { body, start, end, key, keyStart, keyEnd, timestampMs }: RecordBytes): void {
@@ -197,8 +192,7 @@ export class EntryReader {
     while (offset < this.#end && bytes[offset] === kinds.headers) {
       const start = offset + entryHeaderBytes
       offset = start + bytes.readUInt32BE(offset + 11)
-      if (bytes[start] === 0) record.headed(null)
-      else record.headed(bytes, start, offset)
+      record.headed(bytes[start] === 0 ? null : bytes.subarray(start, offset))
     }
     if (offset >= this.#end) return false
     this.kind = kindOf[bytes[offset] as keyof typeof kindOf]

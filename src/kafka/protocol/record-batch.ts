@@ -82,14 +82,10 @@ export class RecordBatch {
     offset = writeVarint(buffer, valueBytes, offset)
     body.copy(buffer, offset, start, end)
     offset += valueBytes
-    if (headers === null) buffer[offset] = 0
-    else headers.copy(buffer, offset + ownBytes)
-    if (own !== null) {
-      const { headersStart } = record
-      buffer[offset] = own[headersStart]! + (headers === null ? 0 : headers[0]!)
-      if (ownBytes > shortBytes) own.copy(buffer, offset + 1, headersStart + 1, record.headersEnd)
-      else for (let nth = 1; nth <= ownBytes; nth++) buffer[offset + nth] = own[headersStart + nth]!
-    }
+    // `set` takes half as long as a loop over 35 bytes. Of a part of a buffer it would have to make a view.
+    if (headers !== null) buffer.set(headers, offset + ownBytes)
+    if (own !== null) buffer.set(own, offset)
+    buffer[offset] = (own === null ? 0 : own[0]!) + (headers === null ? 0 : headers[0]!)
     offset += headerBytes
 
     this.uncompressedBytes = offset
@@ -237,9 +233,6 @@ export const recordBatchHeaderBytes = 61
 
 /** The timestamps of a batch span less than this, since their differences are 32-bit integers here. It is 12 days. */
 const maxTimestampDeltaMs = 1 << 30
-
-/** Up to so many bytes a loop costs less than `Buffer.copy`, which makes a view of its source. */
-const shortBytes = 64
 
 /** A buffer of this size or less is no memory to save. */
 export const smallBufferBytes = 2_048

@@ -13,12 +13,10 @@ export class RecordBytes {
   keyStart = 0
   keyEnd = 0
   /**
-   * Holds the record's own headers at [{@link headersStart}, {@link headersEnd}), as `encodeHeaders` writes them. Null: the record has no
-   * headers of its own.
+   * The record's own headers, as `encodeHeaders` writes them. Null: the record has none of its own. They are the whole of a buffer, since a
+   * copy of a range makes a view of it, and the records of a request have the same headers.
    */
   headers: Buffer | null = null
-  headersStart = 0
-  headersEnd = 0
   /** The place of the record's topic in the list of its stream; 0 where there is one topic. */
   topic = 0
   /** The record's timestamp, in milliseconds since 1970: the gateway's clock, never the event's. */
@@ -48,10 +46,8 @@ export class RecordBytes {
   }
 
   /** Moves to headers; null for a record that has none of its own. */
-  headed(headers: Buffer | null, headersStart = 0, headersEnd: number = headers?.length ?? 0): this {
+  headed(headers: Buffer | null): this {
     this.headers = headers
-    this.headersStart = headersStart
-    this.headersEnd = headersEnd
     return this
   }
 
@@ -67,7 +63,7 @@ export class RecordBytes {
 
   /** Size of the record's own headers; 0 where there are none. */
   get headerBytes(): number {
-    return this.headersEnd - this.headersStart
+    return this.headers === null ? 0 : this.headers.length
   }
 }
 
