@@ -35,6 +35,17 @@ test('an address above the limit gets 429 and is told when to come back; others 
   expect((await app.inject({ ...request, remoteAddress: '192.0.2.7' })).statusCode).toBe(202)
 })
 
+test('a reply tells every number that is left exactly, however it compares with the number before', async () => {
+  edge = buildEdge({ rateLimit: limitOf({ bytes: 50_010, windowMs: 60_000 }) })
+  let left = 50_010
+  for (const bytes of [5, 5, 1, 10_000, 9_999, 20_005, 9_985, 1, 9]) {
+    const { headers } = await edge.app.inject({ ...request, payload: '1'.padEnd(bytes) })
+    left -= bytes
+    expect(headers['ratelimit']).toMatch(new RegExp(`^"address-bytes";r=${left};t=\\d+$`))
+  }
+  expect(left).toBe(0)
+})
+
 test('health is never limited, and neither are preflights', async () => {
   edge = buildEdge({ rateLimit: limitOf({ requests: 1, windowMs: 60_000 }), corsOrigins: ['*'] })
   for (let n = 0; n < 5; n++) {

@@ -37,6 +37,14 @@ class Both implements HeaderSource {
   }
 }
 
+/**
+ * The same text in one piece, for a text of headers that many replies have. V8 keeps a text that was put together as its pieces, and collects
+ * the pieces again for each reply.
+ */
+export function inOnePiece(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
 /** What the sources of a reply say, as it is sent. */
 export function heldLines(response: ServerResponse): string {
   return (response as Holder)[held]?.lines() ?? ''

@@ -1,6 +1,6 @@
 import { IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
-import { heldLines } from './held-headers.ts'
+import { heldLines, inOnePiece } from './held-headers.ts'
 
 /**
  * Makes the header of a usual reply as one text: byte for byte what `writeHead` of node:http makes of the same fields. `writeHead` looks at
@@ -55,7 +55,8 @@ const isHeaderTaken = (() => {
 const statusLines: string[] = []
 
 function statusLineOf(statusCode: number): string {
-  return (statusLines[statusCode] = `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode] ?? 'unknown'}\r\n`)
+  const line = `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode] ?? 'unknown'}\r\n`
+  return (statusLines[statusCode] = inOnePiece(line))
 }
 
 /** The fields that node:http adds. They change once a second. */
@@ -64,7 +65,8 @@ function lastFields(keepAliveMs: number): string {
   if (second !== last.second || keepAliveMs !== last.keepAliveMs) {
     const date = new Date(second * 1000).toUTCString()
     const keepAlive = keepAliveMs > 0 ? `Keep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n` : ''
-    last = { second, keepAliveMs, text: `Date: ${date}\r\nConnection: keep-alive\r\n${keepAlive}\r\n` }
+    const text = inOnePiece(`Date: ${date}\r\nConnection: keep-alive\r\n${keepAlive}\r\n`)
+    last = { second, keepAliveMs, text }
   }
   return last.text
 }

@@ -2,7 +2,7 @@ import { validateHeaderValue } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
 import { GatewayError } from '../../errors.ts'
-import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
+import { type HeaderSource, holdHeaders, inOnePiece } from '../http/held-headers.ts'
 import { replyRaw } from '../http/raw-reply.ts'
 import { isSameOrigin, Origins, quoted } from './origins.ts'
 
@@ -94,9 +94,10 @@ class ReadableBy implements HeaderSource {
 
   constructor(origin: string) {
     validateHeaderValue('access-control-allow-origin', origin)
-    this.#lines =
+    this.#lines = inOnePiece(
       `vary: Origin\r\naccess-control-allow-origin: ${origin}\r\n` +
-      `access-control-allow-credentials: true\r\naccess-control-expose-headers: ${exposedHeaders}\r\n`
+        `access-control-allow-credentials: true\r\naccess-control-expose-headers: ${exposedHeaders}\r\n`,
+    )
   }
 
   /** @inheritdoc */

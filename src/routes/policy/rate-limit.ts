@@ -14,7 +14,7 @@ import {
 } from '../../limits/limit-counts.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
-import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
+import { type HeaderSource, holdHeaders, inOnePiece } from '../http/held-headers.ts'
 import { KnownAddresses, type KnownAddress } from './known-addresses.ts'
 
 /** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
@@ -155,7 +155,9 @@ const none = rulesOf([])
 function rulesOf(subjects: readonly Rule[]): Rules {
   return {
     subjects,
-    policyLine: `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\nratelimit: `,
+    policyLine: inOnePiece(
+      `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\nratelimit: `,
+    ),
     limitsEvents: subjects.some(({ limit }) => limit.events !== null),
     limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
   }
@@ -267,9 +269,9 @@ class RequestCharges implements Charges, HeaderSource {
       const used = this.#usages[nth]!
       const frame = frameOf(rule, used.openMs)
       if (nth > 0) lines += ', '
-      if (requests !== null) lines += frame.requests + digitsOf(remaining(requests, burst, used.requests))
-      if (events !== null) lines += frame.events + digitsOf(remaining(events, burst, used.events))
-      if (bytes !== null) lines += frame.bytes + digitsOf(remaining(bytes, burst, used.bytes))
+      if (requests !== null) lines += entryOf(frame.requests, remaining(requests, burst, used.requests))
+      if (events !== null) lines += entryOf(frame.events, remaining(events, burst, used.events))
+      if (bytes !== null) lines += entryOf(frame.bytes, remaining(bytes, burst, used.bytes))
       lines += frame.end
     }
     return `${lines}\r\n`
@@ -347,8 +349,8 @@ const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, 
   address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
 }
 
-/** What stands around the numbers of a rule in `RateLimit`: before the number of each quantity, and behind the last one. */
-interface Frame extends Readonly<Record<LimitedQuantity, string>> {
+/** The entries of a rule in `RateLimit`, and what stands behind the last number. */
+interface Frame extends Readonly<Record<LimitedQuantity, Entry>> {
   readonly end: string
   /** Until the window ends. */
   readonly seconds: number
@@ -361,23 +363,41 @@ function frameOf(rule: Rule, openMs: number): Frame {
   const names = policyNames[rule.owner]
   const end = `;t=${seconds}`
   let before = ''
-  const beginOf = (quantity: LimitedQuantity): string => {
-    if (rule.limit[quantity] === null) return ''
+  const begin = (quantity: LimitedQuantity): Entry => {
+    if (rule.limit[quantity] === null) return noEntry
     const text = `${before}"${names[quantity]}";r=`
     before = `${end}, `
-    return text
+    return { begin: text, high: -1, text: '' }
   }
-  const [requests, events, bytes] = [beginOf('requests'), beginOf('events'), beginOf('bytes')]
+  const [requests, events, bytes] = [begin('requests'), begin('events'), begin('bytes')]
   return (rule.frame = { requests, events, bytes, end, seconds })
 }
 
+/** An entry of `RateLimit`. */
+interface Entry {
+  /** What stands before the number. */
+  readonly begin: string
+  /** The last number without its last four digits; -1: there was none. */
+  high: number
+  /** {@link begin} and {@link high}. */
+  text: string
+}
+
+const noEntry: Entry = { begin: '', high: -1, text: '' }
+
 /**
- * A whole number as text. V8 keeps the texts of the last 16,384 numbers. A number that falls from reply to reply would fill that cache with
- * texts that nobody reads again, and each of them lives long enough to be moved to the old generation.
+ * An entry with its number. The number falls from reply to reply, and most often by little, so the text is kept up to the last four digits. V8
+ * would keep the texts of the last 16,384 numbers. Nobody reads these again, and each of them lives long enough to be moved to the old
+ * generation.
  */
-function digitsOf(number: number): string {
-  if (!Number.isSafeInteger(number) || number < 10_000) return String(number)
-  return String(Math.floor(number / 10_000)) + lastDigits[number % 10_000]!
+function entryOf(entry: Entry, number: number): string {
+  if (!Number.isSafeInteger(number) || number < 10_000) return entry.begin + String(number)
+  const high = Math.floor(number / 10_000)
+  if (high !== entry.high) {
+    entry.high = high
+    entry.text = inOnePiece(entry.begin + String(high))
+  }
+  return entry.text + lastDigits[number % 10_000]!
 }
 
 /** By number: its last four digits. */
