@@ -99,11 +99,12 @@ export function replyBars({ before, during }: FaultReport): Bar[] {
   return [atMost('reply p99 during the fault, ms', during.p99Ms, 1.5 * before.p99Ms)]
 }
 
-/** What was flagged is what was lost, and what two confirm intervals carry at the most. Full form only, as it is about time. */
-export function flagBars({ streams, acceptedPerSecond }: FaultReport): Bar[] {
+/** What was flagged is what was lost, and what two confirm intervals carry at the most for each fault. Full form only, as it is about time. */
+export function flagBars({ streams, acceptedPerSecond }: FaultReport, faults = 1): Bar[] {
   const { flagged, lost } = streams[0]!
   if (!isFull) return []
-  return [atMost('flagged − lost', flagged - lost, (acceptedPerSecond * 2 * confirmIntervalMs) / 1000)]
+  const carried = (acceptedPerSecond * 2 * confirmIntervalMs) / 1000
+  return [atMost('flagged − lost', flagged - lost, faults * carried)]
 }
 
 /** A stream is back within a second of its broker. Full form only. */

@@ -65,7 +65,7 @@ export interface FaultReport {
   readonly noticeMs: number | null
   /** From the first answer of the broker until something was appended to every partition, by the broker's clock. */
   readonly resumeMs: number | null
-  /** Longest time without an append, by partition of the first stream, from the fault until it was over. */
+  /** Longest time without an append, by partition of the first stream, from the fault until {@link silenceCountsOnMs} after it was over. */
   readonly gapsMs: ReadonlyMap<number, number>
   /** From the end of the load until the last record had its outcome. */
   readonly settledMs: number
@@ -127,7 +127,7 @@ export async function reportOf(run: {
     rssPeakBytes: peakRss(scrapes, inflictedAtMs, Infinity),
     noticeMs: noticeMs(stays, epochMs(inflictedAtMs)),
     resumeMs: resumedEpochMs === null ? null : Math.max(0, resumedEpochMs - answeredEpochMs),
-    gapsMs: longestGaps(landed, epochMs(inflictedAtMs), answeredEpochMs),
+    gapsMs: longestGaps(landed, epochMs(inflictedAtMs), answeredEpochMs + silenceCountsOnMs),
     settledMs: run.settledMs,
     left: {
       exitCode: ending.exitCode,
@@ -239,3 +239,6 @@ function acceptedPerSecond(scrapes: Scraper['scrapes'], fromMs: number, toMs: nu
   const accepted = last.streams[0]!.accepted - first.streams[0]!.accepted
   return (accepted * 1000) / (last.atMs - first.atMs)
 }
+
+/** A partition that is not written to when Kafka is well again is silent, too. The load goes on for at least as long. */
+export const silenceCountsOnMs = 1_000
