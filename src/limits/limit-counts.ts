@@ -59,6 +59,8 @@ export interface Verdict {
 export class LimitCounts implements LimitStore {
   readonly #capacity: number
   readonly #counts = new Map<string, Count>()
+  /** When this turn of the event loop began to charge; -1: it has charged nothing yet. */
+  #turnMs = -1
 
   constructor(capacity = 50_000) {
     this.#capacity = capacity
@@ -71,7 +73,7 @@ export class LimitCounts implements LimitStore {
 
   /** @inheritdoc */
   chargeNow(charge: Charge): Verdict {
-    return this.count(charge, performance.now())
+    return this.count(charge, this.#nowMs())
   }
 
   /** Charges a request at a point in time, which never goes back. */
@@ -96,11 +98,24 @@ export class LimitCounts implements LimitStore {
 
   /** @inheritdoc */
   adopt({ subjects }: Charge, { usages }: Verdict): void {
-    const nowMs = performance.now()
+    const nowMs = this.#nowMs()
     for (const [nth, { id, limit }] of subjects.entries()) {
       const { openMs, requests, events, bytes } = usages[nth]!
       Object.assign(this.#countOf(id, limit, nowMs), { startMs: nowMs - openMs, requests, events, bytes })
     }
+  }
+
+  /** One time for all charges of a turn: to ask for the time takes as long as to count, and a request is charged twice. */
+  #nowMs(): number {
+    if (this.#turnMs === -1) {
+      this.#turnMs = performance.now()
+      setImmediate(this.#endTurn)
+    }
+    return this.#turnMs
+  }
+
+  readonly #endTurn = (): void => {
+    this.#turnMs = -1
   }
 
   #countOf(id: string, limit: RateLimit, nowMs: number): Count {

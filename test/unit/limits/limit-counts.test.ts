@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { RateLimit } from '../../../src/config/limits.ts'
 import { LimitCounts, type Cost, type Subject, type Verdict } from '../../../src/limits/limit-counts.ts'
 import { SharedLimits } from '../../../src/limits/shared-limits.ts'
@@ -25,6 +25,27 @@ test('a window begins with the first request of a subject and ends after its tim
   expect(at(400)).toMatchObject({ refusedBy: -1, usages: [{ requests: 2, openMs: 300 }] })
   expect(at(1_099)).toMatchObject({ refusedBy: 0, usages: [{ requests: 2, openMs: 999 }] })
   expect(at(1_100)).toMatchObject({ refusedBy: -1, usages: [{ requests: 1, openMs: 0 }] })
+})
+
+test('charges of one turn of the event loop have one time, and those of the next turn a later one', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const counts = new LimitCounts()
+  const a = subject('a', { requests: 2 })
+  const at = (nowMs: number): Verdict => {
+    vi.advanceTimersByTime(nowMs - performance.now())
+    return counts.chargeNow({ subjects: [a], cost: oneRequest })
+  }
+  const turn = async (): Promise<void> => await new Promise((resolve) => setImmediate(resolve))
+  expect(at(100)).toMatchObject({ refusedBy: -1, usages: [{ requests: 1, openMs: 0 }] })
+  expect(at(1_150)).toMatchObject({ refusedBy: -1, usages: [{ requests: 2, openMs: 0 }] })
+  await turn()
+  expect(at(1_160)).toMatchObject({ refusedBy: -1, usages: [{ requests: 1, openMs: 0 }] })
+  counts.adopt(
+    { subjects: [a], cost: oneRequest },
+    { refusedBy: -1, usages: [{ ...costOf({ requests: 2 }), openMs: 10 }] },
+  )
+  expect(at(1_170)).toMatchObject({ refusedBy: 0, usages: [{ requests: 2, openMs: 10 }] })
 })
 
 test('a charge that one subject refuses is charged to none', () => {
