@@ -87,6 +87,8 @@ function fillRows(body, rows) {
   })
 }
 
+/** Records that are in Kafka or at a dead-letter place, as far as can be known: all outcomes that are no losses. */
+const keptRecords = (stream) => stream.confirmed + stream.sent + stream.acked + stream.deadLettered
 const lostRecords = (stream) => stream.suspectedLost + sum(stream.dropped)
 const pendingRecords = (stream) => stream.buffered + stream.inFlight
 
@@ -199,7 +201,7 @@ function showStream(stream, before, seconds) {
   field(card, 'bufferMeter').value = usedShare
 
   fillRows(list(card, 'account'), accountRows(stream, before, seconds))
-  const outcomes = stream.confirmed + stream.sent + stream.acked + lostRecords(stream)
+  const outcomes = keptRecords(stream) + lostRecords(stream)
   const difference = stream.accepted - pendingRecords(stream) - outcomes
   const label =
     difference === 0 ? 'Accepted, the sum of these' : `Accepted; ${format(difference)} unaccounted for`

@@ -320,7 +320,10 @@ function hostsOfEvents({
   return (name) => isLoopback(name.replace(/^\[(.*)\]$/, '$1')) || name.endsWith('.localhost')
 }
 
-/** So long a stop waits for the SDK to send the last spans, where there is an SDK. */
+/**
+ * So long a stop waits for the SDK to send the last spans, where there is an SDK. `overtimeMs` in workers/worker-group.ts has room for it, and
+ * docs/tracing.md says it.
+ */
 const lastSpansMs = 1_000
 
 /**

@@ -169,6 +169,15 @@ const settingsOfMechanism = {
   aws_msk_iam: ['KAFKA_SASL_AWS_REGION', 'KAFKA_SASL_AWS_ROLE_ARN'],
 } as const satisfies Record<(typeof saslMechanisms)[number], readonly string[]>
 
+/** What each mechanism logs in with, for the words of an error. */
+const logsInWith = {
+  plain: 'a name and a password',
+  'scram-sha-256': 'a name and a password',
+  'scram-sha-512': 'a name and a password',
+  oauthbearer: 'a token',
+  aws_msk_iam: 'a token',
+} as const satisfies Record<(typeof saslMechanisms)[number], string>
+
 /** The region in the name of a broker of MSK: `b-1.events.abc123.c2.kafka.eu-central-1.amazonaws.com:9098`. null: no broker has one. */
 export function regionOfBrokers(brokers: readonly string[]): string | null {
   for (const broker of brokers) {
@@ -178,7 +187,7 @@ export function regionOfBrokers(brokers: readonly string[]): string | null {
   return null
 }
 
-/** What each mechanism needs is set, and nothing else. */
+/** What each mechanism needs is set, and nothing else. What settings of a new kind need together has its line here, as those of the kinds that there are. */
 function refuseSaslContradictions(
   values: Pick<EnvironmentValues, 'KAFKA_SASL_MECHANISM' | 'KAFKA_BROKERS'>,
   isSet: (name: string) => boolean,
@@ -196,8 +205,8 @@ function refuseSaslContradictions(
         path: name,
         problem: `is set, and KAFKA_SASL_MECHANISM is ${mechanism ?? 'not set'}, so it would not be used`,
         remedy:
-          names === passwordSettings
-            ? `Leave it out: ${mechanism} logs in with a token.`
+          names === passwordSettings && mechanism !== null
+            ? `Leave it out: ${mechanism} logs in with ${logsInWith[mechanism]}.`
             : `Set KAFKA_SASL_MECHANISM=${mechanismOf(names)}, or leave it out.`,
       })
   if (mechanism === 'aws_msk_iam') refuseNoRegion(values.KAFKA_BROKERS ?? [], isSet, problems)

@@ -9,7 +9,7 @@ export const plainKeySources = ['source', 'none'] as const
  */
 export type RecordKeySource = (typeof plainKeySources)[number] | `/${string}` | `header:${string}`
 
-/** The sources of headers that have no name of their own behind them, each with its meaning. `compileSource` in routes/ingest/record-headers.ts follows each of them. */
+/** The sources of headers that have no name of their own behind them, each with its meaning. `compileSource` in routes/ingest/chosen-headers.ts follows each of them. */
 export const plainHeaderSources = {
   'key:name': 'the name of its key',
   'client:address/24': 'the network of the client',

@@ -8,13 +8,14 @@ import {
   HttpDurations,
   mergeEdge,
   type EdgeTotals,
+  collectLimitMetrics,
+  type LimitStats,
 } from './edge-metrics.ts'
 import type { EdgeTelemetry, HttpTimer, InvalidStats } from './edge-telemetry.ts'
 import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
 import { collectInvalidMetrics } from './invalid-metrics.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
-import { collectLimitMetrics, type LimitStats } from './client-metrics.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
 import type { Reloads } from './reload-metrics.ts'
 import { collectTlsMetrics, type TlsStats } from './tls-metrics.ts'

@@ -123,7 +123,7 @@ type Appender = Pick<Producer, 'append'>
 
 /**
  * The spans of one request. While they are open, the headers `traceparent` and `tracestate` of the request name the innermost one. So
- * records that get these headers (`headers` of a stream, routes/ingest/record-headers.ts) name the span of their append.
+ * records that get these headers (`headers` of a stream, routes/ingest/chosen-headers.ts) name the span of their append.
  */
 export class RequestTrace {
   readonly #sdk: Sdk

@@ -2,6 +2,8 @@
  * Says when open batches have lingered. A period begins with the first batch that is opened, and ends `linger.ms` later. All batches that are
  * opened in one period are due at its end. So no batch waits for longer than `linger.ms`, and the batches of all partitions and streams that
  * share a clock are written in one turn of the event loop. One timer serves all of them.
+ *
+ * `linger.ms` is one of the moments at which a batch closes. `Accumulator` (accumulator.ts) has all of them.
  */
 export class LingerClock {
   readonly #lingerMs: number

@@ -22,7 +22,7 @@ export interface Producer {
   readonly maxRecordBytes: number
   /** The topic is compacted. An event without a key must be refused before it is appended, for the same reason. */
   readonly needsKey: boolean
-  /** Bytes of the headers that the producer adds to each record (`audit-headers.ts`); 0 if it adds none. A record's own headers are not in it. */
+  /** Bytes of the headers that the producer adds to each record (`record-headers.ts`); 0 if it adds none. A record's own headers are not in it. */
   readonly headerBytes: number
   /** Whether records can be appended. If not, the request must be refused with 503, and {@link obstacle} says why. */
   readonly admission: ProducerAdmission

@@ -1,6 +1,6 @@
 import type { Delivery, StreamConfig } from '../../config/config.ts'
 import { Account } from './account.ts'
-import { type RecordHeaders, AuditHeaders } from './audit-headers.ts'
+import { type RecordHeaders, AuditHeaders } from './record-headers.ts'
 import { Accumulator } from './accumulator.ts'
 import type { BatchJournal, ResumedBatch } from './batch-journal.ts'
 import type { BufferPool } from '../../buffer-pool.ts'

@@ -5,7 +5,7 @@
  * The value of `chute-audit` has 13 bytes: version (1 byte), instance (6 bytes, drawn at random at each start of a stream's producer), and
  * sequence (6 bytes, big-endian, from 0 on and without gaps, in the order of sending).
  *
- * The header has to be the last one of its record: `producer/audit-headers.ts` writes the sequence at a fixed distance from the record's
+ * The header has to be the last one of its record: `producer/record-headers.ts` writes the sequence at a fixed distance from the record's
  * end.
  */
 export const auditHeaderKey = 'chute-audit'

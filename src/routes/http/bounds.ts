@@ -18,7 +18,9 @@ export interface BoundsOptions {
  * Bounds what clients hold open with this process: connections, and bodies that are being read, in all and by address. One connection too many
  * is closed before a byte of it is read. One body too many is refused before it is read.
  *
- * A connection has no key: each of its requests may have another one, and `policy/keys.ts` looks it up. `client-metrics.ts` makes metrics of these counts.
+ * A connection has no key: each of its requests may have another one, and `policy/keys.ts` looks it up. `ingest/read-in-turn.ts` counts each body
+ * from its turn to be read until it is whole; the stream of a body is known in `ingest/ingest-exchange.ts`, which calls that.
+ * `metrics/edge-metrics.ts` makes metrics of these counts. Their test is `test/integration/bounds.test.ts`.
  */
 export class Bounds {
   /** Connections that are open. */

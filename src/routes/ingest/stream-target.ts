@@ -12,7 +12,7 @@ import type { AccessKey } from '../http/access-key.ts'
 import { shownOfRequest } from '../http/shown-events.ts'
 import type { Producer } from '../../kafka/producer/producer.ts'
 import type { InvalidEvents } from './invalid-events.ts'
-import { compileHeaders, type HeadersOfRequest } from './record-headers.ts'
+import { compileHeaders, type HeadersOfRequest } from './chosen-headers.ts'
 import { compileKey, type KeyOfRequest } from './record-key.ts'
 
 /** A stream as the routes see it: where its events go and what they must look like. A request keeps the one that it began with. */

@@ -30,7 +30,7 @@ export interface StreamReport {
   readonly ghosts: number
   /** What the last line of the gateway's log says. */
   readonly account: LoggedAccount
-  /** Of that account: `suspectedLost` and everything dropped. */
+  /** Of that account: all outcomes that are losses (`outcomeTraits`). */
   readonly flagged: number
   readonly audit: Audited
   /** Written by its account and not in the logs: `chute_loss_ratio{source="broker"}` as a count; null where `/live.json` was not asked at the end. */

@@ -4,7 +4,7 @@ import { parse } from 'yaml'
 import { codesOf, operations } from '../../../dev/openapi-operations.ts'
 import { passwordMechanisms, saslMechanisms } from '../../../src/config/kafka-login.ts'
 import { errorTable } from '../../../src/errors.ts'
-import { AuditHeaders } from '../../../src/kafka/producer/audit-headers.ts'
+import { AuditHeaders } from '../../../src/kafka/producer/record-headers.ts'
 import {
   dropReasons,
   keptOutcomes,
@@ -47,6 +47,12 @@ describe('outcomes', () => {
     )
   })
 
+  test('that are losses are what the fault suite calls flagged', () => {
+    const text = /^\| flagged \|.*$/m.exec(readFileSync('docs/reliability.md', 'utf8'))![0]
+    for (const outcome of losses)
+      expect.soft(text, 'docs/reliability.md').toContain(`\`${outcomeTraits[outcome].field}`)
+  })
+
   test('are named where pages list those that have something in common', () => {
     names(
       'docs/tracing.md',
@@ -61,12 +67,17 @@ describe('outcomes', () => {
     names('docs/semantics.md', /÷ \(.*?\)(?= \| everything that was written)/, judged, true)
   })
 
-  test('that are losses add up in the live page, the alerts and the dashboard', () => {
-    const page = /^const lostRecords = .*$/m.exec(readFileSync('public/live.js', 'utf8'))![0]
-    for (const outcome of losses)
-      expect.soft(page, 'lostRecords in public/live.js').toContain(`stream.${outcomeTraits[outcome].field}`)
+  test('add up in the live page, and losses in the alerts, the dashboard and the runbook', () => {
+    const page = readFileSync('public/live.js', 'utf8')
+    for (const outcome of outcomes) {
+      const sum = outcomeTraits[outcome].isLoss ? 'lostRecords' : 'keptRecords'
+      const line = new RegExp(`^const ${sum} = .*$`, 'm').exec(page)![0]
+      expect
+        .soft(line, `${sum} in public/live.js`)
+        .toMatch(new RegExp(`stream\\.${outcomeTraits[outcome].field}\\b`))
+    }
     const files = readdirSync(rulesFolder).map((name) => `${rulesFolder}/${name}`)
-    for (const file of [...files, 'deploy/grafana/dashboards/chute.json'])
+    for (const file of [...files, 'deploy/grafana/dashboards/chute.json', 'docs/operations.md'])
       for (const [, list] of readFileSync(file, 'utf8').matchAll(/outcome=~\\?"(.*?dropped.*?)\\?"/g))
         expect
           .soft({ file, outcomes: list!.split('|').toSorted() })
@@ -81,6 +92,19 @@ test('results of invalid events have their rows', () => {
 describe('problem codes', () => {
   test('of single events are listed where an invalid topic gets them', () => {
     names('docs/records.md', /^- \*\*Which events\.\*\*[^]*?\. They come/m, codesOf('event'))
+  })
+
+  test('are each tried by a test', () => {
+    const folders = ['test/integration', 'test/e2e']
+    const files = folders.flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`))
+    const tests = files.filter((name) => name.endsWith('.ts')).map((name) => readFileSync(name, 'utf8'))
+    const missing = Object.keys(errorTable).filter(
+      (code) => !tests.some((text) => text.includes(`'${code}'`) || text.includes(`"${code}"`)),
+    )
+    expect(
+      missing,
+      `no test of ${folders.join(' or ')} names it (test/integration/refusals.test.ts?)`,
+    ).toEqual([])
   })
 
   test('that tell of a fault of the gateway or of Kafka raise no alert about clients', () => {

@@ -1,6 +1,6 @@
 import type { Account } from '../account.ts'
 import { outcomeTraits } from '../outcome.ts'
-import type { RecordHeaders } from '../audit-headers.ts'
+import type { RecordHeaders } from '../record-headers.ts'
 import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
 import { auditHeaderKey } from '../../protocol/audit-header.ts'

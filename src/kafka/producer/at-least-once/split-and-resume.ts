@@ -1,4 +1,4 @@
-import { auditHeaderBehind } from '../audit-headers.ts'
+import { auditHeaderBehind } from '../record-headers.ts'
 import type { ResumedBatch } from '../batch-journal.ts'
 import { RecordBytes } from '../../protocol/record-bytes.ts'
 import { ProducerBatch } from '../producer-batch.ts'

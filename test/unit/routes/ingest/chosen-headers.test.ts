@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { RecordHeaderSource } from '../../../../src/config/record-sources.ts'
 import { decodeHeaders } from '../../../../src/kafka/protocol/record-format.ts'
-import { compileHeaders } from '../../../../src/routes/ingest/record-headers.ts'
+import { compileHeaders } from '../../../../src/routes/ingest/chosen-headers.ts'
 
 interface Sent {
   readonly headers?: Readonly<Record<string, string>>

@@ -5,7 +5,7 @@ import {
   type AuditHeader,
 } from '../../../../src/kafka/protocol/audit-header.ts'
 import { Accumulator } from '../../../../src/kafka/producer/accumulator.ts'
-import { AuditHeaders } from '../../../../src/kafka/producer/audit-headers.ts'
+import { AuditHeaders } from '../../../../src/kafka/producer/record-headers.ts'
 import { BufferPool } from '../../../../src/buffer-pool.ts'
 import { BufferMemory } from '../../../../src/kafka/producer/buffer-memory.ts'
 import { recordSizeUpperBound } from '../../../../src/kafka/producer/producer.ts'

@@ -13,7 +13,7 @@ import { encodeHeaders } from '../protocol/record-format.ts'
 
 /**
  * Gives each record headers of its own: {@link AuditHeaders}, or those of dead letters (`at-least-once/dead-letters.ts`). The headers that a
- * stream takes from a request are made in `routes/ingest/record-headers.ts`. They stand before these. Where else a header of Chute's own has to be
+ * stream takes from a request are made in `routes/ingest/chosen-headers.ts`. They stand before these. Where else a header of Chute's own has to be
  * known: CONTRIBUTING.md ("A header on each record").
  */
 export interface RecordHeaders {

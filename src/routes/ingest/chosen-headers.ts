@@ -14,7 +14,8 @@ export interface HeaderRequest {
 /**
  * Gives the own headers of a request's records, as `encodeHeaders` writes them. They are made once a request, or once a millisecond where
  * they follow from the key and the time alone. Nobody may change the bytes. A header without a value is left out; null: the request has none.
- * The producer puts its own headers behind them (`kafka/producer/audit-headers.ts`).
+ * The producer puts its own headers behind them (`kafka/producer/record-headers.ts`): a header that Chute itself writes belongs there, and a new
+ * source of a stream's `headers` in `config/record-sources.ts`.
  */
 export type HeadersOfRequest = (request: HeaderRequest, keyName: string | null) => Buffer | null
 
