@@ -79,13 +79,18 @@ export function unharmedBars({ stream, lost, flagged }: StreamReport): Bar[] {
 /**
  * A stream that shares its connections with others, which ended them `cuts` times: what two confirm intervals carry each time is in doubt.
  * The bound is for the full form only, as it is about time.
+ * @param carried what two intervals carry of it.
  */
-export function sharedBars({ stream, lost, flagged }: StreamReport, cuts: number, perSecond: number): Bar[] {
-  const most = Math.ceil((cuts * perSecond * 2 * confirmIntervalMs) / 1000)
+export function sharedBars({ stream, lost, flagged }: StreamReport, cuts: number, carried: number): Bar[] {
   return [
     atMost(`${stream}: lost and not flagged`, lost - flagged, 0),
-    ...(isFull ? [atMost(`${stream}: flagged for its neighbours`, flagged, most)] : []),
+    ...(isFull ? [atMost(`${stream}: flagged for its neighbours`, flagged, cuts * carried)] : []),
   ]
+}
+
+/** What two confirm intervals carry at this pace. */
+export function carriedAt(perSecond: number): number {
+  return (perSecond * twoIntervalsMs) / 1000
 }
 
 /** At least once loses nothing while its gateway lives. */
@@ -103,8 +108,7 @@ export function replyBars({ before, during }: FaultReport): Bar[] {
 export function flagBars({ streams, acceptedPerSecond }: FaultReport, faults = 1): Bar[] {
   const { flagged, lost } = streams[0]!
   if (!isFull) return []
-  const carried = (acceptedPerSecond * 2 * confirmIntervalMs) / 1000
-  return [atMost('flagged − lost', flagged - lost, faults * carried)]
+  return [atMost('flagged − lost', flagged - lost, faults * carriedAt(acceptedPerSecond))]
 }
 
 /** A stream is back within a second of its broker. Full form only. */
@@ -112,5 +116,5 @@ export function resumeBars({ resumeMs }: FaultReport): Bar[] {
   return isFull ? [atMost('resumed after the broker answered, ms', resumeMs, 1_000)] : []
 }
 
-/** The default of `confirm.interval.ms`. */
-const confirmIntervalMs = 20
+/** Twice the default of `confirm.interval.ms`. */
+export const twoIntervalsMs = 40

@@ -68,6 +68,21 @@ export class DeviceLoad {
     return this.#answers.reduce((sum, each) => (each === answer ? sum + 1 : sum), 0)
   }
 
+  /** The most events that were accepted within so many milliseconds, since some moment: devices that had to wait send all at once. */
+  mostAccepted(withinMs: number, sinceMs: number): number {
+    const times = this.replies
+      .filter(({ status, askedAtMs }) => status === 202 && askedAtMs >= sinceMs)
+      .map(({ askedAtMs, tookMs }) => askedAtMs + tookMs)
+      .toSorted((one, other) => one - other)
+    let first = 0
+    let most = 0
+    for (const [index, time] of times.entries()) {
+      while (times[first]! < time - withinMs) first++
+      most = Math.max(most, index - first + 1)
+    }
+    return most * this.#options.eventsPerRequest
+  }
+
   /** Waits until a request was refused: what a fault is to bring about. @throws Error after a minute. */
   async untilRefused(): Promise<void> {
     const deadlineMs = performance.now() + refusalLimitMs
