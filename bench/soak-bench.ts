@@ -14,42 +14,89 @@ import { startChute, type ChuteProcess } from './server-process.ts'
 export interface PauseRow extends ProbeReading {
   readonly load: string
   readonly eventsPerSecond: number
-  /** The most memory that was resident during the load, above what an idle gateway had before. */
-  readonly rssAboveIdleBytes: number
+  /** The most memory that was resident during the load, above what the idle gateway had before and what `buffer.memory` held at that moment. */
+  readonly rssBeyondBufferBytes: number
 }
 
-/** The longest pauses of the event loop: small batches, and the `logs` preset with its 1 MB batches and lz4. */
+/**
+ * The longest pauses of the event loop: small batches, large bodies, and the `logs` preset with its 1 MB batches and lz4. Each load has a process of
+ * its own: memory that one load took is not given back before the next.
+ */
 export async function benchPauses(
   kafka: LocalKafka,
   options: { seconds: number },
 ): Promise<{ rows: PauseRow[]; landed: Landed }> {
-  return await withGateway(kafka, async (chute) => {
-    const rows: PauseRow[] = []
-    const idleBytes = chute.usage().rssBytes
-    for (const [name, stream, request, events] of [
-      ['single events, telemetry', 'bench-telemetry', singleEvent, 1],
-      ['NDJSON of 100, telemetry', 'bench-telemetry', ndjsonOf100, 100],
-      ['NDJSON of 4,500 (a body of 1 MB), telemetry', 'bench-telemetry', ndjsonOf4500, 4_500],
-      ['NDJSON of 100, logs (1 MB batches, lz4)', 'bench-logs', logLinesOf100, 100],
-    ] as const) {
-      const url = `${chute.url}/v1/streams/${stream}`
-      await load(url, request, 2)
-      await chute.readProbe()
-      let rssBytes = 0
-      const sampling = setInterval(() => (rssBytes = Math.max(rssBytes, chute.usage().rssBytes)), 500)
-      const { requestsPerSecond } = await load(url, request, options.seconds).finally(() =>
-        clearInterval(sampling),
-      )
-      const reading = await chute.readProbe()
-      const rssAboveIdleBytes = Math.max(0, rssBytes - idleBytes)
-      const row = { load: name, eventsPerSecond: requestsPerSecond * events, rssAboveIdleBytes, ...reading }
-      say(
-        `${name}: longest pause of our own ${row.ownMaxMs.toFixed(1)} ms, garbage collector ${(row.gcShare * 100).toFixed(1)} %, ${Math.round(rssAboveIdleBytes / 1e6)} MB above idle`,
-      )
-      rows.push(row)
-    }
-    return rows
-  })
+  const rows: PauseRow[] = []
+  const all = { accepted: 0, inTopics: 0 }
+  for (const { settings, ...step } of pauseSteps) {
+    const { rows: measured, landed } = await withGateway(
+      kafka,
+      { [step.stream]: settings },
+      async (chute) => [await measurePauses(chute, step, options.seconds)],
+    )
+    rows.push(...measured)
+    all.accepted += landed.accepted
+    all.inTopics += landed.inTopics
+  }
+  return { rows, landed: all }
+}
+
+const telemetry = { delivery: 'at-most-once' }
+const logs = { delivery: 'at-most-once', preset: 'logs', schema: 'any' }
+const pauseSteps = [
+  {
+    name: 'single events, telemetry',
+    stream: 'bench-single',
+    settings: telemetry,
+    request: singleEvent,
+    events: 1,
+  },
+  {
+    name: 'NDJSON of 100, telemetry',
+    stream: 'bench-ndjson',
+    settings: telemetry,
+    request: ndjsonOf100,
+    events: 100,
+  },
+  {
+    name: 'NDJSON of 4,500 (a body of 1 MB), telemetry',
+    stream: 'bench-large',
+    settings: telemetry,
+    request: ndjsonOf4500,
+    events: 4_500,
+  },
+  {
+    name: 'NDJSON of 100, logs (1 MB batches, lz4)',
+    stream: 'bench-logs',
+    settings: logs,
+    request: logLinesOf100,
+    events: 100,
+  },
+]
+
+async function measurePauses(
+  chute: ChuteProcess,
+  { name, stream, request, events }: Omit<(typeof pauseSteps)[number], 'settings'>,
+  seconds: number,
+): Promise<PauseRow> {
+  const url = `${chute.url}/v1/streams/${stream}`
+  const idleBytes = chute.usage().rssBytes
+  await load(url, request, 2)
+  await chute.readProbe()
+  let rssBeyondBufferBytes = 0
+  const look = async (): Promise<void> => {
+    const { rssBytes } = chute.usage()
+    const held = (await chute.stats()).map((each) => each.bufferTotalBytes - each.bufferAvailableBytes)
+    const beyondBytes = rssBytes - idleBytes - held.reduce((sum, bytes) => sum + bytes, 0)
+    rssBeyondBufferBytes = Math.max(rssBeyondBufferBytes, beyondBytes)
+  }
+  const looking = setInterval(() => void look(), 500)
+  const { requestsPerSecond } = await load(url, request, seconds).finally(() => clearInterval(looking))
+  const reading = await chute.readProbe()
+  say(
+    `${name}: longest pause of our own ${reading.ownMaxMs.toFixed(1)} ms, p99.9 ${reading.ownP999Ms.toFixed(1)} ms, garbage collector ${(reading.gcShare * 100).toFixed(1)} %, ${Math.round(rssBeyondBufferBytes / 1e6)} MB above idle and buffers`,
+  )
+  return { load: name, eventsPerSecond: requestsPerSecond * events, rssBeyondBufferBytes, ...reading }
 }
 
 /** One look at a gateway under steady load. */
@@ -73,27 +120,31 @@ export interface SoakResult {
 export async function benchSoak(kafka: LocalKafka, options: { minutes: number }): Promise<SoakResult> {
   const ratePerSecond = 2_000
   let failed = 0
-  const { rows: samples, landed } = await withGateway(kafka, async (chute) => {
-    const url = `${chute.url}/v1/streams/bench-telemetry`
-    const all: SoakSample[] = []
-    // What the start blocked the event loop for is not of the load.
-    await load(url, ndjsonOf100, 2)
-    await chute.readProbe()
-    const startedAtMs = performance.now()
-    while (performance.now() - startedAtMs < options.minutes * 60_000) {
-      failed += failuresOf(
-        await openLoop({ ...singleEvent, url, ratePerSecond, seconds: 8, connections: 64 }),
-      )
-      const { requestsPerSecond } = await load(url, ndjsonOf100, 1)
-      const atSeconds = Math.round((performance.now() - startedAtMs) / 1_000)
-      const rssMegabytes = chute.usage().rssBytes / 2 ** 20
-      all.push({ atSeconds, rssMegabytes, ...(await chute.readProbe()) })
-      say(
-        `soak, ${atSeconds} s: ${rssMegabytes.toFixed(0)} MiB, NDJSON ${Math.round(requestsPerSecond)} requests/s`,
-      )
-    }
-    return all
-  })
+  const { rows: samples, landed } = await withGateway(
+    kafka,
+    { 'bench-telemetry': telemetry },
+    async (chute) => {
+      const url = `${chute.url}/v1/streams/bench-telemetry`
+      const all: SoakSample[] = []
+      // What the start blocked the event loop for is not of the load.
+      await load(url, ndjsonOf100, 2)
+      await chute.readProbe()
+      const startedAtMs = performance.now()
+      while (performance.now() - startedAtMs < options.minutes * 60_000) {
+        failed += failuresOf(
+          await openLoop({ ...singleEvent, url, ratePerSecond, seconds: 8, connections: 64 }),
+        )
+        const { requestsPerSecond } = await load(url, ndjsonOf100, 1)
+        const atSeconds = Math.round((performance.now() - startedAtMs) / 1_000)
+        const rssMegabytes = chute.usage().rssBytes / 2 ** 20
+        all.push({ atSeconds, rssMegabytes, ...(await chute.readProbe()) })
+        say(
+          `soak, ${atSeconds} s: ${rssMegabytes.toFixed(0)} MiB, NDJSON ${Math.round(requestsPerSecond)} requests/s`,
+        )
+      }
+      return all
+    },
+  )
   return { minutes: options.minutes, ratePerSecond, samples, rssGrowth: growthOf(samples), failed, landed }
 }
 
@@ -106,14 +157,11 @@ function growthOf(samples: readonly SoakSample[]): number {
 
 async function withGateway<Row>(
   kafka: LocalKafka,
+  streams: Readonly<Record<string, object>>,
   measure: (chute: ChuteProcess) => Promise<Row[]>,
 ): Promise<{ rows: Row[]; landed: Landed }> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-bench-'))
   const config = join(folder, 'streams.json')
-  const streams = {
-    'bench-telemetry': { delivery: 'at-most-once' },
-    'bench-logs': { delivery: 'at-most-once', preset: 'logs', schema: 'any' },
-  }
   writeFileSync(config, JSON.stringify({ streams }))
   const broker = kafka.brokers[0]!
   const chute = await startChute(broker, { CHUTE_CONFIG: config }, { probe: true })

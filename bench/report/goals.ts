@@ -141,13 +141,16 @@ function memoryGoals({ soak, pauses }: KeptResults): Goal[] {
       const told = rows.map(({ load, gcShare }) => `${load}: ${(gcShare * 100).toFixed(1)} %`)
       return [told.join('; '), rows.every(({ gcShare }) => gcShare <= 0.05)]
     }),
-    // What `buffer.memory` holds at that time is not taken off, so the bar is a little lower than it has to be.
-    goal('resident memory under full load: at most 64 MB above idle', pauses, ({ rows }) => {
-      const told = rows.map(
-        ({ load, rssAboveIdleBytes }) => `${load}: ${Math.round(rssAboveIdleBytes / 1e6)} MB`,
-      )
-      return [told.join('; '), rows.every(({ rssAboveIdleBytes }) => rssAboveIdleBytes <= 64e6)]
-    }),
+    goal(
+      'resident memory under full load: at most 64 MB above idle and what `buffer.memory` holds',
+      pauses,
+      ({ rows }) => {
+        const told = rows.map(
+          ({ load, rssBeyondBufferBytes }) => `${load}: ${Math.round(rssBeyondBufferBytes / 1e6)} MB`,
+        )
+        return [told.join('; '), rows.every(({ rssBeyondBufferBytes }) => rssBeyondBufferBytes <= 64e6)]
+      },
+    ),
   ]
 }
 

@@ -258,7 +258,7 @@ function pauses({ pauses: result }: KeptResults): string {
       'our own, longest ms': (row) => row.ownMaxMs.toFixed(1),
       'garbage collector, longest ms': (row) => row.gcMaxMs.toFixed(1),
       'garbage collector, % of CPU': (row) => (row.gcShare * 100).toFixed(1),
-      'MB above idle': (row) => String(Math.round(row.rssAboveIdleBytes / 1e6)),
+      'MB above idle and buffers': (row) => String(Math.round(row.rssBeyondBufferBytes / 1e6)),
       'delay p99 ms': (row) => row.delayP99Ms.toFixed(1),
       'delay longest ms': (row) => row.delayMaxMs.toFixed(1),
       'waits for a core': (row) => percent(row.waitShare),
