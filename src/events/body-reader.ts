@@ -122,32 +122,49 @@ function readInflated(
   request.on('error', (error) => finish(asFlaw(error)))
 }
 
-/** What the bodies that come in pieces have brought in this turn of the event loop, and those that are read on in the next one. */
+/** What the bodies that come in pieces have brought in this turn of the event loop. */
 let turnBytes = 0
+let isTurnSet = false
+/** The bodies that are read on in a later turn. */
 let heldBack: BodySource[] = []
+/** The order in which bodies in pieces began. */
+const begunNth = new WeakMap<BodySource, number>()
+let begun = 0
 
 /**
- * Reads a body on in the next turn, once all bodies together have brought {@link mostTurnBytes} in this one. Node reads each socket up to 32 times a
+ * Reads a body on in a later turn, once all bodies together have brought {@link mostTurnBytes} in this one. Node reads each socket up to 32 times a
  * turn, and a client on a fast network has always sent the next 64 KiB. So 64 bodies of a megabyte would be read in one turn: that takes tens of
- * milliseconds, and tens of megabytes of memory.
+ * milliseconds, and tens of megabytes of memory. A few bodies are read on in each turn, those first that began first: a body that is read to its end gives
+ * its memory back. A body that comes slowly is not held back, and holds back no other.
  */
 function shareTurn(request: BodySource, bytes: number): void {
-  if (turnBytes === 0) setImmediate(beginTurn)
+  if (!begunNth.has(request)) begunNth.set(request, begun++)
   turnBytes += bytes
+  beginTurnLater()
   if (turnBytes < mostTurnBytes) return
   request.pause()
   heldBack.push(request)
 }
 
+function beginTurnLater(): void {
+  if (isTurnSet) return
+  isTurnSet = true
+  setImmediate(beginTurn)
+}
+
 function beginTurn(): void {
-  const held = heldBack
-  heldBack = []
+  isTurnSet = false
   turnBytes = 0
-  for (const request of held) request.resume()
+  if (heldBack.length === 0) return
+  heldBack.sort((one, other) => begunNth.get(one)! - begunNth.get(other)!)
+  for (const request of heldBack.splice(0, bodiesInTurn)) request.resume()
+  if (heldBack.length > 0) beginTurnLater()
 }
 
 /** To read so much takes less than a millisecond. */
 const mostTurnBytes = 1 << 20
+/** So many bodies that were held back go on in a turn. */
+const bodiesInTurn = 4
 
 /** Whether a body begins as gzip does (RFC 1952, section 2.3.1). 0x8b cannot be the second byte of a text in UTF-8. */
 export function isGzip(body: Buffer): boolean {

@@ -7,6 +7,9 @@ export type Job = () => Job | undefined
 const waiting: Job[] = []
 /** Calls that are made when fewer jobs wait, oldest first. */
 const heldBack: (() => void)[] = []
+/** How many of these calls were made in this turn. */
+let begun = 0
+let isTurnSet = false
 
 /**
  * Runs jobs in order. A turn of the event loop begins jobs for `budgetMs`, and the next turn goes on. So many bodies that are complete at the
@@ -19,12 +22,29 @@ export function inTurns(job: Job): void {
 }
 
 /**
- * Calls `begin` as soon as few jobs wait, which is usually at once. Until then a large body stays with the kernel and its client, and takes no
- * memory here. Only jobs count, so a body that comes slowly does not hold back other bodies.
+ * Calls `begin` as soon as few jobs wait, which is usually at once. A few calls are made in each turn. Until then a large body stays with the kernel
+ * and its client, and takes no memory here. Only jobs count, so a body that comes slowly does not hold back other bodies for longer than a turn.
  */
 export function whenFewWait(begin: () => void): void {
-  if (waiting.length < fewJobs) begin()
-  else heldBack.push(begin)
+  heldBack.push(begin)
+  beginSome()
+}
+
+/** Begins some of what is held back: a few in each turn, less those that wait as jobs. */
+function beginSome(): void {
+  while (heldBack.length > 0 && waiting.length + begun < fewJobs) {
+    begun++
+    heldBack.shift()!()
+  }
+  if (isTurnSet || (begun === 0 && heldBack.length === 0)) return
+  isTurnSet = true
+  setImmediate(beginTurn)
+}
+
+function beginTurn(): void {
+  isTurnSet = false
+  begun = 0
+  beginSome()
 }
 
 function runNext(): void {
@@ -47,13 +67,7 @@ function runNext(): void {
   }
 }
 
-/** Begins some of the bodies that are held back: all of them if no job waits, since bodies that were begun before may come slowly. */
-function beginSome(): void {
-  const count = waiting.length === 0 ? heldBack.length : Math.max(0, fewJobs - waiting.length)
-  for (const begin of heldBack.splice(0, count)) begin()
-}
-
 /** A turn of the event loop also reads sockets and collects garbage. All of it together stays well below 20 ms. */
-const budgetMs = 3
+const budgetMs = 2
 /** Enough jobs to keep the loop busy while the next body is read. */
 const fewJobs = 4

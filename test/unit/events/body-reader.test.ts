@@ -79,6 +79,30 @@ test('bodies that come fast share a turn of the event loop: a part of each is re
   expect(mostInTurn).toBeLessThan(5 << 20)
 })
 
+test('bodies that come fast are read to their end one behind the other, the oldest first', async () => {
+  const piece = Buffer.alloc(65_536, 'x')
+  const pieces = 64
+  const done: number[] = []
+  const readOf = Array.from({ length: 16 }, () => 0)
+  const halfRead: number[] = []
+  const isAtOnce = readOf.map(async (_none, nth) => {
+    let left = pieces
+    const request = new Readable({
+      read() {
+        this.push(left-- > 0 ? piece : null)
+      },
+    })
+    request.on('data', () => readOf[nth]!++)
+    await read(Object.assign(request, { headers: {} }), pieces * piece.length)
+    done.push(nth)
+    halfRead.push(readOf.filter((of) => of > pieces / 4 && of < pieces).length)
+  })
+  await Promise.all(isAtOnce)
+  expect(done).toEqual(readOf.map((_none, nth) => nth))
+  // All sixteen, if all of them are read on in each turn.
+  expect(Math.max(...halfRead)).toBeLessThan(8)
+})
+
 describe('a compressed body', () => {
   test.each([
     ['gzip', gzipSync(text)],

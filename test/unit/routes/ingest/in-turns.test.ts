@@ -36,16 +36,16 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-test('jobs run in order, in each turn of the event loop as many as begin within 3 ms', async () => {
+test('jobs run in order, in each turn of the event loop as many as begin within 2 ms', async () => {
   for (const [nth, ms] of [2, 2, 5, 1, 1, 1, 1].entries()) inTurns(jobOf(ms, nth))
-  expect(await turnsOf(7)).toEqual([[0, 1], [2], [3, 4, 5], [6]])
+  expect(await turnsOf(7)).toEqual([[0], [1], [2], [3, 4], [5, 6]])
 })
 
 test('what a job leaves to do comes before the next job, and in another turn when this one is over', async () => {
   inTurns(jobOf(4, 1, jobOf(1, 2, jobOf(1, 3))))
   inTurns(jobOf(1, 4))
   inTurns(jobOf(1, 5))
-  expect(await turnsOf(5)).toEqual([[1], [2, 3, 4], [5]])
+  expect(await turnsOf(5)).toEqual([[1], [2, 3], [4, 5]])
 })
 
 test('a job may ask for another one', async () => {
@@ -83,5 +83,19 @@ test('what is held back does not wait for what began before it and has not come'
   for (let nth = 0; nth < 4; nth++) inTurns(jobOf(1, nth))
   for (let nth = 0; nth < 20; nth++) whenFewWait(() => begun.push(nth))
   await turnsOf(4)
-  expect(begun).toHaveLength(20)
+  // Four more in each turn.
+  for (let nth = 0; nth < 4; nth++) await turn()
+  expect(begun).toEqual(Array.from({ length: 20 }, (_, nth) => nth))
+})
+
+test('a few of those that come at once begin in each turn, though no job waits', async () => {
+  const begun: number[] = []
+  for (let nth = 0; nth < 10; nth++) whenFewWait(() => begun.push(nth))
+  const begunInTurn = [begun.splice(0).length]
+  for (let nth = 0; nth < 2; nth++) {
+    await turn()
+    begunInTurn.push(begun.splice(0).length)
+  }
+  expect(begunInTurn).toEqual([4, 4, 2])
+  await turn()
 })
