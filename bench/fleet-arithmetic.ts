@@ -8,7 +8,7 @@ export interface FleetShape {
   readonly brokers: number
   /** Streams of all deliveries. A stream with `topics` counts once for each topic. */
   readonly streams: number
-  /** Those of them that are at-most-once: they send barriers, and share their connections. */
+  /** Those of them that are at-most-once: they send barriers. The streams of a delivery share their connections. */
   readonly atMostOnceStreams: number
   /** Of all streams and processes together. They are spread evenly over all of them, and over all brokers. */
   readonly eventsPerSecond: number
@@ -17,15 +17,15 @@ export interface FleetShape {
 }
 
 /**
- * Connections at the first of `KAFKA_BROKERS`: of each process, one for all at-most-once streams, one for each other stream, and one for
- * metadata. Other brokers have none for metadata.
+ * Connections at the first of `KAFKA_BROKERS`: of each process, one for all at-most-once streams, one for all at-least-once streams, and one
+ * for metadata. Other brokers have none for metadata.
  */
 export function connectionsOfFirstBroker({ processes, streams, atMostOnceStreams }: FleetShape): number {
-  return processes * (Math.min(1, atMostOnceStreams) + streams - atMostOnceStreams + 1)
+  return processes * (Math.min(1, atMostOnceStreams) + Math.min(1, streams - atMostOnceStreams) + 1)
 }
 
 /**
- * Produce requests a second at one broker, at most: those of at-most-once streams that are due in the same turn of the event loop are one.
+ * Produce requests a second at one broker, at most: those of streams of a delivery that are due in the same turn of the event loop are one.
  * A batch opens with its first event and goes `linger.ms` later, with all that came meanwhile.
  */
 export function produceRequestsOfBroker(fleet: FleetShape): number {

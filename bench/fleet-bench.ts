@@ -243,7 +243,7 @@ function rowsOf({
   return [
     {
       quantity: 'connections at the first broker',
-      from: 'processes × (1 for all at-most-once streams + other streams + 1 for metadata)',
+      from: 'processes × (1 for all at-most-once streams + 1 for all at-least-once streams + 1 for metadata)',
       predicted: connectionsOfFirstBroker(shape),
       measured: fleet.connectionsOfBroker,
     },

@@ -15,6 +15,7 @@ import { eventTo, manyStreams, streamsFile } from './streams.ts'
 export interface GrowthRow {
   readonly quantity:
     | 'streams'
+    | 'at-least-once streams'
     | 'partitions'
     | 'connections'
     | 'connections of bare node:http'
@@ -59,8 +60,11 @@ export async function benchGrowth(
   for (const partitions of partitionCounts) {
     await createTopic(broker, `bench-${partitions}-partitions`, { partitions })
   }
-  const serve = (streams: readonly string[]) => async (): Promise<ChuteProcess> =>
-    await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, streams) })
+  const serve =
+    (streams: readonly string[], settings: Readonly<Record<string, string>> = {}) =>
+    async (): Promise<ChuteProcess> =>
+      await startChute(broker, { CHUTE_CONFIG: streamsFile(folder, streams, undefined, settings) })
+  const critical = { delivery: 'at-least-once' }
   const ofPartitions = partitionCounts.map((partitions) => `bench-${partitions}-partitions`)
   const spread = [...ofPartitions, 'bench-bytes']
   try {
@@ -70,6 +74,9 @@ export async function benchGrowth(
     const servers = {
       few: serve(['bench-stream']),
       many: serve(manyStreams),
+      fewCritical: serve(['bench-stream'], critical),
+      manyCriticalOwn: serve(manyStreams, { ...critical, connection: 'own' }),
+      manyCritical: serve(manyStreams, critical),
       spread: serve(spread),
       bare: async () => await startBaseline('bare-http'),
     }
@@ -86,25 +93,36 @@ interface Servers {
   /** A gateway with one stream. */
   readonly few: Step['serve']
   readonly many: Step['serve']
+  /** The same, with at-least-once streams. */
+  readonly fewCritical: Step['serve']
+  readonly manyCriticalOwn: Step['serve']
+  readonly manyCritical: Step['serve']
   /** A gateway with topics of many partitions. */
   readonly spread: Step['serve']
   readonly bare: Step['serve']
 }
 
-function stepsOf({ few, many, spread, bare }: Servers): Step[][] {
+function stepsOf({ few, many, fewCritical, manyCriticalOwn, manyCritical, spread, bare }: Servers): Step[][] {
   const one = [eventTo('bench-stream')]
+  const toMany = manyStreams.map((name) => eventTo(name))
+  const ofMany = String(manyStreams.length)
   // wrk sends two requests in turn in the way in which it sends a thousand, and one in a faster way.
   const twice = <T>(requests: T[]): T[] => [...requests, ...requests]
   const keyed = Array.from({ length: 1_000 }, (_, nth) => eventOf({ source: `device-${nth}` }))
   return [
     [
       { quantity: 'streams', size: '1', serve: few, requests: twice(one) },
+      { quantity: 'streams', size: ofMany, serve: many, requests: toMany },
+    ],
+    [
+      { quantity: 'at-least-once streams', size: '1', serve: fewCritical, requests: twice(one) },
       {
-        quantity: 'streams',
-        size: String(manyStreams.length),
-        serve: many,
-        requests: manyStreams.map((name) => eventTo(name)),
+        quantity: 'at-least-once streams',
+        size: `${ofMany}, connection: own`,
+        serve: manyCriticalOwn,
+        requests: toMany,
       },
+      { quantity: 'at-least-once streams', size: ofMany, serve: manyCritical, requests: toMany },
     ],
     partitionCounts.map((partitions) => ({
       quantity: 'partitions',

@@ -6,11 +6,18 @@ import type { AddressedRequest } from './load.ts'
 /**
  * Writes a configuration with at-most-once streams of these names into a folder.
  * @param topic of all of them; undefined: each has a topic of its own name.
+ * @param settings of each of them, which may set another delivery.
  * @returns its path.
  */
-export function streamsFile(folder: string, names: readonly string[], topic?: string): string {
-  const file = join(folder, `${names.length}-${names[0]}.json`)
-  const streams = Object.fromEntries(names.map((name) => [name, { delivery: 'at-most-once', topic }]))
+export function streamsFile(
+  folder: string,
+  names: readonly string[],
+  topic?: string,
+  settings: Readonly<Record<string, string>> = {},
+): string {
+  const file = join(folder, [names.length, names[0], ...Object.values(settings)].join('-') + '.json')
+  const stream = { delivery: 'at-most-once', topic, ...settings }
+  const streams = Object.fromEntries(names.map((name) => [name, stream]))
   writeFileSync(file, JSON.stringify({ streams }))
   return file
 }

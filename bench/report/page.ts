@@ -35,7 +35,8 @@ and what node:http does around a request. What Chute can still save is in the ro
 
 **Streams.** At-most-once streams share a connection to each broker: the batches of a turn are one request and one call to the kernel, and one barrier asks for all
 ([semantics.md](semantics.md#a-connection-that-streams-share)). What is left is the price of a batch: a header, a checksum, a buffer, an entry in the account, and a place in the barrier. At the
-same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. A stream with \`connection: own\` also has the calls to the kernel and the barriers to itself.
+same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. A stream with \`connection: own\` also has the calls to the kernel and the barriers to itself. At-least-once streams share another connection, and write one request
+at a time: what comes before its answer goes with the next one.
 
 **Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them.
 

@@ -209,7 +209,7 @@ function growth({ growth: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('How cost grows', result.environment, [
     '![CPU time against size](plots/growth.svg)\n\n![CPU time by size of event](plots/growth-bytes.svg)\n',
-    'Chute makes one writing call to the kernel for the reply of a request, and one for each batch or request to Kafka. The same events spread over many streams are many small batches. Those that at-most-once streams write in one turn are one request. Each round of each row has a new process, since two processes of the same gateway differ by up to 10 % for as long as they live.\n',
+    'Chute makes one writing call to the kernel for the reply of a request, and one for each batch or request to Kafka. The same events spread over many streams are many small batches. Those that streams of one delivery write in one turn are one request. Each round of each row has a new process, since two processes of the same gateway differ by up to 10 % for as long as they live.\n',
     table(result.rows, {
       quantity: (row) => row.quantity,
       size: (row) => row.size,

@@ -40,6 +40,18 @@ export function waitsForReplicas(delivery: Delivery, { acks }: Pick<ProducerConf
 }
 
 /**
+ * Whether a stream can share its connections. An at-most-once stream that waits for replicas would hold up the others. If a connection ends, an
+ * at-least-once stream writes again what had no answer, and only with idempotence nothing is stored twice. So without it no other stream
+ * may end the connection.
+ */
+export function canShareConnections(
+  delivery: Delivery,
+  { acks, enableIdempotence }: Pick<ProducerConfig, 'acks' | 'enableIdempotence'>,
+): boolean {
+  return resends[delivery] ? enableIdempotence : acks !== -1
+}
+
+/**
  * The words that `delivery:` of a stream takes, and what each of them sets. Exactly-once is at-least-once with everything that
  * keeps a repetition from becoming a second record: `refuseLessThanExactlyOnce` in stream-contradictions.ts.
  */

@@ -1,8 +1,8 @@
 import { isAbsolute, dirname, join } from 'node:path'
 import {
   builtInSchemas,
+  canShareConnections,
   streamPromises,
-  waitsForReplicas,
   type BuiltInSchema,
   type Config,
   type ConfigProblem,
@@ -168,7 +168,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
   const deadLetterTopic = values.deadLetterTopic ?? null
   const { timestampUnit = 'ms', keyMissing, headers, onBufferFull } = set
   const key = value['key'] === undefined && typeof schema === 'string' ? defaultKey[schema] : set.key
-  const connection = waitsForReplicas(delivery, producer) ? 'own' : (values.connection ?? 'shared')
+  const connection = canShareConnections(delivery, producer) ? (values.connection ?? 'shared') : 'own'
   const edge = { schema, timestampUnit, key, keyMissing, headers, onBufferFull, beaconOnBufferFull }
   return {
     name,

@@ -1,4 +1,5 @@
 import {
+  canShareConnections,
   losesWhenFull,
   resends,
   waitsForReplicas,
@@ -109,12 +110,20 @@ function refuseConnection(
   { path, written, producer, delivery }: StreamUnderTest,
   problems: ConfigProblem[],
 ): void {
-  if (written.connection !== 'shared' || !waitsForReplicas(delivery, producer)) return
+  if (written.connection !== 'shared' || canShareConnections(delivery, producer)) return
   problems.push({
     path: `${path}.connection`,
-    problem:
-      'is shared where the stream waits for all in-sync replicas, which would hold up the other streams',
-    remedy: 'Leave it out.',
+    ...(resends[delivery]
+      ? {
+          problem:
+            'is shared without enable.idempotence: another stream that ends the connection would have records of this one stored twice',
+          remedy: 'Leave it out, or set enable.idempotence: true.',
+        }
+      : {
+          problem:
+            'is shared where the stream waits for all in-sync replicas, which would hold up the other streams',
+          remedy: 'Leave it out.',
+        }),
   })
 }
 

@@ -85,8 +85,8 @@ export const streamShape = {
     what: '`off`: bare acks=0, whose records end as `sent`, and nobody knows what arrived; with acks=1, `confirmed` then means the leader alone. Not with acks=all, whose answers are the confirmation',
   }),
   connection: oneOf(connectionUses).optional().register(reference, {
-    what: '`shared`: the stream writes over one connection to each broker together with the other streams that share. `own`: it has connections of its own, so that no other stream can end them ([semantics.md](semantics.md#a-connection-that-streams-share)). At-least-once streams and `acks: all` always have their own',
-    byDefault: '`shared` for at-most-once with `acks` 0 or 1',
+    what: '`shared`: the stream writes over one connection to each broker together with the other streams of its delivery. `own`: it has connections of its own, so that no other stream can end them or hold them up ([semantics.md](semantics.md#a-connection-that-streams-share)). At-most-once streams with `acks: all`, and at-least-once streams without `enable.idempotence`, always have their own',
+    byDefault: '`shared` if the stream can share',
   }),
   audit: trueOrFalse.default(false).register(reference, {
     what: '`true`: each record gets a header with its writer and its number, by which `chute audit` tells from the topic alone what is lost, repeated or out of order ([docs/audit.md](audit.md))',

@@ -6,7 +6,7 @@ import { DeadLetters, DeadLetterHeaders } from './producer/at-least-once/dead-le
 import { AtLeastOnceSender } from './producer/at-least-once/sender.ts'
 import { AtMostOnceSender } from './producer/at-most-once/sender.ts'
 import { LingerClocks } from './producer/linger-clock.ts'
-import { ownConnections, SharedConnections } from './network/shared-connections.ts'
+import { ownConnections, SharedConnections, type TopicTransport } from './network/shared-connections.ts'
 import { TurnEnd } from './network/turn.ts'
 import type { Sender, SenderOptions } from './producer/sender.ts'
 import { StreamProducer, type StreamProducerOptions } from './producer/stream-producer.ts'
@@ -17,13 +17,22 @@ export interface SharedParts extends Pick<
   'metadata' | 'transport' | 'buffers' | 'logger' | 'turn' | 'clocks'
 > {
   /** The connections of the streams that share them. */
-  readonly connections: SharedConnections
+  readonly connections: SharingGroups
 }
+
+/**
+ * Streams share connections within a group, and never beyond it. At-least-once streams never wait for at-most-once streams, and no stream
+ * waits for what was refused: dead letters and invalid events are the group `aside`.
+ */
+export type SharingGroups = Readonly<Record<Delivery | 'aside', SharedConnections>>
 
 /** Adds what producers need to write together: the end of a turn, the connections, and the time at which batches have lingered. */
 export function shareParts(parts: Omit<SharedParts, 'connections' | 'turn' | 'clocks'>): SharedParts {
   const turn = new TurnEnd()
-  const connections = new SharedConnections({ ...parts, turn })
+  const { transport, logger } = parts
+  const group = (awaitsAnswers: boolean): SharedConnections =>
+    new SharedConnections({ transport, logger, turn, awaitsAnswers })
+  const connections = { 'at-most-once': group(false), 'at-least-once': group(true), aside: group(true) }
   return { ...parts, turn, connections, clocks: new LingerClocks() }
 }
 
@@ -43,17 +52,18 @@ export function openProducer(
   },
   shared: SharedParts,
 ): { producer: StreamProducer; letters: StreamProducer | null } {
-  const openSender = (options: SenderOptions): Sender => senders[stream.delivery](options, shared)
-  const parts = { ...shared, openSender }
+  const { delivery } = stream
   const { telemetry, letterFile, memory } = own
-  const ofStream = { ...parts, stream, telemetry, ...(memory !== undefined && { memory }) }
+  const openSender = openerOf(delivery, shared.connections[delivery])
+  const ofStream = { ...shared, openSender, stream, telemetry, ...(memory !== undefined && { memory }) }
   if (!resends[stream.delivery]) return { producer: new StreamProducer(ofStream), letters: null }
   const headers = new DeadLetterHeaders()
   const letters =
     stream.deadLetterTopic === null
       ? null
       : new StreamProducer({
-          ...parts,
+          ...shared,
+          openSender: openerOf(delivery, shared.connections.aside),
           stream: letterStream(stream, stream.deadLetterTopic),
           headers,
           telemetry: untold,
@@ -76,18 +86,25 @@ export function openProducer(
   return { producer, letters }
 }
 
-/** The sender of each delivery. */
-const senders = {
-  'at-most-once': (options, { connections }) =>
-    new AtMostOnceSender({
+/** Makes senders of a delivery. @param connections those that a stream uses if it shares. */
+function openerOf(delivery: Delivery, connections: SharedConnections): (options: SenderOptions) => Sender {
+  return (options) => {
+    const { stream, transport } = options
+    return senders[delivery]({
       ...options,
       transport:
-        options.stream.connection === 'shared'
-          ? connections.of(options.stream.topic, options.stream.producer.maxRequestSizeBytes)
-          : ownConnections(options.transport),
-    }),
+        stream.connection === 'shared'
+          ? connections.of(stream.topic, stream.producer.maxRequestSizeBytes)
+          : ownConnections(transport),
+    })
+  }
+}
+
+/** The sender of each delivery. */
+const senders = {
+  'at-most-once': (options) => new AtMostOnceSender(options),
   'at-least-once': (options) => new AtLeastOnceSender(options),
-} satisfies Record<Delivery, (options: SenderOptions, shared: SharedParts) => Sender>
+} satisfies Record<Delivery, (options: SenderOptions & { readonly transport: TopicTransport }) => Sender>
 
 /** The stream of a dead-letter topic: it has the settings of its stream, but no audit and no dead letters. */
 function letterStream(stream: StreamConfig, topic: string): StreamConfig {
@@ -106,7 +123,7 @@ export function openInvalidProducer(
     ...shared,
     stream: invalidStream(stream, invalid),
     telemetry: untold,
-    openSender: senders['at-least-once'],
+    openSender: openerOf('at-least-once', shared.connections.aside),
     logsLosses: false,
   })
 }

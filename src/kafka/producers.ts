@@ -24,7 +24,7 @@ import { KafkajsTransport } from './network/kafkajs-transport.ts'
 /**
  * The producers of all streams of a gateway. Read this file of the folder first: it puts the rooms of `kafka/` together. Arrows
  * go one way: `protocol/` ← `network/` ← `producer/` ← a delivery. The producers share one view of the cluster and the recycled batch
- * buffers. At-most-once streams also share connections (`network/shared-connections.ts`). No two streams share buffer memory.
+ * buffers. The streams of a delivery also share connections (`network/shared-connections.ts`). No two streams share buffer memory.
  */
 export class Producers {
   readonly #options: ProducersOptions
@@ -206,7 +206,7 @@ export class Producers {
   /** Connections to Kafka that are made from now on use other certificates or credentials. */
   renew(renewed: Partial<KafkaCredentials>): void {
     this.#transport.renew(renewed)
-    this.#shared.connections.renew()
+    for (const connections of Object.values(this.#shared.connections)) connections.renew()
     this.#topicCreator.renew(renewed)
   }
 

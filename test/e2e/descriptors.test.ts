@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, inject, onTestFinished, test } from 'vitest'
-import type { ConnectionUse } from '../../src/config/config.ts'
+import type { ConnectionUse, Delivery } from '../../src/config/config.ts'
 import { serveGateway } from '../support/served-gateway.ts'
 
 /** Descriptors of a gateway's process: with a kept connection of a client for each stream, and with `more` beside them. */
@@ -14,12 +14,13 @@ async function descriptorsOf(
   streams: number,
   more: number,
   connection: ConnectionUse,
+  delivery: Delivery = 'at-most-once',
 ): Promise<[number, number]> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-descriptors-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))
   const names = Array.from({ length: streams }, () => `descriptors-${randomUUID()}`)
   const file = join(folder, 'chute.json')
-  const stream = { delivery: 'at-most-once', schema: 'any', connection }
+  const stream = { delivery, schema: 'any', connection }
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(names.map((name) => [name, stream])) }))
   const gateway = await serveGateway({ KAFKA_BROKERS: inject('kafkaBroker'), CHUTE_CONFIG: file })
   onTestFinished(() => gateway.signal('SIGKILL'))
@@ -50,15 +51,20 @@ async function descriptorsOf(
 test.skipIf(!existsSync('/proc/self/fd'))(
   'a gateway has a descriptor for each connection of a client, and one a broker for each stream with connections of its own',
   async () => {
-    const [[one], [four, many], [shared]] = await Promise.all([
-      descriptorsOf(1, 0, 'own'),
-      descriptorsOf(4, 100, 'own'),
-      descriptorsOf(4, 0, 'shared'),
-    ])
+    const [[one], [four, many], [shared], [oneCritical], [fourCritical], [sharedCritical]] =
+      await Promise.all([
+        descriptorsOf(1, 0, 'own'),
+        descriptorsOf(4, 100, 'own'),
+        descriptorsOf(4, 0, 'shared'),
+        descriptorsOf(1, 0, 'own', 'at-least-once'),
+        descriptorsOf(4, 0, 'own', 'at-least-once'),
+        descriptorsOf(4, 0, 'shared', 'at-least-once'),
+      ])
     expect(many - four).toBe(100)
     // Three streams more, each with a connection to the one broker, and three connections of clients.
     expect(four - one).toBe(6)
     expect(shared - one).toBe(3)
+    expect([fourCritical - oneCritical, sharedCritical - oneCritical]).toEqual([6, 3])
     expect(one).toBeLessThan(40)
   },
   60_000,

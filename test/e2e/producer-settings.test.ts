@@ -28,10 +28,15 @@ afterEach(async () => {
 })
 
 /** A gateway with one stream, as a configuration file has it, that reaches the broker through the tap. */
-async function start(delivery: string, producer: string, partitions = 1): Promise<void> {
+async function start(
+  delivery: string,
+  producer: string,
+  partitions = 1,
+  connection?: 'own' | 'shared',
+): Promise<void> {
   await createTopic(broker, topic, { partitions })
   const stream = loadStream(
-    `{ topic: ${topic}, delivery: ${delivery}, schema: any, producer: { ${producer} } }`,
+    `{ topic: ${topic}, delivery: ${delivery}, schema: any, ${connection === undefined ? '' : `connection: ${connection}, `}producer: { ${producer} } }`,
   )
   gateway = await startGatewayWith(
     testConfig({
@@ -193,21 +198,29 @@ describe('max.in.flight.requests.per.connection', () => {
     },
   )
 
-  test('is one batch of each partition on a stream that is at-least-once', async () => {
-    await start('at-least-once', 'batch.size: 200, linger.ms: 0', 2)
-    const event = (source: string, n: number): string => JSON.stringify({ source, n, text: 'x'.repeat(120) })
-    const keys = Array.from({ length: 8 }, (_, i) => `key-${i}`)
-    for (const key of keys) expect(await sendAndWait(event(key, 0))).toBe(200)
-    tap.hold()
-    for (const key of keys) expect((await send(event(key, 1))).status).toBe(202)
-    await expect.poll(async () => await pending('in_flight'), settling).toBe(2)
-    expect(await pending('buffered')).toBe(keys.length - 2)
-    tap.release()
-    await expect
-      .poll(async () => (await pending('buffered')) + (await pending('in_flight')), settling)
-      .toBe(0)
-    expect(await landed()).toHaveLength(2 * keys.length)
-  })
+  test.each([
+    ['own', 2],
+    // What comes before the answer goes with the next request.
+    ['shared', 1],
+  ] as const)(
+    'is one batch of each partition on a stream that is at-least-once (%s connection)',
+    async (connection, inFlight) => {
+      await start('at-least-once', 'batch.size: 200, linger.ms: 0', 2, connection)
+      const event = (source: string, n: number): string =>
+        JSON.stringify({ source, n, text: 'x'.repeat(120) })
+      const keys = Array.from({ length: 8 }, (_, i) => `key-${i}`)
+      for (const key of keys) expect(await sendAndWait(event(key, 0))).toBe(200)
+      tap.hold()
+      for (const key of keys) expect((await send(event(key, 1))).status).toBe(202)
+      await expect.poll(async () => await pending('in_flight'), settling).toBe(inFlight)
+      expect(await pending('buffered')).toBe(keys.length - inFlight)
+      tap.release()
+      await expect
+        .poll(async () => (await pending('buffered')) + (await pending('in_flight')), settling)
+        .toBe(0)
+      expect(await landed()).toHaveLength(2 * keys.length)
+    },
+  )
 })
 
 describe('retries', () => {

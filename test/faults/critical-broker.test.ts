@@ -6,8 +6,8 @@ import { seededRandom } from '../support/fault-run.ts'
 import { byForm, isLong } from '../support/forms.ts'
 import { seed } from '../support/seed.ts'
 import { createTopic, readTopic, testClient } from '../support/independent-reader.ts'
-import { append } from '../support/producer-fixture.ts'
-import { startProducer, until } from '../support/real-producer.ts'
+import { append, streamConfig } from '../support/producer-fixture.ts'
+import { startProducer, startProducers, until } from '../support/real-producer.ts'
 
 /*
  * An at-least-once stream in one process, with brokers that die. Counted by an independent reader: nothing lost, nothing
@@ -92,12 +92,12 @@ describe.runIf(isLong)('three brokers', () => {
   })
   afterAll(async () => await kafka.stop())
 
-  /** One partition on two of the nodes, of which both have to have what is acknowledged. */
-  async function createPair(topic: string): Promise<void> {
+  /** One partition on nodes of which all have to have what is acknowledged. The first one leads. */
+  async function createPair(topic: string, replicas = [1, 2]): Promise<void> {
     const admin = testClient(kafka.brokers[0]!).admin()
     await admin.connect()
-    const replicaAssignment = [{ partition: 0, replicas: [1, 2] }]
-    const configEntries = [{ name: 'min.insync.replicas', value: '2' }]
+    const replicaAssignment = [{ partition: 0, replicas }]
+    const configEntries = [{ name: 'min.insync.replicas', value: String(replicas.length) }]
     await admin.createTopics({ topics: [{ topic, replicaAssignment, configEntries }], waitForLeaders: true })
     await admin.disconnect()
   }
@@ -129,6 +129,57 @@ describe.runIf(isLong)('three brokers', () => {
       await kafka.nodes[1]!.kill('SIGCONT')
       await settled()
       expect(await count(kafka.brokers[0]!, topic, sent)).toEqual({ sent: 51, ...nothingWrong })
+    },
+  )
+
+  test.each([
+    // The leader may wait for two seconds. Then it answers with the name of the topic.
+    ['shared', 10_000, [500, 2_500], true],
+    ['shared', 1_000, [500, 1_500], true],
+    ['own', 10_000, [0, 500], false],
+  ] as const)(
+    'a follower is stopped, and a stream beside it has replicas elsewhere (%s, request.timeout.ms %i)',
+    { timeout: 120_000 },
+    async (connection, requestTimeoutMs, [least, most], isSetApart) => {
+      const [harmed, beside] = [`harmed-${randomUUID()}`, `beside-${randomUUID()}`]
+      await createPair(harmed)
+      await createPair(beside, [1, 3])
+      const { producers, logs, settled } = await startProducers(
+        kafka.brokers,
+        [harmed, beside].map((topic) => ({
+          ...streamConfig(topic, 'at-least-once', { requestTimeoutMs }),
+          connection,
+        })),
+      )
+      const sent: string[][] = [[], []]
+      let longestMs = 0
+      const send = (nth: number): void => {
+        const text = `0:${sent[nth]!.length}`
+        const atMs = performance.now()
+        const batch = append(producers[nth]!, text)!
+        if (nth === 1) batch.onSettled(() => (longestMs = Math.max(longestMs, performance.now() - atMs)))
+        sent[nth]!.push(text)
+      }
+      for (const nth of [0, 1]) send(nth)
+      await settled()
+      longestMs = 0
+      await kafka.nodes[1]!.kill('SIGSTOP')
+      const untilMs = performance.now() + 8_000
+      while (performance.now() < untilMs) {
+        for (const nth of [0, 1]) send(nth)
+        await pause(20)
+      }
+      await until(() => producers[1]!.stats.acked === sent[1]!.length)
+      await kafka.nodes[1]!.kill('SIGCONT')
+      await settled()
+      for (const [nth, topic] of [harmed, beside].entries())
+        expect(await count(kafka.brokers[0]!, topic, sent[nth]!)).toEqual({
+          sent: sent[nth]!.length,
+          ...nothingWrong,
+        })
+      expect(longestMs).toBeGreaterThan(least)
+      expect(longestMs).toBeLessThan(most)
+      expect(logs.lines.some(({ message }) => message.includes('replicas of these topics'))).toBe(isSetApart)
     },
   )
 

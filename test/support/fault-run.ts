@@ -39,16 +39,20 @@ export interface Scenario {
   readonly connection?: ConnectionUse
 }
 
-/** What a run showed. `problems` is empty when every invariant held. */
-export interface FaultReport {
-  readonly problems: string[]
+/** What a run showed of a stream. */
+export interface Judgement {
   readonly stats: ProducerStats
   readonly stored: number
   readonly lost: number
   /** Records more than one in the same log. */
   readonly duplicates: number
-  /** Of the other streams. */
-  readonly neighbours: readonly ProducerStats[]
+}
+
+/** What a run showed. `problems` is empty when every invariant held. */
+export interface FaultReport extends Judgement {
+  readonly problems: string[]
+  /** The other streams. */
+  readonly neighbours: readonly Judgement[]
   readonly connectsPerSecond: number
 }
 
@@ -115,7 +119,7 @@ class FaultRun {
     return {
       problems: [...this.#problems],
       ...first!,
-      neighbours: neighbours.map(({ stats }) => stats),
+      neighbours,
       connectsPerSecond: this.#connectsPerSecond(),
     }
   }
@@ -244,7 +248,7 @@ class JudgedStream {
   }
 
   /** To be called when everything is closed. */
-  judge(): Pick<FaultReport, 'stats' | 'stored' | 'lost' | 'duplicates'> {
+  judge(): Judgement {
     const { stats } = this
     if (stats.buffered + stats.inFlight > 0) this.#problem('something is left after close')
     if (stats.bufferAvailableBytes !== stats.bufferTotalBytes) this.#problem('buffer memory is not free')

@@ -23,6 +23,8 @@ export class ModelCluster implements Transport {
   serviceMs = 1
   responseMs = 1
   kernelBytes = 65_536
+  /** `socket.request.max.bytes`. */
+  maxRequestBytes = Infinity
   /** How far the replicas are behind the leader. What they do not have is lost when another becomes the leader. */
   replicationMs = 0
   /** False: a debugging replica is answered the high watermark, as everybody is (Redpanda's `list_offsets.cc`). */
@@ -207,6 +209,10 @@ export class ModelNode implements ModelServer {
 
   get kernelBytes(): number {
     return this.#cluster.kernelBytes
+  }
+
+  get maxRequestBytes(): number {
+    return this.#cluster.maxRequestBytes
   }
 
   /** @inheritdoc */

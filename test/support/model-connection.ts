@@ -6,6 +6,8 @@ import type { WireRequest } from '../../src/kafka/protocol/wire.ts'
 export interface Served {
   readonly response: Buffer | null
   readonly closes: boolean
+  /** Until then the response is held back, and no other request of the connection is read. In milliseconds; 0 unless set. */
+  readonly afterMs?: number
 }
 
 /** The broker behind a {@link ModelConnection}. */
@@ -20,6 +22,8 @@ export interface ModelServer {
   readonly responseMs: number
   /** Bytes that the kernels between client and broker take. */
   readonly kernelBytes: number
+  /** `socket.request.max.bytes`: a larger request ends the connection. */
+  readonly maxRequestBytes: number
   /** Swallows the response that is about to go, if a test wants that. */
   losesResponse(): boolean
   random(): number
@@ -55,6 +59,8 @@ export class ModelConnection implements BrokerConnection {
   #received: Received[] = []
   #receivedBytes = 0
   #isServing = false
+  /** A response is held back. */
+  #isMuted = false
   /** Nothing reaches the broker any more, which the client does not know yet. */
   #isCut = false
   #lastArrivalMs = 0
@@ -173,7 +179,14 @@ export class ModelConnection implements BrokerConnection {
   }
 
   #serveNext(): void {
-    if (this.#isServing || this.#isCut || this.#server.isStopped || this.#received.length === 0) return
+    if (
+      this.#isServing ||
+      this.#isMuted ||
+      this.#isCut ||
+      this.#server.isStopped ||
+      this.#received.length === 0
+    )
+      return
     this.#isServing = true
     setTimeout(() => {
       this.#isServing = false
@@ -188,17 +201,27 @@ export class ModelConnection implements BrokerConnection {
   #serveFirst(): boolean {
     const { request, onResponse } = this.#received.shift()!
     this.#receivedBytes -= request.body.length
-    if (performance.now() > this.sessionEndMs) {
+    if (performance.now() > this.sessionEndMs || request.body.length > this.#server.maxRequestBytes) {
       this.cut(1, false)
       return false
     }
-    const { response, closes } = this.#server.serve(request)
+    const { response, closes, afterMs = 0 } = this.#server.serve(request)
     if (closes) {
       this.cut(1, false)
       return false
     }
-    if (response !== null && onResponse !== null && !this.#server.losesResponse())
+    if (response === null || onResponse === null || this.#server.losesResponse()) return true
+    if (afterMs === 0) {
       this.#respond(response, onResponse)
+      return true
+    }
+    this.#isMuted = true
+    setTimeout(() => {
+      this.#isMuted = false
+      if (this.#isCut || !this.isOpen) return
+      this.#respond(response, onResponse)
+      this.#serveNext()
+    }, afterMs)
     return true
   }
 

@@ -66,7 +66,7 @@ function answer(response: Buffer): Served {
 function produce(cluster: ServingCluster, nodeId: number, reader: ModelReader): Served {
   if (reader.string() !== null) throw new Error('a transaction')
   const acks = reader.int16()
-  reader.int32() // timeout
+  const timeoutMs = reader.int32()
   const topics = reader.array(() => ({
     name: reader.string()!,
     batches: reader.array(() => ({ partition: reader.int32(), bytes: reader.bytes() })),
@@ -77,11 +77,17 @@ function produce(cluster: ServingCluster, nodeId: number, reader: ModelReader): 
     return emptyProduce(cluster, nodeId, firstName, first[0]!.partition)
   refuseRepeated(topics.map(({ name }) => name))
   const request = cluster.requests.length
+  let afterMs = 0
   const answers = topics.map(({ name, batches: sent }) => {
+    const replicasMs = acks === -1 ? (cluster.topics.get(name)?.replicasMs ?? 0) : 0
+    const isTooSlow = replicasMs > timeoutMs
+    afterMs = Math.max(afterMs, Math.min(replicasMs, timeoutMs))
     const batches = sent.map(({ partition, bytes }) => ({ partition, batch: readBatch(bytes) }))
     const results = batches.map(({ partition, batch }) => {
       const found = writableHere(cluster, nodeId, name, partition)
       const result = found.partition?.append(batch, found.topic!.maxMessageBytes, acks)
+      // The leader has the batch all the same.
+      if (isTooSlow && result?.errorCode === 0) return { partition, errorCode: 7, baseOffset: -1 }
       return { partition, ...(result ?? { errorCode: found.errorCode, baseOffset: -1 }) }
     })
     remember(cluster, nodeId, 'Produce', {
@@ -106,7 +112,7 @@ function produce(cluster: ServingCluster, nodeId: number, reader: ModelReader): 
       writer.int32(partition).int16(errorCode).int64(baseOffset).int64(-1).int64(0)
     })
   })
-  return answer(writer.int32(cluster.throttleTimeMs).done())
+  return { ...answer(writer.int32(cluster.throttleTimeMs).done()), afterMs }
 }
 
 /** A broker takes only one of them, in silence, and loses the records of the others. */

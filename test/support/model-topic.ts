@@ -23,6 +23,8 @@ export class ModelTopic {
   isReadOnly = false
   /** Its settings may be read (DESCRIBE_CONFIGS). */
   isDescribable = true
+  /** How long the replicas take to have what is written with acks=all. */
+  replicasMs = 0
 
   constructor(name: string) {
     this.name = name

@@ -1,5 +1,6 @@
 import { murmur2, partitionForHash } from '../../src/kafka/protocol/murmur2.ts'
 import {
+  canShareConnections,
   compressionTraits,
   compressionTypes,
   type CompressionType,
@@ -67,13 +68,14 @@ export function streamConfig(
   overrides: Partial<ProducerConfig> = {},
 ): StreamConfig {
   const critical = delivery === 'at-least-once' ? criticalOverrides : {}
+  const producer = producerConfig({ ...critical, ...overrides })
   return {
     name: topic,
     topic,
     topics: null,
     delivery,
     preset: delivery === 'at-most-once' ? 'telemetry' : 'critical',
-    connection: delivery === 'at-most-once' && overrides.acks !== -1 ? 'shared' : 'own',
+    connection: canShareConnections(delivery, producer) ? 'shared' : 'own',
     schema: 'any',
     timestampUnit: 'ms',
     key: 'source',
@@ -86,7 +88,7 @@ export function streamConfig(
     invalid: null,
     dedupe: null,
     exactlyOnce: false,
-    producer: producerConfig({ ...critical, ...overrides }),
+    producer,
     spool: null,
   }
 }

@@ -10,21 +10,35 @@ import { testConfig } from './gateway.ts'
 import { LogKeeper, noTelemetry, streamConfig } from './producer-fixture.ts'
 
 /** The producer of one stream on a real broker, through a transport that a test can spoil. */
-export interface RealProducer {
+export interface RealProducer extends Omit<RealProducers, 'producers'> {
   readonly producer: StreamProducer
+}
+
+/** As {@link RealProducer}, of several streams. */
+export interface RealProducers {
+  readonly producers: readonly StreamProducer[]
   readonly transport: FaultyTransport
   readonly logs: LogKeeper
   /** Waits until every record has its outcome. */
   readonly settled: () => Promise<void>
 }
 
-/** Starts it and waits until it takes records; it ends with the test. */
+/** Starts the producer of one stream and waits until it takes records; it ends with the test. */
 export async function startProducer(
   brokers: readonly string[],
   topic: string,
   overrides: Partial<ProducerConfig> = {},
   delivery: StreamConfig['delivery'] = 'at-least-once',
 ): Promise<RealProducer> {
+  const { producers, ...rest } = await startProducers(brokers, [streamConfig(topic, delivery, overrides)])
+  return { producer: producers[0]!, ...rest }
+}
+
+/** As {@link startProducer}, for streams of one process. */
+export async function startProducers(
+  brokers: readonly string[],
+  streams: readonly StreamConfig[],
+): Promise<RealProducers> {
   const logs = new LogKeeper()
   const { kafka } = testConfig({ brokers, streams: [] })
   const transport = new FaultyTransport(new KafkajsTransport(kafka, logs))
@@ -35,24 +49,26 @@ export async function startProducer(
   const metadata = new ClusterMetadata({
     transport,
     bootstrap,
-    topics: [topic],
+    topics: streams.map(({ topic }) => topic),
     maxAgeMs: 1_000,
     logger: logs,
   })
   const shared = shareParts({ metadata, transport, buffers: new BufferPool(1 << 20), logger: logs })
-  const stream = streamConfig(topic, delivery, overrides)
-  const { producer } = openProducer(stream, { telemetry: noTelemetry, letterFile: null }, shared)
+  const producers = streams.map(
+    (stream) => openProducer(stream, { telemetry: noTelemetry, letterFile: null }, shared).producer,
+  )
   onTestFinished(() => {
-    producer.abort()
+    for (const producer of producers) producer.abort()
     metadata.stop()
   })
   metadata.start()
-  await until(() => producer.admission === 'open' && producer.stats.connected)
+  await until(() => producers.every(({ admission, stats }) => admission === 'open' && stats.connected))
   return {
-    producer,
+    producers,
     transport,
     logs,
-    settled: async () => await until(() => producer.stats.buffered + producer.stats.inFlight === 0),
+    settled: async () =>
+      await until(() => producers.every(({ stats }) => stats.buffered + stats.inFlight === 0)),
   }
 }
 

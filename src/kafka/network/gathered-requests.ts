@@ -51,7 +51,7 @@ export class GatheredRequests<Owner extends RequestOwner> {
   }
 
   /** Gives all requests to the connection. Those of owners that have left in the meantime are left out. */
-  writeTo(connection: BrokerConnection): void {
+  writeTo(connection: Pick<BrokerConnection, 'send' | 'call'>): void {
     const groups = this.#groups
     this.clear()
     for (const { requests } of groups) {
@@ -84,7 +84,10 @@ function takes<Owner extends RequestOwner>(
   )
 }
 
-function write<Owner>(requests: readonly GatheredRequest<Owner>[], connection: BrokerConnection): void {
+function write<Owner>(
+  requests: readonly GatheredRequest<Owner>[],
+  connection: Pick<BrokerConnection, 'send' | 'call'>,
+): void {
   const first = requests[0]!
   const request = joinTopics(requests.map((each) => each.request))
   if (first.onResponse === null) {

@@ -1,10 +1,14 @@
 /**
- * Which topics are written to over connections of their own for a while, since their writes may end the connection that they share.
+ * Which topics are written to over connections of their own for a while, since their writes may end the connection that they share, or hold
+ * it up.
  *
  * A broker ends a connection on any error of an acks=0 write, and does not say which topic it was. Two things tell:
  * - A broker that is asked for an answer refuses a topic that was written to when the connection ended. That topic is set apart by name.
  * - A broker ends the connection twice within a minute, though it can be reached at once each time. Then each topic that was written to both
  *   times is set apart. The one that ends its own connection once more is set apart for twice as long, and the others come back.
+ *
+ * If each write is answered, no error ends a connection, except for a request that the broker cannot read. But a broker answers a write when
+ * the replicas have its records. A topic whose replicas did not have them in time is set apart by name at once.
  *
  * All times are by `performance.now()`.
  */
@@ -40,7 +44,7 @@ export class LinkIsolation {
     if (both.length === 0) return
     this.#cuts.delete(broker)
     for (const topic of both) this.#setApart(topic, nowMs)
-    this.#onApart({ broker, topics: both, kafkaError: null, forMs: firstApartMs })
+    this.#onApart({ why: 'cut', broker, topics: both, kafkaError: null, forMs: firstApartMs })
   }
 
   /** The broker cannot be reached, so it was not a topic that ended the connection. */
@@ -55,8 +59,16 @@ export class LinkIsolation {
       if (nowMs - atMs > suspicionMs || !topics.has(topic)) continue
       this.#cuts.delete(broker)
       const forMs = this.#setApart(topic, nowMs)
-      return this.#onApart({ broker, topics: [topic], kafkaError, forMs })
+      return this.#onApart({ why: 'refused', broker, topics: [topic], kafkaError, forMs })
     }
+  }
+
+  /** The replicas of topics did not have a write in time, so that the other topics of the request waited for them. */
+  heldUp(topics: readonly string[], kafkaError: string, nowMs: number): void {
+    const isNew = topics.map((topic) => this.apartUntilMs(topic, nowMs) === 0)
+    const forMs = Math.max(...topics.map((topic) => this.#setApart(topic, nowMs)))
+    const told = topics.filter((_, nth) => isNew[nth])
+    if (told.length > 0) this.#onApart({ why: 'held-up', broker: null, topics: told, kafkaError, forMs })
   }
 
   /** A topic that is set apart ended its own connection. */
@@ -65,7 +77,7 @@ export class LinkIsolation {
     if (apart === undefined || apart.untilMs < nowMs) return
     const isFirst = apart.forMs === firstApartMs
     const forMs = this.#setApart(topic, nowMs)
-    if (isFirst) this.#onApart({ broker, topics: [topic], kafkaError: null, forMs })
+    if (isFirst) this.#onApart({ why: 'cut', broker, topics: [topic], kafkaError: null, forMs })
   }
 
   /** @returns for how long. */
@@ -80,10 +92,14 @@ export class LinkIsolation {
 
 /** Topics are set apart. */
 export interface SetApart {
-  readonly broker: string
+  /** `cut`: the broker ended connections without a word. `refused`: it ended one, and refused the topic. `held-up`: the replicas are slow. */
+  readonly why: 'cut' | 'refused' | 'held-up'
+  /** null: any. */
+  readonly broker: string | null
   readonly topics: readonly string[]
-  /** With which error the broker refused the topic; null: it ended connections without a word. */
+  /** With which error the broker answered a write to the topic; null: it ended connections without a word. */
   readonly kafkaError: string | null
+  /** The longest time of the topics. */
   readonly forMs: number
 }
 

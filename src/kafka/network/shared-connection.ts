@@ -9,6 +9,11 @@ import type { TurnEnd } from './turn.ts'
  * One connection to a broker that topics share. Each topic has a {@link TopicConnection}. The requests of one turn of the event loop are
  * joined (`gathered-requests.ts`), and the parts of an answer go to the topics that asked.
  *
+ * **One write at a time**, if each write is answered ({@link SharedConnectionOptions.awaitsAnswers}). A broker reads no other request of the
+ * connection before it has answered a write, and it answers when the replicas have the records. So nothing is written meanwhile. What the
+ * topics ask for is gathered, and goes as one request when the answer is there. Else each topic's request would wait for the replicas of all
+ * those before it, one after the other.
+ *
  * What a topic relies on holds here, too. A broker serves a connection in order, and the requests of a topic keep their order. So the
  * answer to any request of a topic proves that all earlier writes of the topic are in the log.
  *
@@ -26,6 +31,8 @@ export class SharedConnection {
   /** This process ends the connection, so no topic is to blame. */
   #isEnding = false
   #throttledUntilMs = 0
+  /** Produce requests that are written and not answered. Stays 0 if writes are not awaited. */
+  #unanswered = 0
 
   constructor(options: SharedConnectionOptions) {
     this.#options = options
@@ -56,22 +63,31 @@ export class SharedConnection {
 
   /** A topic makes a request. */
   add(gathered: GatheredRequest<TopicConnection>): void {
-    const { owner, onResponse } = gathered
-    if (onResponse === null) {
+    const { owner, request, onResponse } = gathered
+    if (onResponse === null || (this.awaitsAnswers && hasBatches(request))) {
       this.#topics.delete(owner)
       this.#topics.add(owner)
     }
     this.#gathered.add(gathered)
-    if (this.#isFlushSet) return
-    this.#isFlushSet = true
-    this.#options.turn.write(this.#flush)
+    this.#flushLater()
   }
 
-  /** A topic that has `ownBytes` in this process may write more. */
-  hasRoom(ownBytes: number): boolean {
+  /** See {@link SharedConnectionOptions.awaitsAnswers}. */
+  get awaitsAnswers(): boolean {
+    return this.#options.awaitsAnswers
+  }
+
+  /** A topic that has `ownBytes` in this process may write more. If writes are awaited, a topic that is set apart waits until it has left. */
+  hasRoom(topic: string, ownBytes: number): boolean {
+    if (this.#unanswered > 0 || (this.awaitsAnswers && this.#mustLeave(topic))) return false
     if (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs) return false
     const allBytes = this.connection.pendingBytes + this.#gathered.bytes
     return allBytes <= (ownBytes === 0 ? 2 : 1) * socketHighWaterBytes
+  }
+
+  #mustLeave(topic: string): boolean {
+    const { isShared, isolation } = this.#options
+    return isShared && isolation.apartUntilMs(topic, performance.now()) > 0
   }
 
   /** See {@link BrokerConnection.renewAtMs}. A topic that is set apart leaves the shared connection at once, and comes back when its time is over. */
@@ -106,9 +122,40 @@ export class SharedConnection {
     this.connection.destroy(cause)
   }
 
+  #flushLater(): void {
+    if (this.#isFlushSet) return
+    this.#isFlushSet = true
+    this.#options.turn.write(this.#flush)
+  }
+
   readonly #flush = (): void => {
     this.#isFlushSet = false
-    this.#gathered.writeTo(this.connection)
+    // The answer sets the next flush.
+    if (this.#unanswered > 0) return
+    this.#gathered.writeTo(this.awaitsAnswers ? this.#awaited : this.connection)
+  }
+
+  /** The connection, for writes that are awaited. */
+  readonly #awaited: Pick<BrokerConnection, 'send' | 'call'> = {
+    send: (request, onFlushed) => this.connection.send(request, onFlushed),
+    call: (request, onResponse, onError) => {
+      if (request.apiName !== 'Produce') return this.connection.call(request, onResponse, onError)
+      this.#unanswered++
+      this.connection.call(
+        request,
+        (payload) => {
+          this.#unanswered--
+          onResponse(payload)
+          if (this.#unanswered > 0) return
+          if (!this.#gathered.isEmpty) this.#flushLater()
+          this.#wake()
+        },
+        (error) => {
+          this.#unanswered--
+          onError(error)
+        },
+      )
+    },
   }
 
   #wake(): void {
@@ -137,6 +184,8 @@ export interface SharedConnectionOptions {
   readonly isShared: boolean
   readonly isolation: LinkIsolation
   readonly turn: TurnEnd
+  /** The broker answers each write of the topics, when the replicas have the records. */
+  readonly awaitsAnswers: boolean
 }
 
 /** One topic's part of a shared connection. For its owner it is like any other connection. */
@@ -156,6 +205,8 @@ class TopicConnection implements BrokerConnection {
   #sent = 0
   /** So many of them are proved by an answer to be handled. */
   #covered = 0
+  /** The connection ended with a write on it that had no answer. */
+  #isWriteLost = false
   /** The owner was told to wait. */
   #isWaiting = false
 
@@ -171,7 +222,7 @@ class TopicConnection implements BrokerConnection {
 
   /** No answer shows yet that the broker has handled the last write. */
   get isWriting(): boolean {
-    return this.#sent > this.#covered
+    return this.#shared.awaitsAnswers ? this.#isWriteLost : this.#sent > this.#covered
   }
 
   /** Only the bytes of this topic. */
@@ -181,7 +232,7 @@ class TopicConnection implements BrokerConnection {
 
   /** A no: this topic, the others, or the broker leave no room for this topic. */
   askForRoom(): boolean {
-    this.#isWaiting = !this.#shared.hasRoom(this.#unflushedBytes)
+    this.#isWaiting = !this.#shared.hasRoom(this.topic, this.#unflushedBytes)
     return !this.#isWaiting
   }
 
@@ -208,7 +259,7 @@ class TopicConnection implements BrokerConnection {
   call(request: WireRequest, onResponse: (payload: Buffer) => void, onError: (error: Error) => void): void {
     const cause = this.#closeCause
     if (cause !== null) return queueMicrotask(() => onError(cause))
-    const call: Call = { isWrite: request.apiName === 'Produce', onError }
+    const call: Call = { hasBatches: hasBatches(request), onError }
     const sentBefore = this.#sent
     this.#calls.add(call)
     this.#shared.add({
@@ -222,7 +273,10 @@ class TopicConnection implements BrokerConnection {
         onResponse(payload)
       },
       onError: (error) => {
-        if (this.#calls.delete(call)) onError(error)
+        if (!this.#calls.delete(call)) return
+        // The connection has ended, and is about to tell.
+        this.#isWriteLost ||= call.hasBatches
+        onError(error)
       },
     })
   }
@@ -243,7 +297,7 @@ class TopicConnection implements BrokerConnection {
   destroy(cause: Error): void {
     // If the connection has ended, all topics are about to be told.
     if (!this.isOpen || !this.#shared.connection.isOpen) return
-    const hasBytes = this.#unflushedBytes > 0 || [...this.#calls].some(({ isWrite }) => isWrite)
+    const hasBytes = this.#unflushedBytes > 0 || [...this.#calls].some((call) => call.hasBatches)
     this.#shared.leave(this, cause, hasBytes)
   }
 
@@ -266,8 +320,13 @@ class TopicConnection implements BrokerConnection {
 }
 
 interface Call {
-  readonly isWrite: boolean
+  readonly hasBatches: boolean
   readonly onError: (error: Error) => void
+}
+
+/** The bytes of batches are in the request, and must stay as they are. A produce request without a record cannot be joined. */
+function hasBatches({ apiName, joinable }: WireRequest): boolean {
+  return apiName === 'Produce' && joinable !== undefined
 }
 
 function sizeOf({ chunks }: WireRequest): number {

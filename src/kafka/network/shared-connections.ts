@@ -1,5 +1,5 @@
 import type { Logger } from '../../logger.ts'
-import { isStaleMetadata, kafkaErrorName } from '../protocol/kafka-error.ts'
+import { isStaleMetadata, kafkaErrorName, kafkaErrors } from '../protocol/kafka-error.ts'
 import { LinkIsolation, type SetApart } from './link-isolation.ts'
 import { SharedConnection } from './shared-connection.ts'
 import type { Transport } from './transport.ts'
@@ -17,6 +17,8 @@ export class SharedConnections {
   readonly #isolation: LinkIsolation
   /** The connection that topics join now, by address and request timeout. */
   readonly #current = new Map<string, Current>()
+  /** Topics of this answer whose replicas did not have a write in time. */
+  #slow: string[] = []
 
   constructor(options: SharedConnectionsOptions) {
     this.#options = options
@@ -33,12 +35,30 @@ export class SharedConnections {
         const connection = await this.#connect(topic, host, port, requestTimeoutMs)
         return connection.join(topic, maxRequestBytes)
       },
-      refused: (errorCode) => {
-        // Another broker leads the partition, or none. The records of the topic are not to blame.
-        if (!isStaleMetadata(errorCode))
-          this.#isolation.refused(topic, kafkaErrorName(errorCode), performance.now())
-      },
+      isShared: () => this.#isolation.apartUntilMs(topic, performance.now()) === 0,
+      refused: (errorCode) => this.#refused(topic, errorCode),
     }
+  }
+
+  #refused(topic: string, errorCode: number): void {
+    if (this.#options.awaitsAnswers) {
+      // An error ends no connection whose writes are answered. Only the wait for replicas harms other topics.
+      if (errorCode === kafkaErrors.requestTimedOut) this.#heldUp(topic)
+      return
+    }
+    // Another broker leads the partition, or none. The records of the topic are not to blame.
+    if (!isStaleMetadata(errorCode))
+      this.#isolation.refused(topic, kafkaErrorName(errorCode), performance.now())
+  }
+
+  /** The topics of one answer are set apart together, with one line of the log. */
+  #heldUp(topic: string): void {
+    const topics = this.#slow
+    if (topics.push(topic) > 1) return
+    queueMicrotask(() => {
+      this.#slow = []
+      this.#isolation.heldUp(topics, kafkaErrorName(kafkaErrors.requestTimedOut), performance.now())
+    })
   }
 
   /** There are other credentials. Nobody joins the connections that were made with the old ones. */
@@ -76,38 +96,45 @@ export class SharedConnections {
     requestTimeoutMs: number,
     isShared: boolean,
   ): Promise<SharedConnection> {
-    const { transport, turn } = this.#options
+    const { transport, turn, awaitsAnswers } = this.#options
     const isolation = this.#isolation
     const broker = `${host}:${port}`
     try {
       const connection = await transport.connect(host, port, requestTimeoutMs)
-      return new SharedConnection({ connection, broker, isShared, isolation, turn })
+      return new SharedConnection({ connection, broker, isShared, isolation, turn, awaitsAnswers })
     } catch (error) {
       isolation.unreachable(broker)
       throw error
     }
   }
 
-  #logApart({ broker, topics, kafkaError, forMs }: SetApart): void {
+  #logApart({ why, broker, topics, kafkaError, forMs }: SetApart): void {
     const fields = { topics: topics.slice(0, 20), broker, kafkaError, forSeconds: forMs / 1_000 }
-    this.#options.logger.warn(
-      fields,
-      kafkaError === null
-        ? 'the broker ended the connection again while these topics were written to; each gets a connection of its own for a while'
-        : 'the broker ended the shared connection and refuses this topic; the topic gets a connection of its own for a while',
-    )
+    this.#options.logger.warn(fields, apartMessages[why])
   }
 }
+
+const apartMessages = {
+  cut: 'the broker ended the connection again while these topics were written to; each gets a connection of its own for a while',
+  refused:
+    'the broker ended the shared connection and refuses this topic; the topic gets a connection of its own for a while',
+  'held-up':
+    'the replicas of these topics did not have a write in time, which holds up other topics; each gets a connection of its own for a while',
+} satisfies Record<SetApart['why'], string>
 
 /** See {@link SharedConnections}. */
 export interface SharedConnectionsOptions {
   readonly transport: Transport
   readonly logger: Logger
   readonly turn: TurnEnd
+  /** The topics' writes are answered when the replicas have the records (acks=all), and are idempotent. See {@link SharedConnection}. */
+  readonly awaitsAnswers: boolean
 }
 
 /** The way of one topic to the brokers. */
 export interface TopicTransport extends Transport {
+  /** Whether the topic shares its connections now. */
+  isShared(): boolean
   /** A broker answered a write to the topic with an error. */
   refused(errorCode: number): void
 }
@@ -116,6 +143,7 @@ export interface TopicTransport extends Transport {
 export function ownConnections(transport: Transport): TopicTransport {
   return {
     connect: async (host, port, requestTimeoutMs) => await transport.connect(host, port, requestTimeoutMs),
+    isShared: () => false,
     refused() {},
   }
 }

@@ -31,7 +31,7 @@ export interface SubjectOptions {
   readonly streams: readonly SubjectStream[]
   readonly partitions?: number
   readonly replication?: number
-  /** Of the at-most-once streams; `FAULT_CONNECTION`, or `shared`, unless set. */
+  /** Of all streams; `FAULT_CONNECTION`, or `shared`, unless set. */
   readonly connection?: ConnectionUse
   readonly env?: NodeJS.ProcessEnv
 }
@@ -130,8 +130,7 @@ async function serve(
   const file = join(folder, 'chute.json')
   const settings = streams.map((stream) => {
     const { name, delivery, producer = {} } = stream
-    const ofDelivery = delivery === 'at-most-once' ? { connection } : {}
-    return [name, { topic: topicOf(stream), delivery, audit: true, producer, ...ofDelivery }]
+    return [name, { topic: topicOf(stream), delivery, audit: true, producer, connection }]
   })
   writeFileSync(file, JSON.stringify({ streams: Object.fromEntries(settings) as object }))
   const environment = { KAFKA_BROKERS: brokers.join(','), KAFKA_CREATE_TOPICS: 'false', CHUTE_CONFIG: file }

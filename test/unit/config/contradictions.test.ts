@@ -130,10 +130,10 @@ const contradictions: readonly [what: string, stream: string, path: string, reme
     /Leave it out/,
   ],
   [
-    'connection: shared on an at-least-once stream',
-    '{ delivery: at-least-once, connection: shared }',
+    'connection: shared on an at-least-once stream that a repetition would store twice',
+    '{ delivery: at-least-once, connection: shared, producer: { enable.idempotence: false } }',
     'connection',
-    /Leave it out/,
+    /enable.idempotence: true/,
   ],
   [
     'confirm with acks=all',

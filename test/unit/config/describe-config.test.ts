@@ -71,6 +71,8 @@ streams:
   d: { delivery: at-least-once, producer: { delivery.timeout.ms: 90000 } }
   e: { delivery: at-least-once, schema: any }
   h: { delivery: at-most-once, connection: own }
+  i: { delivery: at-least-once, connection: own }
+  j: { delivery: at-least-once, producer: { enable.idempotence: false } }
   g: { delivery: at-most-once, topics: { by: /type, map: { a: as, 1: ones }, else: others } }
   f: { delivery: at-most-once, invalidTopic: bad, producer: { compression.type: gzip, max.request.size: 2000000 } }
 `)

@@ -81,7 +81,7 @@ describe('without a file', () => {
         headers: {},
         onBufferFull: 'reject',
         beaconOnBufferFull: 'drop',
-        connection: 'own',
+        connection: 'shared',
         audit: false,
         deadLetterTopic: null,
         invalid: null,

@@ -91,7 +91,7 @@ export class BatchCompletion {
       this.#renewIdentity(flight)
       this.#countPossibleRepeat(flight, errorCode)
     }
-    if (flight.batch!.attempts > retries) return this.refuse(flight, errorCode)
+    if (flight.batch!.attempts - flight.sparedTries > retries) return this.refuse(flight, errorCode)
     flight.retryAtMs = performance.now() + retryBackoffMs
     this.#options.wakeUpAt(flight.retryAtMs)
   }

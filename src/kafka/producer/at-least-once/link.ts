@@ -19,13 +19,16 @@ export class AtLeastOnceLink implements LeaderLink {
       requestTimeoutMs: options.requestTimeoutMs,
       needs: options.needs,
       address: options.address,
-      onUp: () => {
+      onUp: (connection) => {
+        connection.onDrain(onReady)
         onUp()
         onReady()
       },
       // The next batch of a partition waits for the answer that the old connection brings. So the order holds.
       onNext: () => {
-        this.#replaced.add(this.#session.handOver().old)
+        const { old, connection } = this.#session.handOver()
+        connection.onDrain(onReady)
+        this.#replaced.add(old)
         onReady()
       },
       onDown: options.onDown,

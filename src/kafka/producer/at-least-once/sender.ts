@@ -13,6 +13,7 @@ import { decodeProduce, encodeProduce, type ProduceResult } from '../../protocol
 import type { ProducerBatch } from '../producer-batch.ts'
 import type { Sender, SenderOptions } from '../sender.ts'
 import { BatchCompletion } from './batch-completion.ts'
+import type { TopicTransport } from '../../network/shared-connections.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
@@ -27,7 +28,7 @@ import type { BrokerConnection } from '../../network/transport.ts'
  * all others.
  */
 export class AtLeastOnceSender implements Sender {
-  readonly #options: SenderOptions
+  readonly #options: AtLeastOnceSenderOptions
   readonly #links: LeaderLinks<AtLeastOnceLink>
   readonly #identity: IdentitySource
   readonly #completion: BatchCompletion
@@ -38,7 +39,7 @@ export class AtLeastOnceSender implements Sender {
   #firstQueue = Math.floor(Math.random() * 1_000)
   #stopped = false
 
-  constructor(options: SenderOptions) {
+  constructor(options: AtLeastOnceSenderOptions) {
     const { stream, metadata, account, logger, rights, onReady, onConnection } = options
     this.#options = options
     this.#links = new LeaderLinks({
@@ -152,6 +153,7 @@ export class AtLeastOnceSender implements Sender {
     const { leaders } = metadata.topic(stream.topic)
     const nowMs = performance.now()
     const groups = new Map<BrokerConnection, PartitionFlight[]>()
+    const rooms = new Map<BrokerConnection, boolean>()
     let isStale = false
     let isWritable = false
     const { queues } = accumulator
@@ -172,6 +174,7 @@ export class AtLeastOnceSender implements Sender {
       const connection = this.#links.get(leaders[queue.partition] ?? -1)?.connection ?? null
       isWritable ||= connection !== null
       if (connection === null) isStale ||= hasOwn
+      else if (!this.#hasRoom(rooms, connection)) continue
       else if (this.#load(flight, queue, nowMs)) {
         this.#group(groups, connection, flight)
         this.#firstQueue = firstQueue + i + 1
@@ -230,6 +233,16 @@ export class AtLeastOnceSender implements Sender {
     })
   }
 
+  /** Asks a connection once a pump. After a no the connection tells when there may be room, and the batches go on filling. */
+  #hasRoom(rooms: Map<BrokerConnection, boolean>, connection: BrokerConnection): boolean {
+    let hasRoom = rooms.get(connection)
+    if (hasRoom === undefined) {
+      hasRoom = connection.askForRoom()
+      rooms.set(connection, hasRoom)
+    }
+    return hasRoom
+  }
+
   #endReplaced(): void {
     const isBusy = (connection: BrokerConnection): boolean =>
       this.#flights.some((flight) => flight.connection === connection)
@@ -248,6 +261,7 @@ export class AtLeastOnceSender implements Sender {
       if (flight.batch === null) return false
       flight.mayBeStored = false
       flight.isRepeatCounted = false
+      flight.sparedTries = 0
       accumulator.take(queue, flight.batch)
     }
     if (identity !== null) flight.sequence(identity)
@@ -287,11 +301,15 @@ export class AtLeastOnceSender implements Sender {
   }
 
   #send(connection: BrokerConnection, flights: readonly PartitionFlight[]): void {
-    const { stream, account, offsets, telemetry } = this.#options
+    const { stream, account, offsets, telemetry, transport } = this.#options
     const { acks, requestTimeoutMs } = stream.producer
+    const isShared = transport.isShared()
+    const replicasTimeoutMs = Math.ceil(
+      Math.min(0.9 * requestTimeoutMs, isShared ? sharedReplicasMs : Infinity),
+    )
     const nowMs = performance.now()
     const batches = flights.map((flight) => flight.batch!)
-    const request = encodeProduce(stream.topic, acks, requestTimeoutMs, batches)
+    const request = encodeProduce(stream.topic, acks, replicasTimeoutMs, batches)
     for (const batch of batches) {
       if (batch.attempts++ === 0) {
         account.written(batch, nowMs)
@@ -306,6 +324,7 @@ export class AtLeastOnceSender implements Sender {
         telemetry.requestCompleted(performance.now() - nowMs)
         const { results, throttleTimeMs } = decodeProduce(payload)
         connection.throttle(throttleTimeMs)
+        if (isShared) this.#spareTries(flights, results)
         this.#answered(connection, flights, results)
       },
       (error) => {
@@ -316,12 +335,23 @@ export class AtLeastOnceSender implements Sender {
     )
   }
 
+  /** A stream that shares gives its replicas less time for the sake of others, and goes on by itself. That try does not count. */
+  #spareTries(flights: readonly PartitionFlight[], results: readonly ProduceResult[]): void {
+    for (const { partition, errorCode } of results) {
+      const flight = flights.find((each) => each.partition === partition)
+      if (flight !== undefined && errorCode === kafkaErrors.requestTimedOut) flight.sparedTries++
+    }
+  }
+
   #answered(
     connection: BrokerConnection,
     flights: readonly PartitionFlight[],
     results: readonly ProduceResult[],
   ): void {
     const byPartition = new Map(results.map((result) => [result.partition, result]))
+    const errors = new Set(results.map(({ errorCode }) => errorCode))
+    errors.delete(kafkaErrors.none)
+    for (const errorCode of errors) this.#options.transport.refused(errorCode)
     for (const flight of flights) {
       const result = byPartition.get(flight.partition)
       this.#completion.complete(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
@@ -343,5 +373,17 @@ export class AtLeastOnceSender implements Sender {
     )
   }
 }
+
+/** See {@link AtLeastOnceSender}. */
+export interface AtLeastOnceSenderOptions extends Omit<SenderOptions, 'transport'> {
+  readonly transport: TopicTransport
+}
+
+/**
+ * How long the broker may wait for the replicas of a stream that shares its connection, in milliseconds. Then it answers REQUEST_TIMED_OUT
+ * for the topics at fault, so that the others wait no longer. These are written again over a connection of their own, with more time: nine tenths of
+ * `request.timeout.ms`, so that the answer comes before the connection is given up.
+ */
+const sharedReplicasMs = 2_000
 
 const identityRequests = ['InitProducerId'] as const

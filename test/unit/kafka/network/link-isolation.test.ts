@@ -19,7 +19,9 @@ describe('a topic that is refused after the shared connection ended', () => {
   test('is set apart for a minute, by name, and no other topic is', () => {
     isolation.cut(broker, ['good', 'poison'], true, 0)
     isolation.refused('poison', 'INVALID_RECORD', 10)
-    expect(told).toEqual([{ broker, topics: ['poison'], kafkaError: 'INVALID_RECORD', forMs: minute }])
+    expect(told).toEqual([
+      { why: 'refused', broker, topics: ['poison'], kafkaError: 'INVALID_RECORD', forMs: minute },
+    ])
     expect([isApart('poison', 11), isApart('good', 11), isApart('poison', 10 + minute)]).toEqual([
       true,
       false,
@@ -59,7 +61,7 @@ describe('a connection that ends twice within a minute without a word', () => {
   test('sets each topic apart that was written to both times', () => {
     isolation.cut(broker, ['a', 'b', 'poison'], true, 0)
     isolation.cut(broker, ['b', 'poison', 'c'], true, 1_000)
-    expect(told).toEqual([{ broker, topics: ['b', 'poison'], kafkaError: null, forMs: minute }])
+    expect(told).toEqual([{ why: 'cut', broker, topics: ['b', 'poison'], kafkaError: null, forMs: minute }])
   })
 
   test('tells of the one that ends its own connection too, once; the others come back', () => {
@@ -67,7 +69,9 @@ describe('a connection that ends twice within a minute without a word', () => {
     isolation.cut(broker, ['good', 'poison'], true, 1_000)
     isolation.cut(broker, ['poison'], false, 2_000)
     isolation.cut(broker, ['poison'], false, 3_000)
-    expect(told.slice(1)).toEqual([{ broker, topics: ['poison'], kafkaError: null, forMs: 2 * minute }])
+    expect(told.slice(1)).toEqual([
+      { why: 'cut', broker, topics: ['poison'], kafkaError: null, forMs: 2 * minute },
+    ])
     expect([isApart('good', 62_000), isApart('poison', 62_000)]).toEqual([false, true])
   })
 
@@ -87,5 +91,28 @@ describe('a connection that ends twice within a minute without a word', () => {
     isolation.cut(broker, [], true, 0)
     isolation.cut(broker, ['good'], true, 1)
     expect(told).toEqual([])
+  })
+})
+
+describe('a topic whose replicas did not have a write in time', () => {
+  test('is set apart at once, told once, and for twice as long each time that it is too slow by itself', () => {
+    isolation.heldUp(['slow', 'slow-too'], 'REQUEST_TIMED_OUT', 0)
+    expect(told).toEqual([
+      {
+        why: 'held-up',
+        broker: null,
+        topics: ['slow', 'slow-too'],
+        kafkaError: 'REQUEST_TIMED_OUT',
+        forMs: 60_000,
+      },
+    ])
+    expect([isApart('slow', 59_999), isApart('good', 1), isApart('slow', 60_001)]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 30_000)
+    expect([isApart('slow', 149_999), isApart('slow', 150_001)]).toEqual([true, false])
+    expect(told.length).toBe(1)
   })
 })

@@ -309,6 +309,7 @@ describe('room on a shared connection', () => {
       isShared: true,
       isolation: new LinkIsolation(() => {}),
       turn: new TurnEnd(),
+      awaitsAnswers: false,
     })
     const drain = (): void => {
       for (const flush of flushes.splice(0)) flush()

@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { runFaults, seededRandom, type FaultReport, type Scenario } from '../../../support/fault-run.ts'
+import {
+  runFaults,
+  seededRandom,
+  type FaultReport,
+  type Judgement,
+  type Scenario,
+} from '../../../support/fault-run.ts'
 import { faultKinds, type Fault } from '../../../support/faults.ts'
 import { isLong } from '../../../support/forms.ts'
 import { criticalOverrides } from '../../../support/producer-fixture.ts'
@@ -237,16 +243,55 @@ describe('at least once', () => {
     producer: { ...run.producer, enableIdempotence: true, ...criticalOverrides },
   }))
 
+  function expectOnce({ lost, duplicates, stats }: Judgement): void {
+    expect({ lost, duplicates, acked: stats.acked }).toEqual({
+      lost: 0,
+      duplicates: 0,
+      acked: stats.accepted,
+    })
+  }
+
   test(
     'with retries and idempotence, what passes costs no record and makes no duplicate',
     async () => {
-      const property = fc.asyncProperty(passing, async (run) => {
-        const { lost, duplicates, stats } = await check(run)
-        expect({ lost, duplicates, acked: stats.acked }).toEqual({
-          lost: 0,
-          duplicates: 0,
-          acked: stats.accepted,
-        })
+      const property = fc.asyncProperty(passing, async (run) => expectOnce(await check(run)))
+      await fc.assert(property, { numRuns: runs })
+    },
+    timeoutMs,
+  )
+
+  /** One to three streams beside it, whose topics no fault happens to. */
+  const neighbours = {
+    burst: fc.integer({ min: 1, max: 4 }),
+    neighbours: fc.integer({ min: 1, max: 3 }),
+    connection: fc.constantFrom('shared' as const, 'shared' as const, 'own' as const),
+  }
+  /** Without idempotence streams have connections of their own. */
+  const withNeighbours = fc.tuple(scenario, fc.record(neighbours)).map(([run, more]): Scenario => ({
+    ...run,
+    ...more,
+    connection: run.producer.enableIdempotence === true ? more.connection : 'own',
+  }))
+
+  test(
+    'with neighbours, on the same connection or not: whatever fails, every account is true',
+    async () => {
+      await holdsIn(withNeighbours)
+    },
+    timeoutMs,
+  )
+
+  test(
+    'with neighbours, whatever happens to the topic of one stream and to its brokers, the others lose no record and have none twice',
+    async () => {
+      const critical = withNeighbours.map((run) => ({
+        ...run,
+        closeWithinMs: null,
+        connection: 'shared' as const,
+        producer: { ...run.producer, ...criticalOverrides },
+      }))
+      const property = fc.asyncProperty(critical, async (run) => {
+        for (const neighbour of (await check(run)).neighbours) expectOnce(neighbour)
       })
       await fc.assert(property, { numRuns: runs })
     },
