@@ -20,7 +20,8 @@ export interface BoundsOptions {
  *
  * A connection has no key: each of its requests may have another one, and `policy/keys.ts` looks it up. `ingest/read-in-turn.ts` counts each body
  * from its turn to be read until it is whole; the stream of a body is known in `ingest/ingest-exchange.ts`, which calls that.
- * `metrics/edge-metrics.ts` makes metrics of these counts. Their test is `test/integration/bounds.test.ts`.
+ * `metrics/edge-metrics.ts` makes metrics of these counts. Their tests are `test/integration/bounds.test.ts` and
+ * `test/unit/routes/ingest/read-in-turn.test.ts`.
  */
 export class Bounds {
   /** Connections that are open. */
