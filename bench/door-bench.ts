@@ -7,10 +7,13 @@ import { arrayOf100, singleEvent } from './events.ts'
 import { landedOf } from './landed.ts'
 import { load, type LoadRequest } from './load.ts'
 import { openLoop, type OpenLoopResult } from './open-loop.ts'
-import { inTurn, median, say } from './rounds.ts'
+import { inTurn, median, ratioOf, say } from './rounds.ts'
 import { startChute, type ChuteProcess } from './server-process.ts'
 
-/** One gateway and one kind of request: the medians over {@link instances} processes of the median of each. */
+/**
+ * One gateway and one kind of request: the medians over {@link instances} processes of the median of each. A ratio is that of two processes that
+ * were measured one right after the other, round by round: the machine gets faster and slower in between.
+ */
 export interface DoorRow {
   readonly gateway: string
   readonly request: string
@@ -165,15 +168,16 @@ function rowOf(
 ): DoorRow {
   const failed = own.flat().reduce((sum, round) => sum + round.failed, 0)
   if (failed > 0) say(`${gateway}: ${failed} requests of ${events} failed`)
-  const requestsPerSecond = middle(own, (round) => round.requestsPerSecond)
-  const cpuMicrosPerEvent = middle(own, cpuOf)
+  const rateOf = (round: Round): number => round.requestsPerSecond
+  const toBase = (value: (round: Round) => number): number =>
+    median(own.map((rounds, nth) => ratioOf(rounds, base[nth]!, value)))
   return {
     gateway,
     request,
-    requestsPerSecond,
-    rateRatio: requestsPerSecond / middle(base, (round) => round.requestsPerSecond),
-    cpuMicrosPerEvent,
-    cpuRatio: cpuMicrosPerEvent / middle(base, cpuOf),
+    requestsPerSecond: middle(own, rateOf),
+    rateRatio: toBase(rateOf),
+    cpuMicrosPerEvent: middle(own, cpuOf),
+    cpuRatio: toBase(cpuOf),
     p99Ms: middle(own, ({ p99Ms }) => p99Ms),
     failed,
   }

@@ -151,7 +151,7 @@ function audit({ audit: result }: KeptResults): string {
 function door({ door: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('What the door costs', result.environment, [
-    'The same gateway without a door and with one, three processes of each, in turn: processes of one gateway differ by some percent for as long as they run, so each number is the median of three processes. With a door, each request has a key and an `Origin`; it is charged to limits of requests, events and bytes of its key, and of requests of its address; each record has two headers (`key:name`, `time`), so that it is larger. 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome.\n',
+    'The same gateway without a door and with one, three processes of each, in turn: processes of one gateway differ by some percent for as long as they run, so each number is the median of three processes, and each ratio that of three pairs, round by round. With a door, each request has a key and an `Origin`; it is charged to limits of requests, events and bytes of its key, and of requests of its address; each record has two headers (`key:name`, `time`), so that it is larger. 64 clients in a closed loop. CPU time is that of the gateway, until every record has its outcome.\n',
     table(result.rows, {
       gateway: (row) => row.gateway,
       request: (row) => row.request,
