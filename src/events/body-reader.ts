@@ -43,15 +43,17 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
     if (ended) return
     ended = true
     const body = room === null ? first : room.body
-    if (error !== null) recycleBody(body)
+    if (error !== null) {
+      // More of the body may come, and the buffer is another body's by then.
+      request.removeListener('data', onData)
+      recycleBody(body)
+    }
     listener(error, error === null ? body : empty, sizeBytes)
   }
   const onData = (chunk: Buffer): void => {
     sizeBytes += chunk.length
-    if (sizeBytes > limitBytes) {
-      request.removeListener('data', onData)
-      finish(tooLarge(limitBytes))
-    } else if (first === empty) first = chunk
+    if (sizeBytes > limitBytes) finish(tooLarge(limitBytes))
+    else if (first === empty) first = chunk
     else {
       if (room === null) {
         room = new BodyRoom(Math.min(Number(request.headers['content-length'] ?? limitBytes), limitBytes))
@@ -126,7 +128,7 @@ function readInflated(
 let turnBytes = 0
 let isTurnSet = false
 /** The bodies that are read on in a later turn. */
-let heldBack: BodySource[] = []
+const heldBack: BodySource[] = []
 /** The order in which bodies in pieces began. */
 const begunNth = new WeakMap<BodySource, number>()
 let begun = 0
@@ -135,7 +137,7 @@ let begun = 0
  * Reads a body on in a later turn, once all bodies together have brought {@link mostTurnBytes} in this one. Node reads each socket up to 32 times a
  * turn, and a client on a fast network has always sent the next 64 KiB. So 64 bodies of a megabyte would be read in one turn: that takes tens of
  * milliseconds, and tens of megabytes of memory. A few bodies are read on in each turn, those first that began first: a body that is read to its end gives
- * its memory back. A body that comes slowly is not held back, and holds back no other.
+ * its memory back. A body that comes slowly takes the place of another one for a turn at most.
  */
 function shareTurn(request: BodySource, bytes: number): void {
   if (!begunNth.has(request)) begunNth.set(request, begun++)

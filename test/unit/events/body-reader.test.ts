@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
+import { GatewayError } from '../../../src/errors.ts'
 import { readBody, type BodySource } from '../../../src/events/body-reader.ts'
 
 function requestOf(chunks: readonly Buffer[], headers: BodySource['headers'] = {}): BodySource {
@@ -102,6 +103,32 @@ test('bodies that come fast are read to their end one behind the other, the olde
   // All sixteen, if all of them are read on in each turn.
   expect(Math.max(...halfRead)).toBeLessThan(8)
 })
+
+test('what comes of a body that has failed gets into no other body', async () => {
+  const piece = Buffer.alloc(65_536, 'a')
+  const failing = Object.assign(new Readable({ read() {} }), { headers: {} })
+  const outcome = read(failing, 1 << 20)
+  failing.push(piece)
+  failing.push(piece)
+  await turn()
+  failing.emit('error', new GatewayError('invalid_request', 'the third chunk has no size'))
+  expect(await outcome).toBe('invalid_request')
+  // Its reply reads on, to get to the end of the request.
+  failing.resume()
+  const other = Object.assign(new Readable({ read() {} }), { headers: {} })
+  const body = read(other, 1 << 20)
+  const own = Buffer.alloc(65_536, 'b')
+  for (let nth = 0; nth < 3; nth++) other.push(own)
+  await turn()
+  failing.push(piece)
+  await turn()
+  other.push(null)
+  expect(await body).toEqual(Buffer.concat([own, own, own]))
+})
+
+async function turn(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+}
 
 describe('a compressed body', () => {
   test.each([
