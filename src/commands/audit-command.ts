@@ -11,6 +11,7 @@ import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafk
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { TopicReader } from '../kafka/audit/topic-reader.ts'
 import { describeFailure } from '../kafka/network/describe-failure.ts'
+import { keptOutcomes, outcomeTraits } from '../kafka/producer/outcome.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
@@ -316,5 +317,8 @@ export async function fetchAccount(
   if (streams === undefined || streams.some((stream) => stream.audit === undefined)) {
     throw new AskError(`${shown} is not of a gateway that can be compared with`)
   }
-  return streams
+  return streams.map((stream) => ({ ...noRecords, ...stream }))
 }
+
+/** A gateway of an older version has no field for an outcome that it does not know, and no record with it. */
+const noRecords = Object.fromEntries(keptOutcomes.map((outcome) => [outcomeTraits[outcome].field, 0]))

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { readGatewayUrl, withoutSecrets } from '../../../src/commands/ask-gateway.ts'
 import { fetchAccount } from '../../../src/commands/audit-command.ts'
+import { countOf, keptOutcomes } from '../../../src/kafka/producer/outcome.ts'
 import { makeAuthority } from '../../support/certificates.ts'
 
 const account = { streams: [{ stream: 'web', audit: [] }] }
@@ -30,13 +31,20 @@ function guarded(): Server {
 
 test('the account of a gateway with keys is read with the admin key, and a refusal says how to give one', async () => {
   const url = `http://127.0.0.1:${await listen(guarded())}`
-  expect(await fetchAccount(url, 'value-of-ops')).toEqual(account.streams)
+  expect(await fetchAccount(url, 'value-of-ops')).toMatchObject(account.streams)
   await expect(fetchAccount(url)).rejects.toThrow(
     /needs an admin key: set CHUTE_ADMIN_KEY, or CHUTE_ADMIN_KEY_FILE/,
   )
   await expect(fetchAccount(url, 'guess')).rejects.toThrow(
     /does not take the key of CHUTE_ADMIN_KEY: no key has/,
   )
+})
+
+test('an account without an outcome, as an older version has it, counts no record with that outcome', async () => {
+  const streams = [{ stream: 'web', audit: [], confirmed: 7 }]
+  const server = createServer((_request, response) => response.end(JSON.stringify({ streams })))
+  const [found] = await fetchAccount(`http://127.0.0.1:${await listen(server)}`)
+  for (const outcome of keptOutcomes) expect(countOf(found!, outcome)).toBe(outcome === 'confirmed' ? 7 : 0)
 })
 
 test('a certificate that is not known, and a port that speaks no TLS, are told with the way out', async () => {
