@@ -3,8 +3,8 @@ import type { Socket } from 'node:net'
 import { discardInput } from './input.ts'
 
 /**
- * The state of one connection, besides the state in node:http. `connections.ts` makes one for each connection. Only that file and
- * {@link makeLast} change it.
+ * The state of one connection, besides the state in node:http. `connections.ts` makes one for each connection. Only that file,
+ * {@link makeLast} and {@link forgetReply} change it.
  */
 export class Connection {
   readonly socket: Socket
@@ -84,7 +84,8 @@ export function connectionOf(socket: TrackedSocket): Connection | undefined {
 
 /**
  * Is called when a reply was handed to its socket. If the kernel has all of it, and the request is complete, the connection forgets them. Else
- * each idle connection would keep its last request until the next one: with thousands of connections the collector copied them all.
+ * each idle connection would keep its last request until the next one: with thousands of connections the collector copied them all. Over TLS the
+ * socket has taken all of it only later, and `connections.ts` forgets it then.
  */
 export function forgetReply(response: ServerResponse): void {
   const { req: request } = response

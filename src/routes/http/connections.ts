@@ -324,8 +324,11 @@ export class Connections {
     const nowMs = performance.now()
     for (const connection of this.#all) {
       const { socket, newest, watched } = connection
-      if (newest === null || connection.hasFailed || !connection.isReceiving) connection.watched = null
-      else if (watched?.response !== newest || newest.req.readableFlowing !== true) {
+      if (newest === null || connection.hasFailed || !connection.isReceiving) {
+        connection.watched = null
+        // Replies over TLS, and those that Fastify writes, are not forgotten when they are sent.
+        if (!connection.isBusy && !connection.isReceiving) connection.newest = null
+      } else if (watched?.response !== newest || newest.req.readableFlowing !== true) {
         // The request is new, or the gateway itself has paused reading.
         connection.watched = { response: newest, sinceMs: nowMs, fromBytes: socket.bytesRead }
       } else if (nowMs - watched.sinceMs >= bodyTimeoutMs) {
