@@ -31,6 +31,8 @@ export class SharedConnection {
   /** This process ends the connection, so no topic is to blame. */
   #isEnding = false
   #throttledUntilMs = 0
+  /** Armed while the broker wants no requests. */
+  #throttleTimer: NodeJS.Timeout | null = null
   /** Produce requests that are written and not answered. Stays 0 if writes are not awaited. */
   #unanswered = 0
 
@@ -104,7 +106,19 @@ export class SharedConnection {
     if (throttleTimeMs <= 0) return
     this.connection.throttle(throttleTimeMs)
     this.#throttledUntilMs = Math.max(this.#throttledUntilMs, performance.now() + throttleTimeMs)
-    setTimeout(() => this.#wake(), throttleTimeMs)
+    this.#wakeAfterPause()
+  }
+
+  #wakeAfterPause(): void {
+    const waitMs = Math.ceil(this.#throttledUntilMs - performance.now())
+    this.#throttleTimer ??= setTimeout(this.#pauseOver, Math.max(1, waitMs))
+  }
+
+  readonly #pauseOver = (): void => {
+    this.#throttleTimer = null
+    // The broker may have asked for another pause meanwhile. And a timer can fire a part of a millisecond early.
+    if (performance.now() < this.#throttledUntilMs) this.#wakeAfterPause()
+    else this.#wake()
   }
 
   /**
@@ -165,6 +179,7 @@ export class SharedConnection {
   #closed(cause: Error): void {
     const { broker, isShared, isolation } = this.#options
     this.#gathered.clear()
+    if (this.#throttleTimer !== null) clearTimeout(this.#throttleTimer)
     const topics = [...this.#topics]
     this.#topics.clear()
     if (!this.#isEnding) {

@@ -378,6 +378,25 @@ describe('room on a shared connection', () => {
     expect(order).toEqual(['a', 'b'])
   })
 
+  test('after a pause of the broker, all are woken once there is room, though timers fire early', async () => {
+    const { shared } = setUp()
+    const topicsThere = ['a', 'b'].map((topic) => join(shared, topic))
+    const inTime = globalThis.setTimeout
+    vi.stubGlobal('setTimeout', (run: () => void, ms: number) => inTime(run, ms - 0.7))
+    try {
+      const answers: boolean[] = []
+      for (const topic of topicsThere) {
+        topic.throttle(500)
+        expect(topic.askForRoom()).toBe(false)
+        topic.onDrain(() => answers.push(topic.askForRoom()))
+      }
+      await pass(505)
+      expect(answers).toEqual([true, true])
+    } finally {
+      vi.unstubAllGlobals()
+    }
+  })
+
   test('a topic that leaves takes the connection with it while its bytes are in this process, and else leaves it to the others', async () => {
     const { shared, connection, drain } = setUp()
     const [gone, writing, other] = ['gone', 'writing', 'other'].map((topic) => join(shared, topic))
