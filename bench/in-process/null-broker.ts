@@ -23,6 +23,7 @@ export class NullBroker implements Transport {
       isOpen: true,
       pendingBytes: 0,
       askForRoom: () => true,
+      isShared: false,
       renewAtMs: Infinity,
       lacks: () => null,
       send: (_request: WireRequest, onFlushed: () => void) => process.nextTick(onFlushed),

@@ -43,6 +43,7 @@ export interface ReceivedRequest {
  */
 export class ModelConnection implements BrokerConnection {
   isOpen = true
+  readonly isShared = false
   pendingBytes = 0
   renewAtMs = Infinity
   sessionEndMs = Infinity

@@ -74,6 +74,11 @@ export class SharedConnection {
     this.#flushLater()
   }
 
+  /** See {@link SharedConnectionOptions.isShared}. */
+  get isShared(): boolean {
+    return this.#options.isShared
+  }
+
   /** See {@link SharedConnectionOptions.awaitsAnswers}. */
   get awaitsAnswers(): boolean {
     return this.#options.awaitsAnswers
@@ -233,6 +238,10 @@ class TopicConnection implements BrokerConnection {
 
   get isOpen(): boolean {
     return this.#closeCause === null
+  }
+
+  get isShared(): boolean {
+    return this.#shared.isShared
   }
 
   /** No answer shows yet that the broker has handled the last write. */

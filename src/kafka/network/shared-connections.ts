@@ -35,7 +35,6 @@ export class SharedConnections {
         const connection = await this.#connect(topic, host, port, requestTimeoutMs)
         return connection.join(topic, maxRequestBytes)
       },
-      isShared: () => this.#isolation.apartUntilMs(topic, performance.now()) === 0,
       refused: (errorCode) => this.#refused(topic, errorCode),
     }
   }
@@ -133,8 +132,6 @@ export interface SharedConnectionsOptions {
 
 /** The way of one topic to the brokers. */
 export interface TopicTransport extends Transport {
-  /** Whether the topic shares its connections now. */
-  isShared(): boolean
   /** A broker answered a write to the topic with an error. */
   refused(errorCode: number): void
 }
@@ -143,7 +140,6 @@ export interface TopicTransport extends Transport {
 export function ownConnections(transport: Transport): TopicTransport {
   return {
     connect: async (host, port, requestTimeoutMs) => await transport.connect(host, port, requestTimeoutMs),
-    isShared: () => false,
     refused() {},
   }
 }

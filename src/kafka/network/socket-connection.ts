@@ -11,6 +11,7 @@ import type { WireRequest } from '../protocol/wire.ts'
  * answer belongs to the oldest request without one. Any other answer ends the connection.
  */
 export class SocketConnection implements BrokerConnection {
+  readonly isShared = false
   readonly #options: SocketConnectionOptions
   readonly #socket: Socket
   readonly #framer: RequestFramer

@@ -21,6 +21,8 @@ export class AuthenticationError extends Error {
 /** One connection to one broker. */
 export interface BrokerConnection {
   readonly isOpen: boolean
+  /** Other owners write over it, too. What a write of one of them waits for, all wait for. */
+  readonly isShared: boolean
   /** Bytes that wait in this process: the kernel has not taken them yet, or the broker wants no requests now. */
   readonly pendingBytes: number
   /**

@@ -301,9 +301,10 @@ export class AtLeastOnceSender implements Sender {
   }
 
   #send(connection: BrokerConnection, flights: readonly PartitionFlight[]): void {
-    const { stream, account, offsets, telemetry, transport } = this.#options
+    const { stream, account, offsets, telemetry } = this.#options
     const { acks, requestTimeoutMs } = stream.producer
-    const isShared = transport.isShared()
+    // The topic may have been set apart since its batches were given this connection.
+    const { isShared } = connection
     const replicasTimeoutMs = Math.ceil(
       Math.min(0.9 * requestTimeoutMs, isShared ? sharedReplicasMs : Infinity),
     )

@@ -13,6 +13,7 @@ import { RecordBytes } from '../../../../../src/kafka/protocol/record-bytes.ts'
 class ScriptedConnection implements BrokerConnection {
   readonly isOpen = true
   readonly pendingBytes = 0
+  readonly isShared = false
   readonly renewAtMs = Infinity
   destroyedBy: Error | null = null
   readonly #calls: { end: string; partitions: number[]; onResponse: (payload: Buffer) => void }[] = []
