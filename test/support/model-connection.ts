@@ -99,7 +99,13 @@ export class ModelConnection implements BrokerConnection {
       () => {},
       (payload) => {
         clearTimeout(timer)
-        if (this.#calls.delete(timer)) onResponse(payload)
+        if (!this.#calls.delete(timer)) return
+        try {
+          onResponse(payload)
+        } catch (cause) {
+          if (!(cause instanceof RangeError)) throw cause
+          this.#close(new Error('an answer that ends too early', { cause }))
+        }
       },
     )
   }

@@ -16,7 +16,7 @@ export class PartitionFlight {
   /** A broker may have stored the batch, although it did not acknowledge it. */
   mayBeStored = false
   retryAtMs = 0
-  /** Tries of the batch that do not count as `retries`. */
+  /** Tries of the batch that do not count as `retries`, since other streams may be to blame. */
   sparedTries = 0
   /** The error for which the batch waits, until an operator has mended its cause; null: the batch does not wait for an operator. */
   heldFor: number | null = null

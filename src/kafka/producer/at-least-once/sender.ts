@@ -255,13 +255,15 @@ export class AtLeastOnceSender implements Sender {
     if (flight.isSequenced) return true
     const identity = this.#identity.current
     if (stream.producer.enableIdempotence && identity === null) return false
-    flight.batch ??= flight.parts.shift() ?? null
+    if (flight.batch === null) {
+      flight.sparedTries = 0
+      flight.batch = flight.parts.shift() ?? null
+    }
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false
       flight.mayBeStored = false
       flight.isRepeatCounted = false
-      flight.sparedTries = 0
       accumulator.take(queue, flight.batch)
     }
     if (identity !== null) flight.sequence(identity)
@@ -323,17 +325,39 @@ export class AtLeastOnceSender implements Sender {
       request,
       (payload) => {
         telemetry.requestCompleted(performance.now() - nowMs)
-        const { results, throttleTimeMs } = decodeProduce(payload)
+        const { results, throttleTimeMs } = this.#decode(connection, flights, payload)
         connection.throttle(throttleTimeMs)
         if (isShared) this.#spareTries(flights, results)
         this.#answered(connection, flights, results)
       },
       (error) => {
         connection.destroy(error)
-        for (const flight of flights) this.#completion.complete(flight, null, kafkaErrors.networkException)
-        this.#options.onReady()
+        this.#unanswered(connection, flights)
       },
     )
+  }
+
+  /** An answer that ends too early is none. The connection ends for it: see `SocketConnection`. */
+  #decode(
+    connection: BrokerConnection,
+    flights: readonly PartitionFlight[],
+    payload: Buffer,
+  ): ReturnType<typeof decodeProduce> {
+    try {
+      return decodeProduce(payload)
+    } catch (cause) {
+      this.#unanswered(connection, flights)
+      throw cause
+    }
+  }
+
+  /** Another stream may be the reason why a shared connection ends. So that try does not count. */
+  #unanswered(connection: BrokerConnection, flights: readonly PartitionFlight[]): void {
+    for (const flight of flights) {
+      if (connection.isShared) flight.sparedTries++
+      this.#completion.complete(flight, null, kafkaErrors.networkException)
+    }
+    this.#options.onReady()
   }
 
   /** A stream that shares gives its replicas less time for the sake of others, and goes on by itself. That try does not count. */

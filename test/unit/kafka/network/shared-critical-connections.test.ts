@@ -312,6 +312,17 @@ test('the time that a shared connection does not give to replicas costs no try',
 })
 
 describe('a shared connection that ends', () => {
+  test('twice before the answer: no stream loses a try by it', async () => {
+    const producers = await start({ retries: 1 })
+    for (const producer of producers) append(producer, `tried ${nextId++}`)
+    for (const tries of [1, 2]) {
+      await passUntil(() => written().length === tries)
+      for (const connection of cluster.nodes.get(1)!.connections) connection.cut(2, true)
+    }
+    await expectAllOnce(producers)
+    expect(written().length).toBeGreaterThan(2)
+  })
+
   test('because an answer is lost: each stream writes its batch again, and nothing is there twice', async () => {
     const producers = await start()
     await flow(producers, 100)

@@ -219,6 +219,41 @@ describe('sending again', () => {
     expect(values()).toEqual([])
   })
 
+  test('a half of a batch has the try that split it behind it, and none that was spared for the batch', async () => {
+    await start({ retries: 1, lingerMs: 20 })
+    await warmUpOne()
+    // The shared connection ends before the broker has read the batch, which costs no try. Then the batch is too large.
+    cluster.serviceMs = 50
+    appendTogether(['a', 'b'])
+    await pass(40)
+    cluster.cutConnections(1)
+    cluster.serviceMs = 1
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(10, 19)
+    await pass(5_000)
+    expect(values()).toEqual(['warm-up', 'b'])
+    expect(producer.stats).toMatchObject({ acked: 2, suspectedLost: 1 })
+  })
+
+  test.each([true, false])(
+    'a batch goes again whose answer was cut off (enable.idempotence: %o)',
+    async (enableIdempotence) => {
+      await start({ enableIdempotence })
+      await warmUpOne()
+      let left = 1
+      for (const connection of cluster.connections) {
+        const call = connection.call.bind(connection)
+        connection.call = (request, onResponse, onError) => {
+          const isCutOff = request.apiName === 'Produce' && left-- > 0
+          call(request, (payload) => onResponse(isCutOff ? payload.subarray(0, 9) : payload), onError)
+        }
+      }
+      append(producer, 'a')
+      await pass(5_000)
+      expect(producer.stats).toMatchObject({ acked: 2, inFlight: 0 })
+      expect(produces()).toHaveLength(3)
+    },
+  )
+
   test('a batch that may be stored when the retries are used up is suspected lost', async () => {
     await start({ retries: 1 })
     cluster.topics.get('events')!.partitions[0]!.refusals.push(20, 19)
