@@ -76,6 +76,12 @@ export class BrokerSession {
     return { old, connection }
   }
 
+  /** Opens the next connection now if it is time for it. After a failure, the pauses between the tries stay. */
+  renewAtOnce(): void {
+    const renewAtMs = this.#connection?.renewAtMs ?? Infinity
+    if (this.#renewFailures === 0 && renewAtMs <= performance.now()) this.#renewIfDue()
+  }
+
   /** Is called every second. Asks for a little metadata once a minute, to keep the connection alive. */
   everySecond(nowMs: number): void {
     const connection = this.#connection

@@ -30,6 +30,15 @@ export class LinkIsolation {
   }
 
   /**
+   * The topic was set apart a moment ago, and is about to leave the shared connection. The moment is a twelfth of its time apart, so 5 s at first.
+   * If the topic gets no connection of its own by then, it goes on over the shared one.
+   */
+  isLeaving(topic: string, nowMs: number): boolean {
+    const apart = this.#apart.get(topic)
+    return apart !== undefined && nowMs < apart.untilMs - (11 / 12) * apart.forMs
+  }
+
+  /**
    * A connection ended. @param topics those that had been written to without an answer since.
    * @param isShared false: the connection was the topic's own.
    */
@@ -63,12 +72,23 @@ export class LinkIsolation {
     }
   }
 
-  /** The replicas of topics did not have a write in time, so that the other topics of the request waited for them. */
-  heldUp(topics: readonly string[], kafkaError: string, nowMs: number): void {
-    const isNew = topics.map((topic) => this.apartUntilMs(topic, nowMs) === 0)
-    const forMs = Math.max(...topics.map((topic) => this.#setApart(topic, nowMs)))
-    const told = topics.filter((_, nth) => isNew[nth])
-    if (told.length > 0) this.#onApart({ why: 'held-up', broker: null, topics: told, kafkaError, forMs })
+  /**
+   * The replicas of topics did not have a write in time, so that the other topics of the request waited for them. Several brokers and several
+   * requests tell the same. So nothing changes for a topic that is leaving.
+   */
+  heldUp(topics: Iterable<string>, kafkaError: string, nowMs: number): void {
+    const told: string[] = []
+    let longestMs = 0
+    for (const topic of new Set(topics)) {
+      if (this.isLeaving(topic, nowMs)) continue
+      const isNew = this.apartUntilMs(topic, nowMs) === 0
+      const forMs = this.#setApart(topic, nowMs)
+      if (!isNew) continue
+      told.push(topic)
+      longestMs = Math.max(longestMs, forMs)
+    }
+    if (told.length > 0)
+      this.#onApart({ why: 'held-up', broker: null, topics: told, kafkaError, forMs: longestMs })
   }
 
   /** A topic that is set apart ended its own connection. */

@@ -84,7 +84,7 @@ export class SharedConnection {
     return this.#options.awaitsAnswers
   }
 
-  /** A topic that has `ownBytes` in this process may write more. If writes are awaited, a topic that is set apart waits until it has left. */
+  /** A topic that has `ownBytes` in this process may write more. If writes are awaited, a topic that is set apart waits a moment until it has left. */
   hasRoom(topic: string, ownBytes: number): boolean {
     if (this.#unanswered > 0 || (this.awaitsAnswers && this.#mustLeave(topic))) return false
     if (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs) return false
@@ -94,7 +94,7 @@ export class SharedConnection {
 
   #mustLeave(topic: string): boolean {
     const { isShared, isolation } = this.#options
-    return isShared && isolation.apartUntilMs(topic, performance.now()) > 0
+    return isShared && isolation.isLeaving(topic, performance.now())
   }
 
   /** See {@link BrokerConnection.renewAtMs}. A topic that is set apart leaves the shared connection at once, and comes back when its time is over. */

@@ -65,6 +65,11 @@ export class AtLeastOnceLink implements LeaderLink {
     this.#session.follow()
   }
 
+  /** The connection has no room. If the topic has to leave the connection, the next one is opened now. */
+  renewAtOnce(): void {
+    this.#session.renewAtOnce()
+  }
+
   /** The broker answered a write. */
   succeeded(): void {
     this.#session.succeeded()

@@ -171,10 +171,11 @@ export class AtLeastOnceSender implements Sender {
         this.#wakeUpAt(flight.retryAtMs)
         continue
       }
-      const connection = this.#links.get(leaders[queue.partition] ?? -1)?.connection ?? null
+      const link = this.#links.get(leaders[queue.partition] ?? -1)
+      const connection = link?.connection ?? null
       isWritable ||= connection !== null
-      if (connection === null) isStale ||= hasOwn
-      else if (!this.#hasRoom(rooms, connection)) continue
+      if (link === undefined || connection === null) isStale ||= hasOwn
+      else if (!this.#hasRoom(rooms, link, connection)) continue
       else if (this.#load(flight, queue, nowMs)) {
         this.#group(groups, connection, flight)
         this.#firstQueue = firstQueue + i + 1
@@ -234,11 +235,16 @@ export class AtLeastOnceSender implements Sender {
   }
 
   /** Asks a connection once a pump. After a no the connection tells when there may be room, and the batches go on filling. */
-  #hasRoom(rooms: Map<BrokerConnection, boolean>, connection: BrokerConnection): boolean {
+  #hasRoom(
+    rooms: Map<BrokerConnection, boolean>,
+    link: AtLeastOnceLink,
+    connection: BrokerConnection,
+  ): boolean {
     let hasRoom = rooms.get(connection)
     if (hasRoom === undefined) {
       hasRoom = connection.askForRoom()
       rooms.set(connection, hasRoom)
+      if (!hasRoom) link.renewAtOnce()
     }
     return hasRoom
   }

@@ -115,4 +115,27 @@ describe('a topic whose replicas did not have a write in time', () => {
     expect([isApart('slow', 149_999), isApart('slow', 150_001)]).toEqual([true, false])
     expect(told.length).toBe(1)
   })
+
+  test('is set apart once, though several brokers and several of its streams tell of it', () => {
+    isolation.heldUp(['slow', 'slow'], 'REQUEST_TIMED_OUT', 0)
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 1)
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 4_900)
+    expect([isApart('slow', 59_999), isApart('slow', 60_000)]).toEqual([true, false])
+    expect(told.map(({ topics, forMs }) => [topics, forMs])).toEqual([[['slow'], minute]])
+  })
+
+  test('does not lend its longer time to a topic that is told with it', () => {
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 0)
+    isolation.heldUp(['slow', 'new'], 'REQUEST_TIMED_OUT', 30_000)
+    expect(told.at(-1)).toMatchObject({ topics: ['new'], forMs: minute })
+  })
+
+  test('is leaving for a twelfth of its time', () => {
+    const isLeaving = (nowMs: number): boolean => isolation.isLeaving('slow', nowMs)
+    expect(isLeaving(0)).toBe(false)
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 0)
+    expect([isLeaving(4_999), isLeaving(5_001)]).toEqual([true, false])
+    isolation.heldUp(['slow'], 'REQUEST_TIMED_OUT', 6_000)
+    expect([isLeaving(15_999), isLeaving(16_001)]).toEqual([true, false])
+  })
 })

@@ -1,8 +1,8 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ProducerConfig, StreamConfig } from '../../../../src/config/config.ts'
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
-import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { append, keyFor, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
 import { leaveHeapClock, pass, passUntil, useHeapClock } from '../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
@@ -298,6 +298,59 @@ describe('a topic whose replicas are slow', () => {
     await pass(650_000)
     expect(openConnections()).toBe(1)
     expect(producers.map(({ stats }) => stats.recordErrorTotal)).toEqual([0, 0, 0])
+  })
+})
+
+describe('a topic that is set apart since its replicas are slow', () => {
+  test('leaves at once', async () => {
+    const producers = await start()
+    cluster.topics.get('events')!.replicasMs = 60_000
+    append(producers[0]!, `slow ${nextId++}`)
+    await passUntil(() => apartLines().length === 1, 2_100)
+    // `retry.backoff.ms`, and the time to connect.
+    await pass(150)
+    expect(openConnections()).toBe(2)
+  })
+
+  test('goes on over the shared connection if the broker takes no other one', async () => {
+    const producers = await start()
+    vi.spyOn(cluster, 'connect').mockRejectedValue(new Error('max.connections.per.ip'))
+    const slow = cluster.topics.get('events')!
+    slow.replicasMs = 60_000
+    append(producers[0]!, `slow ${nextId++}`)
+    await passUntil(() => apartLines().length === 1, 2_100)
+    slow.replicasMs = 0
+    await flow(producers, 4_000)
+    expect(producers[0]!.stats.buffered).toBeGreaterThan(0)
+    await flow(producers, 4_000)
+    await expectAllOnce(producers, 20)
+    expect(openConnections()).toBe(1)
+  })
+
+  test('holds up the others for two seconds, and no longer, though the note of another batch comes late', async () => {
+    const producers = await start()
+    const others = producers.slice(1)
+    cluster.addPartitions('events', 1)
+    await pass(6_000)
+    const late: (() => void)[] = []
+    producers[0]!.keepJournal({
+      note: (_scope: number, [batch]: readonly { partition: number }[], done: () => void) =>
+        void (batch!.partition === 1 ? late.push(done) : done()),
+    })
+    cluster.topics.get('events')!.replicasMs = 60_000
+    append(producers[0]!, `late ${nextId++}`, keyFor(1, 2))
+    await pass(20)
+    append(producers[0]!, `slow ${nextId++}`, keyFor(0, 2))
+    await pass(2_500)
+    expect([apartLines().length, late.length]).toEqual([1, 1])
+    const waitedMs = await longestWait(others[0]!, async () => {
+      late[0]!()
+      await flow(others, 5_000)
+    })
+    expect(waitedMs).toBeGreaterThan(1_900)
+    expect(waitedMs).toBeLessThan(2_100)
+    cluster.topics.get('events')!.replicasMs = 0
+    await expectAllOnce(producers)
   })
 })
 
