@@ -41,8 +41,8 @@ export function waitsForReplicas(delivery: Delivery, { acks }: Pick<ProducerConf
 
 /**
  * Whether a stream can share its connections. An at-most-once stream that waits for replicas would hold up the others. If a connection ends, an
- * at-least-once stream writes again what had no answer, and only with idempotence nothing is stored twice. So without it no other stream
- * may end the connection.
+ * at-least-once stream writes again what had no answer, and only with idempotence nothing is stored twice. A stream without idempotence
+ * shares with nobody, so that no other stream ends its connection.
  */
 export function canShareConnections(
   delivery: Delivery,

@@ -8,7 +8,7 @@ export interface LeaderLink {
   readonly isCircuitOpen: boolean
   /** See `BrokerSession.lacking`. */
   readonly lacking: string | null
-  /** Answers are awaited over this link. So the link stays even if its broker leaves the cluster. */
+  /** The link stays even if its broker leaves the cluster, since it awaits answers that must not be given up. */
   readonly hasPending: boolean
   /** Metadata was looked at. @param partitions the partitions that the broker leads now. */
   assign(partitions: readonly number[]): void

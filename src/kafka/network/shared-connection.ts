@@ -19,7 +19,8 @@ import type { TurnEnd } from './turn.ts'
  *
  * **Fair turns.** All topics together may have {@link socketHighWaterBytes} in this process, as on a connection of one topic. A topic that has
  * nothing there may write even if the others have reached that limit, up to twice the limit. So a flood of one topic never keeps another
- * one from writing. It adds to the wait of the other one what one turn carries.
+ * one from writing. It adds to the wait of the other one what one turn carries. Where writes are awaited, a topic that asks has nothing there. So all
+ * topics together may have twice the limit, and the others wait for the next request. `TurnEnd` says who asks first.
  */
 export class SharedConnection {
   readonly #options: SharedConnectionOptions

@@ -55,7 +55,7 @@ export class AtLeastOnceLink implements LeaderLink {
     return this.#session.lacking
   }
 
-  /** A replaced connection is still open, since answers may come over it. */
+  /** A replaced connection is still open, since answers may come over it. A write on the connection of now does not count. */
   get hasPending(): boolean {
     return this.#replaced.size > 0
   }

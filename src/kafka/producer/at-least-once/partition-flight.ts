@@ -11,7 +11,7 @@ export class PartitionFlight {
   batch: ProducerBatch | null = null
   /** Parts of a batch that the broker refused for its size or for a record in it. They go before any other batch. */
   parts: ProducerBatch[] = []
-  /** The connection over which the batch was written and not answered yet; null: no answer is awaited. */
+  /** The connection over which the batch goes. It may wait for its note, for the others of its request, or for the answer. null: it waits to be sent. */
   connection: BrokerConnection | null = null
   /** A broker may have stored the batch, although it did not acknowledge it. */
   mayBeStored = false

@@ -110,7 +110,10 @@ export class AtLeastOnceSender implements Sender {
     this.pump()
   }
 
-  /** Ends all connections. A batch that a broker may have stored is suspected lost. A batch that no broker has is dropped. */
+  /**
+   * Ends all connections. A batch that a broker may have stored is suspected lost, and so is a batch that waits for its note or for the others of its
+   * request. Any other batch is dropped.
+   */
   stop(): void {
     this.#stopped = true
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
@@ -412,8 +415,8 @@ export interface AtLeastOnceSenderOptions extends Omit<SenderOptions, 'transport
 
 /**
  * How long the broker may wait for the replicas of a stream that shares its connection, in milliseconds. Then it answers REQUEST_TIMED_OUT
- * for the topics at fault, so that the others wait no longer. These are written again over a connection of their own, with more time: nine tenths of
- * `request.timeout.ms`, so that the answer comes before the connection is given up.
+ * for the topics at fault, so that the others wait no longer. The topics at fault are written again over connections of their own, with more time:
+ * nine tenths of `request.timeout.ms`, so that the answer comes before the connection is given up.
  */
 const sharedReplicasMs = 2_000
 
