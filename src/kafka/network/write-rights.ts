@@ -100,7 +100,15 @@ export function askToWrite(
 ): void {
   connection.call(
     encodeEmptyProduce(topic, partition),
-    (payload) => onAnswer(decodeProduce(payload).results[0]?.errorCode ?? null),
+    (payload) => {
+      let errorCode: number | null = null
+      try {
+        errorCode = decodeProduce(payload).results[0]?.errorCode ?? null
+      } finally {
+        // An answer that ends too early is none, and ends the connection.
+        onAnswer(errorCode)
+      }
+    },
     (error) => {
       onAnswer(null)
       connection.destroy(error)

@@ -1,0 +1,15 @@
+import { expect, test } from 'vitest'
+import type { BrokerConnection } from '../../../../src/kafka/network/transport.ts'
+import { WriteRights } from '../../../../src/kafka/network/write-rights.ts'
+
+test('a leader whose answer was cut off is asked again', () => {
+  const answers: ((payload: Buffer) => void)[] = []
+  const connection = {
+    call: (_request: unknown, onResponse: (payload: Buffer) => void) => answers.push(onResponse),
+  } as unknown as BrokerConnection
+  const rights = new WriteRights('events', () => {})
+  rights.ask(connection, 0)
+  expect(() => answers[0]!(Buffer.alloc(2))).toThrow(RangeError)
+  rights.ask(connection, 0)
+  expect(answers.length).toBe(2)
+})
