@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { cpSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -125,7 +125,7 @@ test.runIf(isLong)(
       const path = join(setup.folder, `copy-${nth}`)
       const accepted = load.as('accepted').length
       if (nth % 4 < 2) copyAsPeopleDo(setup.dataDir, path)
-      else cpSync(setup.dataDir, path, { recursive: true, force: true })
+      else copyByFile(setup.dataDir, path)
       if (isAway) process.kill(node.pid!, 'SIGCONT')
       older.push({ path, accepted })
     }
@@ -170,5 +170,23 @@ function copyAsPeopleDo(from: string, to: string): void {
     execFileSync('cp', ['-r', from, to], { stdio: 'ignore' })
   } catch {
     // The exit code is about those files.
+  }
+}
+
+/** Copies one file after the other, and leaves out what went away meanwhile. `cpSync` would end there, with a part of the folder. */
+function copyByFile(from: string, to: string): void {
+  mkdirSync(to)
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)]
+    if (entry.isDirectory()) copyByFile(source, target)
+    else copyUnlessGone(source, target)
+  }
+}
+
+function copyUnlessGone(source: string, target: string): void {
+  try {
+    copyFileSync(source, target)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
 }
