@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { readAuditHeader } from '../../src/kafka/protocol/audit-header.ts'
 import type { ProducerStats } from '../../src/kafka/producer/producer.ts'
 import { startKafka, type LocalKafka } from '../../src/local-kafka/local-kafka.ts'
@@ -46,8 +46,13 @@ class Member extends ChaosGateway {
     return await super.end()
   }
 
+  /** Not before it has sent a record of the audited stream: only then does it tell which writer it is. */
   async #look(): Promise<void> {
-    this.looks.set(this.life, await this.stats())
+    const hasWriter = async (): Promise<boolean> => {
+      this.looks.set(this.life, await this.stats())
+      return this.lookAt(this.life, 'realtime').audit.length > 0
+    }
+    await vi.waitUntil(hasWriter, { timeout: 10_000, interval: 20 })
   }
 
   /** What a process said of a stream shortly before its end. */
