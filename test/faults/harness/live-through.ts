@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LocalKafka } from '../../../src/local-kafka/local-kafka.ts'
 import { isFull } from '../../support/forms.ts'
+import { startBystander } from './bystander.ts'
 import { form } from './form.ts'
 import { reportOf, type FaultReport } from './report.ts'
 import {
@@ -41,6 +42,7 @@ export async function liveThrough(fault: Fault): Promise<FaultReport> {
       env: { ...options.env, SHUTDOWN_TIMEOUT_MS: String(form.shutdownTimeoutMs) },
     }),
   ])
+  const bystander = await startBystander()
   stays.startLoads()
   leaves.startLoads()
   await pause(form.warmUpMs)
@@ -56,11 +58,11 @@ export async function liveThrough(fault: Fault): Promise<FaultReport> {
   await flowsAgain(stays)
   await pause(form.afterMs)
 
-  await stays.stopLoads()
+  await Promise.all([stays.stopLoads(), bystander.stop()])
   const settledMs = await stays.settled()
   const stayedEnding = await stays.end()
   const times = { calmFromMs, inflictedAtMs, healedFromMs, answeredAtMs }
-  return await reportOf({ fault, stays, stayedEnding, settledMs, leaves, ending, times })
+  return await reportOf({ fault, stays, stayedEnding, settledMs, leaves, ending, bystander, times })
 }
 
 /** Some time into the fault, when buffers hold something. The devices go on sending for as long as there is somebody. */

@@ -2,7 +2,7 @@ import type { ProducerStats } from '../../../src/kafka/producer/producer.ts'
 import type { LocalKafka } from '../../../src/local-kafka/local-kafka.ts'
 import { auditedOf, type Audited } from './audited.ts'
 import { quantile } from './bar.ts'
-import type { Reply } from './device-load.ts'
+import type { DeviceLoad, Reply } from './device-load.ts'
 import { allAppendedSince, longestGaps, type Landed } from './landed.ts'
 import type { Figures } from './results.ts'
 import { flaggedOf } from '../../support/producer-stats.ts'
@@ -57,6 +57,8 @@ export interface FaultReport {
   readonly during: ReplyTimes
   /** From when it is being mended until Kafka answers: a broker that starts takes processors away from everything else. */
   readonly healing: ReplyTimes
+  /** While the fault lasts, of a server that does nothing (`bystander.ts`). */
+  readonly bystander: ReplyTimes
   /** Accepted events a second of the first stream, before. */
   readonly acceptedPerSecond: number
   readonly rssBeforeBytes: number | null
@@ -93,9 +95,10 @@ export async function reportOf(run: {
   settledMs: number
   leaves: Subject
   ending: Ending
+  bystander: DeviceLoad
   times: Times
 }): Promise<FaultReport> {
-  const { fault, stays, stayedEnding, leaves, ending, times } = run
+  const { fault, stays, stayedEnding, leaves, ending, bystander, times } = run
   const broker = fault.kafka.brokers.join(',')
   const [stayed, left] = await Promise.all([
     streamReports(stays, stayedEnding, broker, stays.scraper.scrapes.at(-1)),
@@ -104,8 +107,8 @@ export async function reportOf(run: {
   const { load } = stays.streams[0]!
   const { landed } = stayed[0]!
   const { calmFromMs, inflictedAtMs, healedFromMs, answeredAtMs } = times
-  const replyTimes = (fromMs: number, toMs: number): ReplyTimes => {
-    const took = load.replies
+  const replyTimes = (fromMs: number, toMs: number, { replies } = load): ReplyTimes => {
+    const took = replies
       .filter(({ askedAtMs, tookMs }) => askedAtMs >= fromMs && askedAtMs + tookMs < toMs)
       .map(({ tookMs }) => tookMs)
     return { p50Ms: quantile(took, 0.5), p99Ms: quantile(took, 0.99) }
@@ -122,6 +125,7 @@ export async function reportOf(run: {
     before: replyTimes(calmFromMs, inflictedAtMs),
     during: replyTimes(inflictedAtMs, healedFromMs),
     healing: replyTimes(healedFromMs, answeredAtMs),
+    bystander: replyTimes(inflictedAtMs, healedFromMs, bystander),
     acceptedPerSecond: acceptedPerSecond(scrapes, calmFromMs, inflictedAtMs),
     rssBeforeBytes: peakRss(scrapes, calmFromMs, inflictedAtMs),
     rssPeakBytes: peakRss(scrapes, inflictedAtMs, Infinity),
@@ -158,6 +162,7 @@ export function figuresOf(report: FaultReport): Figures {
     'reply p50 during, ms': report.during.p50Ms,
     'reply p99 during, ms': report.during.p99Ms,
     'reply p99 while healing, ms': report.healing.p99Ms,
+    'reply p99 of the bystander during, ms': report.bystander.p99Ms,
     'memory before, MB': report.rssBeforeBytes === null ? null : report.rssBeforeBytes / 1e6,
     'memory at most, MB': report.rssPeakBytes === null ? null : report.rssPeakBytes / 1e6,
     'noticed after, ms': report.noticeMs,
