@@ -102,10 +102,11 @@ function promiseBars({ stream, delivery, lost }: StreamReport): Bar[] {
  * How long replies take does not depend on Kafka. But a fault can keep the processors busy, and then all replies of the machine wait for a
  * processor. So the limit is what the calm allows, or what a server that does nothing needs at the same time, whichever is more.
  * Full form only: the short one shares its processors with other work.
+ * @param timesCalm how much slower than in the calm is allowed.
  */
-export function replyBars({ before, during, bystander }: FaultReport): Bar[] {
+export function replyBars({ before, during, bystander }: FaultReport, timesCalm = 1.5): Bar[] {
   if (!isFull || before.p99Ms === null) return []
-  const limitMs = Math.max(1.5 * before.p99Ms, 2 * (bystander.p99Ms ?? 0))
+  const limitMs = Math.max(timesCalm * before.p99Ms, 2 * (bystander.p99Ms ?? 0))
   return [atMost('reply p99 during the fault, ms', during.p99Ms, limitMs)]
 }
 
