@@ -1,4 +1,5 @@
 import { Agent, request } from 'node:http'
+import { onTestFinished } from 'vitest'
 
 /** What became of one event, as its sender knows it. */
 export type SentAs = 'accepted' | 'refused' | 'unanswered'
@@ -45,9 +46,10 @@ export class KeyedLoad {
     return [...this.sent].filter(([, each]) => each === end).map(([id]) => id)
   }
 
-  /** Sends until {@link stop}. @param pauseMs between two requests of a key. */
+  /** Sends until {@link stop}, or until the test ends: the load of a test that failed would take processors from all later ones. @param pauseMs between two requests of a key. */
   start(url: string, pauseMs = 0): void {
     this.#stopped = false
+    onTestFinished(() => void (this.#stopped = true))
     const agent = new Agent({ keepAlive: true, maxSockets: this.#keys.length })
     this.#running = this.#keys.map(async (key) => {
       while (!this.#stopped) {

@@ -1,5 +1,6 @@
 import http from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
+import { onTestFinished } from 'vitest'
 
 /** What devices send, and how fast. */
 export interface DeviceLoadOptions {
@@ -92,8 +93,9 @@ export class DeviceLoad {
     }
   }
 
-  /** Starts to send; ends with {@link stop}. */
+  /** Starts to send; ends with {@link stop}, or with the test: the load of a test that failed would take processors from all later ones. */
   start(): void {
+    onTestFinished(() => void (this.#stopped = true))
     if (this.#requestsPerSecond === null) for (const device of this.#devices) void this.#goOn(device)
     else void this.#pace()
   }
