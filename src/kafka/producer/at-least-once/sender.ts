@@ -336,7 +336,6 @@ export class AtLeastOnceSender implements Sender {
         telemetry.requestCompleted(performance.now() - nowMs)
         const { results, throttleTimeMs } = this.#decode(connection, flights, payload)
         connection.throttle(throttleTimeMs)
-        if (isShared) this.#spareTries(flights, results)
         this.#answered(connection, flights, results)
       },
       (error) => {
@@ -369,26 +368,19 @@ export class AtLeastOnceSender implements Sender {
     this.#options.onReady()
   }
 
-  /** A stream that shares gives its replicas less time for the sake of others, and goes on by itself. That try does not count. */
-  #spareTries(flights: readonly PartitionFlight[], results: readonly ProduceResult[]): void {
-    for (const { partition, errorCode } of results) {
-      const flight = flights.find((each) => each.partition === partition)
-      if (flight !== undefined && errorCode === kafkaErrors.requestTimedOut) flight.sparedTries++
-    }
-  }
-
   #answered(
     connection: BrokerConnection,
     flights: readonly PartitionFlight[],
     results: readonly ProduceResult[],
   ): void {
     const byPartition = new Map(results.map((result) => [result.partition, result]))
-    const errors = new Set(results.map(({ errorCode }) => errorCode))
-    errors.delete(kafkaErrors.none)
-    for (const errorCode of errors) this.#options.transport.refused(errorCode)
     for (const flight of flights) {
-      const result = byPartition.get(flight.partition)
-      this.#completion.complete(flight, result ?? null, result?.errorCode ?? kafkaErrors.networkException)
+      const result = byPartition.get(flight.partition) ?? null
+      const errorCode = result?.errorCode ?? kafkaErrors.networkException
+      if (result !== null && errorCode !== kafkaErrors.none) this.#options.transport.refused(errorCode)
+      // A stream that shares gives its replicas less time for the sake of others, and goes on by itself. That try does not count.
+      if (connection.isShared && errorCode === kafkaErrors.requestTimedOut) flight.sparedTries++
+      this.#completion.complete(flight, result, errorCode)
     }
     for (const link of this.#links) if (link.connection === connection) link.succeeded()
     this.#endReplaced()
