@@ -41,7 +41,8 @@ at a time: what comes before its answer goes with the next one.
 **Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them.
 
 **Connections.** Node and the kernel keep tens of kilobytes for each connection, and a processor's caches hold a few hundred of them. So bare node:http grows, too: its rows in "How cost grows" are measured
-in the same way. What Chute has of its own for each connection was not profiled.
+in the same way. What grows faster in Chute is the collector: the
+replies of a turn go at its end, so all requests of the turn are alive until then.
 
 **Two cores.** The gateway shares them with the load and Kafka. Bare Fastify shares them with the load alone. "Waits for a core" in the tables is the share of
 the time in which the server's thread was ready to run and had no core. That wait explains why p99 is above that of bare Fastify, as long as "Pauses of the

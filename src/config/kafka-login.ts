@@ -8,8 +8,7 @@ export const tokenMechanisms = ['oauthbearer', 'aws_msk_iam'] as const
  * SASL mechanisms that Chute offers. Their settings are in environment-schema.ts, and `settingsOfMechanism` and `logsInWith` in read-environment.ts say
  * which of them a mechanism takes. `saslConfig` in load-config.ts makes a {@link SaslConfig} of them, `saslOptions` in kafka/network/tls-and-sasl.ts hands
  * it to kafkajs, and `adviceByMechanism` in kafka/network/describe-failure.ts says what to look at when a broker refuses it. None of these
- * compiles without a new mechanism. `describeSasl` in
- * describe-config.ts prints it, by hand for a further source of tokens. The rest is in CONTRIBUTING.md.
+ * compiles without a new mechanism. `describeSasl` in describe-config.ts prints a mechanism. The rest is in CONTRIBUTING.md.
  */
 export const saslMechanisms = [...passwordMechanisms, ...tokenMechanisms] as const
 

@@ -187,7 +187,7 @@ export function regionOfBrokers(brokers: readonly string[]): string | null {
   return null
 }
 
-/** What each mechanism needs is set, and nothing else. What settings of a new kind need together has its line here, as those of the kinds that there are. */
+/** What each mechanism needs is set, and nothing else. Settings of a new kind that have to be set together get a check of their own here. */
 function refuseSaslContradictions(
   values: Pick<EnvironmentValues, 'KAFKA_SASL_MECHANISM' | 'KAFKA_BROKERS'>,
   isSet: (name: string) => boolean,

@@ -64,7 +64,7 @@ export class Connection {
 const lingerBytes = 16 * 1024 * 1024
 const lingerMs = 2_000
 
-/** A property of the socket: with thousands of connections a look into a map costs more than the rest of this file. */
+/** A property of the socket, and no entry of a map: each request looks it up twice. */
 const ofSocket = Symbol('connection')
 type TrackedSocket = Socket & { [ofSocket]?: Connection }
 
