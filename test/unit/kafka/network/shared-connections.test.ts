@@ -7,9 +7,9 @@ import { TurnEnd } from '../../../../src/kafka/network/turn.ts'
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
 import { encodeListOffsets, encodeProduce } from '../../../../src/kafka/protocol/requests.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
-import type { ServedRequest } from '../../../support/model-requests.ts'
 import { append, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
 import { sumOfDrops } from '../../../support/producer-stats.ts'
+import { apartLines, everyMs, flow, openConnections, topicsOf } from '../../../support/shared-streams.ts'
 import { leaveHeapClock, pass, passUntil, useHeapClock } from '../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
@@ -40,39 +40,6 @@ async function start(overrides: Partial<ProducerConfig> = {}): Promise<readonly 
 }
 afterEach(() => fixture.stop())
 
-let nextId = 0
-
-const everyMs = 5
-
-/** A record every five milliseconds for each of the streams. `value` is what those of the first stream begin with. */
-async function flow(
-  producers: readonly StreamProducer[],
-  forMs: number,
-  value = (_ms: number): string => 'good',
-): Promise<void> {
-  for (let ms = 0; ms < forMs; ms += everyMs) {
-    for (const producer of producers)
-      append(producer, `${producer === producers[0] ? value(ms) : 'good'} ${nextId++}`)
-    await pass(everyMs)
-  }
-}
-
-/** The topics of each request of a kind, in order. */
-function topicsOf(api: ServedRequest['api'], end: ServedRequest['end'] = null): string[] {
-  const byRequest = new Map<number, string[]>()
-  for (const each of cluster.requests) {
-    if (each.api !== api || each.end !== end) continue
-    const names = byRequest.get(each.request) ?? []
-    byRequest.set(each.request, [...names, each.topic!])
-  }
-  return Array.from(byRequest.values(), (names) => names.toSorted().join(' '))
-}
-
-/** Connections that carry records. One more is for metadata. */
-function openConnections(): number {
-  return [...cluster.connections].filter(({ isOpen }) => isOpen).length - 1
-}
-
 function errorsOf(producers: readonly StreamProducer[]): number[] {
   return producers.map(({ stats }) => stats.recordErrorTotal)
 }
@@ -90,19 +57,15 @@ async function expectTruth(producers: readonly StreamProducer[]): Promise<void> 
 }
 
 const isolated = expect.objectContaining({ level: 'warn' })
-function isolationLines(): object[] {
-  return fixture.logs.lines.filter(({ message }) => message.includes('of its own for a while'))
-}
-
 describe('streams that share', () => {
   test('have one connection to a broker, one write a turn, and one barrier', async () => {
     const producers = await start()
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     for (const producer of producers) append(producer, 'one')
     await pass(100)
-    expect(topicsOf('Produce')).toEqual(['a b events'])
-    expect(topicsOf('ListOffsets', 'log_end')).toEqual(['a b events'])
-    expect(topicsOf('ListOffsets', 'high_watermark')).toEqual(['a b events'])
+    expect(topicsOf(cluster, 'Produce')).toEqual(['a b events'])
+    expect(topicsOf(cluster, 'ListOffsets', 'log_end')).toEqual(['a b events'])
+    expect(topicsOf(cluster, 'ListOffsets', 'high_watermark')).toEqual(['a b events'])
     expect(producers.map(({ stats }) => stats.confirmed)).toEqual([2, 2, 2])
   })
 
@@ -131,7 +94,7 @@ describe('streams that share', () => {
     ])
     const { producers } = await fixture.start()
     await passUntil(() => producers.every(({ stats }) => stats.connected))
-    expect(openConnections()).toBe(3)
+    expect(openConnections(cluster)).toBe(3)
   })
 
   test('change to the next connection together when the session ends, and no record is in doubt', async () => {
@@ -142,7 +105,7 @@ describe('streams that share', () => {
     await flow(producers, 2_500)
     await expectTruth(producers)
     expect(errorsOf(producers)).toEqual([0, 0, 0])
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     expect([...cluster.connections].filter(({ isOpen }) => isOpen)).not.toEqual(before)
   })
 
@@ -156,10 +119,10 @@ describe('streams that share', () => {
     await flow(rest, 500)
     await expectTruth(producers)
     expect(errorsOf(producers)).toEqual([0, 0, 0])
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     for (const producer of rest) producer.abort()
     await pass(10)
-    expect(openConnections()).toBe(0)
+    expect(openConnections(cluster)).toBe(0)
   })
 
   test('all wait in the buffer while the broker throttles one of them', async () => {
@@ -197,14 +160,14 @@ describe('a shared connection that the broker ends for one of its topics', () =>
     await flow(producers, 100)
     // The first bad record ends the shared connection, and the second one is refused in the trust step.
     await flow(producers, 2_000, (ms) => (ms < 500 ? 'bad' : 'good'))
-    expect(isolationLines()).toEqual([
+    expect(apartLines(fixture)).toEqual([
       {
         level: 'warn',
         message: expect.stringContaining('refuses this topic') as string,
         fields: { topics: ['events'], broker: 'node-1:9092', kafkaError: 'INVALID_RECORD', forSeconds: 60 },
       },
     ])
-    await passUntil(() => openConnections() === 2, 3_000)
+    await passUntil(() => openConnections(cluster) === 2, 3_000)
     await flow(producers, 200)
     const before = errorsOf(producers)
     for (let i = 0; i < 3; i++) {
@@ -222,13 +185,13 @@ describe('a shared connection that the broker ends for one of its topics', () =>
     const [partition] = cluster.topics.get('events')!.partitions
     partition!.refuses = (value) => value.startsWith('bad')
     await flow(producers, 1_000, (ms) => (ms < 300 ? 'bad' : 'good'))
-    await passUntil(() => openConnections() === 2, 3_000)
+    await passUntil(() => openConnections(cluster) === 2, 3_000)
     const before = errorsOf(producers)
     for (let s = 0; s < 62; s++) {
       await flow(producers, 1)
       await pass(1_000)
     }
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     expect(errorsOf(producers)).toEqual(before)
     await expectTruth(producers)
   })
@@ -241,13 +204,13 @@ describe('a shared connection that the broker ends for one of its topics', () =>
       partition!.refusals.push(87)
       await flow(producers, 2_000)
     }
-    expect(isolationLines()).toEqual([isolated])
-    expect(openConnections()).toBe(3)
+    expect(apartLines(fixture)).toEqual([isolated])
+    expect(openConnections(cluster)).toBe(3)
     const before = errorsOf(producers)
     partition!.refusals.push(87)
     await flow(producers, 2_000)
     expect(errorsOf(producers).slice(1)).toEqual(before.slice(1))
-    expect(isolationLines().at(-1)).toMatchObject({ fields: { topics: ['events'], forSeconds: 120 } })
+    expect(apartLines(fixture).at(-1)).toMatchObject({ fields: { topics: ['events'], forSeconds: 120 } })
     await expectTruth(producers)
   })
 
@@ -256,7 +219,7 @@ describe('a shared connection that the broker ends for one of its topics', () =>
     await flow(producers, 100)
     cluster.topics.get('events')!.partitions[0]!.refusals.push(6)
     await flow(producers, 1_000)
-    expect(isolationLines()).toEqual([])
+    expect(apartLines(fixture)).toEqual([])
     await expectTruth(producers)
   })
 

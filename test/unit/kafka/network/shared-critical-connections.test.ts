@@ -3,6 +3,7 @@ import type { ProducerConfig, StreamConfig } from '../../../../src/config/config
 import type { StreamProducer } from '../../../../src/kafka/producer/stream-producer.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import { append, keyFor, ProducerFixture, streamConfig } from '../../../support/producer-fixture.ts'
+import { apartLines, flow, openConnections, topicsOf, valueOf } from '../../../support/shared-streams.ts'
 import { leaveHeapClock, pass, passUntil, useHeapClock } from '../../../support/virtual-clock.ts'
 
 let cluster: ModelCluster
@@ -30,7 +31,7 @@ async function startStreams(streams: readonly StreamConfig[]): Promise<readonly 
   fixture = new ProducerFixture(cluster, streams)
   const { producers } = await fixture.start()
   await passUntil(() => producers.every(({ stats }) => stats.connected))
-  for (const producer of producers) append(producer, `warm-up ${nextId++}`)
+  for (const producer of producers) append(producer, valueOf('warm-up'))
   await passUntil(() => producers.every(({ stats }) => stats.acked + stats.confirmed === 1))
   await pass(1_000)
   cluster.requests.length = 0
@@ -40,34 +41,6 @@ async function startStreams(streams: readonly StreamConfig[]): Promise<readonly 
 /** Three streams that share. What happens, happens to the first one. */
 async function start(overrides: Partial<ProducerConfig> = {}): Promise<readonly StreamProducer[]> {
   return await startStreams(topics.map((topic) => critical(topic, overrides)))
-}
-
-let nextId = 0
-
-/** A record for each of the streams every five milliseconds. `value` is what those of the first stream begin with. */
-async function flow(
-  producers: readonly StreamProducer[],
-  forMs: number,
-  value = (_ms: number): string => 'good',
-): Promise<void> {
-  for (let ms = 0; ms < forMs; ms += 5) {
-    for (const producer of producers)
-      append(producer, `${producer === producers[0] ? value(ms) : 'good'} ${nextId++}`)
-    await pass(5)
-  }
-}
-
-/** The topics of each produce request, in order. */
-function written(): string[] {
-  const byRequest = new Map<number, string[]>()
-  for (const { api, request, topic } of cluster.requests)
-    if (api === 'Produce') byRequest.set(request, [...(byRequest.get(request) ?? []), topic!])
-  return Array.from(byRequest.values(), (names) => names.toSorted().join(' '))
-}
-
-/** Connections that carry records. One more is for metadata. */
-function openConnections(): number {
-  return [...cluster.connections].filter(({ isOpen }) => isOpen).length - 1
 }
 
 /** Each record of a stream was acknowledged, and is in its topic once. */
@@ -88,7 +61,7 @@ async function longestWait(producer: StreamProducer, meanwhile: () => Promise<vo
   let isOver = false
   const ask = (): void => {
     atMs = performance.now()
-    append(producer, `asked ${nextId++}`)!.onSettled(() => {
+    append(producer, valueOf('asked'))!.onSettled(() => {
       longestMs = Math.max(longestMs, performance.now() - atMs)
       if (!isOver) ask()
     })
@@ -99,17 +72,13 @@ async function longestWait(producer: StreamProducer, meanwhile: () => Promise<vo
   return Math.max(longestMs, performance.now() - atMs)
 }
 
-function apartLines(): { level: string; fields: object; message: string }[] {
-  return fixture.logs.lines.filter(({ message }) => message.includes('of its own for a while'))
-}
-
 describe('at-least-once streams that share', () => {
   test('have one connection to a broker, and one request a turn', async () => {
     const producers = await start()
-    expect(openConnections()).toBe(1)
-    for (const producer of producers) append(producer, `one ${nextId++}`)
+    expect(openConnections(cluster)).toBe(1)
+    for (const producer of producers) append(producer, valueOf('one'))
     await pass(20)
-    expect(written()).toEqual(['a b events'])
+    expect(topicsOf(cluster, 'Produce')).toEqual(['a b events'])
     await expectAllOnce(producers)
   })
 
@@ -123,20 +92,20 @@ describe('at-least-once streams that share', () => {
       critical('twice-too', { enableIdempotence: false }),
     ]
     await startStreams([...shared, ...others])
-    expect(openConnections()).toBe(1 + others.length)
+    expect(openConnections(cluster)).toBe(1 + others.length)
     fixture.stop()
     await startStreams(topics.map((topic) => ({ ...critical(topic), deadLetterTopic: `${topic}-dead` })))
-    expect(openConnections()).toBe(2)
+    expect(openConnections(cluster)).toBe(2)
   })
 
   test('write one request at a time, with all that came while the broker had not answered', async () => {
     cluster = new ModelCluster([1])
     const [events, a, b] = await start()
     cluster.responseMs = 50
-    append(events!, `first ${nextId++}`)
+    append(events!, valueOf('first'))
     for (const producer of [a!, b!, a!, events!]) {
       await pass(5)
-      append(producer, `meanwhile ${nextId++}`)
+      append(producer, valueOf('meanwhile'))
     }
     // None of it is on its way: it could still be dropped at a shutdown, and no broker would have it.
     expect([events!, a!, b!].map(({ stats }) => [stats.buffered, stats.inFlight])).toEqual([
@@ -145,7 +114,7 @@ describe('at-least-once streams that share', () => {
       [1, 0],
     ])
     await pass(150)
-    expect(written()).toEqual(['events', 'a b events'])
+    expect(topicsOf(cluster, 'Produce')).toEqual(['events', 'a b events'])
     await expectAllOnce([events!, a!, b!])
   })
 
@@ -154,18 +123,18 @@ describe('at-least-once streams that share', () => {
     const notes: (() => void)[] = []
     const journal = { note: (_scope: number, _batches: unknown, done: () => void) => notes.push(done) }
     events!.keepJournal(journal)
-    append(events!, `noted ${nextId++}`)
+    append(events!, valueOf('noted'))
     await pass(20)
     expect(notes.length).toBe(1)
     cluster.responseMs = 50
-    append(a!, `first ${nextId++}`)
+    append(a!, valueOf('first'))
     await pass(10)
     for (const done of notes.splice(0)) done()
-    append(b!, `meanwhile ${nextId++}`)
+    append(b!, valueOf('meanwhile'))
     await pass(20)
-    expect(written()).toEqual(['a'])
+    expect(topicsOf(cluster, 'Produce')).toEqual(['a'])
     await pass(150)
-    expect(written()).toEqual(['a', 'b events'])
+    expect(topicsOf(cluster, 'Produce')).toEqual(['a', 'b events'])
     await expectAllOnce([events!, a!, b!])
   })
 
@@ -177,7 +146,7 @@ describe('at-least-once streams that share', () => {
     await flow(producers, 2_500)
     await expectAllOnce(producers)
     await pass(2_000)
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     expect([...cluster.connections].filter(({ isOpen }) => isOpen)).not.toEqual(before)
     expect(producers.map(({ stats }) => stats.recordErrorTotal)).toEqual([0, 0, 0])
   })
@@ -190,8 +159,8 @@ describe('at-least-once streams that share', () => {
     await flow(rest, 50)
     expect(await closing).toBe(true)
     await expectAllOnce(producers)
-    expect(openConnections()).toBe(1)
-    append(rest[0]!, `given up ${nextId++}`)
+    expect(openConnections(cluster)).toBe(1)
+    append(rest[0]!, valueOf('given up'))
     await pass(1)
     rest[0]!.abort()
     await flow(rest.slice(1), 500)
@@ -201,10 +170,10 @@ describe('at-least-once streams that share', () => {
   test('all wait while the broker throttles one of them', async () => {
     const producers = await start()
     cluster.throttleTimeMs = 500
-    append(producers[0]!, `throttled ${nextId++}`)
+    append(producers[0]!, valueOf('throttled'))
     await pass(20)
     cluster.throttleTimeMs = 0
-    for (const producer of producers) append(producer, `waits ${nextId++}`)
+    for (const producer of producers) append(producer, valueOf('waits'))
     await pass(400)
     expect(producers.map(({ stats }) => stats.buffered)).toEqual([1, 1, 1])
     await pass(200)
@@ -215,7 +184,7 @@ describe('at-least-once streams that share', () => {
     const producers = await start({ batchSizeBytes: 1_000, maxRequestSizeBytes: 4_000 })
     cluster.addPartitions('events', 19)
     await pass(6_000)
-    for (let nth = 0; nth < 200; nth++) append(producers[0]!, 'x'.repeat(400) + nextId++, `key-${nth}`)
+    for (let nth = 0; nth < 200; nth++) append(producers[0]!, valueOf('x'.repeat(400)), `key-${nth}`)
     const waitedMs = await longestWait(producers[1]!, async () => await pass(100))
     expect(waitedMs).toBeLessThan(30)
     await expectAllOnce(producers)
@@ -236,14 +205,14 @@ describe('what happens to one topic of a shared request', () => {
       await flow(producers, 100)
       const before = [...cluster.connections].filter(({ isOpen }) => isOpen)
       harm(true)
-      append(producers[0]!, `harmed ${nextId++}`)
+      append(producers[0]!, valueOf('harmed'))
       const waitedMs = await longestWait(others[0]!, async () => await flow(others, 2_000))
       expect(waitedMs).toBeLessThan(20)
       harm(false)
       await flow(others, 1_000)
       await expectAllOnce(others)
       expect([...cluster.connections].filter(({ isOpen }) => isOpen)).toEqual(before)
-      expect(apartLines()).toEqual([])
+      expect(apartLines(fixture)).toEqual([])
     },
   )
 
@@ -254,7 +223,7 @@ describe('what happens to one topic of a shared request', () => {
     await pass(500)
     expect(producers[0]!.stats.dropped.invalid_record).toBe(10)
     await expectAllOnce(producers.slice(1))
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
   })
 })
 
@@ -262,7 +231,7 @@ describe('a topic whose replicas are slow', () => {
   test('makes the others wait for its replicas, and no longer', async () => {
     const producers = await start()
     cluster.topics.get('events')!.replicasMs = 400
-    append(producers[0]!, `slow ${nextId++}`)
+    append(producers[0]!, valueOf('slow'))
     const waitedMs = await longestWait(producers[1]!, async () => await flow(producers, 2_000))
     // What is on its way, and then the own request.
     expect(waitedMs).toBeGreaterThan(400)
@@ -277,12 +246,12 @@ describe('a topic whose replicas are slow', () => {
     const others = producers.slice(1)
     const slow = cluster.topics.get('events')!
     slow.replicasMs = 60_000
-    for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) append(producers[0]!, `slow ${nextId++}`, key)
+    for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) append(producers[0]!, valueOf('slow'), key)
     await pass(5)
     const firstMs = await longestWait(others[0]!, async () => await flow(others, 3_000))
     expect(firstMs).toBeGreaterThan(1_900)
     expect(firstMs).toBeLessThan(2_100)
-    expect(apartLines()).toEqual([
+    expect(apartLines(fixture)).toEqual([
       {
         level: 'warn',
         message: expect.stringContaining('replicas of these topics') as string,
@@ -296,7 +265,7 @@ describe('a topic whose replicas are slow', () => {
     await expectAllOnce(producers)
     // Each time that it was slow has doubled the time. Then it comes back.
     await pass(650_000)
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     expect(producers.map(({ stats }) => stats.recordErrorTotal)).toEqual([0, 0, 0])
   })
 })
@@ -305,11 +274,11 @@ describe('a topic that is set apart since its replicas are slow', () => {
   test('leaves at once', async () => {
     const producers = await start()
     cluster.topics.get('events')!.replicasMs = 60_000
-    append(producers[0]!, `slow ${nextId++}`)
-    await passUntil(() => apartLines().length === 1, 2_100)
+    append(producers[0]!, valueOf('slow'))
+    await passUntil(() => apartLines(fixture).length === 1, 2_100)
     // `retry.backoff.ms`, and the time to connect.
     await pass(150)
-    expect(openConnections()).toBe(2)
+    expect(openConnections(cluster)).toBe(2)
   })
 
   test('goes on over the shared connection if the broker takes no other one', async () => {
@@ -317,14 +286,14 @@ describe('a topic that is set apart since its replicas are slow', () => {
     vi.spyOn(cluster, 'connect').mockRejectedValue(new Error('max.connections.per.ip'))
     const slow = cluster.topics.get('events')!
     slow.replicasMs = 60_000
-    append(producers[0]!, `slow ${nextId++}`)
-    await passUntil(() => apartLines().length === 1, 2_100)
+    append(producers[0]!, valueOf('slow'))
+    await passUntil(() => apartLines(fixture).length === 1, 2_100)
     slow.replicasMs = 0
     await flow(producers, 4_000)
     expect(producers[0]!.stats.buffered).toBeGreaterThan(0)
     await flow(producers, 4_000)
     await expectAllOnce(producers, 20)
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
   })
 
   test('holds up the others for two seconds, and no longer, though the note of another batch comes late', async () => {
@@ -338,11 +307,11 @@ describe('a topic that is set apart since its replicas are slow', () => {
         void (batch!.partition === 1 ? late.push(done) : done()),
     })
     cluster.topics.get('events')!.replicasMs = 60_000
-    append(producers[0]!, `late ${nextId++}`, keyFor(1, 2))
+    append(producers[0]!, valueOf('late'), keyFor(1, 2))
     await pass(20)
-    append(producers[0]!, `slow ${nextId++}`, keyFor(0, 2))
+    append(producers[0]!, valueOf('slow'), keyFor(0, 2))
     await pass(2_500)
-    expect([apartLines().length, late.length]).toEqual([1, 1])
+    expect([apartLines(fixture).length, late.length]).toEqual([1, 1])
     const waitedMs = await longestWait(others[0]!, async () => {
       late[0]!()
       await flow(others, 5_000)
@@ -357,7 +326,7 @@ describe('a topic that is set apart since its replicas are slow', () => {
 test('the time that a shared connection does not give to replicas costs no try', async () => {
   const producers = await start({ retries: 1 })
   cluster.topics.get('events')!.replicasMs = 2_500
-  append(producers[0]!, `slow ${nextId++}`)
+  append(producers[0]!, valueOf('slow'))
   await pass(1_000)
   // The one try that counts. Then its replicas are quick enough for a connection of its own.
   cluster.topics.get('events')!.partitions[0]!.refusals.push(6)
@@ -367,13 +336,13 @@ test('the time that a shared connection does not give to replicas costs no try',
 describe('a shared connection that ends', () => {
   test('twice before the answer: no stream loses a try by it', async () => {
     const producers = await start({ retries: 1 })
-    for (const producer of producers) append(producer, `tried ${nextId++}`)
+    for (const producer of producers) append(producer, valueOf('tried'))
     for (const tries of [1, 2]) {
-      await passUntil(() => written().length === tries)
+      await passUntil(() => topicsOf(cluster, 'Produce').length === tries)
       for (const connection of cluster.nodes.get(1)!.connections) connection.cut(2, true)
     }
     await expectAllOnce(producers)
-    expect(written().length).toBeGreaterThan(2)
+    expect(topicsOf(cluster, 'Produce').length).toBeGreaterThan(2)
   })
 
   test('because an answer is lost: each stream writes its batch again, and nothing is there twice', async () => {
@@ -382,7 +351,7 @@ describe('a shared connection that ends', () => {
     cluster.responsesToLose = 1
     await flow(producers, 5_000)
     await expectAllOnce(producers)
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
   })
 
   test('again and again, in the midst of requests: nothing is lost, and nothing is there twice', async () => {
@@ -400,16 +369,16 @@ describe('a shared connection that ends', () => {
     const [events, ...others] = producers
     await flow(producers, 100)
     cluster.maxRequestBytes = 4_000
-    append(events!, `too large ${nextId++}`.padEnd(5_000))
+    append(events!, valueOf('too large').padEnd(5_000))
     await flow(others, 10_000)
-    expect(apartLines()[0]).toMatchObject({
+    expect(apartLines(fixture)[0]).toMatchObject({
       fields: { topics: expect.arrayContaining(['events']) as string[] },
     })
     const waitedMs = await longestWait(others[0]!, async () => await flow(others, 60_000))
     expect(waitedMs).toBeLessThan(60)
     // The others share again, and the topic at fault is still apart.
     await pass(5_000)
-    expect(openConnections()).toBe(1)
+    expect(openConnections(cluster)).toBe(1)
     await expectAllOnce(others)
     expect(events!.stats.inFlight).toBe(1)
     cluster.maxRequestBytes = Infinity
@@ -420,10 +389,10 @@ describe('a shared connection that ends', () => {
     const producers = await start({ lingerMs: 20, batchSizeBytes: 800 })
     cluster.maxRequestBytes = 1_000
     for (let nth = 0; nth < 200; nth++) {
-      for (const producer of producers) append(producer, `${nextId++}`.padEnd(700))
+      for (const producer of producers) append(producer, valueOf('').padEnd(700))
       await pass(20)
     }
     await expectAllOnce(producers, 30_000)
-    expect(apartLines().length).toBeGreaterThan(0)
+    expect(apartLines(fixture).length).toBeGreaterThan(0)
   })
 })
