@@ -2,6 +2,7 @@ import type { RequestName } from '../protocol/requests.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 import { GatheredRequests, type GatheredRequest } from './gathered-requests.ts'
 import type { LinkIsolation } from './link-isolation.ts'
+import { ThrottlePause } from './throttle-pause.ts'
 import { socketHighWaterBytes, type BrokerConnection } from './transport.ts'
 import type { TurnEnd } from './turn.ts'
 
@@ -31,9 +32,7 @@ export class SharedConnection {
   #isFlushSet = false
   /** This process ends the connection, so no topic is to blame. */
   #isEnding = false
-  #throttledUntilMs = 0
-  /** Armed while the broker wants no requests. */
-  #throttleTimer: NodeJS.Timeout | null = null
+  readonly #pause = new ThrottlePause(() => this.#wake())
   /** Produce requests that are written and not answered. Stays 0 if writes are not awaited. */
   #unanswered = 0
 
@@ -88,7 +87,7 @@ export class SharedConnection {
   /** A topic that has `ownBytes` in this process may write more. If writes are awaited, a topic that is set apart waits a moment until it has left. */
   hasRoom(topic: string, ownBytes: number): boolean {
     if (this.#unanswered > 0 || (this.awaitsAnswers && this.#mustLeave(topic))) return false
-    if (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs) return false
+    if (this.#pause.isOn) return false
     const allBytes = this.connection.pendingBytes + this.#gathered.bytes
     return allBytes <= (ownBytes === 0 ? 2 : 1) * socketHighWaterBytes
   }
@@ -111,20 +110,8 @@ export class SharedConnection {
   throttle(throttleTimeMs: number): void {
     if (throttleTimeMs <= 0) return
     this.connection.throttle(throttleTimeMs)
-    this.#throttledUntilMs = Math.max(this.#throttledUntilMs, performance.now() + throttleTimeMs)
-    this.#wakeAfterPause()
-  }
-
-  #wakeAfterPause(): void {
-    const waitMs = Math.ceil(this.#throttledUntilMs - performance.now())
-    this.#throttleTimer ??= setTimeout(this.#pauseOver, Math.max(1, waitMs))
-  }
-
-  readonly #pauseOver = (): void => {
-    this.#throttleTimer = null
-    // The broker may have asked for another pause meanwhile. And a timer can fire a part of a millisecond early.
-    if (performance.now() < this.#throttledUntilMs) this.#wakeAfterPause()
-    else this.#wake()
+    this.#pause.extend(throttleTimeMs)
+    this.#pause.tellWhenOver()
   }
 
   /**
@@ -185,7 +172,7 @@ export class SharedConnection {
   #closed(cause: Error): void {
     const { broker, isShared, isolation } = this.#options
     this.#gathered.clear()
-    if (this.#throttleTimer !== null) clearTimeout(this.#throttleTimer)
+    this.#pause.stop()
     const topics = [...this.#topics]
     this.#topics.clear()
     if (!this.#isEnding) {

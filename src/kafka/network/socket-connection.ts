@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { RequestFramer, ResponseReader, type Frame } from './frames.ts'
 import { type RequestName, lackingOf, type ServedVersions } from '../protocol/requests.ts'
+import { ThrottlePause } from './throttle-pause.ts'
 import { socketHighWaterBytes, type BrokerConnection } from './transport.ts'
 import type { WireRequest } from '../protocol/wire.ts'
 
@@ -30,9 +31,8 @@ export class SocketConnection implements BrokerConnection {
   readonly #unanswered: Pushed[] = []
   /** Armed while a request is unanswered. */
   #answerTimer: NodeJS.Timeout | null = null
-  #throttledUntilMs = 0
-  /** Armed while a request is held back. */
-  #throttleTimer: NodeJS.Timeout | null = null
+  /** Its end is told while a request is held back. */
+  readonly #pause = new ThrottlePause(() => this.#writeHeld())
 
   /** @param options.socket belongs to this connection from now on: nothing else may read from it or write to it. */
   constructor(options: SocketConnectionOptions) {
@@ -83,8 +83,7 @@ export class SocketConnection implements BrokerConnection {
   }
 
   throttle(throttleTimeMs: number): void {
-    if (throttleTimeMs <= 0) return
-    this.#throttledUntilMs = Math.max(this.#throttledUntilMs, performance.now() + throttleTimeMs)
+    if (throttleTimeMs > 0) this.#pause.extend(throttleTimeMs)
   }
 
   onClose(listener: (cause: Error) => void): void {
@@ -111,7 +110,7 @@ export class SocketConnection implements BrokerConnection {
     this.#unwrittenBytes += sizeBytes
     if (this.#isHeldBack) {
       this.#held.push(pushed)
-      this.#awaitPermission()
+      this.#pause.tellWhenOver()
     } else if (this.#turn.push(pushed) === 1) {
       process.nextTick(this.#writeTurn)
     }
@@ -119,19 +118,10 @@ export class SocketConnection implements BrokerConnection {
 
   /** The next request has to be held back: there is a pause, or other requests are held back. So requests keep their order. */
   get #isHeldBack(): boolean {
-    return this.#held.length > 0 || (this.#throttledUntilMs > 0 && performance.now() < this.#throttledUntilMs)
+    return this.#held.length > 0 || this.#pause.isOn
   }
 
-  #awaitPermission(): void {
-    const waitMs = Math.ceil(this.#throttledUntilMs - performance.now())
-    this.#throttleTimer ??= setTimeout(this.#writeHeld, Math.max(1, waitMs))
-  }
-
-  readonly #writeHeld = (): void => {
-    this.#throttleTimer = null
-    // The broker may have asked for another pause meanwhile.
-    if (performance.now() < this.#throttledUntilMs) return this.#awaitPermission()
-    this.#throttledUntilMs = 0
+  #writeHeld(): void {
     this.#turn = this.#held
     this.#held = []
     this.#writeTurn()
@@ -232,7 +222,7 @@ export class SocketConnection implements BrokerConnection {
     this.#held = []
     this.#unwrittenBytes = 0
     this.#stopAnswerTimer()
-    if (this.#throttleTimer !== null) clearTimeout(this.#throttleTimer)
+    this.#pause.stop()
     resetSocket(this.#socket)
     for (const { onError } of unanswered) onError?.(cause)
     for (const listener of this.#closeListeners.splice(0)) listener(cause)
