@@ -29,12 +29,13 @@ export async function benchPauses(
   const rows: PauseRow[] = []
   const all = { accepted: 0, inTopics: 0 }
   for (const { settings, ...step } of pauseSteps) {
-    const { rows: measured, landed } = await withGateway(
+    const streams = { [step.stream]: settings }
+    const { measured, landed } = await withGateway(
       kafka,
-      { [step.stream]: settings },
-      async (chute) => [await measurePauses(chute, step, options.seconds)],
+      streams,
+      async (chute) => await measurePauses(chute, step, options.seconds),
     )
-    rows.push(...measured)
+    rows.push(measured)
     all.accepted += landed.accepted
     all.inTopics += landed.inTopics
   }
@@ -120,7 +121,7 @@ export interface SoakResult {
 export async function benchSoak(kafka: LocalKafka, options: { minutes: number }): Promise<SoakResult> {
   const ratePerSecond = 2_000
   let failed = 0
-  const { rows: samples, landed } = await withGateway(
+  const { measured: samples, landed } = await withGateway(
     kafka,
     { 'bench-telemetry': telemetry },
     async (chute) => {
@@ -155,19 +156,19 @@ function growthOf(samples: readonly SoakSample[]): number {
   return mean(samples.slice(-quarter)) / mean(samples.slice(quarter, 2 * quarter))
 }
 
-async function withGateway<Row>(
+async function withGateway<Measured>(
   kafka: LocalKafka,
   streams: Readonly<Record<string, object>>,
-  measure: (chute: ChuteProcess) => Promise<Row[]>,
-): Promise<{ rows: Row[]; landed: Landed }> {
+  measure: (chute: ChuteProcess) => Promise<Measured>,
+): Promise<{ measured: Measured; landed: Landed }> {
   const folder = mkdtempSync(join(tmpdir(), 'chute-bench-'))
   const config = join(folder, 'streams.json')
   writeFileSync(config, JSON.stringify({ streams }))
   const broker = kafka.brokers[0]!
   const chute = await startChute(broker, { CHUTE_CONFIG: config }, { probe: true })
   try {
-    const rows = await measure(chute)
-    return { rows, landed: await landedOf(chute, broker) }
+    const measured = await measure(chute)
+    return { measured, landed: await landedOf(chute, broker) }
   } finally {
     await chute.stop()
     rmSync(folder, { recursive: true })
