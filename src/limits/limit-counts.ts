@@ -61,6 +61,8 @@ export class LimitCounts implements LimitStore {
   readonly #counts = new Map<string, Count>()
   /** When this turn of the event loop began to charge; -1: it has charged nothing yet. */
   #turnMs = -1
+  /** What was charged last. */
+  #last: Counted = { subjects: [], counts: [], atMs: -1 }
 
   constructor(capacity = 50_000) {
     this.#capacity = capacity
@@ -78,22 +80,16 @@ export class LimitCounts implements LimitStore {
 
   /** Charges a request at a point in time, which never goes back. */
   count({ subjects, cost }: Charge, nowMs: number): Verdict {
-    // oxlint-disable-next-line unicorn/no-new-array -- an array that grows takes room for 17 elements
-    const counts = new Array<Count>(subjects.length)
-    let refusedBy = -1
-    for (let nth = 0; nth < subjects.length; nth++) {
-      const { id, limit } = subjects[nth]!
-      const count = (counts[nth] = this.#countOf(id, limit, nowMs))
-      if (refusedBy === -1 && excessOf(count, limit, cost) !== null) refusedBy = nth
+    const counts = this.#countsOf(subjects, nowMs)
+    for (let nth = 0; nth < counts.length; nth++)
+      if (excessOf(counts[nth]!, subjects[nth]!.limit, cost) !== null)
+        return { refusedBy: nth, usages: counts }
+    for (const count of counts) {
+      count.requests += cost.requests
+      count.events += cost.events
+      count.bytes += cost.bytes
     }
-    if (refusedBy === -1) {
-      for (const count of counts) {
-        count.requests += cost.requests
-        count.events += cost.events
-        count.bytes += cost.bytes
-      }
-    }
-    return { refusedBy, usages: counts }
+    return { refusedBy: -1, usages: counts }
   }
 
   /** @inheritdoc */
@@ -116,6 +112,19 @@ export class LimitCounts implements LimitStore {
 
   readonly #endTurn = (): void => {
     this.#turnMs = -1
+  }
+
+  /** A request is charged twice, most often in one turn: its counts are looked up once. */
+  #countsOf(subjects: readonly Subject[], nowMs: number): readonly Count[] {
+    if (subjects === this.#last.subjects && nowMs === this.#last.atMs) return this.#last.counts
+    // oxlint-disable-next-line unicorn/no-new-array -- an array that grows takes room for 17 elements
+    const counts = new Array<Count>(subjects.length)
+    for (let nth = 0; nth < subjects.length; nth++) {
+      const { id, limit } = subjects[nth]!
+      counts[nth] = this.#countOf(id, limit, nowMs)
+    }
+    this.#last = { subjects, counts, atMs: nowMs }
+    return counts
   }
 
   #countOf(id: string, limit: RateLimit, nowMs: number): Count {
@@ -148,6 +157,13 @@ export function excessOf(
 
 function isOver(used: number, cost: number, quota: number | null, burst: number): boolean {
   return quota !== null && cost > 0 && used + cost > quota * burst
+}
+
+/** The counts of subjects at a point in time. */
+interface Counted {
+  readonly subjects: readonly Subject[]
+  readonly counts: readonly Count[]
+  readonly atMs: number
 }
 
 interface Count extends Usage {

@@ -245,6 +245,41 @@ describe('one connection', () => {
     expect(client.statuses).toEqual(sent.map(([, , status]) => status))
   })
 
+  test('may write what its key allows, whatever the request before was allowed', async () => {
+    open([key('web', { origins: [page] }), key('any')], { corsOrigins: ['https://cors.example.com'] })
+    await edge.app.listen({ port: 0, host: '127.0.0.1' })
+    const origin = (text: string): string => `Origin: ${text}\r\n`
+    const sent = [
+      ['metrics-realtime', 'web', '', 202],
+      ['metrics-realtime', 'web', '', 202],
+      ['metrics-realtime', 'web', origin(page), 202],
+      ['metrics-realtime', 'web', origin(page), 202],
+      ['metrics-realtime', 'web', origin('https://cors.example.com'), 403],
+      ['metrics-realtime', 'web', origin(page), 202],
+      ['metrics-other', 'web', origin(page), 403],
+      ['metrics-realtime', 'any', origin(page), 403],
+      ['metrics-realtime', 'any', origin('https://cors.example.com'), 202],
+      ['metrics-realtime', 'web', origin('https://cors.example.com'), 403],
+      ['metrics-realtime', 'any', origin('https://cors.example.com'), 202],
+      ['metrics-other', 'any', origin('https://cors.example.com'), 403],
+      // The gateway's own page, which goes by the Host of each request.
+      ['metrics-realtime', 'any', `${origin('http://own.example.com')}Host: own.example.com\r\n`, 202],
+      ['metrics-realtime', 'any', `${origin('http://own.example.com')}Host: own.example.com\r\n`, 202],
+      ['metrics-realtime', 'any', `${origin('http://own.example.com')}Host: a\r\n`, 403],
+      ['metrics-realtime', 'web', `${origin('http://own.example.com')}Host: own.example.com\r\n`, 403],
+    ] as const
+    const { port } = edge.app.server.address() as AddressInfo
+    const client = new SocketClient(port, stream)
+    for (const [nth, [name, keyName, lines]] of sent.entries()) {
+      const host = lines.includes('Host: ') ? '' : 'Host: a\r\n'
+      const head = `POST /v1/streams/${name} HTTP/1.1\r\n${host}${lines}X-Chute-Key: value-of-${keyName}\r\n`
+      client.socket.write(`${head}Content-Length: ${event.length}\r\n\r\n${event}`)
+      await vi.waitUntil(() => client.statuses.length === nth + 1, { timeout: 10_000, interval: 2 })
+    }
+    client.socket.destroy()
+    expect(client.statuses).toEqual(sent.map(([, , , status]) => status))
+  })
+
   test('is judged by the keys of a reload from its next request on, and by the end of a key', async () => {
     open([key('web'), key('soon', { notAfterMs: Date.now() + 60_000 })])
     await edge.app.listen({ port: 0, host: '127.0.0.1' })

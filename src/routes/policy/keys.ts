@@ -120,7 +120,14 @@ export class Keys {
     const key =
       value === null ? this.#keyOfCertificate(request) : this.#table.bySha256.get(sha256OfKey(value))
     if ((own?.length ?? 0) + query.length + (authorization?.length ?? 0) <= mostRemembered)
-      (socket as Remembering)[remembered] = { table: this.#table, own, authorization, query, key }
+      (socket as Remembering)[remembered] = {
+        table: this.#table,
+        own,
+        authorization,
+        query,
+        key,
+        write: null,
+      }
     return key
   }
 
@@ -131,14 +138,21 @@ export class Keys {
 
   /** @returns why a key may not write what a request has; null: it may. */
   #flawOfWrite(key: AccessKey, request: FastifyRequest<{ Params: { stream?: string } }>): string | null {
-    if (!keyKindTraits[key.kind].writes) return `${key.name} is an ${key.kind} key, which writes no events`
     const { stream } = request.params
+    const { headers, socket } = request.raw
+    const { origin } = headers
+    const known = (socket as Remembering)[remembered]
+    const before = known?.key === key ? known.write : null
+    if (before !== null && before.stream === stream && before.origin === origin) return null
+    if (!keyKindTraits[key.kind].writes) return `${key.name} is an ${key.kind} key, which writes no events`
     if (stream !== undefined && !key.streams.has(stream)) return `${key.name} may not write to this stream`
-    const { origin } = request.raw.headers
-    if (origin === undefined) return null
-    const mayUse =
-      key.origins?.has(origin) ?? (this.#table.pages.has(origin) || isSameOrigin(request, origin))
-    return mayUse ? null : `pages of ${quoted(origin)} may not use ${key.name}`
+    if (origin !== undefined && !(key.origins ?? this.#table.pages).has(origin)) {
+      // Not remembered: it goes by the Host of the request.
+      if (key.origins === null && isSameOrigin(request, origin)) return null
+      return `pages of ${quoted(origin)} may not use ${key.name}`
+    }
+    if (known?.key === key && (origin?.length ?? 0) <= mostRemembered) known.write = { stream, origin }
+    return null
   }
 
   /** @param refusal.found null: no key was sent; undefined: it is not known; else it has ended. */
@@ -221,6 +235,8 @@ interface Remembered {
   readonly authorization: string | undefined
   readonly query: string
   readonly key: AccessKey | null | undefined
+  /** What the key was last found to allow. A key belongs to one table, so a reload ends this, too. */
+  write: { readonly stream: string | undefined; readonly origin: string | undefined } | null
 }
 
 const remembered = Symbol('the last key of a connection')

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
-import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
+import type { LimitedQuantity, RateLimit } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
 import {
   excessOf,
@@ -14,8 +14,9 @@ import {
 } from '../../limits/limit-counts.ts'
 import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
-import { type HeaderSource, holdHeaders, inOnePiece } from '../http/held-headers.ts'
+import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
 import { KnownAddresses, type KnownAddress } from './known-addresses.ts'
+import { RateLimitFields, remaining } from './rate-limit-fields.ts'
 
 /** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
 export const limitOwners = ['key', 'key_address', 'address'] as const
@@ -122,10 +123,6 @@ interface Rule extends Subject {
   readonly owner: LimitOwner
   /** For people. */
   readonly whose: string
-  /** Its policies, as in `RateLimit-Policy`. */
-  readonly policy: string
-  /** What stands around the numbers of its last reply. */
-  frame: Frame | null
   /** The last problem of each quantity that had run out. */
   readonly refusals: Partial<Record<LimitedQuantity, GatewayError>>
 }
@@ -138,8 +135,8 @@ interface KeyRules {
 /** What one request is charged to, and what follows from it. It is made once for all requests of a key from an address. */
 interface Rules {
   readonly subjects: readonly Rule[]
-  /** `RateLimit-Policy` as it is sent, and the beginning of `RateLimit`. */
-  readonly policyLine: string
+  /** What replies say of the limits. */
+  readonly fields: RateLimitFields
   readonly limitsEvents: boolean
   readonly limitsBytes: boolean
 }
@@ -155,9 +152,7 @@ const none = rulesOf([])
 function rulesOf(subjects: readonly Rule[]): Rules {
   return {
     subjects,
-    policyLine: inOnePiece(
-      `ratelimit-policy: ${subjects.map(({ policy }) => policy).join(', ')}\r\nratelimit: `,
-    ),
+    fields: new RateLimitFields(subjects),
     limitsEvents: subjects.some(({ limit }) => limit.events !== null),
     limitsBytes: subjects.some(({ limit }) => limit.bytes !== null),
   }
@@ -174,7 +169,7 @@ function addressesOf({ rateLimit, rateLimitAllow }: AddressLimits): KnownAddress
 }
 
 function ruleOf(owner: LimitOwner, id: string, limit: RateLimit, whose: string): Rule {
-  return { owner, id, limit, whose, policy: policyOf(owner, limit), frame: null, refusals: {} }
+  return { owner, id, limit, whose, refusals: {} }
 }
 
 /** The charges of one request. Its reply says what the limits are, and what is left of each. */
@@ -261,20 +256,7 @@ class RequestCharges implements Charges, HeaderSource {
   /** @inheritdoc */
   lines(): string {
     if (this.#usages.length === 0) return ''
-    const { subjects, policyLine } = this.#rules
-    let lines = policyLine
-    for (let nth = 0; nth < this.#usages.length; nth++) {
-      const rule = subjects[nth]!
-      const { requests, events, bytes, burst } = rule.limit
-      const used = this.#usages[nth]!
-      const frame = frameOf(rule, used.openMs)
-      if (nth > 0) lines += ', '
-      if (requests !== null) lines += entryOf(frame.requests, remaining(requests, burst, used.requests))
-      if (events !== null) lines += entryOf(frame.events, remaining(events, burst, used.events))
-      if (bytes !== null) lines += entryOf(frame.bytes, remaining(bytes, burst, used.bytes))
-      lines += frame.end
-    }
-    return `${lines}\r\n`
+    return this.#rules.fields.lines(this.#usages)
   }
 }
 
@@ -291,10 +273,6 @@ function toldBytes(headers: IncomingHttpHeaders): number {
 interface Counting {
   readonly store: LimitStore
   readonly limited: Record<LimitOwner, Record<LimitedQuantity, number>>
-}
-
-function remaining(quota: number, burst: number, used: number): number {
-  return Math.max(0, quota * burst - used)
 }
 
 /**
@@ -326,82 +304,6 @@ function refusalOf(
   const detail = `${text}; nothing of the request was accepted, send it again after ${retryAfterSeconds} s`
   return (refusals[quantity] = new GatewayError('rate_limited', detail, { extensions, retryAfterSeconds }))
 }
-
-/** `qu` is the unit of a quota; without it a quota counts requests. The draft has no unit for events. */
-function policyOf(owner: LimitOwner, limit: RateLimit): string {
-  const seconds = Math.ceil(limit.windowMs / 1000)
-  return limitedQuantities
-    .filter((quantity) => limit[quantity] !== null)
-    .map((quantity) => {
-      const unit = { requests: '', events: ';qu="events"', bytes: ';qu="content-bytes"' }[quantity]
-      return `"${policyNames[owner][quantity]}";q=${limit[quantity]}${unit};w=${seconds}`
-    })
-    .join(', ')
-}
-
-const policyNames: Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, string>>>> = {
-  key: { requests: 'key-requests', events: 'key-events', bytes: 'key-bytes' },
-  key_address: {
-    requests: 'key-address-requests',
-    events: 'key-address-events',
-    bytes: 'key-address-bytes',
-  },
-  address: { requests: 'default', events: 'address-events', bytes: 'address-bytes' },
-}
-
-/** The entries of a rule in `RateLimit`, and what stands behind the last number. */
-interface Frame extends Readonly<Record<LimitedQuantity, Entry>> {
-  readonly end: string
-  /** Until the window ends. */
-  readonly seconds: number
-}
-
-/** A rule keeps its frame for as long as its window has the same seconds left. */
-function frameOf(rule: Rule, openMs: number): Frame {
-  const seconds = Math.ceil((rule.limit.windowMs - openMs) / 1000)
-  if (rule.frame?.seconds === seconds) return rule.frame
-  const names = policyNames[rule.owner]
-  const end = `;t=${seconds}`
-  let before = ''
-  const begin = (quantity: LimitedQuantity): Entry => {
-    if (rule.limit[quantity] === null) return noEntry
-    const text = `${before}"${names[quantity]}";r=`
-    before = `${end}, `
-    return { begin: text, high: -1, text: '' }
-  }
-  const [requests, events, bytes] = [begin('requests'), begin('events'), begin('bytes')]
-  return (rule.frame = { requests, events, bytes, end, seconds })
-}
-
-/** An entry of `RateLimit`. */
-interface Entry {
-  /** What stands before the number. */
-  readonly begin: string
-  /** The last number without its last four digits; -1: there was none. */
-  high: number
-  /** {@link begin} and {@link high}. */
-  text: string
-}
-
-const noEntry: Entry = { begin: '', high: -1, text: '' }
-
-/**
- * An entry with its number. The number falls from reply to reply, and most often by little, so the text is kept up to the last four digits. V8
- * would keep the texts of the last 16,384 numbers. Nobody reads these again, and each of them lives long enough to be moved to the old
- * generation.
- */
-function entryOf(entry: Entry, number: number): string {
-  if (!Number.isSafeInteger(number) || number < 10_000) return entry.begin + String(number)
-  const high = Math.floor(number / 10_000)
-  if (high !== entry.high) {
-    entry.high = high
-    entry.text = inOnePiece(entry.begin + String(high))
-  }
-  return entry.text + lastDigits[number % 10_000]!
-}
-
-/** By number: its last four digits. */
-const lastDigits = Array.from({ length: 10_000 }, (_, number) => String(number).padStart(4, '0'))
 
 function zeros(): Record<LimitedQuantity, number> {
   return { requests: 0, events: 0, bytes: 0 }
