@@ -14,7 +14,9 @@ interface HttpParser {
   [callback: number]: unknown
   readonly constructor: { readonly [name: string]: unknown }
 }
+const holdersOf = Symbol('how many hold the input')
 type ParsedSocket = Socket & {
+  [holdersOf]?: number
   parser?: HttpParser | null
   _paused?: boolean
   _handle?: { readonly reading?: boolean } | null
@@ -52,12 +54,17 @@ function ignore(): void {}
 /**
  * Stops reading a connection behind the bytes that the parser has in hand. node:http goes on reading whenever a message is complete or somebody
  * reads a body, so `resume` does nothing meanwhile.
- * @returns a function that goes on reading.
+ * @returns a function that goes on reading, once everybody who holds the connection has called theirs. To be called once.
  */
 export function holdInput(socket: ParsedSocket): () => void {
-  socket.pause()
-  socket.resume = () => socket
+  const holders = socket[holdersOf] ?? 0
+  socket[holdersOf] = holders + 1
+  if (holders === 0) {
+    socket.pause()
+    socket.resume = () => socket
+  }
   return () => {
+    if (--socket[holdersOf]! > 0) return
     Reflect.deleteProperty(socket, 'resume')
     // Where many replies wait to be sent, node:http has paused the connection, too, and goes on by itself.
     if (socket._paused !== true) socket.resume()

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { forgetReply, makeLast } from './connection.ts'
 import { withHeldHeaders } from './held-headers.ts'
+import { holdInput } from './input.ts'
 import { prepareHead } from './reply-head.ts'
 
 /**
@@ -60,15 +61,47 @@ function sendAtEndOfTurn(response: ServerResponse, body: string | Buffer, encodi
   }
   socket.cork()
   if (body !== '') response.write(body, encoding)
-  if (ready.push(response) === 1) setImmediate(sendReplies)
+  if (!isTurnToEnd) {
+    isTurnToEnd = true
+    setImmediate(endTurn)
+  }
+  if (ready.push(response) === mostReady) sendEarly()
 }
 
-/**
- * Replies of this turn that are written, and that the kernel does not have yet. None of them may go before the end of the turn, however many they are:
- * their clients would send again at once, and Node reads up to 48 × 1,024 requests before it leaves the poll phase. With thousands of connections a
- * turn then took a second, and no batch went to Kafka meanwhile.
- */
+/** Replies of this turn that are written, and that the kernel does not have yet. */
 let ready: ServerResponse[] = []
+let isTurnToEnd = false
+/**
+ * So many replies wait for each other at most. With thousands of connections a turn has thousands of requests. While all of them wait for
+ * their replies, the collector copies them again and again.
+ */
+const mostReady = 128
+
+/** How many replies of this turn went before its end. */
+let early = 0
+/** Go on reading the connections that this turn has read enough of. */
+let held: (() => void)[] = []
+/** A usual turn has fewer replies. */
+const earlyUnheld = 1_024
+
+/**
+ * A client that has its reply sends again at once, and Node reads up to 48 × 1,024 requests before it leaves the poll phase. So with thousands of
+ * connections a turn took a second, and no batch went to Kafka meanwhile. So a connection whose reply goes early is not read again in this turn.
+ */
+function sendEarly(): void {
+  early += ready.length
+  if (early > earlyUnheld) for (const { socket } of ready) if (socket !== null) held.push(holdInput(socket))
+  sendReplies()
+}
+
+function endTurn(): void {
+  isTurnToEnd = false
+  early = 0
+  sendReplies()
+  const goOn = held
+  held = []
+  for (const each of goOn) each()
+}
 
 /**
  * Hands the replies of a turn of the event loop to the kernel, one right after the other, at the end of the turn or when this is called. A
