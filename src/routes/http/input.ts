@@ -64,7 +64,7 @@ export function holdInput(socket: ParsedSocket): () => void {
     socket.resume = () => socket
   }
   return () => {
-    if (--socket[holdersOf]! > 0) return
+    if (--socket[holdersOf] > 0) return
     Reflect.deleteProperty(socket, 'resume')
     // Where many replies wait to be sent, node:http has paused the connection, too, and goes on by itself.
     if (socket._paused !== true) socket.resume()

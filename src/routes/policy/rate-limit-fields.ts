@@ -1,6 +1,8 @@
 import { limitedQuantities, type LimitedQuantity, type RateLimit } from '../../config/limits.ts'
 import type { Usage } from '../../limits/limit-counts.ts'
-import type { LimitOwner } from './rate-limit.ts'
+
+/** Whose limit it is: a key's, an address's, or that of an address that uses a key. A closed set, since it is a label of metrics. */
+export type LimitOwner = 'key' | 'key_address' | 'address'
 
 /** Whose limit it is, and the limit. */
 interface OwnedLimit {

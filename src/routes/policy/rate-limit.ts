@@ -16,13 +16,7 @@ import type { AccessKey } from '../http/access-key.ts'
 import type { Charges } from '../http/charges.ts'
 import { type HeaderSource, holdHeaders } from '../http/held-headers.ts'
 import { KnownAddresses, type KnownAddress } from './known-addresses.ts'
-import { RateLimitFields, remaining } from './rate-limit-fields.ts'
-
-/** Whose limit it is. A closed set, since it is a label of metrics: a key's, an address's, or that of an address that uses a key. */
-export const limitOwners = ['key', 'key_address', 'address'] as const
-
-/** See {@link limitOwners}. */
-export type LimitOwner = (typeof limitOwners)[number]
+import { RateLimitFields, remaining, type LimitOwner } from './rate-limit-fields.ts'
 
 /** Requests that a limit refused, by owner and quantity. */
 export type LimitedRequests = Readonly<Record<LimitOwner, Readonly<Record<LimitedQuantity, number>>>>
