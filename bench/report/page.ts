@@ -38,11 +38,17 @@ and what node:http does around a request. What Chute can still save is in the ro
 same rate of events, 50 streams have fifty times as many batches, each with two events and not with a hundred. A stream with \`connection: own\` also has the calls to the kernel and the barriers to itself. At-least-once streams share another connection, and write one request
 at a time: what comes before its answer goes with the next one.
 
-**Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them.
+**Partitions.** There are as many batches, each with a header and a checksum, but one call to the kernel for all of them. Batches wait for their confirmation, so they outlive young collections,
+which copy them: that is a part of what more of them cost. Another part is not ours: a broker takes longer over a request with 200 partitions, on the same two cores.
 
 **Connections.** Node and the kernel keep tens of kilobytes for each connection, and a processor's caches hold a few hundred of them. So bare node:http grows, too: its rows in "How cost grows" are measured
-in the same way. What grows faster in Chute is the collector: the
-replies of a turn go at its end, so all requests of the turn are alive until then.
+in the same way. Requests of which no reply came have a connection that was not taken in time. Node takes one new connection each time it asks the kernel what there is
+(libuv, pull request 3696), and with thousands of busy connections it asks a few dozen times a second. That is so for bare node:http, too.
+
+**Memory.** What a load adds to an idle gateway is V8's young generation, code that the compilers made, and bodies that are being read: 64 clients that each send a megabyte have up to 64 MB in them, and
+\`buffer.memory\` does not count these. Memory that buffers had and gave back stays with the process for a while.
+
+**Two workers.** With two workers on two cores each has half of the connections, so a turn of its event loop has fewer requests, and more of the cost is the turn's.
 
 **Two cores.** The gateway shares them with the load and Kafka. Bare Fastify shares them with the load alone. "Waits for a core" in the tables is the share of
 the time in which the server's thread was ready to run and had no core. That wait explains why p99 is above that of bare Fastify, as long as "Pauses of the
