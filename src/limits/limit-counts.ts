@@ -62,7 +62,7 @@ export class LimitCounts implements LimitStore {
   /** When this turn of the event loop began to charge; -1: it has charged nothing yet. */
   #turnMs = -1
   /** What was charged last. */
-  #last: Counted = { subjects: [], counts: [], atMs: -1 }
+  #last = nothing
 
   constructor(capacity = 50_000) {
     this.#capacity = capacity
@@ -99,6 +99,7 @@ export class LimitCounts implements LimitStore {
       const { openMs, requests, events, bytes } = usages[nth]!
       Object.assign(this.#countOf(id, limit, nowMs), { startMs: nowMs - openMs, requests, events, bytes })
     }
+    this.#last = nothing
   }
 
   /** One time for all charges of a turn: to ask for the time takes as long as to count, and a request is charged twice. */
@@ -114,7 +115,7 @@ export class LimitCounts implements LimitStore {
     this.#turnMs = -1
   }
 
-  /** A request is charged twice, most often in one turn: its counts are looked up once. */
+  /** A request is charged twice, most often in one turn with no other request in between: then its counts are looked up once. */
   #countsOf(subjects: readonly Subject[], nowMs: number): readonly Count[] {
     if (subjects === this.#last.subjects && nowMs === this.#last.atMs) return this.#last.counts
     // oxlint-disable-next-line unicorn/no-new-array -- an array that grows takes room for 17 elements
@@ -165,6 +166,8 @@ interface Counted {
   readonly counts: readonly Count[]
   readonly atMs: number
 }
+
+const nothing: Counted = { subjects: [], counts: [], atMs: -1 }
 
 interface Count extends Usage {
   startMs: number

@@ -304,8 +304,10 @@ describe('one connection', () => {
     onTestFinished(() => void vi.useRealTimers())
     await sendWith('soon')
     await sendWith('web')
+    edge.reload({ keys: [key('web', { streams: ['other'] })] })
+    await sendWith('web')
     client.socket.destroy()
-    expect(statuses).toEqual([202, 202, 401, 202, 401, 202, 401, 202])
+    expect(statuses).toEqual([202, 202, 401, 202, 401, 202, 401, 202, 403])
   })
 })
 

@@ -286,8 +286,11 @@ export class Connections {
       return
     }
     // Until the newest reply is sent, further bytes stay with the kernel.
-    socket.pause()
-    newest!.once('finish', say)
+    const goOn = holdInput(socket)
+    newest!.once('finish', () => {
+      goOn()
+      say()
+    })
   }
 
   /** Answers a request that no route has answered, and reads nothing behind the request. */

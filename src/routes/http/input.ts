@@ -14,9 +14,10 @@ interface HttpParser {
   [callback: number]: unknown
   readonly constructor: { readonly [name: string]: unknown }
 }
-const holdersOf = Symbol('how many hold the input')
+/** How many hold the input of a socket. */
+const holders = Symbol('how many hold the input')
 type ParsedSocket = Socket & {
-  [holdersOf]?: number
+  [holders]?: number
   parser?: HttpParser | null
   _paused?: boolean
   _handle?: { readonly reading?: boolean } | null
@@ -54,17 +55,18 @@ function ignore(): void {}
 /**
  * Stops reading a connection behind the bytes that the parser has in hand. node:http goes on reading whenever a message is complete or somebody
  * reads a body, so `resume` does nothing meanwhile.
- * @returns a function that goes on reading, once everybody who holds the connection has called theirs. To be called once.
+ * @returns a function that goes on reading, once each holder of the connection has called its own. To be called once.
  */
 export function holdInput(socket: ParsedSocket): () => void {
-  const holders = socket[holdersOf] ?? 0
-  socket[holdersOf] = holders + 1
-  if (holders === 0) {
+  const before = socket[holders] ?? 0
+  socket[holders] = before + 1
+  if (before === 0) {
     socket.pause()
     socket.resume = () => socket
   }
   return () => {
-    if (--socket[holdersOf] > 0) return
+    socket[holders] = (socket[holders] ?? 1) - 1
+    if (socket[holders] > 0) return
     Reflect.deleteProperty(socket, 'resume')
     // Where many replies wait to be sent, node:http has paused the connection, too, and goes on by itself.
     if (socket._paused !== true) socket.resume()

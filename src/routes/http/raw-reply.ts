@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
-import { forgetReply, makeLast } from './connection.ts'
+import { connectionOf, forgetReply, makeLast } from './connection.ts'
 import { withHeldHeaders } from './held-headers.ts'
 import { holdInput } from './input.ts'
 import { prepareHead } from './reply-head.ts'
@@ -34,7 +34,7 @@ export function replySmallest(reply: FastifyReply, statusCode: number, headers: 
   if (response.destroyed || response.headersSent) return
   if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader('connection')
   response.writeHead(statusCode, '', withHeldHeaders(response, [...headers, 'content-length', '0']))
-  sendAtEndOfTurn(response, '', 'latin1')
+  sendTogether(response, '', 'latin1')
 }
 
 function writeReply(
@@ -49,10 +49,10 @@ function writeReply(
   if (!prepareHead(response, statusCode, fields))
     response.writeHead(statusCode, withHeldHeaders(response, fields))
   // A body of ASCII takes a byte a character, and the kernel gets it without a look at each of them.
-  sendAtEndOfTurn(response, body, length === body.length ? 'latin1' : 'utf8')
+  sendTogether(response, body, length === body.length ? 'latin1' : 'utf8')
 }
 
-function sendAtEndOfTurn(response: ServerResponse, body: string | Buffer, encoding: 'latin1' | 'utf8'): void {
+function sendTogether(response: ServerResponse, body: string | Buffer, encoding: 'latin1' | 'utf8'): void {
   const { socket } = response
   if (socket === null) {
     // The reply to an earlier request has to be sent first.
@@ -61,50 +61,57 @@ function sendAtEndOfTurn(response: ServerResponse, body: string | Buffer, encodi
   }
   socket.cork()
   if (body !== '') response.write(body, encoding)
-  if (!isTurnToEnd) {
-    isTurnToEnd = true
-    setImmediate(endTurn)
-  }
-  if (ready.push(response) === mostReady) sendEarly()
+  if (ready.length >= mostReady) sendEarly()
+  ready.push(response)
+  if (isTurnSet) return
+  isTurnSet = true
+  setImmediate(endTurn)
 }
 
 /** Replies of this turn that are written, and that the kernel does not have yet. */
 let ready: ServerResponse[] = []
-let isTurnToEnd = false
+/** The end of this turn is going to be looked at. */
+let isTurnSet = false
 /**
  * So many replies wait for each other at most. With thousands of connections a turn has thousands of requests. While all of them wait for
  * their replies, the collector copies them again and again.
  */
 const mostReady = 128
 
-/** How many replies of this turn went before its end. */
+/** How many replies of this turn went before its end, since there were many. */
 let early = 0
-/** Go on reading the connections that this turn has read enough of. */
-let held: (() => void)[] = []
-/** A usual turn has fewer replies. */
+/** Up to here their connections are read again in the same turn: a turn with fewer replies ends soon all the same. */
 const earlyUnheld = 1_024
+/** Functions that let connections be read again. */
+let heldInputs: (() => void)[] = []
 
 /**
- * A client that has its reply sends again at once, and Node reads up to 48 × 1,024 requests before it leaves the poll phase. So with thousands of
- * connections a turn took a second, and no batch went to Kafka meanwhile. So a connection whose reply goes early is not read again in this turn.
+ * A client that has its reply sends again at once, and Node reads up to 48 × 1,024 requests before it leaves the poll phase. With thousands of
+ * connections a turn then took a second, and no batch went to Kafka meanwhile. From the 1,025th reply on, a connection whose reply goes early
+ * is not read again in that turn.
  */
 function sendEarly(): void {
   early += ready.length
-  if (early > earlyUnheld) for (const { socket } of ready) if (socket !== null) held.push(holdInput(socket))
+  if (early > earlyUnheld)
+    for (const { socket } of ready)
+      if (socket !== null && connectionOf(socket) !== undefined) heldInputs.push(holdInput(socket))
   sendReplies()
 }
 
 function endTurn(): void {
-  isTurnToEnd = false
+  isTurnSet = false
   early = 0
-  sendReplies()
-  const goOn = held
-  held = []
-  for (const each of goOn) each()
+  const goOn = heldInputs
+  heldInputs = []
+  try {
+    sendReplies()
+  } finally {
+    for (const each of goOn) each()
+  }
 }
 
 /**
- * Hands the replies of a turn of the event loop to the kernel, one right after the other, at the end of the turn or when this is called. A
+ * Hands the replies of a turn of the event loop to the kernel, one right after the other, at the end of the turn, when {@link mostReady} wait, or when this is called. A
  * reply that is sent alone wakes up its client. If the client is on the same machine, that costs as much as the whole work on a small request.
  */
 export function sendReplies(): void {

@@ -30,8 +30,6 @@ export class Cors {
   #origins: Origins
   /** By allowed origin: what the replies to its pages have. The origins that were seen last, since `*` allows any number of them. */
   readonly #readable = new Map<string, ReadableBy>()
-  /** That of the last request: most often all pages have one origin. */
-  #last: ReadableBy | null = null
   /** Every origin that may send events, as it was written. */
   allowed: readonly string[]
   /** Where they stand, for people. */
@@ -50,7 +48,6 @@ export class Cors {
     this.#lists = listsOf(http)
     this.#origins = new Origins(this.allowed)
     this.#readable.clear()
-    this.#last = null
   }
 
   /** On the routes of a scope: refuses requests of other origins, and lets pages of allowed origins read the replies. */
@@ -67,9 +64,8 @@ export class Cors {
   letRead(request: FastifyRequest, reply: FastifyReply): boolean {
     const { origin } = request.raw.headers
     if (origin === undefined) return true
-    const readable = this.#last?.origin === origin ? this.#last : this.#readableBy(origin)
+    const readable = this.#readable.get(origin) ?? this.#readableBy(origin)
     if (readable !== null) {
-      this.#last = readable
       holdHeaders(reply.raw, readable)
       return true
     }
@@ -79,8 +75,6 @@ export class Cors {
   }
 
   #readableBy(origin: string): ReadableBy | null {
-    const known = this.#readable.get(origin)
-    if (known !== undefined) return known
     if (!this.#origins.has(origin)) return null
     if (this.#readable.size >= mostReadable) this.#readable.clear()
     const readable = new ReadableBy(origin)
@@ -96,11 +90,9 @@ export class Cors {
 
 /** Lets pages of an origin read a reply. */
 class ReadableBy implements HeaderSource {
-  readonly origin: string
   readonly #lines: string
 
   constructor(origin: string) {
-    this.origin = origin
     validateHeaderValue('access-control-allow-origin', origin)
     this.#lines = inOnePiece(
       `vary: Origin\r\naccess-control-allow-origin: ${origin}\r\n` +

@@ -139,9 +139,10 @@ export class Keys {
   /** @returns why a key may not write what a request has; null: it may. */
   #flawOfWrite(key: AccessKey, request: FastifyRequest<{ Params: { stream?: string } }>): string | null {
     const { stream } = request.params
-    const { headers, socket } = request.raw
+    const { headers, socket, url = '' } = request.raw
     const { origin } = headers
     const known = (socket as Remembering)[remembered]
+    // A key belongs to one table, so what was allowed before a reload is found by no key behind it.
     const before = known?.key === key ? known.write : null
     if (before !== null && before.stream === stream && before.origin === origin) return null
     if (!keyKindTraits[key.kind].writes) return `${key.name} is an ${key.kind} key, which writes no events`
@@ -151,7 +152,9 @@ export class Keys {
       if (key.origins === null && isSameOrigin(request, origin)) return null
       return `pages of ${quoted(origin)} may not use ${key.name}`
     }
-    if (known?.key === key && (origin?.length ?? 0) <= mostRemembered) known.write = { stream, origin }
+    // The name of the stream may be a piece of the URL, and keep all of it.
+    if (known?.key === key && url.length + (origin?.length ?? 0) <= mostRemembered)
+      known.write = { stream, origin }
     return null
   }
 
@@ -235,7 +238,7 @@ interface Remembered {
   readonly authorization: string | undefined
   readonly query: string
   readonly key: AccessKey | null | undefined
-  /** What the key was last found to allow. A key belongs to one table, so a reload ends this, too. */
+  /** What the key was last found to allow; null: nothing yet. */
   write: { readonly stream: string | undefined; readonly origin: string | undefined } | null
 }
 

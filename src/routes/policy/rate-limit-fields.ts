@@ -17,9 +17,11 @@ interface OwnedLimit {
  */
 export class RateLimitFields {
   readonly #limits: readonly OwnedLimit[]
-  /** As they were sent last. */
-  #bytes: Buffer = Buffer.alloc(0)
-  /** What is left of each quantity of each limit, in turn; empty before the first reply. */
+  /** The first field, and the name of the second one; null before the first reply. */
+  #begin: string | null = null
+  /** As they were sent last; null before the second reply: many addresses come only once. */
+  #bytes: Buffer | null = null
+  /** What is left of each quantity of each limit, in turn. */
   #entries: readonly Entry[] = []
 
   constructor(limits: readonly OwnedLimit[]) {
@@ -28,46 +30,56 @@ export class RateLimitFields {
 
   /** The fields as they are sent. @param usages by limit. */
   lines(usages: readonly Usage[]): string {
-    if (this.#entries.length === 0 || !this.#rewrite(usages)) this.#write(usages)
-    return this.#bytes.toString('latin1')
+    if (this.#bytes !== null && this.#rewrite(this.#bytes, usages)) return this.#bytes.toString('latin1')
+    return this.#write(usages)
   }
 
-  /** @returns false: another text is needed, since a number has other digits than its last four, or fewer of them. */
-  #rewrite(usages: readonly Usage[]): boolean {
+  /** @returns false: another text is needed, since a number has more digits or fewer. */
+  #rewrite(bytes: Buffer, usages: readonly Usage[]): boolean {
+    const entries = this.#entries
     let nth = 0
     for (let at = 0; at < usages.length; at++) {
       const { limit } = this.#limits[at]!
-      const { requests, events, bytes, burst } = limit
+      const { requests, events, bytes: quotaBytes, burst } = limit
       const used = usages[at]!
       const seconds = secondsLeft(limit, used)
-      if (requests !== null && !this.#put(nth++, remaining(requests, burst, used.requests), seconds))
+      if (
+        requests !== null &&
+        !put(bytes, entries[nth++]!, remaining(requests, burst, used.requests), seconds)
+      )
         return false
-      if (events !== null && !this.#put(nth++, remaining(events, burst, used.events), seconds)) return false
-      if (bytes !== null && !this.#put(nth++, remaining(bytes, burst, used.bytes), seconds)) return false
+      if (events !== null && !put(bytes, entries[nth++]!, remaining(events, burst, used.events), seconds))
+        return false
+      if (
+        quotaBytes !== null &&
+        !put(bytes, entries[nth++]!, remaining(quotaBytes, burst, used.bytes), seconds)
+      )
+        return false
     }
     return true
   }
 
-  #put(nth: number, left: number, seconds: number): boolean {
-    const entry = this.#entries[nth]!
-    return rewrite(this.#bytes, entry.left, left) && rewrite(this.#bytes, entry.seconds, seconds)
-  }
-
-  #write(usages: readonly Usage[]): void {
-    const policies = this.#limits.flatMap(policiesOf).join(', ')
-    let text = `ratelimit-policy: ${policies}\r\nratelimit: `
+  #write(usages: readonly Usage[]): string {
+    const isFirst = this.#begin === null
+    this.#begin ??= `ratelimit-policy: ${this.#limits.flatMap(policiesOf).join(', ')}\r\nratelimit: `
+    let text = this.#begin
     this.#entries = this.#limits.flatMap(({ owner, limit }, at) =>
       quantitiesOf(limit).map((quantity, nth) => {
-        const used = usages[at]!
-        const left = remaining(limit[quantity]!, limit.burst, used[quantity])
-        const seconds = secondsLeft(limit, used)
+        const left = remaining(limit[quantity]!, limit.burst, usages[at]![quantity])
+        const seconds = secondsLeft(limit, usages[at]!)
         text += `${at + nth === 0 ? '' : ', '}"${policyNames[owner][quantity]}";r=${left}`
         const leftNumber = numberAt(text.length, left)
         text += `;t=${seconds}`
         return { left: leftNumber, seconds: numberAt(text.length, seconds) }
       }),
     )
-    this.#bytes = Buffer.from(`${text}\r\n`, 'latin1')
+    text += '\r\n'
+    if (!isFirst) {
+      // A slice of the pool of Node's buffers would keep 8 KiB for each address.
+      if (this.#bytes?.length !== text.length) this.#bytes = Buffer.allocUnsafeSlow(text.length)
+      this.#bytes.write(text, 'latin1')
+    }
+    return text
   }
 }
 
@@ -77,41 +89,44 @@ interface Entry {
   readonly seconds: WrittenNumber
 }
 
-/** A number in the bytes. Its last four digits are rewritten. */
+/** A number in the bytes. */
 interface WrittenNumber {
   /** Behind its last digit. */
   readonly end: number
-  /** The number without its last four digits. */
-  readonly high: number
-  /** How many digits are rewritten: 1 to 4. */
-  readonly width: number
+  /** The least number with as many digits, and the least one with more. */
+  readonly least: number
+  readonly tooLarge: number
   number: number
 }
 
 function numberAt(end: number, number: number): WrittenNumber {
-  const high = Math.floor(number / 10_000)
-  return { end, high, width: widthOf(high, number - high * 10_000), number }
+  // A number that is not exact is written as it is told.
+  if (!Number.isSafeInteger(number)) return { end, least: 0, tooLarge: 0, number }
+  let tooLarge = 10
+  while (tooLarge <= number) tooLarge *= 10
+  return { end, least: tooLarge === 10 ? 0 : tooLarge / 10, tooLarge, number }
 }
 
-/** @returns false: the number has another length, or other digits in front of the last four, or is too large to be exact. */
+/** @returns see {@link rewrite}. */
+function put(bytes: Buffer, entry: Entry, left: number, seconds: number): boolean {
+  return rewrite(bytes, entry.left, left) && rewrite(bytes, entry.seconds, seconds)
+}
+
+/** Writes the digits that changed. @returns false: the number has more digits or fewer, or it is too large to be exact. */
 function rewrite(bytes: Buffer, written: WrittenNumber, number: number): boolean {
-  if (number === written.number) return true
-  const { end, high, width } = written
-  let low = number - high * 10_000
-  if (low < 0 || low >= 10_000 || widthOf(high, low) !== width || !Number.isSafeInteger(number)) return false
+  let was = written.number
+  if (number === was) return true
+  if (number < written.least || number >= written.tooLarge || !Number.isSafeInteger(number)) return false
   written.number = number
-  for (let at = end - 1; at >= end - width; at--) {
-    const tenth = Math.trunc(low / 10)
-    bytes[at] = zero + low - tenth * 10
-    low = tenth
-  }
+  let at = written.end
+  let now = number
+  do {
+    const tenth = Math.trunc(now / 10)
+    bytes[--at] = zero + now - tenth * 10
+    now = tenth
+    was = Math.trunc(was / 10)
+  } while (now !== was)
   return true
-}
-
-function widthOf(high: number, low: number): number {
-  if (high > 0 || low >= 1000) return 4
-  if (low >= 100) return 3
-  return low >= 10 ? 2 : 1
 }
 
 const zero = '0'.charCodeAt(0)
@@ -121,9 +136,9 @@ export function remaining(quota: number, burst: number, used: number): number {
   return Math.max(0, quota * burst - used)
 }
 
-/** Until the window ends, in whole seconds. */
+/** Until the window ends, in whole seconds. A window that a reload made shorter may have ended. */
 function secondsLeft({ windowMs }: RateLimit, { openMs }: Usage): number {
-  return Math.ceil((windowMs - openMs) / 1000)
+  return Math.max(0, Math.ceil((windowMs - openMs) / 1000))
 }
 
 function quantitiesOf(limit: RateLimit): LimitedQuantity[] {

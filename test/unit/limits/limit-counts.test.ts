@@ -48,6 +48,31 @@ test('charges of one turn of the event loop have one time, and those of the next
   expect(at(1_170)).toMatchObject({ refusedBy: 0, usages: [{ requests: 2, openMs: 10 }] })
 })
 
+test('charges of the same subjects in one turn are counted as those of others are', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const counts = new LimitCounts()
+  const key = subject('key', { requests: 3 })
+  const [both, one] = [[key, subject('address', { requests: 5 })], [key]]
+  const charge = (subjects: Subject[]): unknown => plain(counts.chargeNow({ subjects, cost: oneRequest }))
+  expect(charge(both)).toMatchObject({ refusedBy: -1, usages: [{ requests: 1 }, { requests: 1 }] })
+  expect(charge(both)).toMatchObject({ refusedBy: -1, usages: [{ requests: 2 }, { requests: 2 }] })
+  expect(charge(one)).toMatchObject({ refusedBy: -1, usages: [{ requests: 3 }] })
+  expect(charge(both)).toMatchObject({ refusedBy: 0, usages: [{ requests: 3 }, { requests: 2 }] })
+  // Another store knows more.
+  counts.adopt(
+    { subjects: both, cost: oneRequest },
+    { refusedBy: -1, usages: [0, 1].map(() => ({ ...costOf({ requests: 1 }), openMs: 400 })) },
+  )
+  expect(charge(both)).toMatchObject({
+    refusedBy: -1,
+    usages: [{ requests: 2, openMs: 400 }, { openMs: 400 }],
+  })
+  await new Promise((resolve) => setImmediate(resolve))
+  vi.advanceTimersByTime(600)
+  expect(charge(both)).toMatchObject({ refusedBy: -1, usages: [{ requests: 1, openMs: 0 }, { requests: 1 }] })
+})
+
 test('a charge that one subject refuses is charged to none', () => {
   const counts = new LimitCounts()
   const subjects = [subject('key', { events: 100 }), subject('address', { events: 10 })]

@@ -85,7 +85,7 @@ test('of many replies in one turn few wait for each other, and a connection whos
   const sockets = responses.map(({ req }) => req.socket)
   for (const response of responses) replyTo(response, 'now')
   expect(responses.filter(({ writableEnded }) => writableEnded)).toHaveLength(1_280)
-  // A usual turn has less than 1,024 of them.
+  // A usual turn has fewer than 1,024 of them.
   expect(sockets.map((socket) => socket.isPaused())).toEqual(
     sockets.map((_, nth) => nth >= 1_024 && nth < 1_280),
   )

@@ -35,7 +35,7 @@ it('has right numbers in each reply, whatever they were in the one before', () =
   }
 })
 
-it('has what is left of a quota that is larger than a whole number can be exact', () => {
+it('tells what is left of a quota above the largest safe integer', () => {
   const quota = Number.MAX_SAFE_INTEGER
   const fields = new RateLimitFields([{ owner: 'key', limit: { ...minute, bytes: quota, burst: 1_000 } }])
   for (const bytes of [0, 10_000, 20_000])
@@ -48,4 +48,17 @@ it('says that nothing is left of what was overdrawn', () => {
     expect(fields.lines([used({ requests })])).toContain(
       `ratelimit: "default";r=${Math.max(0, 3 - requests)};t=60`,
     )
+})
+
+it('has right numbers where a reply takes much of the limit', () => {
+  const quota = 987_654_321
+  const fields = new RateLimitFields([{ owner: 'key', limit: { ...minute, bytes: quota } }])
+  for (let bytes = 0; bytes < quota; bytes += 12_345_678)
+    expect(fields.lines([used({ bytes })])).toContain(`"key-bytes";r=${quota - bytes};t=60\r\n`)
+})
+
+it('says that a window has ended which a reload made shorter', () => {
+  const fields = new RateLimitFields([{ owner: 'key', limit: { ...minute, requests: 9, windowMs: 1_000 } }])
+  for (const openMs of [0, 999, 20_000, 21_000])
+    expect(fields.lines([used({ requests: 1, openMs })])).toContain(`r=8;t=${openMs < 1_000 ? 1 : 0}\r\n`)
 })
