@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { sendReplies } from '../../src/routes/http/raw-reply.ts'
 import { buildEdge, fakeLimits, type Edge } from '../support/edge.ts'
 import { FakeProducer } from '../support/fake-producer.ts'
 import { SocketClient } from '../support/socket-client.ts'
@@ -150,6 +151,25 @@ describe('a request that was taken gets its reply', () => {
       expect(client.statuses).toEqual([headers.length === 0 ? 202 : 200])
     },
   )
+
+  test('though the server closes while the reply to the first of many is on its way', async () => {
+    const producer = new FakeProducer()
+    const client = await listen({}, [producer])
+    const append = producer.append.bind(producer)
+    let closed: PromiseLike<unknown> = Promise.resolve()
+    producer.append = (record) => {
+      if (producer.records.length === 2)
+        process.nextTick(() => {
+          sendReplies()
+          closed = edge.app.close()
+        })
+      return append(record)
+    }
+    client.socket.write(client.request(good).repeat(3))
+    await vi.waitUntil(() => client.closed, { timeout: 10_000, interval: 2 })
+    await closed
+    expect(client.statuses).toEqual([202, 202, 202])
+  })
 
   test('though the client has ended its side in the middle of the next one', async () => {
     const client = await listen()

@@ -79,6 +79,9 @@ export class Connections {
       })
       handshakes.onSecure((socket) => this.#track(socket))
     }
+    const closeIdle = server.closeIdleConnections.bind(server)
+    // Node and Fastify call it when the server closes.
+    server.closeIdleConnections = () => this.#keepingBusy(closeIdle)
     // Without this listener node:http would close the connection, and earlier requests would get no reply.
     server.on('connect', (_request, socket) => this.#failed(notAProxy, socket as Socket))
     // A client may end its side behind its last request, and still gets the replies.
@@ -319,6 +322,17 @@ export class Connections {
       { code: problem.code, cause, message },
       'a connection is closed: what came over it is refused',
     )
+  }
+
+  /**
+   * Node's own `closeIdleConnections` destroys each connection over which no request comes and whose reply is written, even if the kernel does not
+   * have the reply yet, as over TLS, or if other replies wait behind it.
+   */
+  #keepingBusy(closeIdle: () => void): void {
+    const busy = [...this.#all].filter(({ isBusy, socket }) => isBusy || socket.writableLength > 0)
+    for (const { socket } of busy) socket.destroy = () => socket
+    closeIdle()
+    for (const { socket } of busy) Reflect.deleteProperty(socket, 'destroy')
   }
 
   /** Ends requests whose body comes too slowly. It looks at most once a second, so fast requests pay almost nothing for it. */
