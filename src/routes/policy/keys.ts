@@ -145,12 +145,14 @@ export class Keys {
     // A key belongs to one table, so what was allowed before a reload is found by no key behind it.
     const before = known?.key === key ? known.write : null
     if (before !== null && before.stream === stream && before.origin === origin) return null
-    if (!keyKindTraits[key.kind].writes) return `${key.name} is an ${key.kind} key, which writes no events`
-    if (stream !== undefined && !key.streams.has(stream)) return `${key.name} may not write to this stream`
+    if (!keyKindTraits[key.kind].writes)
+      return `${key.name} is an ${key.kind} key, which writes no events; use a public or a secret key`
+    if (stream !== undefined && !key.streams.has(stream))
+      return `${key.name} may not write to this stream; use a key of the stream, or have it added to the streams of this one`
     if (origin !== undefined && !(key.origins ?? this.#table.pages).has(origin)) {
       // Not remembered: it goes by the Host of the request.
       if (key.origins === null && isSameOrigin(request, origin)) return null
-      return `pages of ${quoted(origin)} may not use ${key.name}`
+      return `pages of ${quoted(origin)} may not use ${key.name}; use a key of the page, or have it added to the origins of this one`
     }
     // The name of the stream may be a piece of the URL, and keep all of it.
     if (known?.key === key && url.length + (origin?.length ?? 0) <= mostRemembered)
@@ -318,11 +320,11 @@ function whyUnknown({ raw: { headers } }: FastifyRequest): string {
   const isList = String(headers['x-chute-key'] ?? '').includes(',')
   return isList
     ? 'no key has this value; X-Chute-Key has a comma, as if it was sent twice: send it once'
-    : 'no key has this value'
+    : 'no key has this value: it may be cut, ended, or of another gateway; compare it with chute keys check KEY'
 }
 
 const howToSendAdmin =
-  'this needs an admin key (chute keys new --admin): send it as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, in a browser, as the user without a password'
+  'this needs an admin key (chute keys new --admin): send it as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, in a browser, as the password without a user'
 const howToSend =
   'send the key as Authorization: Bearer KEY, as X-Chute-Key: KEY, or, where no header can be set, as ?key=KEY'
 /** Basic, so that a browser asks the person for the key. Not for events: a page's fetch would make the browser ask. */
