@@ -177,6 +177,14 @@ async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnos
         ]
   }
   const checks = checksIn(reply.body)
+  if (checks === null && reply.status === 400 && reply.body.includes('HTTPS'))
+    return [
+      failure(
+        name,
+        'what listens there speaks HTTPS, and the settings here have no certificate',
+        'Run chute doctor with the environment of the gateway, TLS_CERT and TLS_KEY among it.',
+      ),
+    ]
   if (checks === null)
     return [
       failure(

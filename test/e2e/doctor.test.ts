@@ -396,6 +396,21 @@ describe('chute doctor', () => {
       remedy: /PORT/,
     },
     {
+      fault: 'a gateway with TLS on the port, and a shell without its settings',
+      env: async () => {
+        // What a gateway answers: test/integration/tls.test.ts.
+        const server = createServer((_, reply) =>
+          reply.writeHead(400).end('{"detail":"this port speaks HTTPS, and the request is plain HTTP"}'),
+        ).listen(0, '127.0.0.1')
+        servers.push(server)
+        await once(server, 'listening')
+        return { PORT: String((server.address() as AddressInfo).port) }
+      },
+      name: /^gateway at 127\.0\.0\.1:/,
+      detail: /speaks HTTPS/,
+      remedy: /TLS_CERT/,
+    },
+    {
       fault: 'a configuration with a mistake',
       env: () => ({ WORKERS: 'two' }),
       name: /^configuration$/,
