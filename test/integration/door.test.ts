@@ -348,7 +348,8 @@ test.runIf(isLong)(
     }
     const timeOf = async (value: string): Promise<number> => {
       const options = { method: 'POST', url: '/v1/streams/own', payload: '1' } as const
-      const headers = { 'x-chute-key': value === right ? `${right}_` : value }
+      // As it comes from the network: V8 takes longer over a text that was put together of pieces.
+      const headers = { 'x-chute-key': Buffer.from(value === right ? `${right}_` : value).toString('latin1') }
       const remoteAddress = nextAddress()
       const startedAt = performance.now()
       const { statusCode } = await edge.app.inject({ ...options, headers, remoteAddress })
