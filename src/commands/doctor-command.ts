@@ -177,22 +177,22 @@ async function lookAtGateway({ http }: Config, limitMs: number): Promise<Diagnos
         ]
   }
   const checks = checksIn(reply.body)
-  if (checks === null && reply.status === 400 && reply.body.includes('HTTPS'))
+  if (checks === null) {
+    const isHttps = reply.status === 400 && reply.body.includes('HTTPS')
     return [
-      failure(
-        name,
-        'what listens there speaks HTTPS, and the settings here have no certificate',
-        'Run chute doctor with the environment of the gateway, TLS_CERT and TLS_KEY among it.',
-      ),
+      isHttps
+        ? failure(
+            name,
+            'what listens there speaks HTTPS, and the settings here have no certificate',
+            'Run chute doctor with the environment of the gateway, TLS_CERT and TLS_KEY among it.',
+          )
+        : failure(
+            name,
+            `something else listens there (GET /readyz answers ${reply.status})`,
+            `Set another ${adminPort === null ? 'PORT' : 'ADMIN_PORT'}, or end that process.`,
+          ),
     ]
-  if (checks === null)
-    return [
-      failure(
-        name,
-        `something else listens there (GET /readyz answers ${reply.status})`,
-        `Set another ${adminPort === null ? 'PORT' : 'ADMIN_PORT'}, or end that process.`,
-      ),
-    ]
+  }
   const bad = checks.filter(({ ok }) => !ok).map((check) => `${check.name}: ${check.detail ?? 'not ok'}`)
   return [
     bad.length === 0 ? fine(name, 'it is ready') : failure(name, `it is not ready: ${bad.join('; ')}`, null),

@@ -166,6 +166,14 @@ describe('chute doctor', () => {
     return /controller\.quorum\.voters=1@127\.0\.0\.1:(\d+)/.exec(properties)![1]!
   }
 
+  /** A server with one answer, on the port of the gateway. */
+  async function portThatAnswers(status: number, text: string): Promise<NodeJS.ProcessEnv> {
+    const server = createServer((_, reply) => reply.writeHead(status).end(text)).listen(0, '127.0.0.1')
+    servers.push(server)
+    await once(server, 'listening')
+    return { PORT: String((server.address() as AddressInfo).port) }
+  }
+
   interface SetUp {
     readonly fault: string
     /** What is broken about it. */
@@ -385,27 +393,16 @@ describe('chute doctor', () => {
     },
     {
       fault: 'another program on the port',
-      env: async () => {
-        const server = createServer((_, reply) => reply.writeHead(404).end('not here')).listen(0, '127.0.0.1')
-        servers.push(server)
-        await once(server, 'listening')
-        return { PORT: String((server.address() as AddressInfo).port) }
-      },
+      env: async () => await portThatAnswers(404, 'not here'),
       name: /^gateway at 127\.0\.0\.1:/,
       detail: /something else listens there/,
       remedy: /PORT/,
     },
     {
       fault: 'a gateway with TLS on the port, and a shell without its settings',
-      env: async () => {
-        // What a gateway answers: test/integration/tls.test.ts.
-        const server = createServer((_, reply) =>
-          reply.writeHead(400).end('{"detail":"this port speaks HTTPS, and the request is plain HTTP"}'),
-        ).listen(0, '127.0.0.1')
-        servers.push(server)
-        await once(server, 'listening')
-        return { PORT: String((server.address() as AddressInfo).port) }
-      },
+      // What a gateway answers: test/integration/tls.test.ts.
+      env: async () =>
+        await portThatAnswers(400, '{"detail":"this port speaks HTTPS, and the request is plain HTTP"}'),
       name: /^gateway at 127\.0\.0\.1:/,
       detail: /speaks HTTPS/,
       remedy: /TLS_CERT/,

@@ -204,6 +204,18 @@ describe('what a key may do', () => {
 })
 
 describe('one connection', () => {
+  /** Sends events over one connection, each behind the answer to the one before. @param heads without the length of the body. */
+  async function answersTo(heads: readonly string[]): Promise<number[]> {
+    const { port } = edge.app.server.address() as AddressInfo
+    const client = new SocketClient(port, stream)
+    for (const [nth, head] of heads.entries()) {
+      client.socket.write(`${head}Content-Length: ${event.length}\r\n\r\n${event}`)
+      await vi.waitUntil(() => client.statuses.length === nth + 1, { timeout: 10_000, interval: 2 })
+    }
+    client.socket.destroy()
+    return client.statuses
+  }
+
   test('has a key of its own in each request, whatever the request before had', async () => {
     open([key('web'), key('other', { streams: ['other'] }), key('ended', { notAfterMs: 1 })])
     await edge.app.listen({ port: 0, host: '127.0.0.1' })
@@ -234,15 +246,10 @@ describe('one connection', () => {
       ['', 'X-Chute-Key: Bearer value-of-web\r\n', 401],
       ['', own('web'), 202],
     ] as const
-    const { port } = edge.app.server.address() as AddressInfo
-    const client = new SocketClient(port, stream)
-    for (const [nth, [query, lines]] of sent.entries()) {
-      const head = `POST ${stream}${query} HTTP/1.1\r\nHost: a\r\n${lines}`
-      client.socket.write(`${head}Content-Length: ${event.length}\r\n\r\n${event}`)
-      await vi.waitUntil(() => client.statuses.length === nth + 1, { timeout: 10_000, interval: 2 })
-    }
-    client.socket.destroy()
-    expect(client.statuses).toEqual(sent.map(([, , status]) => status))
+    const statuses = await answersTo(
+      sent.map(([query, lines]) => `POST ${stream}${query} HTTP/1.1\r\nHost: a\r\n${lines}`),
+    )
+    expect(statuses).toEqual(sent.map(([, , status]) => status))
   })
 
   test('may write what its key allows, whatever the request before was allowed', async () => {
@@ -268,16 +275,13 @@ describe('one connection', () => {
       ['metrics-realtime', 'any', `${origin('http://own.example.com')}Host: a\r\n`, 403],
       ['metrics-realtime', 'web', `${origin('http://own.example.com')}Host: own.example.com\r\n`, 403],
     ] as const
-    const { port } = edge.app.server.address() as AddressInfo
-    const client = new SocketClient(port, stream)
-    for (const [nth, [name, keyName, lines]] of sent.entries()) {
-      const host = lines.includes('Host: ') ? '' : 'Host: a\r\n'
-      const head = `POST /v1/streams/${name} HTTP/1.1\r\n${host}${lines}X-Chute-Key: value-of-${keyName}\r\n`
-      client.socket.write(`${head}Content-Length: ${event.length}\r\n\r\n${event}`)
-      await vi.waitUntil(() => client.statuses.length === nth + 1, { timeout: 10_000, interval: 2 })
-    }
-    client.socket.destroy()
-    expect(client.statuses).toEqual(sent.map(([, , , status]) => status))
+    const statuses = await answersTo(
+      sent.map(([name, keyName, lines]) => {
+        const host = lines.includes('Host: ') ? '' : 'Host: a\r\n'
+        return `POST /v1/streams/${name} HTTP/1.1\r\n${host}${lines}X-Chute-Key: value-of-${keyName}\r\n`
+      }),
+    )
+    expect(statuses).toEqual(sent.map(([, , , status]) => status))
   })
 
   test('is judged by the keys of a reload from its next request on, and by the end of a key', async () => {
