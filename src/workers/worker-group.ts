@@ -247,6 +247,8 @@ export class WorkerGroup {
   #ended(worker: WorkerProcess, { code, signal }: ProcessEnd): void {
     const { number, pid } = worker
     this.#stopWatching(worker)
+    const others = [...this.#processes.values()].filter((other) => other !== worker)
+    worker.giveBack(others.some(({ state }) => state === 'running' || state === 'silent'))
     const { streams, lost } = this.#account.retire(number)
     this.#lost += lost
     if (this.#phase === 'starting')

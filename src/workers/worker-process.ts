@@ -3,6 +3,7 @@ import cluster, { type Worker } from 'node:cluster'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import type { WorkerState } from './group-view.ts'
+import { HandOver } from './hand-over.ts'
 import type { FromWorker, ToWorker, ViewScope } from './messages.ts'
 
 /** The messages of a worker that are for the group. */
@@ -22,6 +23,7 @@ export class WorkerProcess {
   readonly ended: Promise<ProcessEnd>
   isListening = false
   readonly #process: Worker
+  readonly #handOver: HandOver
   /** What the worker starts with. */
   #config: Config
   #hasConfig = false
@@ -42,6 +44,7 @@ export class WorkerProcess {
     this.number = number
     this.#config = config
     this.#process = cluster.fork()
+    this.#handOver = new HandOver(this.#process)
     // A message cannot be sent to a worker that is ending. `ended` tells of its end.
     this.#process.on('error', () => {})
     this.#process.on('message', (message: FromWorker) => {
@@ -116,6 +119,11 @@ export class WorkerProcess {
       this.send({ type: 'prepare', reload, config })
     }
     this.send({ type: 'decide', reload, commit })
+  }
+
+  /** Of a worker that has {@link ended}: see {@link HandOver.giveBack}. */
+  giveBack(toOthers: boolean): void {
+    this.#handOver.giveBack(toOthers)
   }
 
   kill(): void {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request, type OutgoingHttpHeaders } from 'node:http'
-import { connect, createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -88,6 +88,15 @@ async function sendEvents(
   }
   await Promise.all(Array.from({ length: connections }, client))
   return accepted
+}
+
+/** Connections on which nothing was sent yet. */
+async function connectTo({ url }: ServedGateway, count: number): Promise<Socket[]> {
+  const port = Number(new URL(url).port)
+  const connections = Array.from({ length: count }, () => connect(port, '127.0.0.1'))
+  onTestFinished(() => connections.forEach((connection) => connection.destroy()))
+  await Promise.all(connections.map(async (connection) => await once(connection, 'connect')))
+  return connections
 }
 
 async function scrape({ url }: ServedGateway): Promise<Map<string, ParsedFamily>> {
@@ -226,18 +235,34 @@ test('a worker that is killed is started again, and no counter goes back', async
   expect(landed).toBeLessThanOrEqual(accepted + unanswered)
 })
 
-test.runIf(isLong)('a worker that is killed before it took a connection over is started again', async () => {
+test('a connection that a killed worker had not taken goes to another worker', async () => {
   const [gateway] = await serveWorkers(inject('kafkaBroker'))
   const pid = pidsOf(gateway).get(1)!
   process.kill(pid, 'SIGSTOP')
   // Connections go to the workers in turns: of four, one at least is handed to the worker that stands still.
-  const port = Number(new URL(gateway.url).port)
-  const connections = Array.from({ length: 4 }, () => connect(port, '127.0.0.1'))
-  onTestFinished(() => connections.forEach((connection) => connection.destroy()))
-  await Promise.all(connections.map(async (connection) => await once(connection, 'connect')))
+  const connections = await connectTo(gateway, 4)
+  const replies = connections.map(async (connection) => {
+    connection.write('GET /readyz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n')
+    return await text(connection)
+  })
   // The other worker's answers come by way of the primary: it has handed over what came before.
   await untilAnswered(async () => await ask(`${gateway.url}/readyz`))
   process.kill(pid, 'SIGKILL')
+  for (const reply of await Promise.all(replies)) expect(reply).toMatch(/^HTTP\/1\.1 (200|503) /)
+  await gateway.logged('a worker takes requests again')
+})
+
+test('where every worker is killed, a connection that none had taken is closed', async () => {
+  const [gateway] = await serveWorkers(inject('kafkaBroker'))
+  const pids = [...pidsOf(gateway).values()]
+  for (const pid of pids) process.kill(pid, 'SIGSTOP')
+  const connections = await connectTo(gateway, 4)
+  const closed = connections.map(async (connection) => {
+    connection.on('error', () => {})
+    await once(connection.resume(), 'close')
+  })
+  for (const pid of pids) process.kill(pid, 'SIGKILL')
+  await Promise.all(closed)
   await gateway.logged('a worker takes requests again')
 })
 
