@@ -5,6 +5,10 @@ export interface ProbeReading {
   readonly delayMaxMs: number
   /** The longest that work blocked the loop: time on a core within one late tick. */
   readonly ownMaxMs: number
+  /** The part of it in the kernel, in steps of 10 ms. */
+  readonly ownMaxKernelMs: number
+  /** Pages that were touched for the first time meanwhile, or mapped anew. */
+  readonly ownMaxPageFaults: number
   /** The same, of 99.9 % of the ticks: 0 where fewer than one in a thousand was late. */
   readonly ownP999Ms: number
   /** Longest pause of the garbage collector, waiting for a core included. */

@@ -38,7 +38,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
     rows: await benchIngest(await kafka(), { rounds: rounds + 2, seconds: secondsOf(3) }),
   }),
   latency: async (kafka) => await benchLatency(await kafka(), { rounds, seconds: secondsOf(4) }),
-  workers: async (kafka) => ({ rows: await benchWorkers(await kafka(), { rounds, seconds: secondsOf(4) }) }),
+  workers: async (kafka) => ({ rows: await benchWorkers(await kafka(), { rounds, seconds: secondsOf(2) }) }),
   migration: async (kafka) => ({
     rows: await benchMigration(await kafka(), { rounds, seconds: secondsOf(4), requests: 300 }),
   }),

@@ -1,17 +1,24 @@
-import { fileURLToPath } from 'node:url'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { ndjsonOf100, singleEvent } from './events.ts'
 import { landedOf } from './landed.ts'
-import { load, type LoadRequest } from './load.ts'
-import { median, say } from './rounds.ts'
+import { loadMany, usualConnections, type LoadRequest } from './load.ts'
+import { inTurn, median, ratioOf } from './rounds.ts'
 import { startChute, type ChuteProcess } from './server-process.ts'
 
-/** Medians of one number of workers for one kind of request. */
+/**
+ * One number of workers for one kind of request: the medians over {@link instances} gateways of the median of each. A ratio is that of two
+ * gateways that were measured one right after the other, round by round.
+ */
 export interface WorkersRow {
   readonly workers: number
+  /** Connections of the load, over all workers. */
+  readonly connections: number
   readonly request: string
   readonly eventsPerSecond: number
-  /** Of the events a second of one worker, round by round. */
+  /** Of the events a second of one worker. */
   readonly ratioToOne: number
   /** All processes of the gateway, the primary too. */
   readonly cpuMicrosPerEvent: number
@@ -20,9 +27,73 @@ export interface WorkersRow {
   /** CPU of an event with one worker ÷ with these: what n workers make of n cores that they have for themselves. */
   readonly efficiency: number
   readonly p99Ms: number
-  /** Records in the topic ÷ events that were answered with 202, over all runs of the server. */
+  /** Records in the topics ÷ events that were accepted, over all runs of these gateways. */
   readonly landed: number
 }
+
+const requests = [
+  { name: 'single event', request: singleEvent, events: 1 },
+  { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
+]
+/** One worker comes first: the others are held against it. */
+const shapes = [
+  { workers: 1, connections: usualConnections },
+  { workers: 2, connections: usualConnections },
+  { workers: 2, connections: 2 * usualConnections },
+]
+/** Gateways of each number of workers. Processes of the same gateway differ by up to 8 % in CPU time for as long as they run. */
+const instances = 3
+/** A worker goes on getting cheaper for some ten seconds of load, and each of two has half of it. */
+const warmUpRounds = 4
+
+/** One worker against two, in turn, round by round, each gateway with a topic of its own. */
+export async function benchWorkers(
+  kafka: LocalKafka,
+  options: { rounds: number; seconds: number },
+): Promise<WorkersRow[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'chute-workers-'))
+  const servers = new Map<string, ChuteProcess>()
+  try {
+    for (let nth = 1; nth <= instances; nth++)
+      for (const workers of [1, 2]) {
+        const file = join(folder, `${workers}-${nth}.yaml`)
+        writeFileSync(
+          file,
+          `streams: { metrics-realtime: { topic: workers-${workers}-${nth}, delivery: at-most-once } }\n`,
+        )
+        const env = { CHUTE_CONFIG: file, WORKERS: String(workers) }
+        servers.set(`${workers}-${nth}`, await startChute(kafka.brokers[0]!, env))
+      }
+    const rows: Omit<WorkersRow, 'landed'>[] = []
+    for (const kind of requests) {
+      const contenders = Array.from({ length: instances }, (_, nth) =>
+        shapes.map((shape) => ({ shape, nth, server: servers.get(`${shape.workers}-${nth + 1}`)! })),
+      ).flat()
+      const measured = await inTurn(
+        contenders.map(({ shape, nth, server }) => ({
+          name: nameOf(shape, nth),
+          measure: async () => await measure(server, kind, shape.connections, options.seconds),
+        })),
+        options.rounds,
+        (round) =>
+          `${kind.name}, ${Math.round(rateOf(round))} events/s, ${cpuOf(round).toFixed(2)} µs an event`,
+        warmUpRounds,
+      )
+      const gatewaysOf = (shape: Shape): Round[][] =>
+        Array.from({ length: instances }, (_, nth) => measured.get(nameOf(shape, nth))!)
+      for (const shape of shapes)
+        rows.push(rowOf(shape, kind.name, { own: gatewaysOf(shape), one: gatewaysOf(shapes[0]!) }))
+    }
+    const landed = new Map<number, number>()
+    for (const workers of [1, 2]) landed.set(workers, await landedShare(kafka, servers, workers))
+    return rows.map((row) => ({ ...row, landed: landed.get(row.workers)! }))
+  } finally {
+    await Promise.all(Array.from(servers.values(), async (server) => await server.stop()))
+    rmSync(folder, { recursive: true })
+  }
+}
+
+type Shape = (typeof shapes)[number]
 
 interface Round {
   readonly events: number
@@ -31,61 +102,19 @@ interface Round {
   readonly p99Ms: number
 }
 
-/** One worker against two, in turn, round by round, each with a stream and a topic of its own. */
-export async function benchWorkers(
-  kafka: LocalKafka,
-  options: { rounds: number; seconds: number },
-): Promise<WorkersRow[]> {
-  const counts = [1, 2]
-  const servers = new Map<number, ChuteProcess>()
-  for (const workers of counts) servers.set(workers, await startWorkers(kafka, workers))
-  try {
-    const rows: Omit<WorkersRow, 'landed'>[] = []
-    for (const { name, request, events } of requests) {
-      const rounds = new Map<number, Round[]>(counts.map((workers) => [workers, []]))
-      for (const server of servers.values()) await measure(server, request, { events, seconds: 2 })
-      for (let round = 0; round < options.rounds; round++) {
-        for (const [workers, server] of servers) {
-          rounds.get(workers)!.push(await measure(server, request, { events, seconds: options.seconds }))
-        }
-        const [one, two] = counts.map((workers) => rateOf(rounds.get(workers)!.at(-1)!)) as [number, number]
-        say(
-          `${name}, round ${round + 1} of ${options.rounds}: ${Math.round(one)} and ${Math.round(two)} events/s`,
-        )
-      }
-      for (const workers of counts)
-        rows.push(rowOf(workers, name, { own: rounds.get(workers)!, one: rounds.get(1)! }))
-    }
-    const landed = new Map<number, number>()
-    for (const [workers, server] of servers) {
-      const { accepted, inTopics } = await landedOf(server, kafka.brokers[0]!)
-      landed.set(workers, inTopics / accepted)
-    }
-    return rows.map((row) => ({ ...row, landed: landed.get(row.workers)! }))
-  } finally {
-    await Promise.all(Array.from(servers.values(), async (server) => await server.stop()))
-  }
-}
-
-const requests = [
-  { name: 'single event', request: singleEvent, events: 1 },
-  { name: 'NDJSON of 100', request: ndjsonOf100, events: 100 },
-]
-
-async function startWorkers(kafka: LocalKafka, workers: number): Promise<ChuteProcess> {
-  return await startChute(kafka.brokers[0]!, {
-    CHUTE_CONFIG: fileURLToPath(new URL(`workers-${workers}.yaml`, import.meta.url)),
-    WORKERS: String(workers),
-  })
+function nameOf({ workers, connections }: Shape, nth: number): string {
+  return `${workers} workers, ${connections} connections, gateway ${nth + 1}`
 }
 
 async function measure(
   server: ChuteProcess,
-  request: LoadRequest,
-  { events, seconds }: { events: number; seconds: number },
+  { request, events }: { request: LoadRequest; events: number },
+  connections: number,
+  seconds: number,
 ): Promise<Round> {
   const before = server.usage().cpuMicros
-  const result = await load(`${server.url}/v1/streams/metrics-realtime`, request, seconds)
+  const addressed = { ...request, path: '/v1/streams/metrics-realtime' }
+  const result = await loadMany(server.url, [addressed], seconds, connections)
   return {
     events: result.requests * events,
     seconds: result.requests / result.requestsPerSecond,
@@ -95,23 +124,41 @@ async function measure(
 }
 
 function rowOf(
-  workers: number,
+  shape: Shape,
   request: string,
-  { own, one }: { own: readonly Round[]; one: readonly Round[] },
+  { own, one }: { own: Round[][]; one: Round[][] },
 ): Omit<WorkersRow, 'landed'> {
-  const cpu = (rounds: readonly Round[]) => median(rounds.map(({ cpuMicros, events }) => cpuMicros / events))
+  const middle = (value: (round: Round) => number): number =>
+    median(own.map((rounds) => median(rounds.map(value))))
+  const toOne = (value: (round: Round) => number): number =>
+    median(own.map((rounds, nth) => ratioOf(rounds, one[nth]!, value)))
   return {
-    workers,
+    ...shape,
     request,
-    eventsPerSecond: median(own.map(rateOf)),
-    ratioToOne: median(own.map((round, index) => rateOf(round) / rateOf(one[index]!))),
-    cpuMicrosPerEvent: cpu(own),
-    cores: median(own.map(({ cpuMicros, seconds }) => cpuMicros / 1e6 / seconds)),
-    efficiency: cpu(one) / cpu(own),
-    p99Ms: median(own.map(({ p99Ms }) => p99Ms)),
+    eventsPerSecond: middle(rateOf),
+    ratioToOne: toOne(rateOf),
+    cpuMicrosPerEvent: middle(cpuOf),
+    cores: middle(({ cpuMicros, seconds }) => cpuMicros / 1e6 / seconds),
+    efficiency: 1 / toOne(cpuOf),
+    p99Ms: middle(({ p99Ms }) => p99Ms),
   }
+}
+
+async function landedShare(
+  kafka: LocalKafka,
+  servers: ReadonlyMap<string, ChuteProcess>,
+  workers: number,
+): Promise<number> {
+  const own = [...servers].filter(([name]) => name.startsWith(`${workers}-`))
+  const all = await Promise.all(own.map(async ([, server]) => await landedOf(server, kafka.brokers[0]!)))
+  const sum = (values: readonly number[]): number => values.reduce((one, other) => one + other, 0)
+  return sum(all.map(({ inTopics }) => inTopics)) / sum(all.map(({ accepted }) => accepted))
 }
 
 function rateOf({ events, seconds }: Round): number {
   return events / seconds
+}
+
+function cpuOf({ cpuMicros, events }: Round): number {
+  return cpuMicros / events
 }

@@ -89,8 +89,8 @@ function workersGoal({ workers }: KeptResults): Goal {
     ({ rows }) => {
       const two = rows.filter((row) => row.workers === 2)
       const told = two.map(
-        ({ request, efficiency, ratioToOne }) =>
-          `${request}: efficiency ${efficiency.toFixed(2)}, ${ratioToOne.toFixed(2)} × the rate`,
+        ({ request, connections, efficiency, ratioToOne }) =>
+          `${request}, ${connections} connections: efficiency ${efficiency.toFixed(2)}, ${ratioToOne.toFixed(2)} × the rate`,
       )
       return [told.join('; '), two.every(({ efficiency }) => efficiency >= 0.9)]
     },

@@ -48,8 +48,6 @@ in the same way. Requests of which no reply came have a connection that was not 
 **Memory.** What a load adds to an idle gateway is V8's young generation, code that the compilers made, and bodies that are being read: 64 clients that each send a megabyte have up to 64 MB in them, and
 \`buffer.memory\` does not count these. Memory that buffers had and gave back stays with the process for a while.
 
-**Two workers.** With two workers on two cores each has half of the connections, so a turn of its event loop has fewer requests, and more of the cost is the turn's.
-
 **Two cores.** The gateway shares them with the load and Kafka. Bare Fastify shares them with the load alone. "Waits for a core" in the tables is the share of
 the time in which the server's thread was ready to run and had no core. That wait explains why p99 is above that of bare Fastify, as long as "Pauses of the
 event loop" shows no work of ours that is as long. The wait also holds down a rate in a closed loop. It does not change CPU time.

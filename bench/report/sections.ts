@@ -71,9 +71,10 @@ function latency({ latency: result }: KeptResults): string {
 function workers({ workers: result }: KeptResults): string {
   if (result === undefined) return ''
   return section('One worker and two', result.environment, [
-    'The load and Kafka have the same cores as the gateway. `cores` is what was left for the gateway. Efficiency is the CPU time of an event with one worker ÷ the CPU time with these workers. It says what n workers would make of n cores of their own.\n',
+    'Three gateways of each number of workers, in turn. Each number is the median of three gateways, and each ratio that of three pairs, round by round. The load and Kafka have the same cores as the gateway. `cores` is what was left for the gateway. Efficiency is the CPU time of an event with one worker ÷ the CPU time with these workers. It says what n workers would make of n cores of their own. Two workers get the same load as one, and then twice as many connections, so that each worker has as many as the one had.\n',
     table(result.rows, {
       workers: (row) => String(row.workers),
+      connections: (row) => String(row.connections),
       request: (row) => row.request,
       'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
       '÷ one worker': (row) => row.ratioToOne.toFixed(2),
@@ -256,6 +257,8 @@ function pauses({ pauses: result }: KeptResults): string {
       'events/s': (row) => Math.round(row.eventsPerSecond).toLocaleString('en-US'),
       'our own, p99.9 ms': (row) => row.ownP999Ms.toFixed(1),
       'our own, longest ms': (row) => row.ownMaxMs.toFixed(1),
+      'of it in the kernel, ms': (row) => String(row.ownMaxKernelMs),
+      'page faults in it': (row) => String(row.ownMaxPageFaults),
       'garbage collector, longest ms': (row) => row.gcMaxMs.toFixed(1),
       'garbage collector, % of CPU': (row) => (row.gcShare * 100).toFixed(1),
       'MB above idle and buffers': (row) => String(Math.round(row.rssBeyondBufferBytes / 1e6)),
