@@ -2,7 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
-import { keyKinds, keyKindTraits, sha256OfKey, type KeyConfig, type KeyKind } from '../config/config.ts'
+import {
+  ConfigError,
+  keyKinds,
+  keyKindTraits,
+  sha256OfKey,
+  type KeyConfig,
+  type KeyKind,
+} from '../config/config.ts'
 import { limitedQuantities, type RateLimit } from '../config/limits.ts'
 import { loadKeys } from '../config/load-config.ts'
 import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
@@ -40,6 +47,7 @@ export function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv):
   if (typeof commandLine === 'number') return commandLine
   if (commandLine.action === 'new') {
     process.stdout.write(describeNewKey(commandLine))
+    if (hasKey(env, commandLine.name)) process.stderr.write(isThere(commandLine.name))
     return 0
   }
   const keys = configOrExplain(() => loadKeys(env))
@@ -56,6 +64,20 @@ export function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv):
   }
   process.stdout.write(listOf([key]))
   return isOver(key) ? 1 : 0
+}
+
+/** The configuration need not be usable to make a key for it. */
+function hasKey(env: NodeJS.ProcessEnv, name: string): boolean {
+  try {
+    return loadKeys(env).some((key) => key.name === name)
+  } catch (error) {
+    if (error instanceof ConfigError) return false
+    throw error
+  }
+}
+
+function isThere(name: string): string {
+  return `There is a key ${name} already. To rotate it, put the new hash beside the old one, under its sha256. For another client, take another name.\n`
 }
 
 type KeysCommandLine =

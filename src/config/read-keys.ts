@@ -56,6 +56,15 @@ export function readKeys(source: KeysSource): KeyConfig[] {
   }
   const document = readDocument(keysFile, { readFile, problems, variable: 'CHUTE_KEYS_FILE' })
   if (document === null) return []
+  const looksLikeKey = (value: unknown): boolean => isMap(value) && value['kind'] !== undefined
+  if (document['keys'] === undefined && Object.values(document).some(looksLikeKey)) {
+    problems.push({
+      path: keysFile,
+      problem: 'has keys that do not stand under keys:',
+      remedy: 'Begin the file with a line keys: and indent what follows.',
+    })
+    return []
+  }
   refuseUnknownKeys(document, ['keys'], (key) => `${keysFile}: ${key}`, problems)
   return readMap(document['keys'], `${keysFile}: keys`, source)
 }

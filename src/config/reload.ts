@@ -150,17 +150,24 @@ function byName<T extends { readonly name: string }>(list: readonly T[]): Readon
   return new Map(list.map((each) => [each.name, each]))
 }
 
-function changesOf(
+function changesOf<T extends object>(
   section: string,
-  before: ReadonlyMap<string, unknown>,
-  after: ReadonlyMap<string, unknown>,
+  before: ReadonlyMap<string, T>,
+  after: ReadonlyMap<string, T>,
 ): string[] {
   return [...new Set([...before.keys(), ...after.keys()])].flatMap((name) => {
     const [old, now] = [before.get(name), after.get(name)]
-    if (isDeepStrictEqual(old, now)) return []
-    const how = old === undefined ? 'is new' : now === undefined ? 'is gone' : 'is another one'
-    return `${section}.${name} ${how}`
+    if (old === undefined) return [`${section}.${name} is new`]
+    if (now === undefined) return [`${section}.${name} is gone`]
+    const settings = Object.keys(now) as (keyof T & string)[]
+    return settings
+      .filter((setting) => !isDeepStrictEqual(old[setting], now[setting]))
+      .map((setting) => `${section}.${name}.${nameInFile(setting)} is another one`)
   })
+}
+
+function nameInFile(setting: string): string {
+  return setting === 'notAfterMs' ? 'notAfter' : setting
 }
 
 /** Half a file can be one without keys. A door that is shut opens at a start only. */

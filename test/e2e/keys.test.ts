@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -209,4 +209,16 @@ test.runIf(isLong)('a gateway on every address of the machine does not start wit
       stdio: ['ignore', 'pipe', 'pipe'],
     })
   expect(start).toThrow(/chute keys new[^]*CHUTE_OPEN=true/)
+})
+
+test('chute keys new tells of a key that has the name already', () => {
+  const file = join(folder, 'names.yaml')
+  writeFileSync(file, stringify({ keys: newKey('--name', 'web', '--secret', '--stream', 'events').entry }))
+  const told = (name: string): string =>
+    spawnSync(process.execPath, [...chuteArguments, 'keys', 'new', '--name', name, '--admin'], {
+      env: chuteEnvironment({ CHUTE_KEYS_FILE: file }),
+      encoding: 'utf8',
+    }).stderr
+  expect(told('web')).toContain('There is a key web already')
+  expect(told('ops')).toBe('')
 })

@@ -64,6 +64,14 @@ test('keys can stand in a file of their own, beside the default streams', () => 
   expect(config.http.keys.map(({ name }) => name)).toEqual(['web'])
 })
 
+test('keys that stand at the top of their file are one problem', () => {
+  const key = `{ kind: secret, sha256: ${hash}, streams: [metrics-realtime] }`
+  const problems = problemsOf(() =>
+    load({ CHUTE_KEYS_FILE: 'keys.yaml' }, { 'keys.yaml': `web: ${key}\napp: { kind: admin }` }),
+  )
+  expect(problems).toMatchObject([{ path: 'keys.yaml', problem: expect.stringContaining('under keys:') }])
+})
+
 test.each([
   ['no kind', `a: { sha256: ${hash}, streams: [web] }`, /keys\.a\.kind is missing/],
   [

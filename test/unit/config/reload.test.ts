@@ -30,10 +30,10 @@ test('keys and streams that are new, gone or other ones are named, and are in fo
   )
   const plan = planReload(config({ a: realtime, b: realtime }, { web: key('1'), old: key('4') }), next)
   expect(plan.changes).toEqual([
-    'streams.a is another one',
+    'streams.a.key is another one',
     'streams.b is gone',
     'streams.c is new',
-    'keys.web is another one',
+    'keys.web.sha256 is another one',
     'keys.old is gone',
     'keys.new is new',
   ])
@@ -95,7 +95,7 @@ describe('what a stream was made with needs a restart', () => {
     )
     const plan = planReload(current, next)
     expect(plan.needsRestart).toEqual(['streams.a.topic'])
-    expect(plan.changes).toEqual(['streams.b is new', 'keys.web is another one'])
+    expect(plan.changes).toEqual(['streams.b is new', 'keys.web.sha256 is another one'])
     expect(plan.config.streams).toEqual([current.streams[0], next.streams[1]])
     expect(plan.config.http.keys).toEqual(next.http.keys)
   })
