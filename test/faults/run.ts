@@ -4,7 +4,7 @@ import { forget, kept } from './harness/results.ts'
 
 /**
  * `npm run faults [-- NAME …]`: the full form of the fault suite, all of it or the files of these names, and the figures of
- * docs/reliability.md from what it measured. Each run has another seed, and prints the seed. It takes about a quarter of an hour, and a machine that does nothing else.
+ * docs/reliability.md from what it measured. Each run has another seed, and prints the seed. It takes about 50 minutes, and a machine that does nothing else.
  */
 const names = process.argv.slice(2)
 if (names.length === 0) forget()
