@@ -49,7 +49,7 @@ const benches: { [Name in keyof BenchResults]: (kafka: Kafka) => Promise<BenchRe
   }),
   door: async (kafka) => await benchDoor(await kafka(), { rounds: rounds + 1, seconds: secondsOf(2) }),
   outage: async (kafka) => await benchOutage(await kafka(), { rounds, seconds: secondsOf(5) }),
-  growth: async (kafka) => await benchGrowth(await kafka(), { rounds, seconds: secondsOf(3) }),
+  growth: async (kafka) => await benchGrowth(await kafka(), { rounds: rounds + 2, seconds: secondsOf(3) }),
   fleet: async () => await benchFleet({ seconds: secondsOf(10) }),
   pauses: async (kafka) => await benchPauses(await kafka(), { seconds: secondsOf(10) }),
   hostile: async (kafka) => await benchHostile(await kafka(), { seconds: secondsOf(3) }),
