@@ -7,7 +7,7 @@ import { arrayOf100, singleEvent } from './events.ts'
 import { landedOf } from './landed.ts'
 import { load, type LoadRequest } from './load.ts'
 import { openLoop, type OpenLoopResult } from './open-loop.ts'
-import { inTurn, median, ratioOf, say } from './rounds.ts'
+import { inTurn, median, medianOf, medianRatioOf, say } from './rounds.ts'
 import { startChute, type ChuteProcess } from './server-process.ts'
 
 /**
@@ -169,23 +169,16 @@ function rowOf(
   const failed = own.flat().reduce((sum, round) => sum + round.failed, 0)
   if (failed > 0) say(`${gateway}: ${failed} requests of ${events} failed`)
   const rateOf = (round: Round): number => round.requestsPerSecond
-  const toBase = (value: (round: Round) => number): number =>
-    median(own.map((rounds, nth) => ratioOf(rounds, base[nth]!, value)))
   return {
     gateway,
     request,
-    requestsPerSecond: middle(own, rateOf),
-    rateRatio: toBase(rateOf),
-    cpuMicrosPerEvent: middle(own, cpuOf),
-    cpuRatio: toBase(cpuOf),
-    p99Ms: middle(own, ({ p99Ms }) => p99Ms),
+    requestsPerSecond: medianOf(own, rateOf),
+    rateRatio: medianRatioOf(own, base, rateOf),
+    cpuMicrosPerEvent: medianOf(own, cpuOf),
+    cpuRatio: medianRatioOf(own, base, cpuOf),
+    p99Ms: medianOf(own, ({ p99Ms }) => p99Ms),
     failed,
   }
-}
-
-/** The median over processes of the median of each. */
-function middle(processes: Round[][], value: (round: Round) => number): number {
-  return median(processes.map((rounds) => median(rounds.map(value))))
 }
 
 function cpuOf({ cpuMicros, accepted }: Round): number {

@@ -44,6 +44,23 @@ export function ratioOf<Round>(
   return median(rounds.map((round, index) => value(round) / value(base[index]!)))
 }
 
+/** The median over processes of the median of each. */
+export function medianOf<Round>(
+  processes: readonly (readonly Round[])[],
+  value: (round: Round) => number,
+): number {
+  return median(processes.map((rounds) => median(rounds.map(value))))
+}
+
+/** The median over pairs of processes of the median of the ratios of each, round by round. */
+export function medianRatioOf<Round>(
+  processes: readonly (readonly Round[])[],
+  base: readonly (readonly Round[])[],
+  value: (round: Round) => number,
+): number {
+  return median(processes.map((rounds, nth) => ratioOf(rounds, base[nth]!, value)))
+}
+
 /** A progress line. */
 export function say(text: string): void {
   process.stderr.write(`${text}\n`)

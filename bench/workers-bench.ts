@@ -5,7 +5,7 @@ import type { LocalKafka } from '../src/local-kafka/local-kafka.ts'
 import { ndjsonOf100, singleEvent } from './events.ts'
 import { landedOf } from './landed.ts'
 import { loadMany, usualConnections, type LoadRequest } from './load.ts'
-import { inTurn, median, ratioOf } from './rounds.ts'
+import { inTurn, medianOf, medianRatioOf } from './rounds.ts'
 import { startChute, type ChuteProcess } from './server-process.ts'
 
 /**
@@ -128,19 +128,15 @@ function rowOf(
   request: string,
   { own, one }: { own: Round[][]; one: Round[][] },
 ): Omit<WorkersRow, 'landed'> {
-  const middle = (value: (round: Round) => number): number =>
-    median(own.map((rounds) => median(rounds.map(value))))
-  const toOne = (value: (round: Round) => number): number =>
-    median(own.map((rounds, nth) => ratioOf(rounds, one[nth]!, value)))
   return {
     ...shape,
     request,
-    eventsPerSecond: middle(rateOf),
-    ratioToOne: toOne(rateOf),
-    cpuMicrosPerEvent: middle(cpuOf),
-    cores: middle(({ cpuMicros, seconds }) => cpuMicros / 1e6 / seconds),
-    efficiency: 1 / toOne(cpuOf),
-    p99Ms: middle(({ p99Ms }) => p99Ms),
+    eventsPerSecond: medianOf(own, rateOf),
+    ratioToOne: medianRatioOf(own, one, rateOf),
+    cpuMicrosPerEvent: medianOf(own, cpuOf),
+    cores: medianOf(own, ({ cpuMicros, seconds }) => cpuMicros / 1e6 / seconds),
+    efficiency: 1 / medianRatioOf(own, one, cpuOf),
+    p99Ms: medianOf(own, ({ p99Ms }) => p99Ms),
   }
 }
 

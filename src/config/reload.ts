@@ -115,7 +115,8 @@ function planStreams(
   const streams = next.map((stream) => {
     const old = before.get(stream.name)
     if (old === undefined || isDeepStrictEqual(old, stream)) return old ?? stream
-    const bound = settingsOf(old, stream).filter((setting) => whenStreamChanges[setting] === 'restart')
+    const changed = settingsOf(Object.keys(whenStreamChanges), old, stream)
+    const bound = changed.filter((setting) => whenStreamChanges[setting] === 'restart')
     needsRestart.push(...namesOf(bound).map((setting) => `streams.${stream.name}.${setting}`))
     return bound.length > 0 ? old : stream
   })
@@ -140,10 +141,11 @@ function withTheSame<T extends { readonly name: string }>(current: readonly T[],
   })
 }
 
-/** The settings in which two streams differ. */
-function settingsOf(one: StreamConfig, other: StreamConfig): (keyof StreamConfig)[] {
-  const settings = Object.keys(whenStreamChanges) as (keyof StreamConfig)[]
-  return settings.filter((setting) => !isDeepStrictEqual(one[setting], other[setting]))
+/** Those of the settings in which two streams, or two keys, differ. */
+function settingsOf<T>(settings: readonly string[], one: T, other: T): (keyof T & string)[] {
+  return (settings as (keyof T & string)[]).filter(
+    (setting) => !isDeepStrictEqual(one[setting], other[setting]),
+  )
 }
 
 function byName<T extends { readonly name: string }>(list: readonly T[]): ReadonlyMap<string, T> {
@@ -159,10 +161,9 @@ function changesOf<T extends object>(
     const [old, now] = [before.get(name), after.get(name)]
     if (old === undefined) return [`${section}.${name} is new`]
     if (now === undefined) return [`${section}.${name} is gone`]
-    const settings = Object.keys(now) as (keyof T & string)[]
-    return settings
-      .filter((setting) => !isDeepStrictEqual(old[setting], now[setting]))
-      .map((setting) => `${section}.${name}.${nameInFile(setting)} is another one`)
+    return settingsOf(Object.keys(now), old, now).map(
+      (setting) => `${section}.${name}.${nameInFile(setting)} is another one`,
+    )
   })
 }
 

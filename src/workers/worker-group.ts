@@ -247,8 +247,9 @@ export class WorkerGroup {
   #ended(worker: WorkerProcess, { code, signal }: ProcessEnd): void {
     const { number, pid } = worker
     this.#stopWatching(worker)
-    const others = [...this.#processes.values()].filter((other) => other !== worker)
-    worker.giveBack(others.some(({ state }) => state === 'running' || state === 'silent'))
+    // The worker itself is down.
+    const workers = [...this.#processes.values()]
+    worker.giveBack(workers.some(({ state }) => state === 'running' || state === 'silent'))
     const { streams, lost } = this.#account.retire(number)
     this.#lost += lost
     if (this.#phase === 'starting')
