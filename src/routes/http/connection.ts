@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { discardInput } from './input.ts'
+import { discardInput, prepareInput } from './input.ts'
 
 /**
  * The state of one connection, besides the state in node:http. `connections.ts` makes one for each connection. Only that file,
@@ -72,6 +72,7 @@ type TrackedSocket = Socket & { [ofSocket]?: Connection }
 export function trackConnection(socket: TrackedSocket): Connection {
   const connection = new Connection(socket)
   socket[ofSocket] = connection
+  prepareInput(socket)
   // node:http calls this after a reply that says `Connection: close`. Its own version would not read the rest of the input.
   socket.destroySoon = () => connection.closeGently()
   return connection

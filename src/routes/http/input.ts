@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 
 /**
  * Bounds what one connection can make of one turn of the event loop. The kernel hands over up to 64 KiB at a time, and node:http parses all of
@@ -53,24 +53,37 @@ function silence(parser: HttpParser | null | undefined): void {
 function ignore(): void {}
 
 /**
- * Stops reading a connection behind the bytes that the parser has in hand. node:http goes on reading whenever a message is complete or somebody
- * reads a body, so `resume` does nothing meanwhile.
+ * Makes {@link holdInput} possible on a connection. To be called once, before the first request. The socket gets its properties here for good: one
+ * that comes and goes would make V8 keep the socket as a dictionary, and all that node:http does with it would take twice as long.
+ */
+export function prepareInput(socket: ParsedSocket): void {
+  socket[holders] = 0
+  socket.resume = resumeUnlessHeld
+}
+
+/** node:http goes on reading whenever a message is complete or somebody reads a body. */
+function resumeUnlessHeld(this: ParsedSocket): Socket {
+  return holdersOf(this) === 0 ? Socket.prototype.resume.call(this) : this
+}
+
+/**
+ * Stops reading a connection behind the bytes that the parser has in hand. {@link prepareInput} was called for its socket.
  * @returns a function that goes on reading, once each holder of the connection has called its own. To be called once.
  */
 export function holdInput(socket: ParsedSocket): () => void {
-  const before = socket[holders] ?? 0
+  const before = holdersOf(socket)
   socket[holders] = before + 1
-  if (before === 0) {
-    socket.pause()
-    socket.resume = () => socket
-  }
+  if (before === 0) socket.pause()
   return () => {
-    socket[holders] = (socket[holders] ?? 1) - 1
-    if (socket[holders] > 0) return
-    Reflect.deleteProperty(socket, 'resume')
+    const left = holdersOf(socket) - 1
+    socket[holders] = left
     // Where many replies wait to be sent, node:http has paused the connection, too, and goes on by itself.
-    if (socket._paused !== true) socket.resume()
+    if (left === 0 && socket._paused !== true) socket.resume()
   }
+}
+
+function holdersOf(socket: ParsedSocket): number {
+  return socket[holders] ?? 0
 }
 
 /**

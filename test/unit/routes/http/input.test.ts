@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { holdInput } from '../../../../src/routes/http/input.ts'
+import { holdInput, prepareInput } from '../../../../src/routes/http/input.ts'
 
 test('a connection that two hold is read again when both let it go, and not before', async () => {
   const taken: string[] = []
@@ -14,6 +14,7 @@ test('a connection that two hold is read again when both let it go, and not befo
   await once(server, 'listening')
   const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
   const [socket] = (await once(server, 'connection')) as Parameters<typeof holdInput>
+  prepareInput(socket)
   const get = (path: string): boolean => client.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`)
   /** A request of another connection, which comes behind what the client has sent. */
   const overtake = async (): Promise<void> => {
