@@ -159,17 +159,14 @@ export function encodeProduce(
 /** The answer to a produce request of one topic, and the pause that the broker asks for (KIP-219). */
 export function decodeProduce(payload: Buffer): { results: ProduceResult[]; throttleTimeMs: number } {
   const reader = new WireReader(payload)
-  const results = reader
-    .array(() => {
-      reader.string()
-      return reader.array(() => {
-        const result = { partition: reader.int32(), errorCode: reader.int16(), baseOffset: reader.int64() }
-        reader.int64() // log append time
-        reader.int64() // log start offset
-        return result
-      })
-    })
-    .flat()
+  const results: ProduceResult[] = []
+  for (let topics = reader.int32(); topics > 0; topics--) {
+    reader.skipString()
+    for (let partitions = reader.int32(); partitions > 0; partitions--) {
+      results.push({ partition: reader.int32(), errorCode: reader.int16(), baseOffset: reader.int64() })
+      reader.skip(8 + 8) // log append time, log start offset
+    }
+  }
   return { results, throttleTimeMs: reader.int32() }
 }
 
@@ -206,18 +203,18 @@ export function encodeListOffsets(
 /** The answer to {@link encodeListOffsets}. */
 export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
   const reader = new WireReader(payload)
-  reader.int32() // throttle time
-  return reader
-    .array(() => {
-      reader.string()
-      return reader.array(() => {
-        const partition = reader.int32()
-        const errorCode = reader.int16()
-        reader.int64() // timestamp
-        return { partition, errorCode, offset: reader.int64(), leaderEpoch: reader.int32() }
-      })
-    })
-    .flat()
+  reader.skip(4) // throttle time
+  const offsets: PartitionOffset[] = []
+  for (let topics = reader.int32(); topics > 0; topics--) {
+    reader.skipString()
+    for (let partitions = reader.int32(); partitions > 0; partitions--) {
+      const partition = reader.int32()
+      const errorCode = reader.int16()
+      reader.skip(8) // timestamp
+      offsets.push({ partition, errorCode, offset: reader.int64(), leaderEpoch: reader.int32() })
+    }
+  }
+  return offsets
 }
 
 /** The cluster as one broker sees it. */

@@ -146,7 +146,21 @@ export class WireReader {
 
   /** Reads a 64-bit integer. */
   int64(): bigint {
-    return this.#buffer.readBigInt64BE(this.#advance(8))
+    const at = this.#advance(8)
+    const high = this.#buffer.readInt32BE(at)
+    // Almost all offsets are this small, and `readBigInt64BE` makes four BigInts for one.
+    if (high >= 0 && high < 1 << 20) return BigInt(high * 2 ** 32 + this.#buffer.readUInt32BE(at + 4))
+    return this.#buffer.readBigInt64BE(at)
+  }
+
+  /** Goes past bytes that nobody needs. */
+  skip(bytes: number): void {
+    this.#advance(bytes)
+  }
+
+  /** Goes past a nullable string. */
+  skipString(): void {
+    this.#advance(Math.max(0, this.int16()))
   }
 
   /** Reads a nullable string. */
