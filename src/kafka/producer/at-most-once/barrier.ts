@@ -74,10 +74,10 @@ export class Barrier {
     this.#pauseMs = this.#options.intervalMs
   }
 
-  /** A write was made now. @param isAwaited a client waits for its outcome. */
-  written(isAwaited: boolean): void {
+  /** A write was made now, at `nowMs`. @param isAwaited a client waits for its outcome. */
+  written(isAwaited: boolean, nowMs: number): void {
     this.#isAwaited ||= isAwaited
-    if (this.#pace.written(performance.now())) this.send()
+    if (this.#pace.written(nowMs)) this.send()
     else this.schedule()
   }
 
