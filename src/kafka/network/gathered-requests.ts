@@ -8,6 +8,8 @@ import type { BrokerConnection } from './transport.ts'
  */
 export class GatheredRequests<Owner extends RequestOwner> {
   #groups: Group<Owner>[] = []
+  /** The group of the last request of each owner. */
+  readonly #last = new Map<Owner, number>()
   #bytes = 0
 
   /** Size of the requests that wait, without their frames, in bytes. */
@@ -28,13 +30,14 @@ export class GatheredRequests<Owner extends RequestOwner> {
     const groups = this.#groups
     let at = groups.length
     if (joinable !== undefined) {
-      for (let i = owner.lastGroup + 1; i < groups.length; i++) {
+      const first = (this.#last.get(owner) ?? -1) + 1
+      for (let i = first; i < groups.length; i++) {
         if (!takes(groups[i]!, gathered)) continue
         at = i
         break
       }
     }
-    owner.lastGroup = at
+    this.#last.set(owner, at)
     const group = groups[at]
     if (group === undefined) {
       groups.push({ requests: [gathered], topics: null, sizeBytes, maxBytes: owner.maxRequestBytes })
@@ -59,8 +62,8 @@ export class GatheredRequests<Owner extends RequestOwner> {
 
   /** Forgets all requests. */
   clear(): void {
-    for (const { requests } of this.#groups) for (const { owner } of requests) owner.lastGroup = -1
     this.#groups = []
+    this.#last.clear()
     this.#bytes = 0
   }
 }
@@ -113,8 +116,6 @@ function write<Owner>(
 /** Who makes requests. */
 export interface RequestOwner {
   readonly isOpen: boolean
-  /** The place of its last request among those that wait; -1: none waits. {@link GatheredRequests} sets it. */
-  lastGroup: number
   /**
    * `max.request.size`. A request that is joined is no larger than that of each of its owners. A request that is larger by itself goes
    * alone.

@@ -1,6 +1,6 @@
 import type { RequestName } from '../protocol/requests.ts'
 import type { WireRequest } from '../protocol/wire.ts'
-import { GatheredRequests, type GatheredRequest, type RequestOwner } from './gathered-requests.ts'
+import { GatheredRequests, type GatheredRequest } from './gathered-requests.ts'
 import type { LinkIsolation } from './link-isolation.ts'
 import { ThrottlePause } from './throttle-pause.ts'
 import { socketHighWaterBytes, type BrokerConnection } from './transport.ts'
@@ -197,11 +197,9 @@ export interface SharedConnectionOptions {
 }
 
 /** One topic's part of a shared connection. For its owner it is like any other connection. */
-class TopicConnection implements BrokerConnection, RequestOwner {
+class TopicConnection implements BrokerConnection {
   readonly topic: string
   readonly maxRequestBytes: number
-  /** @inheritdoc */
-  lastGroup = -1
   readonly #shared: SharedConnection
   /** Null: it is open. */
   #closeCause: Error | null = null

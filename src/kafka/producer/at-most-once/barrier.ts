@@ -74,10 +74,10 @@ export class Barrier {
     this.#pauseMs = this.#options.intervalMs
   }
 
-  /** A write was made now, at `nowMs`. @param isAwaited a client waits for its outcome. */
-  written(isAwaited: boolean, nowMs: number): void {
+  /** A write was made now. @param isAwaited a client waits for its outcome. */
+  written(isAwaited: boolean): void {
     this.#isAwaited ||= isAwaited
-    if (this.#pace.written(nowMs)) this.send()
+    if (this.#pace.written(performance.now())) this.send()
     else this.schedule()
   }
 

@@ -99,10 +99,10 @@ export class Confirmation implements BarrierQuestions {
     return unknown
   }
 
-  /** Batches were written with acks=0, at `nowMs`. */
-  written(batches: ProducerBatch[], nowMs: number): void {
+  /** Batches were written with acks=0. */
+  written(batches: ProducerBatch[]): void {
     this.#written.push(batches)
-    this.#barrier.written(batches.some(isAwaited), nowMs)
+    this.#barrier.written(batches.some(isAwaited))
   }
 
   /**

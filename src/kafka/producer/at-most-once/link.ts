@@ -279,7 +279,7 @@ export class AtMostOnceLink implements LeaderLink {
       this.#handOver()
       this.#options.onReady()
     })
-    confirmation?.written(batches, nowMs)
+    confirmation?.written(batches)
     if (this.#inFlight >= config.maxInFlight) confirmation?.sendBarrier()
   }
 

@@ -19,8 +19,8 @@ export class AtMostOnceSender implements Sender {
   readonly #links: LeaderLinks<AtMostOnceLink>
   /** The queue at which the next round begins. The first one is random, so that the gateways of a fleet begin at different partitions. */
   #firstQueue = Math.floor(Math.random() * 1_000)
-  /** The requests of a round, one a broker. Empty between rounds. A round has few brokers, and a map would cost more than to look at each. */
-  readonly #requests: RequestInMaking[] = []
+  /** The requests of a round, by broker. Empty between rounds. */
+  readonly #requests = new Map<number, RequestInMaking>()
   #stopped = false
 
   constructor(options: AtMostOnceSenderOptions) {
@@ -118,7 +118,7 @@ export class AtMostOnceSender implements Sender {
       const hasOwn = !queue.isEmpty || queue.open !== null
       if (!hasOwn && !accumulator.hasUnkeyed) continue
       const nodeId = leaders[queue.partition] ?? -1
-      const request = this.#requestTo(nodeId) ?? this.#begin(nodeId, nowMs, usualAnswerMs)
+      const request = requests.get(nodeId) ?? this.#begin(nodeId, nowMs, usualAnswerMs)
       if (request === null) {
         isStale ||= hasOwn
         isHeldUp = true
@@ -141,12 +141,12 @@ export class AtMostOnceSender implements Sender {
       if (this.#take(queue, request, nowMs)) this.#firstQueue = firstQueue + i + 1
       isLeft ||= !queue.isEmpty || queue.open !== null
     }
-    for (const { link, batches } of requests) {
+    for (const { link, batches } of requests.values()) {
       if (batches.length === 0) continue
       isWritten = true
       link.write(batches)
     }
-    requests.length = 0
+    requests.clear()
     if (isWritten && this.#firstQueue === firstQueue) this.#firstQueue++
     if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
     isLeft ||= accumulator.hasUnkeyed
@@ -154,17 +154,11 @@ export class AtMostOnceSender implements Sender {
     return isWritten && isLeft
   }
 
-  #requestTo(nodeId: number): RequestInMaking | undefined {
-    for (const request of this.#requests) if (request.nodeId === nodeId) return request
-    return undefined
-  }
-
   /** Looks once a round whether a broker can be written to. @returns null if there is no link to it. */
   #begin(nodeId: number, nowMs: number, usualAnswerMs: number): RequestInMaking | null {
     const link = this.#links.get(nodeId)
     if (link === undefined) return null
     const request: RequestInMaking = {
-      nodeId,
       link,
       canWrite: link.canWrite(nowMs),
       takesUnkeyed: !link.isBehind(nowMs, usualAnswerMs),
@@ -172,7 +166,7 @@ export class AtMostOnceSender implements Sender {
       batches: [],
       sizeBytes: 0,
     }
-    this.#requests.push(request)
+    this.#requests.set(nodeId, request)
     return request
   }
 
@@ -241,7 +235,6 @@ export interface AtMostOnceSenderOptions extends Omit<SenderOptions, 'onRefused'
 
 /** What goes to one broker in one round. */
 interface RequestInMaking {
-  readonly nodeId: number
   readonly link: AtMostOnceLink
   readonly canWrite: boolean
   /** The broker is not behind the others, so it may get records without a key. */

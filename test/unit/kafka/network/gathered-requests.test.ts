@@ -13,7 +13,6 @@ import { ModelWriter } from '../../../support/model-wire.ts'
 interface Owner {
   name: string
   isOpen: boolean
-  lastGroup: number
   maxRequestBytes: number
 }
 
@@ -55,12 +54,7 @@ function produce(topic: string, acks: 0 | 1 = 0, sizeBytes = 10): WireRequest {
 function setUp() {
   const gathered = new GatheredRequests<Owner>()
   const kept = new KeptRequests()
-  const owner = (name: string, maxRequestBytes = 1 << 20): Owner => ({
-    name,
-    isOpen: true,
-    lastGroup: -1,
-    maxRequestBytes,
-  })
+  const owner = (name: string, maxRequestBytes = 1 << 20): Owner => ({ name, isOpen: true, maxRequestBytes })
   const flushed: string[] = []
   const send = (by: Owner, request: WireRequest, sizeBytes = 10): void =>
     gathered.add({

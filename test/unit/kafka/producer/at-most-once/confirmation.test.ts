@@ -103,7 +103,7 @@ function writtenBatch(partition: number, records: number): ProducerBatch {
 
 function write(partition: number, records: number): ProducerBatch {
   const batch = writtenBatch(partition, records)
-  confirmation.written([batch], performance.now())
+  confirmation.written([batch])
   return batch
 }
 
@@ -115,7 +115,7 @@ async function barrier(logEnd: number, highWatermark: number, epoch = 0): Promis
 }
 
 test('asks where the log ends behind the writes, then how far the replicas are', async () => {
-  confirmation.written([writtenBatch(0, 1), writtenBatch(2, 1)], performance.now())
+  confirmation.written([writtenBatch(0, 1), writtenBatch(2, 1)])
   expect(connection.asked).toEqual(['log_end 0,2', 'high_watermark 0,2'])
   connection.answer([0, 7], [2, 4])
   expect(account.confirmed).toBe(0)
@@ -281,7 +281,7 @@ describe('doubt', () => {
     ['UNKNOWN_TOPIC_OR_PARTITION', 3],
     ['TOPIC_AUTHORIZATION_FAILED', 29],
   ])('%s: this broker cannot tell any more', (_, errorCode) => {
-    confirmation.written([writtenBatch(0, 1), writtenBatch(1, 1)], performance.now())
+    confirmation.written([writtenBatch(0, 1), writtenBatch(1, 1)])
     connection.answer([0, 101, 4], [1, 8, 0])
     connection.answer([0, -1, -1, errorCode], [1, 8, 0])
     expect(account).toMatchObject({ confirmed: 1, suspectedLost: 1 })
@@ -417,7 +417,7 @@ describe('while a client waits for the outcome', () => {
     const settled = vi.fn()
     batch.onSettled((settlement) => settled(settlement))
     batch.hurry()
-    confirmation.written([batch], performance.now())
+    confirmation.written([batch])
     return settled
   }
 
