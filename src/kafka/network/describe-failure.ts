@@ -25,6 +25,17 @@ export function explainFailure(
   return { message, advice: context.kafka === undefined ? null : adviceOnConnecting(chain, context.kafka) }
 }
 
+/**
+ * Whether a connection ended during the login, so that nothing is known of the credentials. A broker that does not take them says so in an answer, and only
+ * then ends the connection. kafkajs makes an authentication error of both.
+ */
+export function isCutLogin({ name, message }: Error): boolean {
+  return name === 'KafkaJSSASLAuthenticationError' && endOfConnection.test(message)
+}
+
+/** What kafkajs says of a connection that has ended (`Connection.connect`). */
+const endOfConnection = /Closed connection|Connection error: |Connection timeout/
+
 /** See {@link describeFailure}. */
 export interface FailureContext {
   readonly kafka?: Pick<KafkaConfig, 'ssl' | 'sasl'>
@@ -67,6 +78,7 @@ function adviceOnConnecting(
   chain: readonly KafkajsError[],
   { ssl, sasl }: Pick<KafkaConfig, 'ssl' | 'sasl'>,
 ): string | null {
+  if (chain.some(isCutLogin)) return null
   const said = chain
     .map(({ name, message, code, type }) => `${name} ${message} ${String(code)} ${type ?? ''}`)
     .join(' ')

@@ -27,6 +27,8 @@ declare module 'kafkajs/src/network/connectionPool.js' {
     readonly sasl: object | null
     readonly requestQueue: RequestQueue
     connectionStatus: 'connected' | 'disconnecting' | 'disconnected'
+    /** Takes what the socket has read. */
+    processData(data: Buffer): void
     nextCorrelationId(): number
     /** Milliseconds (a Long), as the broker told them (KIP-368); 0: the session has no end. */
     readonly sessionLifetime: { toString(): string }

@@ -5,7 +5,7 @@ import ConnectionPool, { type Connection, type InternalLogger } from 'kafkajs/sr
 import type { KafkaConfig, KafkaCredentials } from '../../config/config.ts'
 import { bearerTokens } from './bearer-tokens.ts'
 import { saslOptions, tlsOptions } from './tls-and-sasl.ts'
-import { describeFailure } from './describe-failure.ts'
+import { describeFailure, isCutLogin } from './describe-failure.ts'
 import type { Logger } from '../../logger.ts'
 import type { ServedVersions } from '../protocol/requests.ts'
 import { resetSocket, SocketConnection } from './socket-connection.ts'
@@ -58,18 +58,44 @@ export class KafkajsTransport implements Transport {
       authenticationTimeout: connectionTimeoutMs,
       allowAutoTopicCreation: false,
     })
-    // The kernel of a broker that was stopped (SIGSTOP) accepts connections, and then nothing comes.
-    const timer = setTimeout(() => {
-      socket?.destroy(new Error(`${host}:${port} did not answer within ${connectionTimeoutMs} ms`))
-    }, connectionTimeoutMs)
+    endOnGarbage(connection, () => socket)
     try {
-      await broker.connect()
+      await within(connectionTimeoutMs, `${host}:${port}`, broker.connect())
       return takeOver(connection, servedBy(broker), `${host}:${port}`, requestTimeoutMs)
     } catch (error) {
       giveUp(connection, socket)
       throw failureOf(error as Error, this.#config)
-    } finally {
-      clearTimeout(timer)
+    }
+  }
+}
+
+/**
+ * Waits for kafkajs. The kernel of a broker that was stopped (SIGSTOP) accepts connections, and then nothing comes. And kafkajs does not notice each end
+ * of a connection during a login.
+ * @throws what kafkajs throws, or an Error when the time is over.
+ */
+async function within(ms: number, address: string, connecting: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${address} did not answer within ${ms} ms`)), ms)
+  })
+  try {
+    await Promise.race([connecting, timeout])
+  } finally {
+    clearTimeout(timer)
+    // What becomes of it when the time is over interests nobody.
+    connecting.catch(ignore)
+  }
+}
+
+/** kafkajs throws in the socket's listener where an answer is too short to be one. Nobody would catch that. */
+function endOnGarbage(connection: Connection, socketOf: () => Socket | null): void {
+  const processData = connection.processData.bind(connection)
+  connection.processData = (data) => {
+    try {
+      processData(data)
+    } catch (cause) {
+      socketOf()?.destroy(new Error('what came is no answer of Kafka', { cause }))
     }
   }
 }
@@ -117,6 +143,7 @@ function servedBy({ versions }: Broker): ServedVersions {
 
 /** The error to report. kafkajs's errors of SASL are recognized by their name. */
 function failureOf(error: Error, kafka: KafkaConfig): Error {
+  if (isCutLogin(error)) return new Error(`the connection ended during the login: ${error.message}`)
   const message = describeFailure(error, { kafka })
   if (error.name === 'KafkaJSSASLAuthenticationError')
     return new AuthenticationError(message, { cause: error })

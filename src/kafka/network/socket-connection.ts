@@ -254,9 +254,12 @@ interface Pushed extends Frame {
   readonly onError: ((error: Error) => void) | null
 }
 
-/** Ends a socket at once. A reset makes the kernel forget unsent bytes. So they cannot arrive after the bytes of a new connection. */
+/**
+ * Ends a socket at once. A reset makes the kernel forget unsent bytes. So they cannot arrive after the bytes of a new connection. A socket that was shut down
+ * is just closed: libuv does not reset it (`uv_tcp_close_reset`), and Node then loses its descriptor for good.
+ */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return
-  if (socket instanceof TLSSocket) socket.destroy()
+  if (socket instanceof TLSSocket || socket.writableEnded) socket.destroy()
   else socket.resetAndDestroy()
 }

@@ -50,6 +50,17 @@ test.each<[string, Error, Pick<KafkaConfig, 'ssl' | 'sasl'>, RegExp]>([
   expect(describeFailure(wrapped, { kafka })).not.toContain('hunter2')
 })
 
+test.each(['Closed connection', 'Connection error: read ECONNRESET'])(
+  'a login in which the connection ended (%s) is no reason to look at the password',
+  (end) => {
+    const error = failure(`SASL PLAIN authentication failed: ${end}`, {
+      name: 'KafkaJSSASLAuthenticationError',
+    })
+    for (const kafka of [scram, { ...scram, ssl: null }])
+      expect(explainFailure(error, { kafka }).advice).toBeNull()
+  },
+)
+
 test('where nothing is known, nothing is advised', () => {
   expect(explainFailure(new Error('strange'), { kafka: plain })).toEqual({ message: 'strange', advice: null })
 })

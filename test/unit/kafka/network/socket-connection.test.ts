@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { SocketConnection } from '../../../../src/kafka/network/socket-connection.ts'
+import { resetSocket, SocketConnection } from '../../../../src/kafka/network/socket-connection.ts'
 import { copiedBelowBytes, type WireRequest } from '../../../../src/kafka/protocol/wire.ts'
 import { answerFrame, connectLoopback, type LoopbackBroker } from '../../../support/loopback-broker.ts'
 
@@ -383,4 +383,13 @@ test('tells whenever bytes that waited have gone to the kernel', async () => {
   broker.socket.resume()
   await drained
   expect(connection.pendingBytes).toBe(0)
+})
+
+test('a socket that was shut down is closed, and not forgotten', async () => {
+  const { client: other } = await connectLoopback()
+  other.end()
+  await once(other, 'finish')
+  const closing = once(other, 'close')
+  resetSocket(other)
+  await closing
 })
