@@ -309,7 +309,9 @@ class TopicConnection implements BrokerConnection {
   destroy(cause: Error): void {
     // If the connection has ended, all topics are about to be told.
     if (!this.isOpen || !this.#shared.connection.isOpen) return
-    const hasBytes = this.#unflushedBytes > 0 || [...this.#calls].some((call) => call.hasBatches)
+    // The socket tells of several turns at once. What an answer covers has left the process, whether the socket has told so or not.
+    const isUnflushed = this.#unflushedBytes > 0 && this.#sent > this.#covered
+    const hasBytes = isUnflushed || [...this.#calls].some((call) => call.hasBatches)
     this.#shared.leave(this, cause, hasBytes)
   }
 

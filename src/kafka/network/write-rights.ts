@@ -90,7 +90,7 @@ export interface MissingRight {
 
 /**
  * Asks a broker whether a topic may be written to, without writing a record.
- * @param onAnswer gets the error of the answer, which is never `none`. null: the connection ended, or the answer has no result.
+ * @param onAnswer gets the error of the answer, which is never `none`. null: the connection ended, or is about to, since the answer has no result.
  */
 export function askToWrite(
   connection: BrokerConnection,
@@ -103,7 +103,9 @@ export function askToWrite(
     (payload) => {
       let errorCode: number | null = null
       try {
-        errorCode = decodeProduce(payload).results[0]?.errorCode ?? null
+        const [result] = decodeProduce(payload).results
+        if (result === undefined) throw new RangeError('the answer has no result')
+        errorCode = result.errorCode
       } finally {
         // An answer that ends too early is none, and ends the connection.
         onAnswer(errorCode)

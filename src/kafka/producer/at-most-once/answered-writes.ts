@@ -53,9 +53,10 @@ export class AnsweredWrites {
       (payload) => {
         const tookMs = performance.now() - nowMs
         telemetry.requestCompleted(tookMs)
+        // An answer that ends too early ends the connection, which then takes the batches (`takeAll`).
+        const { results, throttleTimeMs } = decodeProduce(payload)
         if (!this.#writtenAtMs.delete(batches)) return
         this.#usualMs = this.#usualMs === 0 ? tookMs : this.#usualMs * 0.8 + tookMs * 0.2
-        const { results, throttleTimeMs } = decodeProduce(payload)
         onThrottled(connection, throttleTimeMs)
         this.#settle(batches, results)
         onAnswered()

@@ -243,6 +243,7 @@ describe('room on a shared connection', () => {
     const flushes: (() => void)[] = []
     const drains: (() => void)[] = []
     const closes: ((cause: Error) => void)[] = []
+    const calls: ((payload: Buffer) => void)[] = []
     const connection = {
       isOpen: true,
       get pendingBytes() {
@@ -257,7 +258,7 @@ describe('room on a shared connection', () => {
           onFlushed()
         })
       },
-      call: () => {},
+      call: (_request: unknown, onResponse: (payload: Buffer) => void) => calls.push(onResponse),
       throttle: () => {},
       onDrain: (listener: () => void) => drains.push(listener),
       onClose: (listener: (cause: Error) => void) => closes.push(listener),
@@ -278,7 +279,7 @@ describe('room on a shared connection', () => {
       for (const flush of flushes.splice(0)) flush()
       for (const listener of drains) listener()
     }
-    return { shared, connection, drain }
+    return { shared, connection, drain, calls }
   }
 
   const send = (connection: BrokerConnection, topic: string, sizeBytes: number): void => {
@@ -377,5 +378,20 @@ describe('room on a shared connection', () => {
     writing!.destroy(new Error('aborted'))
     expect(connection.isOpen).toBe(false)
     expect(causes).toEqual(['aborted'])
+  })
+
+  test('a topic whose write is answered leaves the connection to the others, though the socket tells of its bytes only together with theirs', async () => {
+    const { shared, connection, calls } = setUp()
+    const [gone, flood] = [join(shared, 'gone'), join(shared, 'flood')]
+    send(gone, 'gone', 10)
+    const answered = vi.fn()
+    gone.call(encodeListOffsets('gone', [0], 'log_end'), answered, vi.fn())
+    send(flood, 'flood', 512 << 10)
+    await pass(1)
+    calls[0]!(Buffer.alloc(0))
+    expect(answered).toHaveBeenCalledOnce()
+    expect(gone.pendingBytes).toBeGreaterThan(0)
+    gone.destroy(new Error('another connection took its place'))
+    expect([gone.isOpen, connection.isOpen, flood.isOpen]).toEqual([false, true, true])
   })
 })

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { BrokerConnection } from '../../../../src/kafka/network/transport.ts'
 import { WriteRights } from '../../../../src/kafka/network/write-rights.ts'
 
-test('a leader whose answer was cut off is asked again', () => {
+test('a leader whose answer was cut off, or has no result, is asked again', () => {
   const answers: ((payload: Buffer) => void)[] = []
   const connection = {
     call: (_request: unknown, onResponse: (payload: Buffer) => void) => answers.push(onResponse),
@@ -12,4 +12,8 @@ test('a leader whose answer was cut off is asked again', () => {
   expect(() => answers[0]!(Buffer.alloc(2))).toThrow(RangeError)
   rights.ask(connection, 0)
   expect(answers.length).toBe(2)
+  // An answer to a produce request of no topic, and the pause that the broker asks for: 0.
+  expect(() => answers[1]!(Buffer.alloc(8))).toThrow('no result')
+  rights.ask(connection, 0)
+  expect(answers.length).toBe(3)
 })

@@ -356,6 +356,19 @@ describe('requests about several topics', () => {
       })
     expect(() => splitTopics('Produce', writer.done().subarray(0, 40))).toThrow(RangeError)
   })
+
+  test.each([
+    ['Produce', new ModelWriter(), 24],
+    ['ListOffsets', new ModelWriter().int32(0), 20],
+  ] as const)('%s: a number of partitions that leads nowhere ends at once', (name, writer, nameBytes) => {
+    // Each turn of a loop over the topics would end where it began.
+    const payload = writer
+      .int32(2 ** 31 - 1)
+      .string('x'.repeat(nameBytes))
+      .int32(-1)
+      .int32(0)
+    expect(() => splitTopics(name, payload.done())).toThrow(RangeError)
+  })
 })
 
 test.each([
