@@ -42,6 +42,8 @@ export async function runDrainCommand(argv: readonly string[], env: NodeJS.Proce
     HOST: '127.0.0.1',
     WORKERS: '1',
     SPOOL_DRAIN_TIMEOUT_MS: '0',
+    CHUTE_KEYS_FILE: '',
+    LIVE_EVENTS: '',
   })
   if (config === null) return 1
   if (config.streams.every(({ spool }) => spool === null)) {
