@@ -7,6 +7,8 @@ import { identityOf, keyOf, type EventSchema } from './event-schema.ts'
 import {
   claimsOnly,
   conflictOf,
+  notClaimed,
+  notClaimedAsKey,
   type AllowedSources,
   type EventLimits,
   type EventFate,
@@ -216,14 +218,14 @@ export class EventBatch implements EventSink {
     search: PointerSearch | null = null,
     topicSearch: PointerSearch | null = null,
   ): undefined {
-    // What is wrong is worked out for the errors that are listed only.
-    const problem = this.errors.length < maxListedErrors ? this.#schema.check(value) : null
-    if (problem !== null || (this.errors.length >= maxListedErrors && !this.#schema.fits(value))) {
+    const isListed = this.#isListed
+    const problem = isListed ? this.#schema.check(value) : null
+    if (problem !== null || (!isListed && !this.#schema.fits(value))) {
       this.#reject('invalid_event', problem?.detail ?? '', problem?.pointer ?? '')
       return
     }
     if (this.#sources !== null && !claimsOnly(this.#sources, value)) {
-      this.#reject('source_not_allowed', 'is not a source that the key of the request may claim', '/source')
+      this.#reject('source_not_allowed', isListed ? notClaimed(value) : '', '/source')
       return
     }
     if (this.#topics !== null) this.#choose(this.#topics, start, topicSearch)
@@ -236,7 +238,8 @@ export class EventBatch implements EventSink {
       return
     }
     if (chosen !== null && keyBytes > 0 && this.#sources !== null && !this.#mayHaveKey(chosen)) {
-      this.#reject('source_not_allowed', keyNotAllowed, chosen.pointer)
+      const detail = isListed ? notClaimedAsKey(this.#textOf(chosen)) : ''
+      this.#reject('source_not_allowed', detail, chosen.pointer)
       return
     }
     const limitBytes = this.#limitBytes(keyBytes)
@@ -258,7 +261,7 @@ export class EventBatch implements EventSink {
   /** @inheritdoc */
   invalidJson(start: number, end: number, describe: () => string): void {
     this.#receive(start, end)
-    this.#reject('invalid_json', this.errors.length < maxListedErrors ? describe() : '', '')
+    this.#reject('invalid_json', this.#isListed ? describe() : '', '')
   }
 
   /** Place of a good event in the request. */
@@ -305,8 +308,17 @@ export class EventBatch implements EventSink {
   }
 
   /** Whether the sender may claim the key that was found: who writes under the key of another one speaks for it. */
-  #mayHaveKey({ holder, start, end, text }: ChosenKey): boolean {
-    return this.#sources!.has(text ?? (holder ?? this.body).toString('utf8', start, end))
+  #mayHaveKey(chosen: ChosenKey): boolean {
+    return this.#sources!.has(this.#textOf(chosen))
+  }
+
+  #textOf({ holder, start, end, text }: ChosenKey): string {
+    return text ?? (holder ?? this.body).toString('utf8', start, end)
+  }
+
+  /** What is wrong with an event is worked out for the errors that are listed only. */
+  get #isListed(): boolean {
+    return this.errors.length < maxListedErrors
   }
 
   /** Chooses the topic of an event, and goes by what that topic takes. */
@@ -393,7 +405,6 @@ export class EventBatch implements EventSink {
 /** An event that is larger may be left to {@link EventBatch.largeEvent}, which reads it in slices. */
 const scannedWholeBytes = 65_536
 
-const keyNotAllowed = 'the key of the record would be a source that the key of the request may not claim'
 const noSource = 'needs a text of 1 to 255 characters here: it becomes the key of the record'
 const compacted = 'the topic is compacted (cleanup.policy), so it takes no record without a key'
 const rejectsKeyless = 'the stream takes no event without a key (keyMissing: reject)'

@@ -32,6 +32,22 @@ export function claimsOnly(sources: AllowedSources, event: unknown): boolean {
   return typeof source === 'string' && sources.has(source)
 }
 
+/** Why an event is refused whose sender may not claim its source. What came is cut and escaped. */
+export function notClaimed(event: unknown): string {
+  const { source } = event as { readonly source: unknown }
+  const came = typeof source === 'string' ? shown(source) : 'what is no text'
+  return `${came} is not a source that the key of the request may claim`
+}
+
+/** Why an event is refused whose sender may not claim the key of its record. */
+export function notClaimedAsKey(key: string): string {
+  return `${shown(key)} would be the key of the record, and is not a source that the key of the request may claim`
+}
+
+function shown(name: string): string {
+  return JSON.stringify(name.length > 100 ? `${name.slice(0, 100)}…` : name)
+}
+
 /** The error of an event whose id was accepted with other content. */
 export function conflictOf(index: number, told: ToldEvent | null): EventError {
   const source =

@@ -340,12 +340,14 @@ describe('sources', () => {
       })
       const { accepted, errors } = response.json() as {
         accepted: number
-        errors: { index: number; code: string }[]
+        errors: { index: number; code: string; detail: string }[]
       }
       expect(accepted).toBe(4)
       expect(errors.map(({ index, code }) => [index, code])).toEqual(
         [3, 4, 6, 7].map((index) => [index, 'source_not_allowed']),
       )
+      for (const { detail } of errors)
+        expect(detail).toBe('"pump-8" is not a source that the key of the request may claim')
     },
   )
 })
@@ -371,7 +373,11 @@ describe('sources, where the stream takes the key of a record from the client', 
     const written = edge.producer.records.map((record) => record.key)
     const asService = await edge.app.inject({ ...request, headers: { ...headers, ...bearer('service') } })
     expect(asService.json()).toMatchObject({ accepted: lines.length })
-    const { errors } = asDevice.json() as { errors: { index: number; code: string; pointer: string }[] }
+    const { errors } = asDevice.json() as {
+      errors: { index: number; code: string; detail: string; pointer: string }[]
+    }
+    for (const { detail } of errors)
+      expect(detail).toMatch(/^"(pump-8|18|hall-3-x)" would be the key of the record/)
     return { written, errors: errors.map(({ index, code, pointer }) => [index, code, pointer]) }
   }
 
