@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { ProducerStats } from '../src/kafka/producer/producer.ts'
+import { freePorts } from '../test/support/free-ports.ts'
 import type { ProbeReading } from './probe.mjs'
 
 /** A server under test, as a process of its own. What it used is read from `/proc`: Linux only. */
@@ -77,7 +77,7 @@ async function startServer(
   env: NodeJS.ProcessEnv,
   { probe = false, flags = [] }: StartOptions,
 ): Promise<ServerProcess> {
-  const port = await freePort()
+  const [port] = await freePorts(1)
   const nodeFlags = probe ? [...flags, '--import', new URL('bench/probe.mjs', root).href] : flags
   const child = spawn(process.execPath, [...nodeFlags, ...args], {
     cwd: fileURLToPath(root),
@@ -147,14 +147,6 @@ async function untilAnswers(url: string, child: ChildProcess): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
   throw new Error(`the server ended with ${child.exitCode}`)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
 }
 
 /** No server outlives the bench that started it. */

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { anyPort, choosePorts } from './free-ports.ts'
 import { kafkaJars, kafkaVersion, LocalKafkaError } from './kafka-jars.ts'
 import { KafkaNode, type KafkaNodeOptions } from './kafka-node.ts'
 import { kafkaId, prepareKafka } from './prepared-kafka.ts'
@@ -72,7 +72,10 @@ async function startNodes(
 ): Promise<LocalKafka> {
   const { nodes: nodeCount = 1, port: first, onProgress = () => {} } = options
   const wanted = Array.from({ length: nodeCount }, (_, nth) => (first === undefined ? anyPort : first + nth))
-  const chosen = await choosePorts([...wanted, ...wanted.map(() => anyPort)])
+  const chosen = await choosePorts(
+    [...wanted, ...wanted.map(() => anyPort)],
+    (port) => new LocalKafkaError('port_taken', `port ${port} is taken`),
+  )
   const [ports, controllerPorts] = [chosen.slice(0, nodeCount), chosen.slice(nodeCount)]
   const folder = await mkdtemp(join(tmpdir(), 'chute-kafka-'))
   const clusterId = kafkaId()
@@ -118,26 +121,4 @@ async function startNodes(
     throw error
   }
   return { brokers: ports.map((port) => `127.0.0.1:${port}`), nodes, classpath: how.classpath, stop }
-}
-
-/** The kernel chooses. */
-const anyPort = 0
-
-/** Ports that are free now. All of them are held until the last one is chosen, so that none is chosen twice. */
-async function choosePorts(allWanted: readonly number[]): Promise<number[]> {
-  const servers = allWanted.map(() => createServer())
-  try {
-    const ports: number[] = []
-    for (const [index, server] of servers.entries()) {
-      const wanted = allWanted[index]!
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', () => reject(new LocalKafkaError('port_taken', `port ${wanted} is taken`)))
-        server.listen(wanted, '127.0.0.1', resolve)
-      })
-      ports.push((server.address() as AddressInfo).port)
-    }
-    return ports
-  } finally {
-    await Promise.all(servers.map(async (server) => await new Promise((resolve) => server.close(resolve))))
-  }
 }
