@@ -28,8 +28,8 @@ export function buildOpenapiDocument(version: string): object {
       summary: 'Events in by HTTP, out to Kafka',
       description:
         'Each stream has a delivery: at-most-once (never twice), at-least-once or exactly-once. ' +
-        'A reply from 401 to 503 means that nothing of the request was accepted, so that it can be sent again; ' +
-        'the one exception, delivery_failed, says itself whether that may duplicate events. ' +
+        'A reply from 401 to 503 means that nothing of the request was accepted, so that it can be sent again, with two exceptions: ' +
+        'delivery_failed says itself whether that may duplicate events, and of a 500 (internal, a fault of the gateway) nobody knows. ' +
         '504 (spool_undecided) means that the disk failed and it is not known whether the events will be sent.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
@@ -266,7 +266,7 @@ const preferParameter = {
   in: 'header',
   required: false,
   description:
-    '`handling=strict`: all events or none. `return=minimal`: success is answered with the status and nothing else, 73 bytes. ' +
+    '`handling=strict`: all events or none. `return=minimal`: success is answered without a body, in 73 bytes where neither limits, CORS nor a repetition add a header. ' +
     `\`wait=N\`: answer when the outcomes are known, after N seconds (at most ${maxWaitSeconds}) at the latest. RFC 7240.`,
   schema: { type: 'string', examples: ['handling=strict', 'return=minimal', 'wait=5'] },
 }
@@ -356,7 +356,7 @@ const headerComponents = {
   },
   RateLimit: {
     description:
-      'With limits, on every reply of a route that takes events: what is left of each policy, and for how many seconds ' +
+      'With limits, on every reply to a request that was charged to one: what is left of each policy, and for how many seconds ' +
       '(draft-ietf-httpapi-ratelimit-headers)',
     schema: { type: 'string', examples: ['"default";r=99;t=60'] },
   },
@@ -467,7 +467,8 @@ const readinessSchema = {
           ok: { type: 'boolean' },
           detail: {
             type: 'string',
-            description: 'What the check saw. Where there are keys, an admin key is needed to see it',
+            description:
+              'What the check saw. Where there are keys and no ADMIN_PORT, an admin key is needed to see it',
           },
         },
       },

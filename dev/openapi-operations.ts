@@ -209,7 +209,8 @@ export const operations: readonly Operation[] = [
       ...ofKey,
       ...ofDuplicates,
       ...ofStream,
-      ...ofLoad,
+      'body_too_large',
+      ...ofLoad.filter((code) => code !== 'too_many_bodies'),
     ],
   },
   {
