@@ -16,6 +16,7 @@ export function flawsOfRelease(version: string, files: Files): string[] {
   return [
     ...wrong.map(([where, found]) => `${where} says ${found}, and not ${version}`),
     ...flawsOfChangelog(version, files.changelog),
+    ...flawsOfSections(files.changelog),
   ]
 }
 
@@ -60,4 +61,18 @@ function flawsOfChangelog(version: string, changelog: string): string[] {
   else if (Number.isNaN(Date.parse(date!))) flaws.push(`CHANGELOG.md has no date of ${version}: ${date}`)
   else if (!/^- /m.test(newest)) flaws.push(`CHANGELOG.md says nothing of ${version}`)
   return flaws
+}
+
+/** A version of a changelog has each heading once, and says nothing twice: branches that were merged leave such copies. A line for each. */
+export function flawsOfSections(changelog: string): string[] {
+  const [, ...versions] = changelog.split(/^## /m)
+  return versions.flatMap((text) => {
+    const [version = ''] = text.split('\n', 1)
+    const twice = [...repeated(text.match(/^### .*$/gm)), ...repeated(text.match(/^- .*$/gm))]
+    return twice.map((line) => `CHANGELOG.md has this twice under ${version}: ${line.slice(0, 80)}`)
+  })
+}
+
+function repeated(lines: readonly string[] | null): Set<string> {
+  return new Set(lines?.filter((line, place) => lines.indexOf(line) < place))
 }

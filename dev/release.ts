@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { flawsOfRelease, flawsOfVersions, type Files } from './release-flaws.ts'
+import { flawsOfRelease, flawsOfSections, flawsOfVersions, type Files } from './release-flaws.ts'
 
 /**
  * `npm run release -- X.Y.Z`: says whether this commit can be released as X.Y.Z, and which commands release it. It changes nothing.
- * `--check`: whether all files have one version, whichever it is.
+ * `--check`: whether all files have one version, whichever it is, and the changelog says nothing twice.
  */
 const usage = 'usage: npm run release -- X.Y.Z\n'
 
@@ -25,7 +25,8 @@ const files: Files = {
 }
 
 function run([argument, ...others]: readonly string[]): number {
-  if (argument === '--check' && others.length === 0) return tell(flawsOfVersions(files))
+  if (argument === '--check' && others.length === 0)
+    return tell([...flawsOfVersions(files), ...flawsOfSections(files.changelog)])
   if (argument === undefined || argument.startsWith('-') || others.length > 0) {
     process.stderr.write(usage)
     return 2

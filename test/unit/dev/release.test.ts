@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { flawsOfRelease, flawsOfVersions, type Files } from '../../../dev/release-flaws.ts'
+import { flawsOfRelease, flawsOfSections, flawsOfVersions, type Files } from '../../../dev/release-flaws.ts'
 import { isLong } from '../../support/forms.ts'
 
 function filesWith(versions: Partial<Record<keyof Files | 'locked' | 'appVersion', string>> = {}): Files {
@@ -47,6 +47,17 @@ describe('a release', () => {
     ['# Changelog\n', /begins with “”/],
   ])('is refused where the changelog is %j', (changelog, flaw) => {
     expect(flawsOfRelease('1.2.3', filesWith({ changelog })).join('\n')).toMatch(flaw)
+  })
+
+  test('is refused where the changelog has a heading or a line twice, and not where another version has it', () => {
+    const once = '### Added\n\n- one\n\n### Fixed\n\n- another\n'
+    const released = `## 1.2.3 - 2026-01-31\n\n${once}`
+    expect(flawsOfSections(`## Unreleased\n\n${once}\n${released}`)).toEqual([])
+    const changelog = `${released}\n### Added\n\n- one\n  of the other branch\n`
+    expect(flawsOfRelease('1.2.3', filesWith({ changelog }))).toEqual([
+      'CHANGELOG.md has this twice under 1.2.3 - 2026-01-31: ### Added',
+      'CHANGELOG.md has this twice under 1.2.3 - 2026-01-31: - one',
+    ])
   })
 
   test('of something that is no version is refused', () => {
