@@ -130,10 +130,12 @@ export class LogTail {
       if (next === segment) this.#createSegment((error) => done(error))
       else this.#makeReady(next, (error) => done(error))
     }
-    disk.truncate(segment.writeFd!, segment.sizeBytes, (error) => {
+    const { writeFd: fd } = segment
+    if (fd === null) return byName()
+    disk.truncate(fd, segment.sizeBytes, (error) => {
       if (error !== null)
         return this.#blank(failed, (blankError) => (blankError === null ? done(null) : byName()))
-      this.sync(segment.writeFd!, (syncError) => (syncError === null ? done(null) : byName()))
+      this.sync(fd, (syncError) => (syncError === null ? done(null) : byName()))
     })
   }
 

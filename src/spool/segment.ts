@@ -281,11 +281,12 @@ export function parseName(name: string): SpoolFileName | null {
  * the numbers, and a file that a crash brings back is never taken for a part of what was written later.
  */
 export function nextFreeSeq(names: readonly string[], endSeq: number): number {
-  const taken = names.flatMap((name) => {
+  let next = endSeq
+  // A folder may have more names than a call may have arguments.
+  for (const name of names) {
     const parsed = parseName(name)
-    return parsed === null || parsed.kind === 'sent' ? [] : parsed.seq
-  })
-  const next = Math.max(endSeq, ...taken.map((seq) => seq + 1))
+    if (parsed !== null && parsed.kind !== 'sent') next = Math.max(next, parsed.seq + 1)
+  }
   return next === 0 ? randomInt(lowestFirstSeq, highestFirstSeq) : next
 }
 

@@ -169,8 +169,10 @@ export class SpoolLog {
     const active = this.#segments.at(-1)
     const isQuiet = this.nextSeq === this.#seqAtMaintenance && !this.#isWriting
     this.#seqAtMaintenance = this.nextSeq
-    // A segment without a record stays: its number is the next one, and a name is never used twice.
-    if (active?.isDone === true && active.recordCount > 0 && isQuiet) this.#tail.seal(active)
+    // A segment without a record stays: its number is the next one, and a name is never used twice. One with the bytes of a failed write in it
+    // stays open, so that they can be removed.
+    const isOver = active?.isDone === true && active.recordCount > 0 && !this.#tail.isIn(active)
+    if (isOver && isQuiet) this.#tail.seal(active)
     if (!this.#isWriting) this.#tail.retry(() => this.#noticeIdle())
     for (const path of this.#orphans.splice(0)) this.#options.disk.remove(path, ignored)
     this.#removeDone()

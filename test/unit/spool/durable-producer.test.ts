@@ -514,6 +514,29 @@ test('where the disk removes nothing to the end, the request is told before the 
   expect(answers).toEqual([['ENOSPC', true]])
 })
 
+test('a disk that takes and removes nothing, under records that are all in Kafka, is tried again, and its file stays open', async () => {
+  const { state, disk } = refusingDisk()
+  const truncated: (number | null)[] = []
+  const truncate: Disk['truncate'] = (fd, sizeBytes, done) => {
+    truncated.push(fd)
+    disk.truncate!(fd, sizeBytes, done)
+  }
+  const spool = new SpoolFixture({ disk: { ...disk, truncate } })
+  expect(await spool.request(numbered(1))).toBeNull()
+  state.isFailing = true
+  const answers: unknown[] = []
+  spool.submit(numbered(1, 1), (...answer) => answers.push(answer))
+  await spool.until(() => answers.length > 0)
+  expect(answers).toEqual([['ENOSPC', true]])
+  spool.inner.settleAll()
+  const refusals = state.refusals
+  // Each second there is another try.
+  await expect.poll(() => state.refusals, { timeout: 6_000 }).toBeGreaterThan(refusals + 2)
+  expect(truncated).not.toContain(null)
+  state.isFailing = false
+  await expect.poll(async () => await spool.request(numbered(1, 2)), { timeout: 4_000 }).toBeNull()
+}, 15_000)
+
 test('a spool that is done takes no room', async () => {
   const spool = new SpoolFixture()
   await spool.request(numbered(10))

@@ -75,6 +75,9 @@ test('numbers go on above every name of the folder, and begin at random in an em
   expect(nextFreeSeq(names, 5)).toBe(10)
   expect(nextFreeSeq([], 12)).toBe(12)
   expect(nextFreeSeq([], 0)).not.toBe(nextFreeSeq([], 0))
+  // More than a call may have arguments.
+  const many = Array.from({ length: 200_000 }, (_, seq) => `${String(seq).padStart(15, '0')}.notes`)
+  expect(nextFreeSeq(many, 0)).toBe(200_000)
 })
 
 test('acks that an earlier life left behind say nothing of the records of a later one', async () => {
