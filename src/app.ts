@@ -221,6 +221,8 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       return drained
     },
     async drain(limitMs) {
+      // The folder also has keys that Redis may not know.
+      dedupe.start()
       producers.start()
       return await producers.spoolsSent(performance.now() + limitMs)
     },

@@ -10,7 +10,7 @@ import type { Logger } from './logger.ts'
 export class RedisLink<Script extends string> {
   readonly #options: RedisLinkOptions<Script>
   readonly #breaker = new CircuitBreaker()
-  readonly #stores: RedisLinkUser[] = []
+  readonly #stores = new Set<RedisLinkUser>()
   readonly #shas = new Map<Script, string>()
   readonly #beat: NodeJS.Timeout
   #client: RedisClient | null = null
@@ -36,9 +36,16 @@ export class RedisLink<Script extends string> {
     return this.#isUp
   }
 
-  /** Adds a store. To be called before {@link start}. */
+  /** Adds a store, to a link that is up, too: a reload may bring one. {@link leave} takes it out again. */
   use(store: RedisLinkUser): void {
-    this.#stores.push(store)
+    this.#stores.add(store)
+    // A failure has ended the connection, and the next one resumes all stores.
+    if (this.#isUp) store.resume().catch(() => {})
+  }
+
+  /** Takes a store out that is needed no more. */
+  leave(store: RedisLinkUser): void {
+    this.#stores.delete(store)
   }
 
   /** Connects in the background, now and whenever the connection ends. */

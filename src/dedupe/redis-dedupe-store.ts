@@ -96,6 +96,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   /** Renews no claim any more. */
   close(): void {
     clearInterval(this.#renewTimer)
+    this.#options.link.leave(this)
   }
 
   async #ask(

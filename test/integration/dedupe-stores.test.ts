@@ -296,6 +296,20 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     expect(await redis.ask('EXISTS chute:{one}:k chute:{two}:k')).toBe(':2\r\n')
   })
 
+  test('a store that comes while the connection is there tells Redis what it is told, and is renewed', async () => {
+    const side = await new Side(redis, 'first').start()
+    const { prefix } = redis.store
+    const options = { link: side.link, stream: 'later', prefix, leaseMs: 600, maxWaiting: 1_000 }
+    const later = new RedisDedupeStore(options)
+    onTestFinished(() => later.close())
+    const claim = await claimOf(later, dedupeKey('kept'), dedupeKey('held'))
+    claim.keep(60_000, [dedupeKey('kept')])
+    await until(() => later.waiting === 0)
+    expect(Number((await redis.ask(`PTTL ${prefix}{later}:kept`)).slice(1))).toBeGreaterThan(30_000)
+    await pause(1_200)
+    expect(await redis.ask(`EXISTS ${prefix}{later}:held`)).toBe(':1\r\n')
+  })
+
   test('a claim is renewed while its gateway lives, and ends with its lease when that dies', async () => {
     const one = await new Side(redis, 'lease', { leaseMs: 1_000 }).start()
     const other = await new Side(redis, 'lease', { leaseMs: 1_000 }).start()
