@@ -17,9 +17,21 @@ const traceparent =
 export function isTracestate(text: string): boolean {
   const members = text
     .split(',')
-    .map((member) => member.replaceAll(/^[ \t]+|[ \t]+$/g, ''))
+    .map(withoutBlanks)
     .filter((member) => member !== '')
   return members.length > 0 && members.length <= 32 && members.every((member) => stateMember.test(member))
+}
+
+/** Without the blanks at both ends (OWS of RFC 9110, section 5.6.3). A regular expression would go over each blank inside again and again. */
+function withoutBlanks(text: string): string {
+  let [start, end] = [0, text.length]
+  while (start < end && isBlank(text[start])) start++
+  while (end > start && isBlank(text[end - 1])) end--
+  return text.slice(start, end)
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === ' ' || character === '\t'
 }
 
 /** A key of lower-case letters, digits and `_-*` `/`, with `@` before a vendor; a value of printable ASCII without comma and equals sign. */

@@ -35,3 +35,10 @@ test.each([
   [' , ', false],
   [Array.from({ length: 33 }, (_, n) => `k${n}=v`).join(','), false],
 ])('%s is a tracestate: %s', (text, is) => expect(isTracestate(text)).toBe(is))
+
+test('a tracestate of many blanks is judged in one pass', () => {
+  const startedMs = performance.now()
+  for (const blanks of [`a=1${' '.repeat(100_000)}b`, '\t'.repeat(100_000), `a=1${' \t,'.repeat(30_000)}`])
+    isTracestate(blanks)
+  expect(performance.now() - startedMs).toBeLessThan(1_000)
+})
