@@ -65,7 +65,8 @@ export class WorkerGroup {
     })
     for (let worker = 1; worker <= this.#config.workers; worker++) this.#fork(worker)
     const listening = await started
-    this.#phase = 'running'
+    // A signal may have come meanwhile.
+    if (this.#phase === 'starting') this.#phase = 'running'
     return listening
   }
 
