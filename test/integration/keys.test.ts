@@ -411,6 +411,19 @@ describe('sources, where the stream takes the key of a record from the client', 
   })
 })
 
+test('a request whose events were accepted and then lost counts as accepted alone', async () => {
+  edge = buildEdge({ keys: [key('web')] }, [new FakeProducer({ onBufferFull: 'drop' })])
+  edge.producer.hasRoom = false
+  const reply = await edge.app.inject({
+    method: 'POST',
+    url: stream,
+    headers: { ...bearer('web'), prefer: 'wait=1' },
+    payload: '{"name":"a","value":1}',
+  })
+  expect(reply.json()).toMatchObject({ code: 'delivery_failed' })
+  expect(edge.telemetry.keys).toEqual({ web: { accepted: 1, refused: 0 } })
+})
+
 describe('guessing', () => {
   test('an address that sends many wrong keys is told to wait, and a right one is still taken', async () => {
     open([key('web')])

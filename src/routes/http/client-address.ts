@@ -6,7 +6,7 @@ import ipaddr from 'ipaddr.js'
  * @param address as a proxy has written it. Some proxies add a port and brackets (RFC 7239, section 6), which are removed. A text that is no
  * address (`unknown`, `_hidden`) is the key itself.
  */
-export function clientNetwork(address: string): string {
+export function clientNetwork(address: string | undefined): string {
   const bare = withoutPort(address)
   if (!ipaddr.isValid(bare)) return bare.toLowerCase()
   // An IPv4 address may be mapped into an IPv6 address.
@@ -16,12 +16,13 @@ export function clientNetwork(address: string): string {
 }
 
 /** The whole address of a client, without a port; null for what is no address. An IPv4 address inside an IPv6 one is the IPv4 address. */
-export function clientAddress(address: string): string | null {
+export function clientAddress(address: string | undefined): string | null {
   const bare = withoutPort(address)
   return ipaddr.isValid(bare) ? ipaddr.process(bare).toString() : null
 }
 
-function withoutPort(address: string): string {
+/** A connection that its client reset before it was taken has no address, and a request that came before. */
+function withoutPort(address = ''): string {
   const text = /^"?(.*?)"?$/.exec(address.trim())![1]!
   const bracketed = /^\[([^\]]*)\](?::\S*)?$/.exec(text)?.[1]
   if (bracketed !== undefined) return bracketed

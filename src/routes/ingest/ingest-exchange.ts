@@ -397,7 +397,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
 
   #replyProblem(problem: GatewayError): void {
     const { refusals, transport } = this.#route
-    this.reply.request.accessKey?.counter.refused()
+    // These events were accepted, and lost later.
+    if (problem.code !== 'delivery_failed') this.reply.request.accessKey?.counter.refused()
     const batch = this.#unbooked
     this.#trace?.refused(problem.code)
     refusals.refused(problem, { ...this.#asRequest, batch, body: batch?.body ?? this.#body })

@@ -17,7 +17,7 @@ export interface KnownAddress<Known> {
 export class KnownAddresses<Known> {
   readonly #allowed: readonly Network[]
   readonly #learn: (network: string, isAllowed: boolean) => Known
-  readonly #addresses = new Map<string, KnownAddress<Known>>()
+  readonly #addresses = new Map<string | undefined, KnownAddress<Known>>()
 
   /**
    * @param allowed addresses and networks that no limit by address holds for.
@@ -28,7 +28,8 @@ export class KnownAddresses<Known> {
     this.#learn = learn
   }
 
-  get(address: string): KnownAddress<Known> {
+  /** @param address undefined: a connection that its client reset before it was taken. Connections of this kind are one address. */
+  get(address: string | undefined): KnownAddress<Known> {
     const found = this.#addresses.get(address)
     if (found !== undefined) return found
     const network = clientNetwork(address)

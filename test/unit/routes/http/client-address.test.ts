@@ -18,3 +18,7 @@ test.each([
 ])('%s is the client %s', (address, client) => {
   expect(clientNetwork(address)).toBe(client)
 })
+
+test('a connection that was reset before it was taken has no address, and is one client with others of its kind', () => {
+  expect(clientNetwork(undefined)).toBe('')
+})
