@@ -41,7 +41,8 @@ function readVariableFile(
   }
   try {
     // Editors and `echo` put a newline at the end of a file. It is no part of the secret.
-    return readFile(path).replace(/\r?\n$/, '')
+    const text = readFile(path).replace(/\r?\n$/, '')
+    return text === '' && isLeftOutByEmptyFile(name) ? undefined : text
   } catch (error) {
     problems.push({
       path: `${name}_FILE`,
@@ -50,6 +51,11 @@ function readVariableFile(
     })
     return undefined
   }
+}
+
+/** Whether an empty file is as an empty variable. A certificate, a password or the origins are not left out by a file that is empty for a moment. */
+function isLeftOutByEmptyFile(name: string): boolean {
+  return name === 'LOG_LEVEL' || name.startsWith('RATE_LIMIT_')
 }
 
 /**

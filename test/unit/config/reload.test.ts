@@ -52,6 +52,18 @@ test('origins or limits of addresses that are all gone are refused', () => {
   expect(planReload(load(), limited).changes).toHaveLength(2)
 })
 
+test('an emptied file of a level or a limit is as if it were not named, and an emptied file of origins is none', () => {
+  const files = { LOG_LEVEL_FILE: 'l', RATE_LIMIT_MAX_FILE: 'm', CORS_ORIGINS_FILE: 'o' }
+  const full = load(files, { l: 'debug', m: '9', o: 'https://a.example.com' })
+  const emptied = load(files, { l: '\n', m: '', o: '' })
+  expect([full.logLevel, emptied.logLevel]).toEqual(['debug', 'info'])
+  expect(problemsOf(() => planReload(full, emptied))).toMatchObject([
+    { path: 'CORS_ORIGINS_FILE' },
+    { path: 'RATE_LIMIT_MAX_FILE' },
+  ])
+  expect(planReload(full, load(files, { l: '', m: '9', o: 'https://a.example.com' })).changes).toHaveLength(1)
+})
+
 test.each(['at-least-once', 'exactly-once'])(
   'another delivery is named as the one thing that needs a restart, and not what follows from it: %s',
   (delivery) => {
