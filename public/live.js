@@ -90,14 +90,17 @@ function fillRows(body, rows) {
 /** Records that are in Kafka or at a dead-letter place, as far as can be known: all outcomes that are no losses. */
 const keptRecords = (stream) => stream.confirmed + stream.sent + stream.acked + stream.deadLettered
 const lostRecords = (stream) => stream.suspectedLost + sum(stream.dropped)
-const pendingRecords = (stream) => stream.buffered + stream.inFlight
+const pendingRecords = (stream) => stream.spooled + stream.buffered + stream.inFlight
+/** 0 of a stream that is gone: its account stays, and its buffer does not. */
+const usedOfBuffer = ({ bufferTotalBytes: total, bufferAvailableBytes: available }) =>
+  total === 0 ? 0 : (total - available) / total
 
 /** The notices for an operator, the worst ones first. */
 function notices(live) {
   const failed = live.ready ? [] : live.checks.filter(({ ok }) => !ok)
   const found = failed.map(({ name, detail }) => ['bad', `Not ready: ${name}`, detail])
   for (const stream of live.streams) {
-    const used = 1 - stream.bufferAvailableBytes / stream.bufferTotalBytes
+    const used = usedOfBuffer(stream)
     if (!stream.connected) {
       const waiting = `${format(pendingRecords(stream))} records wait; the buffer is ${formatShare(used)} full`
       found.push([
@@ -161,6 +164,7 @@ function accountRows(stream, before, seconds) {
     return [label, format(value), rate, stream.accepted === 0 ? '' : formatShare(value / stream.accepted)]
   }
   const rows = [row('Buffered', (s) => s.buffered, true), row('In flight', (s) => s.inFlight, true)]
+  if (stream.spool !== null) rows.unshift(row('On disk', (s) => s.spooled, true))
   const atLeastOnce = stream.delivery === 'at-least-once'
   if (!atLeastOnce || stream.confirmed > 0) rows.push(row('Confirmed', (s) => s.confirmed))
   if (stream.sent > 0) rows.push(row('Sent, not to be confirmed', (s) => s.sent))
@@ -195,19 +199,18 @@ function showStream(stream, before, seconds) {
   setText(card, 'acceptedRate', before === undefined ? '–' : formatRate(rate))
   if (before !== undefined) spark(card, 'accepted', id, rate)
 
-  const used = stream.bufferTotalBytes - stream.bufferAvailableBytes
-  const usedShare = used / stream.bufferTotalBytes
+  const usedShare = usedOfBuffer(stream)
   setText(card, 'bufferText', `${formatShare(usedShare)} of ${formatBytes(stream.bufferTotalBytes)} in use`)
   field(card, 'bufferMeter').value = usedShare
 
   fillRows(list(card, 'account'), accountRows(stream, before, seconds))
   const outcomes = keptRecords(stream) + lostRecords(stream)
-  const difference = stream.accepted - pendingRecords(stream) - outcomes
+  const difference = stream.accepted + stream.recovered - pendingRecords(stream) - outcomes
   const label =
     difference === 0 ? 'Accepted, the sum of these' : `Accepted; ${format(difference)} unaccounted for`
-  fillRows(list(card, 'total'), [
-    [label, format(stream.accepted), before === undefined ? '' : formatRate(rate), ''],
-  ])
+  const total = [[label, format(stream.accepted), before === undefined ? '' : formatRate(rate), '']]
+  if (stream.recovered > 0) total.push(['and found on disk at the start', format(stream.recovered), '', ''])
+  fillRows(list(card, 'total'), total)
 
   setText(card, 'lossProducer', formatShare(stream.lossRatio.producer))
   setText(card, 'lossBarrier', formatShare(stream.lossRatio.barrier))

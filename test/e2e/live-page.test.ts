@@ -2,13 +2,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import Fastify from 'fastify'
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { stringify } from 'yaml'
 import { sha256OfKey } from '../../src/config/config.ts'
 import { errorTable, type ErrorCode } from '../../src/errors.ts'
+import { EdgeCounters } from '../../src/metrics/edge-metrics.ts'
+import { registerLivePage } from '../../src/routes/admin/live-page.ts'
 import { launchChromium, servePage } from '../support/browser.ts'
 import { readEvents } from '../support/event-reader.ts'
 import { isLong } from '../support/forms.ts'
+import { producerStats } from '../support/producer-stats.ts'
 import { serveGateway, type ServedGateway } from '../support/served-gateway.ts'
 
 // What a page has and Node has not; the functions below that use it run in Chromium.
@@ -222,4 +226,53 @@ describe('the live page in Chromium, of a gateway with two workers and keys', ()
     expect(complaints).toEqual([])
     await page.close()
   })
+})
+
+test('the live page shows the account of a stream that is gone, and a backlog on disk as a part of the account', async () => {
+  const spool = {
+    records: 4,
+    bytes: 400,
+    maxBytes: 4_096,
+    oldestAgeSeconds: 1,
+    drained: 3,
+    writeFailures: 0,
+    readFailures: 0,
+    available: true,
+  }
+  const gone = { bufferTotalBytes: 0, bufferAvailableBytes: 0, accepted: 3, confirmed: 3 }
+  const orders = {
+    delivery: 'at-least-once',
+    accepted: 5,
+    recovered: 2,
+    spooled: 4,
+    acked: 3,
+    spool,
+  } as const
+  const streams = [producerStats({ stream: 'gone', ...gone }), producerStats({ stream: 'orders', ...orders })]
+  const app = Fastify()
+  registerLivePage(app, {
+    version: '1.2.3',
+    hasEvents: false,
+    look: async () => () => ({
+      metrics: { streams, edge: new EdgeCounters().totals() },
+      readiness: { ready: true, checks: [] },
+      uptimeSeconds: 3,
+    }),
+  })
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  onTestFinished(async () => await app.close())
+  const page = await browser.newPage()
+  const complaints: string[] = []
+  page.on('pageerror', (error) => complaints.push(String(error)))
+  await page.goto(url)
+  for (const { stream } of streams) {
+    const card = page.locator('[data-list="streams"] > *', { hasText: stream })
+    await card.getByText('Accepted, the sum of these').waitFor()
+  }
+  await page.getByText('On disk', { exact: true }).waitFor()
+  await page.getByText('and found on disk at the start').waitFor()
+  expect(await page.locator('[data-field="pending"]').first().textContent()).toBe('4')
+  expect(await page.locator('[data-list="notices"]').textContent()).toBe('')
+  expect(complaints).toEqual([])
+  await page.close()
 })
