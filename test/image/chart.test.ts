@@ -118,7 +118,7 @@ describe.skipIf(!hasHelm)('a pod of the chart', () => {
         config,
         open: true,
         // Where a login at Kafka can stand, as in ci/msk-iam-values.yaml.
-        settings: { KAFKA_METADATA_MAX_AGE_MS: 60_000 },
+        settings: { KAFKA_METADATA_MAX_AGE_MS: 2_000_000 },
         persistence: { enabled: true },
         drain: { claims: ['data-chute-7'] },
       })
@@ -140,7 +140,7 @@ describe.skipIf(!hasHelm)('a pod of the chart', () => {
 
     const job = Object.keys(objects).find((name) => name.startsWith('Job/'))!
     const drain = podOf(render(withBrokers([broker])), job, dataDir)
-    expect(drain.options.env).toMatchObject({ KAFKA_METADATA_MAX_AGE_MS: '60000' })
+    expect(drain.options.env).toMatchObject({ KAFKA_METADATA_MAX_AGE_MS: '2000000' })
     const command = drain.spec['containers'][0].command as string[]
     const { code, stderr } = await runContainer(image, { ...drain.options, command })
     expect([code, stderr]).toEqual([0, ''])

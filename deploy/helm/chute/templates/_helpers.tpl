@@ -65,6 +65,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (not (include "chute.keysSecret" .)) (not .Values.open) -}}
 {{- fail "The gateway needs keys, or it does not start. Give keys.entries or keys.existingSecret (make a key with `chute keys new`), or say open=true where only programs that may write can reach it." -}}
 {{- end -}}
+{{- if eq (int .Values.adminPort) 8080 -}}
+{{- fail "adminPort is 8080, which is the port of events in the pod. Take another one." -}}
+{{- end -}}
 {{- if and .Values.tls.enabled (not .Values.tls.secret) -}}
 {{- fail "tls.enabled is set, and tls.secret is empty. Name a Secret of type kubernetes.io/tls." -}}
 {{- end -}}
@@ -84,6 +87,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "chute.gracePeriodSeconds" -}}
 {{- $ms := add (int .Values.shutdown.drainDelayMs) (int .Values.shutdown.timeoutMs) (int (include "chute.spoolDrainMs" .)) -}}
 {{- add (div (add $ms 999) 1000) (int .Values.shutdown.preStopSleepSeconds) (int .Values.shutdown.marginSeconds) -}}
+{{- end -}}
+
+{{/* Helm reads the numbers of a values file as floats, and writes large ones as 1e+06. */}}
+{{- define "chute.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
 {{- define "chute.env" -}}
@@ -106,8 +114,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.open }}
 - { name: CHUTE_OPEN, value: 'true' }
 {{- end }}
-- { name: DRAIN_DELAY_MS, value: {{ .Values.shutdown.drainDelayMs | quote }} }
-- { name: SHUTDOWN_TIMEOUT_MS, value: {{ .Values.shutdown.timeoutMs | quote }} }
+- { name: DRAIN_DELAY_MS, value: {{ int64 .Values.shutdown.drainDelayMs | quote }} }
+- { name: SHUTDOWN_TIMEOUT_MS, value: {{ int64 .Values.shutdown.timeoutMs | quote }} }
 {{- if .Values.persistence.enabled }}
 - { name: CHUTE_DATA_DIR, value: /data }
 - { name: SPOOL_DRAIN_TIMEOUT_MS, value: {{ include "chute.spoolDrainMs" . | quote }} }
@@ -120,7 +128,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
-- { name: {{ $name }}, value: {{ $value | toString | quote }} }
+- { name: {{ $name }}, value: {{ include "chute.text" $value | quote }} }
 {{- end }}
 {{- end -}}
 
