@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { autoOffsetResets, type ConsumerConfig, type ConsumerDelivery } from '../config/consumer-config.ts'
@@ -99,6 +100,8 @@ async function stop(
   const how = await Promise.race([
     stopped,
     secondSignal.then(() => 'ended at once by a second signal' as const),
+    // kafkajs waits for answers of its own, each for half a minute.
+    pause(timeoutMs + goodbyeMs, 'ended before Kafka had answered' as const, { ref: false }),
   ])
   const { stats } = consumer
   const account = accountOf(stats)
@@ -111,6 +114,9 @@ async function stop(
   logger.error({ account, lost }, `${how}: ${lost} records were committed or polled, and not processed`)
   return 1
 }
+
+/** To leave a group takes a moment, once what was polled is processed. */
+const goodbyeMs = 2_000
 
 /** The account as the log states it. In it consumed = processed + lost + returned + pending. */
 function accountOf(stats: ConsumerStats): object {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, inject, onTestFinished, test } from 'vitest'
+import { startKafka } from '../../src/local-kafka/local-kafka.ts'
 import { startConsumer, type ConsumeTarget, type ReaderProcess } from '../support/consume-process.ts'
 import { isLong } from '../support/forms.ts'
 import { createTopic } from '../support/independent-reader.ts'
@@ -139,4 +140,21 @@ describe.runIf(isLong)('auto-commit promises nothing: a crash', () => {
     expect(before).toHaveLength(7)
     expect(tally(all, total)).toEqual({ repeated: 0, lost: 43 })
   })
+})
+
+test('a consumer ends in time, with its account, though Kafka stands still', async () => {
+  const kafka = await startKafka()
+  onTestFinished(async () => await kafka.stop())
+  const target = { broker: kafka.brokers[0]!, topic: 'still', group: 'of-one' }
+  await createTopic(target.broker, target.topic, { partitions: 1 })
+  await writeNumbered(target.broker, target.topic, { count: 10 })
+  const consumer = startConsumer(target, [], { SHUTDOWN_TIMEOUT_MS: '500' })
+  onTestFinished(() => consumer.signal('SIGKILL'))
+  await consumer.wrote(10)
+  await kafka.nodes[0]!.kill('SIGSTOP')
+  const startedMs = performance.now()
+  consumer.signal('SIGTERM')
+  expect(await consumer.ended()).toBe(1)
+  expect(performance.now() - startedMs).toBeLessThan(8_000)
+  expect(consumer.log.at(-1)).toMatchObject({ account: { consumed: 10, lost: 0 } })
 })
