@@ -221,10 +221,13 @@ export function buildGateway(config: Config, logger: Logger, group: GatewayGroup
       return drained
     },
     async drain(limitMs) {
-      // The folder also has keys that Redis may not know.
+      const deadlineMs = performance.now() + limitMs
       dedupe.start()
       producers.start()
-      return await producers.spoolsSent(performance.now() + limitMs)
+      const isSent = await producers.spoolsSent(deadlineMs)
+      // The folder also has keys that Redis may not know. It may be away.
+      await dedupe.told(Math.min(deadlineMs, performance.now() + redisAnswersMs))
+      return isSent
     },
     renew(renewed) {
       const { tls, kafkaSsl } = renewed
@@ -336,6 +339,8 @@ const listenBacklog = 4_096
 
 /** So long a start waits for the Redis of the limits at most. Without it the gateway counts alone. */
 const findRedisMs = 300
+/** `chute drain` waits for so long until Redis knows the keys of the folder. */
+const redisAnswersMs = 5_000
 
 function uptimeSeconds(): number {
   return Math.round(process.uptime())

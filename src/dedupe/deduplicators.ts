@@ -66,11 +66,21 @@ export class Deduplicators {
     this.#link?.start()
   }
 
+  /** Waits until the shared store, if there is one, knows all keys, and until `deadlineMs` at most: it may be away. */
+  async told(deadlineMs: number): Promise<void> {
+    while (this.#waiting > 0 && performance.now() < deadlineMs) await pause(leavingLookMs)
+  }
+
+  /** Keys that the shared store does not know yet. */
+  get #waiting(): number {
+    return [...this.#shared.values()].reduce((sum, each) => sum + each.waiting, 0)
+  }
+
   /** To be called when nothing is accepted any more. Keys that the shared store was not told of by `deadlineMs` are lost. */
   async close(deadlineMs: number): Promise<void> {
-    const waiting = (): number => [...this.#shared.values()].reduce((sum, each) => sum + each.waiting, 0)
-    while (this.#link?.isUp === true && waiting() > 0 && performance.now() < deadlineMs) await pause(2)
-    if (waiting() > 0) this.#logger.warn({ keys: waiting() }, 'Redis was not told of all that was accepted')
+    while (this.#link?.isUp === true && this.#waiting > 0 && performance.now() < deadlineMs) await pause(2)
+    const keys = this.#waiting
+    if (keys > 0) this.#logger.warn({ keys }, 'Redis was not told of all that was accepted')
     this.abort()
   }
 

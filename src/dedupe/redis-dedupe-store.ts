@@ -24,6 +24,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   #claims = 0
   /** Writes are sent as they come. If not, {@link resume} sends them. */
   #isFlowing = false
+  #isClosed = false
   readonly size = null
   forgotten = 0
   /** Keys with a failed operation, by operation. Keeps and releases are sent again. */
@@ -84,6 +85,10 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   /** @inheritdoc */
   async resume(): Promise<void> {
     while (this.#waiting.size > 0) await this.#send(this.#oldestWaiting())
+    if (this.#isClosed) {
+      this.#options.link.leave(this)
+      return
+    }
     this.#isFlowing = true
     await this.#renewClaims()
   }
@@ -93,10 +98,11 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     this.#isFlowing = false
   }
 
-  /** Renews no claim any more. */
+  /** Renews no claim any more. What Redis was not told yet, it is told when it is back. */
   close(): void {
     clearInterval(this.#renewTimer)
-    this.#options.link.leave(this)
+    this.#isClosed = true
+    if (this.#waiting.size === 0) this.#options.link.leave(this)
   }
 
   async #ask(

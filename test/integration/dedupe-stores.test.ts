@@ -310,6 +310,20 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     expect(await redis.ask(`EXISTS ${prefix}{later}:held`)).toBe(':1\r\n')
   })
 
+  test('a store that is closed while Redis is away tells it all the same when it is back', async () => {
+    const proxy = await startRedisProxy(redis.port)
+    onTestFinished(() => proxy.close())
+    const side = await new Side(redis, 'closed', { url: `redis://127.0.0.1:${proxy.port}` }).start()
+    const claim = await claimOf(side.store, dedupeKey('k'))
+    proxy.cutAtNextAnswer()
+    await expect(findKeys(side.store, dedupeKey('another'))).rejects.toThrow()
+    expect(side.link.isUp).toBe(false)
+    claim.keep()
+    side.store.close()
+    await until(() => side.link.isUp && side.store.waiting === 0)
+    expect(Number((await redis.ask('PTTL chute:{closed}:k')).slice(1))).toBeGreaterThan(30_000)
+  })
+
   test('a claim is renewed while its gateway lives, and ends with its lease when that dies', async () => {
     const one = await new Side(redis, 'lease', { leaseMs: 1_000 }).start()
     const other = await new Side(redis, 'lease', { leaseMs: 1_000 }).start()
