@@ -27,8 +27,8 @@ import { createLogger, StopSignals, takeHangUps } from './process.ts'
 /**
  * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT. Then it finishes the polled records as the
  * delivery says, and leaves the group. The last line of the log is the account. A second signal ends the process at once.
- * @returns the exit code of the process: 0 after a clean stop; 1 if it could not start, if the sink ended, or if the stop lost
- * records; 2 for a wrong command line.
+ * @returns the exit code of the process: 0 after a clean stop; 1 if it could not start, if the sink ended, if the stop lost
+ * records, or if Kafka did not answer at the stop; 2 for a wrong command line.
  */
 export async function runConsumeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, consumeUsage, readConsumeArguments)
@@ -72,7 +72,16 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
     logger.info({ signal: end.signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'stopping')
   else logger.error({ reason: end.reason }, 'cannot go on')
   return await stop(
-    { consumer, sink, server, logger, end, timeoutMs: config.shutdownTimeoutMs },
+    {
+      consumer,
+      sink,
+      server,
+      logger,
+      end,
+      timeoutMs: config.shutdownTimeoutMs,
+      // kafkajs waits for the fetch that is under way.
+      goodbyeMs: goodbyeMs + config.consumer.fetchMaxWaitMs,
+    },
     signals.next(),
   )
 }
@@ -85,10 +94,12 @@ interface Running {
   /** Why the process stops; `reason` is null for a signal. */
   readonly end: { readonly reason: string | null }
   readonly timeoutMs: number
+  /** How long Kafka may take to answer behind that. */
+  readonly goodbyeMs: number
 }
 
 async function stop(
-  { consumer, sink, server, logger, end, timeoutMs }: Running,
+  { consumer, sink, server, logger, end, timeoutMs, goodbyeMs: answerMs }: Running,
   secondSignal: Promise<unknown>,
 ): Promise<number> {
   const lostBefore = consumer.stats.lost
@@ -101,7 +112,9 @@ async function stop(
     stopped,
     secondSignal.then(() => 'ended at once by a second signal' as const),
     // kafkajs waits for answers of its own, each for half a minute.
-    pause(timeoutMs + goodbyeMs, 'ended before Kafka had answered' as const, { ref: false }),
+    pause(Math.min(timeoutMs + answerMs, longestTimerMs), 'ended before Kafka had answered' as const, {
+      ref: false,
+    }),
   ])
   const { stats } = consumer
   const account = accountOf(stats)
@@ -117,6 +130,8 @@ async function stop(
 
 /** To leave a group takes a moment, once what was polled is processed. */
 const goodbyeMs = 2_000
+/** A longer time overflows a timer of Node, which then ends at once. */
+const longestTimerMs = 2 ** 31 - 1
 
 /** The account as the log states it. In it consumed = processed + lost + returned + pending. */
 function accountOf(stats: ConsumerStats): object {

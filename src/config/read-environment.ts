@@ -53,9 +53,9 @@ function readVariableFile(
   }
 }
 
-/** Whether an empty file is as an empty variable. A certificate, a password or the origins are not left out by a file that is empty for a moment. */
+/** Whether an empty file is as an empty variable. A certificate, a password, a URL with one, or the origins are not left out by a file that is empty for a moment. */
 function isLeftOutByEmptyFile(name: string): boolean {
-  return name === 'LOG_LEVEL' || name.startsWith('RATE_LIMIT_')
+  return name === 'LOG_LEVEL' || (name.startsWith('RATE_LIMIT_') && name !== 'RATE_LIMIT_REDIS_URL')
 }
 
 /**
