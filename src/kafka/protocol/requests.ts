@@ -85,8 +85,9 @@ export function splitTopics(apiName: string, payload: Buffer): Map<string, Buffe
     const nameAt = at + 2
     const nameEnd = nameAt + payload.readInt16BE(at)
     const partEnd = nameEnd + 4 + payload.readInt32BE(nameEnd) * partitionBytes
-    // A negative number of partitions would lead back, and the loop would go on for minutes.
-    if (partEnd < nameEnd + 4 || partEnd > end) throw new RangeError('the response ends too early')
+    // A negative length or number would lead back, and the loop would go on for minutes.
+    if (nameEnd < nameAt || partEnd < nameEnd + 4 || partEnd > end)
+      throw new RangeError('the response ends too early')
     const part = Buffer.allocUnsafe(start + (partEnd - at) + tailBytes)
     if (headBytes > 0) part.writeInt32BE(payload.readInt32BE(0), 0)
     part.writeInt32BE(1, headBytes)

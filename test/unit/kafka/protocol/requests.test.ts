@@ -369,6 +369,19 @@ describe('requests about several topics', () => {
       .int32(0)
     expect(() => splitTopics(name, payload.done())).toThrow(RangeError)
   })
+
+  test('a name of a negative length ends at once, too', () => {
+    // Its number of partitions would be what stands before it: 0.
+    const payload = new ModelWriter()
+      .int32(0)
+      .int32(2 ** 31 - 1)
+      .string('x')
+      .int32(0)
+      .int16(-6)
+      .int32(0)
+      .int32(0)
+    expect(() => splitTopics('ListOffsets', payload.done())).toThrow(RangeError)
+  })
 })
 
 test.each([
