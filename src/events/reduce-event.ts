@@ -36,7 +36,7 @@ function nameOf(body: Buffer, start: number, end: number, names: readonly Buffer
   const length = end - start - 2
   const same = names.find((name) => length === name.length && isText(body, start + 1, name))
   if (same !== undefined) return same.toString()
-  if (length > longestName || !hasEscape(body, start, end)) return null
+  if (!names.some((name) => length <= 6 * name.length) || !hasEscape(body, start, end)) return null
   const key = JSON.parse(body.toString('utf8', start, end)) as string
   return names.some((name) => name.toString() === key) ? key : null
 }
@@ -236,8 +236,6 @@ function textEnd(body: Buffer, start: number, pauseAt: number): number {
 }
 
 const letterU = 0x75
-/** Length of the longest name in bytes, if each of its characters is an escape of six bytes. */
-const longestName = 6 * 'timestamp'.length
 /** More members than any check accepts, with room for keys that are given twice. */
 const manyMembers = 16 * maxLabels
 const tooManyMembers = Object.fromEntries(Array.from({ length: maxLabels + 1 }, (_, nth) => [nth, 0]))

@@ -65,7 +65,7 @@ export function plot(buckets: readonly TimelineBucket[], widthMs: number): strin
     const width = Math.max(0.5, step * 0.9).toFixed(2)
     const height = (records / most) * recordsHeight
     const lostHeight = (Math.max(0, lost) / mostLost) * lostHeightLimit
-    const title = `<title>${new Date(fromMs).toISOString()}: ${records} records, ${lost} lost</title>`
+    const title = `<title>${timeText(fromMs)}: ${records} records, ${lost} lost</title>`
     const found = `<rect class="found" x="${x}" y="${(recordsHeight - height).toFixed(2)}" width="${width}" height="${height.toFixed(2)}"/>`
     const missing =
       lost > 0
@@ -73,9 +73,7 @@ export function plot(buckets: readonly TimelineBucket[], widthMs: number): strin
         : ''
     return `<g>${title}${found}${missing}</g>`
   })
-  const [start, end] = [buckets[0]!.fromMs, buckets.at(-1)!.fromMs + widthMs].map((ms) =>
-    new Date(ms).toISOString(),
-  )
+  const [start, end] = [buckets[0]!.fromMs, buckets.at(-1)!.fromMs + widthMs].map(timeText)
   const lostSum = buckets.reduce((sum, { lost }) => sum + lost, 0)
   return `<figure>
 <svg viewBox="0 0 ${plotWidth} ${recordsHeight + lostHeightLimit + 2}" role="img" aria-label="Records and losses over time">
@@ -114,3 +112,9 @@ th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; font-family: ui-monospace, monospace; }
 .bad { color: var(--lost); } .good { color: inherit; }
 `
+
+/** A record may have any number as its timestamp, and a date has bounds. */
+function timeText(ms: number): string {
+  const date = new Date(ms)
+  return Number.isNaN(date.getTime()) ? 'none' : date.toISOString()
+}

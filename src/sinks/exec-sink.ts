@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import { Breakable, type Sink } from './sink.ts'
 import { ndjsonLine } from './ndjson.ts'
 import { writeLines } from './stream-sink.ts'
@@ -21,7 +20,10 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
   const stdin = child.stdin!
   const pipe = new Breakable()
   let onAnswer: () => void = () => {}
-  if (child.stdout !== null) createInterface(child.stdout).on('line', () => onAnswer())
+  // Not by lines of readline: newer ones also end at U+2028, which an echoed record may have in it.
+  child.stdout?.on('data', (data: Buffer) => {
+    for (let at = data.indexOf(newline); at !== -1; at = data.indexOf(newline, at + 1)) onAnswer()
+  })
   // The pipe breaks when the command exits. The reason comes with the exit.
   stdin.on('error', () => {})
   const ended = new Promise<string>((resolve) => {
@@ -61,6 +63,8 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
     },
   }
 }
+
+const newline = 0x0a
 
 /** Kills the shell and the processes that it has started. */
 function killGroup({ pid }: ChildProcess): void {

@@ -73,7 +73,7 @@ export class GroupConsumer implements Consumer {
   async #start(): Promise<void> {
     const { topic, autoOffsetReset } = this.#config
     let told = ''
-    for (;;) {
+    while (!this.#stopping) {
       try {
         await this.#consumer.connect()
         await this.#offsets.connect()
@@ -83,14 +83,18 @@ export class GroupConsumer implements Consumer {
         })
         break
       } catch (error) {
-        if (this.#stopping) return
+        if (this.#stopping) break
         const cause = this.#describe(error)
         if (cause !== told) this.#logger.warn({ topic, cause }, 'the topic cannot be read yet; trying again')
         told = cause
         await pause(startPauseMs, null, { signal: this.#deadline.signal }).catch(() => {})
       }
     }
-    if (this.#stopping) return
+    if (this.#stopping) {
+      // A connection may have been made behind `stop`. It would keep the process of a library's user alive.
+      await Promise.all([this.#consumer.disconnect(), this.#offsets.disconnect()])
+      return
+    }
     await this.#consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,

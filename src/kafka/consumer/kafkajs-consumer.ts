@@ -46,10 +46,27 @@ export function consumedRecord(
     timestampMs: Number(message.timestamp),
     key: message.key,
     value: message.value,
-    // kafkajs's types allow for texts, which only its producer takes.
-    headers: (message.headers ?? {}) as ConsumedRecord['headers'],
+    headers: headersOf(message.headers),
   }
 }
+
+/** Kafka allows null as the value of a header. It is an empty value here, as where Chute writes one. */
+function headersOf(headers: object | undefined): ConsumedRecord['headers'] {
+  const entries = Object.entries(headers ?? {})
+  return Object.fromEntries(entries.map(([name, value]) => [name, headerValue(value)]))
+}
+
+function headerValue(value: unknown): Buffer | readonly Buffer[] {
+  if (!Array.isArray(value)) return Buffer.isBuffer(value) ? value : noBytes
+  // For a name such as `constructor`, kafkajs takes what every object has under it for a first value.
+  const values = value.flatMap((each: unknown) => {
+    if (each === null) return [noBytes]
+    return Buffer.isBuffer(each) ? [each] : []
+  })
+  return values.length === 1 ? values[0]! : values
+}
+
+const noBytes = Buffer.alloc(0)
 
 /**
  * Gives kafkajs's consumer the codecs that it does not have. kafkajs numbers codecs as the attributes of a batch do,

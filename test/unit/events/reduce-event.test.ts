@@ -28,6 +28,13 @@ test('of a name that is given twice the last value counts, however it is spelled
   expect(reduce(body, 1)).toEqual({ name: { a: 3 }, value: [] })
 })
 
+test('a name is found whose letters are all escapes, however long it is', () => {
+  const escaped = 'properties'.replaceAll(/./g, (letter) => `\\u00${letter.charCodeAt(0).toString(16)}`)
+  const body = Buffer.from(`{"${escaped}":"text"}`)
+  const parts = reduceEvent(body, 0, body.length, [Buffer.from('name'), Buffer.from('properties')], Infinity)
+  expect(parts.next()).toEqual({ done: true, value: { properties: 'text' } })
+})
+
 test('a text is read in slices as JSON.parse reads it, wherever a slice ends', () => {
   const piece = fc.oneof(
     fc.string({ unit: 'binary', maxLength: 3 }).map((text) => JSON.stringify(text).slice(1, -1)),

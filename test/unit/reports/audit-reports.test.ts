@@ -126,3 +126,18 @@ test('the page about clients has the losses in its plot and tables, and every na
   expect(page).not.toContain('<shop')
   expect(page).not.toMatch(/<script|https?:/)
 })
+
+test('a record of any time is a part of the page', () => {
+  const audit = new TopicAudit('t', new Map([[0, 0]]))
+  for (const [sequence, timestampMs] of [
+    [0, 1_700_000_000_000],
+    // Nanoseconds in place of milliseconds: no date has them.
+    [1, 1_700_000_000_000_000_000],
+  ] as const) {
+    const headers = { [auditHeaderKey]: writeAuditHeader({ instance: '0123456789ab', sequence }) }
+    audit.take({ partition: 0, timestampMs, headers })
+  }
+  const { findings } = audit
+  const html = auditHtml(reportOf({ ...findings, totals: totalsOf(findings) }))
+  expect(html).toContain('<rect class="found"')
+})
