@@ -346,7 +346,7 @@ export function createChute(options: ChuteOptions): Chute {
   const signals = navigator as Navigator & Signals
   if (signals.globalPrivacyControl && respect.includes('gpc')) return chute
   if (signals.doNotTrack == '1' && respect.includes('dnt')) return chute
-  endpoint = `${new URL(`${path}/${stream}`, url)}${key ? `?key=${encodeURIComponent(key)}` : ''}`
+  endpoint = `${new URL(`${path}/${stream}`, url)}${key ? `?key=${key}` : ''}`
   referrer = here(document.referrer)
   begin()
   addEventListener('online', next)
