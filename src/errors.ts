@@ -350,3 +350,8 @@ export class GatewayError extends Error {
     return errorTable[this.code].status
   }
 }
+
+/** What a client sent, cut and escaped, for the detail of an error. */
+export function quoted(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
+}

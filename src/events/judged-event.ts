@@ -1,3 +1,4 @@
+import { quoted } from '../errors.ts'
 import type { EventIdentity } from './event-schema.ts'
 import type { EventError } from './rejected-events.ts'
 
@@ -35,17 +36,13 @@ export function claimsOnly(sources: AllowedSources, event: unknown): boolean {
 /** Why an event is refused whose sender may not claim its source. What came is cut and escaped. */
 export function notClaimed(event: unknown): string {
   const { source } = event as { readonly source: unknown }
-  const came = typeof source === 'string' ? shown(source) : 'what is no text'
+  const came = typeof source === 'string' ? quoted(source) : 'what is no text'
   return `${came} is not a source that the key of the request may claim`
 }
 
 /** Why an event is refused whose sender may not claim the key of its record. */
 export function notClaimedAsKey(key: string): string {
-  return `${shown(key)} would be the key of the record, and is not a source that the key of the request may claim`
-}
-
-function shown(name: string): string {
-  return JSON.stringify(name.length > 100 ? `${name.slice(0, 100)}…` : name)
+  return `${quoted(key)} would be the key of the record, and is not a source that the key of the request may claim`
 }
 
 /** The error of an event whose id was accepted with other content. */

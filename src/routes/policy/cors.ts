@@ -1,10 +1,10 @@
 import { validateHeaderValue } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { HttpConfig } from '../../config/config.ts'
-import { GatewayError } from '../../errors.ts'
+import { GatewayError, quoted } from '../../errors.ts'
 import { type HeaderSource, holdHeaders, inOnePiece } from '../http/held-headers.ts'
 import { replyRaw } from '../http/raw-reply.ts'
-import { isSameOrigin, Origins, quoted } from './origins.ts'
+import { isSameOrigin, Origins } from './origins.ts'
 
 /** Headers of a reply that a page may read. */
 const exposedHeaders =

@@ -1,11 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { RateLimiterMemory } from 'rate-limiter-flexible'
 import { keyKindTraits, sha256OfKey, type HttpConfig, type KeyConfig } from '../../config/config.ts'
-import { GatewayError } from '../../errors.ts'
+import { GatewayError, quoted } from '../../errors.ts'
 import { keyParameter, type AccessKey, type Names } from '../http/access-key.ts'
 import { clientNetwork } from '../http/client-address.ts'
 import { clientCertificateName } from '../http/handshakes.ts'
-import { isSameOrigin, Origins, quoted } from './origins.ts'
+import { isSameOrigin, Origins } from './origins.ts'
 
 /** Finds the counters of a key by its name. */
 type CounterOf = (name: string) => AccessKey['counter']

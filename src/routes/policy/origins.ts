@@ -44,8 +44,3 @@ function withoutDefaultPort(origin: string): string {
   if (lower.startsWith('https://') && lower.endsWith(':443')) return lower.slice(0, -4)
   return lower.startsWith('http://') && lower.endsWith(':80') ? lower.slice(0, -3) : lower
 }
-
-/** What a client sent, cut and escaped. */
-export function quoted(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
-}
