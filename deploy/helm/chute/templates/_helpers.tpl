@@ -127,6 +127,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - { name: TLS_CLIENT_CA_FILE, value: {{ printf "/etc/chute/tls-client-ca/%s" .Values.tls.clientCa.key | quote }} }
 {{- end }}
 {{- end }}
+{{- with include "chute.settingsEnv" . | trim }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "chute.settingsEnv" -}}
 {{- range $name, $value := .Values.settings }}
 - { name: {{ $name }}, value: {{ include "chute.text" $value | quote }} }
 {{- end }}
