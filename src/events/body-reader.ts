@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, gunzip } from 'node:zlib'
-import { BufferPool } from '../buffer-pool.ts'
+import { BufferPool, freeBuffer } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
 
 /**
@@ -10,7 +10,10 @@ import { GatewayError } from '../errors.ts'
  */
 export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer, readBytes: number) => void
 
-/** The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. */
+/**
+ * The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. Each of its pieces is this reader's
+ * alone, so that the reader can free the piece.
+ */
 export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
 
 /**
@@ -58,9 +61,12 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
       if (room === null) {
         room = new BodyRoom(Math.min(Number(request.headers['content-length'] ?? limitBytes), limitBytes))
         room.add(first)
+        freeBuffer(first)
       }
+      const bytes = chunk.length
       room.add(chunk)
-      shareTurn(request, chunk.length)
+      freeBuffer(chunk)
+      shareTurn(request, bytes)
     }
   }
   request.on('data', onData)
