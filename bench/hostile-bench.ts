@@ -47,6 +47,8 @@ export async function benchHostile(
     'bench-durable': { delivery: 'at-least-once' },
     'bench-any': { delivery: 'at-most-once', schema: 'any' },
     'bench-schema': { delivery: 'at-most-once', schema: jsonSchema },
+    'bench-page': { delivery: 'at-most-once', schema: 'page' },
+    'bench-reports': { delivery: 'at-most-once', schema: 'reports' },
     'bench-unique': { delivery: 'at-most-once', schema: uniqueSchema },
   }
   const config = join(folder, 'streams.json')

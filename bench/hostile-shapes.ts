@@ -37,6 +37,11 @@ export function hostileShapes(): HostileShape[] {
     shape('500,000 nested arrays', telemetry, '['.repeat(bodyBytes / 2) + ']'.repeat(bodyBytes / 2)),
     shape('an event of 150,000 members', telemetry, anyKeys),
     shape('an event of 100,000 labels', telemetry, `{"name":"a","value":1,"labels":{${filled(key)}}}`),
+    shape('an event of 3,000 bad labels', telemetry, badLabels(3_000)),
+    shape('32 events of 3,000 bad labels', telemetry, `[${Array(32).fill(badLabels(3_000)).join(',')}]`),
+    shape('100 events of 30 bad labels', telemetry, `[${Array(100).fill(badLabels(30)).join(',')}]`),
+    shape(`${mostEvents} numbers in 20 KB, schema page`, '/v1/streams/bench-page', `[${listOf(1)}]`),
+    shape(`${mostEvents} numbers in 20 KB, schema reports`, '/v1/streams/bench-reports', `[${listOf(1)}]`),
     shape(
       'an event of 350,000 empty objects',
       telemetry,
@@ -175,6 +180,12 @@ function otherContent(): HostileShape {
     },
     isGzip: false,
   }
+}
+
+/** An event whose labels are all null: 32 KB where it has 3,000 of them, which is parsed in one go. */
+function badLabels(count: number): string {
+  const labels = Array.from({ length: count }, (_, nth) => `"${nth.toString(36)}":null`)
+  return `{"name":"a","value":1,"labels":{${labels.join(',')}}}`
 }
 
 /** As many items, with commas between, as an event of 1 MiB has room for. */

@@ -1,5 +1,5 @@
 import { hasEscape } from './check-json.ts'
-import { maxKeyLength } from './event-schema.ts'
+import { isKeyText, maxKeyLength } from './event-schema.ts'
 import { PointerSearch } from './pointer-search.ts'
 import { quote } from './scan-json.ts'
 
@@ -82,12 +82,12 @@ export class PointerKey implements ChosenKey {
   #take(body: Buffer, start: number, end: number): void {
     this.text = null
     this.start = this.end = 0
-    // As an escape, a character takes six bytes at most. An empty range is no value.
-    if (end === start || end - start > 6 * maxKeyLength + 2) return
+    // Written with escapes, a character takes twelve bytes at most: two escapes outside of the BMP. An empty range is no value.
+    if (end === start || end - start > 12 * maxKeyLength + 2) return
     const first = body[start]!
     if (first === quote) {
       if (hasEscape(body, start, end)) return this.#takeEscaped(body, start, end)
-      if (end - start - 2 > maxKeyLength && !isShort(body.toString('utf8', start + 1, end - 1))) return
+      if (end - start - 2 > maxKeyLength && !isKeyText(body.toString('utf8', start + 1, end - 1))) return
       this.start = start + 1
       this.end = end - 1
     } else if (isOfNumber(first) && end - start <= maxKeyLength) {
@@ -98,14 +98,10 @@ export class PointerKey implements ChosenKey {
 
   #takeEscaped(body: Buffer, start: number, end: number): void {
     const text = JSON.parse(body.toString('utf8', start, end)) as string
-    if (!isShort(text)) return
+    if (!isKeyText(text)) return
     this.text = text
     this.end = Buffer.byteLength(text)
   }
-}
-
-function isShort(text: string): boolean {
-  return text.length > 0 && text.length <= maxKeyLength
 }
 
 function isOfNumber(byte: number): boolean {

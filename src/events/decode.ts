@@ -165,6 +165,7 @@ function parseJson(decoding: Decoding): DecodingLeft | undefined {
   }
   const values: readonly unknown[] = value
   if (values.length === 0) throw emptyArray()
+  if (values.length * parsedEventBytes > parsedWholeBytes) return parseElements(decoding, start, 0)
   let index = 0
   scanArrayElements(body, start, end, (from, to) => sink.event(values[index++], from, to))
   return undefined
@@ -384,7 +385,10 @@ function refuseLine({ body, start, sink }: Decoding, from: number, to: number, a
 /** One check for every value that is read in one go. */
 const check = new JsonCheck()
 
-/** The largest value that is parsed in one go, which takes up to 5 ms. A megabyte takes up to 150 ms, by its content. */
+/**
+ * The largest value that is parsed in one go, which takes up to 5 ms. A megabyte takes up to 150 ms, by its content. An array that small has room
+ * for 10,000 events, and to check those takes up to 30 ms. So it is taken in slices, too, if it has many events.
+ */
 const parsedWholeBytes = 32_768
 
 /** A slice has so many times as many bytes where its events are told from their bytes: parsing takes that much longer. */

@@ -37,8 +37,16 @@ export type EventSchemaSetting =
   | 'any'
   | { readonly file: string; readonly jsonSchema: unknown }
 
-/** Length of the longest `source` that becomes a record's key, and of the longest `id`, in UTF-16 code units. A schema may allow less. */
+/** Length of the longest `source` that becomes a record's key, and of the longest `id`, in characters (Unicode code points). A schema may allow less. */
 export const maxKeyLength = 255
+
+/** Whether a text can be a key or an `id`. It counts as the built-in schemas do: a character outside of the BMP is one, and not two. */
+export function isKeyText(text: string): boolean {
+  return text.length <= maxKeyLength ? text.length > 0 : longKeyText.test(text)
+}
+
+/** In a regular expression with `u`, a character is a code point. */
+const longKeyText = new RegExp(`^[^]{1,${maxKeyLength}}$`, 'u')
 
 /**
  * Compiles the schema of one stream. A JSON Schema is compiled once for each object that it stands in: that takes some milliseconds, and
@@ -71,7 +79,7 @@ const compiled = new WeakMap<object, EventSchema>()
 export function keyOf(event: unknown): string | null {
   if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'source')) return null
   const { source } = event as { readonly source: unknown }
-  return typeof source === 'string' && source.length > 0 && source.length <= maxKeyLength ? source : null
+  return typeof source === 'string' && isKeyText(source) ? source : null
 }
 
 /** The identity of an event, by which a repetition of it is found. */
@@ -86,7 +94,7 @@ export interface EventIdentity {
 export function identityOf(event: unknown): EventIdentity | null {
   if (typeof event !== 'object' || event === null || !Object.hasOwn(event, 'id')) return null
   const { id } = event as { readonly id: unknown }
-  if (typeof id !== 'string' || id.length === 0 || id.length > maxKeyLength) return null
+  if (typeof id !== 'string' || !isKeyText(id)) return null
   const source = Object.hasOwn(event, 'source') ? (event as { readonly source?: unknown }).source : ''
   return { id, source: typeof source === 'string' || typeof source === 'number' ? String(source) : '' }
 }

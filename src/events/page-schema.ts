@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { shortTextSchema, timestampSchema } from './telemetry-schema.ts'
-import { problemOf, type EventProblem } from './validate-telemetry.ts'
+import { isObject, isShortText, problemOf, type EventProblem } from './validate-telemetry.ts'
 
 const text = z.string().nullish()
 
@@ -34,7 +34,10 @@ export function checkPage(value: unknown): EventProblem | null {
   return problemOf(pageSchema.safeParse(value), value)
 }
 
-/** Whether {@link pageSchema} accepts a value. */
+/**
+ * Whether {@link pageSchema} accepts a value. A value without a name does not get to zod: zod makes an error for each value that it refuses,
+ * and a small body has room for thousands of them.
+ */
 export function isPage(value: unknown): boolean {
-  return pageSchema.safeParse(value).success
+  return isObject(value) && isShortText(value['name']) && pageSchema.safeParse(value).success
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { shortTextSchema } from './telemetry-schema.ts'
-import { problemOf, type EventProblem } from './validate-telemetry.ts'
+import { isObject, problemOf, type EventProblem } from './validate-telemetry.ts'
 
 /**
  * A report that a browser has sent by itself (`schema: reports`), in one of its two forms: an entry of `application/reports+json`, which
@@ -29,9 +29,9 @@ export function checkReport(value: unknown): EventProblem | null {
   return problem ?? (hasForm(value as Forms) ? null : noForm)
 }
 
-/** Whether {@link checkReport} finds nothing wrong. */
+/** Whether {@link checkReport} finds nothing wrong. A value without a form does not get to zod, as in `isPage`. */
 export function isReport(value: unknown): boolean {
-  return reportSchema.safeParse(value).success && hasForm(value as Forms)
+  return isObject(value) && hasForm(value) && reportSchema.safeParse(value).success
 }
 
 interface Forms {

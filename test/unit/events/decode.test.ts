@@ -333,3 +333,21 @@ describe('a body of a megabyte', () => {
     })
   })
 })
+
+test('a body of 20 KB is taken in slices, too, if it is an array of many small events, with the result of one go', () => {
+  const body = Buffer.from(`[${'1,'.repeat(9_998)}{"name":"a","value":1}]`)
+  const read = (bytes: number): { slices: number; result: unknown } => {
+    const batch = new EventBatch(body, {
+      schema: compileEventSchema('reports'),
+      limits: { eventBytes: 1e6, eventsPerRequest: 10_000, depth: 32 },
+      maxRecordBytes: 1e6,
+    })
+    let slices = 1
+    for (let left = decodeEvents(body, 'json', batch, bytes); left !== undefined; left = left()) slices++
+    return { slices, result: [batch.received, batch.rejectedByCode, batch.errors] }
+  }
+  const { slices, result } = read(8_192)
+  expect(slices).toBeGreaterThan(30)
+  expect(result).toEqual(read(Infinity).result)
+  expect(result).toMatchObject([9_999, new Map([['invalid_event', 9_999]]), { length: 100 }])
+})

@@ -109,6 +109,8 @@ describe('a key by choice', () => {
     ['"a\\u00e9\\n"', 'aé\n'],
     ['"\\ud83d\\ude80"', '🚀'],
     [`"${'é'.repeat(255)}"`, 'é'.repeat(255)],
+    [`"${'🚀'.repeat(255)}"`, '🚀'.repeat(255)],
+    [`"${'\\ud83d\\ude80'.repeat(255)}"`, '🚀'.repeat(255)],
     ['7', '7'],
     ['-1.50E+2', '-1.50E+2'],
     ['12345678901234567890', '12345678901234567890'],
@@ -119,6 +121,8 @@ describe('a key by choice', () => {
     ['["a"]', null],
     [`"${long}"`, null],
     [`"${'\\u0078'.repeat(256)}"`, null],
+    [`"${'🚀'.repeat(256)}"`, null],
+    [`"${'\\ud83d\\ude80'.repeat(256)}"`, null],
   ])('at a pointer, %.40s is the key %.20s, whatever the schema and the way of decoding', (json, key) => {
     const chosen = new PointerKey('/user/id')
     const events = [
@@ -126,9 +130,9 @@ describe('a key by choice', () => {
       `{"user":{"id":${json}},"value":1e2,"name":"a"}`,
     ]
     for (const schema of [{}, { schema: 'any' } as const]) {
-      const limits = { eventBytes: 4000 }
-      expect(keysOf(batchOf(events.join('\n'), limits, 4000, { ...schema, key: chosen }))).toEqual([key, key])
-      const strict = batchOf(events.join('\n'), limits, 4000, {
+      const limits = { eventBytes: 5000 }
+      expect(keysOf(batchOf(events.join('\n'), limits, 5000, { ...schema, key: chosen }))).toEqual([key, key])
+      const strict = batchOf(events.join('\n'), limits, 5000, {
         ...schema,
         key: chosen,
         rejectsKeyless: true,

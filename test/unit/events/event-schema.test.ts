@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { compileEventSchema, keyOf } from '../../../src/events/event-schema.ts'
+import { compileEventSchema, identityOf, keyOf } from '../../../src/events/event-schema.ts'
 
 function compile(jsonSchema: unknown): ReturnType<typeof compileEventSchema> {
   return compileEventSchema({ file: 'orders.json', jsonSchema })
@@ -70,6 +70,10 @@ describe('the key of a record', () => {
     [{ source: 'device-1' }, 'device-1'],
     [{ source: 'x'.repeat(255) }, 'x'.repeat(255)],
     [{ source: 'x'.repeat(256) }, null],
+    [{ source: '😀'.repeat(128) }, '😀'.repeat(128)],
+    [{ source: '😀'.repeat(255) }, '😀'.repeat(255)],
+    [{ source: '😀'.repeat(256) }, null],
+    [{ source: '\ud83d'.repeat(256) }, null],
     [{ source: '' }, null],
     [{ source: 7 }, null],
     [{}, null],
@@ -80,4 +84,16 @@ describe('the key of a record', () => {
   ])('of %j is %j', (event, key) => {
     expect(keyOf(event)).toBe(key)
   })
+})
+
+test('each source that the built-in schema takes is a key, and each id is an identity', () => {
+  const { fits } = compileEventSchema('telemetry')
+  for (const character of ['x', 'é', '😀', '\ud83d', 'x😀']) {
+    for (const count of [1, 100, 127, 128, 200, 255, 256]) {
+      const text = character.repeat(count)
+      const isTaken = fits({ name: 'a', value: 1, source: text, id: text })
+      expect(keyOf({ source: text })).toBe(isTaken ? text : null)
+      expect(identityOf({ id: text, source: 's' })).toEqual(isTaken ? { id: text, source: 's' } : null)
+    }
+  }
 })

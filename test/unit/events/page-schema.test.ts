@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
+import { pageSchema } from '../../../src/events/page-schema.ts'
 
 const page = compileEventSchema('page')
 
@@ -56,4 +57,12 @@ describe('schema: page', () => {
     expect(step.value).toMatchObject({ name: 'a', id: 'i', session: 's' })
     expect(page.fits(step.value)).toBe(true)
   })
+})
+
+test('a value without a name is refused without zod, which takes long', () => {
+  const parse = vi.spyOn(pageSchema, 'safeParse')
+  onTestFinished(() => parse.mockRestore())
+  for (const value of [1, null, [], {}, { name: 1 }, { name: '' }])
+    expect(page.fits(value), JSON.stringify(value)).toBe(false)
+  expect(parse).not.toHaveBeenCalled()
 })

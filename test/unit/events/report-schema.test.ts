@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
+import { reportSchema } from '../../../src/events/report-schema.ts'
 
 const reports = compileEventSchema('reports')
 
@@ -39,4 +40,12 @@ describe('schema: reports', () => {
     while (step.done !== true) step = parts.next()
     expect(reports.fits(step.value)).toBe(true)
   })
+})
+
+test('a value without a form is refused without zod, which takes long', () => {
+  const parse = vi.spyOn(reportSchema, 'safeParse')
+  onTestFinished(() => parse.mockRestore())
+  for (const value of [1, null, [], {}, { type: null }, { url: 'a' }])
+    expect(reports.fits(value), JSON.stringify(value)).toBe(false)
+  expect(parse).not.toHaveBeenCalled()
 })

@@ -1,7 +1,8 @@
 import * as fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
-import { telemetrySchemaOf } from '../../../src/events/telemetry-schema.ts'
-import { checkTelemetry, isTelemetry } from '../../../src/events/validate-telemetry.ts'
+import { describe, expect, test, vi } from 'vitest'
+import type { z } from 'zod'
+import { maxLabels, telemetrySchema, telemetrySchemaOf } from '../../../src/events/telemetry-schema.ts'
+import { checkTelemetry, isTelemetry, problemOf } from '../../../src/events/validate-telemetry.ts'
 import { casesOf } from '../../support/forms.ts'
 
 const event = { name: 'room.temp', value: 21.5 }
@@ -90,6 +91,33 @@ describe('checkTelemetry refuses, and says where and why:', () => {
   })
 })
 
+describe('zod gets few of many labels', () => {
+  const labels = (count: number, label: (nth: number) => unknown): object =>
+    Object.fromEntries(Array.from({ length: count }, (_, nth) => [`l${nth}`, label(nth)]))
+  const issue = { code: 'invalid_union', path: ['labels', 'l0'] }
+
+  test.each([
+    ['bad ones', labels(4000, () => null), [issue]],
+    [
+      'a bad one behind good ones',
+      labels(4000, (nth) => (nth < 3000 ? nth : [])),
+      [{ path: ['labels', 'l3000'] }],
+    ],
+    ['good ones', labels(4000, () => 'a'), [{ path: ['labels'] }]],
+    ['bad ones, and a bad name', labels(4000, () => ({})), [{ path: ['name'] }, issue]],
+  ])('%s', (name, many, issues) => {
+    const value = { ...event, name: name.endsWith('name') ? 7 : 'a', labels: many }
+    const whole = problemOf(telemetrySchema.safeParse(value), value)
+    const parse = vi.spyOn(telemetrySchema, 'safeParse')
+    expect(checkTelemetry(value)).toEqual(whole)
+    const [got] = parse.mock.lastCall as [{ labels: object }]
+    const { error } = parse.mock.results[0]!.value as z.ZodSafeParseError<unknown>
+    parse.mockRestore()
+    expect(Object.keys(got.labels).length).toBeLessThanOrEqual(maxLabels + 1)
+    expect(error.issues).toMatchObject(issues)
+  })
+})
+
 test('the fast check and the schema agree on every value', { timeout: 30_000 }, () => {
   const anything = fc.jsonValue({ maxDepth: 2 })
   const time = fc.oneof(
@@ -125,8 +153,9 @@ test('the fast check and the schema agree on every value', { timeout: 30_000 }, 
   const unit = fc.constantFrom('auto' as const, 'ms' as const, 's' as const, 'us' as const, 'ns' as const)
   fc.assert(
     fc.property(fc.oneof({ weight: 9, arbitrary: almostEvents }, anything), unit, (value, of) => {
-      expect(isTelemetry(value, of)).toBe(telemetrySchemaOf(of).safeParse(value).success)
-      expect(checkTelemetry(value, of) === null).toBe(isTelemetry(value, of))
+      const problem = problemOf(telemetrySchemaOf(of).safeParse(value), value)
+      expect(isTelemetry(value, of)).toBe(problem === null)
+      expect(checkTelemetry(value, of)).toEqual(problem)
     }),
     { numRuns: casesOf(500) },
   )
