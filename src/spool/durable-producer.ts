@@ -109,7 +109,7 @@ export class DurableProducer implements AccountedProducer, Durability {
       logger,
       waitLimitMs: Math.min(longestNoteMs, producer.stream.producer.deliveryTimeoutMs / 2),
       isExactlyOnce: producer.stream.exactlyOnce,
-      areAcksWritten: () => this.#log.areAcksWritten,
+      secureAcks: (done) => this.#log.secureAcks(done),
     })
     const events = this.#feederEvents()
     this.#feeder = new Feeder({ log: this.#log, producer, resumable, done: before.doneSeqs, events })

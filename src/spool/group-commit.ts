@@ -16,7 +16,7 @@ export class GroupCommit {
   /** Commits of large requests that are begun and not ended. */
   #begun = 0
   #full: Group[] = []
-  readonly #laterNotes: Note[] = []
+  #laterNotes: Note[] = []
   #isScheduled = false
   #onIdle: (() => void) | null = null
 
@@ -58,7 +58,7 @@ export class GroupCommit {
     group.note(note)
   }
 
-  /** Keeps a note until the next record is appended, and appends it then. */
+  /** Keeps a note until the next record is appended, and appends it then. If the record is refused, the note waits for the next one. */
   noteLater(note: Note): void {
     this.#laterNotes.push(note)
   }
@@ -106,7 +106,31 @@ export class GroupCommit {
   }
 
   #addLaterNotes(group: Group): void {
-    for (const note of this.#laterNotes.splice(0)) group.note(note)
+    for (const note of this.#laterNotes) {
+      group.note(note)
+      group.laterNotes.push(note)
+    }
+    this.#laterNotes = []
+  }
+
+  /**
+   * The notes that were left for groups that are refused wait again. A group that waits for the disk can have a newer note of the same
+   * key. Then the older note must not get behind it: the older note waits for the end of that group, and is needed only if that
+   * group is refused, too.
+   */
+  #keepLaterNotes(refused: readonly Group[]): void {
+    const notes = refused.flatMap(({ laterNotes }) => laterNotes)
+    if (notes.length === 0) return
+    const groups = this.#open === null ? this.#full : [...this.#full, this.#open]
+    const waiting = groups.map((group) => ({ group, keys: group.noteKeys(), older: [] as Note[] }))
+    const left: Note[] = []
+    for (const note of notes) {
+      const newer = waiting.find(({ keys }) => keys.has(note.key))
+      if (newer === undefined) left.push(note)
+      else newer.older.push(note)
+    }
+    for (const { group, older } of waiting) group.laterNotes = [...older, ...group.laterNotes]
+    this.#laterNotes = [...left, ...this.#laterNotes]
   }
 
   /** The next append begins a new group. */
@@ -132,6 +156,7 @@ export class GroupCommit {
     }
     this.#log.write(groups, (failure, placed) => {
       this.#onEnd(groups, placed)
+      if (placed.length === 0) this.#keepLaterNotes(groups)
       const [code, isUndecided] = [failure?.code ?? null, failure?.isUndecided ?? false]
       for (const { listeners } of groups)
         for (const listener of listeners) listener.committed(code, isUndecided)

@@ -6,7 +6,7 @@ import type {
   SettlementListener,
 } from '../kafka/producer/producer.ts'
 import { RecordBytes } from '../kafka/protocol/record-bytes.ts'
-import { FrameBuilder } from './frame.ts'
+import { EntryReader, FrameBuilder } from './frame.ts'
 
 /** What is committed together: the requests that came while the disk was busy with the groups before. */
 export class Group extends FrameBuilder {
@@ -21,6 +21,8 @@ export class Group extends FrameBuilder {
   /** It is one large request alone. */
   isLarge = false
   readonly listeners: CommitListener[] = []
+  /** Notes that somebody else left for this group. They wait again if the group is refused. */
+  laterNotes: Note[] = []
   /** The records whose outcome somebody waits for. */
   readonly awaited: SpooledRecord[] = []
 
@@ -38,6 +40,14 @@ export class Group extends FrameBuilder {
   note({ key, value, untilMs }: Note): void {
     this.notesUntilMs = Math.max(this.notesUntilMs, untilMs)
     this.append('note', RecordBytes.of(value, Buffer.from(key), untilMs))
+  }
+
+  /** The keys of its notes. Reads through the whole group. */
+  noteKeys(): Set<string> {
+    const keys = new Set<string>()
+    const entries = new EntryReader(this.frame, 0, this.sizeBytes)
+    while (entries.next()) if (entries.kind === 'note') keys.add(entries.key() ?? '')
+    return keys
   }
 }
 

@@ -104,7 +104,8 @@ export class Segment {
 /**
  * Says which records of one segment are done, in a file beside the segment. An entry has 12 bytes: the first record of a run, the
  * number of records in the run, and a checksum that also covers the number of the segment. If an entry is damaged, torn or lost,
- * the next start sends its records again, and no record is lost. So nothing waits for this file, and it is never synced.
+ * the next start sends its records again, and no record is lost. So nothing on the way of a record waits for this file. It is
+ * synced only before the journal of sent batches forgets what the file says ({@link AckFile.secure}).
  */
 class AckFile {
   readonly #disk: Disk
@@ -116,6 +117,10 @@ class AckFile {
   #runs: [first: number, count: number][] = []
   #isWriting = false
   #isClosed = false
+  /** A sync failed: some bytes may never get to the disk, even if a second sync ends well. */
+  #isInDoubt = false
+  /** What waits for the end of a write. */
+  #behindWrite: (() => void)[] = []
 
   /** @param sizeBytes how much of the file there is already. New entries go behind it. */
   constructor(disk: Disk, path: string, baseSeq: number, sizeBytes = 0) {
@@ -132,12 +137,7 @@ class AckFile {
     else this.#runs.push([first, count])
   }
 
-  /** Records were added that no write has taken yet. */
-  get isDirty(): boolean {
-    return this.#runs.length > 0
-  }
-
-  /** A write is under way. */
+  /** A write or a sync is under way. */
   get isWriting(): boolean {
     return this.#isWriting
   }
@@ -147,15 +147,14 @@ class AckFile {
    * @param done is called when the write has ended. What could not be written is written by the next flush.
    */
   flush(done: DiskDone): void {
-    if (this.#isWriting || this.#isClosed || !this.isDirty) return
+    if (this.#isWriting || this.#isClosed || this.#runs.length === 0) return
     this.#isWriting = true
     const runs = merged(this.#runs)
     this.#runs = []
     const finish: DiskDone = (error) => {
-      this.#isWriting = false
-      if (error !== null) this.#runs.unshift(...runs)
-      if (this.#isClosed) this.#letGo()
-      done(error)
+      // The list can be longer than a call may have arguments.
+      if (error !== null) this.#runs = [...runs, ...this.#runs]
+      this.#endWriting(error, done)
     }
     this.#open((error, fd) => {
       if (error !== null) return finish(error)
@@ -165,6 +164,41 @@ class AckFile {
         finish(failure)
       })
     })
+  }
+
+  /**
+   * Writes everything that was added before this call, behind a write that is under way.
+   * @param isSynced the file is synced, too. Its name may not be on the disk yet.
+   */
+  secure(isSynced: boolean, done: DiskDone): void {
+    if (this.#isWriting) return void this.#behindWrite.push(() => this.secure(isSynced, done))
+    // The segment is gone.
+    if (this.#isClosed) return done(null)
+    const written: DiskDone = (error) => {
+      if (error === null && isSynced) this.#sync(done)
+      else done(error)
+    }
+    if (this.#runs.length > 0) this.flush(written)
+    else written(null)
+  }
+
+  #sync(done: DiskDone): void {
+    if (this.#fd === null) return done(null)
+    if (this.#isInDoubt) return done(new Error('a sync of the file failed'))
+    this.#isWriting = true
+    this.#disk.sync(this.#fd, (error) => {
+      if (error !== null) this.#isInDoubt = true
+      this.#endWriting(error, done)
+    })
+  }
+
+  #endWriting(error: NodeJS.ErrnoException | null, done: DiskDone): void {
+    this.#isWriting = false
+    if (this.#isClosed) this.#letGo()
+    done(error)
+    const waiting = this.#behindWrite
+    this.#behindWrite = []
+    for (const each of waiting) each()
   }
 
   close(): void {

@@ -13,15 +13,22 @@ import { carryOver, encodeJournalFrame, encodeSentBatch, type Runs, type SentBat
  * One batch a partition is in flight. So only the last batch of a partition can be in doubt, and the journal says with each
  * batch whether the one before it is done. The journal is written before the batch is, but not synced: it survives the end of
  * the process, and a power cut once {@link sync} has ended. A new file begins with all open batches. Then the older files go.
+ *
+ * A file that is full leaves out the batches that are done when a new one begins. So before that, the ack files must have their
+ * records ({@link Roll}). Meanwhile notes go on in the full file.
  */
 export class SentJournal {
   readonly #options: SentJournalOptions
   readonly #last = new Map<number, LastBatch>()
   #olderPaths: string[] = []
+  /** What was found done at start, until a file of this process has it. */
+  #doneAtStart: Buffer[] = []
   #nextNumber = 1
   #path = ''
   #fd: number | null = null
   #sizeBytes = 0
+  /** A file of this size is full. */
+  #fullAtBytes = fileBytes
   #queue: Queued[] = []
   /** Requests of the sender that wait for the end of a write. */
   readonly #waiting = new Set<Queued>()
@@ -43,6 +50,7 @@ export class SentJournal {
   /** Files that are closed once their syncs have ended. Closed earlier, their numbers could be given to other files meanwhile. */
   readonly #toClose = new Set<number>()
   #beginAfterMs = -Infinity
+  #roll: Roll | null = null
   #failureLoggedAtMs = -Infinity
 
   constructor(options: SentJournalOptions) {
@@ -62,8 +70,8 @@ export class SentJournal {
     const start: Queued = { batches: [], done: ready }
     this.#waiting.add(start)
     this.#beginWriting()
-    const done = found.done.map(({ bytes }) => carryOver(bytes, true))
-    this.#begin(done, (error, queued) => {
+    this.#doneAtStart = found.done.map(({ bytes }) => carryOver(bytes, true))
+    this.#begin((error, queued) => {
       this.#endWriting()
       if (error !== null) this.#failed(error.code ?? error.message)
       this.#end([start, ...queued], error !== null)
@@ -128,6 +136,7 @@ export class SentJournal {
     batch.onSettled((settlement) => {
       if (settlement.recordCount !== count || !last.isWritten) return
       if (this.#isStopped && isLeftAtEnd(settlement, true)) return
+      if (this.#roll !== null) this.#keepForRoll(this.#roll, last)
       last.isDone = true
       last.bytes = nothing
     })
@@ -164,7 +173,10 @@ export class SentJournal {
   /** Writes what is queued. One write is under way at a time: what comes meanwhile goes with the next write. */
   #write(): void {
     if (this.#isWriting) return
-    if (this.#queue.length === 0 && !(this.#isInDoubt && this.#wantsNewFile && !this.#isClosed)) return
+    this.#prepareRoll()
+    // Under load something is always queued, or always on its way to the ack files. So a file that is full does not wait for a note.
+    const isNewFileDue = (this.#isInDoubt || this.#roll?.areAcksSecure === true) && this.#wantsNewFile
+    if (this.#queue.length === 0 && (!isNewFileDue || this.#isClosed)) return
     if (this.#isClosed) return this.#end(this.#queue.splice(0), true)
     this.#beginWriting()
     const written = (error: NodeJS.ErrnoException | null, queued: readonly Queued[]): void => {
@@ -175,9 +187,10 @@ export class SentJournal {
       this.#write()
     }
     if (this.#wantsNewFile)
-      return this.#begin([], (error, queued) => {
+      return this.#begin((error, queued) => {
         if (error === null) written(null, queued)
-        else if (queued.length + this.#queue.length === 0) written(error, [])
+        // Notes go on in the full file.
+        else if (queued.length + this.#queue.length === 0) written(this.#isInDoubt ? error : null, [])
         else if (this.#fd === null) written(error, [...queued, ...this.#queue.splice(0)])
         else this.#append([...queued, ...this.#queue.splice(0)], written)
       })
@@ -204,26 +217,52 @@ export class SentJournal {
     })
   }
 
-  /** A new file leaves out the batches that are done. So the ack files must have their records before. */
+  /** If the file is full, has the ack files secured. Then a new file is begun. */
+  #prepareRoll(): void {
+    if (this.#roll !== null || this.#fd === null || this.#sizeBytes < this.#fullAtBytes || this.#isClosed)
+      return
+    if (performance.now() < this.#beginAfterMs) return
+    const roll: Roll = { done: [], doneBytes: 0, areAcksSecure: false }
+    this.#roll = roll
+    // Settlements are told in microtasks: one that the journal knows of is in the log before the next turn.
+    setImmediate(() => {
+      this.#options.secureAcks((error) => {
+        if (this.#roll !== roll) return
+        if (error !== null) {
+          this.#roll = null
+          this.#beginAfterMs = performance.now() + retryMs
+          return
+        }
+        roll.areAcksSecure = true
+        this.#write()
+      })
+    })
+  }
+
+  /** A batch is done, and the ack files may not say so when the new file begins. */
+  #keepForRoll(roll: Roll, { bytes }: LastBatch): void {
+    roll.done.push(carryOver(bytes, true))
+    roll.doneBytes += bytes.length
+    // The disk hangs. The next write tries it anew.
+    if (roll.doneBytes > fileBytes) this.#roll = null
+  }
+
   get #wantsNewFile(): boolean {
     if (performance.now() < this.#beginAfterMs) return false
     if (this.#fd === null || this.#isStale || this.#isInDoubt) return true
-    return this.#sizeBytes >= fileBytes && this.#options.areAcksWritten()
+    return this.#roll?.areAcksSecure ?? false
   }
 
   /**
    * Begins a file with all open batches: the last one of each partition, unless it is done.
-   * @param more goes into the first frame before them.
    * @param done is told which of the queued batches are in the file.
    */
-  #begin(
-    more: readonly Buffer[],
-    done: (error: NodeJS.ErrnoException | null, queued: readonly Queued[]) => void,
-  ): void {
+  #begin(done: (error: NodeJS.ErrnoException | null, queued: readonly Queued[]) => void): void {
     const { disk, folder } = this.#options
     const path = `${folder}/${journalName(this.#nextNumber++)}`
     const failed = (error: NodeJS.ErrnoException, queued: readonly Queued[]): void => {
       this.#beginAfterMs = performance.now() + retryMs
+      this.#roll = null
       disk.remove(path, ignored)
       done(error, queued)
     }
@@ -232,7 +271,10 @@ export class SentJournal {
       // Queued batches are the last ones of their partitions, so the first frame has them. They must not be written once more.
       const queued = this.#queue.splice(0)
       const open = [...this.#last.values()].filter(({ isDone }) => !isDone)
-      const frame = encodeJournalFrame([...more, ...open.map(({ bytes }) => carryOver(bytes, false))], true)
+      const ended = [...this.#doneAtStart, ...(this.#roll?.done ?? [])]
+      // From here on a batch that gets done is in the new file.
+      this.#roll = null
+      const frame = encodeJournalFrame([...ended, ...open.map(({ bytes }) => carryOver(bytes, false))], true)
       writeAll(disk, { fd, buffers: [frame], position: 0 }, (writeError) => {
         if (writeError !== null) {
           disk.close(fd, ignored)
@@ -246,6 +288,9 @@ export class SentJournal {
         this.#fd = fd
         this.#path = path
         this.#sizeBytes = frame.length
+        // With very many partitions the first frame alone can be larger than a file.
+        this.#fullAtBytes = Math.max(fileBytes, 2 * frame.length)
+        this.#doneAtStart = []
         this.#isStale = false
         this.#isInDoubt = false
         this.#removeOlder(fd, older)
@@ -348,8 +393,8 @@ export interface SentJournalOptions {
   readonly waitLimitMs: number
   /** A batch waits until it is noted, however long the disk takes. */
   readonly isExactlyOnce: boolean
-  /** See `SpoolLog.areAcksWritten`. */
-  readonly areAcksWritten: () => boolean
+  /** See `SpoolLog.secureAcks`. */
+  readonly secureAcks: (done: DiskDone) => void
 }
 
 /** What a journal goes on from. */
@@ -374,6 +419,17 @@ interface LastBatch {
   isDone: boolean
   /** The batch is in the file. If it is not, its end must not be noted: the file has an older batch as the last one. */
   isWritten: boolean
+}
+
+/**
+ * A file is full, and a new one is wanted. The new one leaves out the batches that were done when this began, once the ack files have
+ * their records. It has those that were done later.
+ */
+interface Roll {
+  /** Batches that were done since then, as the new file has them. */
+  readonly done: Buffer[]
+  doneBytes: number
+  areAcksSecure: boolean
 }
 
 /** Batches of one request of the sender, until they are written. */

@@ -1,5 +1,5 @@
 import type { Logger } from '../logger.ts'
-import { ignored, writeAll, type Disk } from './disk.ts'
+import { ignored, writeAll, type Disk, type DiskDone } from './disk.ts'
 import type { Group } from './group.ts'
 import { LogTail, type LogTailOptions } from './log-tail.ts'
 import { acksPath, nextFreeSeq, parseName, segmentName, type Segment } from './segment.ts'
@@ -179,9 +179,27 @@ export class SpoolLog {
     this.#flushAcks()
   }
 
-  /** The ack files say of all records that were booked as done that they are. */
-  get areAcksWritten(): boolean {
-    return this.#segments.every(({ acks }) => !acks.isDirty && !acks.isWriting)
+  /**
+   * Secures for all records that are booked as done at this moment that no later start takes them for open: with the kernel, and
+   * with fsync on the disk, too.
+   */
+  secureAcks(done: DiskDone): void {
+    const { fsync, folderFd } = this.#options
+    if (this.#isClosed) return done(new Error('the log is closed'))
+    let [left, failure]: [number, NodeJS.ErrnoException | null] = [1, null]
+    const ended: DiskDone = (error) => {
+      failure ??= error
+      if (--left > 0) return
+      this.#acksFlushed(failure)
+      if (failure !== null) done(failure)
+      // The names of new ack files. A segment that is gone stays away, too.
+      else this.#tail.sync(folderFd, done)
+    }
+    for (const { acks } of this.#segments.slice()) {
+      left++
+      acks.secure(fsync, ended)
+    }
+    ended(null)
   }
 
   /** Calls back when nothing is being written and the ack files are written, as far as the disk lets them be. */

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { RecordBytes } from '../../../src/kafka/protocol/record-bytes.ts'
+import { realDisk, type Disk } from '../../../src/spool/disk.ts'
 import { numbered, SpoolFixture } from '../../support/spool-fixture.ts'
 
 function notesOf({ producer }: SpoolFixture, windowMs = 60_000): [string, string][] {
@@ -91,6 +92,100 @@ test('a note for later goes with the next records, before their own', async () =
   ])
   expect(after.producer.stats.recovered).toBe(4)
 })
+
+/** A spool of which the test ends the next writes of groups, with an error or well. */
+class HeldWrites {
+  readonly held: ((code: string | null) => void)[] = []
+  isHolding = false
+  readonly spool: SpoolFixture
+
+  constructor() {
+    const write: Disk['write'] = (fd, buffers, position, done) => {
+      if (!this.isHolding) return realDisk.write(fd, buffers, position, done)
+      this.held.push((code) => {
+        if (code === null) realDisk.write(fd, buffers, position, done)
+        else done(Object.assign(new Error(code), { code }), 0)
+      })
+    }
+    this.spool = new SpoolFixture({ disk: { write } })
+  }
+
+  async end(code: string | null): Promise<void> {
+    await this.spool.until(() => this.held.length > 0)
+    this.held.shift()!(code)
+  }
+
+  /** A request with a note of `a`. @returns null, or why it was refused. */
+  async request(value: string): Promise<string | null> {
+    return await new Promise((resolve) => {
+      this.spool.submit(numbered(1), resolve)
+      this.spool.producer.note('a', Buffer.from(value), Date.now() + 60_000)
+    })
+  }
+
+  releaseLater(): void {
+    this.spool.producer.noteLater('a', Buffer.from('released'), Date.now() + 60_000)
+  }
+
+  get notesOnDisk(): string[] {
+    return notesOf(new SpoolFixture({ folder: this.spool.copy() })).map(([, value]) => value)
+  }
+}
+
+test('a note for later goes with other records if the disk refuses those that it went with first', async () => {
+  const writes = new HeldWrites()
+  const { spool } = writes
+  await writes.request('first')
+  writes.releaseLater()
+  writes.isHolding = true
+  for (let nth = 0; nth < 2; nth++) {
+    const refused = spool.request(numbered(1))
+    await writes.end('ENOSPC')
+    expect(await refused).toBe('ENOSPC')
+    await spool.until(() => spool.producer.admission === 'open')
+  }
+  writes.isHolding = false
+  expect(await spool.request(numbered(1))).toBeNull()
+  expect(await spool.request(numbered(1))).toBeNull()
+  expect(writes.notesOnDisk).toEqual(['first', 'released'])
+}, 30_000)
+
+test('a note for later of a refused request never gets behind a newer note of its key', async () => {
+  const writes = new HeldWrites()
+  const { spool } = writes
+  await writes.request('first')
+  writes.releaseLater()
+  writes.isHolding = true
+  const refused = spool.request(numbered(1))
+  await spool.until(() => writes.held.length === 1)
+  const newer = writes.request('newer')
+  await writes.end('ENOSPC')
+  expect(await refused).toBe('ENOSPC')
+  await writes.end(null)
+  expect(await newer).toBeNull()
+  writes.isHolding = false
+  await spool.until(() => spool.producer.admission === 'open')
+  expect(await spool.request(numbered(1))).toBeNull()
+  expect(writes.notesOnDisk).toEqual(['first', 'newer'])
+}, 30_000)
+
+test('a note for later goes all the same if the disk also refuses the newer note of its key', async () => {
+  const writes = new HeldWrites()
+  const { spool } = writes
+  await writes.request('first')
+  writes.releaseLater()
+  writes.isHolding = true
+  const refused = [spool.request(numbered(1))]
+  await spool.until(() => writes.held.length === 1)
+  refused.push(writes.request('newer'))
+  await writes.end('ENOSPC')
+  await writes.end('ENOSPC')
+  expect(await Promise.all(refused)).toEqual(['ENOSPC', 'ENOSPC'])
+  writes.isHolding = false
+  await spool.until(() => spool.producer.admission === 'open')
+  expect(await spool.request(numbered(1))).toBeNull()
+  expect(writes.notesOnDisk).toEqual(['first', 'released'])
+}, 30_000)
 
 test('a large request has a commit of its own, and its notes are behind those of the requests that came meanwhile', async () => {
   const before = new SpoolFixture()

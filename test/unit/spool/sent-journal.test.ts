@@ -45,7 +45,7 @@ class JournalFixture {
       logger: this.logs,
       waitLimitMs: 20,
       isExactlyOnce,
-      areAcksWritten: () => true,
+      secureAcks: (done) => done(null),
     })
     this.journal.start({ paths: [], nextNumber: 1, open: [], done: [] }, () => {})
   }
@@ -55,7 +55,7 @@ class JournalFixture {
   }
 
   /** Notes a batch of one record, and waits until the note is written. */
-  async note(partition: number): Promise<void> {
+  async note(partition: number, journal = this.journal): Promise<void> {
     const batch = {
       partition,
       producerId: 1n,
@@ -70,7 +70,7 @@ class JournalFixture {
     } as unknown as IdentifiedBatch
     const runs = new Runs()
     runs.add(partition)
-    await new Promise<void>((done) => this.journal.note(1, [batch], { runsOf: () => runs, done }))
+    await new Promise<void>((done) => journal.note(1, [batch], { runsOf: () => runs, done }))
   }
 
   /** Ends the oldest sync. @returns the file. */
@@ -158,4 +158,41 @@ test('on a disk that hangs a batch of an exactly-once stream waits for its note,
   expect(isNoted).toBe(false)
   fixture.writes[0]!()
   await noted
+})
+
+test('what was found done at start gets into the first file that the disk takes', async () => {
+  const fixture = new JournalFixture()
+  await fixture.note(0)
+  const { folder, folderFd, logs } = fixture
+  const { paths, nextNumber, batches: done } = findJournal(folder, realDisk, logs)
+  expect(done).toHaveLength(1)
+  let failures = 0
+  const create: Disk['create'] = (path, created) => {
+    if (failures++ > 0) realDisk.create(path, created)
+    else created(Object.assign(new Error('full'), { code: 'ENOSPC' }), -1)
+  }
+  const journal = new SentJournal({
+    stream: 'critical',
+    folder,
+    folderFd,
+    fsync: false,
+    disk: { ...realDisk, create },
+    logger: logs,
+    waitLimitMs: 20,
+    isExactlyOnce: false,
+    secureAcks: (secured) => secured(null),
+  })
+  await new Promise<void>((ready) => journal.start({ paths, nextNumber, open: [], done }, ready))
+  expect(failures).toBe(1)
+  await vi.waitFor(
+    async () => {
+      await fixture.note(1, journal)
+      const { batches } = findJournal(folder, realDisk, logs)
+      expect(batches.map(({ partition, isDone }) => [partition, isDone]).slice(0, 2)).toEqual([
+        [0, true],
+        [1, false],
+      ])
+    },
+    { timeout: 20_000, interval: 100 },
+  )
 })
