@@ -11,6 +11,8 @@ import { ModelPartition, ModelTopic, type StoredRecord } from './model-topic.ts'
 export class ModelCluster implements Transport {
   readonly nodes = new Map<number, ModelNode>()
   readonly topics = new Map<string, ModelTopic>()
+  /** Another one is another cluster behind the same addresses. */
+  clusterId = 'model'
   /** Of topics that were deleted. */
   readonly #formerTopics: ModelTopic[] = []
   /** Every request that was served, in order. */

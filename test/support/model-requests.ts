@@ -24,6 +24,7 @@ export interface ServedRequest {
 
 /** The cluster whose state the answers come from: `ModelCluster` in `model-broker.ts`. */
 export interface ServingCluster {
+  readonly clusterId: string
   readonly nodes: ReadonlyMap<
     number,
     { readonly nodeId: number; readonly host: string; readonly isRegistered: boolean }
@@ -191,7 +192,7 @@ function metadata(cluster: ServingCluster, nodeId: number, reader: ModelReader):
   writer.array(nodes, (node) => {
     writer.int32(node.nodeId).string(node.host).int32(9092).string(null)
   })
-  writer.string('model').int32(nodeId)
+  writer.string(cluster.clusterId).int32(nodeId)
   writer.array(names, (name) => {
     const topic = cluster.topics.get(name)
     const errorCode = topic === undefined ? 3 : topic.isForbidden ? 29 : 0
@@ -238,7 +239,7 @@ function topicIds(cluster: ServingCluster, nodeId: number, reader: ModelReader):
   writer.compactArray(nodes, (node) => {
     writer.int32(node.nodeId).compactString(node.host).int32(9092).compactString(null).int8(0)
   })
-  writer.compactString('model').int32(nodeId)
+  writer.compactString(cluster.clusterId).int32(nodeId)
   writer.compactArray(names, (name) => {
     const topic = cluster.topics.get(name)
     const errorCode = topic === undefined ? 3 : topic.isForbidden ? 29 : 0

@@ -9,10 +9,17 @@ export class Assignment {
   readonly #positions = new Map<number, number | null>()
   /** The highest offset that was handed out for processing, plus one. It is kept over rebalances, so that repeated records can be counted. */
   readonly #handedOut = new Map<number, number>()
+  /** How often each partition was reset. */
+  readonly #resets = new Map<number, number>()
 
   /** Changes with every rebalance. */
   get epoch(): number {
     return this.#epoch
+  }
+
+  /** Changes with every rebalance, and with every reset of the partition. */
+  epochOf(partition: number): number {
+    return this.#epoch + (this.#resets.get(partition) ?? 0)
   }
 
   /** The member is in its group, as far as it knows. */
@@ -54,11 +61,18 @@ export class Assignment {
     return this.#positions.get(partition) ?? null
   }
 
-  /** Moves a partition's position forward, and never back. Does nothing for a partition that is not the member's. */
+  /** Moves a partition's position forward, and never back; {@link reset} does that. Does nothing for a partition that is not the member's. */
   advance(partition: number, position: number): void {
     const known = this.#positions.get(partition)
     if (known === undefined || (known !== null && known >= position)) return
     this.#positions.set(partition, position)
+  }
+
+  /** The partition's log does not have the position. From now on its records from `position` on are new ones, whatever was handed out before. */
+  reset(partition: number, position: number): void {
+    this.#resets.set(partition, (this.#resets.get(partition) ?? 0) + 1)
+    if (this.owns(partition)) this.#positions.set(partition, position)
+    this.#handedOut.set(partition, Math.min(this.#handedOut.get(partition) ?? 0, position))
   }
 
   /**

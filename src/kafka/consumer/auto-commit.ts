@@ -21,6 +21,11 @@ export class AutoCommit {
     this.#moved.set(partition, { partition, offset: String(offset), count: before + count })
   }
 
+  /** The member goes on at another offset of the partition, which is committed. */
+  forget(partition: number): void {
+    this.#moved.delete(partition)
+  }
+
   /** Commits the positions that were not committed yet. */
   async stop(): Promise<void> {
     clearInterval(this.#timer)

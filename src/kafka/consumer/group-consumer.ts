@@ -10,9 +10,16 @@ import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
 import { deliveries, FailureLog, type Poll } from './deliveries.ts'
+import { endOfEpoch } from './epoch-end.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
-import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kafkajs-consumer.ts'
+import { decideOutOfRange } from './kafkajs-out-of-range.ts'
+import {
+  registerReadCodecs,
+  kafkajsConsumerConfig,
+  consumedRecord,
+  leaderEpochOf,
+} from './kafkajs-consumer.ts'
 
 /**
  * One member of a consumer group. It uses kafkajs's consumer as it is, and does what kafkajs leaves to its user:
@@ -21,6 +28,7 @@ import { registerReadCodecs, kafkajsConsumerConfig, consumedRecord } from './kaf
  *   their assignment, and are given up if the epoch has changed.
  * - kafkajs can hand out a batch that is older than the present assignment. So the coordinator is asked for the group's committed offsets
  *   after each rebalance, and records below these offsets are never handed out.
+ * - kafkajs skips or repeats records in silence where a partition does not have the position. So the member decides where it goes on, and says so.
  */
 export class GroupConsumer implements Consumer {
   readonly #config: ConsumerConfig
@@ -39,6 +47,9 @@ export class GroupConsumer implements Consumer {
   readonly failed: Promise<Error>
   #fail: (error: Error) => void = () => {}
   #committed: Promise<ReadonlyMap<number, number>> | null = null
+  /** By partition: the position behind the records that were polled last, and the epoch of the leader that wrote the last of them. */
+  readonly #lastPolled = new Map<number, { readonly position: number; readonly leaderEpoch: number }>()
+  #undecide: () => void = () => {}
   #rebalances = 0
   #stopping = false
 
@@ -115,6 +126,7 @@ export class GroupConsumer implements Consumer {
       this.#logger.warn({ cause: (error as Error).message }, 'the group could not be left in good order')
     } finally {
       clearTimeout(timer)
+      this.#undecide()
       this.#deadline.abort()
       this.#assignment.leave()
     }
@@ -147,6 +159,8 @@ export class GroupConsumer implements Consumer {
     consumer.on(joined, ({ payload }) => {
       const partitions = payload.memberAssignment[this.#config.topic] ?? []
       this.#committed = null
+      this.#undecide()
+      this.#undecide = decideOutOfRange(payload.memberId, async (...where) => await this.#resume(...where))
       this.#rebalances++
       this.#assignment.join(partitions)
       this.#assignment.heard(performance.now())
@@ -167,16 +181,18 @@ export class GroupConsumer implements Consumer {
   async #onBatch(payload: EachBatchPayload): Promise<void> {
     const { batch } = payload
     const { partition } = batch
-    const { epoch } = this.#assignment
+    const epoch = this.#assignment.epochOf(partition)
     const committed = (await this.#readCommitted()).get(partition) ?? 0
+    if (await this.#isBehindTruncation(payload, epoch)) return
     this.#offsets.saw(partition, Number(batch.highWatermark))
-    const records = batch.messages
-      .filter(({ offset }) => Number(offset) >= committed)
-      .map((message) => consumedRecord(batch.topic, partition, message))
+    const messages = batch.messages.filter(({ offset }) => Number(offset) >= committed)
+    const records = messages.map((message) => consumedRecord(batch.topic, partition, message))
     const { maxPollRecords } = this.#config
     for (let at = 0; at < records.length; at += maxPollRecords) {
       if (!this.#mayPoll(payload, epoch)) return
-      const isDone = await this.#deliver(payload, records.slice(at, at + maxPollRecords), epoch)
+      const polled = records.slice(at, at + maxPollRecords)
+      const leaderEpoch = leaderEpochOf(messages[at + polled.length - 1]!)
+      const isDone = await this.#deliver(payload, polled, leaderEpoch)
       if (!isDone) return
     }
     // Behind the last record there can be markers of transactions, which are never handed out.
@@ -187,18 +203,20 @@ export class GroupConsumer implements Consumer {
     return (
       !this.#stopping &&
       payload.isRunning() &&
-      epoch === this.#assignment.epoch &&
+      epoch === this.#assignment.epochOf(payload.batch.partition) &&
       this.#assignment.owns(payload.batch.partition)
     )
   }
 
-  /** Delivers records of one partition. @returns whether this member goes on behind them. */
+  /** Delivers records of one partition. @param leaderEpoch of the last record. @returns whether this member goes on behind them. */
   async #deliver(
     payload: EachBatchPayload,
     records: readonly ConsumedRecord[],
-    epoch: number,
+    leaderEpoch: number,
   ): Promise<boolean> {
     const { partition } = payload.batch
+    const { epoch } = this.#assignment
+    const partitionEpoch = this.#assignment.epochOf(partition)
     const firstOffset = Number(records[0]!.offset)
     const lastOffset = records.at(-1)!.offset
     const nextOffset = Number(lastOffset) + 1
@@ -215,10 +233,11 @@ export class GroupConsumer implements Consumer {
       records,
       commit: async () => await this.#commit(payload, nextOffset, records.length),
       moveOn: () => {
-        // In another assignment the member begins at the group's committed offset.
-        if (!isCurrent()) return
+        // In another assignment the member begins at the group's committed offset, and after a reset at the offset of the reset.
+        if (partitionEpoch !== this.#assignment.epochOf(partition)) return
         isDone = true
         payload.resolveOffset(lastOffset)
+        this.#lastPolled.set(partition, { position: nextOffset, leaderEpoch })
         this.#assignment.advance(partition, nextOffset)
         this.#autoCommit?.moved(partition, nextOffset, records.length)
       },
@@ -293,12 +312,105 @@ export class GroupConsumer implements Consumer {
     const asked = (this.#committed ??= this.#offsets.committed())
     try {
       const committed = await asked
-      if (epoch === this.#assignment.epoch)
+      if (epoch === this.#assignment.epoch && asked === this.#committed)
         for (const [partition, offset] of committed) this.#assignment.advance(partition, offset)
       return committed
     } catch (error) {
       if (this.#committed === asked) this.#committed = null
       throw error
+    }
+  }
+
+  /**
+   * A batch of a leader of another epoch may be one of a log that went back, and has grown beyond the position since (KIP-320). Then the member goes
+   * on where the log went back to, and the batch is not delivered.
+   */
+  async #isBehindTruncation(payload: EachBatchPayload, epoch: number): Promise<boolean> {
+    const { topic, partition, messages, highWatermark } = payload.batch
+    const [first] = messages
+    const known = this.#lastPolled.get(partition)
+    const position = this.#assignment.position(partition)
+    if (first === undefined || known === undefined || known.position !== position) return false
+    if (leaderEpochOf(first) <= known.leaderEpoch) return false
+    const logEnd = await this.#endOfLastEpoch(partition, position)
+    if (logEnd === null || logEnd >= position || !this.#mayPoll(payload, epoch)) return false
+    await this.#moveBack(
+      partition,
+      { position, logEnd: Number(highWatermark), resumedAt: logEnd },
+      async () => {
+        const partitions = [{ partition, offset: String(logEnd) }]
+        await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions }] })
+        this.#consumer.seek({ topic, partition, offset: String(logEnd) })
+      },
+    )
+    return true
+  }
+
+  /**
+   * Goes on where a partition does not have the member's position.
+   * - The log ends before the position: a leader was elected that lacks records, say. The member goes on where the log went back to, if the leader
+   *   tells that, and else at the log's end.
+   * - The log begins behind the position: records were deleted before the group had read them. `auto.offset.reset` decides, as in Kafka.
+   */
+  async #resume(
+    partition: number,
+    position: number,
+    moveTo: (offset: number) => Promise<void>,
+  ): Promise<void> {
+    const { low, high } = await this.#offsets.range(partition)
+    if (position >= low) {
+      const wentBackTo = (await this.#endOfLastEpoch(partition, position)) ?? high
+      const resumedAt = Math.max(low, Math.min(wentBackTo, high, position))
+      await this.#moveBack(
+        partition,
+        { position, logEnd: high, resumedAt },
+        async () => await moveTo(resumedAt),
+      )
+      return
+    }
+    const { topic, autoOffsetReset } = this.#config
+    const resumedAt = autoOffsetResets[autoOffsetReset].fromBeginning ? low : high
+    await moveTo(resumedAt)
+    this.#reset(partition, resumedAt)
+    this.#logger.warn(
+      { topic, partition, position, logStart: low, resumedAt },
+      'records were deleted before the group had read them',
+    )
+  }
+
+  /** @param move commits the offset at which the member goes on for the group, and has the member fetch from there. */
+  async #moveBack(
+    partition: number,
+    at: { readonly position: number; readonly logEnd: number; readonly resumedAt: number },
+    move: () => Promise<void>,
+  ): Promise<void> {
+    this.#autoCommit?.forget(partition)
+    await move()
+    this.#reset(partition, at.resumedAt)
+    this.#logger.warn(
+      { topic: this.#config.topic, partition, ...at },
+      'the log of a partition went back behind the position of the group: the cluster has lost records',
+    )
+  }
+
+  #reset(partition: number, position: number): void {
+    this.#committed = null
+    this.#lastPolled.delete(partition)
+    this.#assignment.reset(partition, position)
+  }
+
+  /** Where the present log has the last of the records that were written by the leader of the record before the position. null: it is not known. */
+  async #endOfLastEpoch(partition: number, position: number): Promise<number | null> {
+    const known = this.#lastPolled.get(partition)
+    if (known?.position !== position || known.leaderEpoch < 0) return null
+    const { topic } = this.#config
+    try {
+      const leader = await this.#offsets.leader(partition)
+      return await endOfEpoch(this.#kafka, leader, { topic, partition, leaderEpoch: known.leaderEpoch })
+    } catch (error) {
+      const cause = this.#describe(error)
+      this.#logger.warn({ topic, partition, cause }, 'the leader does not tell whether its log went back')
+      return null
     }
   }
 

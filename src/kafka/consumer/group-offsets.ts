@@ -39,6 +39,26 @@ export class GroupOffsets {
     }
   }
 
+  /** Reads where a partition begins and ends now. */
+  async range(partition: number): Promise<{ readonly low: number; readonly high: number }> {
+    await this.look()
+    const end = this.#ends.get(partition)
+    if (end === undefined) throw new Error(`no broker tells where partition ${partition} ends`)
+    return { ...end }
+  }
+
+  /** Where the leader of a partition listens. @throws Error if there is no leader, or if no broker tells it. */
+  async leader(partition: number): Promise<{ readonly host: string; readonly port: number }> {
+    const [{ topics }, { brokers }] = await Promise.all([
+      this.#admin.fetchTopicMetadata({ topics: [this.#config.topic] }),
+      this.#admin.describeCluster(),
+    ])
+    const leader = topics[0]?.partitions.find(({ partitionId }) => partitionId === partition)?.leader
+    const broker = brokers.find(({ nodeId }) => nodeId === leader)
+    if (broker === undefined) throw new Error(`partition ${partition} has no leader`)
+    return broker
+  }
+
   /** A fetch told the end of a partition. */
   saw(partition: number, highWatermark: number): void {
     const end = this.#ends.get(partition)

@@ -50,6 +50,12 @@ export function consumedRecord(
   }
 }
 
+/** The epoch of the leader that wrote a record (KIP-101). kafkajs keeps it, and its types leave it out. -1: the broker does not tell it. */
+export function leaderEpochOf(message: Kafkajs.KafkaMessage): number {
+  const { batchContext } = message as { batchContext?: { partitionLeaderEpoch?: number } }
+  return batchContext?.partitionLeaderEpoch ?? -1
+}
+
 /** Kafka allows null as the value of a header. It is an empty value here, as where Chute writes one. */
 function headersOf(headers: object | undefined): ConsumedRecord['headers'] {
   const entries = Object.entries(headers ?? {})

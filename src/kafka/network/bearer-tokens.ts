@@ -113,7 +113,7 @@ export function bearerTokens(config: BearerConfig): BearerTokens {
 function nameOf(config: TokenSourceConfig): string {
   switch (config.from) {
     case 'endpoint':
-      return config.url
+      return withoutQuery(config.url)
     case 'file':
       return `the file ${config.path}`
     case 'command':
@@ -121,6 +121,12 @@ function nameOf(config: TokenSourceConfig): string {
     case 'aws':
       return 'AWS'
   }
+}
+
+/** The query of an endpoint may have a secret. */
+function withoutQuery(url: string): string {
+  const { origin, pathname } = new URL(url)
+  return `${origin}${pathname}`
 }
 
 /** Makes the source that a configuration names. */
@@ -143,9 +149,7 @@ export function tokenSource(config: TokenSourceConfig): TokenSource {
  */
 async function fromEndpoint(config: Extract<TokenSourceConfig, { from: 'endpoint' }>): Promise<BearerToken> {
   const { url, clientId, clientSecret, scope, audience } = config
-  // Its query may have a secret.
-  const { origin, pathname } = new URL(url)
-  const where = `no token from ${origin}${pathname}`
+  const where = `no token from ${withoutQuery(url)}`
   const form = new URLSearchParams({ grant_type: 'client_credentials' })
   if (scope !== null) form.set('scope', scope)
   if (audience !== null) form.set('audience', audience)

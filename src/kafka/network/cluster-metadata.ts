@@ -32,8 +32,10 @@ export class ClusterMetadata {
   #timer: NodeJS.Timeout | null = null
   #lookedAtMs = -Infinity
   #settingsAtMs = -Infinity
-  /** The ids of topics that were deleted and made anew under the same name. */
+  /** The ids of topics that were deleted and made anew under the same name. An id of another cluster is none of them. */
   readonly #formerIds = new Set<string>()
+  /** Topics of which every look since then has told a former id. */
+  readonly #formerToldSinceMs = new Map<string, number>()
   /** Topics whose `max.message.bytes` cannot be read. Each was logged. */
   readonly #withoutLimit = new Set<string>()
   #isLooking = false
@@ -112,6 +114,7 @@ export class ClusterMetadata {
       this.#topics.delete(topic)
       this.#notCreated.delete(topic)
       this.#withoutLimit.delete(topic)
+      this.#formerToldSinceMs.delete(topic)
     }
   }
 
@@ -160,6 +163,7 @@ export class ClusterMetadata {
       this.#notifyListeners()
     } catch (error) {
       this.#breaker.failed()
+      this.#formerToldSinceMs.clear()
       this.#connection?.destroy(error as Error)
       this.#connection = null
       this.#failed((error as Error).message)
@@ -269,6 +273,7 @@ export class ClusterMetadata {
   /** Takes over the result of a look. @returns whether the state of a topic has changed. */
   #apply(view: ClusterView, settings: Map<string, TopicSettings>): boolean {
     let isNews = false
+    if (view.clusterId !== this.clusterId) this.#formerIds.clear()
     this.clusterId = view.clusterId
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
@@ -276,9 +281,9 @@ export class ClusterMetadata {
       const { name, errorCode, id, mayWrite } = topic
       // It was forgotten since the look began.
       if (!this.#topics.has(name)) continue
-      // This broker does not know yet that the topic was made anew.
-      if (id !== null && this.#formerIds.has(id)) continue
+      if (this.#isStale(name, id)) continue
       const before = this.topic(name)
+      if (id !== null) this.#formerIds.delete(id)
       if (before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
       // A setting that was not read now keeps its last value.
       const known = isAnother(before, id) ? unknownTopic : before
@@ -295,6 +300,22 @@ export class ClusterMetadata {
         now.leaders.some((leader, partition) => leader !== before.leaders[partition])
     }
     return isNews
+  }
+
+  /**
+   * The broker that was asked does not know yet that the topic was made anew. A former id that is told for longer than a broker lags behind
+   * is the topic's id again, as after a cluster was restored.
+   */
+  #isStale(name: string, id: string | null): boolean {
+    if (id === null || !this.#formerIds.has(id)) {
+      this.#formerToldSinceMs.delete(name)
+      return false
+    }
+    const sinceMs = this.#formerToldSinceMs.get(name) ?? performance.now()
+    this.#formerToldSinceMs.set(name, sinceMs)
+    if (performance.now() - sinceMs < lagOfMetadataMs) return true
+    this.#formerToldSinceMs.delete(name)
+    return false
   }
 
   #notifyListeners(): void {
@@ -343,5 +364,7 @@ const minIntervalMs = 100
 const maxIntervalMs = 1_000
 const settingsMaxAgeMs = 30_000
 const maxLoggedCauses = 20
+/** A broker of the cluster learns of a topic that was made anew in much less time than this. */
+const lagOfMetadataMs = 10_000
 /** If a broker takes longer to answer, its connection is ended, and another broker is asked. */
 const requestTimeoutMs = 3_000

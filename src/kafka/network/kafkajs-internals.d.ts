@@ -1,6 +1,7 @@
 /**
- * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts` and `kafkajs-idle-timer.ts` import these parts.
- * They are not kafkajs's public interface. So the version is pinned exactly, and the contract tests of the transport check these parts.
+ * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts`, `kafkajs-idle-timer.ts`
+ * and `kafkajs-out-of-range.ts` import these parts. They are not kafkajs's public interface. So the version is pinned exactly, and the contract
+ * tests of the transport and `consume-out-of-range.test.ts` check these parts.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
   import type { Socket } from 'node:net'
@@ -82,4 +83,28 @@ declare module 'kafkajs/src/network/requestQueue/index.js' {
 
   const RequestQueue: { readonly prototype: { scheduleCheckPendingRequests: (this: Queue) => void } }
   export default RequestQueue
+}
+
+declare module 'kafkajs/src/consumer/offsetManager/index.js' {
+  interface TopicPartition {
+    readonly topic: string
+    readonly partition: number
+  }
+
+  /** The offsets of a member of a group, from one rebalance to the next. */
+  interface Manager {
+    readonly memberId: string
+    /** From where the member fetches next (a Long). */
+    nextOffset(topic: string, partition: number): { toString(): string }
+    commitOffsets(offsets: {
+      topics: { topic: string; partitions: { partition: number; offset: string }[] }[]
+    }): Promise<void>
+    /** The member asks the group's coordinator from where to fetch. */
+    clearOffsets(of: TopicPartition): void
+  }
+
+  const OffsetManager: {
+    readonly prototype: { setDefaultOffset: (this: Manager, of: TopicPartition) => Promise<void> }
+  }
+  export default OffsetManager
 }

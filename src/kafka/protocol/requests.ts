@@ -13,6 +13,8 @@ export const requestVersions = {
   /** Metadata with the topics' ids (KIP-516). It is used instead of `Metadata` if a broker serves it. Kafka does since 2.8. */
   TopicIds: { apiKey: 3, apiVersion: 10 },
   InitProducerId: { apiKey: 22, apiVersion: 1 },
+  /** OffsetForLeaderEpoch. Asked by consumers alone. */
+  EpochEnd: { apiKey: 23, apiVersion: 3 },
   DescribeConfigs: { apiKey: 32, apiVersion: 1 },
   /** Asked by `chute doctor` alone. */
   DescribeQuorum: { apiKey: 55, apiVersion: 1 },
@@ -217,6 +219,25 @@ export function decodeListOffsets(payload: Buffer): PartitionOffset[] {
     }
   }
   return offsets
+}
+
+/** Asks the leader of a partition where the records of an older leader, or of the present one, end in the log (KIP-320). */
+export function encodeEpochEnd(of: { topic: string; partition: number; leaderEpoch: number }): WireRequest {
+  const { topic, partition, leaderEpoch } = of
+  // The first -1 is a consumer's. The second -1 allows any epoch of the present leader.
+  const writer = new WireWriter().int32(-1).int32(1).string(topic).int32(1)
+  return requestOf('EpochEnd', [writer.int32(partition).int32(-1).int32(leaderEpoch).take()])
+}
+
+/** The answer to {@link encodeEpochEnd}. `endOffset`: -1 with an error, or if the leader does not know it. */
+export function decodeEpochEnd(payload: Buffer): { errorCode: number; endOffset: bigint } {
+  const reader = new WireReader(payload)
+  reader.skip(4 + 4) // throttle time, number of topics
+  reader.skipString()
+  reader.skip(4) // number of partitions
+  const errorCode = reader.int16()
+  reader.skip(4 + 4) // partition, the epoch that ends there
+  return { errorCode, endOffset: reader.int64() }
 }
 
 /** The cluster as one broker sees it. */

@@ -51,3 +51,22 @@ test('a member whose session ran out without an answer is not in its group, and 
   assignment.leave()
   expect(inSessionAt(5_000)).toBe(false)
 })
+
+test('a partition that is reset goes back, and its records are new ones, in an epoch of its own', () => {
+  const assignment = new Assignment()
+  assignment.join([0, 1])
+  assignment.advance(0, 30)
+  assignment.handOut(0, 0, 30, 30)
+  const before = [assignment.epochOf(0), assignment.epochOf(1)]
+  assignment.reset(0, 10)
+  expect(assignment.position(0)).toBe(10)
+  expect(assignment.handOut(0, 10, 20, 10)).toBe(0)
+  expect(assignment.handOut(0, 15, 25, 10)).toBe(5)
+  expect(assignment.epochOf(0)).not.toBe(before[0])
+  expect(assignment.epochOf(1)).toBe(before[1])
+  const after = assignment.epochOf(0)
+  assignment.leave()
+  expect(assignment.epochOf(0)).not.toBe(after)
+  assignment.reset(0, 5)
+  expect(assignment.position(0)).toBeNull()
+})

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ClusterMetadata } from '../../../../src/kafka/network/cluster-metadata.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
+import type { ModelTopic } from '../../../support/model-topic.ts'
 import { LogKeeper } from '../../../support/producer-fixture.ts'
 import { pass, passUntil, settlePromises, useVirtualClock } from '../../../support/virtual-clock.ts'
 
@@ -205,6 +206,87 @@ describe('it looks again', () => {
     await pass(7_000)
     expect(metadata.topic('events').maxMessageBytes).toBe(777)
     expect(cluster.requests.filter(({ api }) => api === 'DescribeConfigs')).toHaveLength(2)
+  })
+})
+
+describe('a topic that was made anew', () => {
+  /** A cluster that tells another topic of the same name from now on. @returns the topic that was there before. */
+  function makeAnew(cluster: ModelCluster): ModelTopic {
+    const former = cluster.topics.get('events')!
+    cluster.deleteTopic('events')
+    cluster.createTopic('events', 1)
+    return former
+  }
+
+  async function look(): Promise<void> {
+    metadata.refresh()
+    await pass(1_300)
+  }
+
+  test('stays, while a broker that lags behind tells the former one', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    const former = makeAnew(cluster)
+    const present = cluster.topics.get('events')!
+    await look()
+    expect(metadata.topic('events')).toMatchObject({ id: present.id, incarnation: 2 })
+    // Twice for less than a broker lags behind, and once before and after an outage.
+    for (const _ of [1, 2]) {
+      cluster.topics.set('events', former)
+      await pass(9_000)
+      expect(metadata.topic('events').id).toBe(present.id)
+      cluster.topics.set('events', present)
+      await look()
+    }
+    cluster.topics.set('events', former)
+    await look()
+    cluster.kill(1)
+    await pass(20_000)
+    cluster.restart(1)
+    await passUntil(() => metadata.failure === null)
+    await look()
+    expect(metadata.topic('events')).toMatchObject({ id: present.id, incarnation: 2 })
+  })
+
+  test('gives way to the former one that the cluster keeps telling, and then the other way round', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    const former = makeAnew(cluster)
+    const present = cluster.topics.get('events')!
+    await look()
+    for (const [index, told] of [former, present, former].entries()) {
+      cluster.topics.set('events', told)
+      await pass(16_000)
+      expect(metadata.topic('events')).toMatchObject({ id: told.id, incarnation: 3 + index })
+      cluster.addPartitions('events', 1)
+      await look()
+      expect(metadata.topic('events').leaders).toHaveLength(told.partitions.length)
+    }
+  })
+
+  test('is former no more once another cluster answers, and the first cluster again', async () => {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    const first = makeAnew(cluster)
+    cluster.clusterId = 'standby'
+    await look()
+    const standby = cluster.topics.get('events')!
+    expect(metadata.topic('events')).toMatchObject({ id: standby.id, incarnation: 2 })
+    for (const [clusterId, topic, incarnation] of [
+      ['model', first, 3],
+      ['standby', standby, 4],
+    ] as const) {
+      cluster.topics.set('events', topic)
+      cluster.clusterId = clusterId
+      await look()
+      expect(metadata.topic('events')).toMatchObject({ id: topic.id, incarnation })
+    }
   })
 })
 

@@ -4,12 +4,14 @@ import { ProducerBatch } from '../../../../src/kafka/producer/producer-batch.ts'
 import {
   decodeDescribeQuorum,
   decodeDescribeTopics,
+  decodeEpochEnd,
   decodeInitProducerId,
   decodeListOffsets,
   decodeMetadata,
   decodeProduce,
   encodeDescribeQuorum,
   encodeDescribeTopics,
+  encodeEpochEnd,
   encodeInitProducerId,
   encodeListOffsets,
   encodeMetadata,
@@ -130,6 +132,16 @@ describe('ListOffsets', () => {
       { partition: 5, errorCode: 6, offset: -1n, leaderEpoch: -1 },
     ])
   })
+})
+
+test('OffsetForLeaderEpoch asks as a consumer, whatever the present epoch, and its response', () => {
+  const expected = new ModelWriter().int32(-1).int32(1).string('events').int32(1).int32(5).int32(-1).int32(7)
+  const request = encodeEpochEnd({ topic: 'events', partition: 5, leaderEpoch: 7 })
+  expect(request).toMatchObject({ apiKey: 23, apiVersion: 3 })
+  expect(body(request)).toEqual(expected.done())
+  const payload = new ModelWriter().int32(0).int32(1).string('events').int32(1)
+  payload.int16(0).int32(5).int32(6).int64(1_234_567_890_123)
+  expect(decodeEpochEnd(payload.done())).toEqual({ errorCode: 0, endOffset: 1_234_567_890_123n })
 })
 
 describe('Metadata', () => {
