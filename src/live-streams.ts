@@ -86,7 +86,9 @@ export class LiveStreams {
           const underWay = gone.map((name) => targets.underWay(name))
           targets.use(next)
           this.#config = config
-          for (const name of gone) openedInvalid.set(name, null)
+          // A stream that came back and goes again before it has drained has one too.
+          for (const name of invalid.byStream.keys())
+            if (!config.streams.some((stream) => stream.name === name)) openedInvalid.set(name, null)
           for (const [name, topic] of openedInvalid) invalid.use(name, topic, this.#longestRequestMs)
           for (const [nth, name] of gone.entries()) void this.#leave(name, underWay[nth] ?? null)
           // With workers, a stream can drain between the two steps of a reload.

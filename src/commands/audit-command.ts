@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import { loadReaderConfig, type ReaderProcessConfig } from '../config/load-config.ts'
 import { parseDurationMs } from '../config/setting.ts'
 import { flawOfTopic } from '../config/topic-settings.ts'
+import { leave } from '../disk-calls.ts'
 import { type AuditReport, totalsOf } from '../kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../kafka/audit/compare-account.ts'
 import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafka/audit/session-book.ts'
@@ -12,6 +13,7 @@ import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { TopicReader } from '../kafka/audit/topic-reader.ts'
 import { describeFailure } from '../kafka/network/describe-failure.ts'
 import { keptOutcomes, outcomeTraits } from '../kafka/producer/outcome.ts'
+import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
 import { auditHtml } from '../reports/audit-html.ts'
 import { auditText } from '../reports/audit-text.ts'
@@ -128,7 +130,10 @@ async function accountsOf(gateways: readonly string[], key: string | null): Prom
   )
 }
 
-/** Goes on until a signal ends the process. Meanwhile it serves the metrics, where they are asked for, and logs the totals. */
+/**
+ * Goes on until a signal. Meanwhile it serves the metrics, where they are asked for, and logs the totals. A second signal ends the process
+ * at once: what comes after the first waits for Kafka and for gateways.
+ */
 async function followUntilSignal(
   { topic, metrics: address }: AuditCommandLine,
   config: ReaderProcessConfig,
@@ -136,6 +141,7 @@ async function followUntilSignal(
   totals: () => object,
 ): Promise<void> {
   const logger = createLogger(config, null, 'stderr')
+  const signals = new StopSignals()
   let server: FastifyInstance | null = null
   if (address !== null) {
     const readiness = () => ({ ready: true, checks: [] })
@@ -150,11 +156,18 @@ async function followUntilSignal(
     logged = text
   }, logEveryMs)
   try {
-    await new StopSignals().next()
+    await signals.next()
+    void leaveAtNext(signals, logger)
   } finally {
     clearInterval(timer)
     await server?.close()
   }
+}
+
+async function leaveAtNext(signals: StopSignals, logger: Logger): Promise<void> {
+  const signal = await signals.next()
+  logger.error({ signal }, 'ended at once by a second signal: there is no report')
+  await leave(1)
 }
 
 function reportOf(found: TopicAudit, accounts: Accounts): AuditReport {

@@ -36,7 +36,7 @@ export async function runKafkaCommand(argv: readonly string[], env: NodeJS.Proce
   } catch (error) {
     if (!(error instanceof LocalKafkaError)) throw error
     const mayUseDocker = error.problem === 'no_java' || error.problem === 'no_maven'
-    if (mayUseDocker && nodes === 1 && (await hasDocker())) return await runInDocker(port)
+    if (mayUseDocker && nodes === 1 && (await hasDocker())) return await runInDocker(port, stopped)
     process.stderr.write(`${error.message}\n`)
     return 1
   }
@@ -51,7 +51,8 @@ export async function runKafkaCommand(argv: readonly string[], env: NodeJS.Proce
   return 0
 }
 
-async function runInDocker(port: number): Promise<number> {
+/** @param stopped a signal has come. `docker run` gets no signal that was sent to this process alone. */
+async function runInDocker(port: number, stopped: Promise<void>): Promise<number> {
   say('no Java with Maven here: starting Kafka in Docker')
   const settings = {
     KAFKA_NODE_ID: '1',
@@ -66,8 +67,10 @@ async function runInDocker(port: number): Promise<number> {
   }
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-e', `${name}=${value}`])
   const args = ['run', '--rm', '-p', `127.0.0.1:${port}:${port}`, ...flags, `apache/kafka:${kafkaVersion}`]
-  const [code] = (await once(spawn('docker', args, { stdio: 'inherit' }), 'exit')) as [number | null]
-  return code ?? 1
+  const docker = spawn('docker', args, { stdio: 'inherit' })
+  void stopped.then(() => docker.kill('SIGTERM'))
+  const [code] = (await once(docker, 'exit')) as [number | null]
+  return docker.killed ? 0 : (code ?? 1)
 }
 
 async function hasDocker(): Promise<boolean> {

@@ -160,7 +160,7 @@ function describeToken(token: TokenSourceConfig): object {
   switch (token.from) {
     case 'endpoint':
       return {
-        KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: token.url,
+        KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: maskedUrl(token.url),
         KAFKA_SASL_OAUTHBEARER_CLIENT_ID: token.clientId,
         KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: mask,
         KAFKA_SASL_OAUTHBEARER_SCOPE: token.scope,
@@ -210,6 +210,7 @@ function describeDedupeStore(store: DedupeStoreConfig | null): object {
 function maskedUrl(text: string): string {
   const url = new URL(text)
   if (url.password !== '') url.password = mask
+  if (url.search !== '') url.search = mask
   return url.href
 }
 

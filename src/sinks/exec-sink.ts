@@ -24,18 +24,24 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
   child.stdout?.on('data', (data: Buffer) => {
     for (let at = data.indexOf(newline); at !== -1; at = data.indexOf(newline, at + 1)) onAnswer()
   })
-  // The pipe breaks when the command exits. The reason comes with the exit.
-  stdin.on('error', () => {})
-  const ended = new Promise<string>((resolve) => {
-    const end = (reason: string): void => {
-      pipe.breakOff(new Error(reason))
-      resolve(reason)
-    }
-    child.once('error', (error) => end(`the command could not be run: ${error.message}`))
+  let onEnd: (reason: string) => void = () => {}
+  const ended = new Promise<string>((resolve) => (onEnd = resolve))
+  const end = (reason: string): void => {
+    pipe.breakOff(new Error(reason))
+    onEnd(reason)
+  }
+  // The pipe breaks when the command exits, and the reason comes with the exit. A command can also close its input and go on.
+  stdin.on('error', () => void setTimeout(end, exitsWithinMs, 'the command has closed its input').unref())
+  const gone = new Promise<void>((isGone) => {
+    child.once('error', (error) => {
+      end(`the command could not be run: ${error.message}`)
+      isGone()
+    })
     // `close` and not `exit`: at `exit` the answers of the command may not have been read yet.
-    child.once('close', (code, signal) =>
-      end(code === null ? `the command was ended by ${signal}` : `the command ended with exit code ${code}`),
-    )
+    child.once('close', (code, signal) => {
+      end(code === null ? `the command was ended by ${signal}` : `the command ended with exit code ${code}`)
+      isGone()
+    })
   })
   return {
     process: async (records, { processed, signal }) => {
@@ -59,12 +65,14 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
       const kill = (): void => killGroup(child)
       signal.addEventListener('abort', kill)
       if (signal.aborted) kill()
-      await ended
+      await gone
     },
   }
 }
 
 const newline = 0x0a
+/** So long the exit of a command that takes no more input is waited for, in milliseconds. */
+const exitsWithinMs = 500
 
 /** Kills the shell and the processes that it has started. */
 function killGroup({ pid }: ChildProcess): void {

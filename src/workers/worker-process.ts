@@ -88,11 +88,12 @@ export class WorkerProcess {
   }
 
   /**
-   * Has the worker get ready for another configuration.
-   * @returns why it cannot; null: it is ready, or it has not begun and starts with what is in force then.
+   * Has the worker get ready for another configuration. A worker that does not listen yet is not asked, since it can take long to start:
+   * it may wait for its folder, or read a spool. {@link decide} tells it.
+   * @returns why it cannot; null: it is ready, or it was not asked.
    */
   async prepare(reload: number, config: Config): Promise<string | null> {
-    if (!this.#hasConfig || !this.#isConnected) return null
+    if (!this.isListening || !this.#isConnected) return null
     this.#preparing = reload
     const answered = new Promise<string | null>((resolve) => {
       this.#onPrepared = (answer) => {
@@ -101,13 +102,17 @@ export class WorkerProcess {
     })
     this.send({ type: 'prepare', reload, config })
     const ended = this.ended.then(() => null)
-    const late = pause(preparedWithinMs, `worker ${this.number} did not answer in time`, { ref: false })
+    const late = pause(
+      preparedWithinMs,
+      `worker ${this.number} did not answer within ${preparedWithinMs / 1_000} s. SIGHUP tries again`,
+      { ref: false },
+    )
     return await Promise.race([answered, ended, late])
   }
 
   /**
-   * Puts the configuration of {@link prepare} in force, or has it forgotten. A worker that was not asked, since it had only just begun,
-   * is asked and told in one go.
+   * Puts the configuration of {@link prepare} in force, or has it forgotten. A worker that was not asked starts with it, or is asked and told
+   * in one go, and takes both when it has a gateway. If it then cannot get ready, it ends, and is started again with that configuration.
    */
   decide(reload: number, config: Config, commit: boolean): void {
     if (!this.#hasConfig) {

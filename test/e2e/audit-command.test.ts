@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -143,6 +145,30 @@ test('--follow serves metrics while it reads, and reports at the end', async () 
   const code = await reader.ended()
   expect(code, JSON.stringify([...reader.log.slice(-3), ...reader.output])).toBe(0)
   expect(reader.output.join('\n')).toMatch(/150 records[^]*Lost 0 [^]*agrees: 0 are missing/)
+})
+
+test('--follow waits for a gateway that does not answer, until a second signal', async () => {
+  const broker = inject('kafkaBroker')
+  const [, { topic }] = await startAudited(broker)
+  const silent = createServer().listen(0, '127.0.0.1')
+  onTestFinished(() => void silent.close())
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const reader = startAudit(
+    broker,
+    topic,
+    '--follow',
+    '--metrics-port',
+    '0',
+    '--gateway',
+    `http://127.0.0.1:${port}`,
+  )
+  await reader.logged('auditing')
+  reader.signal('SIGINT')
+  await once(silent, 'connection')
+  reader.signal('SIGINT')
+  expect(await reader.ended()).toBe(1)
+  expect(reader.log.at(-1)).toMatchObject({ msg: 'ended at once by a second signal: there is no report' })
 })
 
 test.runIf(isLong)('a gateway that cannot be asked, and a topic that is not there, are told', async () => {

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,8 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { stringify } from 'yaml'
+import { takeLock } from '../../src/spool/data-folder.ts'
+import { folderOfWorker } from '../../src/spool/worker-folders.ts'
 import { ConfigMap } from '../support/config-map.ts'
 import { isLong } from '../support/forms.ts'
 import { readTopic } from '../support/independent-reader.ts'
@@ -518,10 +520,50 @@ test('a worker that is killed while the keys change comes back with the new ones
   process.kill(workers[0]!.pid, 'SIGKILL')
   await gateway.logged(reloaded)
   await gateway.logged('a worker takes requests again')
+  await allWorkersHaveNewKeys(gateway)
+  await stopped(gateway)
+})
+
+test('a worker that still waits for its folder holds up no reload, and has the new keys when it takes requests', async () => {
+  const a = { topic: `reload-waits-${randomUUID()}`, delivery: 'at-least-once' }
+  const data = mkdtempSync(join(tmpdir(), 'chute-reload-data-'))
+  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
+  const files = new ConfigMap({ keys: keysFile('old'), streams: streamsFile({ a }) })
+  const gateway = await start({
+    WORKERS: '2',
+    CHUTE_KEYS_FILE: files.path('keys'),
+    CHUTE_CONFIG: files.path('streams'),
+    CHUTE_DATA_DIR: data,
+    CHUTE_DATA_DIR_EPHEMERAL: 'true',
+  })
+  const listening = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))
+  const workers = listening?.['workers'] as { pid: number }[]
+  process.kill(workers[1]!.pid, 'SIGKILL')
+  const lock = await vi.waitUntil(() => takeWhenFree(folderOfWorker(data, 2)), { interval: 5 })
+  await gateway.logged('a worker of an earlier start still has its folder')
+  files.swap({ keys: keysFile('new'), streams: streamsFile({ a }) })
+  const line = await Promise.race([gateway.logged(reloaded), gateway.logged(refused)])
+  expect(line).toMatchObject({ msg: reloaded })
+  closeSync(lock)
+  await gateway.logged('a worker takes requests again')
+  await allWorkersHaveNewKeys(gateway)
+  await stopped(gateway)
+})
+
+/** @returns null: its worker still has the folder. */
+function takeWhenFree(folder: string): number | null {
+  try {
+    return takeLock(folder, 'worker')
+  } catch {
+    return null
+  }
+}
+
+/** Each request has a connection of its own: the workers take them in turn. */
+async function allWorkersHaveNewKeys({ url }: ServedGateway): Promise<void> {
   const fresh = async (key: string): Promise<number> => {
     const headers = { authorization: `Bearer value-of-${key}`, connection: 'close' }
-    const body = event('e')
-    return (await fetch(`${gateway.url}/v1/streams/a`, { method: 'POST', headers, body })).status
+    return (await fetch(`${url}/v1/streams/a`, { method: 'POST', headers, body: event('e') })).status
   }
   const seen = { old: new Set<number>(), new: new Set<number>() }
   for (let times = 0; times < 8; times++) {
@@ -530,5 +572,4 @@ test('a worker that is killed while the keys change comes back with the new ones
   }
   expect([...seen.old]).toEqual([401])
   expect([...seen.new]).toEqual([202])
-  await stopped(gateway)
-})
+}

@@ -199,3 +199,23 @@ describe('chute serve', limit, () => {
     },
   )
 })
+
+test('chute kafka in Docker: a signal to it alone ends the container', limit, async () => {
+  const bin = mkdtempSync(join(folder, 'bin-'))
+  const docker = `#!${process.execPath}
+if (process.argv[2] === 'run') {
+  process.on('SIGTERM', () => process.exit(143))
+  setTimeout(() => {}, 60_000)
+  console.log('the container runs')
+}
+`
+  writeFileSync(join(bin, 'docker'), docker, { mode: 0o755 })
+  const child = execFile(process.execPath, [...chuteArguments, 'kafka'], { env: { PATH: bin } })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  let said = ''
+  child.stdout!.on('data', (text: string) => (said += text))
+  await expect.poll(() => said, { timeout: 20_000 }).toContain('the container runs')
+  child.kill('SIGTERM')
+  const [code] = (await once(child, 'exit')) as [number | null]
+  expect(code).toBe(0)
+})

@@ -1,7 +1,8 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Config, StreamConfig } from '../../src/config/config.ts'
+import { Producers } from '../../src/kafka/producers.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
-import { streamConfig } from '../support/producer-fixture.ts'
+import { invalidConfig, streamConfig } from '../support/producer-fixture.ts'
 
 const stays: StreamConfig = { ...streamConfig('stays', 'at-most-once'), schema: 'any' }
 const goes: StreamConfig = { ...streamConfig('goes', 'at-most-once'), schema: 'any' }
@@ -19,6 +20,7 @@ async function detailOf(stream: string): Promise<{ status: number; detail: strin
 }
 
 afterEach(async () => {
+  vi.restoreAllMocks()
   await started.stop()
 })
 
@@ -57,4 +59,24 @@ describe('a stream drains between the two steps of a reload, as it can with work
     await gateway.reload(configOf(stays, { ...goes, topic: 'other' }))
     await expect.poll(() => gateway.stats.map(({ topic }) => topic)).toContain('other')
   })
+})
+
+test('a stream that comes back and goes again before it has drained leaves no producer of its invalidTopic open', async () => {
+  const withInvalid = { ...goes, invalid: invalidConfig('bad') }
+  const opened = vi.spyOn(Producers.prototype, 'openInvalid')
+  const left = vi.spyOn(Producers.prototype, 'leaveInvalid')
+  vi.spyOn(Producers.prototype, 'leave').mockReturnValueOnce(new Promise(() => {}))
+  started = await startGatewayWith(configOf(stays, withInvalid), { awaitReady: false })
+  const reload = async (...streams: readonly StreamConfig[]): Promise<void> => {
+    const { http, ...config } = configOf(...streams)
+    // A producer of invalid events stays for as long as a request can take, which is 300 s more than this.
+    const limits = { ...http.limits, bodyTimeoutMaxMs: -299_990 }
+    await started.gateway.reload({ ...config, http: { ...http, limits } })
+  }
+  await reload(stays)
+  await reload(stays, withInvalid)
+  await reload(stays)
+  const producers = opened.mock.results.map(({ value }) => value as unknown)
+  expect(producers).toHaveLength(2)
+  await expect.poll(() => left.mock.calls.map(([producer]) => producer)).toEqual(producers)
 })

@@ -56,6 +56,13 @@ describe('OAUTHBEARER', () => {
     expect(printed).not.toContain('hunter2')
   })
 
+  test('the query of its endpoint, which may have a secret, is not printed', () => {
+    const url = 'https://login.example.com/token?code=hunter2'
+    const printed = describeConfig(load({ ...endpoint, [`${prefix}TOKEN_ENDPOINT_URL`]: url }))
+    expect(printed).toContain('https://login.example.com/token?********')
+    expect(printed).not.toContain('hunter2')
+  })
+
   const file = { ...bearer, [`${prefix}TOKEN_FILE`]: '/run/token' }
   test.each([
     ['no source', bearer, 'KAFKA_SASL_MECHANISM', /nothing says where tokens come from/],
