@@ -308,7 +308,7 @@ export function recycleBody(body: Buffer): void {
 }
 
 /** Enough for the bodies of a megabyte that are read and decoded at the same time when many come at once. */
-const pool = new BufferPool(16 << 20)
+const pool = new BufferPool(4 << 20)
 const lent = new WeakMap<ArrayBufferLike, Buffer>()
 
 const empty = Buffer.alloc(0)

@@ -1,10 +1,14 @@
 /**
- * The ranges of the good events of a body and of their keys, in the order of the request. They are numbers in one array. An object for each
- * event, or an array for each of the four numbers, would cost more than all checks of an event.
+ * The ranges of the good events of a body and of their keys, in the order of the request. They are numbers in arrays of some size. An object for
+ * each event, or an array for each of the four numbers, would cost more than all checks of an event. Those of a large request are outside of V8's heap,
+ * and are used again: they outlive V8's short collections, and only its long kind would take them away.
  */
 export class EventRanges {
-  /** For each event: start, end, start of the key, end of the key. */
-  readonly #places: number[] = []
+  /** For each of the first events: start, end, start of the key, end of the key. */
+  #first: number[] = []
+  /** Those of further events, in pages of {@link eventsAPage}; null: there are none. */
+  #pages: Int32Array[] | null = null
+  #inPages = 0
   /** Keys that are written with escapes, so the body does not have their bytes; null: there is no such key. */
   #texts: (string | null)[] | null = null
   /** The place of each event's topic; null: the stream has one topic. */
@@ -16,12 +20,12 @@ export class EventRanges {
 
   /** Number of events. */
   get count(): number {
-    return this.#places.length / placesAnEvent
+    return this.#first.length / placesAnEvent + this.#inPages
   }
 
   /** Adds an event whose key is in the body. If `keyStart` = `keyEnd`, the event has no key. */
   add(start: number, end: number, keyStart: number, keyEnd: number): void {
-    this.#places.push(start, end, keyStart, keyEnd)
+    this.#push(start, end, keyStart, keyEnd)
     this.#texts?.push(null)
     this.totalBytes += end - start + keyEnd - keyStart
   }
@@ -30,7 +34,7 @@ export class EventRanges {
   addParsed(start: number, end: number, key: string | null, keyBytes: number): void {
     if (key !== null) this.#texts ??= Array.from({ length: this.count }, () => null)
     this.#texts?.push(key)
-    this.#places.push(start, end, 0, keyBytes)
+    this.#push(start, end, 0, keyBytes)
     this.totalBytes += end - start + keyBytes
   }
 
@@ -53,22 +57,22 @@ export class EventRanges {
 
   /** Where an event begins in the body. */
   start(index: number): number {
-    return this.#places[index * placesAnEvent]!
+    return this.#place(index, 0)
   }
 
   /** Where an event ends in the body. */
   end(index: number): number {
-    return this.#places[index * placesAnEvent + 1]!
+    return this.#place(index, 1)
   }
 
   /** Where an event's key begins in the buffer that {@link key} returns. */
   keyStart(index: number): number {
-    return this.#places[index * placesAnEvent + 2]!
+    return this.#place(index, 2)
   }
 
   /** Where an event's key ends in the buffer that {@link key} returns. */
   keyEnd(index: number): number {
-    return this.#places[index * placesAnEvent + 3]!
+    return this.#place(index, 3)
   }
 
   /**
@@ -86,36 +90,80 @@ export class EventRanges {
 
   /** Takes out the events of which `stays` does not say that they stay. */
   keepOnly(stays: (index: number) => boolean): void {
-    const places = this.#places
-    const texts = this.#texts
-    const topics = this.#topics
-    const { count } = this
-    let kept = 0
-    this.totalBytes = 0
-    for (let index = 0; index < count; index++) {
+    const all = new EventRanges()
+    all.#take(this)
+    this.#take(new EventRanges())
+    for (let index = 0; index < all.count; index++) {
       if (!stays(index)) continue
-      this.totalBytes += this.end(index) - this.start(index) + this.keyEnd(index) - this.keyStart(index)
-      for (let place = 0; place < placesAnEvent; place++)
-        places[kept * placesAnEvent + place] = places[index * placesAnEvent + place]!
-      if (texts !== null) texts[kept] = texts[index]!
-      if (topics !== null) topics[kept] = topics[index]!
-      kept++
+      const [start, end, keyStart, keyEnd] = [
+        all.start(index),
+        all.end(index),
+        all.keyStart(index),
+        all.keyEnd(index),
+      ]
+      this.#push(start, end, keyStart, keyEnd)
+      this.totalBytes += end - start + keyEnd - keyStart
+      if (all.#texts !== null) (this.#texts ??= []).push(all.#texts[index]!)
+      if (all.#topics !== null) this.goesTo(all.#topics[index]!)
     }
-    places.length = kept * placesAnEvent
-    if (texts !== null) texts.length = kept
-    if (topics !== null) topics.length = kept
+    all.release()
   }
 
   /** Forgets all events. */
   clear(): void {
-    this.#places.length = 0
-    this.#texts = null
-    this.#topics = null
-    this.totalBytes = 0
+    this.release()
+    this.#take(new EventRanges())
+  }
+
+  /** Gives the memory of many events back. To be called when nobody asks for their places any more. Their number stays. */
+  release(): void {
+    if (this.#pages === null) return
+    freePages.push(...this.#pages.slice(0, mostFreePages - freePages.length))
+    this.#pages = null
+  }
+
+  #take(other: EventRanges): void {
+    this.#first = other.#first
+    this.#pages = other.#pages
+    this.#inPages = other.#inPages
+    this.#texts = other.#texts
+    this.#topics = other.#topics
+    this.totalBytes = other.totalBytes
+  }
+
+  #push(start: number, end: number, keyStart: number, keyEnd: number): void {
+    if (this.#first.length < firstEvents * placesAnEvent) this.#first.push(start, end, keyStart, keyEnd)
+    else this.#pushFurther(start, end, keyStart, keyEnd)
+  }
+
+  #pushFurther(start: number, end: number, keyStart: number, keyEnd: number): void {
+    const nth = this.#inPages % eventsAPage
+    const pages = (this.#pages ??= [])
+    if (nth === 0) pages.push(freePages.pop() ?? new Int32Array(eventsAPage * placesAnEvent))
+    const page = pages.at(-1)!
+    const at = nth * placesAnEvent
+    page[at] = start
+    page[at + 1] = end
+    page[at + 2] = keyStart
+    page[at + 3] = keyEnd
+    this.#inPages++
+  }
+
+  #place(index: number, nth: number): number {
+    if (index < firstEvents) return this.#first[index * placesAnEvent + nth]!
+    const further = index - firstEvents
+    return this.#pages![Math.trunc(further / eventsAPage)]![(further % eventsAPage) * placesAnEvent + nth]!
   }
 }
 
 const placesAnEvent = 4
+/** A request of fewer events takes no page. */
+const firstEvents = 128
+/** A page takes 16 KB. */
+const eventsAPage = 1_024
+/** Pages that nobody has now. They take a megabyte at most. */
+const freePages: Int32Array[] = []
+const mostFreePages = 64
 
 /** Parsed keys become bytes here. There are few of them, and a key that may not fit gets a buffer of its own. */
 const scratch = Buffer.allocUnsafe(1024)

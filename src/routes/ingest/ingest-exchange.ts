@@ -75,6 +75,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   readonly #trace: RequestTrace | null
   /** The body as it was received, until the request is answered. */
   #body: Buffer | null = null
+  /** The events of the body, until the request is answered. */
+  #batch: EventBatch | null = null
   /** What came of the body. */
   #readBytes = 0
   /** Who still reads the body: this request until it is answered, and whoever copies its invalid events. */
@@ -145,6 +147,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #take(body: Buffer): void {
     this.#trace?.beginAppend(this.target.producer)
     const batch = newBatch(body, this.target, this.#route.limits, this.reply.request)
+    this.#batch = batch
     decodeInTurns(batch, this.#kind, this)
   }
 
@@ -422,6 +425,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
   #leaveBody(): void {
     if (--this.#readers > 0 || this.#body === null) return
     recycleBody(this.#body)
-    this.#body = null
+    this.#batch?.ranges.release()
+    this.#body = this.#batch = null
   }
 }

@@ -19,7 +19,9 @@ const anyEvent = fc.record({
 
 test('gives back each event and its key, also when others were taken out', () => {
   fc.assert(
-    fc.property(fc.array(anyEvent, { maxLength: 30 }), (events) => {
+    fc.property(fc.array(anyEvent, { maxLength: 30 }), fc.constantFrom(1, 100), (some, times) => {
+      // A hundred times as many go beyond the first page.
+      const events = Array.from({ length: times }, () => some).flat()
       const ranges = new EventRanges()
       for (const { start, size, key } of events) {
         if (typeof key === 'string') ranges.addParsed(start, start + size, key, Buffer.byteLength(key))
@@ -49,3 +51,23 @@ test('gives back each event and its key, also when others were taken out', () =>
 function sliceOf({ start, size }: { start: number; size: number }): string {
   return body.toString('latin1', start, start + size)
 }
+
+test('the memory of many events is used again, and not while somebody has it', () => {
+  const filled = (first: number): EventRanges => {
+    const ranges = new EventRanges()
+    for (let nth = 0; nth < 3_000; nth++) ranges.add(first + nth, first + nth + 1, 0, 0)
+    return ranges
+  }
+  const [one, other] = [filled(0), filled(10_000)]
+  one.release()
+  // A second call gives nothing away again.
+  one.release()
+  expect(one.count).toBe(3_000)
+  const [third, fourth] = [filled(20_000), filled(30_000)]
+  const places = [other, third, fourth].map((ranges) => [
+    ranges.start(128),
+    ranges.start(2_999),
+    ranges.end(1_152),
+  ])
+  expect(places).toEqual([10_000, 20_000, 30_000].map((first) => [first + 128, first + 2_999, first + 1_153]))
+})
