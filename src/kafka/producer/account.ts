@@ -82,7 +82,8 @@ export class Account implements OutcomeCounts {
       this.buffered += batch.recordCount
     }
     batch.state = 'settled'
-    batch.release()
+    // A write of it may still be in this process.
+    batch.abandon()
   }
 
   /**

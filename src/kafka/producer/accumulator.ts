@@ -299,6 +299,7 @@ export class Accumulator {
     batch.compressing = true
     try {
       const compressed = await codec.compress(batch.records)
+      batch.compressing = false
       if (batch.state !== 'closed') return
       // A batch that the codec makes larger goes uncompressed: the broker might refuse the larger one, and no room is reserved for it.
       if (compressed.length >= batch.records.length) return

@@ -68,6 +68,12 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
     this.state = 'closed'
   }
 
+  /** Gives up the bytes. A codec that works on the batch goes on to read them, so then nobody else may have the buffer. */
+  override release(): void {
+    if (this.compressing) this.abandon()
+    else super.release()
+  }
+
   /** @inheritdoc */
   onSettled(listener: SettlementListener): void {
     this.#listeners ??= []

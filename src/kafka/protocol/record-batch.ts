@@ -207,6 +207,12 @@ export class RecordBatch {
     this.#buffer = released
   }
 
+  /** As {@link release}, but somebody may still read the bytes: a codec on its thread, or a socket. V8 takes the buffer once nobody has it. */
+  abandon(): void {
+    this.#recycle = null
+    this.#buffer = released
+  }
+
   #grow(needed: number, sizeLimitBytes: number): void {
     const doubled = Math.min(this.#buffer.length * 2, sizeLimitBytes)
     const grown = Buffer.allocUnsafeSlow(Math.max(doubled, needed))

@@ -56,7 +56,7 @@ function setUp(overrides: Partial<ProducerConfig> = {}, partitionCount = 1) {
     }
     return batches
   }
-  return { accumulator, memory, onReady, append, drain }
+  return { accumulator, memory, buffers, onReady, append, drain }
 }
 
 function recordsOf(batch: ProducerBatch): { key: string | null; value: string }[] {
@@ -492,6 +492,30 @@ describe('compression', () => {
     expect(batch.state).toBe('open')
   })
 })
+
+test.each(codecsHere)(
+  'while a codec (%s) reads a batch on its thread, nobody else gets the buffer of the batch, and it is not freed',
+  async (compressionType) => {
+    vi.useRealTimers()
+    const { append, accumulator, buffers, onReady, drain } = setUp({ compressionType, lingerMs: 0 })
+    const give = vi.spyOn(buffers, 'give')
+    append('x'.repeat(500_000))
+    accumulator.flush()
+    expect(drain()).toEqual([])
+    for (const batch of accumulator.takeAll()) {
+      expect(batch.compressing).toBe(true)
+      batch.state = 'settled'
+      batch.release()
+    }
+    onReady.mockClear()
+    await vi.waitFor(() => expect(onReady).toHaveBeenCalled())
+    expect(give).not.toHaveBeenCalled()
+    // Behind the codec the buffer is free.
+    append('x'.repeat(500_000))
+    await vi.waitFor(() => expect(drain()).toHaveLength(1))
+    expect(give).toHaveBeenCalledOnce()
+  },
+)
 
 describe('a codec that fails', () => {
   test('leaves the batch as it is: it goes uncompressed', async () => {
