@@ -243,8 +243,8 @@ export class SentJournal {
   #keepForRoll(roll: Roll, { bytes }: LastBatch): void {
     roll.done.push(carryOver(bytes, true))
     roll.doneBytes += bytes.length
-    // The disk hangs. The next write tries it anew.
-    if (roll.doneBytes > fileBytes) this.#roll = null
+    // The disk hangs. The next write tries it anew. Once the acks are secure, a new file may be under way, which needs the list.
+    if (roll.doneBytes > fileBytes && !roll.areAcksSecure) this.#roll = null
   }
 
   get #wantsNewFile(): boolean {

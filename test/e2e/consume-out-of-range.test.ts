@@ -101,6 +101,17 @@ test.each([
   },
 )
 
+test('a group that must lose nothing, and may begin at the beginning, does that where its position is gone', async () => {
+  const reading = new Reading(inject('kafkaBroker'))
+  await reading.create(10)
+  await reading.commit(50)
+  const reader = reading.start('earliest', '--delivery=at-least-once')
+  expect(await reader.logged(wentBack)).toMatchObject({ position: 50, logEnd: 10, resumedAt: 0 })
+  await reading.write(2, 10)
+  await reader.wrote(12)
+  expect(idsOf(reader.output)).toEqual(Array.from({ length: 12 }, (_, id) => id))
+})
+
 test.each([
   { reset: 'earliest', resumedAt: 6, ids: [6, 7, 8, 9, 10] },
   { reset: 'latest', resumedAt: 10, ids: [10] },

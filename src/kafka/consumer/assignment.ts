@@ -9,7 +9,6 @@ export class Assignment {
   readonly #positions = new Map<number, number | null>()
   /** The highest offset that was handed out for processing, plus one. It is kept over rebalances, so that repeated records can be counted. */
   readonly #handedOut = new Map<number, number>()
-  /** How often each partition was reset. */
   readonly #resets = new Map<number, number>()
 
   /** Changes with every rebalance. */
@@ -19,7 +18,12 @@ export class Assignment {
 
   /** Changes with every rebalance, and with every reset of the partition. */
   epochOf(partition: number): number {
-    return this.#epoch + (this.#resets.get(partition) ?? 0)
+    return this.#epoch + this.resetsOf(partition)
+  }
+
+  /** How often a partition was reset. */
+  resetsOf(partition: number): number {
+    return this.#resets.get(partition) ?? 0
   }
 
   /** The member is in its group, as far as it knows. */
@@ -70,7 +74,7 @@ export class Assignment {
 
   /** The partition's log does not have the position. From now on its records from `position` on are new ones, whatever was handed out before. */
   reset(partition: number, position: number): void {
-    this.#resets.set(partition, (this.#resets.get(partition) ?? 0) + 1)
+    this.#resets.set(partition, this.resetsOf(partition) + 1)
     if (this.owns(partition)) this.#positions.set(partition, position)
     this.#handedOut.set(partition, Math.min(this.#handedOut.get(partition) ?? 0, position))
   }

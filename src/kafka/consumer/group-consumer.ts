@@ -22,7 +22,7 @@ import {
 } from './kafkajs-consumer.ts'
 
 /**
- * One member of a consumer group. It uses kafkajs's consumer as it is, and does what kafkajs leaves to its user:
+ * One member of a consumer group. It uses kafkajs's consumer, and does what kafkajs leaves to its user:
  * - Commits go out one at a time, for `max.poll.records` at most, and are awaited.
  * - A fetch that meets stale metadata joins the group anew, while other batches are being processed. So polled records carry the epoch of
  *   their assignment, and are given up if the epoch has changed.
@@ -215,8 +215,7 @@ export class GroupConsumer implements Consumer {
     leaderEpoch: number,
   ): Promise<boolean> {
     const { partition } = payload.batch
-    const { epoch } = this.#assignment
-    const partitionEpoch = this.#assignment.epochOf(partition)
+    const epoch = this.#assignment.epochOf(partition)
     const firstOffset = Number(records[0]!.offset)
     const lastOffset = records.at(-1)!.offset
     const nextOffset = Number(lastOffset) + 1
@@ -228,13 +227,18 @@ export class GroupConsumer implements Consumer {
       deadline: this.#deadline.signal,
     })
     let isDone = false
-    const isCurrent = (): boolean => epoch === this.#assignment.epoch
+    const resets = this.#assignment.resetsOf(partition)
+    const isCurrent = (): boolean => epoch === this.#assignment.epochOf(partition)
     const poll: Poll = {
       records,
-      commit: async () => await this.#commit(payload, nextOffset, records.length),
+      // After a reset the group has committed the offset of the reset, and the records from there on are others.
+      commit: async () => {
+        if (resets === this.#assignment.resetsOf(partition))
+          await this.#commit(payload, nextOffset, records.length)
+      },
       moveOn: () => {
         // In another assignment the member begins at the group's committed offset, and after a reset at the offset of the reset.
-        if (partitionEpoch !== this.#assignment.epochOf(partition)) return
+        if (!isCurrent()) return
         isDone = true
         payload.resolveOffset(lastOffset)
         this.#lastPolled.set(partition, { position: nextOffset, leaderEpoch })
@@ -349,7 +353,7 @@ export class GroupConsumer implements Consumer {
   /**
    * Goes on where a partition does not have the member's position.
    * - The log ends before the position: a leader was elected that lacks records, say. The member goes on where the log went back to, if the leader
-   *   tells that, and else at the log's end.
+   *   tells that, and else at the log's end. A group that must lose nothing, and may read the topic from its beginning, does that.
    * - The log begins behind the position: records were deleted before the group had read them. `auto.offset.reset` decides, as in Kafka.
    */
   async #resume(
@@ -358,8 +362,11 @@ export class GroupConsumer implements Consumer {
     moveTo: (offset: number) => Promise<void>,
   ): Promise<void> {
     const { low, high } = await this.#offsets.range(partition)
+    const { topic, autoOffsetReset, delivery } = this.#config
+    const { fromBeginning } = autoOffsetResets[autoOffsetReset]
     if (position >= low) {
-      const wentBackTo = (await this.#endOfLastEpoch(partition, position)) ?? high
+      const ifUnknown = fromBeginning && delivery === 'at-least-once' ? low : high
+      const wentBackTo = (await this.#endOfLastEpoch(partition, position)) ?? ifUnknown
       const resumedAt = Math.max(low, Math.min(wentBackTo, high, position))
       await this.#moveBack(
         partition,
@@ -368,8 +375,8 @@ export class GroupConsumer implements Consumer {
       )
       return
     }
-    const { topic, autoOffsetReset } = this.#config
-    const resumedAt = autoOffsetResets[autoOffsetReset].fromBeginning ? low : high
+    const resumedAt = fromBeginning ? low : high
+    this.#autoCommit?.forget(partition)
     await moveTo(resumedAt)
     this.#reset(partition, resumedAt)
     this.#logger.warn(

@@ -27,6 +27,8 @@ OffsetManager.prototype.setDefaultOffset = async function decideOrSetDefault({ t
     await setDefaultOffset.call(this, { topic, partition })
     return
   }
+  // An answer that was asked for in an earlier assignment. The member does not know its position yet, and kafkajs would call it 0.
+  if (this.committedOffsets()[topic]?.[partition] === undefined) return
   await decide(partition, Number(this.nextOffset(topic, partition)), async (offset) => {
     const partitions = [{ partition, offset: String(offset) }]
     await this.commitOffsets({ topics: [{ topic, partitions }] })

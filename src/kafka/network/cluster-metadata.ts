@@ -273,7 +273,8 @@ export class ClusterMetadata {
   /** Takes over the result of a look. @returns whether the state of a topic has changed. */
   #apply(view: ClusterView, settings: Map<string, TopicSettings>): boolean {
     let isNews = false
-    if (view.clusterId !== this.clusterId) this.#formerIds.clear()
+    const isOtherCluster = view.clusterId !== this.clusterId
+    if (isOtherCluster) this.#formerIds.clear()
     this.clusterId = view.clusterId
     this.#brokers.clear()
     for (const { nodeId, host, port } of view.brokers) this.#brokers.set(nodeId, { host, port })
@@ -284,7 +285,7 @@ export class ClusterMetadata {
       if (this.#isStale(name, id)) continue
       const before = this.topic(name)
       if (id !== null) this.#formerIds.delete(id)
-      if (before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
+      if (!isOtherCluster && before.id !== null && isAnother(before, id)) this.#formerIds.add(before.id)
       // A setting that was not read now keeps its last value.
       const known = isAnother(before, id) ? unknownTopic : before
       const maxMessageBytes = settings.get(name)?.maxMessageBytes ?? known.maxMessageBytes

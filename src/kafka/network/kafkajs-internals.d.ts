@@ -94,6 +94,8 @@ declare module 'kafkajs/src/consumer/offsetManager/index.js' {
   /** The offsets of a member of a group, from one rebalance to the next. */
   interface Manager {
     readonly memberId: string
+    /** By topic and partition: what the group has committed, as the coordinator told it in this assignment. */
+    committedOffsets(): Readonly<Record<string, Readonly<Record<number, string>>>>
     /** From where the member fetches next (a Long). */
     nextOffset(topic: string, partition: number): { toString(): string }
     commitOffsets(offsets: {
