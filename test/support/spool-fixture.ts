@@ -16,7 +16,8 @@ import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 /** A folder that goes with the test. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'chute-spool-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  // A call to the disk that was under way at the end of the test can still make a file.
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }))
   return folder
 }
 
