@@ -1,6 +1,7 @@
 import { openSync, readdirSync } from 'node:fs'
 import { expect, test, vi } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
+import type { Settlement } from '../../../src/kafka/producer/producer.ts'
 import { realDisk, type Disk, type DiskDone } from '../../../src/spool/disk.ts'
 import { findJournal } from '../../../src/spool/find-sent.ts'
 import { Runs } from '../../../src/spool/sent-batch.ts'
@@ -54,23 +55,8 @@ class JournalFixture {
     return readdirSync(this.folder).toSorted()
   }
 
-  /** Notes a batch of one record, and waits until the note is written. */
   async note(partition: number, journal = this.journal): Promise<void> {
-    const batch = {
-      partition,
-      producerId: 1n,
-      epoch: 0,
-      baseSequence: 0,
-      recordCount: 1,
-      uncompressedBytes: 100,
-      baseTimestampMs: 1,
-      maxTimestampMs: 1,
-      firstHeaders: null,
-      onSettled() {},
-    } as unknown as IdentifiedBatch
-    const runs = new Runs()
-    runs.add(partition)
-    await new Promise<void>((done) => journal.note(1, [batch], { runsOf: () => runs, done }))
+    await note(journal, partition)
   }
 
   /** Ends the oldest sync. @returns the file. */
@@ -79,6 +65,30 @@ class JournalFixture {
     end(code === null ? null : Object.assign(new Error(code), { code }))
     return fd
   }
+}
+
+/** Notes a batch of one record, and waits until the note is written. */
+async function note(
+  journal: SentJournal,
+  partition: number,
+  more: Partial<IdentifiedBatch> = {},
+): Promise<void> {
+  const batch = {
+    partition,
+    producerId: 1n,
+    epoch: 0,
+    baseSequence: 0,
+    recordCount: 1,
+    uncompressedBytes: 100,
+    baseTimestampMs: 1,
+    maxTimestampMs: 1,
+    firstHeaders: null,
+    onSettled() {},
+    ...more,
+  } as unknown as IdentifiedBatch
+  const runs = new Runs()
+  runs.add(partition)
+  await new Promise<void>((done) => journal.note(1, [batch], { runsOf: () => runs, done }))
 }
 
 test('a file is closed when its syncs have ended, and not before', async () => {
@@ -195,4 +205,45 @@ test('what was found done at start gets into the first file that the disk takes'
     },
     { timeout: 20_000, interval: 100 },
   )
+})
+
+test('what is done while a slow disk makes the next file is in that file, however much it is', async () => {
+  const folder = temporaryFolder()
+  const logs = new LogKeeper()
+  let goOn: (() => void) | null = null
+  const journal = new SentJournal({
+    stream: 'critical',
+    folder,
+    folderFd: openSync(folder, 'r'),
+    fsync: false,
+    disk: {
+      ...realDisk,
+      create: (path, done) => {
+        if (goOn === null && !path.endsWith('1.sent')) goOn = () => realDisk.create(path, done)
+        else realDisk.create(path, done)
+      },
+    },
+    logger: logs,
+    waitLimitMs: 20,
+    isExactlyOnce: false,
+    secureAcks: (done) => done(null),
+  })
+  await new Promise<void>((ready) => journal.start({ paths: [], nextNumber: 1, open: [], done: [] }, ready))
+  const settle: (() => void)[] = []
+  // As many as fill a file: they have no room in the list of what is done before the acks are secure.
+  for (let partition = 0; partition < 54; partition++) {
+    await note(journal, partition, {
+      firstHeaders: Buffer.alloc(20_000),
+      onSettled: (listener) => {
+        settle.push(() => listener({ outcome: 'acked', recordCount: 1 } as Settlement, {} as never))
+      },
+    })
+  }
+  await vi.waitFor(() => expect(goOn).not.toBeNull())
+  for (const each of settle) each()
+  goOn!()
+  await vi.waitFor(() => expect(readdirSync(folder)).toHaveLength(1))
+  const { batches } = findJournal(folder, realDisk, logs)
+  expect(batches).toHaveLength(54)
+  expect(batches.every(({ isDone }) => isDone)).toBe(true)
 })
