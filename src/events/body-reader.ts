@@ -84,6 +84,9 @@ function readInflated(
   let receivedBytes = 0
   let inflatedBytes = 0
   let inflater: Transform | null = null
+  /** The compressed data is at its end. Bytes may come behind it: they are left aside, and the request has to come to its end all the same. */
+  let isInflated = false
+  let isWhole = false
   let ended = false
 
   const finish = (error: GatewayError | 'aborted' | null): void => {
@@ -106,12 +109,14 @@ function readInflated(
       finish(tooLarge(limitBytes))
       return
     }
+    if (isInflated) return
     inflater ??= start(chunk)
     if (inflater.write(chunk)) shareTurn(request, chunk.length)
     else request.pause()
   }
   const onEnd = (): void => {
-    if (inflater === null) finish(null)
+    isWhole = true
+    if (inflater === null || isInflated) finish(null)
     else inflater.end()
   }
   const start = (firstChunk: Buffer): Transform =>
@@ -122,7 +127,11 @@ function readInflated(
         else if (!ended) room.add(piece)
       })
       .on('drain', () => request.resume())
-      .on('end', () => finish(null))
+      .on('end', () => {
+        isInflated = true
+        if (isWhole) finish(null)
+        else request.resume()
+      })
       .on('error', (cause) => finish(cannotInflate(encoding, cause)))
 
   request.on('data', onData)

@@ -284,7 +284,8 @@ interface Waiter<T> {
 }
 
 function primaryIsGone(): GatewayError {
-  return new GatewayError('shutting_down', 'the primary process is gone, and this worker drains')
+  const detail = 'the primary process is gone, and this worker drains'
+  return new GatewayError('shutting_down', detail, { retryAfterSeconds: 5 })
 }
 
 /** A busy primary answers in some milliseconds. A request that waits longer than this would show in the latency of its client. */

@@ -610,3 +610,39 @@ test('return=minimal is answered with 73 bytes', async () => {
   expect(client.received, 'the connection is kept').toHaveLength(146)
   client.socket.destroy()
 })
+
+describe('a request that is refused while its events wait', () => {
+  const pixelOf = (query: string, headers: readonly string[], body: string): string =>
+    [`GET /v1/beacon/metrics-realtime.gif?${query} HTTP/1.1`, 'Host: a', ...headers, '', body].join('\r\n')
+
+  test.each([
+    { of: 'a long query', query: `name=a&value=1&labels.p=${'a'.repeat(8_200)}` },
+    { of: 'a short query', query: 'name=a&value=1' },
+    { of: 'a query that is no event', query: `name=a&labels.p=${'a'.repeat(8_200)}` },
+  ])('a pixel that has a body ($of): one refusal, and no event is taken', async ({ query }) => {
+    const producer = new FakeProducer()
+    const client = await listen({}, [producer])
+    client.socket.write(pixelOf(query, chunked, 'zz\r\n'))
+    await client.closes()
+    expect(client.statuses).toEqual([400])
+    await pause(50)
+    expect(producer.values).toEqual([])
+    expect(edge.telemetry.refusals).toHaveLength(1)
+  })
+
+  test('of the operators, too', async () => {
+    for (const path of ['/metrics', '/readyz', '/livez', '/openapi.json', '/']) {
+      const client = await listen()
+      client.socket.write([`GET ${path} HTTP/1.1`, 'Host: a', ...chunked, '', 'zz\r\n'].join('\r\n'))
+      await client.closes()
+      expect(client.statuses, path).toHaveLength(1)
+    }
+  })
+})
+
+test('an expectation that the gateway does not know is no reason to refuse a request (RFC 9110, section 10.1.1)', async () => {
+  const client = await listen()
+  client.post(good, ['Expect: x'])
+  await client.receives(/HTTP\/1\.1 \d{3}/)
+  expect(client.statuses).toEqual([202])
+})

@@ -70,6 +70,8 @@ export class Connections {
     server.removeAllListeners('request')
     server.on('request', (request, response) => this.#take(request, response))
     server.on('checkContinue', (request, response) => this.#takeOnceContinued(request, response))
+    // A server may leave an expectation aside that it does not know (RFC 9110, section 10.1.1).
+    server.on('checkExpectation', (request, response) => this.#take(request, response))
     const { handshakes } = options
     const isAdmitted = (socket: Socket): boolean => options.bounds?.admit(socket) ?? true
     if (handshakes === null) server.on('connection', (socket) => isAdmitted(socket) && this.#track(socket))

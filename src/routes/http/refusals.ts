@@ -100,9 +100,10 @@ export const beaconPrefix = '/v1/beacon/'
 
 /**
  * Says in the response header `Chute-Error` why a beacon was refused. The developer tools of a browser show the headers of a reply to a beacon
- * or an image, but not its body. To be called before the reply is written.
+ * or an image, but not its body. To be called before the reply is written. Does nothing if the request has a reply from elsewhere (`connections.ts`).
  */
 export function tellProblem(response: ServerResponse, { code, message, extensions }: GatewayError): void {
+  if (response.headersSent) return
   const { errors, accepted = 0, rejected = 0 } = extensions as Partial<Refused>
   const header =
     errors?.[0] === undefined
@@ -113,7 +114,8 @@ export function tellProblem(response: ServerResponse, { code, message, extension
 
 /** As {@link tellProblem}, for a beacon of which some events were accepted. */
 export function tellRejected(reply: FastifyReply, { errors, rejected, received }: EventBatch): void {
-  if (errors[0] !== undefined) reply.raw.setHeader('chute-error', headerOf(errors[0], rejected, received))
+  if (errors[0] !== undefined && !reply.raw.headersSent)
+    reply.raw.setHeader('chute-error', headerOf(errors[0], rejected, received))
 }
 
 interface Refused {

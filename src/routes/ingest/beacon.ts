@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { GatewayError } from '../../errors.ts'
 import type { BodyListener } from '../../events/body-reader.ts'
 import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
@@ -90,8 +91,9 @@ function registerPixel(
     onBufferFull: (stream) => stream.beaconOnBufferFull,
     succeed(exchange, batch) {
       const { reply } = exchange
-      tellRejected(reply, batch)
       reply.hijack()
+      if (reply.raw.headersSent) return 200
+      tellRejected(reply, batch)
       const headers = withHeldHeaders(reply.raw, [...pixelHeaders, ...deliveryHeaders(exchange)])
       reply.raw.writeHead(200, headers).end(pixel)
       return 200
@@ -101,6 +103,8 @@ function registerPixel(
   app.get<{ Params: { stream: string } }>(pixelPath, { exposeHeadRoute: false }, (request, reply) => {
     const target = targets.get(request.params.stream, request.accessKey)
     const { url = '', headers } = request.raw
+    if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0)
+      throw new GatewayError('invalid_request', 'a pixel has no body: its event is in the query')
     const at = url.indexOf('?')
     const key = idempotencyKeyOf(target, headers)
     const options = { reply, kind: 'json', preferences: noPreferences, key } as const

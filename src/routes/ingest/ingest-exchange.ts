@@ -221,11 +221,12 @@ export class IngestExchange implements BatchListener, DurableRequest {
     const { producer } = this.target
     if (admission === 'dropped') {
       // The client is told that the events are accepted. If it sends them again all the same, there may be room.
-      this.#released(() => {
-        this.#trace?.dropped(producer, batch)
-        this.#bookAccepted(batch, 'dropped')
-        this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch))
-      })
+      // Booked in the turn of the drop, as in `#appendInMemory`.
+      this.#trace?.dropped(producer, batch)
+      this.#bookAccepted(batch, 'dropped')
+      this.#released(() =>
+        this.succeed(batch, this.preferences.waitSeconds === null ? null : droppedOutcomes(producer, batch)),
+      )
     } else if (producer.durability === null) {
       if (batch.good >= manyEvents) this.#appendInParts(batch)
       else this.#appendInMemory(batch)

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import { setTimeout as pause } from 'node:timers/promises'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { GatewayError } from '../../../src/errors.ts'
@@ -171,6 +172,33 @@ describe('a compressed body', () => {
   ])('that is no whole %s is invalid', async (encoding, body) => {
     expect(await read(requestOf([body], { 'content-encoding': encoding }))).toBe('invalid_encoding')
   })
+
+  test.each([
+    ['gzip', Buffer.concat([gzipSync(text), Buffer.alloc(100_000)])],
+    ['deflate', Buffer.concat([deflateSync(text), Buffer.alloc(100_000, '!')])],
+    ['br', Buffer.concat([brotliCompressSync(text), Buffer.from('!')])],
+  ])(
+    'with bytes behind its end (%s) is read when the request is at its end, and not before',
+    async (encoding, body) => {
+      const headers = { 'content-encoding': encoding }
+      const request = Object.assign(new Readable({ read() {} }), { headers })
+      let outcome: unknown = null
+      const done = read(request, 1 << 20).then((result) => (outcome = result))
+      for (let at = 0; at < body.length; at += 16_384) request.push(body.subarray(at, at + 16_384))
+      await pause(50)
+      expect(outcome).toBeNull()
+      request.push(null)
+      await done
+      expect(outcome).toEqual(text)
+
+      const gone = Object.assign(new Readable({ read() {} }), { headers })
+      const broken = read(gone, 1 << 20)
+      gone.push(body.subarray(0, 16_384))
+      await pause(50)
+      gone.destroy(new Error('the client is gone'))
+      expect(await broken).toBe('aborted')
+    },
+  )
 
   test('that inflates above the limit is refused before it is inflated to its end', async () => {
     const zeros = Buffer.alloc(64 * 1024 * 1024)
