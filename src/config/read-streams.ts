@@ -28,7 +28,7 @@ import { defaultsOf, isMap, nearestName, readFields, refuseUnknownKeys } from '.
 import { defaultKey, defaultPreset, presetTraits } from './presets.ts'
 import { producerShape, resolveProducer } from './producer-schema.ts'
 import { describeReadError, readDocument, type ReadFile } from './read-file.ts'
-import { quote } from './setting.ts'
+import { quote, trueOrFalse } from './setting.ts'
 import { flawOfTopic } from './topic-settings.ts'
 
 /** The source of the streams, and what all streams share while they are read. */
@@ -97,7 +97,6 @@ function readStreams(
     return { streams: [], retiredStreams: [] }
   }
   const all = Object.entries(streams)
-  const isRetired = (value: unknown): boolean => isMap(value) && value['retired'] === true
   const retiredStreams = all.filter(([, value]) => isRetired(value)).map(([name]) => name)
   const read = all.flatMap(([name, value]) => readStream(name, value, source) ?? [])
   if (retiredStreams.length === all.length)
@@ -110,6 +109,11 @@ function readStreams(
   return { streams: read, retiredStreams }
 }
 
+/** Whether a stream is `retired: true`, in any form that {@link trueOrFalse} takes. */
+function isRetired(stream: unknown): boolean {
+  return isMap(stream) && trueOrFalse.safeParse(stream['retired']).data === true
+}
+
 function readStream(name: string, value: unknown, source: StreamsSource): StreamConfig | null {
   const { problems } = source
   const path = `streams.${name}`
@@ -120,7 +124,7 @@ function readStream(name: string, value: unknown, source: StreamsSource): Stream
     return null
   }
   const at = (key: string) => `${path}.${key}`
-  if (value['retired'] === true) {
+  if (isRetired(value)) {
     refuseStreamKeys(value, at, problems)
     return null
   }

@@ -1,4 +1,4 @@
-import { type BigIntStats, type FSWatcher, readlinkSync, statSync, watch } from 'node:fs'
+import { type BigIntStats, type FSWatcher, lstatSync, readlinkSync, statSync, watch } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
 /** Files that are watched. */
@@ -17,9 +17,8 @@ export interface FileWatch {
  * The folders are watched, and not the files: editors and cert-manager write a new file and rename it, and a Secret or
  * ConfigMap of Kubernetes is a link beside the file (`..data`) that is swapped. The folder above is watched too, so that a
  * folder that is made anew, or is itself a link that is swapped, is noticed. Where a file is a link, the folders of what the
- * link names are watched as well. A folder that cannot be watched (a limit of
- * inotify, or a file system that tells nothing) is looked at every {@link lookEveryMs}. Some file systems of networks tell
- * nothing and say no error, so SIGHUP has to read the files in any case.
+ * link names are watched as well. What nobody tells is looked at every {@link lookEveryMs}: a limit of inotify, a file system of a
+ * network that tells nothing, or a folder far above that was moved.
  */
 export function watchFiles(paths: readonly string[], onChange: () => void): FileWatch {
   let files = paths.map((path) => resolve(path))
@@ -76,7 +75,7 @@ export function watchFiles(paths: readonly string[], onChange: () => void): File
   }
   watchFolders()
   const looking = setInterval(() => {
-    if (watchers.size < folders.size && timer === null) look()
+    if (timer === null) look()
   }, lookEveryMs).unref()
 
   return {
@@ -95,12 +94,14 @@ export function watchFiles(paths: readonly string[], onChange: () => void): File
   }
 }
 
-/** The folders in which a change of a file can be seen: its own, and those of each link on the way to it; and those above. */
+/** The folders in which a change of a file can be seen: its own, and those of each link on the way to it; and those above. A folder on the way may be a link. */
 function foldersOf(path: string): string[] {
   const folders: string[] = []
   let at = path
   for (let links = 0; links <= mostLinks; links++) {
     folders.push(dirname(at), dirname(dirname(at)))
+    for (let above = dirname(at); above !== dirname(above); above = dirname(above))
+      if (isLink(above)) folders.push(dirname(above))
     try {
       at = resolve(dirname(at), readlinkSync(at))
     } catch {
@@ -109,6 +110,10 @@ function foldersOf(path: string): string[] {
     }
   }
   return folders
+}
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
 }
 
 /** Tells one version of a file from the next; links are followed. */
@@ -136,5 +141,5 @@ const mostLinks = 40
 const settleMs = 200
 /** The same from the first sign, where signs do not end: a log in the same folder, or a large file that is being written. */
 const longestWaitMs = 600
-/** How often files are looked at whose folders cannot be watched. */
+/** How often files are looked at in any case. */
 const lookEveryMs = 10_000

@@ -1,10 +1,11 @@
+import { closeSync } from 'node:fs'
 import type { Logger } from '../logger.ts'
-import { DataFolder, DataFolderError, type StreamFolder } from './data-folder.ts'
+import { DataFolder, DataFolderError, takeLock, toDataFolderError, type StreamFolder } from './data-folder.ts'
 import { folderOfWorker, foldersLeft, holdsRecords, type WorkerPlace } from './worker-folders.ts'
 
 /**
  * The data folder of a process whose durable streams can come and go, and the folders of workers that are gone, which this process empties.
- * They are taken with the first durable stream, and kept until the process ends.
+ * They are taken with the first durable stream, or if they hold something, and kept until the process ends.
  */
 export class SpoolFolders {
   /** The data folder of this process; null: there is none, and no stream is durable. */
@@ -19,7 +20,7 @@ export class SpoolFolders {
    * @param place.dataDir `CHUTE_DATA_DIR`; null: there is none.
    * @param place.worker null: the gateway has one process.
    * @param streams the durable streams of the start. If there are any, the folders are taken now.
-   * @throws DataFolderError as `DataFolder`.
+   * @throws DataFolderError as `DataFolder`, also if there is no durable stream and a folder holds records: nobody would send them.
    */
   constructor(
     place: { readonly dataDir: string | null; readonly worker: WorkerPlace | null },
@@ -31,7 +32,7 @@ export class SpoolFolders {
     this.#worker = worker
     this.path = dataDir === null || worker === null ? dataDir : folderOfWorker(dataDir, worker.number)
     this.#logger = logger
-    if (streams.names.length > 0) this.#open(streams.names, streams.haveHeaders)
+    if (streams.names.length > 0 || this.#isAbandoned) this.#open(streams.names, streams.haveHeaders)
   }
 
   /** Opens the folder of a durable stream, and finds the log in it. @throws DataFolderError */
@@ -42,6 +43,19 @@ export class SpoolFolders {
   /** As {@link stream}, of workers that are gone and left something of the stream. */
   streamsLeft(name: string): StreamFolder[] {
     return this.#left.filter(({ path }) => holdsRecords(path, name)).map((folder) => folder.stream(name))
+  }
+
+  /** The folders hold something, and no other process has them: one that had them would send it. */
+  get #isAbandoned(): boolean {
+    if (this.#dataDir === null || this.path === null) return false
+    try {
+      if (!holdsRecords(this.path)) return foldersLeft(this.#dataDir, this.#worker).length > 0
+      closeSync(takeLock(this.path, 'worker'))
+      return true
+    } catch (error) {
+      if (this.#worker === null && error instanceof DataFolderError && error.isWorkerInUse) return false
+      throw toDataFolderError(error, this.path)
+    }
   }
 
   #open(names: readonly string[], hasHeaders: boolean): DataFolder {

@@ -17,6 +17,10 @@ describe('retired: true', () => {
     expect([streams['old'], streams['older']]).toEqual([{ retired: true }, { retired: true }])
   })
 
+  test.each(['"true"', 'TRUE', '"TRUE"'])('may be %s, as each other value that is true or false', (value) => {
+    expect(loadFile(`streams: { ${inUse}, old: { retired: ${value} } }`).retiredStreams).toEqual(['old'])
+  })
+
   test('is false for a stream that is in use', () => {
     const { streams, retiredStreams } = loadFile('streams: { a: { delivery: at-most-once, retired: false } }')
     expect([streams.length, retiredStreams]).toEqual([1, []])

@@ -116,6 +116,22 @@ describe('a change is noticed', () => {
     await untilChanged(2)
   })
 
+  test('where a folder far above is a link that is swapped', async () => {
+    const root = folder()
+    const link = join(root, 'current')
+    for (const version of ['one', 'two']) {
+      mkdirSync(join(root, version, 'deploy', 'tls'), { recursive: true })
+      writeFileSync(join(root, version, 'deploy', 'tls', 'tls.crt'), version)
+    }
+    symlinkSync('one', link)
+    const { untilChanged } = watching(join(link, 'deploy', 'tls', 'tls.crt'))
+    symlinkSync('two', `${link}.new`)
+    renameSync(`${link}.new`, link)
+    await untilChanged(1)
+    writeFileSync(join(root, 'two', 'deploy', 'tls', 'tls.crt'), 'changed')
+    await untilChanged(2)
+  })
+
   test('where the file goes, and comes back', async () => {
     const file = join(folder(), 'tls.crt')
     writeFileSync(file, 'one')

@@ -184,3 +184,28 @@ test('a folder of a newer version is refused, and nothing in it is touched', () 
   expect(existsSync(join(dataDir, 'workers'))).toBe(false)
   expect(existsSync(join(dataDir, 'lock'))).toBe(false)
 })
+
+test.each([
+  { worker: null, of: 'the one process of a gateway' },
+  { worker: { number: 1, of: 2 }, of: 'a worker' },
+])('records on disk are not left alone where no stream is durable any more: $of', async ({ worker }) => {
+  const dataDir = temporaryFolder()
+  if (worker !== null) group(dataDir)
+  await leave(dataDir, worker, 3)
+  const none = { names: [], haveHeaders: false }
+  expect(() => new SpoolFolders({ dataDir, worker }, none, logs)).toThrow(
+    'holds 3 accepted records that Kafka does not have yet, and there is no durable stream critical',
+  )
+  // The lock is free again.
+  expect(found(dataDir, worker).own).toBe(3)
+})
+
+test('a process without a durable stream leaves the folder to the process that has it', async () => {
+  const dataDir = temporaryFolder()
+  await leave(dataDir, null, 3)
+  const durable = take(dataDir, null)
+  expect(
+    () => new SpoolFolders({ dataDir, worker: null }, { names: [], haveHeaders: false }, logs),
+  ).not.toThrow()
+  durable.close()
+})
