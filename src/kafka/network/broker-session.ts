@@ -180,12 +180,13 @@ export class BrokerSession {
   /** Opens the next connection. If that fails, it is tried again until the broker ends the session. Only the end of the session is an outage. */
   async #renew(address: BrokerAddress): Promise<void> {
     this.#isRenewing = true
+    const renewed = this.#connection
     try {
       const next = await this.#open(address)
       this.#isRenewing = false
       if (next === null) return
-      // The old connection has ended meanwhile, and another one is being made as after any outage.
-      if (this.#connection === null) return next.destroy(new Error('not needed any more'))
+      // The old connection has ended meanwhile. Another one is made as after any outage, perhaps to another address.
+      if (this.#connection !== renewed) return next.destroy(new Error('not needed any more'))
       this.#next = next
       next.onClose((cause) => this.#closed(next, cause))
       if (this.#next !== null) this.#options.onNext()

@@ -101,7 +101,8 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
       part.writtenAtMs = this.writtenAtMs
       part.firstPlace = firstPlace
       part.whole = this.whole
-      part.#listeners = this.#listeners
+      // A list of its own: who listens to one part does not listen to the others.
+      part.#listeners = this.#listeners === null ? null : [...this.#listeners]
       // The parts are not compressed and can be larger than their room. Kafka's own producer allows that, too. It is one batch a partition at most.
       part.chargedBytes = index === parts.length - 1 ? chargedBytes : Math.min(chargedBytes, part.sizeBytes)
       firstPlace += part.recordCount

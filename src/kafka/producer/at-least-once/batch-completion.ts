@@ -55,7 +55,7 @@ export class BatchCompletion {
     if (isBadContent(errorCode)) metadata.refreshSettings()
     if (isUnauthorized(errorCode)) this.#hold(flight, errorCode)
     else if (errorCode === kafkaErrors.unknownTopicOrPartition) this.#hold(flight, errorCode)
-    else if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight)
+    else if (isBadContent(errorCode) && batch.recordCount > 1) this.#split(flight, errorCode)
     else if (isLostIdentity(errorCode)) this.#retry(flight, errorCode, true)
     else if (isRetriable(errorCode)) this.#retry(flight, errorCode, false)
     else this.refuse(flight, errorCode)
@@ -96,7 +96,7 @@ export class BatchCompletion {
     this.#options.wakeUpAt(flight.retryAtMs)
   }
 
-  /** Counts a batch that is sent again under another identity and that the broker may have stored under the old one. */
+  /** Counts a batch that is sent again under another identity or in parts, and that the broker may have stored as it was. */
   #countPossibleRepeat(flight: PartitionFlight, errorCode: number): void {
     if (!flight.mayBeStored || flight.isRepeatCounted) return
     flight.isRepeatCounted = true
@@ -106,7 +106,7 @@ export class BatchCompletion {
     const fields = { topic: stream.topic, partition: flight.partition, records: recordCount }
     logger.warn(
       { ...fields, kafkaError: kafkaErrorName(errorCode) },
-      'the broker no longer knows the producer of a batch that it may have: the records are sent again, and may be stored twice',
+      'the broker may have a batch and does not recognize it any more: the records are sent again, and may be stored twice',
     )
   }
 
@@ -115,8 +115,10 @@ export class BatchCompletion {
    * split again if need be, until only the records at fault are refused. Kafka's producer splits a batch that is too large, and fails a whole
    * batch for one bad record.
    */
-  #split(flight: PartitionFlight): void {
+  #split(flight: PartitionFlight, errorCode: number): void {
     const batch = flight.batch!
+    // A broker looks at the content before it looks for the batch among those that it has.
+    this.#countPossibleRepeat(flight, errorCode)
     const parts = splitBatch(batch)
     this.#options.account.split(batch, parts)
     flight.split(parts)

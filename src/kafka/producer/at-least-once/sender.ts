@@ -100,8 +100,11 @@ export class AtLeastOnceSender implements Sender {
   /** Gives back the batches in flight and the parts that wait. An answer that comes later finds no batch to settle. */
   leave(count: number): ProducerBatch[] {
     const batches: ProducerBatch[] = []
-    for (const flight of this.#flights.splice(count))
+    for (const flight of this.#flights.splice(count)) {
+      // The partition can come back with its log. Its leader would take a new sequence 0 of the same producer for the old one.
+      this.#identity.discard(flight.identity)
       for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
+    }
     return batches
   }
 
@@ -159,6 +162,8 @@ export class AtLeastOnceSender implements Sender {
     const rooms = new Map<BrokerConnection, boolean>()
     let isStale = false
     let isWritable = false
+    /** A batch had no room in the request of its broker. The next round begins with its partition. Otherwise it could be last each time. */
+    let isLeft = false
     const { queues } = accumulator
     const firstQueue = this.#firstQueue
     for (let i = 0; i < queues.length; i++) {
@@ -180,8 +185,9 @@ export class AtLeastOnceSender implements Sender {
       if (link === undefined || connection === null) isStale ||= hasOwn
       else if (!this.#hasRoom(rooms, link, connection)) continue
       else if (this.#load(flight, queue, nowMs)) {
-        this.#group(groups, connection, flight)
-        this.#firstQueue = firstQueue + i + 1
+        const hasRoom = this.#group(groups, connection, flight)
+        if (!isLeft) this.#firstQueue = firstQueue + i + (hasRoom ? 1 : 0)
+        isLeft ||= !hasRoom
       }
     }
     if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
@@ -267,6 +273,7 @@ export class AtLeastOnceSender implements Sender {
     if (flight.batch === null) {
       flight.sparedTries = 0
       flight.batch = flight.parts.shift() ?? null
+      if (flight.batch !== null) flight.mayBeStored = flight.isRepeatCounted = flight.isWholeInDoubt
     }
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
@@ -279,20 +286,25 @@ export class AtLeastOnceSender implements Sender {
     return true
   }
 
+  /** Adds a batch to the request of its broker. @returns false if the request has no room for the batch. */
   #group(
     groups: Map<BrokerConnection, PartitionFlight[]>,
     connection: BrokerConnection,
     flight: PartitionFlight,
-  ): void {
+  ): boolean {
     const group = groups.get(connection)
     if (group === undefined) {
       groups.set(connection, [flight])
-      return
+      return true
     }
     let sizeBytes = flight.batch!.sizeBytes
     for (const { batch } of group) sizeBytes += batch!.sizeBytes
-    if (sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) this.#options.onReady()
-    else group.push(flight)
+    if (sizeBytes > this.#options.stream.producer.maxRequestSizeBytes) {
+      this.#options.onReady()
+      return false
+    }
+    group.push(flight)
+    return true
   }
 
   /** Notes the batches that are not noted yet, if there is a journal, and then sends all. */

@@ -72,3 +72,23 @@ test('a broker that is not in the cluster for the moment keeps its connection', 
   session.follow()
   expect(session.connection).not.toBeNull()
 })
+
+test('a renewal that ends late does not take the place of a connection to another address', async () => {
+  const connect = cluster.connect.bind(cluster)
+  let goOn: (() => void) | null = null
+  cluster.connect = async (host, ...rest) => {
+    if (host === 'node-1') await new Promise<void>((resolve) => (goOn = resolve))
+    return await connect(host, ...rest)
+  }
+  const before = session.connection!
+  Object.assign(before, { renewAtMs: performance.now() })
+  session.renewAtOnce()
+  await passUntil(() => goOn !== null)
+  address = { host: 'node-2', port: 9092 }
+  session.follow()
+  await passUntil(() => session.connection !== null && session.connection !== before, 5_000)
+  goOn!()
+  await passUntil(() => cluster.connects.length === 3)
+  await pass(1_000)
+  expect(onNext).not.toHaveBeenCalled()
+})

@@ -515,3 +515,52 @@ describe('a refusal that an operator can take back', () => {
     },
   )
 })
+
+test('a partition that goes out of sight and comes back gets its next record under another identity', async () => {
+  await start({ partitions: 4 })
+  const key = keyFor(3, 4)
+  append(producer, 'before', key)
+  await passUntil(() => producer.stats.acked === 1)
+  const { partitions } = cluster.topics.get('events')!
+  const removed = partitions.splice(2)
+  await pass(16_000)
+  partitions.push(...removed)
+  await pass(6_000)
+  append(producer, 'behind', key)
+  await passUntil(() => producer.stats.acked === 2)
+  // With the sequence 0 of the same producer, the broker would take it for the first record.
+  expect(cluster.stored('events')[3]!.map(({ value }) => value)).toEqual(['before', 'behind'])
+})
+
+test('of partitions whose batches do not fit in one request, none is last each time', async () => {
+  await start({
+    partitions: 2,
+    lingerMs: 0,
+    batchSizeBytes: 14_000,
+    maxRequestSizeBytes: 15_000,
+    deliveryTimeoutMs: 2_000,
+  })
+  await warmUp()
+  cluster.responseMs = 40
+  // Whenever an answer comes, the second partition, which goes first, has a batch, and the first one has no room beside it.
+  for (let nth = 0; nth < 400; nth++) {
+    append(producer, 'x'.repeat(3_000), key1)
+    if (nth % 8 === 0) append(producer, 'x'.repeat(12_000), key0)
+    await pass(20)
+  }
+  await passUntil(() => producer.stats.acked + producer.stats.dropped.expired === 452, 10_000)
+  expect(producer.stats.dropped.expired).toBe(0)
+})
+
+test('a batch that may be stored, and is then too large, counts as possibly repeated as a whole', async () => {
+  await start({ requestTimeoutMs: 500 })
+  await warmUpOne()
+  cluster.responsesToLose = 1
+  const settlements = appendTogether(['a', 'b', 'c', 'd'].map((name) => name.repeat(200)))
+  await passUntil(() => values().length === 5)
+  cluster.topics.get('events')!.maxMessageBytes = 700
+  await passUntil(() => settlements.length > 1, 30_000)
+  await passUntil(() => producer.stats.acked === 5, 30_000)
+  expect(values()).toHaveLength(9)
+  expect(producer.stats.possiblyRepeated).toBe(4)
+})
