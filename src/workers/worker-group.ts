@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, StreamConfig } from '../config/config.ts'
 import { hashOfConfig } from '../config/reload.ts'
 import { accountOf } from '../kafka/producer/account-log.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
@@ -22,6 +22,11 @@ import { WorkerProcess, type OwnMessage, type ProcessEnd } from './worker-proces
  */
 export class WorkerGroup {
   #config: Config
+  /**
+   * Durable streams that reloads have taken out. A worker can still have records of them on disk. So a worker that is started again starts with them, and
+   * lets them go at once.
+   */
+  #gone: readonly StreamConfig[] = []
   readonly #logger: Logger
   /** The reloads of the configuration. They are counted by whoever reads the files. */
   readonly reloads: Reloads
@@ -90,7 +95,12 @@ export class WorkerGroup {
       this.#phase === 'ending'
         ? 'the gateway shuts down'
         : (answers.find((answer) => answer !== null) ?? null)
-    if (failure === null) this.#config = config
+    if (failure === null) {
+      this.#gone = [...this.#gone, ...this.#config.streams].filter(
+        ({ name, spool }) => spool !== null && config.streams.every((stream) => stream.name !== name),
+      )
+      this.#config = config
+    }
     for (const worker of this.#processes.values()) worker.decide(reload, share, failure === null)
     if (failure !== null) throw new Error(failure)
   }
@@ -168,9 +178,9 @@ export class WorkerGroup {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
     const config = shareOf(this.#config, { createTopics })
     const ticketSecret = this.#ticketSecret
-    const worker = new WorkerProcess({ number, config, ticketSecret }, (message) =>
-      this.#receive(worker, message),
-    )
+    const gone = shareOf({ ...this.#config, streams: this.#gone }, { createTopics }).streams
+    const options = { number, config, ticketSecret, gone, reload: ++this.#lastReload }
+    const worker = new WorkerProcess(options, (message) => this.#receive(worker, message))
     this.#processes.set(number, worker)
     void worker.ended.then((end) => this.#ended(worker, end))
   }

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import cluster, { type Worker } from 'node:cluster'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, StreamConfig } from '../config/config.ts'
 import type { WorkerState } from './group-view.ts'
 import { HandOver } from './hand-over.ts'
 import type { FromWorker, ToWorker, ViewScope } from './messages.ts'
@@ -37,10 +37,21 @@ export class WorkerProcess {
   #isSilent = false
   #isConnected = true
 
+  /**
+   * @param options.gone streams that are in use no more, of which the worker may have records on disk. The worker starts with them, and with `config` as its
+   * first reload, of the number `reload`. So they leave as in a worker that has had them before.
+   */
   constructor(
-    { number, config, ticketSecret }: { number: number; config: Config; ticketSecret: string },
+    options: {
+      number: number
+      config: Config
+      ticketSecret: string
+      gone: readonly StreamConfig[]
+      reload: number
+    },
     onMessage: (message: OwnMessage) => void,
   ) {
+    const { number, config, ticketSecret, gone, reload } = options
     this.number = number
     this.#config = config
     this.#process = cluster.fork()
@@ -53,13 +64,21 @@ export class WorkerProcess {
       // A worker reads no message before it has sent `hello`.
       if (message.type === 'hello') {
         this.#hasConfig = true
-        this.send({ type: 'start', worker: number, config: this.#config, ticketSecret })
+        this.#start(ticketSecret, gone, reload)
       } else if (message.type === 'port-left') this.#onPortLeft?.()
       else if (message.type === 'prepared') this.#onPrepared?.(message)
       else onMessage(message)
       if (message.type === 'report' && message.request !== null) this.#answers.get(message.request)?.()
     })
     this.ended = this.#whenEnded()
+  }
+
+  #start(ticketSecret: string, gone: readonly StreamConfig[], reload: number): void {
+    const config = this.#config
+    const left = gone.filter(({ name }) => config.streams.every((stream) => stream.name !== name))
+    const streams = [...config.streams, ...left]
+    this.send({ type: 'start', worker: this.number, config: { ...config, streams }, ticketSecret })
+    if (left.length > 0) this.decide(reload, config, true)
   }
 
   get pid(): number | undefined {

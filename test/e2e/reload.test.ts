@@ -550,6 +550,43 @@ test('a worker that still waits for its folder holds up no reload, and has the n
   await stopped(gateway)
 })
 
+test('a worker that is killed with records of a stream that a reload took out comes back, and lets the stream go', async () => {
+  const a = { topic: `reload-stays-${randomUUID()}`, delivery: 'at-least-once' }
+  const gone = { topic: `reload-goes-${randomUUID()}`, delivery: 'at-least-once' }
+  const data = mkdtempSync(join(tmpdir(), 'chute-reload-data-'))
+  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
+  const files = new ConfigMap({ streams: streamsFile({ a, gone }) })
+  const gateway = await start({
+    WORKERS: '2',
+    KAFKA_BROKERS: '127.0.0.1:1',
+    CHUTE_CONFIG: files.path('streams'),
+    CHUTE_DATA_DIR: data,
+    CHUTE_DATA_DIR_EPHEMERAL: 'true',
+  })
+  const post = async (stream: string): Promise<number> => {
+    const headers = { connection: 'close' }
+    return (await fetch(`${gateway.url}/v1/streams/${stream}`, { method: 'POST', headers, body: event('e') }))
+      .status
+  }
+  for (let times = 0; times < 8; times++) expect(await post('gone')).toBe(202)
+  files.swap({ streams: streamsFile({ a }) })
+  await gateway.logged(reloaded)
+  const listening = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))
+  const workers = listening?.['workers'] as { pid: number }[]
+  process.kill(workers[1]!.pid, 'SIGKILL')
+  await gateway.logged('a worker takes requests again')
+  await vi.waitFor(async () => {
+    const statuses = new Set<number>()
+    for (let times = 0; times < 8; times++) statuses.add(await post('gone'))
+    expect([...statuses]).toEqual([404])
+  })
+  for (let times = 0; times < 8; times++) expect(await post('a')).toBe(202)
+  // The records of both workers are there for as long as Kafka is away.
+  const metrics = await (await fetch(`${gateway.url}/metrics`)).text()
+  expect(/chute_spool_records\{stream="gone",topic="[^"]*"\} (\d+)/.exec(metrics)?.[1]).toBe('8')
+  await stopped(gateway)
+})
+
 /** @returns null: its worker still has the folder. */
 function takeWhenFree(folder: string): number | null {
   try {
