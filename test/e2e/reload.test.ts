@@ -563,12 +563,12 @@ test('a worker that is killed with records of a stream that a reload took out co
     CHUTE_DATA_DIR: data,
     CHUTE_DATA_DIR_EPHEMERAL: 'true',
   })
-  const post = async (stream: string): Promise<number> => {
+  const statusOf = async (stream: string): Promise<number> => {
     const headers = { connection: 'close' }
     return (await fetch(`${gateway.url}/v1/streams/${stream}`, { method: 'POST', headers, body: event('e') }))
       .status
   }
-  for (let times = 0; times < 8; times++) expect(await post('gone')).toBe(202)
+  for (let times = 0; times < 8; times++) expect(await statusOf('gone')).toBe(202)
   files.swap({ streams: streamsFile({ a }) })
   await gateway.logged(reloaded)
   const listening = gateway.lines.find(({ msg }) => String(msg).startsWith('listening on'))
@@ -577,10 +577,10 @@ test('a worker that is killed with records of a stream that a reload took out co
   await gateway.logged('a worker takes requests again')
   await vi.waitFor(async () => {
     const statuses = new Set<number>()
-    for (let times = 0; times < 8; times++) statuses.add(await post('gone'))
+    for (let times = 0; times < 8; times++) statuses.add(await statusOf('gone'))
     expect([...statuses]).toEqual([404])
   })
-  for (let times = 0; times < 8; times++) expect(await post('a')).toBe(202)
+  for (let times = 0; times < 8; times++) expect(await statusOf('a')).toBe(202)
   // The records of both workers are there for as long as Kafka is away.
   const metrics = await (await fetch(`${gateway.url}/metrics`)).text()
   expect(/chute_spool_records\{stream="gone",topic="[^"]*"\} (\d+)/.exec(metrics)?.[1]).toBe('8')
