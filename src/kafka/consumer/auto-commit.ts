@@ -12,7 +12,7 @@ export class AutoCommit {
 
   constructor(config: ConsumerConfig, commit: (partitions: readonly Moved[]) => Promise<void>) {
     this.#commit = commit
-    this.#timer = setInterval(() => this.#tick(), config.autoCommitIntervalMs)
+    this.#timer = setInterval(() => this.commitNow(), config.autoCommitIntervalMs)
   }
 
   /** The member has polled up to `offset`. */
@@ -26,18 +26,24 @@ export class AutoCommit {
     this.#moved.delete(partition)
   }
 
-  /** Commits the positions that were not committed yet. */
-  async stop(): Promise<void> {
-    clearInterval(this.#timer)
-    this.#tick()
-    await this.#committing
+  /** The member has another assignment. In it the group's committed offsets count, and other members may have moved them on. */
+  forgetAll(): void {
+    this.#moved.clear()
   }
 
-  #tick(): void {
+  /** Commits the positions that were not committed yet, and goes on. */
+  commitNow(): void {
     if (this.#moved.size === 0) return
     const partitions = [...this.#moved.values()]
     this.#moved = new Map()
     this.#committing = this.#commit(partitions)
+  }
+
+  /** Commits the positions that were not committed yet. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    this.commitNow()
+    await this.#committing
   }
 }
 

@@ -159,6 +159,7 @@ export class GroupConsumer implements Consumer {
     consumer.on(joined, ({ payload }) => {
       const partitions = payload.memberAssignment[this.#config.topic] ?? []
       this.#committed = null
+      this.#autoCommit?.forgetAll()
       this.#undecide()
       this.#undecide = decideOutOfRange(payload.memberId, async (...where) => await this.#resume(...where))
       this.#rebalances++
@@ -167,7 +168,11 @@ export class GroupConsumer implements Consumer {
       this.#logger.info({ group: payload.groupId, partitions }, 'joined the group')
       void this.#watchOffsets()
     })
-    consumer.on(rebalancing, () => this.#assignment.leave())
+    consumer.on(rebalancing, () => {
+      // The group takes commits of the old assignment until all of its members have asked to join.
+      this.#autoCommit?.commitNow()
+      this.#assignment.leave()
+    })
     consumer.on(stopped, () => this.#assignment.leave())
     consumer.on(crashed, ({ payload }) => {
       this.#assignment.leave()
