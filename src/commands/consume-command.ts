@@ -116,6 +116,8 @@ async function stop(
       ref: false,
     }),
   ])
+  // A command of `--exec` must not outlive the consumer: the next one would have it beside its own.
+  if (how !== 'stopped') await Promise.race([sink.close(AbortSignal.abort()), pause(killWithinMs)])
   const { stats } = consumer
   const account = accountOf(stats)
   const lost = stats.lost + stats.pending - lostBefore
@@ -128,6 +130,8 @@ async function stop(
   return 1
 }
 
+/** A command that is killed is gone by then. */
+const killWithinMs = 300
 /** To leave a group takes a moment, once what was polled is processed. */
 const goodbyeMs = 2_000
 /** A longer time overflows a timer of Node, which then ends at once. */

@@ -71,6 +71,8 @@ async function processThenCommit(poll: Poll, context: DeliveryContext): Promise<
     }
     await pause(Math.min(maxBackoffMs, minBackoffMs * 2 ** attempt), poll.hurry)
   }
+  // In another assignment the group's committed offset counts, and another member may have moved it on.
+  if (!poll.isCurrent()) return
   await poll.commit()
   poll.moveOn()
 }

@@ -192,6 +192,7 @@ export class GroupConsumer implements Consumer {
     this.#offsets.saw(partition, Number(batch.highWatermark))
     const messages = batch.messages.filter(({ offset }) => Number(offset) >= committed)
     const records = messages.map((message) => consumedRecord(batch.topic, partition, message))
+    if (records.length > 0) await this.#commitBeginning(payload, records[0]!, epoch)
     const { maxPollRecords } = this.#config
     for (let at = 0; at < records.length; at += maxPollRecords) {
       if (!this.#mayPoll(payload, epoch)) return
@@ -202,6 +203,20 @@ export class GroupConsumer implements Consumer {
     }
     // Behind the last record there can be markers of transactions, which are never handed out.
     if (this.#mayPoll(payload, epoch)) payload.resolveOffset(batch.lastOffset())
+  }
+
+  /**
+   * The group has committed nothing in the partition, so with `latest` kafkajs began at its end. With at-least-once that place is committed before the
+   * first records are processed: a member that takes over would begin at the new end, and skip them.
+   */
+  async #commitBeginning(payload: EachBatchPayload, first: ConsumedRecord, epoch: number): Promise<void> {
+    const { partition } = payload.batch
+    const { delivery, autoOffsetReset } = this.#config
+    if (delivery !== 'at-least-once' || autoOffsetResets[autoOffsetReset].fromBeginning) return
+    if ((await this.#readCommitted()).has(partition)) return
+    if (!this.#mayPoll(payload, epoch)) return
+    await this.#commit(payload, Number(first.offset), 0)
+    this.#committed = null
   }
 
   #mayPoll(payload: EachBatchPayload, epoch: number): boolean {

@@ -96,6 +96,13 @@ describe('at most once', () => {
 })
 
 describe('at least once', () => {
+  test('commits nothing in another assignment: another member may have moved the group on', async () => {
+    const { steps, deliver, sums } = setUp({ isCurrent: () => false })
+    await deliver('at-least-once', () => {})
+    expect(steps).toEqual(['process 0', 'processed'])
+    expect(sums()).toEqual({ ...none, processed: 10 })
+  })
+
   test('processes, and commits then', async () => {
     const { steps, deliver, sums } = setUp()
     await deliver('at-least-once', () => {})
