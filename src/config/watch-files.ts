@@ -17,8 +17,9 @@ export interface FileWatch {
  * The folders are watched, and not the files: editors and cert-manager write a new file and rename it, and a Secret or
  * ConfigMap of Kubernetes is a link beside the file (`..data`) that is swapped. The folder above is watched too, so that a
  * folder that is made anew, or is itself a link that is swapped, is noticed. Where a file is a link, the folders of what the
- * link names are watched as well. What nobody tells is looked at every {@link lookEveryMs}: a limit of inotify, a file system of a
- * network that tells nothing, or a folder far above that was moved.
+ * link names are watched as well. A folder that cannot be watched (a limit of
+ * inotify, or a file system that tells nothing) is looked at every {@link lookEveryMs}. Some file systems of networks tell
+ * nothing and say no error, so SIGHUP has to read the files in any case.
  */
 export function watchFiles(paths: readonly string[], onChange: () => void): FileWatch {
   let files = paths.map((path) => resolve(path))
@@ -75,7 +76,7 @@ export function watchFiles(paths: readonly string[], onChange: () => void): File
   }
   watchFolders()
   const looking = setInterval(() => {
-    if (timer === null) look()
+    if (watchers.size < folders.size && timer === null) look()
   }, lookEveryMs).unref()
 
   return {
@@ -113,7 +114,11 @@ function foldersOf(path: string): string[] {
 }
 
 function isLink(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  try {
+    return lstatSync(path).isSymbolicLink()
+  } catch {
+    return false
+  }
 }
 
 /** Tells one version of a file from the next; links are followed. */
@@ -141,5 +146,5 @@ const mostLinks = 40
 const settleMs = 200
 /** The same from the first sign, where signs do not end: a log in the same folder, or a large file that is being written. */
 const longestWaitMs = 600
-/** How often files are looked at in any case. */
+/** How often files are looked at whose folders cannot be watched. */
 const lookEveryMs = 10_000

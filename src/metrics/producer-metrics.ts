@@ -116,7 +116,7 @@ const producerFamilies: readonly StreamFamily[] = [
   },
   {
     name: 'chute_records_possibly_repeated_total',
-    help: 'Records of at-least-once streams that were sent again though Kafka may have them and no longer knew their producer: the most that can be in the topic twice.',
+    help: 'Records of at-least-once streams that were sent again though Kafka may have them and did not recognize them any more: the most that can be in the topic twice.',
     type: 'counter',
     read: (stats) => [[{}, stats.possiblyRepeated]],
   },

@@ -1,7 +1,13 @@
 import { closeSync } from 'node:fs'
 import type { Logger } from '../logger.ts'
-import { DataFolder, DataFolderError, takeLock, toDataFolderError, type StreamFolder } from './data-folder.ts'
-import { folderOfWorker, foldersLeft, holdsRecords, type WorkerPlace } from './worker-folders.ts'
+import { DataFolder, DataFolderError, toDataFolderError, type StreamFolder } from './data-folder.ts'
+import {
+  folderOfWorker,
+  foldersLeft,
+  holdsRecords,
+  takeLockUnlessInUse,
+  type WorkerPlace,
+} from './worker-folders.ts'
 
 /**
  * The data folder of a process whose durable streams can come and go, and the folders of workers that are gone, which this process empties.
@@ -45,17 +51,18 @@ export class SpoolFolders {
     return this.#left.filter(({ path }) => holdsRecords(path, name)).map((folder) => folder.stream(name))
   }
 
-  /** The folders hold something, and no other process has them: one that had them would send it. */
+  /** The folders hold something that nobody would send. Another gateway that has the folder would send it. */
   get #isAbandoned(): boolean {
     if (this.#dataDir === null || this.path === null) return false
     try {
       if (!holdsRecords(this.path)) return foldersLeft(this.#dataDir, this.#worker).length > 0
-      closeSync(takeLock(this.path, 'worker'))
-      return true
     } catch (error) {
-      if (this.#worker === null && error instanceof DataFolderError && error.isWorkerInUse) return false
       throw toDataFolderError(error, this.path)
     }
+    const lockFd = takeLockUnlessInUse(this.path)
+    if (lockFd !== null) closeSync(lockFd)
+    // A worker of an earlier primary leaves its folder soon, so the start waits for it.
+    return lockFd !== null || this.#worker !== null
   }
 
   #open(names: readonly string[], hasHeaders: boolean): DataFolder {

@@ -124,7 +124,8 @@ function moveSpool(path: string, content: number, logger: Logger): void {
   }
 }
 
-function takeLockUnlessInUse(folder: string): number | null {
+/** Takes the lock of a folder. @returns null: another process has it. */
+export function takeLockUnlessInUse(folder: string): number | null {
   try {
     return takeLock(folder, 'worker')
   } catch (error) {

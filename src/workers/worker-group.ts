@@ -178,7 +178,7 @@ export class WorkerGroup {
     const createTopics = !this.stats.some(({ topicKnown }) => topicKnown)
     const config = shareOf(this.#config, { createTopics })
     const ticketSecret = this.#ticketSecret
-    const gone = shareOf({ ...this.#config, streams: this.#gone }, { createTopics }).streams
+    const gone = () => shareOf({ ...this.#config, streams: this.#gone }, { createTopics }).streams
     const options = { number, config, ticketSecret, gone, reload: ++this.#lastReload }
     const worker = new WorkerProcess(options, (message) => this.#receive(worker, message))
     this.#processes.set(number, worker)

@@ -46,7 +46,7 @@ export class WorkerProcess {
       number: number
       config: Config
       ticketSecret: string
-      gone: readonly StreamConfig[]
+      gone: () => readonly StreamConfig[]
       reload: number
     },
     onMessage: (message: OwnMessage) => void,
@@ -64,7 +64,7 @@ export class WorkerProcess {
       // A worker reads no message before it has sent `hello`.
       if (message.type === 'hello') {
         this.#hasConfig = true
-        this.#start(ticketSecret, gone, reload)
+        this.#start(ticketSecret, gone(), reload)
       } else if (message.type === 'port-left') this.#onPortLeft?.()
       else if (message.type === 'prepared') this.#onPrepared?.(message)
       else onMessage(message)

@@ -630,6 +630,20 @@ describe('a request that is refused while its events wait', () => {
     expect(edge.telemetry.refusals).toHaveLength(1)
   })
 
+  test.each([
+    { of: 'chunked, and empty', headers: chunked, body: '0\r\n\r\n', status: 200 },
+    { of: 'of no byte', headers: ['Content-Length: 0'], body: '', status: 200 },
+    { of: 'of two bytes', headers: ['Content-Length: 2'], body: '{}', status: 400 },
+    { of: 'chunked, and of two bytes', headers: chunked, body: '2\r\n{}\r\n0\r\n\r\n', status: 400 },
+  ])('a pixel with a body that is $of', async ({ headers, body, status }) => {
+    const producer = new FakeProducer()
+    const client = await listen({}, [producer])
+    client.socket.write(pixelOf('name=a&value=1', headers, body))
+    await client.receives(/HTTP\/1\.1 \d{3}/)
+    expect(client.statuses).toEqual([status])
+    expect(producer.values).toHaveLength(status === 200 ? 1 : 0)
+  })
+
   test('of the operators, too', async () => {
     for (const path of ['/metrics', '/readyz', '/livez', '/openapi.json', '/']) {
       const client = await listen()

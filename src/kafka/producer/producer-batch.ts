@@ -27,6 +27,8 @@ export class ProducerBatch extends RecordBatch implements PendingBatch, SettledB
   isAwaited = false
   /** A codec works on the batch: it cannot be sent before the codec is done. */
   compressing = false
+  /** The batch is a part of one that a broker may have stored, and that was counted as such. */
+  isInDoubt = false
   /** How often the batch was written. An at-least-once stream writes a batch more than once. */
   attempts = 0
   /** The place that the first record of this batch had in the batch that was split; 0 for a batch that is no part of another. */

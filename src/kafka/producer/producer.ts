@@ -269,7 +269,7 @@ export interface ProducerStats extends Readonly<OutcomeCounts> {
   readonly refused: Readonly<Record<string, number>>
   /**
    * Records that were sent again although Kafka may have had them, since Kafka could no longer tell. At most so many records can be in Kafka
-   * twice. 0 as long as Kafka knows the producer of each batch.
+   * twice. 0 as long as Kafka knows the producer of each batch, and no batch is split that may be stored.
    */
   readonly possiblyRepeated: number
   /** `record-send-total` of Kafka: records that were handed to a socket, or dropped before. */

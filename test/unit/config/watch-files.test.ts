@@ -132,6 +132,24 @@ describe('a change is noticed', () => {
     await untilChanged(2)
   })
 
+  test('where a link on the way leads to itself for a while', async () => {
+    const root = folder()
+    const link = join(root, 'current')
+    mkdirSync(join(root, 'one', 'deploy'), { recursive: true })
+    const file = join(root, 'one', 'deploy', 'tls.crt')
+    writeFileSync(file, 'one')
+    symlinkSync('one', link)
+    const { untilChanged } = watching(join(link, 'deploy', 'tls.crt'))
+    const swap = (to: string): void => {
+      symlinkSync(to, `${link}.new`)
+      renameSync(`${link}.new`, link)
+    }
+    swap('current')
+    await untilChanged(1)
+    swap('one')
+    await untilChanged(2)
+  })
+
   test('where the file goes, and comes back', async () => {
     const file = join(folder(), 'tls.crt')
     writeFileSync(file, 'one')

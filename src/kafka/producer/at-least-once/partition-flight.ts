@@ -15,8 +15,6 @@ export class PartitionFlight {
   connection: BrokerConnection | null = null
   /** A broker may have stored the batch, although it did not acknowledge it. */
   mayBeStored = false
-  /** The batch of which {@link parts} are the rest may be stored, and was counted as a whole. */
-  isWholeInDoubt = false
   retryAtMs = 0
   /** Tries of the batch that do not count as `retries`, since other streams may be to blame. */
   sparedTries = 0
@@ -94,7 +92,7 @@ export class PartitionFlight {
     }
     this.#sequenced = null
     this.batch = null
-    this.isWholeInDoubt = this.mayBeStored
+    for (const part of parts) part.isInDoubt = this.mayBeStored
     this.parts.unshift(...parts)
   }
 }

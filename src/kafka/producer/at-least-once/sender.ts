@@ -183,11 +183,15 @@ export class AtLeastOnceSender implements Sender {
       const connection = link?.connection ?? null
       isWritable ||= connection !== null
       if (link === undefined || connection === null) isStale ||= hasOwn
-      else if (!this.#hasRoom(rooms, link, connection)) continue
-      else if (this.#load(flight, queue, nowMs)) {
-        const hasRoom = this.#group(groups, connection, flight)
-        if (!isLeft) this.#firstQueue = firstQueue + i + (hasRoom ? 1 : 0)
-        isLeft ||= !hasRoom
+      else {
+        const wasLeft = flight.isSequenced
+        const isReady = this.#hasRoom(rooms, link, connection) && this.#load(flight, queue, nowMs)
+        const isTaken = isReady && this.#group(groups, connection, flight)
+        if (!isLeft && isTaken) this.#firstQueue = firstQueue + i + 1
+        else if (!isLeft && (isReady || wasLeft)) {
+          this.#firstQueue = firstQueue + i
+          isLeft = true
+        }
       }
     }
     if (isStale || (!isWritable && accumulator.hasUnkeyed)) metadata.refresh()
@@ -273,7 +277,7 @@ export class AtLeastOnceSender implements Sender {
     if (flight.batch === null) {
       flight.sparedTries = 0
       flight.batch = flight.parts.shift() ?? null
-      if (flight.batch !== null) flight.mayBeStored = flight.isRepeatCounted = flight.isWholeInDoubt
+      if (flight.batch !== null) flight.mayBeStored = flight.isRepeatCounted = flight.batch.isInDoubt
     }
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
