@@ -179,7 +179,9 @@ describe.runIf(hasHelm && isLong)('the chart', () => {
     const { selector, endpoints } = objects['ServiceMonitor/chute']!['spec']
     expect(objects['Service/chute-admin']!.metadata).toMatchObject({ labels: selector.matchLabels })
     expect(objects['Service/chute']!.metadata).not.toMatchObject({ labels: selector.matchLabels })
-    expect(endpoints).toMatchObject([{ port: 'admin', path: '/metrics' }])
+    // With the namespace: the rules add up by job.
+    const relabelings = [{ targetLabel: 'job', replacement: 'default/chute' }]
+    expect(endpoints).toMatchObject([{ port: 'admin', path: '/metrics', relabelings }])
   })
 
   test.each([

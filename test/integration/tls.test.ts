@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { request as requestTls, Agent } from 'node:https'
 import { connect as connectPlain, type AddressInfo, type Socket } from 'node:net'
@@ -85,6 +85,13 @@ async function sessionOf(port: number, options: ConnectionOptions = {}): Promise
 
 const failedFor = () =>
   Object.fromEntries(Object.entries(edge.handshakes?.failed ?? {}).filter(([, count]) => count > 0))
+
+test('a session lasts five minutes', async () => {
+  const port = await listen({ ...pair, clientCa: null })
+  const ticket = await sessionOf(port, { maxVersion: 'TLSv1.3' })
+  // RFC 8446, section 4.6.1: what the server says of the lifetime. OpenSSL's session has it as an integer behind this tag.
+  expect(ticket.toString('hex')).toContain('a9040202012c')
+})
 
 describe('the event port', () => {
   test.each([
@@ -339,6 +346,20 @@ describe('a client certificate', () => {
     expect(await postOnce(port, devices.issue('sensor-17'))).toMatchObject({ status: '202' })
     expect(names).toEqual([null])
   })
+
+  test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'that has ended does not count in a session that is resumed (%s)',
+    async (maxVersion) => {
+      const port = await listenForNames(withClients)
+      const second = 1 / 86_400
+      const certificate = devices.issue('sensor-17', { days: [-1, 3 * second] })
+      const session = await sessionOf(port, { maxVersion, ...certificate })
+      const ended = Date.parse(new X509Certificate(certificate.cert).validTo)
+      await vi.waitUntil(() => Date.now() > ended, { timeout: 10_000 })
+      expect(await exchange(open(port, { maxVersion, session, ...certificate }), post)).toBe('')
+      expect(failedFor()).toEqual({ client_certificate: 1 })
+    },
+  )
 
   test('of authorities that are trusted no longer does not count in a session that is resumed', async () => {
     const port = await listenForNames(withClients)

@@ -55,9 +55,14 @@ function secureContextOf({ cert, key, clientCa }: TlsConfig, ticketSecret: strin
     // A client could have the server do its most expensive step again and again, over one connection (RFC 7457, section 2.8).
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     sessionIdContext: 'chute',
+    // Node gives OpenSSL no time of its own, and OpenSSL takes two hours.
+    sessionTimeout: sessionSeconds,
     ticketKeys: Buffer.from(hkdfSync('sha256', ticketSecret, authorities, 'chute session tickets', 48)),
   }
 }
+
+/** How long a session can be resumed. */
+const sessionSeconds = 300
 
 /**
  * TLS 1.3, and of TLS 1.2 what has forward secrecy and authenticated encryption: the list "intermediate" of Mozilla's Server Side
@@ -147,11 +152,14 @@ export class Handshakes {
     const certificate = socket.getPeerX509Certificate()
     // A session that is resumed counts as authorized, also where its client showed no certificate.
     if (certificate === undefined) return true
-    if (socket.authorized) {
+    // A session that is resumed is authorized as it was at first, and each one brings a ticket for the next. OpenSSL does not look at the end of
+    // the certificate again.
+    const hasEnded = Date.parse(certificate.validTo) <= Date.now()
+    if (socket.authorized && !hasEnded) {
       names.set(socket, nameOf(socket))
       return true
     }
-    this.#count('client_certificate', socket, String(socket.authorizationError))
+    this.#count('client_certificate', socket, String(socket.authorizationError ?? 'CERT_HAS_EXPIRED'))
     socket.destroy()
     return false
   }
