@@ -180,7 +180,7 @@ describe.runIf(hasHelm && isLong)('the chart', () => {
     expect(objects['Service/chute-admin']!.metadata).toMatchObject({ labels: selector.matchLabels })
     expect(objects['Service/chute']!.metadata).not.toMatchObject({ labels: selector.matchLabels })
     // With the namespace: the rules add up by job.
-    const relabelings = [{ targetLabel: 'job', replacement: 'default/chute' }]
+    const relabelings = [{ targetLabel: 'job', replacement: 'events/chute' }]
     expect(endpoints).toMatchObject([{ port: 'admin', path: '/metrics', relabelings }])
   })
 
