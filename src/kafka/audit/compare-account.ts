@@ -32,9 +32,9 @@ export interface Comparison {
   /** Records that are suspected lost, that were `sent` without confirmation, or that have no outcome yet. These may be missing. */
   readonly doubtful: number
   readonly suspectedLost: number
-  /** Suspected records that are in the topic; null if other records are in doubt, too. */
+  /** Suspected records that are in the topic; null if other records are in doubt, too, or may have been in a part of the log that is gone. */
   readonly suspectsLanded: number | null
-  /** `agrees`: dropped ≤ missing ≤ dropped + doubtful. */
+  /** `agrees`: dropped ≤ missing ≤ dropped + doubtful. What may have been in a part of the log that is gone counts as missing or not, as it fits. */
   readonly verdict: 'agrees' | 'more_missing_than_told' | 'less_missing_than_told'
   /** The number of records by which the account and the topic differ; 0 if they agree. */
   readonly difference: number
@@ -67,6 +67,11 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
       sum + audit.missingOf(instance, partition, count, first),
     0,
   )
+  const unseen = account.audit.reduce(
+    (sum, { instance, partition, first = 0, stamped: count }) =>
+      sum + audit.unseenOf(instance, partition, count, first),
+    0,
+  )
   let arrived = 0
   let doubtful = buffered + inFlight
   for (const outcome of keptOutcomes) {
@@ -77,7 +82,7 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
   const dropped = Math.max(0, stamped - arrived - doubtful)
   const lostSuspects = missing - dropped
   const verdict =
-    lostSuspects < 0
+    lostSuspects + unseen < 0
       ? 'less_missing_than_told'
       : lostSuspects > doubtful
         ? 'more_missing_than_told'
@@ -90,8 +95,11 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
     dropped,
     doubtful,
     suspectedLost,
-    suspectsLanded: verdict === 'agrees' && doubtful === suspectedLost ? suspectedLost - lostSuspects : null,
+    suspectsLanded:
+      verdict === 'agrees' && unseen === 0 && doubtful === suspectedLost
+        ? suspectedLost - lostSuspects
+        : null,
     verdict,
-    difference: Math.max(0, -lostSuspects, lostSuspects - doubtful),
+    difference: Math.max(0, -lostSuspects - unseen, lostSuspects - doubtful),
   }
 }

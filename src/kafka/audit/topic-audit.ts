@@ -119,6 +119,17 @@ export class TopicAudit {
     return track.missingBelow(first + stamped) - before
   }
 
+  /**
+   * How many of `stamped` records of a writer may have been in a part of the log that has been deleted. They may as well be lost. They are not in
+   * {@link missingOf}.
+   * @param first the sequence of the first of these records.
+   */
+  unseenOf(instance: AuditInstance, partition: number, stamped: number, first = 0): number {
+    const track = this.#tracks.get(`${instance}/${partition}`)?.track
+    if (track === undefined) return this.#partition(partition).low === 0 ? 0 : stamped
+    return first === 0 ? Math.min(stamped, this.#unseenOf(track, partition)) : 0
+  }
+
   #findingsOf({ instance, partition, track }: Track): WriterFindings {
     const { first, last, records, duplicated, reordered, firstAtMs, lastAtMs } = track
     const unseen = this.#unseenOf(track, partition)

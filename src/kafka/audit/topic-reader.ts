@@ -80,10 +80,22 @@ export class TopicReader {
     })
   }
 
-  /** Waits until all records up to these ends were read. */
+  /** Waits until all records up to these ends were read, but for those that have left the log meanwhile. */
   async readTo(ranges: ReadonlyMap<number, PartitionRange>): Promise<void> {
+    let now = ranges
     const isThere = (): boolean =>
-      [...ranges].every(([partition, { low, high }]) => low === high || this.position(partition) >= high)
+      [...ranges].every(([partition, wanted]) =>
+        isRead(wanted, now.get(partition) ?? wanted, this.position(partition)),
+      )
+    const askAgain = async (): Promise<void> => {
+      try {
+        now = await this.ranges()
+        this.#look()
+      } catch {
+        // Asked again, for as long as the consumer tries.
+      }
+    }
+    const timer = setInterval(() => void askAgain(), askAgainMs)
     await new Promise<void>((resolve, reject) => {
       const look = (): void => {
         if (this.#failure === null && !isThere()) return
@@ -93,7 +105,7 @@ export class TopicReader {
       }
       this.#waiting.add(look)
       look()
-    })
+    }).finally(() => clearInterval(timer))
   }
 
   /** Offset of the next record of a partition. */
@@ -117,3 +129,15 @@ export class TopicReader {
     for (const look of this.#waiting) look()
   }
 }
+
+/**
+ * Whether a partition was read as far as it was wanted. Its records can be deleted before they are read, and after an unclean leader election its log can
+ * end earlier. Then no batch ever gets to the end that was wanted.
+ * @param now where the partition begins and ends by now.
+ */
+export function isRead(wanted: PartitionRange, now: PartitionRange, position: number): boolean {
+  if (wanted.low === wanted.high || position >= wanted.high || now.low >= wanted.high) return true
+  return now.high < wanted.high && position >= now.high
+}
+
+const askAgainMs = 5_000

@@ -192,6 +192,16 @@ describe('against an account', () => {
     expect(compareAccount(accountOf(account), auditOf(sequences))).toMatchObject({ stamped: 10, ...expected })
   })
 
+  test('what may have been in a part of the log that is gone is neither lost nor there', () => {
+    const audit = [{ instance: one, partition: 0, stamped: 13 }]
+    const late = auditOf([10, 11, 12], 5)
+    const suspects = { ...accountOf({ confirmed: 3, suspectedLost: 10 }), audit }
+    expect(compareAccount(suspects, late)).toMatchObject({ verdict: 'agrees', suspectsLanded: null })
+    const drops = { ...accountOf({ confirmed: 3 }), audit }
+    expect(compareAccount(drops, late)).toMatchObject({ verdict: 'agrees', dropped: 10, difference: 0 })
+    expect(compareAccount(drops, auditOf([], 5))).toMatchObject({ verdict: 'agrees', difference: 0 })
+  })
+
   test('what a start found on disk is told', () => {
     const comparison = compareAccount(accountOf({ acked: 10, recovered: 4 }), auditOf(all))!
     expect(comparison).toMatchObject({ verdict: 'agrees', recovered: 4, missing: 0 })
