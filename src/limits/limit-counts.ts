@@ -17,6 +17,8 @@ export interface LimitStore {
 export interface RemoteLimitStore {
   /** As in {@link LimitStore}. Null: the store is away, or did not answer in time. */
   charge(charge: Charge, done: (verdict: Verdict | null) => void): void
+  /** As in {@link LimitStore}. Left out: nobody else counts for what this store counts. */
+  adopt?(charge: Charge, verdict: Verdict): void
 }
 
 /** Who a request is charged to: a key, an address, or an address that uses a key. */

@@ -32,6 +32,7 @@ export class SharedLimits implements LimitStore {
 
   /** @inheritdoc */
   adopt(charge: Charge, verdict: Verdict): void {
+    this.#shared.adopt?.(charge, verdict)
     this.#own.adopt(charge, verdict)
   }
 }

@@ -4,7 +4,7 @@ import type { MergeableFamily } from '../metrics/family.ts'
 import type { MetricsSnapshot } from '../metrics/metrics.ts'
 import type { LiveEvent } from '../live-events.ts'
 import type { Readiness } from '../readiness.ts'
-import type { Charge, Verdict } from '../limits/limit-counts.ts'
+import type { Charge, Subject, Usage, Verdict } from '../limits/limit-counts.ts'
 
 /**
  * The messages between the primary and its workers. Read this file of the folder first.
@@ -78,6 +78,8 @@ export type FromWorker = Plain<
   | { readonly type: 'events'; readonly events: readonly LiveEvent[] }
   /** Asks to charge requests to the limits that all workers share. */
   | { readonly type: 'charge'; readonly request: number; readonly charges: readonly Charge[] }
+  /** What Redis told of subjects of limits. The primary goes on from that while Redis is away. */
+  | { readonly type: 'adopt'; readonly subjects: readonly Subject[]; readonly usages: readonly Usage[] }
   /** The last message: every record has its outcome. `lost`: the records that the shutdown cost. */
   | { readonly type: 'ended'; readonly report: WorkerReport; readonly lost: number }
 >

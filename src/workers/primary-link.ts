@@ -3,7 +3,7 @@ import type { Certificates } from '../config/certificates.ts'
 import type { Config } from '../config/config.ts'
 import type { PreparedReload } from '../config/reload.ts'
 import { GatewayError } from '../errors.ts'
-import type { Charge, RemoteLimitStore, Verdict } from '../limits/limit-counts.ts'
+import type { Charge, RemoteLimitStore, Subject, Usage, Verdict } from '../limits/limit-counts.ts'
 import { type LiveEvent, LiveFeed, type LiveSource } from '../live-events.ts'
 import { SingleFlight } from './single-flight.ts'
 import type { FromWorker, GroupView, ToWorker, ViewScope, WorkerReport } from './messages.ts'
@@ -39,6 +39,9 @@ export class PrimaryLink implements RemoteLimitStore {
   }
   readonly #charged = new Map<number, { waiting: readonly Uncharged[]; timer: NodeJS.Timeout }>()
   #uncharged: Uncharged[] = []
+  /** What Redis told last in this turn, by the id of the subject. */
+  readonly #adopted = new Map<string, { subject: Subject; usage: Usage }>()
+  #isAdoptSet = false
   /** Charges without an answer in time. While there are some, no request waits for one more. */
   readonly #late = new Set<number>()
   #lastRequest = 0
@@ -165,6 +168,23 @@ export class PrimaryLink implements RemoteLimitStore {
     const charge = { subjects: subjects.map(({ id, limit }) => ({ id, limit })), cost }
     this.#uncharged.push({ charge, done })
     if (this.#uncharged.length === 1) setImmediate(() => this.#sendCharges())
+  }
+
+  /** Tells the primary what Redis told, at most once a turn of the event loop, so that it goes on from that while Redis is away. */
+  adopt({ subjects }: Charge, { usages }: Verdict): void {
+    for (const [nth, { id, limit }] of subjects.entries())
+      this.#adopted.set(id, { subject: { id, limit }, usage: usages[nth]! })
+    if (this.#isAdoptSet) return
+    this.#isAdoptSet = true
+    setImmediate(() => this.#sendAdopted())
+  }
+
+  #sendAdopted(): void {
+    this.#isAdoptSet = false
+    const adopted = [...this.#adopted.values()]
+    this.#adopted.clear()
+    const [subjects, usages] = [adopted.map(({ subject }) => subject), adopted.map(({ usage }) => usage)]
+    void this.send({ type: 'adopt', subjects, usages })
   }
 
   #sendCharges(): void {

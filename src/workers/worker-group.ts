@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts'
 import { mergeFamilies } from '../metrics/family.ts'
 import { Reloads } from '../metrics/reload-metrics.ts'
 import { collectProcessMetrics } from '../metrics/process-metrics.ts'
-import { LimitCounts } from '../limits/limit-counts.ts'
+import { LimitCounts, type Cost } from '../limits/limit-counts.ts'
 import { collectWorkerMetrics, GroupAccount, groupReadiness, type WorkerState } from './group-view.ts'
 import { type GroupView, shareOf, type ToWorker, type ViewScope } from './messages.ts'
 import { LiveFeed } from '../live-events.ts'
@@ -221,6 +221,11 @@ export class WorkerGroup {
         worker.send({ type: 'charged', request: message.request, verdicts })
         return
       }
+      case 'adopt': {
+        const { subjects, usages } = message
+        this.#limits.adopt({ subjects, cost: noCost }, { refusedBy: -1, usages })
+        return
+      }
       default:
         message satisfies never
     }
@@ -334,3 +339,4 @@ const stableAfterMs = 60_000
  */
 const overtimeMs = 3_000
 const abortWithinMs = 1_000
+const noCost: Cost = { requests: 0, events: 0, bytes: 0 }

@@ -1,7 +1,13 @@
 import * as fc from 'fast-check'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { RateLimit } from '../../../src/config/limits.ts'
-import { LimitCounts, type Cost, type Subject, type Verdict } from '../../../src/limits/limit-counts.ts'
+import {
+  LimitCounts,
+  type Charge,
+  type Cost,
+  type Subject,
+  type Verdict,
+} from '../../../src/limits/limit-counts.ts'
 import { SharedLimits } from '../../../src/limits/shared-limits.ts'
 import { limitOf } from '../../support/edge.ts'
 
@@ -159,4 +165,17 @@ test('while the store of several gateways is away a gateway goes on from what th
     { refusedBy: -1, usages: [{ requests: 10 }] },
     { refusedBy: 0, usages: [{ requests: 10 }] },
   ])
+})
+
+test('so does a gateway of several workers, whose primary counts then', () => {
+  let answer: Verdict | null = { refusedBy: -1, usages: [{ requests: 10, events: 0, bytes: 0, openMs: 0 }] }
+  const primary = new LimitCounts()
+  const redis = { charge: (_charge: Charge, done: (verdict: Verdict | null) => void) => done(answer) }
+  const ofWorker = (): SharedLimits => new SharedLimits(redis, new SharedLimits(primary, new LimitCounts()))
+  const charge = { subjects: [subject('a', { requests: 10, windowMs: 600_000 })], cost: oneRequest }
+  const told: number[] = []
+  ofWorker().charge(charge, ({ refusedBy }) => told.push(refusedBy))
+  answer = null
+  ofWorker().charge(charge, ({ refusedBy }) => told.push(refusedBy))
+  expect(told).toEqual([-1, 0])
 })
