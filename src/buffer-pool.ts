@@ -2,6 +2,9 @@
  * Keeps used buffers, by size, and hands them out again. So a steady flow allocates no buffer. Large buffers are costly to allocate, and memory
  * outside of the heap causes the long kind of garbage collection. The size of the pool is bounded, and is not part of any stream's
  * `buffer.memory`.
+ *
+ * A buffer that is not kept is left to V8. Its memory could be freed at once by detaching it (`postMessage`, `transfer`). But once a process has detached
+ * one buffer, V8 checks each access to the bytes of every buffer, and loops over bytes take up to twice as long.
  */
 export class BufferPool {
   readonly #free = new Map<number, Buffer[]>()
@@ -27,18 +30,14 @@ export class BufferPool {
   }
 
   #forget(): void {
-    for (const kept of this.#free.values()) kept.forEach(freeBuffer)
     this.#free.clear()
     this.#keptBytes = 0
   }
 
-  /** Takes a buffer back, and frees it if there is no room for it. The caller must not touch it again. */
+  /** Takes a buffer back. The caller must not touch it again. */
   readonly give = (buffer: Buffer): void => {
     const size = buffer.length
-    if (size !== sizeClass(size) || this.#keptBytes + size > this.#limitBytes) {
-      freeBuffer(buffer)
-      return
-    }
+    if (size !== sizeClass(size) || this.#keptBytes + size > this.#limitBytes) return
     const list = this.#free.get(size)
     if (list === undefined) this.#free.set(size, [buffer])
     else list.push(buffer)
@@ -52,20 +51,3 @@ function sizeClass(sizeBytes: number): number {
   while (size < sizeBytes) size *= 2
   return size
 }
-
-/**
- * Gives the memory of a large buffer back at once. Otherwise it would be in use until V8 collects the buffer, and V8 waits with that until some 64 MB have
- * come together. Nobody may touch the buffer again: it has no bytes any more. A small buffer, and one that shares its memory with another one, is left
- * to V8.
- */
-export function freeBuffer(buffer: Buffer): void {
-  if (buffer.length < largeBytes || buffer.length !== buffer.buffer.byteLength) return
-  // Memory that is sent away belongs to nobody here (HTML, section 2.7.4, StructuredSerializeWithTransfer), and a port that is closed throws it away. Node 22 has
-  // `ArrayBuffer.prototype.transfer` for this.
-  nowhere.postMessage(null, [buffer.buffer as ArrayBuffer])
-}
-
-/** To free a buffer takes a microsecond, which V8 needs to allocate and to collect one of this size. */
-const largeBytes = 16_384
-const nowhere = new MessageChannel().port1
-nowhere.close()

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Transform } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, gunzip } from 'node:zlib'
-import { BufferPool, freeBuffer } from '../buffer-pool.ts'
+import { BufferPool } from '../buffer-pool.ts'
 import { GatewayError } from '../errors.ts'
 
 /**
@@ -10,10 +10,7 @@ import { GatewayError } from '../errors.ts'
  */
 export type BodyListener = (error: GatewayError | 'aborted' | null, body: Buffer, readBytes: number) => void
 
-/**
- * The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. Each of its pieces is this reader's
- * alone, so that the reader can free the piece.
- */
+/** The part of a request of node:http that reading needs. It is destroyed with an error when the client goes away. */
 export type BodySource = Readable & Pick<IncomingMessage, 'headers'>
 
 /**
@@ -61,12 +58,9 @@ function readPlain(request: BodySource, limitBytes: number, listener: BodyListen
       if (room === null) {
         room = new BodyRoom(Math.min(Number(request.headers['content-length'] ?? limitBytes), limitBytes))
         room.add(first)
-        freeBuffer(first)
       }
-      const bytes = chunk.length
       room.add(chunk)
-      freeBuffer(chunk)
-      shareTurn(request, bytes)
+      shareTurn(request, chunk.length)
     }
   }
   request.on('data', onData)
@@ -317,7 +311,7 @@ export function recycleBody(body: Buffer): void {
 }
 
 /** Enough for the bodies of a megabyte that are read and decoded at the same time when many come at once. */
-const pool = new BufferPool(4 << 20)
+const pool = new BufferPool(16 << 20)
 const lent = new WeakMap<ArrayBufferLike, Buffer>()
 
 const empty = Buffer.alloc(0)

@@ -494,7 +494,7 @@ describe('compression', () => {
 })
 
 test.each(codecsHere)(
-  'while a codec (%s) reads a batch on its thread, nobody else gets the buffer of the batch, and it is not freed',
+  'while a codec (%s) reads a batch on its thread, nobody else gets the buffer of the batch',
   async (compressionType) => {
     vi.useRealTimers()
     const { append, accumulator, buffers, onReady, drain } = setUp({ compressionType, lingerMs: 0 })
