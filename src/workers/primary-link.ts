@@ -41,7 +41,6 @@ export class PrimaryLink implements RemoteLimitStore {
   #uncharged: Uncharged[] = []
   /** What Redis told last in this turn, by the id of the subject. */
   readonly #adopted = new Map<string, { subject: Subject; usage: Usage }>()
-  #isAdoptSet = false
   /** Charges without an answer in time. While there are some, no request waits for one more. */
   readonly #late = new Set<number>()
   #lastRequest = 0
@@ -172,15 +171,12 @@ export class PrimaryLink implements RemoteLimitStore {
 
   /** Tells the primary what Redis told, at most once a turn of the event loop, so that it goes on from that while Redis is away. */
   adopt({ subjects }: Charge, { usages }: Verdict): void {
+    if (this.#adopted.size === 0) setImmediate(() => this.#sendAdopted())
     for (const [nth, { id, limit }] of subjects.entries())
       this.#adopted.set(id, { subject: { id, limit }, usage: usages[nth]! })
-    if (this.#isAdoptSet) return
-    this.#isAdoptSet = true
-    setImmediate(() => this.#sendAdopted())
   }
 
   #sendAdopted(): void {
-    this.#isAdoptSet = false
     const adopted = [...this.#adopted.values()]
     this.#adopted.clear()
     const [subjects, usages] = [adopted.map(({ subject }) => subject), adopted.map(({ usage }) => usage)]

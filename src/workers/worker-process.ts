@@ -75,10 +75,9 @@ export class WorkerProcess {
 
   #start(ticketSecret: string, gone: readonly StreamConfig[], reload: number): void {
     const config = this.#config
-    const left = gone.filter(({ name }) => config.streams.every((stream) => stream.name !== name))
-    const streams = [...config.streams, ...left]
+    const streams = [...config.streams, ...gone]
     this.send({ type: 'start', worker: this.number, config: { ...config, streams }, ticketSecret })
-    if (left.length > 0) this.decide(reload, config, true)
+    if (gone.length > 0) this.decide(reload, config, true)
   }
 
   get pid(): number | undefined {

@@ -62,16 +62,13 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
   if (account.topic !== audit.topic) return null
   const stamped = account.audit.reduce((sum, each) => sum + each.stamped, 0)
   if (stamped === 0) return { ...nothingNumbered, stream, recovered }
-  const missing = account.audit.reduce(
-    (sum, { instance, partition, first = 0, stamped: count }) =>
-      sum + audit.missingOf(instance, partition, count, first),
-    0,
-  )
-  const unseen = account.audit.reduce(
-    (sum, { instance, partition, first = 0, stamped: count }) =>
-      sum + audit.unseenOf(instance, partition, count, first),
-    0,
-  )
+  let missing = 0
+  let unseen = 0
+  for (const { instance, partition, first, stamped: count } of account.audit) {
+    const found = audit.missingOf(instance, partition, count, first)
+    missing += found.missing
+    unseen += found.unseen
+  }
   let arrived = 0
   let doubtful = buffered + inFlight
   for (const outcome of keptOutcomes) {

@@ -109,25 +109,24 @@ export class TopicAudit {
   }
 
   /**
-   * How many of `stamped` records of a writer are not in a partition. Records whose place in the log has been deleted do not count.
+   * How many of `stamped` records of a writer are not in a partition. `unseen` ones may have been in a part of the log that has been deleted, and may as
+   * well be lost. They are not among the `missing` ones.
    * @param first the sequence of the first of these records.
    */
-  missingOf(instance: AuditInstance, partition: number, stamped: number, first = 0): number {
+  missingOf(
+    instance: AuditInstance,
+    partition: number,
+    stamped: number,
+    first = 0,
+  ): { missing: number; unseen: number } {
     const track = this.#tracks.get(`${instance}/${partition}`)?.track
-    if (track === undefined) return this.#partition(partition).low === 0 ? stamped : 0
-    const before = first === 0 ? this.#unseenOf(track, partition) : track.missingBelow(first)
-    return track.missingBelow(first + stamped) - before
-  }
-
-  /**
-   * How many of `stamped` records of a writer may have been in a part of the log that has been deleted. They may as well be lost. They are not in
-   * {@link missingOf}.
-   * @param first the sequence of the first of these records.
-   */
-  unseenOf(instance: AuditInstance, partition: number, stamped: number, first = 0): number {
-    const track = this.#tracks.get(`${instance}/${partition}`)?.track
-    if (track === undefined) return this.#partition(partition).low === 0 ? 0 : stamped
-    return first === 0 ? Math.min(stamped, this.#unseenOf(track, partition)) : 0
+    if (track === undefined)
+      return this.#partition(partition).low === 0
+        ? { missing: stamped, unseen: 0 }
+        : { missing: 0, unseen: stamped }
+    const unseen = first === 0 ? this.#unseenOf(track, partition) : 0
+    const before = first === 0 ? unseen : track.missingBelow(first)
+    return { missing: track.missingBelow(first + stamped) - before, unseen: Math.min(stamped, unseen) }
   }
 
   #findingsOf({ instance, partition, track }: Track): WriterFindings {

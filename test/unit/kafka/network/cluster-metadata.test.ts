@@ -218,16 +218,22 @@ describe('a topic that was made anew', () => {
     return former
   }
 
+  /** A cluster of one broker, whose topic is known. */
+  async function followed(): Promise<ModelCluster> {
+    const cluster = new ModelCluster([1])
+    cluster.createTopic('events', 1)
+    follow(cluster, ['events']).start()
+    await pass(100)
+    return cluster
+  }
+
   async function look(): Promise<void> {
     metadata.refresh()
     await pass(1_300)
   }
 
   test('stays, while a broker that lags behind tells the former one', async () => {
-    const cluster = new ModelCluster([1])
-    cluster.createTopic('events', 1)
-    follow(cluster, ['events']).start()
-    await pass(100)
+    const cluster = await followed()
     const former = makeAnew(cluster)
     const present = cluster.topics.get('events')!
     await look()
@@ -251,10 +257,7 @@ describe('a topic that was made anew', () => {
   })
 
   test('gives way to the former one that the cluster keeps telling, and then the other way round', async () => {
-    const cluster = new ModelCluster([1])
-    cluster.createTopic('events', 1)
-    follow(cluster, ['events']).start()
-    await pass(100)
+    const cluster = await followed()
     const former = makeAnew(cluster)
     const present = cluster.topics.get('events')!
     await look()
@@ -269,10 +272,7 @@ describe('a topic that was made anew', () => {
   })
 
   test('is former no more once another cluster answers, and the first cluster again', async () => {
-    const cluster = new ModelCluster([1])
-    cluster.createTopic('events', 1)
-    follow(cluster, ['events']).start()
-    await pass(100)
+    const cluster = await followed()
     const first = makeAnew(cluster)
     cluster.clusterId = 'standby'
     await look()
