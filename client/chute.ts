@@ -1,9 +1,9 @@
 /**
  * The browser client: from a call in a page to `POST /v1/beacon/{stream}` of a gateway. It has no dependency, and the script
- * that is made of it has at most 2,048 bytes as gzip (test/unit/client/size.test.ts).
+ * that is made of it has at most 2,048 bytes as gzip (test/unit/client/script.test.ts).
  *
- * Invariants. An event is in one place: in `queue`, in `zipping`, in a request that is under way, or in localStorage. An event
- * keeps its id wherever it goes, so a stream with `dedupe: on` writes it once. Nothing here throws into the page. At most
+ * Invariants. An event is in one place: in `queue`, in `busy`, in a request that is under way, or in localStorage. An event
+ * keeps its id wherever it goes, so a stream with `dedupe: on` writes it once. No call throws into the page. At most
  * {@link mostHeld} characters are held, which are at most 1 MB.
  */
 
@@ -74,27 +74,42 @@ const flushAfterMs = 2e3
 const leastZipped = 2e3
 
 /** Makes a client. On a server, where there is no document, it does nothing. */
-export function createChute(options: ChuteOptions): Chute {
+export function createChute({
+  url,
+  stream = 'web',
+  key,
+  path = 'v1/beacon',
+  sample = 1,
+  errors,
+  page,
+  storage,
+  respect = '',
+}: ChuteOptions): Chute {
   /** An address without its query, which may hold secrets. */
-  const here = (url = document.URL): string => url.split(/[?#]/)[0]!
-  const { url, stream = 'web', key, path = 'v1/beacon', sample = 1, respect = '', storage } = options
+  const here = (address = document.URL): string => address.split(/[?#]/)[0]!
   const told: Record<string | number, unknown> = {}
   let endpoint: string
   let isOn: boolean | undefined
   let isGone: boolean | undefined
   let session: string
   let count: number
-  let errors = 0
+  let errorCount = 0
   let queue: string[] = []
-  /** The events that are being compressed. They are not sent yet. */
-  let zipping: string[] | 0 | undefined
-  let isBusy: boolean | undefined
+  /** The events that are being compressed, which are not sent yet. No events: a request is under way. */
+  let busy: string[] | 0 | undefined
+  /**
+   * The number of events at the head of the queue that were put back. The gateway may still be at work on them. Then it refuses the whole body
+   * (409), and nobody reads the reply to a beacon. So they share no body with new events.
+   */
+  let retried = 0
   let held = 0
   let timer: ReturnType<typeof setTimeout> | undefined
-  let isAsked: boolean | 0 | undefined
+  let isAsked: unknown
   /** The number that localStorage has of the session. */
   let noted = 0
+  /** Requests that failed since the last one that went well. A request of a page that is being left fails too, so one says little. */
   let failures = 0
+  /** On the clock of `performance`, which never steps back. */
   let waitUntil = 0
   let referrer: string
 
@@ -104,7 +119,10 @@ export function createChute(options: ChuteOptions): Chute {
     if (!told[why]) console.warn('chute:', (told[why] = why), event)
   }
 
-  /** Changes what is kept under the endpoint. A browser that keeps nothing throws, and then nothing changes. */
+  /**
+   * Changes what is kept under the endpoint. A browser that keeps nothing throws, and so does a change that needs what is not there. Then
+   * nothing changes.
+   */
   const stored = (
     name: 'localStorage' | 'sessionStorage',
     change: (area: Storage, kept?: string) => void,
@@ -116,7 +134,8 @@ export function createChute(options: ChuteOptions): Chute {
 
   /**
    * Takes over the session of the page before, in the same tab. A page has the session to itself: it takes the session out of
-   * sessionStorage, and gives it back when it goes. So a tab that is a copy of another one has a session of its own.
+   * sessionStorage, and gives it back when it goes. So a tab that is a copy of another one has a session of its own, unless the page that was
+   * copied is without the client: then the session lies in sessionStorage, and both tabs take it.
    */
   const begin = (): void => {
     isGone = false
@@ -125,7 +144,7 @@ export function createChute(options: ChuteOptions): Chute {
     stored('sessionStorage', (area, kept) => {
       delete area[endpoint]
       // `++count` makes a number of the text.
-      if (kept) [session, count] = kept.split('-') as [string, never]
+      ;[session, count] = kept!.split('-') as [string, never]
     })
     isOn = (session.slice(-4) as never) / 1e4 < (sample as number)
     take()
@@ -134,52 +153,59 @@ export function createChute(options: ChuteOptions): Chute {
   /** The id of the last event. */
   const lastId = (): string => `${session}-${count}`
 
-  const save = (): void =>
-    stored('sessionStorage', (area) => {
-      area[endpoint] = lastId()
-    })
-
   /** @returns something falsy if there is no room. */
   const add = (event: string): unknown =>
     held + event.length < mostHeld && (held += event.length) && queue.push(event)
 
-  const done = (events: string[]): void => {
-    for (const { length } of events) held -= length
-  }
+  const done = (events: string[]): unknown => events.map(({ length }) => (held -= length))
 
   /** Takes the first events off a queue that is not empty: one at least, and not more than `size` characters. */
   const cut = (size: number): string[] => {
     let to = 0
     do size -= queue[to++]!.length + 1
-    while (queue[to] && queue[to]!.length < size)
+    while (to != retried && (queue[to]?.length as number) < size)
+    retried &&= retried - to
     return queue.splice(0, to)
   }
 
   const bodyOf = (events: string[]): string => `[${events.join()}]`
 
-  const putBack = (events: string[]): unknown => queue.unshift(...events)
+  const putBack = (events: string[]): void => {
+    retried += events.length
+    queue.unshift(...events)
+  }
 
   /** Gives the events that could not be sent to whichever page of the origin comes next. */
   const give = (): void =>
     stored('localStorage', (area, kept) => {
       const all = (kept ? [kept, ...queue] : queue).join('\n')
-      if (all.length < mostHeld) {
+      if (queue[0] && all.length < mostHeld) {
         area[endpoint] = all
         done(queue)
         queue = []
+        retried = 0
       }
     })
 
+  /**
+   * Takes over what pages before could not send, if it can be sent and if there is room for all of it: in localStorage it is safe from a crash. It
+   * counts as failed until a reply says otherwise, so that a page of a moment does not hand it to beacons.
+   */
   const take = (): void => {
-    stored('localStorage', (area, kept) => {
-      delete area[endpoint]
-      if (kept) kept.split('\n').forEach(add)
-    })
+    if (navigator.onLine)
+      stored('localStorage', (area, kept) => {
+        if (held + kept!.length < mostHeld) {
+          delete area[endpoint]
+          kept!.split('\n').forEach(add)
+          failures ||= 2
+        }
+      })
     next()
   }
 
   const isHidden = (): boolean => isGone || document.hidden
-  const mayPost = (): unknown => queue[0] && navigator.onLine && Date.now() >= waitUntil
+  const look = (): void => (isHidden() ? leave() : take())
+  const mayPost = (): unknown => queue[0] && navigator.onLine && performance.now() >= waitUntil
 
   /**
    * Notes how far the session has come, and sees to it that the queue is sent, when the task at hand is over. A write to localStorage
@@ -187,42 +213,49 @@ export function createChute(options: ChuteOptions): Chute {
    * page gets no longer by it.
    */
   const next = (): void => {
-    isAsked ||= !(queueMicrotask(() => {
-      isAsked = 0
-      if (noted != count)
-        stored('localStorage', (area) => {
-          area[session + endpoint] = lastId()
-          noted = count
-        })
-      if (isHidden()) leave()
-      else if (queue[0] && !isBusy) {
-        if (held > mostCharacters && !failures && mayPost()) setTimeout(flush)
-        else
-          timer ||= setTimeout(
-            flush,
-            Math.max(
-              failures ? Math.min(6e4, 500 * 2 ** failures) * (1 + Math.random()) : flushAfterMs,
-              waitUntil - Date.now(),
-            ),
-          )
-      }
-    }) as never)
+    // Without an endpoint the client sends nothing, and there may be no page.
+    isAsked ||=
+      endpoint &&
+      !(queueMicrotask(() => {
+        isAsked = 0
+        if (noted != count)
+          stored('localStorage', (area) => {
+            area[session + endpoint] = lastId()
+            noted = count
+          })
+        if (isHidden()) leave()
+        else if (queue[0] && !busy) {
+          if (held > mostCharacters && !failures && mayPost()) setTimeout(flush)
+          else
+            timer ||= setTimeout(
+              flush,
+              Math.max(
+                failures ? Math.min(6e4, 500 * 2 ** failures) * (1 + Math.random()) : flushAfterMs,
+                // A timer knows whole milliseconds only.
+                waitUntil - performance.now() + 1,
+              ),
+            )
+        }
+      }) as never)
   }
 
   /** Sends a batch, and reads the reply. `keepalive` lets it end if the page goes meanwhile. */
   const post = async (events: string[], body: BodyInit = bodyOf(events)): Promise<void> => {
     let isDone: boolean | undefined
+    busy = []
     try {
       const { status, headers } = await fetch(endpoint, {
         method: 'POST',
-        body,
         credentials: 'omit',
         keepalive: true,
+        signal: AbortSignal.timeout?.(9e4),
+        body,
       })
-      const [why, nth] = (headers.get('chute-error') ?? '').split('; event ')
-      waitUntil = Date.now() + ~~headers.get('retry-after')! * 1e3
-      isDone = status < 500 && status != 408 && status != 409 && status != 429
-      if (status > 299 ? isDone : why) tell(why || status, events[parseInt(nth!) || 0])
+      const [why, nth] = headers.get('chute-error')?.split(/; event (\d+)/) ?? []
+      // A longer timer than 2 ** 31 ms would end at once.
+      waitUntil = performance.now() + Math.min(2e6, ~~headers.get('retry-after')!) * 1e3
+      isDone = !/^5|40[89]|429/.test(status as never)
+      if (status > 299 ? isDone : why) tell(why || status, events[~~nth!])
     } catch {
       if (navigator.onLine) tell('no reply: see CORS_ORIGINS', endpoint)
     }
@@ -233,56 +266,56 @@ export function createChute(options: ChuteOptions): Chute {
       putBack(events)
       failures++
     }
-    isBusy = false
+    busy = 0
     next()
   }
 
   const flush = async (): Promise<void> => {
     // A timer that is left behind would send before its time. A flush in vain sets one, since the timer itself may have called.
     timer = clearTimeout(timer) as never
-    if (isBusy || !mayPost()) return next()
-    isBusy = true
-    const events = (zipping = cut(mostCharacters))
+    if (busy || !mayPost()) return next()
+    const events = (busy = cut(mostCharacters))
     let body: BodyInit = bodyOf(events)
     if (body.length > leastZipped) {
       try {
-        const zipped = new Response(body).body!.pipeThrough(new CompressionStream('gzip'))
-        body = await new Response(zipped).arrayBuffer()
+        body = await new Response(
+          new Response(body).body!.pipeThrough(new CompressionStream('gzip')),
+        ).arrayBuffer()
       } catch {}
     }
     // The page may have been hidden meanwhile. Then the events are sent already.
-    if (zipping == events) {
-      zipping = 0
-      void post(events, body)
-    }
+    if (busy == events) void post(events, body)
   }
 
   /**
-   * Sends all that it can before the page may end. Only a wait that the gateway asked for holds it up: a browser fails the requests of
-   * a page that is being left, and those are no reason to wait. A browser has 65,536 bytes for all the beacons and keepalive requests of a page
+   * Sends all that it can before the page may end. A wait that the gateway asked for holds it up, and so do two failures in a row: then
+   * localStorage has the first turn, since nobody reads the reply to a beacon. One failure does not, since a browser fails the requests of
+   * a page that is being left. A browser has 65,536 bytes for all the beacons and keepalive requests of a page
    * that are under way, and only the browser knows how many are left. So a batch that the browser refuses is halved.
    */
   const leave = (): void => {
-    if (zipping) {
-      putBack(zipping)
-      zipping = 0
-      isBusy = false
+    if ((busy as string[])?.[0]) {
+      putBack(busy as string[])
+      busy = 0
     }
+    if (isGone)
+      stored('sessionStorage', (area) => {
+        area[endpoint] = lastId()
+      })
+    if (failures > 1) give()
     let isTaken: unknown
     for (let size = 6e4; size > 400 && mayPost();) {
       const events = cut(size)
       if (navigator.sendBeacon?.(endpoint, bodyOf(events))) {
-        isTaken = events
-        done(events)
+        isTaken = done(events)
       } else {
         putBack(events)
         size /= 2
       }
     }
-    if (!isTaken && !failures && mayPost()) {
-      void post(cut(mostCharacters))
-    }
-    if (queue[0]) give()
+    // One request is under way at a time.
+    if (!busy && !isTaken && !failures && mayPost()) void post(cut(mostCharacters))
+    give()
   }
 
   const chute = (name: string, fields?: Fields): void => {
@@ -312,18 +345,21 @@ export function createChute(options: ChuteOptions): Chute {
         id: lastId(),
       })
       if (event.length > mostCharacters || !add(event)) tell('too large or too many', name)
-      if (isGone) save()
       next()
     } catch (error) {
       tell(error as string, name)
     }
   }
 
-  chute.vital = ({ name, value, delta, rating, navigationType, id }: Vital): void =>
-    chute(name, { value, delta, rating, navigationType, metricId: id })
+  chute.vital = (metric: Vital): void => {
+    try {
+      const { name, id: metricId, value, delta, rating, navigationType } = metric
+      chute(name, { metricId, value, delta, rating, navigationType })
+    } catch {}
+  }
 
   chute.error = (error: unknown, fields?: Fields): void => {
-    if (errors++ < mostErrors) {
+    if (errorCount++ < mostErrors) {
       try {
         const { message = error, stack } = Object(error) as { message?: unknown; stack?: unknown }
         chute('error', {
@@ -342,33 +378,33 @@ export function createChute(options: ChuteOptions): Chute {
 
   chute.flush = flush
 
-  if (typeof document == 'undefined') return chute
-  const signals = navigator as Navigator & Signals
-  if (signals.globalPrivacyControl && respect.includes('gpc')) return chute
-  if (signals.doNotTrack == '1' && respect.includes('dnt')) return chute
-  endpoint = `${new URL(`${path}/${stream}`, url)}${key ? `?key=${key}` : ''}`
+  if (!globalThis.document) return chute
+  if ((navigator as Signals).globalPrivacyControl && respect.includes('gpc')) return chute
+  if (navigator.doNotTrack == '1' && respect.includes('dnt')) return chute
+  endpoint = new URL(`${path}/${stream}${key ? `?key=${key}` : ''}`, url).href
   referrer = here(document.referrer)
   begin()
-  addEventListener('online', next)
-  const look = (): void => (isHidden() ? leave() : take())
+  addEventListener('online', look)
   addEventListener('visibilitychange', look)
   // The page before may end in another process, after this one has begun. Then what it gives comes late.
   addEventListener('storage', look)
   addEventListener('pagehide', () => {
     isGone = true
-    save()
     leave()
   })
-  addEventListener('pageshow', ({ persisted }) => {
-    if (persisted) begin()
-  })
-  if (options.errors) {
-    addEventListener('error', ({ error, message, filename, lineno, colno }) =>
-      chute.error(error ?? message, { file: filename, line: lineno, column: colno }),
+  // It comes back from the back/forward cache.
+  addEventListener('pageshow', () => isGone && begin())
+  if (errors) {
+    addEventListener('error', (event) =>
+      chute.error(event.error ?? event.message, {
+        file: event.filename,
+        line: event.lineno,
+        column: event.colno,
+      }),
     )
-    addEventListener('unhandledrejection', ({ reason }) => chute.error(reason))
+    addEventListener('unhandledrejection', (event) => chute.error(event.reason))
   }
-  if (options.page) {
+  if (page) {
     // A turn later the page has its new title. The Navigation API tells of pushState too, and nothing of the page is patched.
     window.navigation?.addEventListener('currententrychange', () =>
       setTimeout(() => referrer == here() || chute.page()),

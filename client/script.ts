@@ -8,23 +8,16 @@ declare global {
 
 /**
  * The script tag: makes the client of the tag's attributes, and makes the calls that the page has kept meanwhile
- * (the snippet of docs/browser.md). A second tag does nothing.
+ * (the snippet of docs/browser.md). A second tag does nothing. An attribute of which no address can be made is an uncaught error in the console.
  */
 const { chute } = window
-const tag = document.currentScript as HTMLScriptElement | null
-if (tag && (!chute || chute.q)) {
-  try {
-    const { dataset } = tag
-    const client = createChute({
-      ...(dataset as Partial<ChuteOptions>),
-      url: tag.src,
-      errors: 'errors' in dataset,
-      page: 'page' in dataset,
-    })
-    window.chute = client
-    for (const [call, given] of chute?.q ?? []) (call ? client[call] : client)(...given)
-  } catch (error) {
-    // eslint-disable-next-line no-console -- the page's developer reads the console
-    console.warn('chute:', error)
-  }
+if (!chute || chute.q) {
+  const tag = document.currentScript as HTMLScriptElement
+  const client = (window.chute = createChute({
+    ...(tag.dataset as Partial<ChuteOptions>),
+    url: tag.src,
+    errors: 'errors' in tag.dataset,
+    page: 'page' in tag.dataset,
+  }))
+  for (const [call, given] of chute?.q ?? []) (call ? client[call] : client)(...given)
 }
