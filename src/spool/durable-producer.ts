@@ -249,6 +249,11 @@ export class DurableProducer implements AccountedProducer, Durability {
   }
 
   /** @inheritdoc */
+  whenDecided(done: () => void): void {
+    this.#log.whenDecided(done)
+  }
+
+  /** @inheritdoc */
   drop(count: number): void {
     this.#producer.drop(count)
     this.#account.accepted += count

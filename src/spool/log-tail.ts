@@ -15,6 +15,7 @@ export class LogTail {
   /** The log's, oldest first. The last one may take groups. */
   readonly #segments: Segment[]
   #failedBytes: FailedBytes | null = null
+  #onRemoved: (() => void)[] = []
   #isTruncating = false
   /** The next attempt to remove those bytes, while it is not due. */
   #nextAttempt: { readonly timer: NodeJS.Timeout; readonly begin: () => void } | null = null
@@ -80,6 +81,12 @@ export class LogTail {
     if (this.#failedBytes !== null && !this.#isTruncating) this.#try(1, done)
   }
 
+  /** Calls back, once, when no bytes of a failed write are left. */
+  whenRemoved(done: () => void): void {
+    if (this.#failedBytes === null) done()
+    else this.#onRemoved.push(done)
+  }
+
   /**
    * The process ends at this time by `performance.now()`. The attempt that waits begins now. The pauses become so short that
    * {@link truncate} tells its end before this time, unless the disk hangs.
@@ -101,6 +108,7 @@ export class LogTail {
       if (error === null) {
         this.#failedBytes = null
         if (segment.isSealed) this.seal(segment)
+        for (const removed of this.#onRemoved.splice(0)) removed()
       } else if (attemptsLeft > 1) {
         const begin = (): void => {
           this.#nextAttempt = null

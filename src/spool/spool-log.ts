@@ -202,6 +202,11 @@ export class SpoolLog {
     ended(null)
   }
 
+  /** Calls back when the bytes of a failed write are certainly removed; at once if there are none. */
+  whenDecided(done: () => void): void {
+    this.#tail.whenRemoved(done)
+  }
+
   /** Calls back when nothing is being written and the ack files are written, as far as the disk lets them be. */
   whenIdle(done: () => void): void {
     this.#onIdle = done

@@ -296,9 +296,16 @@ describe('an id that comes again', () => {
 
 describe('on a durable stream', () => {
   /** A disk that answers when the test says so. */
-  function durable(): { producer: FakeProducer; listeners: CommitListener[]; notes: string[] } {
+  function durable(): {
+    producer: FakeProducer
+    listeners: CommitListener[]
+    notes: string[]
+    /** Those who wait until the end of a commit is known after all. */
+    undecided: (() => void)[]
+  } {
     const producer = new FakeProducer({ dedupe })
     const listeners: CommitListener[] = []
+    const undecided: (() => void)[] = []
     const notes: string[] = []
     const commit = (listener: CommitListener): void => void listeners.push(listener)
     const note = (name: string): void => void notes.push(name)
@@ -309,8 +316,9 @@ describe('on a durable stream', () => {
       note,
       noteLater: (name) => void notes.push(`later ${name}`),
       readNotes() {},
+      whenDecided: (done) => void undecided.push(done),
     }
-    return { producer, listeners, notes }
+    return { producer, listeners, notes, undecided }
   }
 
   test('keys and ids are noted with the records, and known once these are on disk', async () => {
@@ -348,16 +356,26 @@ describe('on a durable stream', () => {
     expect((await reply).json()).toMatchObject({ code: 'spool_undecided' })
   })
 
-  test('where the end is not known and the gateway ends, the keys stay claimed: the next start may send the events', async () => {
-    const { producer, listeners } = durable()
-    start({ producer })
-    const reply = send(event(1, 'a'), key)
-    await until(() => listeners.length === 1)
-    producer.admission = 'closing'
-    listeners[0]!.committed('EIO', true)
-    expect((await reply).statusCode).toBe(504)
-    expect((await send(event(1, 'a'), key)).json()).toMatchObject({ code: 'request_in_progress' })
-  })
+  test.each(['open', 'closing'] as const)(
+    'where the end is not known and the stream is %s, the keys stay claimed until it is: the next start may send the events',
+    async (admission) => {
+      const { producer, listeners, undecided } = durable()
+      start({ producer })
+      const reply = send(event(1, 'a'), key)
+      await until(() => listeners.length === 1)
+      producer.admission = admission
+      listeners.pop()!.committed('EIO', true)
+      expect((await reply).statusCode).toBe(504)
+      expect((await send(event(1, 'a'), key)).json()).toMatchObject({ code: 'request_in_progress' })
+      producer.admission = 'open'
+      // The disk has removed the events.
+      for (const decided of undecided) decided()
+      const again = send(event(1, 'a'), key)
+      await until(() => listeners.length === 1)
+      listeners[0]!.committed(null)
+      expect((await again).statusCode).toBe(202)
+    },
+  )
 
   test('a disk that refuses leaves no key behind', async () => {
     const { producer, listeners } = durable()

@@ -69,6 +69,7 @@ function failingDisk(isUndecided: boolean): Producer['durability'] {
     note() {},
     noteLater() {},
     readNotes() {},
+    whenDecided() {},
   }
 }
 

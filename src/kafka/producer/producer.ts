@@ -142,6 +142,8 @@ export interface Durability {
    * @param each gets a view of the value. The view is valid during the call.
    */
   readNotes(windowMs: number, each: (key: string, value: Buffer, untilMs: number) => void): void
+  /** Calls back, once, when no later start can find records of a commit that was undecided. Not at all if the process ends before. */
+  whenDecided(done: () => void): void
 }
 
 /**

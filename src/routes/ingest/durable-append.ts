@@ -19,7 +19,7 @@ export interface DurableRequest {
   fail(error: unknown): void
   /** Takes records as `appender` does. Where the request has spans, each record is followed to its outcome. */
   followed(appender: Appender): Appender
-  /** The keys of the request stay claimed until their lease ends, whatever the answer is. */
+  /** The answer leaves the keys of the request claimed. Whoever calls this has to release them. */
   leaveClaim(): void
 }
 
@@ -30,7 +30,7 @@ export function appendDurably(
   { durability, claim }: { durability: Durability; claim: Claim | null },
 ): void {
   const { waitSeconds } = request.preferences
-  const durable = new DurableAppend(request, batch, waitSeconds !== null)
+  const durable = new DurableAppend(request, batch, { durability, claim, waits: waitSeconds !== null })
   const commit = batch.good < manyEvents ? null : durability.begin()
   const { producer } = request.target
   const appender = request.followed(commit ?? producer)
@@ -78,6 +78,8 @@ function appendInParts(
 class DurableAppend implements CommitListener {
   readonly #request: DurableRequest
   readonly #batch: EventBatch
+  readonly #durability: Durability
+  readonly #claim: Claim | null
   /** The events are on disk, and booked. A commit that failed never gets here. */
   #isKept = false
   /** The outcomes are known, or the client does not wait for them any more, or never did. */
@@ -85,9 +87,15 @@ class DurableAppend implements CommitListener {
   #outcomes: Outcomes | null = null
 
   /** @param waits whether the client waits for the outcomes. */
-  constructor(request: DurableRequest, batch: EventBatch, waits: boolean) {
+  constructor(
+    request: DurableRequest,
+    batch: EventBatch,
+    { durability, claim, waits }: { durability: Durability; claim: Claim | null; waits: boolean },
+  ) {
     this.#request = request
     this.#batch = batch
+    this.#durability = durability
+    this.#claim = claim
     this.#isWaitOver = !waits
   }
 
@@ -108,8 +116,12 @@ class DurableAppend implements CommitListener {
       return
     }
     const { producer } = this.#request.target
-    // The next start may find the events and send them. Until then no other gateway may take the request as new.
-    if (isUndecided && producer.admission === 'closing') this.#request.leaveClaim()
+    const claim = this.#claim
+    if (isUndecided && claim !== null) {
+      // The next start may find the events and send them. As long as that is so, no other gateway may take the request as new.
+      this.#request.leaveClaim()
+      this.#durability.whenDecided(() => claim.release())
+    }
     this.#request.fail(isUndecided ? spoolUndecided() : spoolUnavailable(producer))
   }
 

@@ -528,12 +528,16 @@ test('a disk that takes and removes nothing, under records that are all in Kafka
   spool.submit(numbered(1, 1), (...answer) => answers.push(answer))
   await spool.until(() => answers.length > 0)
   expect(answers).toEqual([['ENOSPC', true]])
+  let isDecided = false
+  spool.producer.whenDecided(() => (isDecided = true))
   spool.inner.settleAll()
   const refusals = state.refusals
   // Each second there is another try.
   await expect.poll(() => state.refusals, { timeout: 6_000 }).toBeGreaterThan(refusals + 2)
   expect(truncated).not.toContain(null)
+  expect(isDecided).toBe(false)
   state.isFailing = false
+  await expect.poll(() => isDecided, { timeout: 4_000 }).toBe(true)
   await expect.poll(async () => await spool.request(numbered(1, 2)), { timeout: 4_000 }).toBeNull()
 }, 15_000)
 
