@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Consumer as KafkajsConsumer, EachBatchPayload } from 'kafkajs'
+import type { Consumer as KafkajsConsumer, EachBatchPayload, OffsetsByTopicPartition } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
 import { autoOffsetResets, commitsByTheClock, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
@@ -41,6 +41,8 @@ export class GroupConsumer implements Consumer {
   readonly #account = new ConsumerAccount()
   readonly #assignment = new Assignment()
   readonly #autoCommit: AutoCommit | null
+  /** Commits offsets in the group's present generation, and tries once; null until the first batch. */
+  #tryCommit: ((offsets: OffsetsByTopicPartition) => Promise<void>) | null = null
   readonly #failures: FailureLog
   readonly #deadline = new AbortController()
   readonly #watchTimer: NodeJS.Timeout
@@ -186,6 +188,7 @@ export class GroupConsumer implements Consumer {
   async #onBatch(payload: EachBatchPayload): Promise<void> {
     const { batch } = payload
     const { partition } = batch
+    this.#tryCommit = async (offsets) => await payload.commitOffsetsIfNecessary(offsets)
     const epoch = this.#assignment.epochOf(partition)
     const committed = (await this.#readCommitted()).get(partition) ?? 0
     if (await this.#isBehindTruncation(payload, epoch)) return
@@ -300,19 +303,21 @@ export class GroupConsumer implements Consumer {
     this.#committedIn(performance.now() - startMs, count)
   }
 
-  async #commitByTheClock(partitions: readonly Moved[]) {
+  /** See `TryCommit`. */
+  async #commitByTheClock(moved: readonly Moved[]): Promise<boolean> {
     const { topic } = this.#config
+    const partitions = moved.map(({ partition, offset }) => ({ partition, offset }))
     const startMs = performance.now()
     try {
-      await this.#consumer.commitOffsets(
-        partitions.map(({ partition, offset }) => ({ topic, partition, offset })),
-      )
+      // `commitOffsets` of kafkajs's consumer would try again for seconds, also behind a rebalance.
+      await this.#tryCommit!({ topics: [{ topic, partitions }] })
     } catch (error) {
       this.#commitFailed(error)
-      return
+      return false
     }
-    const count = partitions.reduce((sum, each) => sum + each.count, 0)
+    const count = moved.reduce((sum, each) => sum + each.count, 0)
     this.#committedIn(performance.now() - startMs, count)
+    return true
   }
 
   #commitFailed(error: unknown): void {
