@@ -41,6 +41,9 @@ export async function lookAsGateway(
     logger: silentLogger,
     telemetry: () => ({ batchWritten() {}, requestCompleted() {} }),
   })
+  for (const stream of config.streams)
+    if (stream.invalid !== null)
+      producers.openInvalid(stream, stream.invalid, { create: false, isLate: false })
   const deadlineMs = performance.now() + limitMs
   producers.start()
   try {
@@ -48,14 +51,21 @@ export async function lookAsGateway(
       const { ready, checks } = readinessOf({ producers, draining: false })
       const missing = config.kafka.topics.create ? missingTopics(producers) : []
       const isOver = ready || performance.now() >= deadlineMs
+      const { obstructed } = producers
       const onlyTopicsAreMissing =
-        missing.length > 0 && checks.every(({ ok, name }) => ok || ofTopics.has(name))
+        missing.length > 0 &&
+        obstructed.every(({ admission }) => admissionTraits[admission].isMissing) &&
+        checks.every(({ ok, name }) => ok || ofTopics.has(name))
       if (isOver || onlyTopicsAreMissing) {
         const { everConnected } = producers
         const ofReadiness = checks.filter(({ name }) => !ofGateway.has(name))
         if (missing.length === 0)
           return { everConnected, findings: [...ofReadiness, ...settingsOf(producers, ready)] }
-        const others = ofReadiness.filter(({ name }) => !ofTopics.has(name))
+        // What is wrong with other topics stays. `topics` is replaced, unless a topic that is there was not seen.
+        const isUnseen = obstructed.some(({ admission }) => admission === 'not_known_yet')
+        const others = ofReadiness.filter(
+          ({ name, ok }) => !ofTopics.has(name) || (!ok && (name !== 'topics' || isUnseen)),
+        )
         return { everConnected, findings: [...others, await creatable(config, missing, limitMs)] }
       }
       await pause(50)

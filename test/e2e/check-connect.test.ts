@@ -17,9 +17,10 @@ async function check(
   topic: string,
   env: NodeJS.ProcessEnv,
   timeoutMs = 15_000,
+  more: object = {},
 ): Promise<{ code: number | null; lines: string[] }> {
   const config = join(folder, `${topic}.json`)
-  writeFileSync(config, JSON.stringify({ streams: { s: { topic, delivery: 'at-most-once' } } }))
+  writeFileSync(config, JSON.stringify({ streams: { s: { topic, delivery: 'at-most-once', ...more } } }))
   const words = ['check', '--connect', '--timeout-ms', String(timeoutMs)]
   return await new Promise((resolve) => {
     const child = execFile(
@@ -52,6 +53,26 @@ test.runIf(isLong)(
     expect(lines.find((line) => line.startsWith('FAIL topics'))).toMatch(
       new RegExp(`${topic}.*KAFKA_CREATE_TOPICS=true`),
     )
+  },
+)
+
+test.runIf(isLong)(
+  'check --connect looks at the topic for invalid events, and a topic that can be created hides no fault of another one',
+  async () => {
+    const topic = `check-${randomUUID()}`
+    await createTopic(inject('kafkaBroker'), topic, { partitions: 1 })
+    const env = { KAFKA_BROKERS: inject('kafkaBroker'), KAFKA_CREATE_TOPICS: 'false' }
+    const invalidTopic = `${topic}-bad`
+    const { code, lines } = await check(topic, env, 3_000, { invalidTopic })
+    expect(code).toBe(1)
+    expect(lines.find((line) => line.startsWith('FAIL topics'))).toContain(invalidTopic)
+
+    const create = { ...env, KAFKA_CREATE_TOPICS: 'true' }
+    const both = await check(topic, create, 3_000, { invalidTopic })
+    expect(both.lines).toContain(
+      `ok   topics: ${invalidTopic}: missing, and created at the start of the gateway`,
+    )
+    expect(both.code).toBe(0)
   },
 )
 

@@ -371,6 +371,29 @@ describe('a broker with ACLs', () => {
     expect(other.gateway.stats[0]).toMatchObject({ accepted: 0 })
   }, 60_000)
 
+  test.runIf(isLong)(
+    'check --connect: a topic that can be created hides no right that is missing on another',
+    async () => {
+      const [seen, missing] = [await newTopic(), `missing-${randomUUID()}`]
+      await permit(describeTopic, seen)
+      for (const operation of [describeTopic, create]) await permit(operation, missing)
+      const streams = [streamConfig(seen, 'at-most-once'), streamConfig(missing, 'at-most-once')]
+      const findings = await checkConnections(
+        configOf(streams, { topics: { create: true, partitions: 1, replicationFactor: 1 } }),
+        3_000,
+      )
+      const byName = Object.fromEntries(findings.map(({ name, ...finding }) => [name, finding]))
+      expect(byName['rights']).toEqual({
+        ok: false,
+        detail: expect.stringContaining(`WRITE on topic ${seen}`) as string,
+      })
+      expect(byName['topics']).toMatchObject({
+        ok: true,
+        detail: `${missing}: missing, and created at the start of the gateway`,
+      })
+    },
+  )
+
   test.runIf(isLong)('CREATE on the cluster is as good as CREATE on the topic', async () => {
     const topic = `missing-${randomUUID()}`
     await permit(write, topic)
