@@ -70,7 +70,15 @@ export class BesideReader {
 
 /** Size of all files together. One that cannot be looked at counts as empty. */
 function sizeOf(files: readonly string[]): number {
-  return files.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0)
+  return files.reduce((sum, file) => sum + sizeOfFile(file), 0)
+}
+
+function sizeOfFile(file: string): number {
+  try {
+    return statSync(file).size
+  } catch {
+    return 0
+  }
 }
 
 function startThread(start: ThreadStart): Worker {

@@ -1,5 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { createSecureContext } from 'node:tls'
+import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import type { Config, ConfigProblem, KafkaConfig, PemFiles, TlsConfig } from './config.ts'
 import { pemVariables } from './config.ts'
 import { describeReadError, type ReadFile } from './read-file.ts'
@@ -38,26 +38,39 @@ export function refuseBadTls(
   refuseBadPair({ cert, key, names: ['TLS_CERT', 'TLS_KEY'] }, files, problems)
   if (clientCa !== null) refuseBadCertificates('TLS_CLIENT_CA', clientCa, files, problems)
   if (problems.length > before) return
-  try {
-    createSecureContext({ cert, key, ...(clientCa !== null && { ca: clientCa }) })
-  } catch (error) {
-    problems.push({
-      path: pathOf('TLS_CERT', files),
-      problem: `cannot be used: ${reasonOf(error)}`,
-      remedy: 'Give a certificate with an ECDSA key (P-256) or an RSA key of 2048 bits or more.',
-    })
-  }
+  refuseUnusable('TLS_CERT', { cert, key, ...(clientCa !== null && { ca: clientCa }) }, files, problems)
 }
 
 /** As {@link refuseBadTls}, for the connections to Kafka. */
 export function refuseBadKafkaSsl(
-  { ca, cert, key }: NonNullable<KafkaConfig['ssl']>,
+  { ca, cert, key }: Pick<NonNullable<KafkaConfig['ssl']>, 'ca' | 'cert' | 'key'>,
   files: PemFiles,
   problems: ConfigProblem[],
 ): void {
+  const before = problems.length
   if (cert !== null && key !== null)
     refuseBadPair({ cert, key, names: ['KAFKA_SSL_CERT', 'KAFKA_SSL_KEY'] }, files, problems)
   if (ca !== null) refuseBadCertificates('KAFKA_SSL_CA', ca, files, problems)
+  if (problems.length > before || cert === null || key === null) return
+  refuseUnusable('KAFKA_SSL_CERT', { cert, key, ...(ca !== null && { ca }) }, files, problems)
+}
+
+/** Refuses what OpenSSL does not take, such as a key that is too short for its security level. */
+function refuseUnusable(
+  name: PemVariable,
+  context: SecureContextOptions,
+  files: PemFiles,
+  problems: ConfigProblem[],
+): void {
+  try {
+    createSecureContext(context)
+  } catch (error) {
+    problems.push({
+      path: pathOf(name, files),
+      problem: `cannot be used: ${reasonOf(error)}`,
+      remedy: 'Give a certificate with an ECDSA key (P-256) or an RSA key of 2048 bits or more.',
+    })
+  }
 }
 
 function refuseBadPair(

@@ -1,3 +1,4 @@
+import { pemFilesOf, refuseBadKafkaSsl } from './certificates.ts'
 import type { ConfigProblem } from './config.ts'
 import type { saslMechanisms } from './kafka-login.ts'
 import { environmentShape, type EnvironmentValues, fileVariables } from './environment-schema.ts'
@@ -19,6 +20,13 @@ export function readEnvironment(
   const values = readFields(environmentShape, input, (name) => name, problems)
   refuseUnknown(env, problems)
   refuseContradictions(values, env, problems)
+  const {
+    KAFKA_SSL: isTls,
+    KAFKA_SSL_CA: ca = null,
+    KAFKA_SSL_CERT: cert = null,
+    KAFKA_SSL_KEY: key = null,
+  } = values
+  if (isTls === true) refuseBadKafkaSsl({ ca, cert, key }, pemFilesOf(env), problems)
   return values
 }
 

@@ -219,18 +219,27 @@ function refuseMixture(
  * order of streams and keys does not matter.
  */
 export function hashOfConfig({ http, streams, retiredStreams, logLevel }: Config): number {
-  const text = JSON.stringify([
-    http.corsOrigins.toSorted(),
-    http.keys.toSorted(inOrder),
-    http.rateLimit,
-    http.rateLimitAllow.toSorted(),
-    streams
-      .toSorted(inOrder)
-      .map(({ schema, ...stream }) => [typeof schema === 'string' ? schema : schema.jsonSchema, stream]),
-    retiredStreams.toSorted(),
-    logLevel,
-  ])
+  const text = JSON.stringify(
+    [
+      http.corsOrigins.toSorted(),
+      http.keys.toSorted(inOrder),
+      http.rateLimit,
+      http.rateLimitAllow.toSorted(),
+      streams
+        .toSorted(inOrder)
+        .map(({ schema, ...stream }) => [typeof schema === 'string' ? schema : schema.jsonSchema, stream]),
+      retiredStreams.toSorted(),
+      logLevel,
+    ],
+    inOrderOfKeys,
+  )
   return Number.parseInt(hash('sha256', text, 'hex').slice(0, 12), 16)
+}
+
+/** The order in which a file has the names of headers, say, does not matter. */
+function inOrderOfKeys(_key: string, value: unknown): unknown {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).toSorted(([one], [other]) => (one < other ? -1 : 1)))
 }
 
 function inOrder(

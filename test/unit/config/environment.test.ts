@@ -3,11 +3,13 @@ import type { Config } from '../../../src/config/config.ts'
 import type { PasswordConfig } from '../../../src/config/kafka-login.ts'
 import { environmentShape } from '../../../src/config/environment-schema.ts'
 import { operations } from '../../../dev/openapi-operations.ts'
+import { makeAuthority } from '../../support/certificates.ts'
 import { load, problemsOf } from '../../support/config-fixture.ts'
 
-const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----'
+const issued = makeAuthority().issue('chute')
+const [pem, pemKey] = [issued.cert.trimEnd(), issued.key.trimEnd()]
 const tls = { KAFKA_SSL: 'true' }
-const client = { ...tls, KAFKA_SSL_CERT: pem, KAFKA_SSL_KEY: pem }
+const client = { ...tls, KAFKA_SSL_CERT: pem, KAFKA_SSL_KEY: pemKey }
 const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
 const redis = { CHUTE_DEDUPE_REDIS_URL: 'redis://redis' }
 
@@ -217,10 +219,10 @@ const cases: readonly Case[] = [
   },
   {
     name: 'KAFKA_SSL_KEY',
-    value: `${pem}\nsecond`,
+    value: `first\n${pemKey}`,
     read: (c) => c.kafka.ssl?.key,
-    expected: `${pem}\nsecond`,
-    byDefault: pem,
+    expected: `first\n${pemKey}`,
+    byDefault: pemKey,
     others: client,
   },
   {
@@ -488,6 +490,18 @@ describe('variables that belong together', () => {
     ['SASL without a password', { ...sasl, KAFKA_SASL_PASSWORD: '' }, 'KAFKA_SASL_PASSWORD', /all three/],
     ['SASL without a mechanism', { ...sasl, KAFKA_SASL_MECHANISM: '' }, 'KAFKA_SASL_MECHANISM', /all three/],
     ['a certificate without its key', { ...tls, KAFKA_SSL_CERT: pem }, 'KAFKA_SSL_KEY', /both/],
+    [
+      'a certificate with the key of another one',
+      { ...client, KAFKA_SSL_KEY: makeAuthority().issue('other').key },
+      'KAFKA_SSL_KEY',
+      /made together/,
+    ],
+    [
+      'authorities that cannot be read',
+      { ...tls, KAFKA_SSL_CA: `-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----` },
+      'KAFKA_SSL_CA',
+      /PEM form/,
+    ],
     ['a CA without TLS', { KAFKA_SSL_CA: pem }, 'KAFKA_SSL_CA', /KAFKA_SSL=true/],
     [
       'an end of bodies before their grace is over',
@@ -605,14 +619,14 @@ describe('variables that belong together', () => {
 
 describe('NAME_FILE', () => {
   test.each([
-    ['KAFKA_SSL_CA', (c: Config) => c.kafka.ssl?.ca],
-    ['KAFKA_SSL_CERT', (c: Config) => c.kafka.ssl?.cert],
-    ['KAFKA_SSL_KEY', (c: Config) => c.kafka.ssl?.key],
-    ['KAFKA_SASL_USERNAME', (c: Config) => passwordOf(c)?.username],
-    ['KAFKA_SASL_PASSWORD', (c: Config) => passwordOf(c)?.password],
-  ] as const)('gives %s, without the newline that ends the file', (name, read) => {
+    ['KAFKA_SSL_CA', pem, (c: Config) => c.kafka.ssl?.ca],
+    ['KAFKA_SSL_CERT', pem, (c: Config) => c.kafka.ssl?.cert],
+    ['KAFKA_SSL_KEY', pemKey, (c: Config) => c.kafka.ssl?.key],
+    ['KAFKA_SASL_USERNAME', 'u', (c: Config) => passwordOf(c)?.username],
+    ['KAFKA_SASL_PASSWORD', 'p', (c: Config) => passwordOf(c)?.password],
+  ] as const)('gives %s, without the newline that ends the file', (name, text, read) => {
     const env = { ...client, ...sasl, [name]: undefined, [`${name}_FILE`]: '/run/secrets/it' }
-    expect(read(load(env, { '/run/secrets/it': `${pem}\n` }))).toBe(pem)
+    expect(read(load(env, { '/run/secrets/it': `${text}\n` }))).toBe(text)
   })
 
   test('that cannot be read is the only problem told', () => {

@@ -166,6 +166,9 @@ describe('the hash', () => {
     expect(hash({ a, b }, { web: key('1'), app: key('2') })).toBe(
       hash({ b, a }, { app: key('2'), web: key('1') }),
     )
+    const headed = (headers: string) => hash({ a: `{ delivery: at-most-once, headers: ${headers} }` })
+    expect(headed('{ one: a, two: b }')).toBe(headed('{ two: b, one: a }'))
+    expect(headed('{ one: a, two: b }')).not.toBe(headed('{ one: b, two: a }'))
   })
 
   test('is another one for each thing that a reload can change', () => {
