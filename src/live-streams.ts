@@ -18,7 +18,8 @@ import type { SpoolFolders } from './spool/spool-folders.ts'
  */
 export class LiveStreams {
   readonly #parts: LiveStreamsParts
-  readonly #leaving = new Set<string>()
+  /** By name. */
+  readonly #leaving = new Map<string, StreamConfig>()
   #config: Config
 
   /** @param config is in force. All of its streams are open. */
@@ -70,6 +71,7 @@ export class LiveStreams {
             stream.name,
             invalid.open(stream, { create: config.kafka.topics.create, isLate: true }),
           )
+        this.#refuseOtherDisk(stream)
         if (producers.byStream.has(stream.name) || this.#leaving.has(stream.name)) continue
         this.#open(stream, config)
         opened.push(stream)
@@ -81,18 +83,21 @@ export class LiveStreams {
       return {
         discard,
         commit: () => {
-          const stays = new Set([...this.#leaving, ...config.streams.map(({ name }) => name)])
-          const gone = [...producers.byStream.keys()].filter((name) => !stays.has(name))
-          const underWay = gone.map((name) => targets.underWay(name))
+          const stays = new Set([...this.#leaving.keys(), ...config.streams.map(({ name }) => name)])
+          const gone = Array.from(producers.byStream.values(), ({ stream }) => stream).filter(
+            ({ name }) => !stays.has(name),
+          )
+          const underWay = gone.map(({ name }) => targets.underWay(name))
           targets.use(next)
           this.#config = config
           // A stream that came back and goes again before it has drained has one too.
           for (const name of invalid.byStream.keys())
             if (!config.streams.some((stream) => stream.name === name)) openedInvalid.set(name, null)
           for (const [name, topic] of openedInvalid) invalid.use(name, topic, this.#longestRequestMs)
-          for (const [nth, name] of gone.entries()) void this.#leave(name, underWay[nth] ?? null)
+          for (const [nth, stream] of gone.entries()) void this.#leave(stream, underWay[nth] ?? null)
           // With workers, a stream can drain between the two steps of a reload.
           for (const stream of awaited) if (!this.#leaving.has(stream.name)) this.#openAgain(stream)
+          this.#tellUnopened()
         },
       }
     } catch (error) {
@@ -124,6 +129,19 @@ export class LiveStreams {
     })
   }
 
+  /**
+   * Records of a stream that leaves can be on disk, where nothing says which topic they are for. A gateway that is started again, or one of its
+   * workers, finds them, and sends them to the topic of the durable stream that has the name then.
+   * @throws Error if the stream would come back without its disk, or with another topic.
+   */
+  #refuseOtherDisk({ name, spool, topic }: StreamConfig): void {
+    const left = this.#leaving.get(name)
+    if (left === undefined || left.spool === null || (spool !== null && topic === left.topic)) return
+    throw new Error(
+      `Stream "${name}" still sends what it has on disk to ${left.topic}. Until the log says that it has drained, it can come back only as a durable stream with that topic.`,
+    )
+  }
+
   #open(stream: StreamConfig, { kafka }: Config): void {
     const { producers, dedupe } = this.#parts
     dedupe.open(producers.open(stream, { create: kafka.topics.create }))
@@ -136,9 +154,10 @@ export class LiveStreams {
     folders.closeStream(name)
   }
 
-  async #leave(name: string, underWay: ReturnType<StreamTargets['underWay']>): Promise<void> {
+  async #leave(stream: StreamConfig, underWay: ReturnType<StreamTargets['underWay']>): Promise<void> {
     const { producers, dedupe, folders, logger } = this.#parts
-    this.#leaving.add(name)
+    const { name } = stream
+    this.#leaving.set(name, stream)
     logger.info({ stream: name }, 'the stream takes no more events, and sends those that it has')
     const giveUp = new AbortController()
     const limit = pause(this.#longestRequestMs, null, { signal: giveUp.signal, ref: false }).catch(() => null)
@@ -151,8 +170,24 @@ export class LiveStreams {
     folders.closeStream(name)
     this.#leaving.delete(name)
     logger.info({ stream: name }, 'the stream has drained')
-    const again = this.#config.streams.find((stream) => stream.name === name)
-    if (again !== undefined) this.#openAgain(again)
+    this.#openAwaited(name)
+  }
+
+  /** Opens a stream of the configuration, unless it is open, or the stream that had its name has not left. */
+  #openAwaited(name: string): void {
+    const stream = this.#config.streams.find((each) => each.name === name)
+    const { producers } = this.#parts
+    if (stream === undefined || this.#leaving.has(name) || producers.isClosing) return
+    if (!producers.byStream.has(name)) this.#openAgain(stream)
+    this.#tellUnopened()
+  }
+
+  #tellUnopened(): void {
+    const { producers } = this.#parts
+    const names = this.#config.streams.map(({ name }) => name)
+    producers.unopened = new Set(
+      names.filter((name) => this.#leaving.has(name) || !producers.byStream.has(name)),
+    )
   }
 
   /** No request takes longer, whatever its client does. */
@@ -172,8 +207,9 @@ export class LiveStreams {
       this.#discard(stream)
       logger.error(
         { stream: stream.name, cause: (error as Error).message },
-        'the stream cannot be opened; it answers 503 until a restart',
+        'the stream cannot be opened; it answers 503, and is tried again',
       )
+      setTimeout(() => this.#openAwaited(stream.name), openAgainMs).unref()
     }
   }
 }
@@ -188,5 +224,7 @@ export interface LiveStreamsParts {
   readonly logger: Logger
 }
 
+/** What keeps a stream from being opened, such as a full disk, can go. */
+const openAgainMs = 5_000
 /** What a request may take after its body: the longest `Prefer: wait`, and the disk. */
 const replyMs = 300_000

@@ -33,6 +33,11 @@ export class Producers {
   readonly #leaving = new Set<OpenStream>()
   /** The producers of topics for invalid events. */
   readonly #invalid = new Map<ManagedProducer, OpenStream>()
+  /**
+   * Streams of the configuration that take no records, since the one that had the name drains, or since they could not be opened. The owner says which. The
+   * account of the name says that the stream is not available.
+   */
+  unopened: ReadonlySet<string> = new Set()
   /** The accounts of streams that are gone. */
   #retired: readonly ProducerStats[] = []
   #isClosing = false
@@ -244,7 +249,15 @@ export class Producers {
     const live = this.#all.flatMap(statsOf)
     const hasLeft = this.#all.some(({ left }) => left.length > 0)
     const isPlain = this.#leaving.size === 0 && this.#retired.length === 0 && !hasLeft
-    return isPlain ? live : mergeStats([live, this.#retired])
+    if (isPlain) return live
+    return mergeStats([live, this.#retired]).map((stats) =>
+      this.unopened.has(stats.stream) ? { ...stats, available: false } : stats,
+    )
+  }
+
+  /** All streams are being closed, or are closed. */
+  get isClosing(): boolean {
+    return this.#isClosing
   }
 
   /** The streams that are open or leave. */

@@ -32,6 +32,8 @@ export class PrimaryLink implements RemoteLimitStore {
   #stopTelling: (() => void) | null = null
   #isToTell = false
   readonly #report: (scope: ViewScope) => Promise<WorkerReport>
+  /** This worker drains, or ends at once. */
+  #isLeaving = false
   readonly #views = new Map<number, Waiter<GroupView>>()
   readonly #sharedViews: Readonly<Record<ViewScope, SingleFlight<GroupView>>> = {
     account: new SingleFlight(async () => await this.#requestView('account')),
@@ -113,9 +115,10 @@ export class PrimaryLink implements RemoteLimitStore {
       const known = this.#prepared?.reload === reload ? this.#prepared.prepared : null
       this.#prepared = null
       if (!message.commit) known?.discard()
-      else if (known === null)
+      else if (known !== null) known.commit()
+      // A worker that drains gets ready for no other configuration.
+      else if (!this.#isLeaving)
         throw new Error('the configuration that all workers take could not be prepared')
-      else known.commit()
       return
     }
     let failure: string | null = null
@@ -216,6 +219,7 @@ export class PrimaryLink implements RemoteLimitStore {
         this.#reloading = this.#reloading.then(async () => await this.#reload(message))
         return
       case 'drain':
+        this.#isLeaving = true
         this.#on?.drain(message.delayed ? 'delayed' : 'told')
         return
       case 'delay-over':
@@ -228,6 +232,7 @@ export class PrimaryLink implements RemoteLimitStore {
         this.#on?.portClosed()
         return
       case 'abort':
+        this.#isLeaving = true
         this.#on?.abort()
         return
       case 'report':
@@ -259,6 +264,7 @@ export class PrimaryLink implements RemoteLimitStore {
   }
 
   #orphaned(): void {
+    this.#isLeaving = true
     // Without this flag node:cluster ends the worker at once when its primary is gone.
     if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
     for (const { reject, timer } of this.#views.values()) {

@@ -134,7 +134,9 @@ export class WorkerProcess {
    */
   decide(reload: number, config: Config, commit: boolean): void {
     if (!this.#hasConfig) {
-      if (commit) this.#config = config
+      // Whether this worker creates topics was decided at its fork: a topic that is gone since the start stays away.
+      const { topics } = this.#config.kafka
+      if (commit) this.#config = { ...config, kafka: { ...config.kafka, topics } }
       return
     }
     if (this.#preparing !== reload) {

@@ -584,6 +584,11 @@ test('a worker that is killed with records of a stream that a reload took out co
     expect([...statuses]).toEqual([404])
   })
   for (let times = 0; times < 8; times++) expect(await statusOf('a')).toBe(202)
+  // A worker that is killed now would find the records of a stream that has no disk.
+  files.swap({ streams: streamsFile({ a, gone: { ...gone, delivery: 'at-most-once' } }) })
+  expect(await gateway.logged(refused)).toMatchObject({
+    problem: expect.stringContaining('still sends what it has on disk') as string,
+  })
   // The records of both workers are there for as long as Kafka is away.
   const samples = (await scrape(gateway)).get('chute_spool_records')?.samples ?? []
   expect(samples.find(({ labels }) => labels['stream'] === 'gone')?.value).toBe(8)

@@ -61,6 +61,33 @@ describe('a stream drains between the two steps of a reload, as it can with work
   })
 })
 
+test('a stream that waits, or cannot be opened, is not available, and is tried again', async () => {
+  started = await startGatewayWith(configOf(stays, goes), { awaitReady: false })
+  const { gateway } = started
+  const isAvailable = (): boolean | undefined =>
+    gateway.stats.find(({ stream }) => stream === 'goes')?.available
+  let mayLeave = (): void => {}
+  const gate = new Promise<void>((resolve) => (mayLeave = resolve))
+  const leave = Object.getOwnPropertyDescriptor(Producers.prototype, 'leave')!.value as Producers['leave']
+  vi.spyOn(Producers.prototype, 'leave').mockImplementationOnce(async function (this: Producers, name) {
+    await gate
+    return await leave.call(this, name)
+  })
+  await gateway.reload(configOf(stays))
+  await gateway.reload(configOf(stays, goes))
+  expect(isAvailable()).toBe(false)
+  await expect(detailOf('goes')).resolves.toMatchObject({ status: 503 })
+
+  vi.spyOn(Producers.prototype, 'open').mockImplementationOnce(() => {
+    throw new Error('no room')
+  })
+  mayLeave()
+  await started.logged('the stream cannot be opened; it answers 503, and is tried again')
+  expect(isAvailable()).toBe(false)
+  await started.logged('the stream takes events again')
+  await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
+}, 20_000)
+
 test('a stream that comes back and goes again before it has drained leaves no producer of its invalidTopic open', async () => {
   const withInvalid = { ...goes, invalid: invalidConfig('bad') }
   const opened = vi.spyOn(Producers.prototype, 'openInvalid')
