@@ -19,6 +19,8 @@ export class Deduplicators {
   readonly #store: DedupeStoreConfig | null
   readonly #link: RedisLink<RedisScript> | null
   readonly #shared = new Map<string, RedisDedupeStore>()
+  /** What was counted of streams that are gone, by name. A stream of the same name goes on with it: no counter goes back. */
+  readonly #left = new Map<string, Pick<StreamStats, 'forgotten' | 'failures'>>()
   readonly #logger: Logger
 
   /** @param store the store that several gateways share; null: the memory of this process. */
@@ -46,6 +48,8 @@ export class Deduplicators {
     const waits = (): boolean => this.#link?.isUp === true && (shared?.waiting ?? 0) > 0
     while (waits()) await pause(leavingLookMs)
     shared?.close()
+    const counted = this.#statsOf(name)
+    if (counted !== null) this.#left.set(name, counted)
     this.#shared.delete(name)
     this.byStream.delete(name)
   }
@@ -54,11 +58,26 @@ export class Deduplicators {
   get stats(): DedupeStats {
     return {
       isStoreUp: this.#link?.isUp ?? null,
-      streams: Array.from(this.byStream, ([stream, { stats }]) => {
-        const shared = this.#shared.get(stream)
-        return { stream, ...stats, waiting: shared?.waiting ?? null, failures: shared?.failures ?? null }
-      }),
+      streams: [...new Set([...this.byStream.keys(), ...this.#left.keys()])].flatMap(
+        (name) => this.#statsOf(name) ?? [],
+      ),
     }
+  }
+
+  #statsOf(stream: string): StreamStats | null {
+    const [stats, left] = [this.byStream.get(stream)?.stats, this.#left.get(stream)]
+    if (stats === undefined && left === undefined) return null
+    const { entries = 0, forgotten = 0 } = stats ?? {}
+    const counted = { stream, entries, forgotten: forgotten + (left?.forgotten ?? 0) }
+    if (this.#store === null) return { ...counted, waiting: null, failures: null }
+    const shared = this.#shared.get(stream)
+    const [now, before] = [shared?.failures ?? noFailures, left?.failures ?? noFailures]
+    const failures = {
+      claim: now.claim + before.claim,
+      keep: now.keep + before.keep,
+      release: now.release + before.release,
+    }
+    return { ...counted, entries: null, waiting: shared?.waiting ?? 0, failures }
   }
 
   /** Connects to the shared store, if there is one, in the background. */
@@ -102,20 +121,24 @@ export class Deduplicators {
 }
 
 const leavingLookMs = 50
+const noFailures: Readonly<Record<DedupeOperation, number>> = { claim: 0, keep: 0, release: 0 }
 
 /** The numbers of de-duplication at one moment. `metrics/dedupe-metrics.ts` shows them. */
 export interface DedupeStats {
   /** Whether the shared store answers; null where there is no shared store. */
   readonly isStoreUp: boolean | null
-  readonly streams: readonly {
-    readonly stream: string
-    /** Keys that are known; null where only the shared store knows. */
-    readonly entries: number | null
-    /** Keys that were forgotten before their time. */
-    readonly forgotten: number
-    /** Keys that the shared store was not told of yet; null where there is no shared store. */
-    readonly waiting: number | null
-    /** Keys that the shared store did not take, by the operation that failed; null where there is no shared store. */
-    readonly failures: Readonly<Record<DedupeOperation, number>> | null
-  }[]
+  /** Those that are gone, too. */
+  readonly streams: readonly StreamStats[]
+}
+
+interface StreamStats {
+  readonly stream: string
+  /** Keys that are known; null where only the shared store knows. */
+  readonly entries: number | null
+  /** Keys that were forgotten before their time. */
+  readonly forgotten: number
+  /** Keys that the shared store was not told of yet; null where there is no shared store. */
+  readonly waiting: number | null
+  /** Keys that the shared store did not take, by the operation that failed; null where there is no shared store. */
+  readonly failures: Readonly<Record<DedupeOperation, number>> | null
 }

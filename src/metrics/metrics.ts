@@ -13,7 +13,7 @@ import {
 } from './edge-metrics.ts'
 import type { EdgeTelemetry, HttpTimer, InvalidStats } from './edge-telemetry.ts'
 import { writeText, type ExpositionText, type Scrape } from './exposition.ts'
-import { collectInvalidMetrics } from './invalid-metrics.ts'
+import { collectInvalidMetrics, retireInvalid } from './invalid-metrics.ts'
 import { mergeFamilies, type CollectedFamily, type MergeableFamily } from './family.ts'
 import { mergeHistograms, toFamily, type HistogramReading } from './histogram.ts'
 import { collectProcessMetrics, watchProcess } from './process-metrics.ts'
@@ -189,6 +189,6 @@ export function retireSnapshot({ edge, streams, histograms, families }: MetricsS
     edge,
     streams: streams.map(retireStats),
     histograms,
-    families: families.filter(({ type }) => type !== 'gauge'),
+    families: retireInvalid(families),
   }
 }

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
-import { leaveOnDisk, mergeStats, succeedStats } from '../kafka/producer/producer-stats.ts'
+import { isOnDisk, leaveOnDisk, mergeStats, succeedStats } from '../kafka/producer/producer-stats.ts'
 import { type MergeableFamily, mergeFamilies } from '../metrics/family.ts'
 import { mergeSnapshots, type MetricsSnapshot, retireSnapshot } from '../metrics/metrics.ts'
 import type { Readiness } from '../readiness.ts'
@@ -24,8 +24,10 @@ export class GroupAccount {
     const left = this.#onDisk.get(worker)
     if (left === undefined) return
     const next = new Map(report.account.streams.map((stats) => [`${stats.stream} ${stats.topic}`, stats]))
-    const foundBy = ({ stream, topic }: ProducerStats): ProducerStats | undefined =>
-      next.get(`${stream} ${topic}`)
+    const foundBy = ({ stream, topic }: ProducerStats): ProducerStats | undefined => {
+      const stats = next.get(`${stream} ${topic}`)
+      return stats !== undefined && isOnDisk(stats) ? stats : undefined
+    }
     const found = left.filter((stats) => foundBy(stats) !== undefined)
     this.#onDisk.set(
       worker,
@@ -51,7 +53,6 @@ export class GroupAccount {
     if (report === undefined) return { streams: [], lost: 0 }
     this.#reports.delete(worker)
     const { streams } = report.account
-    const isOnDisk = ({ spool }: ProducerStats): boolean => spool !== null
     const onDisk = streams.filter(isOnDisk).map(leaveOnDisk)
     const inMemory = streams.filter((stats) => !isOnDisk(stats))
     this.#onDisk.set(worker, [...(this.#onDisk.get(worker) ?? []), ...onDisk])

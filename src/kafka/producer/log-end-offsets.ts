@@ -14,8 +14,13 @@ export class LogEndOffsets {
    */
   found(partition: number, offset: bigint): void {
     const log = this.#partitions.get(partition)
-    if (log !== undefined && offset >= log.base) return
-    this.#partitions.set(partition, { base: offset, end: offset, written: 0, expected: 0 })
+    if (log !== undefined && !log.isOver && offset >= log.base) return
+    this.#partitions.set(partition, { base: offset, end: offset, written: 0, expected: 0, isOver: false })
+  }
+
+  /** The topic was made anew: the comparison begins again with the next look at each log. */
+  begunAnew(): void {
+    for (const log of this.#partitions.values()) log.isOver = true
   }
 
   /** Records were handed to a connection. */
@@ -29,10 +34,10 @@ export class LogEndOffsets {
     return this.#partitions.get(partition)?.written ?? 0
   }
 
-  /** Records were written since the last look at the log. */
+  /** Records were written since the last look at the log, or the log is another one. */
   isBehind(partition: number): boolean {
     const log = this.#partitions.get(partition)
-    return log !== undefined && log.expected < log.written
+    return log !== undefined && (log.isOver || log.expected < log.written)
   }
 
   /**
@@ -62,4 +67,6 @@ interface PartitionLog {
   written: number
   /** Records that were written before the last look. `end` is compared with this number. */
   expected: number
+  /** The log belongs to a topic that is gone. */
+  isOver: boolean
 }

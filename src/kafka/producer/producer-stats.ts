@@ -91,7 +91,7 @@ const rules: Rules = {
   possiblyRepeated: counter,
   recordSendTotal: {
     merge: sum,
-    retire: (recordSendTotal, { spool, buffered }) => recordSendTotal + (spool === null ? buffered : 0),
+    retire: (recordSendTotal, stats) => recordSendTotal + (isOnDisk(stats) ? 0 : stats.buffered),
   },
   recordErrorTotal: {
     merge: sum,
@@ -105,7 +105,7 @@ const rules: Rules = {
   connected: { merge: both, retire: () => true },
   circuitOpen: { merge: either, retire: () => false },
   available: { merge: both, retire: () => true },
-  topicKnown: { merge: both, retire: () => true },
+  topicKnown: { merge: either, retire: kept },
   confirmation: { merge: commonMode, retire: () => confirmationModes[0]! },
   lacking: { merge: (one, other) => [...new Set([...one, ...other])], retire: () => [] },
   logEndOffsets: { merge: mergePartitions, retire: kept },
@@ -180,14 +180,22 @@ export function withoutCeilings(stats: ProducerStats): ProducerStats {
   }
 }
 
+/**
+ * Whether the records of a stream are on disk. A stream that was durable, went and came back without its disk keeps the counters of its spool,
+ * and what it holds now goes with its memory.
+ */
+export function isOnDisk({ spool }: Pick<ProducerStats, 'spool'>): boolean {
+  return spool !== null && spool.maxBytes > 0
+}
+
 /** Records that went with the memory of a process. */
-function lostWithMemory({ spool, buffered, inFlight }: ProducerStats): number {
-  return spool === null ? buffered + inFlight : 0
+function lostWithMemory(stats: ProducerStats): number {
+  return isOnDisk(stats) ? 0 : stats.buffered + stats.inFlight
 }
 
 /** Records that a process left on disk. */
-function leftOnDisk({ spool, buffered, inFlight, spooled }: ProducerStats): number {
-  return spool === null ? 0 : buffered + inFlight + spooled
+function leftOnDisk(stats: ProducerStats): number {
+  return isOnDisk(stats) ? stats.buffered + stats.inFlight + stats.spooled : 0
 }
 
 function mergeSpools(one: SpoolStats | null, other: SpoolStats | null): SpoolStats | null {

@@ -37,7 +37,7 @@ export class TopicFollower {
   constructor(options: TopicFollowerOptions) {
     this.#options = options
     const { stream, metadata, headerBytes, onReady } = options
-    this.rights = new WriteRights(stream.topic, onReady)
+    this.rights = new WriteRights(stream.topic, onReady, stream.producer.enableIdempotence)
     this.#topic = metadata.topic(stream.topic)
     this.maxRecordBytes = stream.producer.maxRequestSizeBytes - recordSizeUpperBound(0, 0, headerBytes)
     this.#unfollow = metadata.onChange(() => this.follow())
@@ -154,8 +154,9 @@ export class TopicFollower {
    * counts once it has lasted for a while.
    */
   #followPartitions(count: number, incarnation: number): void {
-    const { partitionCount: before, onPartitions } = this.#options
+    const { partitionCount: before, onPartitions, onMadeAnew } = this.#options
     const isAnother = incarnation !== this.#incarnation
+    if (isAnother && this.#incarnation > 0) onMadeAnew()
     this.#incarnation = incarnation
     if (count < before() && !isAnother) {
       this.#fewerPartitionsSinceMs ??= performance.now()
@@ -179,6 +180,8 @@ export interface TopicFollowerOptions {
   readonly onReady: () => void
   /** From now on no batch may be larger than this. */
   readonly onBatchSizeLimit: (bytes: number) => void
+  /** There is another topic of the name. */
+  readonly onMadeAnew: () => void
   /** The topic has another number of partitions. */
   readonly onPartitions: (count: number) => void
 }

@@ -265,7 +265,7 @@ test('the topics of one stream stay apart, and each is added up over the workers
 })
 
 test('a connection that one worker has lost is lost, a circuit that one has open is open, and a stream that one refuses is refused', () => {
-  const worse = { connected: false, circuitOpen: true, available: false, topicKnown: false }
+  const worse = { connected: false, circuitOpen: true, available: false }
   const gateways = [{}, worse].map((changes) => {
     const metrics = new Metrics('1.2.3')
     metrics.observe(() => [producerStats(changes)])

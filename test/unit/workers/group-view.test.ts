@@ -197,6 +197,36 @@ test('what a worker of a durable stream held is on disk, and the account has it 
   ])
 })
 
+test('a stream that was durable and came back without its disk holds its records in memory: they are suspected lost', () => {
+  const account = new GroupAccount()
+  const was = {
+    records: 0,
+    bytes: 0,
+    maxBytes: 0,
+    oldestAgeSeconds: 0,
+    drained: 4,
+    writeFailures: 1,
+    readFailures: 0,
+    available: true,
+  }
+  const metrics = new Metrics('1.2.3')
+  metrics.observe(() => [
+    producerStats({ accepted: 10, acked: 4, confirmed: 1, buffered: 3, inFlight: 2, spool: was }),
+  ])
+  const reported = { account: metrics.account(), readiness: { ready: true, checks: [] }, process: null }
+  account.takeReport(1, reported)
+  expect(account.retire(1)).toMatchObject({ lost: 5, streams: [{ suspectedLost: 5, spooled: 0, acked: 4 }] })
+  account.takeReport(1, report(0, 0))
+  expect(account.sum()?.streams).toMatchObject([{ acked: 4, suspectedLost: 5, spool: { drained: 4 } }])
+
+  // One that was killed with records on disk, and came back without its disk, has acknowledged none of them.
+  const other = new GroupAccount()
+  other.takeReport(1, durableReport({ accepted: 9, recovered: 0, acked: 4 }))
+  other.retire(1)
+  other.takeReport(1, report(0, 0))
+  expect(other.sum()?.streams).toMatchObject([{ accepted: 9, acked: 4, spooled: 5 }])
+})
+
 test('whatever workers of a durable stream do before they are killed, no counter goes back and the account closes', () => {
   const counts = fc.record({ accepted: fc.nat(9), acked: fc.nat(9) })
   const step = fc.record({

@@ -69,6 +69,20 @@ test('an offset that goes back behind the first starts anew: the topic was made 
   expect(brokerLossOf([...offsets])).toBe(0)
 })
 
+test('a topic that was made anew is compared from the next look on, however long its log is', () => {
+  const offsets = found(0n)
+  offsets.written(0, 100)
+  look(offsets, 100n)
+  offsets.begunAnew()
+  expect(offsets.isBehind(0)).toBe(true)
+  look(offsets, 3n)
+  expect(offsets.isBehind(0)).toBe(false)
+  expect([...offsets]).toEqual([{ partition: 0, baseOffset: 3, logEndOffset: 3, written: 0 }])
+  offsets.written(0, 10)
+  look(offsets, 8n)
+  expect(brokerLossOf([...offsets])).toBeCloseTo(0.5)
+})
+
 test('it is behind from a write until a look has accounted for it', () => {
   const offsets = found(0n)
   expect(offsets.isBehind(0)).toBe(false)
