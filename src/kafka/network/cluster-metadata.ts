@@ -213,9 +213,14 @@ export class ClusterMetadata {
   }
 
   async #connect(): Promise<BrokerConnection> {
-    if (this.#connection?.isOpen === true && performance.now() < this.#connection.renewAtMs)
+    // A broker that has lost its controllers goes on to tell what it knew last. Another one may know more.
+    const mayKnowLess =
+      this.#fruitless > 0 && this.#fruitless % fruitlessLooks === 0 && this.#brokers.size > 1
+    if (!mayKnowLess && this.#connection?.isOpen === true && performance.now() < this.#connection.renewAtMs)
       return this.#connection
-    this.#connection?.destroy(new Error('the SASL session expires'))
+    this.#connection?.destroy(
+      new Error(mayKnowLess ? 'another broker may know more' : 'the SASL session expires'),
+    )
     this.#connection = null
     const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]
     const { host, port } = candidates[this.#nextCandidate++ % candidates.length]!
@@ -367,5 +372,7 @@ const settingsMaxAgeMs = 30_000
 const maxLoggedCauses = 20
 /** A broker of the cluster learns of a topic that was made anew in much less time than this. */
 const lagOfMetadataMs = 10_000
+/** After as many looks in vain, one after the other, another broker is asked. */
+const fruitlessLooks = 5
 /** If a broker takes longer to answer, its connection is ended, and another broker is asked. */
 const requestTimeoutMs = 3_000

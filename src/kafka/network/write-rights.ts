@@ -10,6 +10,7 @@ import type { BrokerConnection } from './transport.ts'
 export class WriteRights {
   readonly #topic: string
   readonly #onChange: () => void
+  readonly #needsIdentity: boolean
   /** Whether the topic may be written to, as metadata says; null: metadata does not tell. */
   #fromMetadata: boolean | null = null
   /** A leader has answered a produce request, and its answer was not a lack of rights. */
@@ -20,10 +21,14 @@ export class WriteRights {
   #identityRefusal: number | null = null
   #isAsking = false
 
-  /** @param onChange is called when a right becomes known, or changes. */
-  constructor(topic: string, onChange: () => void) {
+  /**
+   * @param onChange is called when a right becomes known, or changes.
+   * @param needsIdentity the stream asks brokers for producer ids.
+   */
+  constructor(topic: string, onChange: () => void, needsIdentity: boolean) {
     this.#topic = topic
     this.#onChange = onChange
+    this.#needsIdentity = needsIdentity
   }
 
   /** The right that is missing; null: no right is known to be missing. */
@@ -55,7 +60,9 @@ export class WriteRights {
     if (!isUnauthorized(errorCode)) {
       this.#isProved = true
       this.#refusal = null
-    } else if (errorCode === kafkaErrors.topicAuthorizationFailed) this.#refusal = errorCode
+      // Nobody asks for an identity that would show the right to it again: what is asked again is the write.
+    } else if (errorCode === kafkaErrors.topicAuthorizationFailed || !this.#needsIdentity)
+      this.#refusal = errorCode
     else this.#identityRefusal = errorCode
     if (before?.kafkaError !== this.missing?.kafkaError) this.#onChange()
   }

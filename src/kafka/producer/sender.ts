@@ -43,6 +43,8 @@ export interface Sender {
   everySecond(nowMs: number): void
   /** From now on the sender finds out outcomes as soon as possible: the stream is shutting down. */
   hurry(): void
+  /** Resolves when brokers have handled all batches that have an outcome, or their connections have ended. May never resolve. */
+  handled(): Promise<void>
   /** Ends all connections. Every batch that was written and has no outcome yet gets one. */
   stop(): void
 }

@@ -86,6 +86,7 @@ export class StreamProducer implements AccountedProducer {
       partitionCount: () => this.#accumulator.partitionCount,
       onReady: this.#schedulePump,
       onBatchSizeLimit: (bytes) => (this.#accumulator.batchSizeLimitBytes = bytes),
+      onMadeAnew: () => this.#offsets.begunAnew(),
       onPartitions: (count) => this.#repartition(count),
     })
     this.#deadLetters =
@@ -277,6 +278,7 @@ export class StreamProducer implements AccountedProducer {
       this.#deadLetters?.hurry()
       drained = await this.#settledBy(deadlineMs)
     }
+    if (drained) await this.#handledBy(deadlineMs)
     this.abort()
     return drained
   }
@@ -317,6 +319,15 @@ export class StreamProducer implements AccountedProducer {
       }
       this.#schedulePump()
     })
+  }
+
+  async #handledBy(deadlineMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, Math.max(0, deadlineMs - performance.now()))
+    })
+    await Promise.race([this.#sender.handled(), limit])
+    clearTimeout(timer)
   }
 
   #batchWritten(sizeBytes: number, recordCount: number, queueTimeMs: number, nowMs?: number): void {

@@ -113,6 +113,9 @@ export class AtLeastOnceSender implements Sender {
     this.pump()
   }
 
+  /** At once: what has an outcome was answered. */
+  async handled(): Promise<void> {}
+
   /**
    * Ends all connections. A batch that a broker may have stored is suspected lost, and so is a batch that waits for its note or for the others of its
    * request. Any other batch is dropped.

@@ -15,7 +15,7 @@ import type { Logger } from '../../../logger.ts'
 import type { ProducerTelemetry } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import { isUnauthorized } from '../../protocol/kafka-error.ts'
-import { encodeProduce } from '../../protocol/requests.ts'
+import { encodeMetadata, encodeProduce } from '../../protocol/requests.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 import type { TopicTransport } from '../../network/shared-connections.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
@@ -147,7 +147,7 @@ export class AtMostOnceLink implements LeaderLink {
   canWrite(nowMs: number): boolean {
     const { connection } = this.#session
     if (connection === null || !connection.askForRoom()) return false
-    if (this.#isAsking || this.#session.isHandingOver || this.#quota.isThrottled(nowMs)) return false
+    if (this.#isAsking || this.#session.isHandingOver || this.#quota.isThrottled) return false
     const { acks, maxInFlight } = this.#options.config
     if (acks === 0 && (!this.#trusted || this.#quota.isCareful(nowMs))) return this.#inFlight === 0
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
@@ -235,6 +235,22 @@ export class AtMostOnceLink implements LeaderLink {
   /** From now on a barrier goes right behind each write: the stream is shutting down. */
   hurry(): void {
     this.#confirmation?.hurry()
+  }
+
+  /**
+   * Resolves when the broker has handled all that the kernel was given. Where outcomes are confirmed, that is so with the last outcome: only
+   * `confirm: off` has to ask. At the end of a connection the kernel throws away what the broker has not got.
+   */
+  async handled(): Promise<void> {
+    const { connection } = this.#session
+    if (connection === null || this.#confirmation !== null || this.#options.config.acks !== 0) return
+    await new Promise<void>((resolve) => {
+      connection.call(
+        encodeMetadata([]),
+        () => resolve(),
+        () => resolve(),
+      )
+    })
   }
 
   /** Ends the connection for good. Batches that were written and not confirmed are suspected lost. */

@@ -1,3 +1,4 @@
+import { ThrottlePause } from '../../network/throttle-pause.ts'
 import type { BrokerConnection } from '../../network/transport.ts'
 
 /**
@@ -7,15 +8,14 @@ import type { BrokerConnection } from '../../network/transport.ts'
  * says how long the broker wants no requests.
  */
 export class QuotaCare {
-  readonly #onReady: () => void
-  /** Nothing is written before this moment. The batches stay in the buffer, from where any connection can take them. */
-  #throttledUntilMs = 0
+  /** Nothing is written before its end. The batches stay in the buffer, from where any connection can take them. */
+  readonly #pause: ThrottlePause
   #carefulUntilMs = 0
   #isShortSession = false
 
   /** @param onReady is called when the pause that the broker asked for is over. */
   constructor(onReady: () => void) {
-    this.#onReady = onReady
+    this.#pause = new ThrottlePause(onReady)
   }
 
   /** Writes go over this connection from now on. */
@@ -24,8 +24,8 @@ export class QuotaCare {
   }
 
   /** The broker wants no requests now. */
-  isThrottled(nowMs: number): boolean {
-    return nowMs < this.#throttledUntilMs
+  get isThrottled(): boolean {
+    return this.#pause.isOn
   }
 
   /** Each write has to be answered before the next one is written. */
@@ -43,9 +43,10 @@ export class QuotaCare {
   throttle(connection: BrokerConnection, throttleTimeMs: number): void {
     if (throttleTimeMs <= 0) return
     connection.throttle(throttleTimeMs)
-    this.#throttledUntilMs = performance.now() + throttleTimeMs
-    if (connection.renewAtMs < Infinity) this.#carefulUntilMs = this.#throttledUntilMs + carefulForMs
-    setTimeout(this.#onReady, throttleTimeMs)
+    this.#pause.extend(throttleTimeMs)
+    this.#pause.tellWhenOver()
+    if (connection.renewAtMs === Infinity) return
+    this.#carefulUntilMs = Math.max(this.#carefulUntilMs, performance.now() + throttleTimeMs + carefulForMs)
   }
 }
 

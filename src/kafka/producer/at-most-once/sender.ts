@@ -21,6 +21,7 @@ export class AtMostOnceSender implements Sender {
   #firstQueue = Math.floor(Math.random() * 1_000)
   /** The requests of a round, by broker. Empty between rounds. */
   readonly #requests = new Map<number, RequestInMaking>()
+  #isHurried = false
   #stopped = false
 
   constructor(options: AtMostOnceSenderOptions) {
@@ -82,7 +83,13 @@ export class AtMostOnceSender implements Sender {
 
   /** @inheritdoc */
   hurry(): void {
+    this.#isHurried = true
     for (const link of this.#links) link.hurry()
+  }
+
+  /** @inheritdoc */
+  async handled(): Promise<void> {
+    await Promise.all(Array.from(this.#links, async (link) => await link.handled()))
   }
 
   /** @inheritdoc */
@@ -202,7 +209,7 @@ export class AtMostOnceSender implements Sender {
   #open(nodeId: number): AtMostOnceLink {
     const { stream, metadata, transport, account, offsets, telemetry, logger } = this.#options
     const { rights, onReady, onRejected } = this.#options
-    return new AtMostOnceLink(nodeId, {
+    const link = new AtMostOnceLink(nodeId, {
       topic: stream.topic,
       config: stream.producer,
       transport,
@@ -225,6 +232,9 @@ export class AtMostOnceSender implements Sender {
         onReady()
       },
     })
+    // The leader of a partition can move while the stream shuts down.
+    if (this.#isHurried) link.hurry()
+    return link
   }
 }
 

@@ -49,6 +49,30 @@ test('a topic is unseen, then known with its leaders and its limit', async () =>
   expect(metadata.everConnected).toBe(true)
 })
 
+test('a broker that goes on telling what it knew is left for another one, when it is asked in vain', async () => {
+  const [stale, fresh] = [new ModelCluster([1, 2]), new ModelCluster([1, 2])]
+  const topic = stale.createTopic('events', 1)
+  fresh.topics.set('events', topic)
+  follow(stale, ['events'])
+  metadata = new ClusterMetadata({
+    transport: {
+      connect: async (host, ...rest) => await (host === 'node-1' ? stale : fresh).connect(host, ...rest),
+    },
+    bootstrap: [{ host: 'node-1', port: 9092 }],
+    topics: ['events'],
+    maxAgeMs: 5_000,
+    logger: logs,
+  })
+  metadata.start()
+  await pass(200)
+  Object.assign(stale.createTopic('events', 1), { id: topic.id })
+  fresh.moveLeader('events', 0, 2)
+  // A link whose broker leads no more wants another look each time.
+  const ask = setInterval(() => metadata.refresh(), 100)
+  await passUntil(() => metadata.topic('events').leaders[0] === 2, 20_000)
+  clearInterval(ask)
+})
+
 test('a topic that is missing, and one that is forbidden, are told as such and leave the other alone', async () => {
   const cluster = new ModelCluster([1])
   cluster.createTopic('events', 1)

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { BrokerConnection } from '../../../../src/kafka/network/transport.ts'
+import { kafkaErrors } from '../../../../src/kafka/protocol/kafka-error.ts'
 import { WriteRights } from '../../../../src/kafka/network/write-rights.ts'
 
 test('a leader whose answer was cut off, or has no result, is asked again', () => {
@@ -7,7 +8,7 @@ test('a leader whose answer was cut off, or has no result, is asked again', () =
   const connection = {
     call: (_request: unknown, onResponse: (payload: Buffer) => void) => answers.push(onResponse),
   } as unknown as BrokerConnection
-  const rights = new WriteRights('events', () => {})
+  const rights = new WriteRights('events', () => {}, false)
   rights.ask(connection, 0)
   expect(() => answers[0]!(Buffer.alloc(2))).toThrow(RangeError)
   rights.ask(connection, 0)
@@ -17,3 +18,28 @@ test('a leader whose answer was cut off, or has no result, is asked again', () =
   rights.ask(connection, 0)
   expect(answers.length).toBe(3)
 })
+
+test.each([
+  [true, 'IDEMPOTENT_WRITE on the cluster'],
+  [false, 'WRITE on topic events'],
+])(
+  'a refusal of the cluster is forgotten when the right is there, with identities: %s',
+  (needsIdentity, right) => {
+    const calls: ((payload: Buffer) => void)[] = []
+    const connection = {
+      call: (_request: unknown, onResponse: (payload: Buffer) => void) => calls.push(onResponse),
+    } as unknown as BrokerConnection
+    const rights = new WriteRights('events', () => {}, needsIdentity)
+    rights.metadataSays(true)
+    rights.answered(kafkaErrors.clusterAuthorizationFailed)
+    expect(rights.missing?.right).toContain(right)
+    rights.ask(connection, 0)
+    // Where there are identities, a broker that gives one shows the right.
+    if (needsIdentity) rights.identified()
+    else {
+      expect(calls).toHaveLength(1)
+      rights.answered(kafkaErrors.none)
+    }
+    expect(rights.missing).toBeNull()
+  },
+)

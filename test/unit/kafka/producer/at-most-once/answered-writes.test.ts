@@ -20,7 +20,7 @@ test('batches whose answer ends too early stay with the writes, so that the end 
     account: new Account(new BufferMemory(1_000)),
     telemetry: { batchWritten() {}, requestCompleted() {} },
     logger: new LogKeeper(),
-    rights: new WriteRights('events', () => {}),
+    rights: new WriteRights('events', () => {}, false),
     onStored: () => {},
     onRejected: () => {},
     onNotLed: () => {},

@@ -18,14 +18,14 @@ function setUp(renewInMs: number) {
 test('a pause that the broker asks for holds back all writes, and ends with a call', () => {
   const { care, connection, throttle, onReady } = setUp(Infinity)
   care.throttle(connection, 0)
-  expect(care.isThrottled(performance.now())).toBe(false)
+  expect(care.isThrottled).toBe(false)
   care.throttle(connection, 400)
   expect(throttle.mock.calls).toEqual([[400]])
   vi.advanceTimersByTime(399)
-  expect(care.isThrottled(performance.now())).toBe(true)
+  expect(care.isThrottled).toBe(true)
   expect(onReady).not.toHaveBeenCalled()
   vi.advanceTimersByTime(1)
-  expect(care.isThrottled(performance.now())).toBe(false)
+  expect(care.isThrottled).toBe(false)
   expect(onReady).toHaveBeenCalledOnce()
 })
 
@@ -56,4 +56,14 @@ test.each([
   expect(care.isCareful(performance.now())).toBe(true)
   vi.advanceTimersByTime(1)
   expect(care.isCareful(performance.now())).toBe(false)
+})
+
+test('a shorter pause that comes later shortens none', () => {
+  const { care, connection, onReady } = setUp(Infinity)
+  care.throttle(connection, 400)
+  care.throttle(connection, 100)
+  vi.advanceTimersByTime(399)
+  expect([care.isThrottled, onReady.mock.calls.length]).toEqual([true, 0])
+  vi.advanceTimersByTime(1)
+  expect([care.isThrottled, onReady.mock.calls.length]).toEqual([false, 1])
 })

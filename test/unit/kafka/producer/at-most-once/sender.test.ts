@@ -373,6 +373,20 @@ describe('the broker refuses an acks=1 write', () => {
 })
 
 describe('confirm: off', () => {
+  test('the end waits until the broker has handled what the kernel took', async () => {
+    await startTrusted({ confirmIntervalMs: null })
+    cluster.stop(1)
+    append(producer, 'last')
+    await passUntil(() => producer.stats.sent === 1)
+    let isClosed = false
+    void producer.close(performance.now() + 5_000).then(() => (isClosed = true))
+    await pass(500)
+    expect([isClosed, values()]).toEqual([false, ['warm-up 0']])
+    cluster.resume(1)
+    await passUntil(() => isClosed)
+    expect(values()).toContain('last')
+  })
+
   test('gives sent as soon as the kernel has the bytes, and no barrier', async () => {
     await startTrusted({ confirmIntervalMs: null })
     const count = await flow(300)
