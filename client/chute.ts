@@ -189,7 +189,8 @@ export function createChute({
 
   /**
    * Takes over what pages before could not send, if it can be sent and if there is room for all of it: in localStorage it is safe from a crash. It
-   * counts as failed until a reply says otherwise, so that a page of a moment does not hand it to beacons.
+   * counts as failed until a reply says otherwise, so that a page of a moment does not hand it to beacons. It is tried at once: pages that are turned
+   * quickly would else only hand it on.
    */
   const take = (): void => {
     if (navigator.onLine)
@@ -200,7 +201,7 @@ export function createChute({
           failures ||= 2
         }
       })
-    next()
+    void flush()
   }
 
   const isHidden = (): boolean => isGone || document.hidden

@@ -20,6 +20,8 @@ export class LiveStreams {
   readonly #parts: LiveStreamsParts
   /** By name. */
   readonly #leaving = new Map<string, StreamConfig>()
+  /** Why streams could not be opened at the last try, by name. */
+  readonly #causes = new Map<string, string>()
   #config: Config
 
   /** @param config is in force. All of its streams are open. */
@@ -62,6 +64,8 @@ export class LiveStreams {
     const discard = (): void => {
       for (const stream of opened) this.#discard(stream)
       for (const topic of openedInvalid.values()) if (topic !== null) invalid.discard(topic)
+      // One that could not be opened before is tried again.
+      for (const { name } of opened) this.#openAwaited(name)
     }
     try {
       for (const stream of config.streams) {
@@ -130,8 +134,8 @@ export class LiveStreams {
   }
 
   /**
-   * Records of a stream that leaves can be on disk, where nothing says which topic they are for. A gateway that is started again, or one of its
-   * workers, finds them, and sends them to the topic of the durable stream that has the name then.
+   * A stream that leaves can have records on disk, and nothing there says which topic they are for. A gateway or a worker that is started
+   * again finds them, and sends them to the topic that the stream has then.
    * @throws Error if the stream would come back without its disk, or with another topic.
    */
   #refuseOtherDisk({ name, spool, topic }: StreamConfig): void {
@@ -203,12 +207,16 @@ export class LiveStreams {
       if (!producers.byStream.has(stream.name)) this.#open(stream, config)
       targets.use(this.#targetsOf(config, new Map()))
       logger.info({ stream: stream.name }, 'the stream takes events again')
+      this.#causes.delete(stream.name)
     } catch (error) {
       this.#discard(stream)
-      logger.error(
-        { stream: stream.name, cause: (error as Error).message },
-        'the stream cannot be opened; it answers 503, and is tried again',
-      )
+      const { message: cause } = error as Error
+      if (this.#causes.get(stream.name) !== cause)
+        logger.error(
+          { stream: stream.name, cause },
+          'the stream cannot be opened; it answers 503, and is tried again',
+        )
+      this.#causes.set(stream.name, cause)
       setTimeout(() => this.#openAwaited(stream.name), openAgainMs).unref()
     }
   }

@@ -34,8 +34,8 @@ export class Producers {
   /** The producers of topics for invalid events. */
   readonly #invalid = new Map<ManagedProducer, OpenStream>()
   /**
-   * Streams of the configuration that take no records, since the one that had the name drains, or since they could not be opened. The owner says which. The
-   * account of the name says that the stream is not available.
+   * Names of streams that are configured and not open: the stream that had the name drains, or the new one could not be opened. Set from outside.
+   * {@link stats} says that they are not available.
    */
   unopened: ReadonlySet<string> = new Set()
   /** The accounts of streams that are gone. */

@@ -20,7 +20,7 @@ export class SecondTries implements Reporter {
 
   onTestCaseResult(test: TestCase): void {
     if (test.diagnostic()?.flaky !== true) return
-    const [reason = 'no error was kept'] = (test.result().errors ?? []).map(({ message }) => message)
+    const [reason = 'no error was kept'] = (test.result().errors ?? []).map(reasonOf)
     test.meta().passedAtSecondTry = reason
     const [line] = reason.split('\n')
     this.#lines.push(`${test.module.relativeModuleId}: “${test.fullName}”: ${line}`)
@@ -31,4 +31,10 @@ export class SecondTries implements Reporter {
     const head = `Tests that failed once and passed at their second try: ${this.#lines.length}`
     process.stdout.write(`\n${[head, ...this.#lines].join('\n  ')}\n`)
   }
+}
+
+/** A failed property tells its case, and why in its cause. */
+function reasonOf({ message, cause }: { message: string; cause?: unknown }): string {
+  const { message: why } = (cause ?? {}) as { message?: string }
+  return why === undefined ? message : `${why}; ${message}`
 }

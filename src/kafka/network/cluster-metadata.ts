@@ -44,6 +44,8 @@ export class ClusterMetadata {
   #isAsked = false
   /** Number of looks in a row that were asked for, or that followed an incomplete look, and that found nothing new. */
   #fruitless = 0
+  /** Looks that somebody asked for, one after the other, and that found nothing new at this broker. */
+  #askedInVain = 0
   #isStopped = false
   /** A broker was reached at least once. */
   everConnected = false
@@ -160,6 +162,8 @@ export class ClusterMetadata {
       this.#reached()
       const isNews = this.#apply(view, settings)
       this.#fruitless = isNews || !(isAsked || this.#isIncomplete()) ? 0 : this.#fruitless + 1
+      if (isNews) this.#askedInVain = 0
+      else if (isAsked) this.#askedInVain++
       this.#notifyListeners()
     } catch (error) {
       this.#breaker.failed()
@@ -213,15 +217,24 @@ export class ClusterMetadata {
   }
 
   async #connect(): Promise<BrokerConnection> {
-    // A broker that has lost its controllers goes on to tell what it knew last. Another one may know more.
-    const mayKnowLess =
-      this.#fruitless > 0 && this.#fruitless % fruitlessLooks === 0 && this.#brokers.size > 1
-    if (!mayKnowLess && this.#connection?.isOpen === true && performance.now() < this.#connection.renewAtMs)
-      return this.#connection
-    this.#connection?.destroy(
-      new Error(mayKnowLess ? 'another broker may know more' : 'the SASL session expires'),
-    )
-    this.#connection = null
+    const current = this.#connection
+    if (current?.isOpen !== true || performance.now() >= current.renewAtMs) {
+      current?.destroy(new Error('the SASL session expires'))
+      this.#connection = null
+      this.#connection = await this.#connectNext()
+    } else if (this.#askedInVain >= fruitlessLooks && this.#brokers.size > 1) {
+      // A broker that has lost its controllers goes on to tell what it knew last. Another one may know more.
+      this.#askedInVain = 0
+      const other = await this.#connectNext().catch(() => null)
+      if (other !== null) {
+        current.destroy(new Error('another broker may know more'))
+        this.#connection = other
+      }
+    }
+    return this.#connection!
+  }
+
+  async #connectNext(): Promise<BrokerConnection> {
     const candidates = [...this.#brokers.values(), ...this.#options.bootstrap]
     const { host, port } = candidates[this.#nextCandidate++ % candidates.length]!
     const connection = await this.#options.transport
@@ -238,7 +251,6 @@ export class ClusterMetadata {
       connection.destroy(new Error(lacking))
       throw new UnservedError(lacking)
     }
-    this.#connection = connection
     return connection
   }
 

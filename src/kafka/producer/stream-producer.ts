@@ -278,7 +278,7 @@ export class StreamProducer implements AccountedProducer {
       this.#deadLetters?.hurry()
       drained = await this.#settledBy(deadlineMs)
     }
-    if (drained) await this.#handledBy(deadlineMs)
+    if (drained) await this.#handledBy(Math.min(deadlineMs, performance.now() + handledWithinMs))
     this.abort()
     return drained
   }
@@ -417,5 +417,7 @@ export interface DeadLetterQueueOptions {
 const awaitedLingerMs = { 'at-most-once': 0, 'at-least-once': 1 } satisfies Record<Delivery, number>
 
 const secondMs = 1_000
+/** A broker that takes longer than this to handle what it has is not waited for: others wait for the end, too. */
+const handledWithinMs = 1_000
 /** The part of the time to drain in which dead letters that have not reached their topic are written to the file. At most half of the time. */
 const lettersMs = 1_000

@@ -4,7 +4,8 @@ import type { CommitListener, Durability, LargeCommit } from '../../kafka/produc
 import { spoolUnavailable, spoolUndecided } from './admit.ts'
 import { append, type Appender, AwaitedAppend, type Outcomes } from './append.ts'
 import { jobInTurns } from './decode-in-turns.ts'
-import { lastStep, manyEvents, notingParts } from './part-steps.ts'
+import { inTurns } from './in-turns.ts'
+import { lastStep, manyEvents, notingParts, releasingParts } from './part-steps.ts'
 import { inParts } from '../../dedupe/steps.ts'
 import type { Preferences } from './prefer.ts'
 import type { StreamTarget } from './stream-target.ts'
@@ -120,7 +121,7 @@ class DurableAppend implements CommitListener {
     if (isUndecided && claim !== null) {
       // The next start may find the events and send them. As long as that is so, no other gateway may take the request as new.
       this.#request.leaveClaim()
-      this.#durability.whenDecided(() => claim.release())
+      this.#durability.whenDecided(() => releaseInTurns(claim))
     }
     this.#request.fail(isUndecided ? spoolUndecided() : spoolUnavailable(producer))
   }
@@ -128,4 +129,16 @@ class DurableAppend implements CommitListener {
   #answer(): void {
     if (this.#isKept && this.#isWaitOver) this.#request.succeed(this.#batch, this.#outcomes)
   }
+}
+
+/** Releases a claim after the reply, that of many events a part a turn. */
+function releaseInTurns(claim: Claim): void {
+  if (claim.parts.length === 0) claim.release()
+  else
+    inTurns(
+      releasingParts(
+        claim,
+        lastStep(() => {}),
+      ),
+    )
 }

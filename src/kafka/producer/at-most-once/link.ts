@@ -238,7 +238,7 @@ export class AtMostOnceLink implements LeaderLink {
   }
 
   /**
-   * Resolves when the broker has handled all that the kernel was given. Where outcomes are confirmed, that is so with the last outcome: only
+   * Resolves when the broker has handled all that the kernel was given. Where outcomes are confirmed, the last outcome shows it: only
    * `confirm: off` has to ask. At the end of a connection the kernel throws away what the broker has not got.
    */
   async handled(): Promise<void> {
