@@ -104,9 +104,16 @@ export class SpoolFixture {
 
   /** The folder as it is at this moment, with what is being written in it. */
   copy(): string {
-    const copy = temporaryFolder()
-    cpSync(this.folder, copy, { recursive: true })
-    return copy
+    for (let tries = 0; ; tries++) {
+      const copy = temporaryFolder()
+      try {
+        cpSync(this.folder, copy, { recursive: true })
+        return copy
+      } catch (error) {
+        // A file that a thread removes meanwhile is an error of the copy, and Node 24 calls it EIO.
+        if (tries === 9) throw error
+      }
+    }
   }
 
   /** Lets the loop turn until something holds. */
