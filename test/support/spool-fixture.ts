@@ -21,6 +21,22 @@ export function temporaryFolder(): string {
   return folder
 }
 
+/**
+ * Copies a folder that threads of the disk work on. A file that goes meanwhile is an error of the copy, which Node 20 calls ENOENT, and Node 24 EIO.
+ * Then the folder is copied again.
+ */
+export function copyOfFolder(folder: string): string {
+  for (let tries = 0; ; tries++) {
+    const copy = temporaryFolder()
+    try {
+      cpSync(folder, copy, { recursive: true })
+      return copy
+    } catch (error) {
+      if (tries === 9) throw error
+    }
+  }
+}
+
 /** A record of a request. */
 export interface TestRecord {
   readonly key: string | null
@@ -104,16 +120,7 @@ export class SpoolFixture {
 
   /** The folder as it is at this moment, with what is being written in it. */
   copy(): string {
-    for (let tries = 0; ; tries++) {
-      const copy = temporaryFolder()
-      try {
-        cpSync(this.folder, copy, { recursive: true })
-        return copy
-      } catch (error) {
-        // A file that a thread removes meanwhile is an error of the copy, and Node 24 calls it EIO.
-        if (tries === 9) throw error
-      }
-    }
+    return copyOfFolder(this.folder)
   }
 
   /** Lets the loop turn until something holds. */

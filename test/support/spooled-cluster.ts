@@ -1,4 +1,4 @@
-import { cpSync, openSync } from 'node:fs'
+import { openSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { ProducerConfig, StreamConfig } from '../../src/config/config.ts'
 import { recordSizeUpperBound } from '../../src/kafka/producer/producer.ts'
@@ -7,7 +7,7 @@ import { DurableProducer } from '../../src/spool/durable-producer.ts'
 import { findSegments } from '../../src/spool/find-segments.ts'
 import type { ModelCluster } from './model-broker.ts'
 import { ProducerFixture, streamConfig } from './producer-fixture.ts'
-import { temporaryFolder, type TestRecord } from './spool-fixture.ts'
+import { copyOfFolder, temporaryFolder, type TestRecord } from './spool-fixture.ts'
 import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 
 /** One life of a gateway: a durable stream on a folder, with the real producer behind it and a model cluster behind that. */
@@ -71,21 +71,9 @@ export class DurableLife {
 
   /** kill -9 at this moment. @returns a folder as it was left. */
   kill(): string {
-    const copy = this.#copy()
+    const copy = copyOfFolder(this.folder)
     this.end()
     return copy
-  }
-
-  /** What the threads of the disk are doing goes on meanwhile: a file can go under the copy's hands. */
-  #copy(): string {
-    const copy = temporaryFolder()
-    try {
-      cpSync(this.folder, copy, { recursive: true })
-      return copy
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return this.#copy()
-      throw error
-    }
   }
 
   end(): void {
