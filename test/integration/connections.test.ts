@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
@@ -78,6 +78,27 @@ const ends: readonly (readonly [name: string, bytes: string, status: number])[] 
   ['the preface of TLS', '\u0016\u0003\u0001\u0000\u00a5\u0001\u0000', 400],
   ['HTTP of another major version', 'GET / HTTP/3.0\r\n\r\n', 400],
 ]
+
+test('CONNECT, and then a reset, ends no process', async () => {
+  const own = buildEdge()
+  await own.app.listen({ port: 0, host: '127.0.0.1' })
+  // node:http leaves no listener for errors on such a connection.
+  const { port } = own.app.server.address() as AddressInfo
+  const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  client.write('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n')
+  await once(client, 'data')
+  client.resetAndDestroy()
+  // An error that nobody takes fails the run of the tests.
+  await vi.waitUntil(
+    async () =>
+      await new Promise((resolve) => own.app.server.getConnections((_, count) => resolve(count === 0))),
+  )
+  const other = open(own)
+  other.post(good)
+  await vi.waitUntil(() => other.statuses.length === 1)
+  expect(other.statuses).toEqual([202])
+  await close(own)
+})
 
 describe('a request that was taken gets its reply', () => {
   /** A gateway of one test: others run beside this one. */

@@ -85,7 +85,11 @@ export class Connections {
     // Node and Fastify call it when the server closes.
     server.closeIdleConnections = () => this.#keepingBusy(closeIdle)
     // Without this listener node:http would close the connection, and earlier requests would get no reply.
-    server.on('connect', (_request, socket) => this.#failed(notAProxy, socket as Socket))
+    server.on('connect', (_request, socket) => {
+      // node:http has taken its own listener away. Without one a connection that is reset would end the process.
+      socket.on('error', () => socket.destroy())
+      this.#failed(notAProxy, socket as Socket)
+    })
     // A client may end its side behind its last request, and still gets the replies.
     ;(server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true
     const { bodyTimeoutMs } = options.limits
@@ -220,8 +224,8 @@ export class Connections {
   #takeWaiting(connection: Connection, goOn: () => void): void {
     const { waiting } = connection
     for (const response of waiting.splice(0, requestsInTurn)) {
-      // The client of a request that is destroyed is gone.
-      if (!response.req.destroyed) this.#handle(response.req, response)
+      // The client of a request that is destroyed is gone. One whose body was none has its reply.
+      if (!response.req.destroyed && !response.headersSent) this.#handle(response.req, response)
     }
     if (waiting.length > 0) setImmediate(() => this.#takeWaiting(connection, goOn))
     else {
