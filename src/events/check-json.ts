@@ -315,7 +315,9 @@ export function describeBadJson(body: Buffer, at: number, end: number, origin: n
   const text = body.toString('utf8', at, Math.min(end, at + 24))
   const token = /^[+\-.\w]+/.exec(text)?.[0] ?? String.fromCodePoint(text.codePointAt(0)!)
   const hint = /^[+-]?(?:nan|inf|infinity)$/i.test(token) ? '; JSON has no NaN and no Infinity' : ''
-  return `${JSON.stringify(token)} at ${place} is not JSON${hint}`
+  // A key that was sent as a body by mistake must not get into a log.
+  const shown = token.startsWith('chk_') ? 'chk_…' : token
+  return `${JSON.stringify(shown)} at ${place} is not JSON${hint}`
 }
 
 /** What was left off before its end: nothing, a text, a part of a number, or the white space behind a key or an opening bracket. */

@@ -157,6 +157,11 @@ while arg <= #ARGV do
     local window, burst = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
     local known = redis.call('HMGET', KEYS[key + i], 'start', 'requests', 'events', 'bytes')
     local start = tonumber(known[1]) or ms
+    -- The clock has gone back. A refusal writes nothing else, and the window would begin now for good.
+    if start > ms then
+      start = ms
+      redis.call('HSET', KEYS[key + i], 'start', ms)
+    end
     local windows, quiet, count = math.floor((ms - start) / window), true, {}
     for q = 1, 3 do
       local quota, used = tonumber(ARGV[at + 1 + q]), tonumber(known[q + 1]) or 0

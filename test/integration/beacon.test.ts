@@ -20,6 +20,7 @@ describe('POST /v1/beacon', () => {
     ['a Blob of some type', 'application/octet-stream', event],
     ['fields of a form', 'application/x-www-form-urlencoded;charset=UTF-8', 'name=page.view&value=1'],
     ['JSON in the guise of a form', 'application/x-www-form-urlencoded', event],
+    ['such JSON with a byte order mark', 'application/x-www-form-urlencoded', `\u{feff}${event}`],
   ])('takes %s and answers without a body', async (_name, type, payload) => {
     edge = buildEdge()
     const headers = type === '' ? {} : { 'content-type': type }

@@ -184,6 +184,7 @@ describe('a good key in a wrong place', () => {
     ['X_Chute_Key', { url, headers: { x_chute_key: right } }],
     ['Prefer', { url, headers: { prefer: `key=${right}` } }],
     ['Idempotency-Key', { url, headers: { 'idempotency-key': `"${right}"` } }],
+    ['the body, bare', { url, payload: right }],
     ['the body, as JSON', { url, payload: `{"name":"a","value":1,"key":"${right}"}` }],
     [
       'the body, as a form',

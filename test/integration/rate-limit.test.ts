@@ -192,9 +192,35 @@ describe('events and bytes', () => {
     expect((await edge.app.inject({ ...request, payload, headers })).statusCode).toBe(429)
   })
 
+  const left = (headers: Record<string, unknown>): number =>
+    Number(/"address-bytes";r=(\d+)/.exec(String(headers['ratelimit']))?.[1])
+
+  test.each([
+    [
+      'a form that is larger than the JSON made of it',
+      beacon,
+      Buffer.from(`name=a&value=1&key=${'x'.repeat(600)}`),
+      { 'content-type': 'application/x-www-form-urlencoded' },
+    ],
+    [
+      'bytes behind the end of what is inflated',
+      stream,
+      Buffer.concat([gzipSync('{"name":"a","value":1}'), Buffer.alloc(600)]),
+      { 'content-encoding': 'gzip' },
+    ],
+  ])('a good body of untold length counts as it came: %s', async (_what, url, payload, headers) => {
+    edge = buildEdge({ rateLimit: limitOf({ bytes: 1_000 }) })
+    const reply = await edge.app.inject({
+      ...request,
+      url,
+      payload: Readable.from([payload]),
+      headers: { ...headers, 'transfer-encoding': 'chunked' },
+    })
+    expect(reply.statusCode).toBe(202)
+    expect(left(reply.headers)).toBe(1_000 - payload.length)
+  })
+
   describe('a body that is refused for itself is charged for what came of it', () => {
-    const left = (headers: Record<string, unknown>): number =>
-      Number(/"address-bytes";r=(\d+)/.exec(String(headers['ratelimit']))?.[1])
     const chunked = (text: string | Buffer) => ({
       payload: Readable.from([text]),
       headers: { 'content-type': 'text/plain', 'transfer-encoding': 'chunked' },
@@ -216,6 +242,13 @@ describe('events and bytes', () => {
         500,
       ],
       ['too many bytes, of untold length', stream, chunked('x'.repeat(900)), 'body_too_large', 900],
+      [
+        'too many bytes, of told length, of which none is read',
+        stream,
+        { payload: 'x'.repeat(900) },
+        'body_too_large',
+        0,
+      ],
       ['too many bytes, inflated', stream, zipped(gzipSync('x'.repeat(850))), 'body_too_large', 850],
       [
         'too many bytes of a beacon, inflated',
@@ -365,12 +398,17 @@ describe('keys', () => {
 
   test('addresses of the allow-list have no limit, and their keys have theirs', async () => {
     const keys = [keyed('web', { limits: limitOf({ requests: 3 }), addressLimits: limitOf({ requests: 1 }) })]
-    const rateLimitAllow = ['192.0.2.0/24', '2001:db8::7']
+    const rateLimitAllow = ['192.0.2.0/24', '2001:db8::7', '::ffff:198.51.100.0/120']
     edge = buildEdge({ keys, rateLimit: limitOf({ requests: 1 }), rateLimitAllow })
     const codes: number[] = []
-    for (const address of ['192.0.2.1', '::ffff:192.0.2.1', '2001:db8::7', '192.0.2.1'])
+    for (const address of ['192.0.2.1', '::ffff:192.0.2.1', '198.51.100.7', '192.0.2.1'])
       codes.push((await edge.app.inject(by('web', address))).statusCode)
     expect(codes).toEqual([202, 202, 202, 429])
+    expect(
+      ['2001:db8::7', '::ffff:198.51.100.8', '198.51.101.8'].map(
+        (address) => edge.rateLimits.lookUp(address).isAllowed,
+      ),
+    ).toEqual([true, true, false])
   })
 
   test('limits can be replaced while requests come, and what was counted stays', async () => {

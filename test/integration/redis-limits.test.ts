@@ -66,6 +66,18 @@ describe.skipIf(!hasRedis)('the Redis of the limits', () => {
     await expect.poll(async () => (await charged(limits, charge))?.refusedBy, { timeout: 5_000 }).toBe(-1)
   })
 
+  test('a clock that goes back keeps nobody out for longer than a window', async () => {
+    const limits = await open('back:')
+    const limit = limitOf({ requests: 1, windowMs: 200 })
+    const charge = { subjects: [{ id: 'a', limit }], cost: { requests: 1, events: 0, bytes: 0 } }
+    expect((await charged(limits, charge))?.refusedBy).toBe(-1)
+    // As if the window had begun an hour later.
+    const [key] = /back:\S+/.exec(await redis.ask('KEYS back:*'))!
+    await redis.ask(`HINCRBY ${key} start 3600000`)
+    await redis.ask(`PERSIST ${key}`)
+    await expect.poll(async () => (await charged(limits, charge))?.refusedBy, { timeout: 5_000 }).toBe(-1)
+  })
+
   test('gateways that share it never take more than the limit together', async () => {
     const both = [await open('shared:'), await open('shared:')]
     const limit = limitOf({ requests: 100, windowMs })

@@ -27,6 +27,9 @@ function withoutPort(address = ''): string {
   const bracketed = /^\[([^\]]*)\](?::\S*)?$/.exec(text)?.[1]
   if (bracketed !== undefined) return bracketed
   if (isIPv4(text) || isIPv6(text)) return text
+  // A mapped IPv4 address with a port behind it. Of another IPv6 address without brackets nobody can tell the port.
+  const mapped = /^(.*:\d+\.\d+\.\d+\.\d+):\d{1,5}$/.exec(text)?.[1]
+  if (mapped !== undefined && isIPv6(mapped)) return mapped
   return /^([^:]+):[^:]*$/.exec(text)?.[1] ?? text
 }
 

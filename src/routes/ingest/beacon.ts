@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { GatewayError } from '../../errors.ts'
 import type { BodyListener } from '../../events/body-reader.ts'
+import { hasByteOrderMark } from '../../events/check-json.ts'
 import { bodyKindOf, type BodyKind } from '../../events/content-type.ts'
 import { idempotencyKeyOf } from './duplicates.ts'
 import { deliveryHeaders, unsupportedMediaType, type IngestRoutesOptions } from './ingest.ts'
@@ -59,9 +60,10 @@ function registerPost(
 /** A form that holds no JSON holds the fields of one event: `new URLSearchParams({ name, value })`. */
 function withFields(exchange: IngestExchange): BodyListener {
   return (error, body, readBytes) => {
-    const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', 0, 64))
+    const start = error === null && hasByteOrderMark(body) ? 3 : 0
+    const isFields = error === null && /^\s*[^\s{["]/.test(body.toString('latin1', start, start + 64))
     if (!isFields) exchange.onBody(error, body, readBytes)
-    else exchange.takeMade(body, eventFromFields)
+    else exchange.takeMade(body, eventFromFields, readBytes)
   }
 }
 

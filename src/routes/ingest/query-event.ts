@@ -32,7 +32,9 @@ export function eventFromFields(fields: Buffer): Buffer {
     }
     start = end + 1
   }
-  if (labels.size > 0) event.set('labels', objectOf(labels))
+  // Beside a field of that name, which is no object, the labels are fields of their own, so that nothing is lost.
+  if (event.has('labels')) for (const [name, json] of labels) event.set(`labels.${name}`, json)
+  else if (labels.size > 0) event.set('labels', objectOf(labels))
   return Buffer.from(objectOf(event))
 }
 

@@ -52,9 +52,17 @@ export class KnownAddresses<Known> {
 type Network = readonly [address: ipaddr.IPv4 | ipaddr.IPv6, bits: number]
 
 function networkOf(text: string): Network {
-  if (text.includes('/')) return ipaddr.parseCIDR(text)
+  if (text.includes('/')) {
+    const [first, bits] = ipaddr.parseCIDR(text)
+    // IPv4 addresses that are mapped into IPv6 ones are seen as IPv4 addresses.
+    return first instanceof ipaddr.IPv6 && first.isIPv4MappedAddress() && bits >= mappedBits
+      ? [first.toIPv4Address(), bits - mappedBits]
+      : [first, bits]
+  }
   const address = ipaddr.process(text)
   return [address, address.kind() === 'ipv4' ? 32 : 128]
 }
 
+/** What an IPv4 address has in front of it where it is mapped into an IPv6 one. */
+const mappedBits = 96
 const mostKnown = 10_000

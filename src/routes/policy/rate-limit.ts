@@ -41,7 +41,10 @@ export class RateLimits {
   readonly #ofKeys = new WeakMap<AccessKey, KeyRules>()
   #addresses: KnownAddresses<AddressRules>
 
-  constructor(http: AddressLimits, store: LimitStore) {
+  readonly #bodyBytes: number
+
+  constructor(http: AddressLimits & Pick<HttpConfig, 'limits'>, store: LimitStore) {
+    this.#bodyBytes = http.limits.bodyBytes
     this.#counting = { store, limited: { key: zeros(), key_address: zeros(), address: zeros() } }
     this.#addresses = addressesOf(http)
   }
@@ -69,7 +72,7 @@ export class RateLimits {
       const charges = new RequestCharges(rules, this.#counting, reply.raw)
       request.charges = charges
       holdHeaders(reply.raw, charges)
-      charges.chargeHeader(toldBytes(request.raw.headers), done)
+      charges.chargeHeader(toldBytes(request.raw.headers, this.#bodyBytes), done)
     })
   }
 
@@ -256,10 +259,13 @@ class RequestCharges implements Charges, HeaderSource {
 
 const notCharged: readonly Usage[] = []
 
-/** The bytes that a request tells of its body. A body of untold length has one at least, so a limit that has run out refuses it unread. */
-function toldBytes(headers: IncomingHttpHeaders): number {
+/**
+ * The bytes that a request tells of its body. A body of untold length has one at least, so a limit that has run out refuses it unread. One that is
+ * above `MAX_BODY_BYTES` is never read, so nothing is charged for it.
+ */
+function toldBytes(headers: IncomingHttpHeaders, bodyBytes: number): number {
   const length = headers['content-length']
-  if (length !== undefined) return Number(length)
+  if (length !== undefined) return Number(length) > bodyBytes ? 0 : Number(length)
   return headers['transfer-encoding'] === undefined ? 0 : 1
 }
 

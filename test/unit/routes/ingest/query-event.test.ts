@@ -12,6 +12,7 @@ test.each([
   ['timestamp=1735689600000', '{"timestamp":1735689600000}'],
   ['timestamp=2025-01-01T00:00:00Z', '{"timestamp":"2025-01-01T00:00:00Z"}'],
   ['id=7', '{"id":"7"}'],
+  ['labels=foo&labels.x=1', '{"labels":"foo","labels.x":"1"}'],
   ['labels.room=k&labels.floor=2', '{"labels":{"room":"k","floor":"2"}}'],
   ['name=a&name=b', '{"name":"b"}'],
   ['__proto__=x', '{"__proto__":"x"}'],
