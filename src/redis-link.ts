@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type * as Redis from '@redis/client'
 import { CircuitBreaker } from './circuit-breaker.ts'
 import type { Logger } from './logger.ts'
@@ -18,6 +19,8 @@ export class RedisLink<Script extends string> {
   /** The clock of Redis minus the clock of this process, less the time that an answer takes. */
   #clockOffsetMs = 0
   #isUp = false
+  /** Until then a command that was sent may still run, by `performance.now()`. */
+  #lastDeadlineMs = 0
   /** Why the last connection ended. Commands on it fail with this error. */
   #endedBy: Error | null = null
   #isClosed = false
@@ -59,6 +62,7 @@ export class RedisLink<Script extends string> {
    */
   async run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
     const deadlineMs = Math.floor(performance.now() + this.#clockOffsetMs + this.#options.timeoutMs)
+    const lastDeadlineMs = performance.now() + this.#options.timeoutMs
     const client = this.#client
     const command = [
       'EVALSHA',
@@ -67,6 +71,7 @@ export class RedisLink<Script extends string> {
       ...keys,
       String(deadlineMs),
     ]
+    if (client !== null) this.#lastDeadlineMs = lastDeadlineMs
     const reply = await this.#send(command.concat(args))
     if (reply !== null) return reply
     const late = new Error('Redis came to a command too late')
@@ -90,6 +95,7 @@ export class RedisLink<Script extends string> {
     client.on('error', (error: Error) => this.#end(client, error))
     this.#client = client
     const timer = setTimeout(() => this.#end(client, unanswered(timeoutMs)), timeoutMs)
+    const earlierMs = this.#lastDeadlineMs
     try {
       await client.connect()
       // A connection that was given up meanwhile may still be made.
@@ -101,6 +107,8 @@ export class RedisLink<Script extends string> {
       clearTimeout(timer)
       // A replica, or a Redis without room, answers but takes no write.
       await this.run(probe.script, probe.keys, probe.args)
+      // A connection that was given up can still bring commands to Redis. They must not run behind those of this one.
+      await pause(Math.max(0, earlierMs - performance.now()))
       for (const store of this.#stores) await store.resume()
       if (this.#client === client) this.#up()
     } catch (error) {

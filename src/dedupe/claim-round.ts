@@ -149,7 +149,7 @@ export class Round {
 }
 
 /** The key of an event. Different sources and ids have different names: the name says how long the id is. */
-function keyOfEvent({ id, source, digest }: DedupeEvent): DedupeKey {
+export function keyOfEvent({ id, source, digest }: DedupeEvent): DedupeKey {
   return { name: nameOf('e', `${id.length}:${id}${source}`), fingerprint: digest }
 }
 

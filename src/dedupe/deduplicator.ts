@@ -324,6 +324,7 @@ function split(all: readonly Found[], count: number): [readonly Found[], readonl
 const usualPartKeys = 1_000
 const none: readonly Found[] = []
 const noParts: readonly Claim[] = []
+const noNames: ReadonlySet<string> = new Set()
 /** Stands in the place of a claim's number: the claim has parts, and no keys of its own. */
 const noClaim = -1
 
@@ -381,14 +382,18 @@ export class Claim {
     for (const part of this.parts) part.keep()
   }
 
-  /** The request was refused, or its records are certainly lost: a retry must be accepted. */
-  release(): void {
+  /**
+   * The request was refused, or its records are lost and the client is told so: a retry must be accepted.
+   * @param except names of keys that stay kept.
+   */
+  release(except: ReadonlySet<string> = noNames): void {
     const { store, journal } = this.#options
-    if (this.#keys.length > 0) store.release(this.#number, this.#keys)
-    for (const part of this.parts) part.release()
+    const keys = except.size === 0 ? this.#keys : this.#keys.filter(({ name }) => !except.has(name))
+    if (keys.length > 0) store.release(this.#number, keys)
+    for (const part of this.parts) part.release(except)
     // The keys are on disk. After a restart they must not be taken for accepted.
     if (this.#isKept && this.#notedUntilMs > 0)
-      for (const { name } of this.#keys) journal?.noteLater(name, Buffer.from(released), this.#notedUntilMs)
+      for (const { name } of keys) journal?.noteLater(name, Buffer.from(released), this.#notedUntilMs)
   }
 }
 

@@ -44,10 +44,12 @@ export class Deduplicators {
 
   /** Forgets a stream that is gone, when a shared store knows all of its keys or cannot be told. */
   async leave(name: string): Promise<void> {
-    const shared = this.#shared.get(name)
+    const [shared, opened] = [this.#shared.get(name), this.byStream.get(name)]
     const waits = (): boolean => this.#link?.isUp === true && (shared?.waiting ?? 0) > 0
     while (waits()) await pause(leavingLookMs)
     shared?.close()
+    // A stream of the name can have been opened meanwhile.
+    if (this.byStream.get(name) !== opened) return
     const counted = this.#statsOf(name)
     if (counted !== null) this.#left.set(name, counted)
     this.#shared.delete(name)

@@ -47,7 +47,7 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   claim(keys: readonly DedupeKey[], done: ClaimListener, asked: readonly DedupeKey[] = []): void {
     const claim = this.#claims++
     if (keys.length + asked.length === 0) done(null, [], claim)
-    else if (this.#options.link.isUp) void this.#ask({ claim, keys, asked }, done)
+    else if (this.#options.link.isUp && this.#isFlowing) void this.#ask({ claim, keys, asked }, done)
     else {
       this.failures.claim += keys.length
       done(new Error('Redis is away'), [], claim)
@@ -74,12 +74,21 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
   /** @inheritdoc */
   learn({ name, fingerprint }: DedupeKey, untilMs: number): void {
     const tag = this.#tagOf(learned)
-    this.#write([{ what: 'learn', name, value: `k${tag}${fingerprint}`, tag, untilMs }])
+    this.#writeLearned({ what: 'learn', name, value: `k${tag}${fingerprint}`, tag, untilMs })
   }
 
   /** @inheritdoc */
   unlearn(name: string): void {
-    this.#release(this.#tagOf(learned), [{ name }])
+    const tag = this.#tagOf(learned)
+    this.#writeLearned({ what: 'release', name, value: '', tag, untilMs: 0 })
+  }
+
+  /** A reload can open a stream with hundreds of thousands of keys while Redis is there. They go many in a command, and no claim goes before them. */
+  #writeLearned(write: PendingWrite): void {
+    this.#wait([write])
+    if (!this.#isFlowing) return
+    this.#isFlowing = false
+    setImmediate(() => this.#options.link.use(this))
   }
 
   /** @inheritdoc */
@@ -112,7 +121,8 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
     const { link, leaseMs } = this.#options
     // This gateway knows its own claims better than Redis: Redis may have lost them, or was away for longer than the lease.
     const all = keys.concat(asked)
-    const isOurs = all.some(({ name }) => this.#claimed.has(name))
+    const ours = all.map((key) => this.#findOurs(key))
+    const isOurs = ours.some((each) => each !== null)
     const tag = this.#tagOf(claim)
     const args = [isOurs ? '' : `c${tag}`, String(leaseMs), String(keys.length)]
     for (const { fingerprint } of all) args.push(fingerprint)
@@ -125,7 +135,8 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
       if (!isOurs) this.#release(tag, keys)
       return done(error as Error, [], claim)
     }
-    const found = all.map((key, nth) => this.#findOurs(key) ?? reply[nth]!)
+    // What was ours when it was asked stays so in the answer: nothing was claimed for it.
+    const found = all.map((key, nth) => ours[nth] ?? this.#findOurs(key) ?? reply[nth]!)
     if (!isOurs && mayClaim(found, keys.length)) {
       keys.forEach(({ name, fingerprint }, nth) => {
         if (found[nth] === 'new') this.#claimed.set(name, { fingerprint, claim })
@@ -145,13 +156,17 @@ export class RedisDedupeStore implements DedupeStore, RedisLinkUser {
 
   #write(writes: readonly PendingWrite[]): void {
     if (writes.length === 0) return
+    this.#wait(writes)
+    if (this.#isFlowing) this.#send(writes).catch(alreadyTold)
+  }
+
+  #wait(writes: readonly PendingWrite[]): void {
     for (const write of writes) this.#waiting.add(write)
     for (const oldest of this.#waiting) {
       if (this.#waiting.size <= this.#options.maxWaiting) break
       this.#waiting.delete(oldest)
       if (oldest.what !== 'release') this.forgotten++
     }
-    if (this.#isFlowing) this.#send(writes).catch(alreadyTold)
   }
 
   async #send(writes: readonly PendingWrite[]): Promise<void> {

@@ -299,7 +299,7 @@ export class EventBatch implements EventSink {
     this.duplicates = duplicates
     this.duplicateTopics = duplicateTopics
     this.ranges.keepOnly((good) => fates[good] === 'new')
-    this.told = null
+    this.told = told?.filter((_, good) => fates[good] === 'new') ?? null
     if (conflicting > 0) this.#rejects.sort()
   }
 

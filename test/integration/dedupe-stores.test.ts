@@ -365,6 +365,28 @@ describe.skipIf(!hasRedis)('Redis (needs redis-server)', () => {
     expect(await redis.ask('EXISTS chute:{lost}:other')).toBe(':0\r\n')
   })
 
+  test('what was claimed here when it was asked is not free when the answer comes', async () => {
+    const side = await new Side(redis, 'asked').start()
+    const claim = await claimOf(side.store, dedupeKey('k'))
+    await redis.ask('DEL chute:{asked}:k')
+    const asked = findKeys(side.store, dedupeKey('k'))
+    claim.keep()
+    expect(await asked).toEqual(['busy'])
+    expect(await findKeys(side.store, dedupeKey('k'))).toEqual(['seen'])
+  })
+
+  test('many keys that a stream brings go many in a command, and no claim goes before them', async () => {
+    const side = await new Side(redis, 'brought').start()
+    const commands = async (): Promise<number> =>
+      Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.ask('INFO commandstats'))?.[1] ?? 0)
+    const before = await commands()
+    for (let nth = 0; nth < 5_000; nth++) side.store.learn(dedupeKey(`k${nth}`), performance.now() + 60_000)
+    await expect(findKeys(side.store, dedupeKey('k4999'))).rejects.toThrow('Redis is away')
+    await until(() => side.store.waiting === 0)
+    expect(await findKeys(side.store, dedupeKey('k4999'))).toEqual(['seen'])
+    expect((await commands()) - before).toBeLessThan(20)
+  })
+
   test('stopped, it fails claims in time and then at once; back, it is told what was accepted', async () => {
     const one = await new Side(redis, 'stopped', { timeoutMs: 400 }).start()
     const other = await new Side(redis, 'stopped').start()

@@ -194,6 +194,19 @@ describe('an event with an id', () => {
     expect(producer.records).toHaveLength(2)
   })
 
+  test('of which some were delivered, and the others lost, is written for these alone', async () => {
+    const producer = start()
+    const body = [event(1, 'a'), event(2, 'b')]
+    const waiting = send(body, { prefer: 'wait=5', ...key })
+    await until(() => producer.records.length === 2)
+    producer.batch.settle({ outcome: 'acked', firstPlace: 0, recordCount: 1 })
+    producer.batch.settle({ outcome: 'dropped', reason: 'expired', firstPlace: 1, recordCount: 1 })
+    expect((await waiting).statusCode).toBe(503)
+    producer.batch.recordCount = 0
+    expect((await send(body, key)).json()).toMatchObject({ accepted: 2, duplicates: 1 })
+    expect(producer.values.map((value) => (JSON.parse(value) as { id: string }).id)).toEqual(['a', 'b', 'b'])
+  })
+
   test('is told on the beacon routes too', async () => {
     const producer = start()
     for (let i = 0; i < 2; i++) await send(event(1, 'a'), {}, '/v1/beacon/metrics-realtime')

@@ -190,6 +190,9 @@ export class FakeBatch implements PendingBatch {
       recordCount: this.recordCount,
       ...settlement,
     }
-    for (const listener of this.#listeners.splice(0)) listener(whole)
+    // A settlement of a part is followed by others.
+    const isPart = whole.recordCount < this.recordCount
+    const listeners = isPart ? this.#listeners.slice() : this.#listeners.splice(0)
+    for (const listener of listeners) listener(whole)
   }
 }

@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { keyOfEvent } from '../../dedupe/claim-round.ts'
 import type { Claim, Verdict } from '../../dedupe/deduplicator.ts'
 import { GatewayError } from '../../errors.ts'
 import type { EventBatch } from '../../events/event-batch.ts'
+import { isDelivered, type Outcomes } from './append.ts'
 import type { StreamTarget } from './stream-target.ts'
 
 /**
@@ -45,6 +47,17 @@ export function refuseUntold(batch: EventBatch, key: string | null): void {
   if (key !== null || (batch.told !== null && !batch.told.includes(null))) return
   const detail = 'the stream is exactly-once: send an Idempotency-Key, or an id in each event'
   throw new GatewayError('idempotency_key_missing', detail)
+}
+
+/** The keys of those events of a request that were delivered, though others were not. */
+export function deliveredKeys(batch: EventBatch, outcomes: Outcomes): ReadonlySet<string> {
+  const { told } = batch
+  if (told === null) return new Set()
+  const names = outcomes.slice(0, outcomes.count).map(({ outcome }, good) => {
+    const event = told[good] ?? null
+    return event !== null && isDelivered(outcome) ? keyOfEvent(event).name : ''
+  })
+  return new Set(names)
 }
 
 /** Longest key, in characters. */

@@ -29,7 +29,7 @@ import { replyProblem, toGatewayError } from '../http/problem.ts'
 import type { Bounds } from '../http/bounds.ts'
 import { tellProblem, type Refusals } from '../http/refusals.ts'
 import type { RequestOfEvents, ShownEvents } from '../http/shown-events.ts'
-import { leaveOutSeen, refuseUntold } from './duplicates.ts'
+import { deliveredKeys, leaveOutSeen, refuseUntold } from './duplicates.ts'
 import { newBatch, type StreamTarget } from './stream-target.ts'
 import type { RequestTrace } from '../../tracing/tracing.ts'
 
@@ -127,8 +127,8 @@ export class IngestExchange implements BatchListener, DurableRequest {
   }
 
   /** Takes an event that is made of something else than a JSON body, in a turn of its own where that is large. */
-  takeMade(source: Buffer, make: (source: Buffer) => Buffer): void {
-    this.#readBytes = source.length
+  takeMade(source: Buffer, make: (source: Buffer) => Buffer, readBytes = source.length): void {
+    this.#readBytes = readBytes
     const takeSource = (): undefined => {
       let body: Buffer
       try {
@@ -157,7 +157,7 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#unbooked = batch
     const { charges } = this.reply.request
     if (charges === null) this.#takeNew(batch)
-    else charges.chargeBody(batch.received, batch.body.length, (problem) => this.#charged(batch, problem))
+    else charges.chargeBody(batch.received, this.#readBytes, (problem) => this.#charged(batch, problem))
   }
 
   #charged(batch: EventBatch, problem: GatewayError | undefined): void {
@@ -335,8 +335,9 @@ export class IngestExchange implements BatchListener, DurableRequest {
     try {
       this.#answered(this.#route.succeed(this, batch, outcomes, json))
     } catch (error) {
-      // The client is told that its events were accepted and lost. If it sends the request again, the events are written.
-      this.#released(() => this.#replyProblem(this.#problemOf(error)))
+      // The client is told that its events were accepted and lost. If it sends the request again, these are written, and no event that Kafka has.
+      const delivered = outcomes === null ? undefined : deliveredKeys(batch, outcomes)
+      this.#released(() => this.#replyProblem(this.#problemOf(error)), delivered)
     }
   }
 
@@ -362,14 +363,17 @@ export class IngestExchange implements BatchListener, DurableRequest {
     this.#replyProblem(problem)
   }
 
-  /** Releases what was claimed, and then calls `next`: a retry that comes behind the answer finds no key of this request. */
-  #released(next: () => void): void {
+  /**
+   * Releases what was claimed, and then calls `next`: a retry that comes behind the answer finds no key of this request.
+   * @param except names of keys that stay.
+   */
+  #released(next: () => void, except?: ReadonlySet<string>): void {
     const claim = this.#claim
     this.#claim = null
     if (claim === null || claim.parts.length === 0) {
-      claim?.release()
+      claim?.release(except)
       next()
-    } else jobInTurns(this, releasingParts(claim, lastStep(next)))
+    } else jobInTurns(this, releasingParts(claim, lastStep(next), except))
   }
 
   #bookAccepted(batch: EventBatch, fate: 'taken' | 'dropped' = 'taken'): void {

@@ -15,9 +15,9 @@ export function notingParts(claim: Claim | null, commit: LargeCommit, next: Step
   return eachInTurn(partsOf(claim), (part) => part.note(commit), next)
 }
 
-/** Releases the keys of a request of many events, a part a step. */
-export function releasingParts({ parts }: Claim, next: Step): Step {
-  return eachInTurn(parts, (part) => part.release(), next)
+/** Releases the keys of a request of many events, a part a step. @param except see `Claim.release`. */
+export function releasingParts({ parts }: Claim, next: Step, except?: ReadonlySet<string>): Step {
+  return eachInTurn(parts, (part) => part.release(except), next)
 }
 
 function partsOf(claim: Claim | null): readonly Claim[] {
