@@ -163,7 +163,7 @@ export class ClusterMetadata {
       const isNews = this.#apply(view, settings)
       this.#fruitless = isNews || !(isAsked || this.#isIncomplete()) ? 0 : this.#fruitless + 1
       if (isNews) this.#askedInVain = 0
-      else if (isAsked) this.#askedInVain++
+      else if (isAsked || this.#lacksTopic()) this.#askedInVain++
       this.#notifyListeners()
     } catch (error) {
       this.#breaker.failed()
@@ -214,6 +214,11 @@ export class ClusterMetadata {
       ({ leaders, mayWrite, status }) =>
         leaders.includes(-1) || mayWrite === false || status === 'not_authorized',
     )
+  }
+
+  /** A topic is missing, at this broker at least. Nothing is taken for it, so nobody asks. */
+  #lacksTopic(): boolean {
+    return [...this.#topics.values()].some(({ status }) => status === 'unknown_topic')
   }
 
   async #connect(): Promise<BrokerConnection> {

@@ -367,10 +367,13 @@ export class StreamProducer implements AccountedProducer {
 
   #everySecond(): void {
     const nowMs = performance.now()
-    for (const batch of this.#accumulator.takeExpired(nowMs, this.stream.producer.deliveryTimeoutMs)) {
-      this.#account.settle(batch, 'dropped', 'expired')
-    }
     this.#sender.everySecond(nowMs)
+    // What waits behind a batch that waits for an operator becomes a dead letter as that one does.
+    const errorCode = this.#deadLetters === null ? null : this.#topic.heldFor
+    for (const batch of this.#accumulator.takeExpired(nowMs, this.stream.producer.deliveryTimeoutMs)) {
+      if (errorCode === null) this.#account.settle(batch, 'dropped', 'expired')
+      else this.#refuse(batch, { reason: dropReasonOf(errorCode), errorCode, mayBeStored: false })
+    }
     if (!this.#closing) this.#topic.everySecond()
     this.#lossLog?.everySecond(nowMs)
     this.#deadLetters?.everySecond(nowMs)

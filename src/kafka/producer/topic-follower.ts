@@ -4,6 +4,7 @@ import type { ClusterMetadata } from '../network/cluster-metadata.ts'
 import type { TopicState } from '../network/topic-state.ts'
 import { AuthenticationError } from '../network/transport.ts'
 import { WriteRights } from '../network/write-rights.ts'
+import { kafkaErrors } from '../protocol/kafka-error.ts'
 import { recordBatchHeaderBytes } from '../protocol/record-batch.ts'
 import { UnservedError } from '../protocol/requests.ts'
 import { recordSizeUpperBound, type Obstacle, type TopicAdmission } from './producer.ts'
@@ -67,6 +68,12 @@ export class TopicFollower {
   /** Records could be appended at some time since the start. */
   get wasOpen(): boolean {
     return this.#isEverOpen || this.admission === 'open'
+  }
+
+  /** The error with which Kafka refuses records until an operator has mended its cause; null: none. */
+  get heldFor(): number | null {
+    if (this.#topic.status === 'unknown_topic') return kafkaErrors.unknownTopicOrPartition
+    return this.rights.missing === null ? null : kafkaErrors.topicAuthorizationFailed
   }
 
   /** Why Kafka does not take records; null while it does. */

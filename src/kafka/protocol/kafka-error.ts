@@ -222,10 +222,12 @@ export function isRetriable(code: number): boolean {
 
 /**
  * The broker may have stored the batch in spite of the error: it gave up on replicas after its own append, failed during the append, or
- * never answered. Such a batch must not count as dropped.
+ * never answered. With `acks=all` a leader that loses the partition while it waits for replicas says so behind its append
+ * (`DelayedProduce.tryComplete`). Such a batch must not count as dropped.
  */
-export function mayBeStored(code: number): boolean {
+export function mayBeStored(code: number, acks: 0 | 1 | -1): boolean {
   return (
+    (acks === -1 && code === kafkaErrors.notLeaderOrFollower) ||
     code === kafkaErrors.unknownServerError ||
     code === kafkaErrors.requestTimedOut ||
     code === kafkaErrors.networkException ||

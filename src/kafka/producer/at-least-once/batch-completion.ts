@@ -48,8 +48,8 @@ export class BatchCompletion {
       this.#options.account.settle(batch, 'acked', null, baseOffset < 0n ? null : baseOffset)
       return
     }
-    const { metadata } = this.#options
-    if (mayBeStored(errorCode)) flight.mayBeStored = true
+    const { metadata, stream } = this.#options
+    if (mayBeStored(errorCode, stream.producer.acks)) flight.mayBeStored = true
     if (isStaleMetadata(errorCode)) metadata.refresh()
     // The topic's size limit may be lower than it was, or the topic may be compacted by now.
     if (isBadContent(errorCode)) metadata.refreshSettings()
@@ -86,12 +86,15 @@ export class BatchCompletion {
    * lost.
    */
   #retry(flight: PartitionFlight, errorCode: number, isIdentityLost: boolean): void {
-    const { retries, retryBackoffMs } = this.#options.stream.producer
+    const { retries, retryBackoffMs, deliveryTimeoutMs } = this.#options.stream.producer
     if (isIdentityLost) {
       this.#renewIdentity(flight)
       this.#countPossibleRepeat(flight, errorCode)
     }
     if (flight.batch!.attempts - flight.sparedTries > retries) return this.refuse(flight, errorCode)
+    // Kafka's `Sender.canRetry` looks at the time, too. Where answers are always late, no second begins between two tries.
+    if (performance.now() - flight.batch!.createdAtMs >= deliveryTimeoutMs)
+      return this.giveUpAll(flight, 'expired')
     flight.retryAtMs = performance.now() + retryBackoffMs
     this.#options.wakeUpAt(flight.retryAtMs)
   }
@@ -138,11 +141,13 @@ export class BatchCompletion {
 
   /** Gives up all batches on their way to a partition, since a time limit of Chute's own has passed. */
   giveUpAll(flight: PartitionFlight, reason: DropReason): void {
+    // The parts behind the batch have doubts of their own.
+    let isInDoubt = flight.batch === null ? null : flight.mayBeStored || flight.connection !== null
     for (let batch = flight.take(); batch !== null; batch = flight.take()) {
       this.#renewIdentity(flight)
-      if (flight.mayBeStored || flight.connection !== null)
-        this.#options.account.settle(batch, 'suspected_lost')
+      if (isInDoubt ?? batch.isInDoubt) this.#options.account.settle(batch, 'suspected_lost')
       else this.#options.account.settle(batch, 'dropped', reason)
+      isInDoubt = null
     }
     flight.connection = null
   }

@@ -1,5 +1,5 @@
 import type { Account } from '../account.ts'
-import { outcomeTraits } from '../outcome.ts'
+import { type DropReason, outcomeTraits } from '../outcome.ts'
 import type { RecordHeaders } from '../record-headers.ts'
 import type { DeadLetterQueue, Refusal } from '../sender.ts'
 import type { DeadLetter, DeadLetterFile } from './dead-letter-file.ts'
@@ -71,7 +71,8 @@ export class DeadLetters implements DeadLetterQueue {
         this.#end(refused, this.#options.file !== null)
       } catch (error) {
         this.#failed(error)
-        this.#end(refused, false)
+        // The end came first. A durable stream has the record on disk, and its next life tries again.
+        this.#end(refused, false, 'shutdown')
       }
     }
     this.#options.producer?.abort()
@@ -135,13 +136,13 @@ export class DeadLetters implements DeadLetterQueue {
     logger.error({ stream, cause }, 'dead letters could not be written to the file')
   }
 
-  #end(refused: RefusedBatch, isKept: boolean): void {
+  #end(refused: RefusedBatch, isKept: boolean, reason: DropReason = refused.refusal.reason): void {
     const { account, onReady } = this.#options
     const { batch, refusal } = refused
     if (!this.#open.delete(refused)) return
     if (isKept) account.settle(batch, 'dead_lettered', refusal.reason)
     else if (refusal.mayBeStored) account.settle(batch, 'suspected_lost')
-    else account.settle(batch, 'dropped', refusal.reason)
+    else account.settle(batch, 'dropped', reason)
     onReady()
   }
 

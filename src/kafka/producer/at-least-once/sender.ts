@@ -103,6 +103,14 @@ export class AtLeastOnceSender implements Sender {
     for (const flight of this.#flights.splice(count)) {
       // The partition can come back with its log. Its leader would take a new sequence 0 of the same producer for the old one.
       this.#identity.discard(flight.identity)
+      const { batch: first } = flight
+      // Kafka may have it, or get it yet, if the partition is only out of sight.
+      if (
+        first?.state === 'written' &&
+        !flight.isRepeatCounted &&
+        (flight.mayBeStored || flight.connection !== null)
+      )
+        this.#options.account.possiblyRepeated += first.recordCount
       for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
     }
     return batches

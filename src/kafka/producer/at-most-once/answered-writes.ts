@@ -85,10 +85,11 @@ export class AnsweredWrites {
 
   /** The broker refused a batch. At most once, a batch is not sent again even if the broker did not store it. */
   #rejected(batch: ProducerBatch, errorCode: number): void {
-    const { account, logger, topic, rights, onStale, onBadContent, onNotLed, onRejected } = this.#options
+    const { account, acks, logger, topic, rights, onStale, onBadContent, onNotLed, onRejected } =
+      this.#options
     const { partition, recordCount: records } = batch
     onRejected(batch, errorCode)
-    if (mayBeStored(errorCode)) account.settle(batch, 'suspected_lost')
+    if (mayBeStored(errorCode, acks)) account.settle(batch, 'suspected_lost')
     else account.settle(batch, 'dropped', dropReasonOf(errorCode))
     if (isBadContent(errorCode)) onBadContent()
     const kafkaError = kafkaErrorName(errorCode)
@@ -102,6 +103,8 @@ export class AnsweredWrites {
 /** See {@link AnsweredWrites}. */
 export interface AnsweredWritesOptions {
   readonly topic: string
+  /** `acks` of the stream. With 0, writes that are answered have 1. */
+  readonly acks: 0 | 1 | -1
   readonly account: Account
   readonly telemetry: ProducerTelemetry
   readonly logger: Logger

@@ -58,6 +58,7 @@ export class AtMostOnceLink implements LeaderLink {
     this.#log = new LinkLog(options.logger, topic, nodeId)
     this.#answered = new AnsweredWrites({
       topic,
+      acks: options.config.acks,
       account,
       telemetry: options.telemetry,
       logger: options.logger,

@@ -73,6 +73,25 @@ test('a broker that goes on telling what it knew is left for another one, when i
   clearInterval(ask)
 })
 
+test('a topic that one broker does not know of is looked for at the others, though nobody asks', async () => {
+  const [stale, fresh] = [new ModelCluster([1, 2]), new ModelCluster([1, 2])]
+  fresh.createTopic('late', 1)
+  follow(stale, ['late'])
+  metadata = new ClusterMetadata({
+    transport: {
+      connect: async (host, ...rest) => await (host === 'node-1' ? stale : fresh).connect(host, ...rest),
+    },
+    bootstrap: [{ host: 'node-1', port: 9092 }],
+    topics: ['late'],
+    maxAgeMs: 5_000,
+    logger: logs,
+  })
+  metadata.start()
+  await pass(200)
+  expect(metadata.topic('late').status).toBe('unknown_topic')
+  await passUntil(() => metadata.topic('late').status === 'known', 40_000)
+})
+
 test('a topic that is missing, and one that is forbidden, are told as such and leave the other alone', async () => {
   const cluster = new ModelCluster([1])
   cluster.createTopic('events', 1)

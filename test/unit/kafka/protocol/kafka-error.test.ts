@@ -32,8 +32,13 @@ test('what is stale can be tried again; what is final is neither', () => {
 })
 
 test('only errors that can follow an append leave it open whether a batch is stored', () => {
-  const open = Object.values(kafkaErrors).filter((code) => mayBeStored(code))
-  expect(open.toSorted((a, b) => a - b)).toEqual([-1, 7, 13, 20, 56])
+  const open = (acks: 1 | -1) =>
+    Object.values(kafkaErrors)
+      .filter((code) => mayBeStored(code, acks))
+      .toSorted((a, b) => a - b)
+  expect(open(1)).toEqual([-1, 7, 13, 20, 56])
+  // A leader that loses the partition while it waits for replicas.
+  expect(open(-1)).toEqual([-1, 6, 7, 13, 20, 56])
 })
 
 test("names are Kafka's own, also of errors that nothing here acts on", () => {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { ProducerConfig } from '../../../../../src/config/config.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
 import type { StreamProducer } from '../../../../../src/kafka/producer/stream-producer.ts'
 import { seededRandom } from '../../../../support/fault-run.ts'
@@ -27,12 +28,16 @@ afterEach(() => {
   rmSync(dataDir, { recursive: true, force: true })
 })
 
-async function start(options: { topic: boolean; folder: boolean | string }): Promise<void> {
+async function start(options: {
+  topic: boolean
+  folder: boolean | string
+  producer?: Partial<ProducerConfig>
+}): Promise<void> {
   cluster = new ModelCluster([1], seededRandom(1))
   cluster.createTopic('events', 1).partitions[0]!.refuses = (value) => value.startsWith('bad')
   if (options.topic) cluster.createTopic('letters', 1)
   const stream = {
-    ...streamConfig('events', 'at-least-once', { lingerMs: 20 }),
+    ...streamConfig('events', 'at-least-once', { lingerMs: 20, ...options.producer }),
     deadLetterTopic: options.topic ? 'letters' : null,
   }
   const folder = typeof options.folder === 'string' ? options.folder : options.folder ? dataDir : null
@@ -60,6 +65,17 @@ function expectClosedAccount(): void {
   expect(stats.accepted).toBe(sumOfOutcomes(stats))
   expect(stats.bufferAvailableBytes).toBe(stats.bufferTotalBytes)
 }
+
+test('what waits for an operator until delivery.timeout.ms becomes a dead letter, and what waits behind it does, too', async () => {
+  await start({ topic: false, folder: true, producer: { deliveryTimeoutMs: 3_000 } })
+  cluster.topics.get('events')!.isReadOnly = true
+  append(producer, 'held')
+  await pass(100)
+  append(producer, 'behind')
+  await passUntil(() => producer.stats.deadLettered === 2, 10_000)
+  await vi.waitFor(() => expect(lines().map(({ value }) => value)).toEqual(['held', 'behind']))
+  expectClosedAccount()
+})
 
 describe('with a dead-letter topic', () => {
   test('a refused record goes there with the reason in its headers, and what is behind it to its own topic', async () => {

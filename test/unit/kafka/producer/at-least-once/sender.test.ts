@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { seededRandom } from '../../../../support/fault-run.ts'
 import { ModelCluster } from '../../../../support/model-broker.ts'
 import { append, ProducerFixture, streamConfig, keyFor } from '../../../../support/producer-fixture.ts'
+import { sumOfOutcomes } from '../../../../support/producer-stats.ts'
 import { pass, passUntil, useVirtualClock } from '../../../../support/virtual-clock.ts'
 import type { ProducerConfig } from '../../../../../src/config/config.ts'
 import type { Settlement } from '../../../../../src/kafka/producer/producer.ts'
@@ -167,8 +168,8 @@ describe('a batch that the broker refuses for what is in it', () => {
     cluster.stop(1)
     await pass(50)
     producer.abort()
-    const { suspectedLost, inFlight, buffered } = producer.stats
-    expect({ suspectedLost, inFlight, buffered }).toEqual({ suspectedLost: 2, inFlight: 0, buffered: 0 })
+    const { suspectedLost, dropped, inFlight, buffered } = producer.stats
+    expect([suspectedLost, dropped.shutdown, inFlight, buffered]).toEqual([1, 1, 0, 0])
   })
 })
 
@@ -254,13 +255,31 @@ describe('sending again', () => {
     },
   )
 
-  test('a batch that may be stored when the retries are used up is suspected lost', async () => {
-    await start({ retries: 1 })
-    cluster.topics.get('events')!.partitions[0]!.refusals.push(20, 19)
-    append(producer, 'a')
-    await pass(1_000)
-    expect(producer.stats).toMatchObject({ suspectedLost: 1, recordErrorTotal: 1 })
+  test('delivery.timeout.ms ends a batch whose answers are always late, in whatever moment of the second', async () => {
+    await start({ deliveryTimeoutMs: 3_000, retryBackoffMs: 10 })
+    await warmUpOne()
+    cluster.topics.get('events')!.partitions[0]!.refusals.push(...Array.from({ length: 100 }, () => 19))
+    cluster.serviceMs = 900
+    // A look each second finds a request under way nearly always.
+    for (const ms of [0, 300, 600]) {
+      await pass(ms)
+      append(producer, `${ms}`)
+      const { accepted } = producer.stats
+      await passUntil(() => sumOfOutcomes(producer.stats) === accepted, 5_500)
+    }
+    expect(producer.stats.dropped.expired).toBe(3)
   })
+
+  test.each([6, 20])(
+    'error %i: a batch that may be stored when the retries are used up is suspected lost',
+    async (errorCode) => {
+      await start({ retries: 1 })
+      cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode, 19)
+      append(producer, 'a')
+      await pass(1_000)
+      expect(producer.stats).toMatchObject({ suspectedLost: 1, recordErrorTotal: 1 })
+    },
+  )
 
   test('a batch that is refused for good does not hold up what is behind it', async () => {
     await start()
@@ -468,7 +487,7 @@ describe('a refusal that an operator can take back', () => {
     await pass(100)
     append(producer, 'behind')
     await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 10_000)
-    expect(producer.stats.dropped).toMatchObject({ not_authorized: 1, expired: 1 })
+    expect(producer.stats.dropped).toMatchObject({ not_authorized: 2, expired: 0 })
     expect(producer.stats.refused).toEqual({ TOPIC_AUTHORIZATION_FAILED: 1 })
   })
 

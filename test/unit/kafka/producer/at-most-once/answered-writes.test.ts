@@ -20,6 +20,7 @@ test('batches whose answer ends too early stay with the writes, so that the end 
     account: new Account(new BufferMemory(1_000)),
     telemetry: { batchWritten() {}, requestCompleted() {} },
     logger: new LogKeeper(),
+    acks: 1,
     rights: new WriteRights('events', () => {}, false),
     onStored: () => {},
     onRejected: () => {},

@@ -338,7 +338,7 @@ describe('the broker refuses an acks=1 write', () => {
     expect(values()).toEqual(['b'])
   })
 
-  test.each([7, 20, 56, -1])('error %i: it may be stored, so it is suspected lost', async (errorCode) => {
+  test.each([6, 7, 20, 56, -1])('error %i: it may be stored, so it is suspected lost', async (errorCode) => {
     await start({ acks: -1 })
     cluster.topics.get('events')!.partitions[0]!.refusals.push(errorCode)
     append(producer, 'a')
