@@ -51,6 +51,6 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["node", "-e", "const { ADMIN_PORT, PORT, TLS_CERT, TLS_CERT_FILE } = process.env; require(!ADMIN_PORT && (TLS_CERT || TLS_CERT_FILE) ? 'https' : 'http').get({ host: '127.0.0.1', port: ADMIN_PORT || PORT, path: '/livez', rejectUnauthorized: false }, (reply) => process.exit(reply.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 
 # The exec form makes node process 1, so that SIGTERM reaches it and the buffers drain. Give the container longer to stop
-# than DRAIN_DELAY_MS and SHUTDOWN_TIMEOUT_MS together.
+# than DRAIN_DELAY_MS, SPOOL_DRAIN_TIMEOUT_MS and SHUTDOWN_TIMEOUT_MS together, and 3 s more.
 STOPSIGNAL SIGTERM
 CMD ["node", "dist/main.js", "serve"]

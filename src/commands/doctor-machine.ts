@@ -60,7 +60,8 @@ function lookAtMemory(config: Config): Diagnosis[] {
 /** Whether the memory that the container gives is enough while Kafka is away and all buffers are full. */
 export function judgeMemory({ streams, workers }: Config, limitBytes: number): Diagnosis {
   const buffersBytes = streams.reduce((sum, { producer }) => sum + producer.bufferMemoryBytes, 0)
-  const neededBytes = workers * baseMemoryBytes + buffersBytes
+  const processes = workers > 1 ? workers + 1 : 1
+  const neededBytes = processes * baseMemoryBytes + buffersBytes
   const detail = `${sizeOf(limitBytes)} for this container. A gateway needs up to ${sizeOf(neededBytes)} while Kafka is away: ${sizeOf(buffersBytes)} of buffer.memory, and ${sizeOf(baseMemoryBytes)} a process`
   return neededBytes <= limitBytes
     ? fine('memory', detail)

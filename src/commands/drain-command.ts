@@ -53,13 +53,13 @@ export async function runDrainCommand(argv: readonly string[], env: NodeJS.Proce
     return 1
   }
   const logger = createLogger(config)
-  const gateway = await build(config, logger)
-  if (gateway === null) return 1
-  const signals = new StopSignals()
+  const stopped = new StopSignals().next()
+  const gateway = await Promise.race([build(config, logger), stopped])
+  if (gateway === null || typeof gateway === 'string') return 1
   const records = spooledOf(gateway.stats)
   logger.info({ dataDir, records }, 'sending what the folder holds')
   const sent = gateway.drain(commandLine.timeoutMs ?? Infinity)
-  const end = await Promise.race([sent, signals.next()])
+  const end = await Promise.race([sent, stopped])
   await gateway.stop()
   const left = spooledOf(gateway.stats)
   const lost = lossesOf(gateway.stats)

@@ -46,9 +46,13 @@ async function serveAlone(
 ): Promise<number> {
   const logger = createLogger(config)
   hangUps.logTo(logger)
-  const gateway = await build(config, logger)
-  if (gateway === null) return 1
+  // Before the gateway is built: for process 1 of a container the kernel throws away a signal that nobody listens to.
   const signals = new StopSignals()
+  const stopped = signals.next()
+  const gateway = await Promise.race([build(config, logger), stopped])
+  if (gateway === null) return 1
+  // Nothing was taken yet.
+  if (typeof gateway === 'string') return 0
   try {
     await gateway.start(findKafkaMs)
   } catch (error) {
@@ -60,7 +64,7 @@ async function serveAlone(
   const where = { url: server.listeningOrigin, adminUrl: adminServer?.listeningOrigin ?? null }
   logStart(config, where, logger)
   const reloader = new ConfigReloader({ config, files, env, target: gateway, logger, hangUps })
-  const signal = await signals.next()
+  const signal = await stopped
   reloader.close()
   const delayMs = drainDelayMs(signal, config)
   logger.info({ signal, drainDelayMs: delayMs, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'draining')

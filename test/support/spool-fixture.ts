@@ -17,7 +17,7 @@ import { RecordBytes } from '../../src/kafka/protocol/record-bytes.ts'
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'chute-spool-'))
   // A call to the disk that was under way at the end of the test can still make a file.
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 }))
   return folder
 }
 

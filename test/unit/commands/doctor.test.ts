@@ -123,6 +123,8 @@ describe('descriptors', () => {
 test('memory has to hold all buffers while Kafka is away', () => {
   expect(judgeMemory(configOf(critical), 512 << 20).state).toBe('ok')
   expect(judgeMemory(configOf(critical, { ...critical, name: 'b' }), 256 << 20).state).toBe('warning')
+  // Two workers and the primary.
+  expect(judgeMemory({ ...configOf(critical), workers: 2 }, 512 << 20).state).toBe('warning')
 })
 
 describe('the data folder', () => {

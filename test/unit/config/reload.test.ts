@@ -167,8 +167,8 @@ describe('the hash', () => {
       hash({ b, a }, { app: key('2'), web: key('1') }),
     )
     const headed = (headers: string) => hash({ a: `{ delivery: at-most-once, headers: ${headers} }` })
-    expect(headed('{ one: a, two: b }')).toBe(headed('{ two: b, one: a }'))
-    expect(headed('{ one: a, two: b }')).not.toBe(headed('{ one: b, two: a }'))
+    expect(headed('{ one: time, two: key:name }')).toBe(headed('{ two: key:name, one: time }'))
+    expect(headed('{ one: time, two: key:name }')).not.toBe(headed('{ one: key:name, two: time }'))
   })
 
   test('is another one for each thing that a reload can change', () => {
