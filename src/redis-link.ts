@@ -108,7 +108,8 @@ export class RedisLink<Script extends string> {
       // A replica, or a Redis without room, answers but takes no write.
       await this.run(probe.script, probe.keys, probe.args)
       // A connection that was given up can still bring commands to Redis. They must not run behind those of this one.
-      await pause(Math.max(0, earlierMs - performance.now()))
+      if (this.#stores.size > 0) await pause(Math.max(0, earlierMs - performance.now()))
+      if (this.#client !== client) return
       for (const store of this.#stores) await store.resume()
       if (this.#client === client) this.#up()
     } catch (error) {

@@ -35,11 +35,11 @@ export class WriteRights {
   get missing(): MissingRight | null {
     if (this.#fromMetadata === false || this.#refusal !== null) {
       const code = this.#refusal ?? kafkaErrors.topicAuthorizationFailed
-      return { right: `WRITE on topic ${this.#topic}`, kafkaError: kafkaErrorName(code) }
+      return { right: `WRITE on topic ${this.#topic}`, errorCode: code, kafkaError: kafkaErrorName(code) }
     }
     if (this.#identityRefusal === null) return null
     const right = `IDEMPOTENT_WRITE on the cluster (or WRITE on topic ${this.#topic}, from Kafka 2.8 on)`
-    return { right, kafkaError: kafkaErrorName(this.#identityRefusal) }
+    return { right, errorCode: this.#identityRefusal, kafkaError: kafkaErrorName(this.#identityRefusal) }
   }
 
   /** The cluster has said whether the topic may be written to. */
@@ -92,6 +92,8 @@ export class WriteRights {
 export interface MissingRight {
   /** The operation and the resource, as Kafka's ACLs name them. */
   readonly right: string
+  readonly errorCode: number
+  /** The name of {@link errorCode}. */
   readonly kafkaError: string
 }
 

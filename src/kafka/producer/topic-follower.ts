@@ -73,7 +73,7 @@ export class TopicFollower {
   /** The error with which Kafka refuses records until an operator has mended its cause; null: none. */
   get heldFor(): number | null {
     if (this.#topic.status === 'unknown_topic') return kafkaErrors.unknownTopicOrPartition
-    return this.rights.missing === null ? null : kafkaErrors.topicAuthorizationFailed
+    return this.rights.missing?.errorCode ?? null
   }
 
   /** Why Kafka does not take records; null while it does. */

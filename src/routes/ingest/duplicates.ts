@@ -49,15 +49,19 @@ export function refuseUntold(batch: EventBatch, key: string | null): void {
   throw new GatewayError('idempotency_key_missing', detail)
 }
 
-/** The keys of those events of a request that were delivered, though others were not. */
-export function deliveredKeys(batch: EventBatch, outcomes: Outcomes): ReadonlySet<string> {
-  const { told } = batch
-  if (told === null) return new Set()
-  const names = outcomes.slice(0, outcomes.count).map(({ outcome }, good) => {
-    const event = told[good] ?? null
-    return event !== null && isDelivered(outcome) ? keyOfEvent(event).name : ''
-  })
-  return new Set(names)
+/** Adds the names of the keys of those events at [from, to) of a request that were delivered, though others were not. */
+export function addDelivered(
+  names: Set<string>,
+  { told }: EventBatch,
+  outcomes: Outcomes,
+  from: number,
+  to: number,
+): void {
+  if (told === null) return
+  for (const [nth, { outcome }] of outcomes.slice(from, to).entries()) {
+    const event = told[from + nth] ?? null
+    if (event !== null && isDelivered(outcome)) names.add(keyOfEvent(event).name)
+  }
 }
 
 /** Longest key, in characters. */

@@ -29,7 +29,7 @@ import { replyProblem, toGatewayError } from '../http/problem.ts'
 import type { Bounds } from '../http/bounds.ts'
 import { tellProblem, type Refusals } from '../http/refusals.ts'
 import type { RequestOfEvents, ShownEvents } from '../http/shown-events.ts'
-import { deliveredKeys, leaveOutSeen, refuseUntold } from './duplicates.ts'
+import { addDelivered, leaveOutSeen, refuseUntold } from './duplicates.ts'
 import { newBatch, type StreamTarget } from './stream-target.ts'
 import type { RequestTrace } from '../../tracing/tracing.ts'
 
@@ -336,8 +336,15 @@ export class IngestExchange implements BatchListener, DurableRequest {
       this.#answered(this.#route.succeed(this, batch, outcomes, json))
     } catch (error) {
       // The client is told that its events were accepted and lost. If it sends the request again, these are written, and no event that Kafka has.
-      const delivered = outcomes === null ? undefined : deliveredKeys(batch, outcomes)
-      this.#released(() => this.#replyProblem(this.#problemOf(error)), delivered)
+      const delivered = new Set<string>()
+      const add = (from: number, to: number): void => addDelivered(delivered, batch, outcomes!, from, to)
+      const end = (): void => this.#released(() => this.#replyProblem(this.#problemOf(error)), delivered)
+      const count = outcomes === null ? 0 : outcomes.count
+      if (count >= manyEvents) jobInTurns(this, inParts(count, manyEvents, add, lastStep(end)))
+      else {
+        if (count > 0) add(0, count)
+        end()
+      }
     }
   }
 

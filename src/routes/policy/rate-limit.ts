@@ -41,6 +41,7 @@ export class RateLimits {
   readonly #ofKeys = new WeakMap<AccessKey, KeyRules>()
   #addresses: KnownAddresses<AddressRules>
 
+  /** `MAX_BODY_BYTES`. */
   readonly #bodyBytes: number
 
   constructor(http: AddressLimits & Pick<HttpConfig, 'limits'>, store: LimitStore) {

@@ -87,14 +87,14 @@ export class BatchCompletion {
    */
   #retry(flight: PartitionFlight, errorCode: number, isIdentityLost: boolean): void {
     const { retries, retryBackoffMs, deliveryTimeoutMs } = this.#options.stream.producer
-    if (isIdentityLost) {
-      this.#renewIdentity(flight)
-      this.#countPossibleRepeat(flight, errorCode)
-    }
     if (flight.batch!.attempts - flight.sparedTries > retries) return this.refuse(flight, errorCode)
     // Kafka's `Sender.canRetry` looks at the time, too. Where answers are always late, no second begins between two tries.
     if (performance.now() - flight.batch!.createdAtMs >= deliveryTimeoutMs)
       return this.giveUpAll(flight, 'expired')
+    if (isIdentityLost) {
+      this.#renewIdentity(flight)
+      this.#countPossibleRepeat(flight, errorCode)
+    }
     flight.retryAtMs = performance.now() + retryBackoffMs
     this.#options.wakeUpAt(flight.retryAtMs)
   }
@@ -141,13 +141,14 @@ export class BatchCompletion {
 
   /** Gives up all batches on their way to a partition, since a time limit of Chute's own has passed. */
   giveUpAll(flight: PartitionFlight, reason: DropReason): void {
+    const { account } = this.#options
+    const { batch: first } = flight
     // The parts behind the batch have doubts of their own.
-    let isInDoubt = flight.batch === null ? null : flight.mayBeStored || flight.connection !== null
+    if (first !== null) first.isInDoubt = flight.mayBeStored || flight.connection !== null
     for (let batch = flight.take(); batch !== null; batch = flight.take()) {
       this.#renewIdentity(flight)
-      if (isInDoubt ?? batch.isInDoubt) this.#options.account.settle(batch, 'suspected_lost')
-      else this.#options.account.settle(batch, 'dropped', reason)
-      isInDoubt = null
+      if (batch.isInDoubt) account.settle(batch, 'suspected_lost')
+      else account.settle(batch, 'dropped', reason)
     }
     flight.connection = null
   }

@@ -105,11 +105,8 @@ export class AtLeastOnceSender implements Sender {
       this.#identity.discard(flight.identity)
       const { batch: first } = flight
       // Kafka may have it, or get it yet, if the partition is only out of sight.
-      if (
-        first?.state === 'written' &&
-        !flight.isRepeatCounted &&
-        (flight.mayBeStored || flight.connection !== null)
-      )
+      const isInDoubt = flight.mayBeStored || (first?.state === 'written' && flight.connection !== null)
+      if (first !== null && isInDoubt && !flight.isRepeatCounted)
         this.#options.account.possiblyRepeated += first.recordCount
       for (let batch = flight.take(); batch !== null; batch = flight.take()) batches.push(batch)
     }
