@@ -24,7 +24,16 @@ interface Script {
  */
 export function registerClientScript(app: FastifyInstance): void {
   let made: Promise<Script> | null = null
-  const script = async (): Promise<Script> => await (made ??= makeScript())
+  const script = async (): Promise<Script> => {
+    made ??= makeScript()
+    try {
+      return await made
+    } catch (error) {
+      // There may have been no descriptor for the file. The next request tries again.
+      made = null
+      throw error
+    }
+  }
 
   app.get('/chute.js', async (request, reply) => {
     const current = await script()

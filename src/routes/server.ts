@@ -231,6 +231,17 @@ function createApp(
     ...(http.beaconPath !== null && targets !== null && { rewriteUrl: beaconPathToUsual(http.beaconPath) }),
     routerOptions: { maxParamLength: 255 },
   })
+  // A client that never reads its replies has nothing else that ends it. Longer than any request waits.
+  app.server.timeout = longestSilenceMs
+  // net.Server tells of a connection that could not be taken, for want of a descriptor, say. Fastify's listener is gone by then.
+  app.server.once('listening', () => {
+    let toldAtMs = -Infinity
+    app.server.on('error', (err) => {
+      if (performance.now() - toldAtMs < quietMs) return
+      toldAtMs = performance.now()
+      logger.error({ err }, 'a connection could not be taken')
+    })
+  })
   // The routes read bodies themselves, so that the bytes can be passed on as they came. Fastify must not read them.
   for (const method of app.supportedMethods) {
     app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
@@ -280,3 +291,7 @@ function beaconPathToUsual(path: string): (request: { url?: string | undefined }
   const own = `${path}/`
   return ({ url = '' }) => (url.startsWith(own) ? beaconPrefix + url.slice(own.length) : url)
 }
+
+/** What a request may take in all is below this: its body (`BODY_TIMEOUT_MAX_MS`), room in a buffer, and its outcome. In milliseconds. */
+const longestSilenceMs = 900_000
+const quietMs = 10_000

@@ -313,6 +313,22 @@ describe('of many small things at once', () => {
     next.socket.destroy()
   })
 
+  test('CONNECT behind a body in small chunks ends the connection, and its parser gets no more of its bytes', async () => {
+    const client = await listen()
+    // From here on the bytes of the connection are parsed in slices.
+    client.socket.write(post(chunked, inChunks(`${good}${' '.repeat(200_000)}`, 16)))
+    await client.receives(/"accepted":1/)
+    // The reply is open when CONNECT comes, and a slice is behind it.
+    const head = client.request(good, ['Prefer: wait=1']) + 'CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n'
+    client.socket.write(head.padEnd(16_384, '\r\n') + 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    await client.closes()
+    expect(client.statuses.at(-1)).toBe(400)
+    const next = open()
+    next.socket.write(next.request(good))
+    await next.receives(/"accepted":1/)
+    next.socket.destroy()
+  })
+
   test('chunks are taken that are small on average, but not tiny', async () => {
     const client = await listen()
     const lines = `${good}\n`.repeat(3_000)

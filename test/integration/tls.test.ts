@@ -1,7 +1,8 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { request as requestTls, Agent } from 'node:https'
 import { connect as connectPlain, type AddressInfo, type Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { KeyConfig, TlsConfig } from '../../src/config/config.ts'
@@ -85,6 +86,38 @@ async function sessionOf(port: number, options: ConnectionOptions = {}): Promise
 
 const failedFor = () =>
   Object.fromEntries(Object.entries(edge.handshakes?.failed ?? {}).filter(([, count]) => count > 0))
+
+test('bytes behind a handshake whose certificate is refused end no process', async () => {
+  const port = await listen(withClients)
+  const raw = connectPlain({ port, host: '127.0.0.1' }).on('error', () => {})
+  const wire = new Duplex({
+    read() {},
+    write: (chunk: Buffer, _encoding, done) => void raw.write(chunk, () => done()),
+  })
+  let isCorked = false
+  raw.on('data', (bytes: Buffer) => {
+    // The end of the handshake waits for what comes behind it.
+    if (!isCorked) raw.cork()
+    isCorked = true
+    wire.push(bytes)
+  })
+  const client = connect({
+    socket: wire,
+    ca: authority.ca,
+    checkServerIdentity: () => undefined,
+    ...authority.issue('sensor-17'),
+    minVersion: 'TLSv1.3',
+  }).on('error', () => {})
+  await once(client, 'secureConnect')
+  setImmediate(() => {
+    // A record that does not decrypt.
+    raw.write(Buffer.concat([Buffer.from('1703030020', 'hex'), randomBytes(32)]))
+    raw.uncork()
+  })
+  await once(raw, 'close')
+  expect(failedFor()).toEqual({ client_certificate: 1 })
+  expect(await postOnce(port)).toMatchObject({ status: '202' })
+})
 
 test('a session lasts five minutes', async () => {
   const port = await listen({ ...pair, clientCa: null })

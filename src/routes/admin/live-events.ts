@@ -39,6 +39,7 @@ export class EventReaders {
     this.#open.set(response, end)
     // A reply that waits behind another one of its connection has no socket yet, and its own `close` never comes if the connection goes.
     const { socket } = response.req
+    if (socket.destroyed) return end()
     response.once('close', end)
     socket.once('close', end)
     // A connection whose client has ended its side stays open otherwise (`Connections`), since the reply may still be read.

@@ -88,6 +88,8 @@ export class Connections {
     server.on('connect', (_request, socket) => {
       // node:http has taken its own listener away. Without one a connection that is reset would end the process.
       socket.on('error', () => socket.destroy())
+      // And its parser: the next connection may have it by now. `sliceInput` must not feed it any more.
+      socket.removeAllListeners('data')
       this.#failed(notAProxy, socket as Socket)
     })
     // A client may end its side behind its last request, and still gets the replies.
@@ -224,8 +226,9 @@ export class Connections {
   #takeWaiting(connection: Connection, goOn: () => void): void {
     const { waiting } = connection
     for (const response of waiting.splice(0, requestsInTurn)) {
-      // The client of a request that is destroyed is gone. One whose body was none has its reply.
-      if (!response.req.destroyed && !response.headersSent) this.#handle(response.req, response)
+      // The client of a request that is destroyed is gone: behind CONNECT the socket alone says so. One whose body was none has its reply.
+      const isGone = connection.socket.destroyed || response.req.destroyed
+      if (!isGone && !response.headersSent) this.#handle(response.req, response)
     }
     if (waiting.length > 0) setImmediate(() => this.#takeWaiting(connection, goOn))
     else {

@@ -160,6 +160,8 @@ export class Handshakes {
       return true
     }
     this.#count('client_certificate', socket, String(socket.authorizationError ?? 'CERT_HAS_EXPIRED'))
+    // node:tls has taken its own listener away, and OpenSSL reads on behind the handshake: an error there would end the process.
+    socket.on('error', () => {})
     socket.destroy()
     return false
   }
