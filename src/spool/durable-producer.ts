@@ -121,6 +121,7 @@ export class DurableProducer implements AccountedProducer, Durability {
       if (spool.fsync) this.#journal.sync()
     }, maintenanceIntervalMs).unref()
     producer.keepJournal({
+      left: (partition) => this.#journal.forget(partition),
       note: (scope, batches, done) =>
         this.#journal.note(scope, batches, {
           runsOf: ({ whole, firstPlace, recordCount }) => {

@@ -152,6 +152,8 @@ function readAcksOf(
     try {
       bytes = Buffer.alloc(disk.statNow(fd).sizeBytes)
       bytes = bytes.subarray(0, disk.readNow(fd, bytes, 0))
+      // The journal of this process leaves out what these files say. So a power cut must not take it back.
+      if (bytes.length > 0) disk.syncNow(fd)
     } finally {
       disk.closeNow(fd)
     }
@@ -159,7 +161,7 @@ function readAcksOf(
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
       of.logger.warn(
         { stream: of.stream, path: acksPath(path), err: error },
-        'which records Kafka has could not be read: some may be sent twice',
+        'which records Kafka has could not be read, or not be brought to the disk: some may be sent twice',
       )
   }
   return readAcks(bytes, baseSeq, recordCount)

@@ -48,7 +48,7 @@ export interface SentBefore {
   readonly done: readonly SentBatch[]
   /** Numbers of the records of {@link done} that no ack file has. */
   readonly doneSeqs: readonly number[]
-  /** Batches whose records cannot be read back. Kafka may have them, and nobody can ask. */
+  /** Batches whose records cannot be read back, or whose parts went on alone. Kafka may have them, and nobody can ask: their records go in new batches. */
   readonly lost: readonly SentBatch[]
 }
 
@@ -56,8 +56,11 @@ export interface SentBefore {
  * Finds out which batches of the journal have records that are still in the log, and what becomes of each of these batches.
  *
  * A batch does not count if a later one has one of its records: a batch that was split, or that got another identity, is in the
- * journal once more. It does not count for a record that was accepted later than the batch's maximal timestamp. If some records of a
- * batch are done, all of them are: the records of a batch end together.
+ * journal once more. It does not count for a record that was accepted later than the batch's maximal timestamp.
+ *
+ * The records of a batch end together, and one write says so to each ack file. So if some records of a batch are done and others in another file are not,
+ * all of them are. If one file has both, the batch was split or its partition left, and the journal does not have its parts, since the disk refused: the
+ * others may never have been sent.
  */
 export function resolveSent(batches: readonly SentBatch[], log: SpoolLog, disk: Disk): SentBefore {
   if (log.pendingRecords === 0) return { inDoubt: [], done: [], doneSeqs: [], lost: [] }
@@ -73,7 +76,7 @@ export function resolveSent(batches: readonly SentBatch[], log: SpoolLog, disk: 
     // Without fsync a power cut can take the end of the log and leave the journal.
     if (batch.runs.some(([first, count]) => first + count > log.nextSeq)) lost.push(batch)
     else if (pending === batch.recordCount) inDoubt.push(batch)
-    else if (pending > 0) done.push(batch)
+    else if (pending > 0) (isMixed(batch, log) ? lost : done).push(batch)
   }
   const doneSeqs = new Map(
     done.flatMap((batch) =>
@@ -173,6 +176,19 @@ function seqsOf({ runs }: SentBatch, log: SpoolLog): number[] {
     for (let seq = Math.max(first, log.firstSeq); seq < end; seq++) seqs.push(seq)
   }
   return seqs
+}
+
+/** Whether one file has some records of a batch as done, and others not. */
+function isMixed(batch: SentBatch, log: SpoolLog): boolean {
+  const wasDone = new Map<Segment, boolean>()
+  return seqsOf(batch, log).some((seq) => {
+    const segment = log.segmentOf(seq)
+    if (segment === null) return false
+    const isDone = segment.wasDone(seq)
+    const first = wasDone.get(segment) ?? isDone
+    wasDone.set(segment, first)
+    return isDone !== first
+  })
 }
 
 /** Reads records back. Each gets bytes of its own. A record that cannot be read is missing in the result. */

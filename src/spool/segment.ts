@@ -96,7 +96,10 @@ export class Segment {
       if (error === null) this.close()
       done(error)
     }
-    if (this.isDamaged) this.#disk.rename(this.path, `${this.path}.damaged`, removed)
+    // An earlier call may have renamed it and told of an error all the same.
+    const isGone = (error: NodeJS.ErrnoException | null): void =>
+      removed(error?.code === 'ENOENT' ? null : error)
+    if (this.isDamaged) this.#disk.rename(this.path, `${this.path}.damaged`, isGone)
     else this.#disk.remove(this.path, removed)
   }
 }

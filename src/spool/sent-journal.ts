@@ -85,7 +85,7 @@ export class SentJournal {
     if (last !== undefined) this.#follow(last, batch, batch.recordCount)
   }
 
-  /** An earlier process's last batch of a partition is not sent again as it was. Its records go in new batches. */
+  /** The last batch of a partition is not sent again as it was. Its records go in new batches. */
   forget(partition: number): void {
     if (this.#last.delete(partition)) this.#isStale = true
   }
@@ -101,6 +101,8 @@ export class SentJournal {
       const isPreviousDone = this.#last.get(partition)?.isDone ?? false
       const bytes = encodeSentBatch(batch, runsOf(batch), { scope, isPreviousDone })
       const last: LastBatch = { bytes, isDone: false, isWritten: false }
+      // A new file has the batches in the order in which they were sent.
+      this.#last.delete(partition)
       this.#last.set(partition, last)
       this.#follow(last, batch, recordCount)
       return last

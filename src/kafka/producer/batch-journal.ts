@@ -11,6 +11,8 @@ export interface BatchJournal {
    * @param done is called once: when the note survives the end of the process, or when the note cannot be made.
    */
   note(scope: number, batches: readonly IdentifiedBatch[], done: () => void): void
+  /** A partition is gone, and the records of its last batch go to other partitions. */
+  left(partition: number): void
 }
 
 /** The identity by which a broker recognizes a batch, and the numbers by which a process recognizes its records. */

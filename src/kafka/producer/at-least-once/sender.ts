@@ -104,6 +104,7 @@ export class AtLeastOnceSender implements Sender {
       // The partition can come back with its log. Its leader would take a new sequence 0 of the same producer for the old one.
       this.#identity.discard(flight.identity)
       const { batch: first } = flight
+      if (!flight.isEmpty) this.#journal?.left(flight.partition)
       // Kafka may have it, or get it yet, if the partition is only out of sight.
       const isInDoubt = flight.mayBeStored || (first?.state === 'written' && flight.connection !== null)
       if (first !== null && isInDoubt && !flight.isRepeatCounted)

@@ -199,7 +199,23 @@ describe('against an account', () => {
     expect(compareAccount(suspects, late)).toMatchObject({ verdict: 'agrees', suspectsLanded: null })
     const drops = { ...accountOf({ confirmed: 3 }), audit }
     expect(compareAccount(drops, late)).toMatchObject({ verdict: 'agrees', dropped: 10, difference: 0 })
-    expect(compareAccount(drops, auditOf([], 5))).toMatchObject({ verdict: 'agrees', difference: 0 })
+    const none = compareAccount(drops, auditOf([], 5))!
+    expect(none).toMatchObject({ verdict: 'agrees', difference: 0, unseen: 13 })
+    expect(describeComparison(none)).toContain(
+      '; 13 cannot be judged, since the beginning of the log is gone',
+    )
+    // All that the account speaks of, and more, is before the first one that is there.
+    expect(compareAccount(drops, auditOf([100], 5))).toMatchObject({
+      verdict: 'agrees',
+      missing: 0,
+      unseen: 13,
+    })
+    const resumed = { ...drops, audit: [{ instance: one, partition: 0, first: 3, stamped: 4 }] }
+    expect(compareAccount(resumed, auditOf([5, 6], 5))).toMatchObject({
+      verdict: 'agrees',
+      missing: 0,
+      unseen: 2,
+    })
   })
 
   test('what a start found on disk is told', () => {

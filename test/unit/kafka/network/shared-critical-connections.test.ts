@@ -121,7 +121,10 @@ describe('at-least-once streams that share', () => {
   test('write what a journal has noted late together with the others, when the broker has answered', async () => {
     const [events, a, b] = await start()
     const notes: (() => void)[] = []
-    const journal = { note: (_scope: number, _batches: unknown, done: () => void) => notes.push(done) }
+    const journal = {
+      note: (_scope: number, _batches: unknown, done: () => void) => notes.push(done),
+      left() {},
+    }
     events!.keepJournal(journal)
     append(events!, valueOf('noted'))
     await pass(20)
@@ -303,6 +306,7 @@ describe('a topic that is set apart since its replicas are slow', () => {
     await pass(6_000)
     const late: (() => void)[] = []
     producers[0]!.keepJournal({
+      left() {},
       note: (_scope: number, [batch]: readonly { partition: number }[], done: () => void) =>
         void (batch!.partition === 1 ? late.push(done) : done()),
     })
