@@ -27,7 +27,7 @@ import {
   readMetricsAddress,
   wholeNumber,
 } from './command-line.ts'
-import { createLogger, StopSignals } from './process.ts'
+import { createLogger, StopSignals, writeOut } from './process.ts'
 
 /**
  * `chute audit`: reads a topic to its end, and reports how many records of each writer are lost, duplicated or reordered. It
@@ -79,12 +79,11 @@ async function audit(
     )
     await reader.start((record) => found.take(record))
     if (follow) {
-      await followUntilSignal(
-        commandLine,
-        config,
-        AuditMetrics.ofTopic(() => found.findings),
-        () => ({ ...totalsOf(found.findings) }),
-      )
+      await followUntilSignal(commandLine, config, {
+        metrics: AuditMetrics.ofTopic(() => found.findings),
+        totals: () => ({ ...totalsOf(found.findings) }),
+        failed: reader.failed,
+      })
       accounts = await accountsOf(gateways, key)
       ranges = await reader.ranges()
     }
@@ -110,9 +109,11 @@ async function auditClients(
     await reader.start((record) => book.take(record))
     if (follow) {
       const findings = () => book.findings(Date.now())
-      await followUntilSignal(commandLine, config, AuditMetrics.ofClients(findings), () => ({
-        ...findings().totals,
-      }))
+      await followUntilSignal(commandLine, config, {
+        metrics: AuditMetrics.ofClients(findings),
+        totals: () => ({ ...findings().totals }),
+        failed: reader.failed,
+      })
       ranges = await reader.ranges()
     }
     await reader.readTo(ranges)
@@ -137,8 +138,7 @@ async function accountsOf(gateways: readonly string[], key: string | null): Prom
 async function followUntilSignal(
   { topic, metrics: address }: AuditCommandLine,
   config: ReaderProcessConfig,
-  metrics: AuditMetrics,
-  totals: () => object,
+  { metrics, totals, failed }: { metrics: AuditMetrics; totals: () => object; failed: Promise<never> },
 ): Promise<void> {
   const logger = createLogger(config, null, 'stderr')
   const signals = new StopSignals()
@@ -156,7 +156,8 @@ async function followUntilSignal(
     logged = text
   }, logEveryMs)
   try {
-    await signals.next()
+    // A reader that has ended for good would leave the last numbers in the metrics.
+    await Promise.race([signals.next(), failed])
     void leaveAtNext(signals, logger)
   } finally {
     clearInterval(timer)
@@ -206,7 +207,7 @@ async function write<T>(
   ]
   for (const { file, make } of outputs) if (file !== null && file !== '-') await writeFile(file, make())
   const onStdout = outputs.find(({ file }) => file === '-')?.make ?? (() => text(report))
-  process.stdout.write(onStdout())
+  await writeOut(onStdout())
 }
 
 const logEveryMs = 10_000

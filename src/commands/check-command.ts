@@ -8,6 +8,7 @@ import { warningsOfConfig } from '../config/warnings.ts'
 import { compileEventSchema } from '../events/event-schema.ts'
 import { warningOfFolder } from '../spool/ephemeral-folder.ts'
 import { configOrExplain, readCommandLine, wholeNumber } from './command-line.ts'
+import { writeOut } from './process.ts'
 
 const checkUsage = `usage: chute check [--connect [--timeout-ms N]]
 
@@ -33,7 +34,7 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   const warning = warningOfFolder(config)
   if (warning !== null) process.stderr.write(`warning: ${warning}\n`)
   if (commandLine.connectMs === null) {
-    process.stdout.write(describeConfig(config))
+    await writeOut(describeConfig(config))
     return 0
   }
   const { checkConnections } = await import('./check-connect.ts')

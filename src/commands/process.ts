@@ -96,3 +96,11 @@ export interface HangUps {
   /** Calls `listener` at each hang-up from now on: files are to be read again. */
   onHangUp(listener: () => void): void
 }
+
+/** Writes to standard output, and waits until a pipe has taken all of it: the process ends behind it. A reader that is gone is no failure. */
+export async function writeOut(text: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    process.stdout.once('error', () => resolve())
+    process.stdout.write(text, () => resolve())
+  })
+}

@@ -55,8 +55,8 @@ export const apart = 'has numbered 0 records here: none of its streams writes to
 export function describeComparison(comparison: Comparison): string {
   if (comparison.stamped === 0)
     return 'has numbered 0 records since its start, so nothing can be compared: it took no event yet, or its stream is without audit: true'
-  const { verdict, difference, missing, dropped, doubtful, suspectedLost, suspectsLanded, recovered } =
-    comparison
+  const { verdict, difference, missing, unseen, dropped, doubtful } = comparison
+  const { suspectedLost, suspectsLanded, recovered } = comparison
   const told = `the account says ${dropped} were dropped and ${doubtful} are in doubt`
   switch (verdict) {
     case 'agrees': {
@@ -65,7 +65,8 @@ export function describeComparison(comparison: Comparison): string {
           ? ''
           : `; ${suspectsLanded} of ${suspectedLost} suspects are there after all`
       const found = recovered === 0 ? '' : `; its start found ${recovered} on disk`
-      return `agrees: ${missing} are missing, ${told}${landed}${found}`
+      const gone = unseen === 0 ? '' : `; ${unseen} cannot be judged, since the beginning of the log is gone`
+      return `agrees: ${missing} are missing, ${told}${landed}${found}${gone}`
     }
     case 'more_missing_than_told':
       return `differs by ${difference}: ${missing} are missing, ${told}. Compaction, retention and deleted records look like this too`

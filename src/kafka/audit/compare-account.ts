@@ -27,6 +27,8 @@ export interface Comparison {
   readonly recovered: number
   /** Numbered records that are not in the topic. */
   readonly missing: number
+  /** Numbered records that nobody can judge: they may have been in a part of the log that is gone. */
+  readonly unseen: number
   /** Numbered records that the topic cannot have, by the account: dropped ones and dead letters. These have to be missing. */
   readonly dropped: number
   /** Records that are suspected lost, that were `sent` without confirmation, or that have no outcome yet. These may be missing. */
@@ -43,6 +45,7 @@ export interface Comparison {
 const nothingNumbered: Omit<Comparison, 'stream' | 'recovered'> = {
   stamped: 0,
   missing: 0,
+  unseen: 0,
   dropped: 0,
   doubtful: 0,
   suspectedLost: 0,
@@ -89,6 +92,7 @@ export function compareAccount(account: StreamAccount, audit: TopicAudit): Compa
     stamped,
     recovered,
     missing,
+    unseen,
     dropped,
     doubtful,
     suspectedLost,

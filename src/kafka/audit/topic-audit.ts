@@ -124,9 +124,10 @@ export class TopicAudit {
       return this.#partition(partition).low === 0
         ? { missing: stamped, unseen: 0 }
         : { missing: 0, unseen: stamped }
-    const unseen = first === 0 ? this.#unseenOf(track, partition) : 0
-    const before = first === 0 ? unseen : track.missingBelow(first)
-    return { missing: track.missingBelow(first + stamped) - before, unseen: Math.min(stamped, unseen) }
+    const end = first + stamped
+    // Sequences below the first one that is there can be in a part of the log that is gone.
+    const unseen = Math.max(0, Math.min(this.#unseenOf(track, partition), end) - first)
+    return { missing: track.missingBelow(end) - track.missingBelow(first) - unseen, unseen }
   }
 
   #findingsOf({ instance, partition, track }: Track): WriterFindings {

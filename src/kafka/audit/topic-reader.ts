@@ -23,8 +23,14 @@ export class TopicReader {
   readonly #positions = new Map<number, number>()
   readonly #waiting = new Set<() => void>()
   #failure: Error | null = null
+  /** Rejects when nothing is read any more, for good. */
+  readonly failed: Promise<never>
+  #fail = (_failure: Error): void => {}
 
   constructor(kafka: KafkaConfig, topic: string) {
+    this.failed = new Promise((_, reject) => (this.#fail = reject))
+    // Who waits for nothing but the end of the topic hears of it there.
+    this.failed.catch(() => {})
     registerReadCodecs()
     this.#topic = topic
     const client = kafkajsClient(kafka)
@@ -57,6 +63,7 @@ export class TopicReader {
     consumer.on(consumer.events.CRASH, ({ payload }) => {
       if (payload.restart) return
       this.#failure = payload.error
+      this.#fail(payload.error)
       this.#look()
     })
     // This event also comes for a batch of markers, or of records that were compacted away, from which no record is handed out.

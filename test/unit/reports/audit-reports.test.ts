@@ -26,6 +26,7 @@ const differing: AuditReport['comparisons'] = [
     stamped: 5,
     recovered: 0,
     missing: 2,
+    unseen: 0,
     dropped: 0,
     doubtful: 1,
     suspectedLost: 1,
