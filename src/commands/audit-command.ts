@@ -157,7 +157,12 @@ async function followUntilSignal(
   }, logEveryMs)
   try {
     // A reader that has ended for good would leave the last numbers in the metrics.
-    await Promise.race([signals.next(), failed])
+    const stop = signals.next()
+    await Promise.race([stop, failed]).catch((error: unknown) => {
+      // The end of the reader can take as long as Kafka is away.
+      void stop.then(async () => await leave(1))
+      throw error
+    })
     void leaveAtNext(signals, logger)
   } finally {
     clearInterval(timer)

@@ -97,10 +97,17 @@ export interface HangUps {
   onHangUp(listener: () => void): void
 }
 
-/** Writes to standard output, and waits until a pipe has taken all of it: the process ends behind it. A reader that is gone is no failure. */
+/**
+ * Writes to standard output, and waits until a pipe has taken all of it: the process ends behind it. A reader that is gone is no failure.
+ * @throws Error if it cannot be written, to a disk that is full, say.
+ */
 export async function writeOut(text: string): Promise<void> {
-  await new Promise<void>((resolve) => {
-    process.stdout.once('error', () => resolve())
-    process.stdout.write(text, () => resolve())
+  await new Promise<void>((resolve, reject) => {
+    const end = (error?: NodeJS.ErrnoException | null): void => {
+      if (error == null || error.code === 'EPIPE') resolve()
+      else reject(error)
+    }
+    process.stdout.once('error', end)
+    process.stdout.write(text, end)
   })
 }

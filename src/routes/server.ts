@@ -173,7 +173,7 @@ interface ServerParts {
 }
 
 function createApp(
-  { http, logger, telemetry, ticketSecret = randomBytes(32).toString('hex') }: ServerOptions,
+  { http, logger, telemetry, producers, ticketSecret = randomBytes(32).toString('hex') }: ServerOptions,
   { cors, targets, refusals, bounds, tls }: ServerParts,
 ): HttpServer {
   const { bodyTimeoutMs, bodyTimeoutMaxMs, keepAliveTimeoutMs: keepAliveTimeout } = http.limits
@@ -232,7 +232,7 @@ function createApp(
     routerOptions: { maxParamLength: 255 },
   })
   // A client that never reads its replies has nothing else that ends it. Longer than any request waits.
-  app.server.timeout = longestSilenceMs
+  app.server.timeout = longestSilenceMs(bodyTimeoutMaxMs, producers)
   // net.Server tells of a connection that could not be taken, for want of a descriptor, say. Fastify's listener is gone by then.
   app.server.once('listening', () => {
     let toldAtMs = -Infinity
@@ -292,6 +292,13 @@ function beaconPathToUsual(path: string): (request: { url?: string | undefined }
   return ({ url = '' }) => (url.startsWith(own) ? beaconPrefix + url.slice(own.length) : url)
 }
 
-/** What a request may take in all is below this: its body (`BODY_TIMEOUT_MAX_MS`), room in a buffer, and its outcome. In milliseconds. */
-const longestSilenceMs = 900_000
+/**
+ * For how long nothing may come or go over a connection on which a request is answered, in milliseconds. More than any request may take: its body, room on
+ * the disk and in memory (`max.block.ms` each), and its outcome.
+ */
+function longestSilenceMs(bodyTimeoutMaxMs: number, producers: readonly Producer[]): number {
+  const blockMs = Math.max(0, ...producers.map(({ stream }) => stream.producer.maxBlockMs))
+  return Math.min(2 ** 31 - 1, bodyTimeoutMaxMs + 2 * blockMs + 480_000)
+}
+
 const quietMs = 10_000

@@ -96,7 +96,7 @@ export class DurableProducer implements AccountedProducer, Durability {
       logger.info({ stream, records: recovered, bytes }, 'records of an earlier run are on disk and go first')
     }
     for (const { recordCount } of before.lost)
-      this.#tellUnsure(recordCount, 'its records cannot be read back')
+      this.#tellUnsure(recordCount, 'its records cannot be read back, or only some of them are done')
     const resumable = reserveSent(before, producer, ({ recordCount }) =>
       this.#tellUnsure(recordCount, 'buffer.memory has no room for it'),
     )
@@ -121,7 +121,7 @@ export class DurableProducer implements AccountedProducer, Durability {
       if (spool.fsync) this.#journal.sync()
     }, maintenanceIntervalMs).unref()
     producer.keepJournal({
-      left: (partition) => this.#journal.forget(partition),
+      left: (partition) => this.#journal.left(partition),
       note: (scope, batches, done) =>
         this.#journal.note(scope, batches, {
           runsOf: ({ whole, firstPlace, recordCount }) => {

@@ -58,7 +58,7 @@ export interface SentBefore {
  * A batch does not count if a later one has one of its records: a batch that was split, or that got another identity, is in the
  * journal once more. It does not count for a record that was accepted later than the batch's maximal timestamp.
  *
- * The records of a batch end together, and one write says so to each ack file. So if some records of a batch are done and others in another file are not,
+ * The records of a batch end together, and one write says so to each ack file, whole or not at all, but for a kill or a power cut in the midst of it. So if some records of a batch are done and others in another file are not,
  * all of them are. If one file has both, the batch was split or its partition left, and the journal does not have its parts, since the disk refused: the
  * others may never have been sent.
  */

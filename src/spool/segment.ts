@@ -163,8 +163,11 @@ class AckFile {
       if (error !== null) return finish(error)
       const bytes = encodeRuns(runs, this.#baseSeq)
       writeAll(this.#disk, { fd, buffers: [bytes], position: this.#position }, (failure) => {
-        if (failure === null) this.#position += bytes.length
-        finish(failure)
+        if (failure === null) {
+          this.#position += bytes.length
+          finish(null)
+          // A start must not find a part of what ended together: it would take the rest for parts that went on alone.
+        } else this.#disk.truncate(fd, this.#position, () => finish(failure))
       })
     })
   }

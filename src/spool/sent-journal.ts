@@ -85,6 +85,11 @@ export class SentJournal {
     if (last !== undefined) this.#follow(last, batch, batch.recordCount)
   }
 
+  /** A partition is gone, and the records of its last batch go to others. The next file leaves the batch out. */
+  left(partition: number): void {
+    this.#last.delete(partition)
+  }
+
   /** The last batch of a partition is not sent again as it was. Its records go in new batches. */
   forget(partition: number): void {
     if (this.#last.delete(partition)) this.#isStale = true

@@ -73,7 +73,10 @@ test.skipIf(!existsSync(memory) || statfsSync(memory).type !== tmpfs).each([
 
   const [stdout, stderr] = [vi.spyOn(process.stdout, 'write'), vi.spyOn(process.stderr, 'write')]
   onTestFinished(() => void vi.restoreAllMocks())
-  stdout.mockReturnValue(true)
+  stdout.mockImplementation(((_text: string, written?: () => void) => {
+    written?.()
+    return true
+  }) as typeof process.stdout.write)
   stderr.mockReturnValue(true)
   expect(await runCheckCommand([], env)).toBe(0)
   expect(stderr.mock.calls.map(([text]) => text)).toEqual(isWanted ? [] : [`warning: ${warning}\n`])

@@ -86,8 +86,10 @@ export class Connections {
     server.closeIdleConnections = () => this.#keepingBusy(closeIdle)
     // Without this listener node:http would close the connection, and earlier requests would get no reply.
     server.on('connect', (_request, socket) => {
-      // node:http has taken its own listener away. Without one a connection that is reset would end the process.
+      // node:http has taken its own listeners away. Without one a connection that is reset would end the process.
       socket.on('error', () => socket.destroy())
+      // A client that does not read the replies to earlier requests.
+      ;(socket as Socket).on('timeout', () => socket.destroy())
       // And its parser: the next connection may have it by now. `sliceInput` must not feed it any more.
       socket.removeAllListeners('data')
       this.#failed(notAProxy, socket as Socket)
