@@ -413,8 +413,9 @@ describe('a broker with ACLs', () => {
       KAFKA_SASL_PASSWORD: 'secret',
     }
     let said = ''
-    const keep = (text: unknown): true => {
+    const keep = (text: unknown, written?: unknown): true => {
       said += String(text)
+      if (typeof written === 'function') written()
       return true
     }
     const outputs = [process.stdout, process.stderr].map((output) =>

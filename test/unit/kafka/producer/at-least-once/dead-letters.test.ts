@@ -72,7 +72,8 @@ test('what waits for an operator until delivery.timeout.ms becomes a dead letter
   append(producer, 'held')
   await pass(100)
   append(producer, 'behind')
-  await passUntil(() => producer.stats.deadLettered === 2, 10_000)
+  // The disk takes its own time, whatever the test's clock says.
+  await passUntil(() => producer.stats.deadLettered === 2)
   await vi.waitFor(() => expect(lines().map(({ value }) => value)).toEqual(['held', 'behind']))
   expectClosedAccount()
 })
