@@ -16,7 +16,7 @@ import type { ProducerTelemetry } from '../producer.ts'
 import type { ProducerBatch } from '../producer-batch.ts'
 import { isUnauthorized } from '../../protocol/kafka-error.ts'
 import { encodeMetadata, encodeProduce } from '../../protocol/requests.ts'
-import type { BrokerConnection } from '../../network/transport.ts'
+import { responseTo, type BrokerConnection } from '../../network/transport.ts'
 import type { TopicTransport } from '../../network/shared-connections.ts'
 import { askToWrite, type WriteRights } from '../../network/write-rights.ts'
 import type { ProducerConfig } from '../../../config/config.ts'
@@ -245,13 +245,8 @@ export class AtMostOnceLink implements LeaderLink {
   async handled(): Promise<void> {
     const { connection } = this.#session
     if (connection === null || this.#confirmation !== null || this.#options.config.acks !== 0) return
-    await new Promise<void>((resolve) => {
-      connection.call(
-        encodeMetadata([]),
-        () => resolve(),
-        () => resolve(),
-      )
-    })
+    // After an error there is no connection to wait for.
+    await responseTo(connection, encodeMetadata([])).catch(() => {})
   }
 
   /** Ends the connection for good. Batches that were written and not confirmed are suspected lost. */

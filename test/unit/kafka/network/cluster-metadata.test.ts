@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ClusterMetadata } from '../../../../src/kafka/network/cluster-metadata.ts'
+import type { Transport } from '../../../../src/kafka/network/transport.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
 import type { ModelTopic } from '../../../support/model-topic.ts'
 import { LogKeeper } from '../../../support/producer-fixture.ts'
@@ -14,16 +15,23 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-function follow(cluster: ModelCluster, topics: string[], bootstrap = [1]): ClusterMetadata {
+function follow(transport: Transport, topics: string[], bootstrap = [1]): ClusterMetadata {
   logs = new LogKeeper()
   metadata = new ClusterMetadata({
-    transport: cluster,
+    transport,
     bootstrap: bootstrap.map((nodeId) => ({ host: `node-${nodeId}`, port: 9092 })),
     topics,
     maxAgeMs: 5_000,
     logger: logs,
   })
   return metadata
+}
+
+/** One cluster, whose broker 1 tells the stale view of it, and each other broker the fresh one. */
+function twoViews(stale: ModelCluster, fresh: ModelCluster): Transport {
+  return {
+    connect: async (host, ...rest) => await (host === 'node-1' ? stale : fresh).connect(host, ...rest),
+  }
 }
 
 function looks(cluster: ModelCluster): number[] {
@@ -53,17 +61,7 @@ test('a broker that goes on telling what it knew is left for another one, when i
   const [stale, fresh] = [new ModelCluster([1, 2]), new ModelCluster([1, 2])]
   const topic = stale.createTopic('events', 1)
   fresh.topics.set('events', topic)
-  follow(stale, ['events'])
-  metadata = new ClusterMetadata({
-    transport: {
-      connect: async (host, ...rest) => await (host === 'node-1' ? stale : fresh).connect(host, ...rest),
-    },
-    bootstrap: [{ host: 'node-1', port: 9092 }],
-    topics: ['events'],
-    maxAgeMs: 5_000,
-    logger: logs,
-  })
-  metadata.start()
+  follow(twoViews(stale, fresh), ['events']).start()
   await pass(200)
   Object.assign(stale.createTopic('events', 1), { id: topic.id })
   fresh.moveLeader('events', 0, 2)
@@ -76,17 +74,7 @@ test('a broker that goes on telling what it knew is left for another one, when i
 test('a topic that one broker does not know of is looked for at the others, though nobody asks', async () => {
   const [stale, fresh] = [new ModelCluster([1, 2]), new ModelCluster([1, 2])]
   fresh.createTopic('late', 1)
-  follow(stale, ['late'])
-  metadata = new ClusterMetadata({
-    transport: {
-      connect: async (host, ...rest) => await (host === 'node-1' ? stale : fresh).connect(host, ...rest),
-    },
-    bootstrap: [{ host: 'node-1', port: 9092 }],
-    topics: ['late'],
-    maxAgeMs: 5_000,
-    logger: logs,
-  })
-  metadata.start()
+  follow(twoViews(stale, fresh), ['late']).start()
   await pass(200)
   expect(metadata.topic('late').status).toBe('unknown_topic')
   await passUntil(() => metadata.topic('late').status === 'known', 40_000)
