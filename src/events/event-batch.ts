@@ -18,7 +18,7 @@ import type { ChosenKey } from './chosen-key.ts'
 import type { EventTopics } from './chosen-topic.ts'
 import type { TelemetryScanner } from './scan-telemetry.ts'
 import { codeOfFlaw, describeFlaw, findFlaw, type JsonFlaw } from './json-flaw.ts'
-import type { PointerSearch } from './pointer-search.ts'
+import { PointerSearch } from './pointer-search.ts'
 import { maxListedErrors, RejectedEvents, type EventError, type KeptEvent } from './rejected-events.ts'
 
 /**
@@ -60,6 +60,8 @@ export class EventBatch implements EventSink {
   #topic = 0
   readonly #key: ChosenKey | null
   readonly #collectIds: boolean
+  /** Finds sources that are numbers; null as long as there is none. */
+  #sourceSearch: PointerSearch | null = null
   readonly #sources: AllowedSources | null
   readonly #keepsRejected: number
 
@@ -204,19 +206,27 @@ export class EventBatch implements EventSink {
       if (search?.goOn() === false || topicSearch?.goOn() === false) return goOn
       const { done, value } = parts.next()
       if (done !== true) return goOn
-      if (sliceBytes === Infinity) return this.#take(value, start, end, search, topicSearch)
-      return () => this.#take(value, start, end, search, topicSearch)
+      const sourceSearch = this.#searchNumber(value, start, sliceBytes)
+      const take = (): DecodingLeft | undefined =>
+        sourceSearch?.goOn() === false
+          ? take
+          : this.#take(value, start, end, search, topicSearch, sourceSearch)
+      return sliceBytes === Infinity ? take() : take
     }
     return goOn()
   }
 
-  /** @param search has found the key, where that takes long, and `topicSearch` the value that chooses the topic. */
+  /**
+   * @param search has found the key, where that takes long, `topicSearch` the value that chooses the topic, and `sourceSearch` a source that
+   * is a number.
+   */
   #take(
     value: unknown,
     start: number,
     end: number,
     search: PointerSearch | null = null,
     topicSearch: PointerSearch | null = null,
+    sourceSearch: PointerSearch | null = null,
   ): undefined {
     const isListed = this.#isListed
     const problem = isListed ? this.#schema.check(value) : null
@@ -251,7 +261,11 @@ export class EventBatch implements EventSink {
     this.#note(
       identity === null
         ? null
-        : { id: identity.id, source: identity.source, digest: this.#digest(start, end) },
+        : {
+            id: identity.id,
+            source: identity.source ?? this.#numberAsWritten(start, sourceSearch),
+            digest: this.#digest(start, end),
+          },
     )
     if (chosen !== null && text === null) this.ranges.add(start, end, chosen.start, chosen.end)
     else this.ranges.addParsed(start, end, text, keyBytes)
@@ -385,6 +399,24 @@ export class EventBatch implements EventSink {
 
   #rejectLarge(sizeBytes: number, limitBytes: number): void {
     this.#reject('event_too_large', `has ${sizeBytes} bytes, and ${limitBytes} is the most`, '')
+  }
+
+  /** Begins to look for the source of a large event, if duplicates are told by it and it is a number. */
+  #searchNumber(value: unknown, start: number, sliceBytes: number): PointerSearch | null {
+    if (!this.#collectIds || identityOf(value)?.source !== null) return null
+    const search = new PointerSearch('/source', sliceBytes)
+    search.begin(this.body, start)
+    return search
+  }
+
+  /** The source of an event, a number, with all its digits. @param done has found it. */
+  #numberAsWritten(start: number, done: PointerSearch | null): string {
+    const search = done ?? (this.#sourceSearch ??= new PointerSearch('/source'))
+    if (done === null) {
+      search.begin(this.body, start)
+      search.goOn()
+    }
+    return this.body.toString('latin1', search.start, search.end)
   }
 
   /** 96 bits of SHA-256 of an event's bytes: enough to tell other content that comes under the same id. */

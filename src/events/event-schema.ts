@@ -86,8 +86,11 @@ export function keyOf(event: unknown): string | null {
 export interface EventIdentity {
   /** The event's own `id`, a text of 1 to 255 characters. */
   readonly id: string
-  /** The event's own `source`, a text or a number, also if it is too long for a record's key. Empty if the event has none. */
-  readonly source: string
+  /**
+   * The event's own `source`, also if it is too long for a record's key. Empty if the event has none. null: it is a number. Only the
+   * body has all digits of a number, since numbers above 2^53 share a value.
+   */
+  readonly source: string | null
 }
 
 /** The identity of an event; null for one without an `id`. */
@@ -96,7 +99,8 @@ export function identityOf(event: unknown): EventIdentity | null {
   const { id } = event as { readonly id: unknown }
   if (typeof id !== 'string' || !isKeyText(id)) return null
   const source = Object.hasOwn(event, 'source') ? (event as { readonly source?: unknown }).source : ''
-  return { id, source: typeof source === 'string' || typeof source === 'number' ? String(source) : '' }
+  if (typeof source === 'number') return { id, source: null }
+  return { id, source: typeof source === 'string' ? source : '' }
 }
 
 function compileJsonSchema(file: string, jsonSchema: unknown): EventSchema {

@@ -1,5 +1,4 @@
 import { quoted } from '../errors.ts'
-import type { EventIdentity } from './event-schema.ts'
 import type { EventError } from './rejected-events.ts'
 
 /** What an event is judged by beside its schema: its size, its id, and its source. */
@@ -14,7 +13,10 @@ export interface EventLimits {
 }
 
 /** What a good event with an id is told by: its identity, and a digest of its bytes. */
-export interface ToldEvent extends EventIdentity {
+export interface ToldEvent {
+  readonly id: string
+  /** A text, or a number as it is written. Empty: the event has none. */
+  readonly source: string
   readonly digest: string
 }
 

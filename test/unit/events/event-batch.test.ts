@@ -11,7 +11,13 @@ function batchOf(
   lines: string,
   limits: Partial<EventLimits> = {},
   maxRecordBytes = 1000,
-  options: { needsKey?: boolean; rejectsKeyless?: boolean; key?: ChosenKey; schema?: 'any' } = {},
+  options: {
+    needsKey?: boolean
+    rejectsKeyless?: boolean
+    key?: ChosenKey
+    schema?: 'any'
+    collectIds?: boolean
+  } = {},
 ): EventBatch {
   const batch = new EventBatch(Buffer.from(lines), {
     limits: { eventBytes: 1000, eventsPerRequest: 1000, depth: 4, ...limits },
@@ -200,5 +206,27 @@ describe('a key by choice', () => {
     const batch = batchOf(`${good}\n{"name":"b","value":1}`, {}, 1000, { rejectsKeyless: true })
     expect(keysOf(batch)).toEqual(['dé'])
     expect(batch.errors[0]).toMatchObject({ index: 1, code: 'record_key_missing', pointer: '/source' })
+  })
+})
+
+describe('what an event is told by', () => {
+  const told = (lines: string) =>
+    batchOf(lines, {}, 1000, { schema: 'any', collectIds: true }).told?.map((each) => each?.source)
+
+  test('has all digits of a source that is a number: JSON numbers above 2^53 share a value', () => {
+    const numbers = ['9007199254740992', '9007199254740993', '1e400', '2e400', '0.1', '7', '-0']
+    expect(told(numbers.map((source) => `{"id":"1","source":${source}}`).join('\n'))).toEqual(numbers)
+  })
+
+  test('has the source that counts, however it is named: the last one, and that of the event itself', () => {
+    const lines = [
+      '{"x":{"source":1},"source":2,"id":"1","sourc\\u0065": 3 ,"y":4}',
+      '{"id":"1","source":"5"}',
+    ]
+    expect(told(lines.join('\n'))).toEqual(['3', '5'])
+  })
+
+  test('is not there for an id that is a number', () => {
+    expect(told('{"id":9007199254740993,"source":1}')).toBeUndefined()
   })
 })

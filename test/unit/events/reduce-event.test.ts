@@ -132,6 +132,13 @@ describe('a large event', () => {
     expect(key.toString('utf8', batch.ranges.keyStart(1), batch.ranges.keyEnd(1))).toBe('de')
   })
 
+  test('is told by all digits of a source that is a number', () => {
+    for (const setting of ['any', 'page', { file: 'x.json', jsonSchema: {} }] as const) {
+      const batch = judge(`{"id":"7","text":"${filler}","source":9007199254740993,"name":"b"}`, setting)
+      expect(batch.told?.[1]).toMatchObject({ id: '7', source: '9007199254740993' })
+    }
+  })
+
   test.each([
     [`{"name":"b","value":"1","text":"${filler}"}`, 'invalid_event', '/value'],
     [`{"name":"b","value":1,"labels":${manyKeys}}`, 'invalid_event', '/labels'],
