@@ -5,7 +5,7 @@ import { isObject, problemOf, type EventProblem } from './validate-telemetry.ts'
 /**
  * A report that a browser has sent by itself (`schema: reports`), in one of its two forms: an entry of `application/reports+json`, which
  * has a `type` (Reporting API, section 3.2; Network Error Logging, section 7), or `application/csp-report` (CSP Level 2, section 4.4).
- * `openapi.yaml` is generated from this schema too. What a browser adds passes through.
+ * `openapi.yaml` is generated from this schema too. zod leaves it to {@link hasForm} that there is one of the forms. What a browser adds passes through.
  */
 export const reportSchema = z
   .looseObject({
@@ -21,7 +21,14 @@ export const reportSchema = z
       .nullish()
       .describe('The old form: what a policy with `report-uri` has refused'),
   })
-  .describe('A report that a browser has sent by itself. Other fields pass through')
+  .meta({
+    description: 'A report that a browser has sent by itself. Other fields pass through',
+    // For `openapi.yaml` alone. `hasForm` says the same to the gateway.
+    anyOf: [
+      { required: ['type'], properties: { type: { type: 'string' } } },
+      { required: ['csp-report'], properties: { 'csp-report': { type: 'object' } } },
+    ],
+  })
 
 /** Checks a report against {@link reportSchema}. @returns null if it fits. */
 export function checkReport(value: unknown): EventProblem | null {

@@ -1,4 +1,6 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { buildOpenapiDocument } from '../../../dev/openapi-document.ts'
 import { compileEventSchema } from '../../../src/events/event-schema.ts'
 import { reportSchema } from '../../../src/events/report-schema.ts'
 
@@ -48,4 +50,29 @@ test('a value without a form is refused without zod, which takes long', () => {
   for (const value of [1, null, [], {}, { type: null }, { url: 'a' }])
     expect(reports.fits(value), JSON.stringify(value)).toBe(false)
   expect(parse).not.toHaveBeenCalled()
+})
+
+test('the contract takes a report if, and only if, the gateway takes it', () => {
+  const { components } = buildOpenapiDocument('1') as { components: { schemas: { Report: object } } }
+  const inContract = new Ajv2020({ strict: false }).compile(components.schemas.Report)
+  const given: Record<string, unknown[]> = {
+    type: [undefined, null, '', 'a', '\n', 'x'.repeat(256), '😀'.repeat(255), 7, {}],
+    'csp-report': [undefined, null, {}, { 'blocked-uri': 'inline' }, [], '', 7],
+    age: [undefined, null, 1.5, '1'],
+    url: [undefined, null, '', 7],
+    body: [undefined, null, []],
+  }
+  let values: object[] = [{}]
+  for (const [name, some] of Object.entries(given))
+    values = values.flatMap((value) => some.map((each) => ({ ...value, [name]: each })))
+  const sent = values.map((value) => JSON.parse(JSON.stringify(value)) as unknown)
+  const verdicts = [...sent, null, 'a', 7, []].map((value) => {
+    const isTaken = reports.fits(value)
+    expect([inContract(value), reports.check(value) === null], JSON.stringify(value)).toEqual([
+      isTaken,
+      isTaken,
+    ])
+    return isTaken
+  })
+  expect(new Set(verdicts).size).toBe(2)
 })
