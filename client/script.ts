@@ -10,7 +10,8 @@ declare global {
  * The script tag: makes the client of the tag's attributes, and makes the calls that the page has kept meanwhile
  * (the snippet of docs/browser.md). A second tag does nothing. An attribute of which no address can be made is an uncaught error in the console.
  */
-const { chute } = window
+// Not `const { chute }`: this is shorter as gzip.
+const chute = window.chute
 if (!chute || chute.q) {
   const tag = document.currentScript as HTMLScriptElement
   const client = (window.chute = createChute({
@@ -19,5 +20,10 @@ if (!chute || chute.q) {
     errors: 'errors' in tag.dataset,
     page: 'page' in tag.dataset,
   }))
-  for (const [call, given] of chute?.q ?? []) (call ? client[call] : client)(...given)
+  // A page may have kept what is no call of the client. The calls behind it are made.
+  chute?.q!.map(([call, given]) => {
+    try {
+      ;(call ? client[call] : client)(...given)
+    } catch {}
+  })
 }

@@ -232,3 +232,11 @@ test('on a server, where there is no page, each call does nothing', async () => 
   process.off('uncaughtException', note)
   expect(uncaught).toEqual([])
 })
+
+test('of the calls that a page has kept, those that the client does not know are left out, and the others are made', async () => {
+  const kept = (call: string, ...given: unknown[]) => [call, given]
+  const q = [kept('', 'a'), kept('track', 'b'), kept('name'), kept('page'), ['error'], kept('', 'c')]
+  const page = new FakePage({ others: { chute: Object.assign(() => undefined, { q }) } })
+  await page.flush()
+  expect(page.requests.map(({ names }) => names)).toEqual([['a', 'page.view', 'c']])
+})
