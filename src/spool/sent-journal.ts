@@ -14,14 +14,14 @@ import { carryOver, encodeJournalFrame, encodeSentBatch, type Runs, type SentBat
  * batch whether the one before it is done. The journal is written before the batch is, but not synced: it survives the end of
  * the process, and a power cut once {@link sync} has ended. A new file begins with all open batches. Then the older files go.
  *
- * A file that is full leaves out the batches that are done when a new one begins. So before that, the ack files must have their
- * records ({@link Roll}). Meanwhile notes go on in the full file.
+ * A new file leaves out the batches that are done when it begins, whyever it begins. So before that, the ack files must have their
+ * records ({@link Roll}). Meanwhile notes go on in the file that there is.
  */
 export class SentJournal {
   readonly #options: SentJournalOptions
   readonly #last = new Map<number, LastBatch>()
   #olderPaths: string[] = []
-  /** What was found done at start, until a file of this process has it. */
+  /** What was found at start and is done, until a file of this process has it. */
   #doneAtStart: Buffer[] = []
   #nextNumber = 1
   #path = ''
@@ -144,6 +144,8 @@ export class SentJournal {
       if (settlement.recordCount !== count || !last.isWritten) return
       if (this.#isStopped && isLeftAtEnd(settlement, true)) return
       if (this.#roll !== null) this.#keepForRoll(this.#roll, last)
+      // Only the files of earlier processes have the batch.
+      else if (this.#fd === null) this.#doneAtStart.push(carryOver(last.bytes, true))
       last.isDone = true
       last.bytes = nothing
     })
@@ -182,7 +184,7 @@ export class SentJournal {
     if (this.#isWriting) return
     this.#prepareRoll()
     // Under load something is always queued, or always on its way to the ack files. So a file that is full does not wait for a note.
-    const isNewFileDue = (this.#isInDoubt || this.#roll?.areAcksSecure === true) && this.#wantsNewFile
+    const isNewFileDue = this.#fd !== null && this.#mayBegin
     if (this.#queue.length === 0 && (!isNewFileDue || this.#isClosed)) return
     if (this.#isClosed) return this.#end(this.#queue.splice(0), true)
     this.#beginWriting()
@@ -193,16 +195,25 @@ export class SentJournal {
       if (this.#isClosed) this.#letGo()
       this.#write()
     }
-    if (this.#wantsNewFile)
+    if (this.#mayBegin)
       return this.#begin((error, queued) => {
         if (error === null) written(null, queued)
-        // Notes go on in the full file.
+        // Notes go on in the file that there is.
         else if (queued.length + this.#queue.length === 0) written(this.#isInDoubt ? error : null, [])
         else if (this.#fd === null) written(error, [...queued, ...this.#queue.splice(0)])
         else this.#append([...queued, ...this.#queue.splice(0)], written)
       })
     const queued = this.#queue.splice(0)
-    if (this.#fd !== null) return this.#append(queued, written)
+    if (this.#fd !== null)
+      return this.#append(queued, (error) => {
+        if (error === null || !this.#isStale) return written(error, queued)
+        // Only these notes say that the records of a forgotten batch go in others. Without them the next start could take some of the
+        // records for sent. So the new file, which leaves the batch out, does not wait for the ack files.
+        this.#queue.unshift(...queued)
+        this.#begin((beginError, begun) =>
+          written(beginError, beginError === null ? begun : [...begun, ...this.#queue.splice(0)]),
+        )
+      })
     // No file could be made a moment ago.
     this.#endWriting()
     this.#end(queued, true)
@@ -224,10 +235,10 @@ export class SentJournal {
     })
   }
 
-  /** If the file is full, has the ack files secured. Then a new file is begun. */
+  /** If a new file is to follow the one that there is, has the ack files secured. Then the new file is begun. */
   #prepareRoll(): void {
-    if (this.#roll !== null || this.#fd === null || this.#sizeBytes < this.#fullAtBytes || this.#isClosed)
-      return
+    if (this.#roll !== null || this.#fd === null || this.#isClosed) return
+    if (!this.#isStale && !this.#isInDoubt && this.#sizeBytes < this.#fullAtBytes) return
     if (performance.now() < this.#beginAfterMs) return
     const roll: Roll = { done: [], doneBytes: 0, areAcksSecure: false }
     this.#roll = roll
@@ -254,10 +265,10 @@ export class SentJournal {
     if (roll.doneBytes > fileBytes && !roll.areAcksSecure) this.#roll = null
   }
 
-  get #wantsNewFile(): boolean {
+  /** A new file may begin now: there is none of this process, or nothing gets lost with the one that there is. */
+  get #mayBegin(): boolean {
     if (performance.now() < this.#beginAfterMs) return false
-    if (this.#fd === null || this.#isStale || this.#isInDoubt) return true
-    return this.#roll?.areAcksSecure ?? false
+    return this.#fd === null || this.#roll?.areAcksSecure === true
   }
 
   /**
@@ -429,7 +440,7 @@ interface LastBatch {
 }
 
 /**
- * A file is full, and a new one is wanted. The new one leaves out the batches that were done when this began, once the ack files have
+ * A file is full, in doubt or stale, and a new one is wanted. The new one leaves out the batches that were done when this began, once the ack files have
  * their records. It has those that were done later.
  */
 interface Roll {

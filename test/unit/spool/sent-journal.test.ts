@@ -1,13 +1,15 @@
 import { openSync, readdirSync } from 'node:fs'
 import { expect, test, vi } from 'vitest'
 import type { IdentifiedBatch } from '../../../src/kafka/producer/batch-journal.ts'
-import type { Settlement } from '../../../src/kafka/producer/producer.ts'
+import type { PendingBatch, Settlement } from '../../../src/kafka/producer/producer.ts'
 import { realDisk, type Disk, type DiskDone } from '../../../src/spool/disk.ts'
 import { findJournal } from '../../../src/spool/find-sent.ts'
 import { Runs } from '../../../src/spool/sent-batch.ts'
 import { SentJournal } from '../../../src/spool/sent-journal.ts'
 import { LogKeeper } from '../../support/producer-fixture.ts'
 import { temporaryFolder } from '../../support/spool-fixture.ts'
+
+const refusal = Object.assign(new Error('full'), { code: 'ENOSPC' })
 
 /** A journal on a real folder, and a disk of which the test ends the syncs. */
 class JournalFixture {
@@ -22,13 +24,18 @@ class JournalFixture {
   readonly writes: (() => void)[] = []
   readonly logs = new LogKeeper()
   hangs = false
+  refuses = false
+  /** Calls that wait for the ack files, while {@link holdsAcks}. */
+  readonly waitForAcks: DiskDone[] = []
+  holdsAcks = false
 
   constructor(isExactlyOnce = false) {
     const disk: Disk = {
       ...realDisk,
       write: (fd, buffers, position, done) => {
         const write = () => realDisk.write(fd, buffers, position, done)
-        if (this.hangs) this.writes.push(write)
+        if (this.refuses) done(refusal, 0)
+        else if (this.hangs) this.writes.push(write)
         else write()
       },
       sync: (fd, end) => void this.syncs.push({ fd, end }),
@@ -46,7 +53,10 @@ class JournalFixture {
       logger: this.logs,
       waitLimitMs: 20,
       isExactlyOnce,
-      secureAcks: (done) => done(null),
+      secureAcks: (done) => {
+        if (this.holdsAcks) this.waitForAcks.push(done)
+        else done(null)
+      },
     })
     this.journal.start({ paths: [], nextNumber: 1, open: [], done: [] }, () => {})
   }
@@ -98,6 +108,7 @@ test('a file is closed when its syncs have ended, and not before', async () => {
   // What the file says of the partition does not stand any more, so the next note begins another file.
   fixture.journal.forget(0)
   await fixture.note(1)
+  await vi.waitFor(() => expect(fixture.syncs).toHaveLength(2))
   expect(fixture.closed).toEqual([])
   fixture.endSync()
   expect(fixture.closed).toEqual([first!.fd])
@@ -127,6 +138,115 @@ test('after a sync that failed, all that is open goes into another file, also wh
       expect(fixture.files).not.toContain(file)
     },
     { timeout: 20_000 },
+  )
+})
+
+test.each([
+  [
+    'as a sync of the old one failed',
+    (fixture: JournalFixture) => {
+      fixture.journal.sync()
+      fixture.endSync('EIO')
+    },
+  ],
+  ['as a start does not send a batch again', ({ journal }: JournalFixture) => journal.forget(0)],
+])('a new file that begins %s waits for the ack files, and notes go on meanwhile', async (_why, cause) => {
+  const fixture = new JournalFixture(true)
+  fixture.holdsAcks = true
+  await fixture.note(0)
+  while (fixture.syncs.length > 0) fixture.endSync()
+  const settle: (() => void)[] = []
+  const onSettled: IdentifiedBatch['onSettled'] = (listener) => {
+    settle.push(() => listener({ outcome: 'acked', recordCount: 1 } as Settlement, {} as never))
+  }
+  await note(fixture.journal, 1, { onSettled })
+  settle.shift()!()
+  const files = fixture.files
+  cause(fixture)
+  await vi.waitFor(
+    async () => {
+      fixture.journal.sync()
+      await note(fixture.journal, 2, { onSettled })
+      expect(fixture.waitForAcks).toHaveLength(1)
+    },
+    { timeout: 20_000, interval: 50 },
+  )
+  await fixture.note(3)
+  expect(fixture.files).toEqual(files)
+  // Nobody says that the ack files have this one.
+  settle.at(-1)!()
+  fixture.waitForAcks[0]!(null)
+  await vi.waitFor(() => {
+    while (fixture.syncs.length > 0) fixture.endSync()
+    expect(fixture.files).toHaveLength(1)
+    expect(fixture.files).not.toEqual(files)
+  })
+  const { batches } = findJournal(fixture.folder, realDisk, fixture.logs)
+  const left = batches.map(({ partition, isDone }) => [partition, isDone])
+  expect(left.filter(([partition]) => partition !== 0)).toEqual([
+    [2, true],
+    [3, false],
+  ])
+})
+
+test('a file that refuses the notes of what a start does not send again is followed at once', async () => {
+  const fixture = new JournalFixture()
+  await fixture.note(0)
+  while (fixture.syncs.length > 0) fixture.endSync()
+  fixture.holdsAcks = true
+  fixture.journal.forget(0)
+  fixture.refuses = true
+  const noted = fixture.note(1)
+  fixture.refuses = false
+  await noted
+  const { batches } = findJournal(fixture.folder, realDisk, fixture.logs)
+  expect(batches.map(({ partition }) => partition)).toEqual([1])
+  // A disk that takes nothing at all does not hold the batches up.
+  fixture.journal.forget(1)
+  fixture.refuses = true
+  await Promise.all([fixture.note(2), fixture.note(3)])
+})
+
+test('what an earlier process had sent and gets done before any file could be made is in the first file', async () => {
+  const fixture = new JournalFixture()
+  await fixture.note(0)
+  const { folder, folderFd, logs } = fixture
+  const { paths, nextNumber, batches: open } = findJournal(folder, realDisk, logs)
+  expect(open).toHaveLength(1)
+  let isRefused = true
+  const create: Disk['create'] = (path, created) => {
+    if (isRefused) created(refusal, -1)
+    else realDisk.create(path, created)
+  }
+  const journal = new SentJournal({
+    stream: 'critical',
+    folder,
+    folderFd,
+    fsync: false,
+    disk: { ...realDisk, create },
+    logger: logs,
+    waitLimitMs: 10_000,
+    isExactlyOnce: false,
+    secureAcks: () => {},
+  })
+  await new Promise<void>((ready) => journal.start({ paths, nextNumber, open, done: [] }, ready))
+  const batch = {
+    recordCount: 1,
+    onSettled: (listener: (settlement: Settlement) => void) =>
+      listener({ outcome: 'acked', recordCount: 1 } as Settlement),
+  }
+  journal.resumed(0, batch as unknown as PendingBatch)
+  isRefused = false
+  await vi.waitFor(
+    async () => {
+      await note(journal, 1)
+      const { batches } = findJournal(folder, realDisk, logs)
+      expect(batches.map(({ partition, isDone }) => [partition, isDone]).slice(0, 2)).toEqual([
+        [0, true],
+        [1, false],
+      ])
+    },
+    { timeout: 20_000, interval: 100 },
   )
 })
 
