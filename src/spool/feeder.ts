@@ -300,7 +300,7 @@ export class Feeder {
       const seq = this.#nextSeq++
       const segment = this.#log.segmentOf(seq)
       if (segment === null || segment.wasDone(seq) || this.#isTaken(seq)) continue
-      segment.isDamaged = true
+      segment.acks.addDamage()
       this.#giveUp(seq, 'spool_damaged')
       lost++
     }

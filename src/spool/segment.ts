@@ -22,8 +22,6 @@ export class Segment {
    * earlier process left is not ready. It is made ready before its first group.
    */
   isReady = false
-  /** Some of it could not be read. When it is done, it is renamed and not removed. */
-  isDamaged = false
   /** When the last of its notes may be forgotten; 0: it has no notes. */
   notesUntilMs = 0
   /** Open while groups are written to it. */
@@ -37,8 +35,13 @@ export class Segment {
     this.#disk = disk
     this.baseSeq = baseSeq
     this.path = `${folder}/${segmentName(baseSeq)}`
-    this.acks = new AckFile(disk, acksPath(this.path), baseSeq, found?.sizeBytes ?? 0)
+    this.acks = new AckFile(disk, acksPath(this.path), baseSeq, found)
     this.#doneAtStart = found
+  }
+
+  /** Some of it could not be read, in this process or in an earlier one. When it is done, it is renamed and not removed. */
+  get isDamaged(): boolean {
+    return this.acks.isOfDamaged
   }
 
   /** Number of the first record behind it. */
@@ -109,6 +112,9 @@ export class Segment {
  * number of records in the run, and a checksum that also covers the number of the segment. If an entry is damaged, torn or lost,
  * the next start sends its records again, and no record is lost. So nothing on the way of a record waits for this file. It is
  * synced only before the journal of sent batches forgets what the file says ({@link AckFile.secure}).
+ *
+ * An entry of no record says that the segment is damaged. It goes in one write with the records that were lost, in front of
+ * them: a later start finds these done, and no damage. Earlier versions of Chute pass it over.
  */
 class AckFile {
   readonly #disk: Disk
@@ -118,6 +124,10 @@ class AckFile {
   /** Where in the file the next entry goes. */
   #position: number
   #runs: [first: number, count: number][] = []
+  /** Some of the segment could not be read. */
+  isOfDamaged: boolean
+  /** The file does not say so yet. */
+  #isDamageNew = false
   #isWriting = false
   #isClosed = false
   /** A sync failed: some bytes may never get to the disk, even if a second sync ends well. */
@@ -125,12 +135,13 @@ class AckFile {
   /** What waits for the end of a write. */
   #behindWrite: (() => void)[] = []
 
-  /** @param sizeBytes how much of the file there is already. New entries go behind it. */
-  constructor(disk: Disk, path: string, baseSeq: number, sizeBytes = 0) {
+  /** @param found what there is already. New entries go behind it. */
+  constructor(disk: Disk, path: string, baseSeq: number, found: DoneRecords | null) {
     this.#disk = disk
     this.#path = path
     this.#baseSeq = baseSeq
-    this.#position = sizeBytes
+    this.#position = found?.sizeBytes ?? 0
+    this.isOfDamaged = found?.isDamaged ?? false
   }
 
   /** Adds records that are done. The segment's first record has number 0 here. */
@@ -138,6 +149,12 @@ class AckFile {
     const last = this.#runs.at(-1)
     if (last !== undefined && last[0] + last[1] === first) last[1] += count
     else this.#runs.push([first, count])
+  }
+
+  /** Some of the segment cannot be read. To be called before the records are added that are lost. */
+  addDamage(): void {
+    this.#isDamageNew ||= !this.isOfDamaged
+    this.isOfDamaged = true
   }
 
   /** A write or a sync is under way. */
@@ -154,14 +171,19 @@ class AckFile {
     this.#isWriting = true
     const runs = merged(this.#runs)
     this.#runs = []
+    const isDamageNew = this.#isDamageNew
+    this.#isDamageNew = false
     const finish: DiskDone = (error) => {
-      // The list can be longer than a call may have arguments.
-      if (error !== null) this.#runs = [...runs, ...this.#runs]
+      if (error !== null) {
+        // The list can be longer than a call may have arguments.
+        this.#runs = [...runs, ...this.#runs]
+        this.#isDamageNew ||= isDamageNew
+      }
       this.#endWriting(error, done)
     }
     this.#open((error, fd) => {
       if (error !== null) return finish(error)
-      const bytes = encodeRuns(runs, this.#baseSeq)
+      const bytes = encodeRuns(isDamageNew ? [[0, 0], ...runs] : runs, this.#baseSeq)
       writeAll(this.#disk, { fd, buffers: [bytes], position: this.#position }, (failure) => {
         if (failure === null) {
           this.#position += bytes.length
@@ -235,6 +257,8 @@ export interface DoneRecords {
   /** A bit for each record of the segment. */
   readonly bits: Uint8Array
   readonly count: number
+  /** Some of the segment could not be read. */
+  readonly isDamaged: boolean
   /** Size of the ack file's whole entries, in bytes. */
   readonly sizeBytes: number
 }
@@ -243,11 +267,14 @@ export interface DoneRecords {
 export function readAcks(bytes: Buffer, baseSeq: number, recordCount: number): DoneRecords {
   const bits = new Uint8Array(Math.ceil(recordCount / 8))
   let count = 0
+  let isDamaged = false
   const sizeBytes = bytes.length - (bytes.length % entryBytes)
   for (let offset = 0; offset < sizeBytes; offset += entryBytes) {
     if (bytes.readUInt32BE(offset + 8) !== checksum(bytes, offset, baseSeq)) continue
     const first = bytes.readUInt32BE(offset)
-    const end = Math.min(recordCount, first + bytes.readUInt32BE(offset + 4))
+    const length = bytes.readUInt32BE(offset + 4)
+    isDamaged ||= length === 0
+    const end = Math.min(recordCount, first + length)
     for (let nth = first; nth < end; nth++) {
       const bit = 1 << (nth & 7)
       if ((bits[nth >> 3]! & bit) !== 0) continue
@@ -255,7 +282,7 @@ export function readAcks(bytes: Buffer, baseSeq: number, recordCount: number): D
       count++
     }
   }
-  return { bits, count, sizeBytes }
+  return { bits, count, isDamaged, sizeBytes }
 }
 
 function encodeRuns(runs: readonly (readonly [number, number])[], baseSeq: number): Buffer {

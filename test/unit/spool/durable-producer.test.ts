@@ -232,6 +232,36 @@ test('damage costs the records that it hit, which are counted and named; the fil
   expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
 })
 
+test('a damaged file is kept, however many processes it takes to send the rest of it', async () => {
+  const inner = new FakeInnerProducer({ batchRecords: 3 })
+  inner.admission = 'not_known_yet'
+  const before = new SpoolFixture({ inner })
+  for (let from = 0; from < 9; from += 3) await before.request(numbered(3, from))
+  const folder = before.copy()
+  const [name] = filesOf(folder)
+  const bytes = readFileSync(join(folder, name!))
+  bytes[Math.floor(bytes.length / 2)]! ^= 0xff
+  writeFileSync(join(folder, name!), bytes)
+
+  const second = new SpoolFixture({ folder, inner: new FakeInnerProducer({ batchRecords: 3 }) })
+  await second.until(() => second.inner.records.length === 6)
+  second.inner.settle(second.inner.batches[0]!)
+  await second.producer.close(performance.now() + 5_000)
+  expect(second.producer.stats.dropped.spool_damaged).toBe(3)
+  // This one finds nothing damaged by itself: what was lost is done.
+  const third = new SpoolFixture({ folder, inner: new FakeInnerProducer() })
+  expect(third.producer.stats.recovered).toBe(3)
+  await third.until(() => third.inner.records.length === 3)
+  await third.producer.close(performance.now() + 5_000)
+  expect(third.producer.stats.dropped.spool_damaged).toBe(0)
+
+  const last = new SpoolFixture({ folder })
+  await last.until(() => last.inner.records.length === 3)
+  last.inner.settleAll()
+  await last.until(() => filesOf(folder).length === 0)
+  expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
+})
+
 test('a record that the buffer has no room for any more does not hold up the others', async () => {
   const inner = new FakeInnerProducer()
   inner.admission = 'not_known_yet'
