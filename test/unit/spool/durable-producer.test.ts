@@ -262,6 +262,32 @@ test('a damaged file is kept, however many processes it takes to send the rest o
   expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
 })
 
+test('a copy of a file with zeros for what could not be read, and behind its end, costs no more than these', async () => {
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  const before = new SpoolFixture({ inner })
+  for (let from = 0; from < 120; from += 3) await before.request(numbered(3, from))
+  const folder = before.copy()
+  const [name] = filesOf(folder)
+  const bytes = readFileSync(join(folder, name!))
+  // As `dd conv=noerror,sync` makes it.
+  const copy = Buffer.alloc(Math.ceil(bytes.length / 512) * 512)
+  bytes.copy(copy)
+  copy.fill(0, 1_024, 1_536)
+  writeFileSync(join(folder, name!), copy)
+
+  const after = new SpoolFixture({ folder })
+  expect(await after.request(numbered(1, 120))).toBeNull()
+  await after.until(() => after.inner.values.includes('120'))
+  const { dropped } = after.producer.stats
+  expect(dropped.spool_damaged).toBe(121 - after.inner.records.length)
+  expect(dropped.spool_damaged).toBeGreaterThan(0)
+  expect(dropped.spool_damaged).toBeLessThanOrEqual(3 * (Math.ceil(512 / (bytes.length / 40)) + 1))
+  expect(after.inner.values).toEqual(after.inner.values.toSorted((a, b) => Number(a) - Number(b)))
+  after.inner.settleAll()
+  await after.until(() => filesOf(folder, '.damaged').length === 1)
+})
+
 test('a record that the buffer has no room for any more does not hold up the others', async () => {
   const inner = new FakeInnerProducer()
   inner.admission = 'not_known_yet'
