@@ -93,7 +93,7 @@ export class ClusterMetadata {
   }
 
   /**
-   * Calls `listener` after every look that succeeded, whether or not something has changed.
+   * Calls `listener` after every look that succeeded, whether or not something has changed. A listener that throws keeps no other from its call.
    * @returns ends the calls.
    */
   onChange(listener: () => void): () => void {
@@ -341,8 +341,17 @@ export class ClusterMetadata {
     return false
   }
 
+  /** An exception of a listener is a bug of ours and says nothing of the broker. It ends no look, and becomes an uncaught exception. */
   #notifyListeners(): void {
-    for (const listener of this.#listeners) listener()
+    for (const listener of this.#listeners) {
+      try {
+        listener()
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error
+        })
+      }
+    }
   }
 
   /** Logs, once a topic, that the topic's size limit cannot be read, such as without the right to DESCRIBE_CONFIGS. */

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ClusterMetadata } from '../../../../src/kafka/network/cluster-metadata.ts'
 import type { Transport } from '../../../../src/kafka/network/transport.ts'
 import { ModelCluster } from '../../../support/model-broker.ts'
@@ -437,4 +437,37 @@ test('why no broker was reached is told once a cause, and that one was reached',
   await pass(20_000)
   expect(metadata.failure).not.toBeNull()
   expect(messages().filter((message) => message.startsWith('Kafka was not reached'))).toHaveLength(2)
+})
+
+test('a listener that throws is an uncaught exception, no failure of the broker, and keeps no other listener from its call', async () => {
+  const cluster = new ModelCluster([1])
+  cluster.createTopic('events', 1)
+  const uncaught: unknown[] = []
+  const realQueueMicrotask = queueMicrotask
+  // In place of an uncaught exception, which would end the test.
+  const queue = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation((task) =>
+    realQueueMicrotask(() => {
+      try {
+        task()
+      } catch (error) {
+        uncaught.push(error)
+      }
+    }),
+  )
+  onTestFinished(() => queue.mockRestore())
+  const bug = new Error('a bug of ours')
+  const other = vi.fn()
+  follow(cluster, ['events'])
+  metadata.onChange(() => {
+    throw bug
+  })
+  metadata.onChange(other)
+  metadata.start()
+  // The look at the start, and the next one, which comes when metadata is old.
+  await pass(5_200)
+  expect(uncaught).toEqual([bug, bug])
+  expect(other).toHaveBeenCalledTimes(2)
+  expect(metadata.failure).toBeNull()
+  expect(looks(cluster)).toHaveLength(2)
+  expect(logs.lines.filter(({ message }) => message.includes('Kafka was not reached'))).toEqual([])
 })
