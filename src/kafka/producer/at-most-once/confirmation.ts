@@ -45,6 +45,14 @@ export class Confirmation implements BarrierQuestions {
     return this.#written.length
   }
 
+  /**
+   * The next write needs an answer ({@link needsAnswers}), and uncovered writes stand before it. It has to wait for their barrier: its
+   * answer would show where its own records are, and the uncovered ones could not be told from those that are missing in front of them.
+   */
+  get isChangingToAnswers(): boolean {
+    return this.#written.length > 0 && this.needsAnswers
+  }
+
   /** A barrier is out. A batch that is written now has to wait for the next barrier. */
   get isBarrierOut(): boolean {
     return this.#barrier.sentAtMs !== null
@@ -253,6 +261,8 @@ export class Confirmation implements BarrierQuestions {
         this.#unproved++
       }
     }
+    // Such a log end proves nothing, even where the records of others let it look grown.
+    if (this.#proof.tellsLogEnd === false) return
     for (const { partition, errorCode, offset } of logEnds) {
       const state = this.#state(partition)
       if (errorCode === kafkaErrors.none) {
@@ -296,11 +306,12 @@ export class Confirmation implements BarrierQuestions {
     return false
   }
 
-  /** A log end did not show all records. If that decides that the broker tells no log end, the batches wait for the answer to a later write. */
+  /**
+   * A log end did not show all records. If that decides that the broker tells no log end, the unproved batches wait for the answer to a
+   * later write. The writes behind this barrier are uncovered yet: the next barrier covers them.
+   */
   #short(): void {
-    if (!this.#proof.short()) return
-    this.cover(this.#written.length, [])
-    this.#options.onNoLogEnd()
+    if (this.#proof.short()) this.#options.onNoLogEnd()
   }
 
   /** The unproved batches of a partition are in the leader's log, before `endOffset`. */

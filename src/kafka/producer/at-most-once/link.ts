@@ -150,6 +150,7 @@ export class AtMostOnceLink implements LeaderLink {
     if (connection === null || !connection.askForRoom()) return false
     if (this.#isAsking || this.#session.isHandingOver || this.#quota.isThrottled) return false
     const { acks, maxInFlight } = this.#options.config
+    if (this.#confirmation?.isChangingToAnswers === true) return false
     if (acks === 0 && (!this.#trusted || this.#quota.isCareful(nowMs))) return this.#inFlight === 0
     return this.#inFlight < maxInFlight && !this.#isLate(nowMs)
   }

@@ -355,6 +355,32 @@ describe('a log end', () => {
     expect(account).toMatchObject({ confirmed: 3, inFlight: 2 })
   })
 
+  test('that decides covers no write behind its barrier: the next barrier does, whatever log end it is told', async () => {
+    for (let i = 0; i < 2; i++) {
+      write(0, 1)
+      await barrier(100, 100, 4)
+    }
+    write(0, 1)
+    await pass(25)
+    write(0, 1)
+    connection.answer([0, 100, 4])
+    connection.answer([0, 100, 4])
+    expect(confirmation.needsAnswers).toBe(true)
+    expect(confirmation).toMatchObject({ uncoveredWrites: 1, isChangingToAnswers: true })
+    await pass(25)
+    expect(connection.asked).toEqual(['log_end 0', 'high_watermark 0'])
+    // Others write there, too.
+    connection.answer([0, 104, 4])
+    expect(confirmation).toMatchObject({ uncoveredWrites: 0, isChangingToAnswers: false })
+    connection.answer([0, 104, 4])
+    expect(account).toMatchObject({ confirmed: 0, inFlight: 4 })
+    confirmation.appended(writtenBatch(0, 1), 104n)
+    await pass(25)
+    expect(connection.asked).toEqual(['high_watermark 0'])
+    connection.answer([0, 105, 4])
+    expect(account).toMatchObject({ confirmed: 5, inFlight: 0 })
+  })
+
   test('and a write whose place leaves no room for those before it: they are not there', async () => {
     for (let i = 0; i < 3; i++) {
       write(0, 1)

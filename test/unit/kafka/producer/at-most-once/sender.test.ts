@@ -520,6 +520,21 @@ describe('a broker that answers the high watermark for the end of its log', () =
       confirmation: 'acks_1',
     })
   })
+
+  test('gets no write to be answered before a barrier covers those that nobody answers', async () => {
+    await startTrusted({ lingerMs: 0 })
+    cluster.responseMs = 5
+    cluster.tellsLogEnd = false
+    cluster.replicationMs = 500
+    const count = await flow(1_000, 2)
+    await pass(2_000)
+    append(producer, 'last')
+    await passUntil(() => producer.stats.buffered + producer.stats.inFlight === 0, 5_000)
+    const order = wire()
+    const between = order.slice(order.lastIndexOf('Produce 0'), order.indexOf('Produce 1'))
+    expect(between).toEqual(['Produce 0', ...barrier])
+    expect(producer.stats).toMatchObject({ confirmed: count + 2, suspectedLost: 0 })
+  })
 })
 
 describe('replicas that stand still', () => {
