@@ -10,6 +10,8 @@ export type ProduceFault =
   | 'swallow'
   /** A byte is changed on the way. */
   | 'corrupt'
+  /** {@link FaultyTransport.stopBroker} is done before the request goes: its connection is established, and the broker does not answer. */
+  | 'stop-broker'
   /** The broker gets it twice, and the second answer counts. */
   | 'repeat'
 
@@ -20,6 +22,8 @@ export class FaultyTransport implements Transport {
   readonly faults: ProduceFault[] = []
   /** A debugging replica asks as everybody does, so that it is told the high watermark and not the end of the log. */
   hidesLogEnd = false
+  /** What `stop-broker` does. */
+  stopBroker: () => Promise<void> = async () => {}
   /** Of the produce requests so far, as the client made them: the same bytes have the same one. */
   readonly checksums: number[] = []
   /** Why produce requests ended without an answer. */
@@ -79,6 +83,8 @@ export class FaultyTransport implements Transport {
           onError,
         )
       }
+      case 'stop-broker':
+        return void this.stopBroker().then(() => call(request, onResponse, onError), onError)
       case 'swallow':
         return void setImmediate(() => onResponse(appended(request)))
       case 'corrupt': {
