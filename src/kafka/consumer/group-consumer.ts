@@ -11,8 +11,10 @@ import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
 import { deliveries, FailureLog, type Poll } from './deliveries.ts'
 import { endOfEpoch } from './epoch-end.ts'
+import { GroupBeginning } from './group-beginning.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
+import { beforeFirstFetch, type MemberOffsets } from './kafkajs-beginning.ts'
 import { decideOutOfRange } from './kafkajs-out-of-range.ts'
 import {
   registerReadCodecs,
@@ -28,6 +30,7 @@ import {
  *   their assignment, and are given up if the epoch has changed.
  * - kafkajs can hand out a batch that is older than the present assignment. So the coordinator is asked for the group's committed offsets
  *   after each rebalance, and records below these offsets are never handed out.
+ * - kafkajs skips what was written to a new partition before it looked (`group-beginning.ts`).
  * - kafkajs skips or repeats records in silence where a partition does not have the position. So the member decides where it goes on, and says so.
  */
 export class GroupConsumer implements Consumer {
@@ -41,6 +44,8 @@ export class GroupConsumer implements Consumer {
   readonly #account = new ConsumerAccount()
   readonly #assignment = new Assignment()
   readonly #autoCommit: AutoCommit | null
+  /** null: kafkajs goes to `auto.offset.reset` wherever the group has no committed offset. */
+  readonly #beginning: GroupBeginning | null
   /** Commits offsets in the group's present generation, and tries once; null until the first batch. */
   #tryCommit: ((offsets: OffsetsByTopicPartition) => Promise<void>) | null = null
   readonly #failures: FailureLog
@@ -71,6 +76,9 @@ export class GroupConsumer implements Consumer {
     this.#autoCommit = commitsByTheClock(config.delivery)
       ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
       : null
+    const skips =
+      config.delivery === 'at-least-once' && !autoOffsetResets[config.autoOffsetReset].fromBeginning
+    this.#beginning = skips ? new GroupBeginning((partitions) => this.#foundNew(partitions)) : null
     this.failed = new Promise((resolve) => {
       this.#fail = resolve
     })
@@ -163,7 +171,13 @@ export class GroupConsumer implements Consumer {
       this.#committed = null
       this.#autoCommit?.forgetAll()
       this.#undecide()
-      this.#undecide = decideOutOfRange(payload.memberId, async (...where) => await this.#resume(...where))
+      const { memberId, isLeader } = payload
+      const undecide = decideOutOfRange(memberId, async (...where) => await this.#resume(...where))
+      const unbegin = this.#followBeginning(memberId, isLeader)
+      this.#undecide = () => {
+        undecide()
+        unbegin()
+      }
       this.#rebalances++
       this.#assignment.join(partitions)
       this.#assignment.heard(performance.now())
@@ -185,6 +199,33 @@ export class GroupConsumer implements Consumer {
     })
   }
 
+  /** See `GroupBeginning`. */
+  #followBeginning(memberId: string, isLeader: boolean): () => void {
+    const beginning = this.#beginning
+    if (beginning === null) return () => {}
+    const joinedAtMs = performance.now()
+    let asked: Promise<boolean> | null = null
+    const begin = async (offsets: MemberOffsets): Promise<boolean> => {
+      const isLate = performance.now() - joinedAtMs > leaderTimeMs
+      const hasBegun = await beginning.begin(offsets, { isLeader, isLate })
+      // What was read of the group's offsets at the rebalance lacks the beginning.
+      if (hasBegun) this.#committed = null
+      return hasBegun
+    }
+    // kafkajs asks for each broker, and again before each fetch.
+    return beforeFirstFetch(memberId, this.#config.topic, async (offsets) => {
+      asked ??= begin(offsets)
+      const own = asked
+      let hasBegun = false
+      try {
+        hasBegun = await own
+        return hasBegun
+      } finally {
+        if (!hasBegun && asked === own) asked = null
+      }
+    })
+  }
+
   async #onBatch(payload: EachBatchPayload): Promise<void> {
     const { batch } = payload
     const { partition } = batch
@@ -195,7 +236,6 @@ export class GroupConsumer implements Consumer {
     this.#offsets.saw(partition, Number(batch.highWatermark))
     const messages = batch.messages.filter(({ offset }) => Number(offset) >= committed)
     const records = messages.map((message) => consumedRecord(batch.topic, partition, message))
-    if (records.length > 0) await this.#commitBeginning(payload, records[0]!, epoch)
     const { maxPollRecords } = this.#config
     for (let at = 0; at < records.length; at += maxPollRecords) {
       if (!this.#mayPoll(payload, epoch)) return
@@ -208,18 +248,12 @@ export class GroupConsumer implements Consumer {
     if (this.#mayPoll(payload, epoch)) payload.resolveOffset(batch.lastOffset())
   }
 
-  /**
-   * The group has committed nothing in the partition, so with `latest` kafkajs began at its end. With at-least-once that place is committed before the
-   * first records are processed: a member that takes over would begin at the new end, and skip them.
-   */
-  async #commitBeginning(payload: EachBatchPayload, first: ConsumedRecord, epoch: number): Promise<void> {
-    const { partition } = payload.batch
-    const { delivery, autoOffsetReset } = this.#config
-    if (delivery !== 'at-least-once' || autoOffsetResets[autoOffsetReset].fromBeginning) return
-    if ((await this.#readCommitted()).has(partition)) return
-    if (!this.#mayPoll(payload, epoch)) return
-    await this.#commit(payload, Number(first.offset), 0)
-    this.#committed = null
+  #foundNew(partitions: readonly number[]): void {
+    const { topic, groupId: group } = this.#config
+    this.#logger.info(
+      { topic, group, partitions },
+      'partitions that are new to the group are read from their beginning',
+    )
   }
 
   #mayPoll(payload: EachBatchPayload, epoch: number): boolean {
@@ -469,3 +503,5 @@ export interface GroupConsumerOptions {
 
 const watchIntervalMs = 5_000
 const startPauseMs = 1_000
+/** So long the members of a group wait for its leader to commit where the group begins. */
+const leaderTimeMs = 10_000

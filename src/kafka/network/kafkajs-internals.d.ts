@@ -1,7 +1,7 @@
 /**
- * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts`, `kafkajs-idle-timer.ts`
- * and `kafkajs-out-of-range.ts` import these parts. They are not kafkajs's public interface. So the version is pinned exactly, and the contract
- * tests of the transport and `consume-out-of-range.test.ts` check these parts.
+ * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts`, `kafkajs-idle-timer.ts`, `kafkajs-out-of-range.ts`
+ * and `kafkajs-beginning.ts` import these parts. They are not kafkajs's public interface. So the version is pinned exactly, and
+ * the contract tests of the transport, `consume-out-of-range.test.ts` and `consume-new-partitions.test.ts` check these parts.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
   import type { Socket } from 'node:net'
@@ -91,9 +91,28 @@ declare module 'kafkajs/src/consumer/offsetManager/index.js' {
     readonly partition: number
   }
 
+  interface TopicOffsets {
+    readonly partitions: readonly { readonly partition: number; readonly offset: string }[]
+  }
+
   /** The offsets of a member of a group, from one rebalance to the next. */
   interface Manager {
+    readonly groupId: string
     readonly memberId: string
+    /** By topic. */
+    readonly memberAssignment: Readonly<Record<string, readonly number[]>>
+    readonly cluster: {
+      findTopicPartitionMetadata(topic: string): readonly { readonly partitionId: number }[]
+      fetchTopicsOffset(
+        topics: { topic: string; partitions: { partition: number }[]; fromBeginning: boolean }[],
+      ): Promise<TopicOffsets[]>
+    }
+    getCoordinator(): Promise<{
+      offsetFetch(of: {
+        groupId: string
+        topics: { topic: string; partitions: { partition: number }[] }[]
+      }): Promise<{ readonly responses: readonly TopicOffsets[] }>
+    }>
     /** By topic and partition: what the group has committed, as the coordinator told it in this assignment. */
     committedOffsets(): Readonly<Record<string, Readonly<Record<number, string>>>>
     /** From where the member fetches next (a Long). */
@@ -106,7 +125,11 @@ declare module 'kafkajs/src/consumer/offsetManager/index.js' {
   }
 
   const OffsetManager: {
-    readonly prototype: { setDefaultOffset: (this: Manager, of: TopicPartition) => Promise<void> }
+    readonly prototype: {
+      setDefaultOffset: (this: Manager, of: TopicPartition) => Promise<void>
+      /** Runs before each fetch. Asks the coordinator for the offsets of the member's partitions that it does not know. */
+      resolveOffsets: (this: Manager) => Promise<void>
+    }
   }
   export default OffsetManager
 }
