@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Admin, Consumer } from 'kafkajs'
 import type { KafkaConfig } from '../../config/config.ts'
-import { consumedRecord, registerReadCodecs } from '../consumer/kafkajs-consumer.ts'
+import { consumedRecord, prepareReading } from '../consumer/kafkajs-consumer.ts'
 import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 
@@ -31,7 +31,7 @@ export class TopicReader {
     this.failed = new Promise((_, reject) => (this.#fail = reject))
     // Who waits for nothing but the end of the topic hears of it there.
     this.failed.catch(() => {})
-    registerReadCodecs()
+    prepareReading()
     this.#topic = topic
     const client = kafkajsClient(kafka)
     this.#admin = client.admin()

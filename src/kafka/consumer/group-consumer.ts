@@ -16,12 +16,7 @@ import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
 import { beforeFirstFetch, type MemberOffsets } from './kafkajs-beginning.ts'
 import { decideOutOfRange } from './kafkajs-out-of-range.ts'
-import {
-  registerReadCodecs,
-  kafkajsConsumerConfig,
-  consumedRecord,
-  leaderEpochOf,
-} from './kafkajs-consumer.ts'
+import { prepareReading, kafkajsConsumerConfig, consumedRecord, leaderEpochOf } from './kafkajs-consumer.ts'
 
 /**
  * One member of a consumer group. It uses kafkajs's consumer, and does what kafkajs leaves to its user:
@@ -62,7 +57,7 @@ export class GroupConsumer implements Consumer {
 
   constructor(options: GroupConsumerOptions) {
     const { kafka, consumer: config, logger } = options
-    registerReadCodecs()
+    prepareReading()
     this.#config = config
     this.#kafka = kafka
     this.#process = options.process

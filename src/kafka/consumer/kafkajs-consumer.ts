@@ -4,6 +4,7 @@ import type { KafkaConfig } from '../../config/config.ts'
 import { isolationLevels, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { allCodecs } from '../protocol/compression.ts'
 import type { ConsumedRecord } from './consumer.ts'
+import { readPastEmptyBatches } from './kafkajs-empty-batches.ts'
 
 // kafkajs is a CommonJS module, and Node does not find these names among its exports.
 const { CompressionCodecs, CompressionTypes } = createRequire(import.meta.url)('kafkajs') as typeof Kafkajs
@@ -75,10 +76,11 @@ function headerValue(value: unknown): Buffer | readonly Buffer[] {
 const noBytes = Buffer.alloc(0)
 
 /**
- * Gives kafkajs's consumer the codecs that it does not have. kafkajs numbers codecs as the attributes of a batch do,
- * and keeps them for the whole process. It keeps its own gzip.
+ * Gives kafkajs's consumer what it lacks to read any topic, for the whole process: the codecs, and the way past batches without records. kafkajs numbers
+ * codecs as the attributes of a batch do. It keeps its own gzip.
  */
-export function registerReadCodecs(): void {
+export function prepareReading(): void {
+  readPastEmptyBatches()
   for (const codec of allCodecs) {
     const type = codec.attribute as Kafkajs.CompressionTypes
     if (type === CompressionTypes.None || type === CompressionTypes.GZIP) continue

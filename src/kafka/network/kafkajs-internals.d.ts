@@ -1,7 +1,7 @@
 /**
- * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts`, `kafkajs-idle-timer.ts`, `kafkajs-out-of-range.ts`
- * and `kafkajs-beginning.ts` import these parts. They are not kafkajs's public interface. So the version is pinned exactly, and
- * the contract tests of the transport, `consume-out-of-range.test.ts` and `consume-new-partitions.test.ts` check these parts.
+ * Types of the internal parts of kafkajs 2.2.4 that Chute uses. Only `kafkajs-transport.ts`, `kafkajs-idle-timer.ts`, `kafkajs-out-of-range.ts`,
+ * `kafkajs-beginning.ts` and `kafkajs-empty-batches.ts` import these parts. They are not kafkajs's public interface. So the version is pinned exactly, and
+ * the contract tests of the transport, `consume-out-of-range.test.ts`, `consume-new-partitions.test.ts` and `read-compacted.test.ts` check these parts.
  */
 declare module 'kafkajs/src/network/connectionPool.js' {
   import type { Socket } from 'node:net'
@@ -132,4 +132,22 @@ declare module 'kafkajs/src/consumer/offsetManager/index.js' {
     }
   }
   export default OffsetManager
+}
+
+declare module 'kafkajs/src/protocol/requests/fetch/v11/response.js' {
+  export interface FetchedPartition {
+    readonly messages: {
+      readonly offset: string
+      readonly isControlRecord: boolean
+      readonly key: Buffer | null
+      readonly batchContext: { readonly inTransaction: boolean; readonly producerId: string }
+    }[]
+  }
+
+  const response: {
+    decode: (
+      payload: Buffer,
+    ) => Promise<{ readonly responses: readonly { readonly partitions: readonly FetchedPartition[] }[] }>
+  }
+  export default response
 }
