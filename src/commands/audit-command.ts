@@ -10,7 +10,7 @@ import { type AuditReport, totalsOf } from '../kafka/audit/audit-report.ts'
 import { compareAccount, type StreamAccount } from '../kafka/audit/compare-account.ts'
 import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafka/audit/session-book.ts'
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
-import { TopicReader } from '../kafka/audit/topic-reader.ts'
+import { type PartitionRange, TopicReader, type WentBack } from '../kafka/audit/topic-reader.ts'
 import { describeFailure } from '../kafka/network/describe-failure.ts'
 import { keptOutcomes, outcomeTraits } from '../kafka/producer/outcome.ts'
 import type { Logger } from '../logger.ts'
@@ -68,18 +68,22 @@ async function audit(
   key: string | null,
 ): Promise<AuditReport> {
   const { topic, gateways, follow } = commandLine
+  const logger = createLogger(config, null, 'stderr')
   const reader = new TopicReader(config.kafka, topic)
   try {
     // The accounts are read before the end offsets, so every record that they count as arrived is before those offsets.
     let accounts = follow ? [] : await accountsOf(gateways, key)
     let ranges = await reader.connect()
-    const found = new TopicAudit(
-      topic,
-      new Map(Array.from(ranges, ([partition, { low }]) => [partition, low])),
-    )
-    await reader.start((record) => found.take(record))
+    let found = new TopicAudit(topic, lowsOf(ranges))
+    await reader.start({
+      onRecord: (record) => found.take(record),
+      onWentBack: (wentBack, now) => {
+        found = new TopicAudit(topic, lowsOf(now))
+        tellWentBack(logger, topic, wentBack)
+      },
+    })
     if (follow) {
-      await followUntilSignal(commandLine, config, {
+      await followUntilSignal(commandLine, logger, {
         metrics: AuditMetrics.ofTopic(() => found.findings),
         totals: () => ({ ...totalsOf(found.findings) }),
         failed: reader.failed,
@@ -101,15 +105,21 @@ async function auditClients(
   config: ReaderProcessConfig,
 ): Promise<ClientReport> {
   const { topic, follow } = commandLine
+  const logger = createLogger(config, null, 'stderr')
   const reader = new TopicReader(config.kafka, topic)
   try {
     let ranges = await reader.connect()
-    const lows = new Map(Array.from(ranges, ([partition, { low }]) => [partition, low]))
-    const book = new SessionBook(topic, lows, options)
-    await reader.start((record) => book.take(record))
+    let book = new SessionBook(topic, lowsOf(ranges), options)
+    await reader.start({
+      onRecord: (record) => book.take(record),
+      onWentBack: (wentBack, now) => {
+        book = new SessionBook(topic, lowsOf(now), options)
+        tellWentBack(logger, topic, wentBack)
+      },
+    })
     if (follow) {
       const findings = () => book.findings(Date.now())
-      await followUntilSignal(commandLine, config, {
+      await followUntilSignal(commandLine, logger, {
         metrics: AuditMetrics.ofClients(findings),
         totals: () => ({ ...findings().totals }),
         failed: reader.failed,
@@ -121,6 +131,17 @@ async function auditClients(
   } finally {
     await reader.stop()
   }
+}
+
+/** Offset of the first record that the log still has, by partition. */
+function lowsOf(ranges: ReadonlyMap<number, PartitionRange>): ReadonlyMap<number, number> {
+  return new Map(Array.from(ranges, ([partition, { low }]) => [partition, low]))
+}
+
+function tellWentBack(logger: Logger, topic: string, partitions: readonly WentBack[]): void {
+  const message =
+    'logs went back behind what was read of them: the cluster has lost records, and the audit begins again'
+  logger.warn({ topic, partitions }, message)
 }
 
 type Accounts = readonly { gateway: string; streams: Awaited<ReturnType<typeof fetchAccount>> }[]
@@ -137,10 +158,9 @@ async function accountsOf(gateways: readonly string[], key: string | null): Prom
  */
 async function followUntilSignal(
   { topic, metrics: address }: AuditCommandLine,
-  config: ReaderProcessConfig,
+  logger: Logger,
   { metrics, totals, failed }: { metrics: AuditMetrics; totals: () => object; failed: Promise<never> },
 ): Promise<void> {
-  const logger = createLogger(config, null, 'stderr')
   const signals = new StopSignals()
   let server: FastifyInstance | null = null
   if (address !== null) {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isRead } from '../../../../src/kafka/audit/topic-reader.ts'
+import { isRead, thoseThatWentBack } from '../../../../src/kafka/audit/topic-reader.ts'
 
 test.each([
   ['is empty', { low: 7, high: 7 }, { low: 7, high: 9 }, 0, true],
@@ -11,4 +11,17 @@ test.each([
   ['goes back, and was read in part', { low: 0, high: 500 }, { low: 0, high: 400 }, 399, false],
 ] as const)('a partition that %s', (_of, wanted, now, position, expected) => {
   expect(isRead(wanted, now, position)).toBe(expected)
+})
+
+test('logs went back that end before what was read of them', () => {
+  const ranges = new Map([
+    [0, { low: 0, high: 5 }],
+    [1, { low: 3, high: 20 }],
+    [2, { low: 0, high: 0 }],
+  ])
+  const positions = new Map([
+    [0, 6],
+    [1, 20],
+  ])
+  expect(thoseThatWentBack(ranges, positions)).toEqual([{ partition: 0, position: 6, logEnd: 5 }])
 })
