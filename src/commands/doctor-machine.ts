@@ -95,7 +95,16 @@ function lookAtFolder(config: Config): Diagnosis[] {
       ),
     ]
   }
-  const { bavail, bsize, files, ffree } = fs.statfsSync(found)
+  const { blocks, bavail, bsize, files, ffree } = fs.statfsSync(found)
+  // As `/proc` is. Others tell 0 of one of them where there is no limit.
+  if (blocks === 0 && files === 0)
+    return [
+      failure(
+        name,
+        `the file system of ${found} has no room for files`,
+        'Name a folder on a disk as CHUTE_DATA_DIR.',
+      ),
+    ]
   const maxBytes = durable.reduce((sum, { spool }) => sum + (spool?.maxBytes ?? 0), 0)
   const fleeting = config.dataDirEphemeral ? null : ephemeralFolder(dataDir)
   return [

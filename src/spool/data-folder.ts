@@ -140,22 +140,31 @@ export interface StreamFolder {
 }
 
 /**
- * Makes a folder, and syncs the names of all folders that were made. Without that, a power cut could take a synced file
- * together with the name of a folder above it.
+ * Makes a folder, and those above it, and syncs the names of all that were made. Without that, a power cut could take a synced file
+ * together with the name of a folder above it. One by one, since `recursive` of Node tries without an end where a file system takes no folder, and
+ * says ENOENT, as `/proc` does.
  */
 export function makeFolder(path: string): void {
-  const first = fs.mkdirSync(path, { recursive: true, mode: 0o700 })
-  if (first === undefined) return
-  const highest = dirname(resolve(first))
-  for (let above = dirname(resolve(path)); above.startsWith(highest); above = dirname(above)) {
-    try {
-      syncFolder(above)
-    } catch (error) {
-      // A folder that this user may write to, and not read, cannot be synced. The kernel decides when the name is on disk.
-      if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
-    }
-    if (above === highest) return
+  const folder = resolve(path)
+  if (isFolder(folder)) return
+  const above = dirname(folder)
+  makeFolder(above)
+  try {
+    fs.mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !isFolder(folder)) throw error
   }
+  try {
+    syncFolder(above)
+  } catch (error) {
+    // A folder that this user may write to, and not read, cannot be synced. The kernel decides when the name is on disk.
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
+  }
+}
+
+function isFolder(path: string): boolean {
+  return fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 }
 
 /** Brings the names of a folder to the disk. */
@@ -314,6 +323,7 @@ const reasons: Readonly<Record<string, { readonly what: string; readonly remedy:
   EPERM: notPermitted,
   EROFS: { what: 'it is read-only', remedy: 'Mount it writable.' },
   ENOSPC: { what: 'the disk is full', remedy: 'Make room on it.' },
+  ENOENT: { what: 'no folder can be made there', remedy: 'Name a folder on a disk as CHUTE_DATA_DIR.' },
   ENOTDIR: noFolder,
   EEXIST: noFolder,
 }

@@ -19,6 +19,15 @@ test('a folder is made, and says its format', () => {
   expect(readFileSync(join(path, 'version'), 'utf8')).toBe('chute data folder, format 1\n')
 })
 
+test('where no folder can be made, that is said, and nothing waits', () => {
+  expect(() => open('/proc/chute/data')).toThrow(
+    'CHUTE_DATA_DIR cannot be used: /proc/chute/data: no folder can be made there. Name a folder on a disk',
+  )
+  const file = join(temporaryFolder(), 'file')
+  writeFileSync(file, '')
+  expect(() => open(join(file, 'data'))).toThrow('it is not a folder')
+})
+
 test('a second gateway is refused, and told who has the folder', () => {
   const path = temporaryFolder()
   const first = new DataFolder(path, [], new LogKeeper(), { workersLeft: false })
