@@ -46,7 +46,8 @@ export async function runDrainCommand(argv: readonly string[], env: NodeJS.Proce
     LIVE_EVENTS: '',
   })
   if (config === null) return 1
-  if (config.streams.every(({ spool }) => spool === null)) {
+  const durable = config.streams.filter(({ spool }) => spool !== null)
+  if (durable.length === 0) {
     process.stderr.write(
       'No stream of the configuration is durable. Give the CHUTE_CONFIG of the gateway that wrote the folder.\n',
     )
@@ -54,7 +55,8 @@ export async function runDrainCommand(argv: readonly string[], env: NodeJS.Proce
   }
   const logger = createLogger(config)
   const stopped = new StopSignals().next()
-  const gateway = await Promise.race([build(config, logger), stopped])
+  // The topics of the other streams need not be there.
+  const gateway = await Promise.race([build({ ...config, streams: durable }, logger), stopped])
   if (gateway === null || typeof gateway === 'string') return 1
   const records = spooledOf(gateway.stats)
   logger.info({ dataDir, records }, 'sending what the folder holds')

@@ -59,22 +59,35 @@ export function folderOfWorker(dataDir: string, worker: number): string {
  * put a record into a folder that is empty now.
  * @param worker null: the gateway has one process, and takes all of them over. Otherwise folder N belongs to a worker by N and `of`, so a worker
  * that is started again takes the same folders.
- * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at.
+ * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at. For the one process also if another
+ * gateway has `dataDir`.
  */
 export function foldersLeft(dataDir: string, worker: WorkerPlace | null): string[] {
-  return numbersIn(dataDir)
+  const numbers = numbersIn(dataDir)
+  // While a primary lives, nobody waits for the end of its workers.
+  if (worker === null && numbers.length > 0) tryLock(dataDir, 'gateway')
+  return numbers
     .filter(
       (number) => worker === null || (number > worker.of && (number - 1) % worker.of === worker.number - 1),
     )
     .map((number) => folderOfWorker(dataDir, number))
     .filter((folder) => {
+      tryLock(folder, 'worker')
       try {
-        fs.closeSync(takeLock(folder, 'worker'))
         return holdsRecords(folder)
       } catch (error) {
         throw toDataFolderError(error, folder)
       }
     })
+}
+
+/** @throws DataFolderError if another process has the folder, or if one cannot tell. */
+function tryLock(folder: string, of: 'gateway' | 'worker'): void {
+  try {
+    fs.closeSync(takeLock(folder, of))
+  } catch (error) {
+    throw toDataFolderError(error, folder)
+  }
 }
 
 /** The numbers of workers that ever had a folder, in their order. */

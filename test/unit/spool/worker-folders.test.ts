@@ -76,6 +76,17 @@ test('a second gateway is refused while a primary has the folder, whatever its n
   expect(() => take(dataDir, null)).toThrow(`in use by another gateway (process ${process.pid})`)
 })
 
+test('one process that meets a worker is told of the gateway, as long as the primary of the worker lives', async () => {
+  const dataDir = temporaryFolder()
+  const primary = group(dataDir)
+  await leave(dataDir, { number: 1, of: 2 }, 3)
+  const worker = take(dataDir, { number: 1, of: 2 })
+  onTestFinished(() => worker.close())
+  expect(() => take(dataDir, null)).toThrow(`${dataDir} is in use by another gateway`)
+  primary.close()
+  expect(() => take(dataDir, null)).toThrow(`${folderOfWorker(dataDir, 1)} is in use by another worker`)
+})
+
 test('fewer workers take over what the others left, and a worker takes over the same at each start', async () => {
   const dataDir = temporaryFolder()
   group(dataDir)
