@@ -57,6 +57,8 @@ describe('a topic that is missing at start', () => {
     })
     expect((await send(gateway, '{"a":1}', 'wait=10')).status).toBe(200)
     expect(await landed(topic)).toEqual(['{"a":1}'])
+    // It was missing for a moment, and nobody has to do anything.
+    expect(gateway.log.map(({ message }) => message)).not.toContain('topic cannot be written to')
   })
 
   test('is waited for, and named by /readyz, where creating is off', async () => {

@@ -25,6 +25,8 @@ export class ClusterMetadata {
   readonly #brokers = new Map<number, BrokerAddress>()
   readonly #topics = new Map<string, TopicState>()
   readonly #notCreated = new Map<string, string>()
+  /** Topics that are created if they are missing, and were not seen yet. */
+  readonly #toCreate = new Set<string>()
   readonly #listeners = new Set<() => void>()
   readonly #breaker = new CircuitBreaker()
   #connection: BrokerConnection | null = null
@@ -82,6 +84,11 @@ export class ClusterMetadata {
     this.#notCreated.set(name, cause)
   }
 
+  /** The topic is created if it is missing, so that is no reason for a warning. */
+  setToCreate(name: string): void {
+    this.#toCreate.add(name)
+  }
+
   /** The address of a broker; null if the broker is not in the cluster. */
   broker(nodeId: number): BrokerAddress | null {
     return this.#brokers.get(nodeId) ?? null
@@ -115,6 +122,7 @@ export class ClusterMetadata {
     for (const topic of topics) {
       this.#topics.delete(topic)
       this.#notCreated.delete(topic)
+      this.#toCreate.delete(topic)
       this.#withoutLimit.delete(topic)
       this.#formerToldSinceMs.delete(topic)
     }
@@ -368,6 +376,8 @@ export class ClusterMetadata {
 
   #logStatus(topic: string, status: TopicState['status'], errorCode: number): void {
     const { logger } = this.#options
+    const isToCreate = this.#toCreate.delete(topic)
+    if (status === 'unknown_topic' && isToCreate) return
     if (status === 'known')
       logger.info({ topic, partitions: this.topic(topic).leaders.length }, 'topic is known')
     else logger.warn({ topic, status, kafkaError: kafkaErrorName(errorCode) }, 'topic cannot be written to')
