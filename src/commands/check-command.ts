@@ -34,7 +34,8 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   const warning = warningOfFolder(config)
   if (warning !== null) process.stderr.write(`warning: ${warning}\n`)
   if (commandLine.connectMs === null) {
-    await writeOut(describeConfig(config))
+    const { CHUTE_CONFIG = null, CHUTE_KEYS_FILE = null } = env
+    await writeOut(describeConfig(config, { CHUTE_CONFIG, CHUTE_KEYS_FILE }))
     return 0
   }
   const { checkConnections } = await import('./check-connect.ts')

@@ -22,11 +22,13 @@ const mask = '********'
 /**
  * The effective configuration as YAML, with the names of the settings. Its parts `streams` and `consumer` can be used as a
  * configuration file. Secrets are masked. Certificates are public, but too long to print.
+ * @param files the files that were read for it, by variable; null: none.
  */
-export function describeConfig(config: Config): string {
+export function describeConfig(config: Config, files: Readonly<Record<string, string | null>> = {}): string {
   return stringify(
     {
       environment: {
+        ...files,
         ...describeHttp(config.http),
         ...describeKafka(config.kafka),
         CHUTE_OPEN: config.http.open,

@@ -95,6 +95,8 @@ describe('chute check', limit, () => {
   test('prints the effective configuration and exits 0', async () => {
     const run = await chute(['check'], { KAFKA_BROKERS: 'kafka:9092' })
     expect(run).toMatchObject({ code: 0, stdout: expect.stringContaining('linger.ms: 5'), stderr: '' })
+    // No file of streams: these are the usual ones.
+    expect(run.stdout).toContain('CHUTE_CONFIG: null\n')
   })
 
   test('tells every problem on stderr and exits 1', async () => {
