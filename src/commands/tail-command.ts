@@ -117,10 +117,11 @@ async function follow(commandLine: TailCommandLine, key: string | null, signal: 
     let left = ''
     for await (const chunk of reply.setEncoding('utf8') as AsyncIterable<string>) {
       clearTimeout(timer)
-      timer = listen()
       const messages = (left + chunk).split('\n\n')
       left = messages.pop()!
       for (const message of messages) await take(message, commandLine, signal)
+      // While the reader of the output is slow, nobody listens to the gateway.
+      timer = listen()
     }
   } catch (error) {
     if (error instanceof AskError || signal.aborted) throw error

@@ -5,6 +5,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { sha256OfKey, type HttpConfig, type KeyConfig } from '../../src/config/config.ts'
 import { errorTable } from '../../src/errors.ts'
@@ -83,6 +84,12 @@ async function post(url: string, body: string): Promise<void> {
 
 const watched = { timeout: 20_000 }
 
+/** The limits of the command are 30 times as short: 1.5 s of silence. */
+const thirtyTimesAsFast = [
+  '--import',
+  'data:text/javascript,const wait=setTimeout;globalThis.setTimeout=(call,ms,...rest)=>wait(call,ms/30,...rest)',
+]
+
 describe('chute tail', limit, () => {
   test('prints a line an event: what was refused before, and what comes, until Ctrl-C', async () => {
     const { url, live } = await serve()
@@ -148,6 +155,31 @@ describe('chute tail', limit, () => {
     await post(`${url}/v1/streams/web`, '{')
     expect(await ended).toBe(0)
     expect(stderr()).toBe('')
+  })
+
+  test('goes on when its output was not read for longer than a gateway may be silent', async () => {
+    const { url, live } = await serve()
+    const child = spawn(process.execPath, [...thirtyTimesAsFast, ...chuteArguments, 'tail', '--url', url], {
+      env: chuteEnvironment({}),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let [lines, stderr] = [0, '']
+    child.stderr.on('data', (chunk) => (stderr += String(chunk)))
+    closing.push(() => child.kill('SIGKILL'))
+    await expect.poll(() => live.isWatched, watched).toBe(true)
+    // More than the pipe takes, and less than the gateway keeps for a reader.
+    const flood = 1_000
+    for (let nth = 0; nth < flood; nth++) live.show({ ...event, text: 'x'.repeat(500) })
+    await pause(3_000)
+    child.stdout.on('data', (chunk: Buffer) => (lines += String(chunk).split('\n').length - 1))
+    await expect
+      .poll(() => {
+        live.show({ ...event })
+        return lines > flood + 20 || stderr !== ''
+      }, watched)
+      .toBe(true)
+    expect(stderr).toBe('')
+    expect(child.exitCode).toBe(null)
   })
 
   test('takes the key of its environment, or of a file, and says how to give one', async () => {
