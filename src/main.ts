@@ -40,7 +40,7 @@ async function run([command, ...argv]: readonly string[], env: NodeJS.ProcessEnv
     case 'tail':
       return await (await import('./commands/tail-command.ts')).runTailCommand(argv, env)
     case 'keys':
-      return (await import('./commands/keys-command.ts')).runKeysCommand(argv, env)
+      return await (await import('./commands/keys-command.ts')).runKeysCommand(argv, env)
     case 'kafka':
       return await (await import('./commands/kafka-command.ts')).runKafkaCommand(argv, env)
     case '--version':

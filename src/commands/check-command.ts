@@ -40,8 +40,9 @@ export async function runCheckCommand(argv: readonly string[], env: NodeJS.Proce
   }
   const { checkConnections } = await import('./check-connect.ts')
   const findings = await checkConnections(config, commandLine.connectMs)
-  for (const { ok, name, detail } of findings)
-    process.stdout.write(`${ok ? 'ok  ' : 'FAIL'} ${name}: ${detail}\n`)
+  await writeOut(
+    findings.map(({ ok, name, detail }) => `${ok ? 'ok  ' : 'FAIL'} ${name}: ${detail}\n`).join(''),
+  )
   return findings.every(({ ok }) => ok) ? 0 : 1
 }
 

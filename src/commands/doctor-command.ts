@@ -17,6 +17,7 @@ import { readCommandLine, wholeNumber } from './command-line.ts'
 import { type Diagnosis, failure, fine, warning, within } from './diagnosis.ts'
 import { lookAtKafka } from './doctor-kafka.ts'
 import { lookAtMachine } from './doctor-machine.ts'
+import { writeOut } from './process.ts'
 
 const doctorUsage = `usage: chute doctor [--json] [--timeout-ms N]
 
@@ -42,7 +43,7 @@ export async function runDoctorCommand(argv: readonly string[], env: NodeJS.Proc
   const findings = await diagnose(env, commandLine.timeoutMs)
   const count = (state: Diagnosis['state']): number => findings.filter((each) => each.state === state).length
   const [failures, warnings] = [count('failure'), count('warning')]
-  process.stdout.write(
+  await writeOut(
     commandLine.json
       ? `${JSON.stringify({ ok: failures === 0, failures, warnings, findings }, null, 2)}\n`
       : `${findings.map(describe).join('')}\n${verdict(findings, failures, warnings)}\n`,

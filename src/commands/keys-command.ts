@@ -15,6 +15,7 @@ import { loadKeys } from '../config/load-config.ts'
 import { flawOfKeyName, readKeys } from '../config/read-keys.ts'
 import { alignTable } from '../reports/text-table.ts'
 import { configOrExplain, readCommandLine } from './command-line.ts'
+import { writeOut } from './process.ts'
 
 const keysUsage = `usage: chute keys new --name NAME --public | --secret | --admin [options]
        chute keys list
@@ -41,28 +42,29 @@ With - check reads the key from standard input, so that other users of the machi
  * `chute keys`: makes keys, and tells what the keys of the configuration are. It neither needs nor starts a gateway.
  * @returns the exit code of the process: 0; 1 if the configuration cannot be used or `check` knows no such key; 2 for a wrong
  * command line.
+ * @throws what {@link writeOut} throws: the key of `new` is shown once.
  */
-export function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv): number {
+export async function runKeysCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, keysUsage, readKeysArguments)
   if (typeof commandLine === 'number') return commandLine
   if (commandLine.action === 'new') {
-    process.stdout.write(describeNewKey(commandLine))
+    await writeOut(describeNewKey(commandLine))
     if (hasKey(env, commandLine.name)) process.stderr.write(isThere(commandLine.name))
     return 0
   }
   const keys = configOrExplain(() => loadKeys(env))
   if (keys === null) return 1
   if (commandLine.action === 'list') {
-    process.stdout.write(keys.length === 0 ? noKeys : listOf(keys))
+    await writeOut(keys.length === 0 ? noKeys : listOf(keys))
     return 0
   }
   const sha256 = sha256OfKey(commandLine.key)
   const key = keys.find((each) => each.sha256.includes(sha256))
   if (key === undefined) {
-    process.stdout.write(keys.length === 0 ? noKeys : 'no key has this value\n')
+    await writeOut(keys.length === 0 ? noKeys : 'no key has this value\n')
     return 1
   }
-  process.stdout.write(listOf([key]))
+  await writeOut(listOf([key]))
   return isOver(key) ? 1 : 0
 }
 

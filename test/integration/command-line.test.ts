@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -139,6 +139,25 @@ test(
     ])
     expect(listed.stdout).toMatch(/ as CORS_ORIGINS +none +– +60 requests, 1000 bytes in 60 s × 5 +never/)
     expect(code).toBe(0)
+  },
+)
+
+test.runIf(existsSync('/dev/full'))(
+  'chute keys new ends with exit code 1 if the disk has no room for the key, which is shown once',
+  limit,
+  async () => {
+    const full = openSync('/dev/full', 'w')
+    onTestFinished(() => closeSync(full))
+    const args = [...chuteArguments, 'keys', 'new', '--name', 'a', '--secret', '--stream', 'web']
+    const child = spawn(process.execPath, args, {
+      env: chuteEnvironment({}),
+      stdio: ['ignore', full, 'pipe'],
+    })
+    let stderr = ''
+    child.stderr!.on('data', (chunk) => (stderr += String(chunk)))
+    const [code] = await once(child, 'close')
+    expect(code).toBe(1)
+    expect(stderr).toContain('ENOSPC')
   },
 )
 

@@ -205,11 +205,11 @@ test.each([
   expect(paths).toEqual(settings.map((setting) => `keys.a.${setting}`))
 })
 
-test('chute keys new makes no key that ended before it begins', () => {
+test('chute keys new makes no key that ended before it begins', async () => {
   const stderr = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   onTestFinished(() => stderr.mockRestore())
   const options = ['new', '--name', 'a', '--secret', '--stream', 'web', '--not-after', '2020-01-31']
-  expect(runKeysCommand(options, {})).toBe(2)
+  expect(await runKeysCommand(options, {})).toBe(2)
   expect(stderr.mock.calls.join('')).toMatch(/--not-after is over/)
 })
 
