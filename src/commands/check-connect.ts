@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Config } from '../config/config.ts'
+import type { Config, KafkaConfig } from '../config/config.ts'
 import { KafkajsTransport } from '../kafka/network/kafkajs-transport.ts'
 import { silentLogger } from '../logger.ts'
 import { parseAddress, Producers } from '../kafka/producers.ts'
@@ -21,8 +21,11 @@ export interface Finding {
  * @param limitMs how long it waits for what is not right yet.
  */
 export async function checkConnections(config: Config, limitMs: number): Promise<Finding[]> {
-  const brokers = await Promise.all(config.kafka.brokers.map(async (address) => await reach(config, address)))
-  const { everConnected, findings } = await lookAsGateway(config, limitMs)
+  const reached = config.kafka.brokers.map(async (address) => await reach(config, address, limitMs))
+  const [{ everConnected, findings }, ...brokers] = await Promise.all([
+    lookAsGateway(config, limitMs),
+    ...reached,
+  ])
   // One broker is enough to reach Kafka. A gateway is ready while others are away.
   return [...brokers.map((broker) => ({ ...broker, ok: broker.ok || everConnected })), ...findings]
 }
@@ -75,21 +78,23 @@ export async function lookAsGateway(
   }
 }
 
-async function reach({ kafka }: Config, address: string): Promise<Finding> {
-  const { host, port } = parseAddress(address)
+async function reach({ kafka }: Config, address: string, limitMs: number): Promise<Finding> {
   const name = `broker ${address}`
   try {
-    const connection = await new KafkajsTransport(kafka, silentLogger).connect(
-      host,
-      port,
-      kafka.connectionTimeoutMs,
-    )
-    connection.destroy(new Error('it was reached'))
+    await within(limitMs, touch(kafka, address))
     const how = `${kafka.ssl === null ? 'plaintext' : 'TLS'}, ${kafka.sasl === null ? 'no SASL' : `SASL ${kafka.sasl.mechanism}`}`
     return { name, ok: true, detail: `reached (${how})` }
   } catch (error) {
     return { name, ok: false, detail: `not reached: ${(error as Error).message}` }
   }
+}
+
+/** Connects, which may wait for a token before, and ends the connection. */
+async function touch(kafka: KafkaConfig, address: string): Promise<void> {
+  const { host, port } = parseAddress(address)
+  const transport = new KafkajsTransport(kafka, silentLogger)
+  const connection = await transport.connect(host, port, kafka.connectionTimeoutMs)
+  connection.destroy(new Error('it was reached'))
 }
 
 /** Is never a reason not to be ready: without the settings a gateway works, and checks less before the 202. */

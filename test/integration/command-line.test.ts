@@ -116,6 +116,25 @@ describe('chute check', limit, () => {
 })
 
 test(
+  'chute check --connect waits for a broker that does not answer for no longer than --timeout-ms',
+  limit,
+  async () => {
+    const silent = createServer((socket) => socket.on('error', () => {}))
+    onTestFinished(() => void silent.close())
+    await once(silent.listen(0, '127.0.0.1'), 'listening')
+    const broker = `127.0.0.1:${(silent.address() as AddressInfo).port}`
+    const beganMs = performance.now()
+    const run = await chute(['check', '--connect', '--timeout-ms', '500'], {
+      KAFKA_BROKERS: broker,
+      KAFKA_CONNECTION_TIMEOUT_MS: '20000',
+    })
+    expect(performance.now() - beganMs).toBeLessThan(15_000)
+    expect(run.code).toBe(1)
+    expect(run.stdout).toContain(`FAIL broker ${broker}: not reached: no answer within 500 ms`)
+  },
+)
+
+test(
   'chute keys list shows limits and that no source is allowed, and check takes a key from standard input',
   limit,
   async () => {
