@@ -2,6 +2,7 @@ import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promi
 import { isDeepStrictEqual } from 'node:util'
 import type { Config, StreamConfig } from './config/config.ts'
 import type { PreparedReload } from './config/reload.ts'
+import { maxInt32 } from './config/setting.ts'
 import { compileEventSchema } from './events/event-schema.ts'
 import type { Deduplicators } from './dedupe/deduplicators.ts'
 import type { InvalidTopic, InvalidTopics } from './invalid-topics.ts'
@@ -196,7 +197,7 @@ export class LiveStreams {
 
   /** No request takes longer, whatever its client does. */
   get #longestRequestMs(): number {
-    return this.#config.http.limits.bodyTimeoutMaxMs + replyMs
+    return Math.min(maxInt32, this.#config.http.limits.bodyTimeoutMaxMs + replyMs)
   }
 
   /** Opens a stream that has waited, unless it is open, and has it take events. */

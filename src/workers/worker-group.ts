@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { type Certificates, withCertificates } from '../config/certificates.ts'
 import type { Config, StreamConfig } from '../config/config.ts'
 import { hashOfConfig } from '../config/reload.ts'
+import { maxInt32 } from '../config/setting.ts'
 import { accountOf } from '../kafka/producer/account-log.ts'
 import type { ProducerStats } from '../kafka/producer/producer.ts'
 import type { Logger } from '../logger.ts'
@@ -167,9 +168,12 @@ export class WorkerGroup {
 
   async #allEnded(limitMs: number): Promise<void> {
     const workers = [...this.#processes.values()]
-    const limit = setTimeout(() => {
-      for (const worker of workers) worker.kill()
-    }, limitMs)
+    const limit = setTimeout(
+      () => {
+        for (const worker of workers) worker.kill()
+      },
+      Math.min(limitMs, maxInt32),
+    )
     await Promise.all(workers.map(async ({ ended }) => await ended))
     clearTimeout(limit)
   }

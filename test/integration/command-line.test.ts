@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -204,6 +204,29 @@ describe('chute serve', limit, () => {
     expect(readings()).toBeLessThan(20)
     gateway.signal('SIGTERM')
     await gateway.ended()
+  })
+
+  test('with workers and the longest SPOOL_DRAIN_TIMEOUT_MS answers what is under way at a SIGTERM', async () => {
+    const gateway = await serveGateway({ ...away, WORKERS: '2', SPOOL_DRAIN_TIMEOUT_MS: '2147483647' })
+    onTestFinished(() => gateway.signal('SIGKILL'))
+    const { port } = new URL(gateway.url)
+    const body = '{"name":"a","value":1}'
+    const client = connect(Number(port), '127.0.0.1')
+    let reply = ''
+    client.on('data', (chunk) => (reply += String(chunk))).on('error', () => {})
+    client.write(
+      `POST /v1/streams/metrics-realtime HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n`,
+    )
+    client.write(body.slice(0, 5))
+    await pause(500)
+    gateway.signal('SIGTERM')
+    await gateway.logged('draining')
+    await pause(500)
+    expect(reply).toBe('')
+    client.write(body.slice(5))
+    // Kafka is away.
+    await expect.poll(() => reply, { timeout: 10_000 }).toContain('HTTP/1.1 503')
+    expect(await gateway.ended()).toBe(0)
   })
 
   test('says which port is taken and exits 1', async () => {

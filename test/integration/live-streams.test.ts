@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Config, StreamConfig } from '../../src/config/config.ts'
 import { Producers } from '../../src/kafka/producers.ts'
@@ -87,6 +90,26 @@ test('a stream that waits, or cannot be opened, is not available, and is tried a
   await started.logged('the stream takes events again')
   await expect(detailOf('goes')).resolves.toEqual(await detailOf('stays'))
 }, 20_000)
+
+test('a stream that goes waits for its requests, however long a body may take', async () => {
+  const waiting = vi.spyOn(Producers.prototype, 'leave')
+  const withLongBodies = (...streams: readonly StreamConfig[]): Config => {
+    const { http, ...config } = configOf(...streams)
+    return { ...config, http: { ...http, limits: { ...http.limits, bodyTimeoutMaxMs: 2 ** 31 - 1 } } }
+  }
+  started = await startGatewayWith(withLongBodies(stays, goes), { awaitReady: false })
+  const client = connect(Number(new URL(started.url).port), '127.0.0.1')
+  const answered = once(client, 'data')
+  client.write('POST /v1/streams/goes HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{')
+  await pause(100)
+  await started.gateway.reload(withLongBodies(stays))
+  await pause(100)
+  expect(waiting).not.toHaveBeenCalled()
+  client.write('}')
+  await answered
+  await expect.poll(() => waiting.mock.calls).toEqual([['goes']])
+  client.destroy()
+})
 
 test('a stream that comes back and goes again before it has drained leaves no producer of its invalidTopic open', async () => {
   const withInvalid = { ...goes, invalid: invalidConfig('bad') }
