@@ -73,7 +73,8 @@ function isLeftOutByEmptyFile(name: string): boolean {
 function refuseUnknown(env: NodeJS.ProcessEnv, problems: ConfigProblem[]): void {
   const known = [...Object.keys(environmentShape), ...fileVariables.map((name) => `${name}_FILE`)]
   for (const name of Object.keys(env)) {
-    if ((env[name] ?? '') === '' || known.includes(name) || belongsToOthers(name)) continue
+    const value = env[name] ?? ''
+    if (value === '' || known.includes(name) || belongsToOthers(name, value)) continue
     const ours = oursFor(name)
     if (ours === null && !/^(KAFKA|CHUTE|CORS|RATE_LIMIT|TLS)_/.test(name)) continue
     const meant = nearestName(name, known)
@@ -329,6 +330,8 @@ const foreignNames: readonly (readonly [names: RegExp, ours: string])[] = [
   ],
   [/^KAFKA_TOPICS?$/, 'topic: of a stream, in the file of CHUTE_CONFIG'],
   [/^SPRING_KAFKA_\w+$/, 'KAFKA_BROKERS and the other KAFKA_ variables of docs/configuration.md'],
+  [/^(CHUTE|TLS)_PORT$/, 'PORT'],
+  [/^(CHUTE|TLS)_ADMIN_PORT$/, 'ADMIN_PORT'],
   [/^CORS_(ALLOW(ED)?_)?ORIGINS?$/, 'CORS_ORIGINS=https://app.example.com'],
   [/^RATE_LIMIT(_(REQUESTS|COUNT|RPS|PER_\w+))?$/, 'RATE_LIMIT_MAX and RATE_LIMIT_WINDOW'],
 ]
@@ -342,7 +345,9 @@ export function oursFor(name: string): string | null {
  * Whether a variable that begins like a setting belongs to another program: Kafka's own scripts, `chute kafka`, `chute tail` or our tests.
  * Kubernetes and Docker set such variables too, for a service called kafka or chute.
  */
-export function belongsToOthers(name: string): boolean {
+export function belongsToOthers(name: string, value: string): boolean {
+  // Kubernetes and Docker give a URL to such a name. A number was meant for the gateway.
+  if (/^(CHUTE|TLS)(_ADMIN)?_PORT$/.test(name) && /^\d+$/.test(value)) return false
   return (
     /_SERVICE_(HOST|PORT(_\w+)?)$/.test(name) ||
     /^\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/.test(name) ||

@@ -578,6 +578,8 @@ describe('variables that belong together', () => {
       'CHUTE_WHATEVER_ELSE',
       /docs\/configuration\.md/,
     ],
+    ['a port by another name', { CHUTE_PORT: '9000' }, 'CHUTE_PORT', /^Set PORT\.$/],
+    ['an admin port by another name', { CHUTE_ADMIN_PORT: '9100' }, 'CHUTE_ADMIN_PORT', /^Set ADMIN_PORT\.$/],
     ['a misspelt _FILE', { KAFKA_SSL_CAFILE: 'x' }, 'KAFKA_SSL_CAFILE', /Did you mean KAFKA_SSL_CA_FILE\?/],
   ]
 
@@ -614,6 +616,17 @@ describe('variables that belong together', () => {
     'BOOTSTRAP_DIR',
   ])('%s belongs to others and is left alone', (name) => {
     expect(problemsOf(() => load({ [name]: 'x' }))).toEqual([])
+  })
+
+  test('what Kubernetes and Docker set for a service called chute is left alone', () => {
+    const env = {
+      CHUTE_PORT: 'tcp://10.0.0.1:80',
+      CHUTE_ADMIN_PORT: 'tcp://10.0.0.2:9100',
+      CHUTE_SERVICE_PORT: '80',
+      CHUTE_ADMIN_SERVICE_PORT_ADMIN: '9100',
+      CHUTE_PORT_80_TCP_PORT: '80',
+    }
+    expect(problemsOf(() => load(env))).toEqual([])
   })
 })
 
