@@ -103,6 +103,7 @@ async function follow(commandLine: TailCommandLine, key: string | null, signal: 
   const silence = new AbortController()
   const listen = (): NodeJS.Timeout => setTimeout(() => silence.abort(), silentMs)
   let timer = listen()
+  let isOpen = false
   try {
     const reply = await askGateway(url, {
       key,
@@ -114,6 +115,7 @@ async function follow(commandLine: TailCommandLine, key: string | null, signal: 
       const notFound = 'Where ADMIN_PORT is set, they are on that port: --port N.'
       throw new AskError(await whyRefused(url, reply, { key, wants: 'shows no events', notFound }))
     }
+    isOpen = true
     let left = ''
     for await (const chunk of reply.setEncoding('utf8') as AsyncIterable<string>) {
       clearTimeout(timer)
@@ -128,6 +130,10 @@ async function follow(commandLine: TailCommandLine, key: string | null, signal: 
     if (silence.signal.aborted)
       throw new AskError(
         `${url.origin} has said nothing for ${silentMs / 1_000} s, not even that it is there.`,
+      )
+    if (isOpen)
+      throw new AskError(
+        `${url.origin} has broken off the reply (${whyNoAnswer(error)}): it is gone, or this output was read too slowly.`,
       )
     throw new AskError(
       `${url.origin} does not answer: ${whyNoAnswer(error)}\nIs the gateway there? --url or --port names another one.`,

@@ -29,6 +29,8 @@ interface Served {
   readonly port: string
   readonly live: LiveEvents
   readonly readers: EventReaders
+  /** Cuts off all clients, as the gateway does with a reader that is too slow. */
+  readonly cutOff: () => void
 }
 
 /** A gateway with two streams. @param isOn false: it does not show events. */
@@ -51,7 +53,8 @@ async function serve(http: Partial<HttpConfig> = {}, isOn = true): Promise<Serve
   })
   await edge.app.listen({ host: '127.0.0.1', port: 0 })
   const port = String((edge.app.server.address() as AddressInfo).port)
-  return { url: `http://127.0.0.1:${port}`, port, live, readers }
+  const cutOff = (): void => edge.app.server.closeAllConnections()
+  return { url: `http://127.0.0.1:${port}`, port, live, readers, cutOff }
 }
 
 interface Tail {
@@ -269,6 +272,17 @@ describe('chute tail', limit, () => {
     readers.close()
     expect(await ended).toBe(1)
     expect(stderr()).toMatch(/has ended the reply: the gateway leaves/)
+  })
+
+  test('that is cut off does not ask whether the gateway is there', async () => {
+    const { url, live, cutOff } = await serve()
+    const { stderr, ended } = tail(['--url', url])
+    await expect.poll(() => live.isWatched, watched).toBe(true)
+    cutOff()
+    expect(await ended).toBe(1)
+    expect(stderr()).toMatch(
+      /has broken off the reply \(aborted\): it is gone, or this output was read too slowly/,
+    )
   })
 
   test('refuses a key on the command line, and what it cannot use', async () => {
