@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { lossesOf, spooledOf } from '../kafka/producer/account-log.ts'
 import { readConfig } from './check-command.ts'
@@ -103,6 +103,11 @@ function filesToLookAt(dataDir: string): string[] {
     entry.isFile(),
   )
   return files
+    .filter(({ parentPath, name }) => name.endsWith('.damaged') || hasLetters(relative(dataDir, parentPath)))
     .map(({ parentPath, name }) => join(parentPath, name))
-    .filter((path) => path.endsWith('.damaged') || path.includes('/dead-letters/'))
+}
+
+/** @param folder below the data folder. That can have the name itself, and so can a stream, whose spool is a folder of `spool`. */
+function hasLetters(folder: string): boolean {
+  return basename(folder) === 'dead-letters' && basename(dirname(folder)) !== 'spool'
 }

@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -158,6 +158,29 @@ test(
     ])
     expect(listed.stdout).toMatch(/ as CORS_ORIGINS +none +– +60 requests, 1000 bytes in 60 s × 5 +never/)
     expect(code).toBe(0)
+  },
+)
+
+test(
+  'chute drain takes neither a folder nor a stream called dead-letters for dead letters',
+  limit,
+  async () => {
+    const dataDir = join(folder, 'dead-letters')
+    mkdirSync(join(dataDir, 'spool', 'dead-letters'), { recursive: true })
+    mkdirSync(join(dataDir, 'dead-letters'))
+    writeFileSync(join(dataDir, 'version'), 'chute data folder, format 1\n')
+    const file = join(folder, 'drain.json')
+    writeFileSync(file, '{ "streams": { "dead-letters": { "delivery": "at-least-once" } } }')
+    const words = ['drain', '--data-dir', dataDir, '--timeout-ms', '2000']
+    const env = { KAFKA_BROKERS: '127.0.0.1:1', CHUTE_CONFIG: file }
+    const empty = await chute(words, env)
+    expect(empty.stdout).not.toContain('look at these files')
+    expect(empty.code).toBe(0)
+    const letters = join(dataDir, 'dead-letters', 'dead-letters.ndjson')
+    writeFileSync(letters, '{}\n')
+    const left = await chute(words, env)
+    expect(left.stdout).toContain(`"files":["${letters}"],"msg":"look at these files`)
+    expect(left.code).toBe(1)
   },
 )
 
