@@ -250,9 +250,10 @@ export const errorTable = {
   },
   delivery_failed: {
     status: 503,
-    title: 'The records were accepted and then lost',
+    title: 'The records were accepted, and not all were delivered',
     tells: null,
-    wayOut: 'Read mayDuplicate in the reply: it says whether sending the events again can make duplicates.',
+    wayOut:
+      'Read mayDuplicate in the reply: it says whether sending the events again can make duplicates. Dead letters are kept: leave them to the operator.',
   },
   internal: {
     status: 500,

@@ -53,9 +53,13 @@ test('what Kafka refuses for good is in the dead-letter topic, with the reason, 
   expect(reply.status).toBe(503)
   const problem = (await reply.json()) as {
     code: string
+    detail: string
     events: { outcome: string; reason: string | null }[]
   }
   expect(problem.code).toBe('delivery_failed')
+  expect(problem.detail).toContain(
+    "1 of 3 events were refused by Kafka for good; they are in the stream's dead letters",
+  )
   expect(problem.events.map(({ outcome, reason }) => [outcome, reason])).toEqual([
     ['acked', null],
     ['dead_lettered', 'invalid_record'],

@@ -242,6 +242,44 @@ describe('Prefer', () => {
       expect(telemetry, 'it was accepted, whatever came of it').toMatchObject({ accepted: 1, rejected: 0 })
     },
   )
+
+  test('wait says that a dead letter is kept, and need not be sent again', async () => {
+    const { producer } = build()
+    const reply = post(event, { prefer: 'wait=5' })
+    await vi.waitUntil(() => producer.records.length === 1)
+    producer.batch.settle({ outcome: 'dead_lettered', reason: 'message_too_large' })
+    const problem = (await reply).json<{ title: string; detail: string }>()
+    expect(problem).toMatchObject({
+      code: 'delivery_failed',
+      detail:
+        "1 of 1 events were refused by Kafka for good; they are in the stream's dead letters (a topic or a file), and need not be sent again",
+      mayDuplicate: true,
+      events: [{ outcome: 'dead_lettered', reason: 'message_too_large' }],
+    })
+    expect(problem.title).not.toContain('lost')
+  })
+
+  test('wait tells dead letters from what is lost beside them', async () => {
+    const { producer } = build()
+    const reply = post(`[${event},${event},${event}]`, {
+      'content-type': 'application/json',
+      prefer: 'wait=5',
+    })
+    await vi.waitUntil(() => producer.records.length === 3)
+    producer.batch.settle({ outcome: 'dropped', reason: 'expired', firstPlace: 0, recordCount: 1 })
+    producer.batch.settle({ outcome: 'confirmed', firstPlace: 1, recordCount: 1 })
+    producer.batch.settle({
+      outcome: 'dead_lettered',
+      reason: 'message_too_large',
+      firstPlace: 2,
+      recordCount: 1,
+    })
+    expect((await reply).json()).toMatchObject({
+      detail:
+        "2 of 3 events were not delivered; 1 of them are in the stream's dead letters (a topic or a file), and need not be sent again; sending the request again may duplicate events",
+      mayDuplicate: true,
+    })
+  })
 })
 
 describe('a full buffer', () => {

@@ -168,22 +168,31 @@ function refuseUndelivered(batch: EventBatch, outcomes: Outcomes): void {
   if (outcomes.isDelivered) return
   const events = outcomes.slice(0, outcomes.count)
   const failed = events.filter(({ outcome }) => !isDelivered(outcome)).length
-  // Only of some outcomes, such as `dropped`, it is certain that nobody has the record.
+  const deadLetters = events.filter(({ outcome }) => outcome === 'dead_lettered').length
+  // Only of some outcomes, such as `dropped`, it is certain that nobody has the record. A dead letter is there, and an operator may send it again.
   const mayDuplicate = events.some(({ outcome }) => !isGone(outcome))
+  const ofAll = `${failed} of ${batch.accepted} events`
+  throw new GatewayError('delivery_failed', describeFailure(ofAll, { failed, deadLetters, mayDuplicate }), {
+    extensions: {
+      mayDuplicate,
+      accepted: batch.accepted,
+      rejected: batch.rejected,
+      errors: batch.errors,
+      events,
+    },
+  })
+}
+
+/** Says what became of the events that were not delivered. @param ofAll how many these are, of how many. */
+function describeFailure(
+  ofAll: string,
+  { failed, deadLetters, mayDuplicate }: { failed: number; deadLetters: number; mayDuplicate: boolean },
+): string {
+  const areKept = "in the stream's dead letters (a topic or a file), and need not be sent again"
+  if (deadLetters === failed) return `${ofAll} were refused by Kafka for good; they are ${areKept}`
   const consequence = mayDuplicate
     ? 'sending the request again may duplicate events'
     : 'the request can be sent again'
-  throw new GatewayError(
-    'delivery_failed',
-    `${failed} of ${batch.accepted} events were not delivered; ${consequence}`,
-    {
-      extensions: {
-        mayDuplicate,
-        accepted: batch.accepted,
-        rejected: batch.rejected,
-        errors: batch.errors,
-        events,
-      },
-    },
-  )
+  const kept = deadLetters === 0 ? '' : `; ${deadLetters} of them are ${areKept}`
+  return `${ofAll} were not delivered${kept}; ${consequence}`
 }
