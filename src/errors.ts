@@ -200,7 +200,7 @@ export const errorTable = {
     title: 'The request header fields are too large',
     tells: null,
     wayOut:
-      'Send fewer or shorter header fields. Often a large cookie is at fault: send without credentials.',
+      'Send fewer or shorter header fields, or a shorter address. Often a large cookie is at fault: send without credentials.',
   },
   too_many_bodies: {
     status: 503,
@@ -277,9 +277,10 @@ export const errorTable = {
   },
   event_too_large: {
     status: 413,
-    title: 'The event is larger than the topic takes',
+    title: 'The event is too large',
     tells: null,
-    wayOut: "Send less in one event. The topic's max.message.bytes and MAX_EVENT_BYTES are the bounds.",
+    wayOut:
+      "Send less in one event. The detail names the bound: MAX_EVENT_BYTES, or the topic's max.message.bytes and the stream's max.request.size.",
   },
   source_missing: {
     status: 400,

@@ -4,7 +4,7 @@ import { nextLineAfter, scanArrayElements, skipWhitespace, trimWhitespaceEnd } f
 import { describeBadJson, hasByteOrderMark, JsonCheck } from './check-json.ts'
 import type { BodyKind } from './content-type.ts'
 import { badElement, emptyArray, flawAt, malformedArray } from './malformed-json.ts'
-import { closeArray, comma, openArray, openObject } from './scan-json.ts'
+import { closeArray, comma, openArray, openObject, quote } from './scan-json.ts'
 
 /**
  * From bytes to events. Read this file of the folder first.
@@ -53,6 +53,7 @@ interface Decoding {
   /** A body that is all ASCII is read as latin1, which takes a quarter less time and gives the same text. */
   readonly encoding: 'latin1' | 'utf8'
   readonly mustBeJson: boolean
+  readonly isForm: boolean
   readonly sink: EventSink
   readonly sliceBytes: number
   /** Reads values that are too large to be parsed in one go; null until the first of them. See {@link checkOf}. */
@@ -95,7 +96,7 @@ function decodeWithin(
   if (start === end) throw new GatewayError('empty_body', 'send an event, an array of events, or NDJSON')
   if (start - from === blankBytes || to - end === blankBytes)
     return () => decodeWithin(body, start, end, options)
-  const { isLines, mustBeJson } = kindTraits[kind]
+  const { isLines, mustBeJson, isForm } = kindTraits[kind]
   const isArray = !isLines && body[start] === openArray
   if (!isLines && !isArray && sink.scan(start) === end) {
     sink.scanned(start, end)
@@ -107,6 +108,7 @@ function decodeWithin(
     end,
     encoding,
     mustBeJson,
+    isForm,
     sink,
     sliceBytes,
     check: null,
@@ -117,13 +119,19 @@ function decodeWithin(
   return later(decoding, () => parseJson(decoding))
 }
 
-/** How the bodies of each kind are read. `isLines`: each line is an event. `mustBeJson`: a body that is no JSON text is not tried as NDJSON. */
+/**
+ * How the bodies of each kind are read. `isLines`: each line is an event. `mustBeJson`: a body that is no JSON text is not tried as NDJSON.
+ * `isForm`: a body that is no JSON text may have the fields of a form.
+ */
 const kindTraits = {
-  json: { isLines: false, mustBeJson: true },
-  ndjson: { isLines: true, mustBeJson: false },
-  text: { isLines: false, mustBeJson: false },
-  form: { isLines: false, mustBeJson: false },
-} satisfies Record<Exclude<BodyKind, 'unsupported'>, { isLines: boolean; mustBeJson: boolean }>
+  json: { isLines: false, mustBeJson: true, isForm: false },
+  ndjson: { isLines: true, mustBeJson: false, isForm: false },
+  text: { isLines: false, mustBeJson: false, isForm: false },
+  form: { isLines: false, mustBeJson: false, isForm: true },
+} satisfies Record<
+  Exclude<BodyKind, 'unsupported'>,
+  { isLines: boolean; mustBeJson: boolean; isForm: boolean }
+>
 
 /** The check for a body. A body in slices has its own check, since another body may be decoded between two slices. */
 function checkOf(decoding: Decoding): JsonCheck {
@@ -189,12 +197,17 @@ function parseLarge(decoding: Decoding): DecodingLeft | undefined {
  * @param at the end of the first value of the body if that value `isWhole`; else the place where the body stops to be JSON.
  */
 function parseBroken(decoding: Decoding, at: number, isWhole: boolean): DecodingLeft | undefined {
-  const { body, start, end, mustBeJson } = decoding
+  const { body, start, end, mustBeJson, isForm } = decoding
   const newlineAt = body.indexOf(newline, start)
   const hasLines = newlineAt !== -1 && newlineAt < end
   const isLine = isWhole && hasLines && at === trimWhitespaceEnd(body, start, newlineAt)
   if (!mustBeJson && isLine && body[start] === openObject) return decodeLines(decoding, start)
-  const hint = hasLines ? '; for an event a line, send Content-Type: application/x-ndjson' : ''
+  const isFields = isForm && body[start] !== openObject && body[start] !== quote
+  const hint = isFields
+    ? '; send JSON, or the fields of a form to the beacon route (/v1/beacon/STREAM)'
+    : hasLines
+      ? '; for an event a line, send Content-Type: application/x-ndjson'
+      : ''
   throw new GatewayError('malformed_json', describeBadJson(body, at, end, 0) + hint, {
     extensions: { byte: at },
   })

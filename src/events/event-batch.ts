@@ -398,7 +398,11 @@ export class EventBatch implements EventSink {
   }
 
   #rejectLarge(sizeBytes: number, limitBytes: number): void {
-    this.#reject('event_too_large', `has ${sizeBytes} bytes, and ${limitBytes} is the most`, '')
+    const whose =
+      limitBytes === this.#limits.eventBytes
+        ? ' (MAX_EVENT_BYTES)'
+        : ': the topic takes no larger record (max.message.bytes, max.request.size)'
+    this.#reject('event_too_large', `has ${sizeBytes} bytes, and ${limitBytes} is the most${whose}`, '')
   }
 
   /** Begins to look for the source of a large event, if duplicates are told by it and it is a number. */

@@ -187,6 +187,32 @@ describe('hostile input', () => {
     expect(edge.producer.records.splice(0)).toHaveLength(1)
   })
 
+  test.each([
+    [
+      'the preface of HTTP/2',
+      'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+      'HTTP/2 is not spoken here: use HTTP/1.1 (HPE_PAUSED_H2_UPGRADE)',
+    ],
+    [
+      'TLS',
+      Buffer.from('16030100a5010000a10303', 'hex'),
+      'this port has no TLS, and a TLS handshake came: use http:// (HPE_INVALID_METHOD)',
+    ],
+    ['an unknown method', 'BREW / HTTP/1.1\r\nHost: a\r\n\r\n', 'malformed HTTP (HPE_INVALID_METHOD)'],
+    [
+      'two lengths',
+      post(good, ['Content-Length: 33', 'Content-Length: 33']),
+      'a request has one Content-Length line, and this one has more (HPE_UNEXPECTED_CONTENT_LENGTH)',
+    ],
+    [
+      'an address of 20 KB',
+      `GET /${'x'.repeat(20_000)} HTTP/1.1\r\nHost: a\r\n\r\n`,
+      'the address and the header fields may have 16 KiB together',
+    ],
+  ])('%s is told in plain words', async (_name, bytes, detail) => {
+    expect(JSON.parse((await exchange(bytes)).body)).toMatchObject({ detail })
+  })
+
   test('of an event never changes what objects are', async () => {
     await exchange(
       post('{"name":"a","value":1,"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}'),

@@ -40,6 +40,39 @@ describe.each(routes)('%s', (url) => {
     expect(edge.producer.values).toEqual([good])
   })
 
+  test('the fields of a form are taken, or refused with the way to the route that reads them', async () => {
+    edge = buildEdge()
+    const form = 'application/x-www-form-urlencoded'
+    for (const fields of [
+      'name=a&value=1',
+      'value=1&name=a',
+      '1=2&name=a&value=1',
+      'true=1&name=a&value=1',
+    ]) {
+      const reply = await post(url, fields, form)
+      if (url === routes[1]) expect(reply.body['detail'] ?? '').not.toContain('beacon route')
+      else
+        expect(reply).toMatchObject({
+          status: 400,
+          body: {
+            code: 'malformed_json',
+            detail: expect.stringContaining('the fields of a form to the beacon route') as string,
+          },
+        })
+    }
+    expect(await post(routes[1]!, 'name=a&value=1', form)).toMatchObject({ status: 202 })
+    // What curl -d sends is JSON, and has no fields.
+    for (const [body, type] of [
+      ['{"name":"a","value":}', form],
+      ['"name', form],
+      ['name=a&value=1', 'text/plain'],
+    ] as const) {
+      const reply = await post(url, body, type)
+      expect(reply).toMatchObject({ status: 400, body: { code: 'malformed_json' } })
+      expect(reply.body['detail']).not.toContain('beacon route')
+    }
+  })
+
   test('null in an optional field is refused for this event alone, and the way out is to leave it out', async () => {
     edge = buildEdge()
     const fields = ['unit', 'source', 'id', 'labels', 'timestamp']

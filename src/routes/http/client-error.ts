@@ -8,6 +8,8 @@ export interface ClientError {
   readonly code?: string
   /** For people. */
   readonly message: string
+  /** What the parser was given last: a Buffer, whatever Fastify's types say. */
+  readonly rawPacket?: unknown
 }
 
 /** The code of a body that came too slowly. */
@@ -49,19 +51,33 @@ export function toClientProblem(error: ClientError, limits: HttpLimits, isBody: 
     case 'HPE_HEADER_OVERFLOW':
       return isBody
         ? new GatewayError('headers_too_large', 'trailer fields may have 16 KiB together')
-        : new GatewayError('headers_too_large', 'header fields may have 16 KiB together')
+        : new GatewayError('headers_too_large', 'the address and the header fields may have 16 KiB together')
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return new GatewayError('body_too_large', 'chunk extensions may have 16 KiB')
     case 'HPE_INVALID_EOF_STATE':
       return new GatewayError('invalid_request', 'the client ended its side before the request was complete')
     case notAProxy.code:
       return new GatewayError('invalid_request', 'CONNECT is for proxies, and this is none')
+    case 'HPE_PAUSED_H2_UPGRADE':
+      return malformed('HTTP/2 is not spoken here: use HTTP/1.1', error)
+    case 'HPE_UNEXPECTED_CONTENT_LENGTH':
+      return malformed('a request has one Content-Length line, and this one has more', error)
+    case 'HPE_INVALID_METHOD':
+      return isTlsHandshake(error)
+        ? malformed('this port has no TLS, and a TLS handshake came: use http://', error)
+        : malformed('malformed HTTP', error)
     default:
-      return new GatewayError(
-        'invalid_request',
-        `malformed HTTP (${error.code ?? errorTable.invalid_request.title})`,
-      )
+      return malformed('malformed HTTP', error)
   }
+}
+
+function malformed(what: string, { code }: ClientError): GatewayError {
+  return new GatewayError('invalid_request', `${what} (${code ?? errorTable.invalid_request.title})`)
+}
+
+/** Whether the bytes are a record of TLS, of the type handshake (RFC 8446, section 5.1). */
+function isTlsHandshake({ rawPacket }: ClientError): boolean {
+  return Buffer.isBuffer(rawPacket) && rawPacket[0] === 0x16 && rawPacket[1] === 0x03
 }
 
 function timeout(detail: string): GatewayError {

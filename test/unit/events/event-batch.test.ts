@@ -87,11 +87,14 @@ describe('EventBatch', () => {
   test('refuses an event above the limit of events, or above that of records with its key', () => {
     const length = Buffer.byteLength(good)
     expect(batchOf(good, { eventBytes: length }).good).toBe(1)
-    expect(batchOf(good, { eventBytes: length - 1 }).errors[0]?.code).toBe('event_too_large')
+    expect(batchOf(good, { eventBytes: length - 1 }).errors[0]).toMatchObject({
+      code: 'event_too_large',
+      detail: `has ${length} bytes, and ${length - 1} is the most (MAX_EVENT_BYTES)`,
+    })
     expect(batchOf(good, {}, length + 3).good).toBe(1)
     expect(batchOf(good, {}, length + 2).errors[0]).toMatchObject({
       code: 'event_too_large',
-      detail: `has ${length} bytes, and ${length - 1} is the most`,
+      detail: `has ${length} bytes, and ${length - 1} is the most: the topic takes no larger record (max.message.bytes, max.request.size)`,
     })
   })
 
