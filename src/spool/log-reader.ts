@@ -117,8 +117,9 @@ export class LogReader {
         setImmediate(done, { entries, firstSeq: header.firstSeq })
         return
       }
-      this.#position = segment.sizeBytes
-      setImmediate(done, { entries: null, firstSeq: segment.endSeq })
+      // What was committed meanwhile begins here, and was not looked at.
+      this.#position = range.sizeBytes
+      setImmediate(done, { entries: null, firstSeq: range.endSeq })
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
       setImmediate(done, { failure: code ?? message })

@@ -442,6 +442,35 @@ test('who waits for a record that the disk has lost hears that it is lost', asyn
   expect(inner.values).toEqual(['0', '1', '2', '6', '7', '8'])
 })
 
+test('damage at the end of the newest file costs nothing that is committed while the reader looks behind it', async () => {
+  const inner = new FakeInnerProducer()
+  inner.admission = 'not_known_yet'
+  let reads = 0
+  const held: (() => void)[] = []
+  const read: Disk['read'] = (...args) => {
+    // The first group is read while it is the only one. The next read finds the damage, and the one after that looks behind it.
+    if (++reads === 3) held.push(() => realDisk.read(...args))
+    else realDisk.read(...args)
+  }
+  const spool = new SpoolFixture({ inner, disk: { read } })
+  await spool.request(numbered(3))
+  await spool.until(() => reads === 1)
+  const file = join(spool.folder, filesOf(spool.folder)[0]!)
+  const from = readFileSync(file).length
+  await spool.request(numbered(3, 3))
+  const bytes = readFileSync(file)
+  bytes[Math.floor((from + bytes.length) / 2)]! ^= 0xff
+  writeFileSync(file, bytes)
+  inner.admission = 'open'
+  await spool.until(() => held.length === 1)
+  expect(await spool.request(numbered(3, 6))).toBeNull()
+  held[0]!()
+  await spool.until(() => spool.producer.stats.spool!.records === inner.records.length)
+  expect(inner.values).toEqual(['0', '1', '2', '6', '7', '8'])
+  expect(spool.producer.stats.dropped.spool_damaged).toBe(3)
+  expect(spool.imbalance).toBe(0)
+})
+
 test('the end waits for the disk and not for Kafka, and counts what stays', async () => {
   const spool = new SpoolFixture({ inner: new FakeInnerProducer({ batchRecords: 4 }) })
   await spool.request(numbered(10))
