@@ -147,9 +147,15 @@ export class LiveStreams {
     )
   }
 
+  /** @throws Error if a part of the stream cannot be opened. Then none of it is open: a later try opens all of it. */
   #open(stream: StreamConfig, { kafka }: Config): void {
     const { producers, dedupe } = this.#parts
-    dedupe.open(producers.open(stream, { create: kafka.topics.create }))
+    try {
+      dedupe.open(producers.open(stream, { create: kafka.topics.create }))
+    } catch (error) {
+      this.#discard(stream)
+      throw error
+    }
   }
 
   #discard({ name }: StreamConfig): void {

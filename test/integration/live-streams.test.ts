@@ -3,9 +3,11 @@ import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Config, StreamConfig } from '../../src/config/config.ts'
+import { Deduplicators } from '../../src/dedupe/deduplicators.ts'
 import { Producers } from '../../src/kafka/producers.ts'
 import { startGatewayWith, testConfig, type TestGateway } from '../support/gateway.ts'
 import { invalidConfig, streamConfig } from '../support/producer-fixture.ts'
+import { temporaryFolder } from '../support/spool-fixture.ts'
 
 const stays: StreamConfig = { ...streamConfig('stays', 'at-most-once'), schema: 'any' }
 const goes: StreamConfig = { ...streamConfig('goes', 'at-most-once'), schema: 'any' }
@@ -109,6 +111,29 @@ test('a stream that goes waits for its requests, however long a body may take', 
   await answered
   await expect.poll(() => waiting.mock.calls).toEqual([['goes']])
   client.destroy()
+})
+
+test('a stream whose keys could not be read at a reload tells duplicates after the next one', async () => {
+  const comes: StreamConfig = {
+    ...streamConfig('comes', 'at-least-once'),
+    dedupe: { windowMs: 60_000, maxEntries: 1_000 },
+    spool: { fsync: true, maxBytes: 1 << 20 },
+  }
+  const dataDir = temporaryFolder()
+  const next = { ...configOf(stays, comes), dataDir }
+  started = await startGatewayWith({ ...configOf(stays), dataDir }, { awaitReady: false })
+  vi.spyOn(Deduplicators.prototype, 'open').mockImplementationOnce(() => {
+    throw new Error('EMFILE: too many open files')
+  })
+  await expect(started.gateway.reload(next)).rejects.toThrow('EMFILE')
+  expect(started.gateway.stats.map(({ stream }) => stream)).toEqual(['stays'])
+  await started.gateway.reload(next)
+  const headers = { 'idempotency-key': 'one' }
+  const send = async (): Promise<Response> =>
+    await fetch(`${started.url}/v1/streams/comes`, { method: 'POST', body: '{}', headers })
+  expect((await send()).status).toBe(202)
+  expect((await send()).status).toBe(202)
+  expect(started.gateway.stats.find(({ stream }) => stream === 'comes')?.accepted).toBe(1)
 })
 
 test('a stream that comes back and goes again before it has drained leaves no producer of its invalidTopic open', async () => {
