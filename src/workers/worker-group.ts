@@ -284,16 +284,29 @@ export class WorkerGroup {
     }
     const livedMs = performance.now() - worker.startedAtMs
     const crashes = livedMs > stableAfterMs ? 0 : (this.#restarting.get(number)?.crashes ?? 0)
-    const restartMs = Math.min(longestPauseMs, firstPauseMs * 2 ** crashes)
-    const timer = setTimeout(() => {
-      this.#restarts++
-      this.#fork(number)
-    }, restartMs)
-    this.#restarting.set(number, { crashes: crashes + 1, timer })
+    const restartMs = this.#forkLater(number, crashes)
     this.#logger.error(
       { worker: number, pid, code, signal, account: accountOf(streams), lost, restartMs },
       'a worker ended by itself; what it held in memory is suspected lost, and it is started again',
     )
+  }
+
+  /** Starts a worker again. @returns in how many milliseconds. */
+  #forkLater(number: number, crashes: number): number {
+    const restartMs = Math.min(longestPauseMs, firstPauseMs * 2 ** crashes)
+    const timer = setTimeout(() => {
+      try {
+        this.#fork(number)
+        this.#restarts++
+      } catch (error) {
+        // The kernel makes no process, for want of memory, say.
+        const cause = (error as Error).message
+        this.#logger.error({ worker: number, cause }, 'a worker could not be started; it is tried again')
+        this.#forkLater(number, crashes + 1)
+      }
+    }, restartMs)
+    this.#restarting.set(number, { crashes: crashes + 1, timer })
+    return restartMs
   }
 
   async #collectView(scope: ViewScope): Promise<GroupView> {
