@@ -61,6 +61,8 @@ export interface SenderOptions {
   readonly logger: Logger
   /** The rights of the credentials. While a right is missing, the sender writes nothing. */
   readonly rights: WriteRights
+  /** The error for which records wait until an operator has mended its cause; null: there is none, or the stream has no place for dead letters. */
+  readonly heldFor: () => number | null
   /** Batches may be writable that were not. The producer pumps at the end of the turn. */
   readonly onReady: () => void
   /** A connection to a leader is open (null), or the last connection ended or could not be made (its failure). */

@@ -106,6 +106,7 @@ export class StreamProducer implements AccountedProducer {
       logger,
       onReady: this.#schedulePump,
       rights: this.#topic.rights,
+      heldFor: () => this.#heldFor,
       onConnection: (failure) => this.#topic.connected(failure),
       onRejected: (batch, errorCode) => this.#rejected(batch, errorCode),
       onRefused: (batch, refusal) => this.#refuse(batch, refusal),
@@ -365,11 +366,16 @@ export class StreamProducer implements AccountedProducer {
     else this.#account.settle(batch, 'dropped', refusal.reason)
   }
 
+  /** See `SenderOptions.heldFor`. */
+  get #heldFor(): number | null {
+    return this.#deadLetters === null ? null : this.#topic.heldFor
+  }
+
   #everySecond(): void {
     const nowMs = performance.now()
     this.#sender.everySecond(nowMs)
     // What waits behind a batch that waits for an operator becomes a dead letter as that one does.
-    const errorCode = this.#deadLetters === null ? null : this.#topic.heldFor
+    const errorCode = this.#heldFor
     for (const batch of this.#accumulator.takeExpired(nowMs, this.stream.producer.deliveryTimeoutMs)) {
       if (errorCode === null) this.#account.settle(batch, 'dropped', 'expired')
       else this.#refuse(batch, { reason: dropReasonOf(errorCode), errorCode, mayBeStored: false })

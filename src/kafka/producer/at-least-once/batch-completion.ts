@@ -89,8 +89,7 @@ export class BatchCompletion {
     const { retries, retryBackoffMs, deliveryTimeoutMs } = this.#options.stream.producer
     if (flight.batch!.attempts - flight.sparedTries > retries) return this.refuse(flight, errorCode)
     // Kafka's `Sender.canRetry` looks at the time, too. Where answers are always late, no second begins between two tries.
-    if (performance.now() - flight.batch!.createdAtMs >= deliveryTimeoutMs)
-      return this.giveUpAll(flight, 'expired')
+    if (performance.now() - flight.batch!.createdAtMs >= deliveryTimeoutMs) return this.expire(flight)
     if (isIdentityLost) {
       this.#renewIdentity(flight)
       this.#countPossibleRepeat(flight, errorCode)
@@ -139,6 +138,19 @@ export class BatchCompletion {
     onRefused(batch, { reason: dropReasonOf(errorCode), errorCode, mayBeStored: flight.mayBeStored })
   }
 
+  /**
+   * `delivery.timeout.ms` has passed for all batches on their way to a partition. Where an operator had to mend something, they are refused, as
+   * what waits behind them is: those too that got another error, or none, before the obstacle came.
+   */
+  expire(flight: PartitionFlight): void {
+    const errorCode = flight.heldFor ?? this.#options.heldFor()
+    if (errorCode === null) return this.giveUpAll(flight, 'expired')
+    while (!flight.isEmpty) {
+      if (flight.batch === null) flight.nextPart()
+      this.refuse(flight, errorCode)
+    }
+  }
+
   /** Gives up all batches on their way to a partition, since a time limit of Chute's own has passed. */
   giveUpAll(flight: PartitionFlight, reason: DropReason): void {
     const { account } = this.#options
@@ -167,6 +179,8 @@ export interface BatchCompletionOptions {
   readonly metadata: ClusterMetadata
   readonly logger: Logger
   readonly rights: WriteRights
+  /** See `SenderOptions.heldFor`. */
+  readonly heldFor: () => number | null
   readonly identity: IdentitySource
   /** See `SenderOptions.onRejected`. */
   readonly onRejected: (batch: ProducerBatch, errorCode: number) => void

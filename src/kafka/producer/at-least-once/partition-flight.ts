@@ -39,6 +39,13 @@ export class PartitionFlight {
     return this.batch === null && this.parts.length === 0
   }
 
+  /** Puts the next part in the place of a batch that is gone, with the doubt of the part. */
+  nextPart(): void {
+    this.sparedTries = 0
+    this.batch = this.parts.shift() ?? null
+    if (this.batch !== null) this.mayBeStored = this.isRepeatCounted = this.batch.isInDoubt
+  }
+
   /** Takes out the batch, or the next part; null if there is none. */
   take(): ProducerBatch | null {
     const batch = this.batch ?? this.parts.shift() ?? null

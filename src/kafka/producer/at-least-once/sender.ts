@@ -40,7 +40,7 @@ export class AtLeastOnceSender implements Sender {
   #stopped = false
 
   constructor(options: AtLeastOnceSenderOptions) {
-    const { stream, metadata, account, logger, rights, onReady, onConnection } = options
+    const { stream, metadata, account, logger, rights, heldFor, onReady, onConnection } = options
     this.#options = options
     this.#links = new LeaderLinks({
       topic: stream.topic,
@@ -70,6 +70,7 @@ export class AtLeastOnceSender implements Sender {
       metadata,
       logger,
       rights,
+      heldFor,
       identity: this.#identity,
       onRejected: options.onRejected,
       onRefused: options.onRefused,
@@ -213,9 +214,7 @@ export class AtLeastOnceSender implements Sender {
     for (const flight of this.#flights) {
       if (flight.connection !== null || flight.isEmpty) continue
       const { createdAtMs } = flight.batch ?? flight.parts[0]!
-      if (nowMs - createdAtMs < stream.producer.deliveryTimeoutMs) continue
-      else if (flight.heldFor !== null) this.#completion.refuse(flight, flight.heldFor)
-      else this.#completion.giveUpAll(flight, 'expired')
+      if (nowMs - createdAtMs >= stream.producer.deliveryTimeoutMs) this.#completion.expire(flight)
     }
     const any = this.#anyLeader
     if (any !== null) this.#options.rights.ask(any.connection, any.partition)
@@ -283,11 +282,7 @@ export class AtLeastOnceSender implements Sender {
     if (flight.isSequenced) return true
     const identity = this.#identity.current
     if (stream.producer.enableIdempotence && identity === null) return false
-    if (flight.batch === null) {
-      flight.sparedTries = 0
-      flight.batch = flight.parts.shift() ?? null
-      if (flight.batch !== null) flight.mayBeStored = flight.isRepeatCounted = flight.batch.isInDoubt
-    }
+    if (flight.batch === null) flight.nextPart()
     if (flight.batch === null) {
       flight.batch = accumulator.peek(queue, nowMs)
       if (flight.batch === null) return false

@@ -78,6 +78,27 @@ test('what waits for an operator until delivery.timeout.ms becomes a dead letter
   expectClosedAccount()
 })
 
+test.each(['the topic is gone', 'the right to write is gone'])(
+  '%s: what was to be sent again, and the parts of a batch, become dead letters as what waits behind them does',
+  async (what) => {
+    await start({ topic: false, folder: true, producer: { deliveryTimeoutMs: 3_000 } })
+    const topic = cluster.topics.get('events')!
+    // The batch is split. Its first half waits to be sent again when the obstacle comes, and the second one waits behind that.
+    topic.partitions[0]!.refusals.push(87, 19)
+    append(producer, 'first')
+    append(producer, 'second')
+    await passUntil(() => topic.partitions[0]!.refusals.length === 0)
+    if (what === 'the topic is gone') cluster.deleteTopic('events')
+    else topic.isReadOnly = true
+    append(producer, 'behind')
+    // The disk takes its own time, whatever the test's clock says.
+    await passUntil(() => sumOfOutcomes(producer.stats) === producer.stats.accepted)
+    await vi.waitFor(() => expect(lines().map(({ value }) => value)).toEqual(['first', 'second', 'behind']))
+    expect(producer.stats).toMatchObject({ deadLettered: 3, acked: 1 })
+    expectClosedAccount()
+  },
+)
+
 describe('with a dead-letter topic', () => {
   test('a refused record goes there with the reason in its headers, and what is behind it to its own topic', async () => {
     await start({ topic: true, folder: false })
