@@ -99,7 +99,7 @@ export class Confirmation implements BarrierQuestions {
       for (const { batch } of waiting) unknown.push(batch)
       unknown.push(...unproved)
     }
-    unknown.push(...this.#written.flat())
+    unknown.push(...this.#written.flat().filter(({ state }) => state === 'written'))
     this.#partitions.clear()
     this.#written = []
     this.#waiting = 0
@@ -224,11 +224,22 @@ export class Confirmation implements BarrierQuestions {
   }
 
   /**
+   * The broker leads a partition, perhaps again. Nothing was written to the partition since the question. So if another leader was in between, or
+   * the log is another one, the batches that no barrier covers are in doubt, too: a later log end can have grown by the records of others.
+   */
+  found(answer: PartitionOffset): void {
+    if (this.#observe(answer)) return
+    for (const batch of this.#written.flat())
+      if (batch.partition === answer.partition && batch.state === 'written')
+        this.#options.account.settle(batch, 'suspected_lost')
+  }
+
+  /**
    * Takes a high watermark, and confirms the batches that it has reached. If the answer shows that another leader was in between, or that
    * the log is another one, the batches that wait are suspected lost.
    * @returns whether the log is the same as before.
    */
-  observe({ partition, offset: highWatermark, leaderEpoch }: PartitionOffset): boolean {
+  #observe({ partition, offset: highWatermark, leaderEpoch }: PartitionOffset): boolean {
     const state = this.#state(partition)
     const isSameLog = continues(state, highWatermark, leaderEpoch)
     const hasMoved = highWatermark !== state.highWatermark
@@ -255,6 +266,8 @@ export class Confirmation implements BarrierQuestions {
   cover(count: number, logEnds: readonly PartitionOffset[]): void {
     for (const batches of this.#written.splice(0, count)) {
       for (const batch of batches) {
+        // It is in doubt: see `found`.
+        if (batch.state !== 'written') continue
         const state = this.#state(batch.partition)
         state.unproved.push(batch)
         state.unprovedRecords += batch.recordCount
@@ -290,7 +303,7 @@ export class Confirmation implements BarrierQuestions {
     state.answeredLogEnd = null
     state.isShort = false
     if (errorCode === kafkaErrors.none) {
-      if (!this.observe(replicated)) return false
+      if (!this.#observe(replicated)) return false
       if (answeredLogEnd !== null && answeredLogEnd > offset) this.#proof.beyond()
       return isShort
     }

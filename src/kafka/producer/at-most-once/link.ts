@@ -82,7 +82,7 @@ export class AtMostOnceLink implements LeaderLink {
       offsets,
       onReady,
       onStale,
-      onOnline: (answer) => this.#confirmation?.observe(answer),
+      onOnline: (answer) => this.#confirmation?.found(answer),
     })
     this.#confirmation =
       config.confirmIntervalMs === null || config.acks === -1

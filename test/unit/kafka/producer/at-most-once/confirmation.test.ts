@@ -244,7 +244,7 @@ test('nobody waits for replicas longer than delivery.timeout.ms', async () => {
 
 describe('doubt', () => {
   beforeEach(() => {
-    confirmation.observe({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
+    confirmation.found({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
   })
 
   test('a leader that is elected again without another in between keeps its log', async () => {
@@ -288,6 +288,32 @@ describe('doubt', () => {
     expect(onStale).toHaveBeenCalledExactlyOnceWith(0)
   })
 
+  test('another leader in between, which the answer about a partition that comes back shows: also of what no barrier covers', async () => {
+    const found = (offset: bigint, leaderEpoch: number): void =>
+      confirmation.found({ partition: 0, errorCode: 0, offset, leaderEpoch })
+    write(0, 1)
+    await pass(25)
+    write(0, 2)
+    write(1, 1)
+    connection.answer([0, 101, 4])
+    connection.answer([0, 101, 4])
+    expect(account).toMatchObject({ confirmed: 1, inFlight: 3 })
+    // The partition went to another broker, which did not have the two records, and is back.
+    found(101n, 6)
+    // Others write there, too.
+    await pass(25)
+    expect(connection.asked).toEqual(['log_end 0,1', 'high_watermark 0,1'])
+    connection.answer([0, 105, 6], [1, 1])
+    connection.answer([0, 105, 6], [1, 1])
+    expect(account).toMatchObject({ confirmed: 2, suspectedLost: 2, inFlight: 0 })
+    expect(confirmation).toMatchObject({ uncoveredWrites: 0, hasPending: false })
+    expect(memory.availableBytes).toBe(memory.totalBytes)
+    // A connection that ends gives back only what has no outcome.
+    write(0, 2)
+    found(105n, 8)
+    expect(confirmation.detach()).toEqual([])
+  })
+
   test('a leader that does not know its high watermark yet is asked again', async () => {
     write(0, 1)
     await pass(25)
@@ -312,7 +338,7 @@ describe('doubt', () => {
 
 describe('a log end', () => {
   beforeEach(() => {
-    confirmation.observe({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
+    confirmation.found({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
   })
 
   test('that has not grown by what was written confirms nothing, and is asked for again', async () => {
@@ -405,7 +431,7 @@ describe('a log end', () => {
 
   test('of a topic that was made anew is no sign of anything', async () => {
     for (let i = 0; i < 5; i++) {
-      confirmation.observe({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
+      confirmation.found({ partition: 0, errorCode: 0, offset: 100n, leaderEpoch: 4 })
       write(0, 1)
       await barrier(1, 1, 0)
     }
