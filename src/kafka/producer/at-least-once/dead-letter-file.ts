@@ -60,11 +60,13 @@ export class DeadLetterFile {
   appendNow(letters: readonly DeadLetter[]): void {
     if (this.#underWay > 0) throw new Error('the disk has not taken the letters before')
     fs.mkdirSync(this.#folder, { recursive: true })
-    const fd = fs.openSync(this.#file, 'a', 0o600)
+    const fd = fs.openSync(this.#file, 'a+', 0o600)
     try {
       const { size } = fs.fstatSync(fd)
+      const last = Buffer.from('\n')
+      if (size > 0) fs.readSync(fd, last, 0, 1, size - 1)
       try {
-        fs.writeFileSync(fd, letters.map(lineOf).join(''))
+        fs.writeFileSync(fd, `${isLineEnd(last) ? '' : '\n'}${letters.map(lineOf).join('')}`)
         fs.fsyncSync(fd)
       } catch (error) {
         fs.ftruncateSync(fd, size)
@@ -73,6 +75,7 @@ export class DeadLetterFile {
     } finally {
       fs.closeSync(fd)
     }
+    for (const folder of [this.#folder, dirname(this.#folder)]) syncNow(folder)
   }
 
   async #write(text: string): Promise<void> {
@@ -127,5 +130,18 @@ async function cutOut(file: realFiles.FileHandle, size: number, written: number)
 async function endsInLine(file: realFiles.FileHandle, size: number): Promise<boolean> {
   if (size === 0) return true
   const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, size - 1)
-  return bytesRead === 0 || buffer[0] === 0x0a
+  return bytesRead === 0 || isLineEnd(buffer)
+}
+
+function isLineEnd(byte: Buffer): boolean {
+  return byte[0] === 0x0a
+}
+
+function syncNow(folder: string): void {
+  const fd = fs.openSync(folder, 'r')
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
 }

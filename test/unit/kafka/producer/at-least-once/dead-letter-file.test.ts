@@ -87,13 +87,18 @@ test.each(['write', 'sync'] as const)('where a %s fails, no part of the letters 
   expect(readFileSync(join(folder, 'dead-letters', 'events.ndjson'), 'utf8').split('\n')).toHaveLength(3)
 })
 
-test('a letter that a crash tore takes no other with it', async () => {
-  const folder = temporaryFolder()
-  mkdirSync(join(folder, 'dead-letters'))
-  appendFileSync(join(folder, 'dead-letters', 'events.ndjson'), '{"at":"2026-01-01","val')
-  await new DeadLetterFile(folder, 'events').append([letter('a')])
-  expect(values(folder)).toEqual(['a'])
-})
+test.each(['append', 'appendNow'] as const)(
+  'a letter that a crash tore takes no other with it: %s',
+  async (how) => {
+    const folder = temporaryFolder()
+    mkdirSync(join(folder, 'dead-letters'))
+    appendFileSync(join(folder, 'dead-letters', 'events.ndjson'), '{"at":"2026-01-01","val')
+    await new DeadLetterFile(folder, 'events')[how]([letter('a')])
+    await new DeadLetterFile(folder, 'events')[how]([letter('b')])
+    expect(values(folder)).toEqual(['a', 'b'])
+    expect(readFileSync(join(folder, 'dead-letters', 'events.ndjson'), 'utf8').split('\n')).toHaveLength(4)
+  },
+)
 
 test('the names of the file and of its folder are synced before the letters count', async () => {
   const folder = temporaryFolder()
