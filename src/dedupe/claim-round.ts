@@ -150,8 +150,15 @@ export class Round {
 
 /** The key of an event. Different sources and ids have different names: the name says how long the id is. */
 export function keyOfEvent({ id, source, digest }: DedupeEvent): DedupeKey {
-  return { name: nameOf('e', `${id.length}:${id}${source}`), fingerprint: digest }
+  const text = `${id.length}:${id}${source}`
+  return { name: nameOf('e', halfCharacter.test(text) ? JSON.stringify(text) : text), fingerprint: digest }
 }
+
+/**
+ * Half a character, as a client leaves it that cuts a text within one. UTF-8 has no bytes for it: on disk, in Redis and in a hash all halves
+ * are the same, so JSON's escapes stand for them. No other text begins with the quote of JSON, since it begins with a number.
+ */
+const halfCharacter = /\p{Surrogate}/u
 
 function olderName({ id }: DedupeEvent): string {
   return nameOf('i', id)

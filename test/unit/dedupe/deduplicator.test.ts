@@ -9,12 +9,12 @@ afterEach(() => void vi.useRealTimers())
 const windowMs = 600_000
 const long = 'x'.repeat(200)
 
-/** Keeps notes as a disk would. */
+/** Keeps notes as a disk would: a key is bytes there. */
 class Journal implements DedupeJournal {
   readonly notes: { key: string; value: Buffer; untilMs: number }[] = []
 
   note(key: string, value: Buffer, untilMs: number): void {
-    this.notes.push({ key, value: Buffer.from(value), untilMs })
+    this.notes.push({ key: Buffer.from(key).toString(), value: Buffer.from(value), untilMs })
   }
 
   noteLater(key: string, value: Buffer, untilMs: number): void {
@@ -135,6 +135,15 @@ describe('an id that comes again', () => {
     ).toEqual(['new', 'new', 'seen'])
   })
 
+  test.each([
+    ['short', ''],
+    ['long', long],
+  ])('with half a character is told from one with another half: %s', (_, front) => {
+    const halves = ['\ud83d', '\ud83e', '\udc00', '\ufffd', String.raw`"\ud83d`].map((end) => front + end)
+    const events = halves.flatMap((half) => [event(half), event('1', 'd', half)])
+    expect(accept(dedupe(), { events })).toBeNull()
+  })
+
   test('never stands for another pair of source and id, however they are put together', () => {
     const known = dedupe()
     const pairs = [
@@ -240,6 +249,13 @@ describe('with a journal', () => {
     vi.advanceTimersByTime(1)
     const third = dedupe(journal)
     expect(judge(third, { key: 'k', body: 'two' }).kind).toBe('claimed')
+  })
+
+  test('another process knows an id, or a source, that ends in half a character', () => {
+    const journal = new Journal()
+    const events = [event('a\ud83d'), event('1', 'd', 'a\ud83d'), event('😀')]
+    accept(dedupe(journal), { events })
+    expect(accept(dedupe(journal), { events })).toEqual(['seen', 'seen', 'seen'])
   })
 
   test('a step of the wall clock forgets nothing while the process lives', () => {
