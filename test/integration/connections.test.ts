@@ -286,6 +286,56 @@ describe('behind a reply that says Connection: close', () => {
   })
 })
 
+describe('behind a request with Upgrade, which nobody takes,', () => {
+  const upgrade = ['Connection: Upgrade', 'Upgrade: h2c']
+  const pixel = [
+    `GET ${stream.replace('streams', 'beacon')}.gif?name=room.temp&value=21.5 HTTP/1.1`,
+    'Host: a',
+    ...upgrade,
+    '',
+    '',
+  ].join('\r\n')
+
+  test.each([
+    ['without a body', pixel],
+    ['with a body', post([...upgrade, `Content-Length: ${good.length}`], good)],
+    ['with chunks', post([...upgrade, ...chunked], `${good.length.toString(16)}\r\n${good}\r\n0\r\n\r\n`)],
+    ['that waits for its turn', post([`Content-Length: ${good.length}`], good).repeat(40) + pixel],
+  ])('%s, no byte is taken for a request that is the rest of one', async (_what, request) => {
+    const client = await listen()
+    const sent = request.split('HTTP/1.1').length - 1
+    const inside = post([`Content-Length: ${good.length}`], good)
+    // node:http loses the header, and the body would be a request.
+    client.socket.write(request + post([`Content-Length: ${inside.length}`]))
+    await client.receives(/HTTP/)
+    client.socket.write(inside)
+    await client.closes()
+    expect(edge.producer.values).toHaveLength(sent)
+    expect(client.received).toMatch(/connection: close/i)
+    // Over TLS, and behind chunks, nobody knows that bytes were lost, and the reply itself is the last one.
+    expect(client.statuses.filter((status) => status < 300)).toHaveLength(sent)
+    expect([[], [400]]).toContainEqual(client.statuses.slice(sent))
+  })
+
+  test('a request that comes behind the reply is taken, where it can be known that nothing was lost', async () => {
+    const client = await listen()
+    client.post(good, upgrade)
+    await client.receives(/"accepted":1/)
+    if (/connection: close/i.test(client.received)) return
+    client.socket.write(client.request(good, upgrade).slice(0, -10))
+    await pause(20)
+    client.socket.write(good.slice(-10))
+    await client.receives(/"accepted":1[^]*"accepted":1/)
+    client.socket.write(pixel)
+    await client.receives(/GIF89a/)
+    client.post(good)
+    await client.receives(/GIF89a[^]*"accepted":1/)
+    expect(client.statuses).toEqual([202, 202, 200, 202])
+    expect(edge.telemetry.refusals).toEqual([])
+    client.socket.destroy()
+  })
+})
+
 describe('of many small things at once', () => {
   const inChunks = (text: string, bytes: number) =>
     `${text

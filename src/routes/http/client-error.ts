@@ -21,6 +21,9 @@ export const tinyPieces = 'CHUTE_TINY_PIECES'
 /** The error of CONNECT, which is no request for a resource. node:http has an event of its own for it. */
 export const notAProxy: ClientError = { code: 'CHUTE_CONNECT', message: 'CONNECT' }
 
+/** The error of bytes that node:http has lost: see `watchUpgrade` of input.ts. */
+export const behindUpgrade: ClientError = { code: 'CHUTE_BEHIND_UPGRADE', message: 'Upgrade' }
+
 /** Whether the client can be answered. All other errors are errors of the socket. */
 export function isOfParser({ code = '' }: ClientError): boolean {
   return code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT'
@@ -58,6 +61,11 @@ export function toClientProblem(error: ClientError, limits: HttpLimits, isBody: 
       return new GatewayError('invalid_request', 'the client ended its side before the request was complete')
     case notAProxy.code:
       return new GatewayError('invalid_request', 'CONNECT is for proxies, and this is none')
+    case behindUpgrade.code:
+      return new GatewayError(
+        'invalid_request',
+        'bytes came behind a request with Upgrade, before its reply, and were not read; send them over another connection',
+      )
     case 'HPE_PAUSED_H2_UPGRADE':
       return malformed('HTTP/2 is not spoken here: use HTTP/1.1', error)
     case 'HPE_UNEXPECTED_CONTENT_LENGTH':

@@ -5,6 +5,7 @@ import type { HttpLimits } from '../../config/limits.ts'
 import { GatewayError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import {
+  behindUpgrade,
   isEndOfInput,
   isOfParser,
   notAProxy,
@@ -19,7 +20,7 @@ import { withHeldHeaders } from './held-headers.ts'
 import type { Bounds } from './bounds.ts'
 import type { Handshakes } from './handshakes.ts'
 import type { HttpTimer } from '../../metrics/edge-telemetry.ts'
-import { discardInput, holdInput, watchPieces } from './input.ts'
+import { discardInput, holdInput, watchPieces, watchUpgrade } from './input.ts'
 import { problemHeaders, toProblem } from './problem.ts'
 import { tellProblem, transportOf, type Refusals } from './refusals.ts'
 
@@ -207,6 +208,11 @@ export class Connections {
         discardInput(request.socket)
       })
     }
+    if (
+      request.headers.upgrade !== undefined &&
+      !watchUpgrade(request, () => this.#failed(behindUpgrade, request.socket))
+    )
+      makeLast(response)
     if (response.socket !== null) connection.behind = 0
     else if (++connection.behind > requestsInTurn) {
       this.#takeLater(connection, response)

@@ -5,14 +5,18 @@ import { Socket } from 'node:net'
  * Bounds what one connection can make of one turn of the event loop. The kernel hands over up to 64 KiB at a time, and node:http parses all of
  * them in one go. 64 KiB have room for 10,000 chunks of one byte, and for 2,000 requests. Each chunk and each request costs some microseconds.
  *
- * node:http has no public way to stop its parser, so this file uses three names that are not documented: `parser`, `_paused` and `_handle`. In a
- * version of Node.js without them requests are answered as before, and only the bounds are less tight.
+ * node:http has no public way to stop its parser, so this file uses names that are not documented. In a version of Node.js without them requests are
+ * answered as before, and only the bounds are less tight.
  */
 
 /** The parts of node:http's objects that are not documented. */
 interface HttpParser {
   [callback: number]: unknown
   readonly constructor: { readonly [name: string]: unknown }
+  /** It reads the socket by itself. */
+  readonly _consumed?: boolean
+  /** A copy of the bytes that it has in hand. */
+  readonly getCurrentBuffer?: () => Buffer
 }
 /** How many hold the input of a socket. */
 const holders = Symbol('how many hold the input')
@@ -48,6 +52,31 @@ function silence(parser: HttpParser | null | undefined): void {
     parser[at] = null
     setImmediate(() => (parser[at] = callback))
   }
+}
+
+/**
+ * node:http's parser stops behind a request with `Upgrade`, also where nobody takes another protocol, and the bytes that it has in hand behind the
+ * request are lost. What comes later would be read as a request, though it can be the rest of one.
+ * @param onLost is called when bytes are lost. It is not called for the request alone: some clients send `Upgrade: h2c` with each request.
+ * @returns false: nobody can be told of it, as over TLS, and of a body in chunks.
+ */
+export function watchUpgrade(request: IncomingMessage, onLost: () => void): boolean {
+  const { parser } = request.socket as ParsedSocket
+  const at = parser?.constructor['kOnExecute']
+  if (parser?._consumed !== true || parser.getCurrentBuffer === undefined || typeof at !== 'number')
+    return false
+  // Its input may be parsed in slices, and then the parser does not read by itself.
+  if (request.headers['transfer-encoding'] !== undefined) return false
+  const told = parser[at] as (parsedBytes: unknown) => void
+  // node:http's parser calls this behind each read, with an error or the number of bytes that were parsed.
+  parser[at] = (parsedBytes: unknown): void => {
+    const isLost =
+      request.complete && typeof parsedBytes === 'number' && parsedBytes < parser.getCurrentBuffer!().length
+    if (request.complete) parser[at] = told
+    told(parsedBytes)
+    if (isLost) onLost()
+  }
+  return true
 }
 
 function ignore(): void {}
