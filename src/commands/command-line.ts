@@ -38,13 +38,22 @@ export function readNoWords(argv: readonly string[]): object {
  * Loads a configuration. Where it cannot be used, every problem is written to stderr.
  * @returns null if the configuration cannot be used.
  */
-export function configOrExplain<T>(load: () => T): T | null {
+export function configOrExplain<T extends object>(load: () => T): T | null {
+  const config = configOrExitCode(load)
+  return typeof config === 'number' ? null : config
+}
+
+/**
+ * As {@link configOrExplain}, for a command whose words are settings too.
+ * @returns the exit code where the configuration cannot be used: 2 if a word of the command line is wrong, and else 1.
+ */
+export function configOrExitCode<T extends object>(load: () => T): T | number {
   try {
     return load()
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)
-    return null
+    return error.problems.some(({ path }) => path.startsWith('--')) ? 2 : 1
   }
 }
 

@@ -16,7 +16,7 @@ import type { Sink } from '../sinks/sink.ts'
 import { streamSink } from '../sinks/stream-sink.ts'
 import { version } from '../version.ts'
 import {
-  configOrExplain,
+  configOrExitCode,
   readCommandLine,
   readMetricsAddress,
   wholeNumber,
@@ -28,19 +28,19 @@ import { createLogger, StopSignals, takeHangUps } from './process.ts'
  * `chute consume`: reads a topic as a member of a group until SIGTERM or SIGINT. Then it finishes the polled records as the
  * delivery says, and leaves the group. The last line of the log is the account. A second signal ends the process at once.
  * @returns the exit code of the process: 0 after a clean stop; 1 if it could not start, if the sink ended, if the stop lost
- * records, or if Kafka did not answer at the stop; 2 for a wrong command line.
+ * records, or if Kafka did not answer at the stop; 2 for a wrong command line, settings of `--set` included.
  */
 export async function runConsumeCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, consumeUsage, readConsumeArguments)
   if (typeof commandLine === 'number') return commandLine
-  const config = configOrExplain(() => loadConsumerConfig(commandLine.consumer, env))
-  if (config === null) return 1
+  const config = configOrExitCode(() => loadConsumerConfig(commandLine.consumer, env))
+  if (typeof config === 'number') return config
   const logger = createLogger(config, null, 'stderr')
   takeHangUps().logTo(logger)
   const signals = new StopSignals()
   const { topic, groupId: group, delivery } = config.consumer
   const metrics = new ConsumerMetrics({ group, topic })
-  const sink = openSink(commandLine.sink, config.consumer)
+  const sink = openSink(commandLine.sink, config.consumer, logger)
   const consumer = new GroupConsumer({ ...config, process: sink.process, logger, telemetry: metrics })
   metrics.observe(() => consumer.stats)
   let server: FastifyInstance | null = null
@@ -64,9 +64,9 @@ export async function runConsumeCommand(argv: readonly string[], env: NodeJS.Pro
   warnOfChoices(config.consumer, logger)
   consumer.start()
 
-  const signalled = signals.next().then((signal) => ({ signal, reason: null }))
-  const ended = sink.ended.then((reason) => ({ signal: null, reason }))
-  const failed = consumer.failed.then(({ message }) => ({ signal: null, reason: message }))
+  const signalled = signals.next().then((signal) => ({ signal, reason: null, isSinkGone: false }))
+  const ended = sink.ended.then((reason) => ({ signal: null, reason, isSinkGone: true }))
+  const failed = consumer.failed.then(({ message }) => ({ signal: null, reason: message, isSinkGone: false }))
   const end = await Promise.race([signalled, ended, failed])
   if (end.reason === null)
     logger.info({ signal: end.signal, shutdownTimeoutMs: config.shutdownTimeoutMs }, 'stopping')
@@ -91,8 +91,8 @@ interface Running {
   readonly sink: Sink
   readonly server: FastifyInstance | null
   readonly logger: Logger
-  /** Why the process stops; `reason` is null for a signal. */
-  readonly end: { readonly reason: string | null }
+  /** Why the process stops; `reason` is null for a signal. `isSinkGone`: the sink takes no more records. */
+  readonly end: { readonly reason: string | null; readonly isSinkGone: boolean }
   readonly timeoutMs: number
   /** How long Kafka may take to answer behind that. */
   readonly goodbyeMs: number
@@ -105,7 +105,7 @@ async function stop(
   const lostBefore = consumer.stats.lost
   const limit = AbortSignal.timeout(timeoutMs)
   const stopped = consumer
-    .stop(timeoutMs)
+    .stop(end.isSinkGone ? 0 : timeoutMs)
     .then(async () => await sink.close(limit))
     .then(() => 'stopped' as const)
   const how = await Promise.race([
@@ -122,17 +122,35 @@ async function stop(
   const account = accountOf(stats)
   const lost = stats.lost + stats.pending - lostBefore
   await server?.close()
-  if (how === 'stopped' && end.reason === null && lost === 0) {
-    logger.info({ account }, 'stopped: what was polled was processed')
-    return 0
+  const why = end.reason === null ? '' : `, since ${end.reason}`
+  const message = `${how}${why}: ${whatBecameOf(stats, lostBefore)}`
+  if (how !== 'stopped' || end.reason !== null || lost > 0) {
+    logger.error({ account, lost }, message)
+    return 1
   }
-  logger.error({ account, lost }, `${how}: ${lost} records were committed or polled, and not processed`)
-  return 1
+  if (stats.lost > 0) logger.warn({ account }, message)
+  else logger.info({ account }, message)
+  return 0
+}
+
+/** What became of the polled records, in words. @param lostBefore records that were lost before the stop began. */
+export function whatBecameOf(stats: ConsumerStats, lostBefore: number): string {
+  const { consumed, processed, lost, returned, pending, delivery } = stats
+  if (consumed === 0) return 'no record was polled'
+  if (processed === consumed) return 'what was polled was processed'
+  const parts = [
+    [lostBefore, 'were lost while it ran'],
+    [lost - lostBefore, 'were lost as it stopped'],
+    [returned, 'were given back: the group polls them again'],
+    [pending, `were under way: ${deliveryTraits[delivery].fateOfPending}`],
+  ] as const
+  const told = parts.flatMap(([count, fate]) => (count === 0 ? [] : [`${count} ${fate}`]))
+  return [`${processed} of ${consumed} polled records were processed`, ...told].join('; ')
 }
 
 /** A command that is killed is gone by then. */
 const killWithinMs = 300
-/** To leave a group takes a moment, once what was polled is processed. */
+/** To leave a group takes a moment, once nothing is under way. */
 const goodbyeMs = 2_000
 /** A longer time overflows a timer of Node, which then ends at once. */
 const longestTimerMs = 2 ** 31 - 1
@@ -143,12 +161,19 @@ function accountOf(stats: ConsumerStats): object {
   return { consumed, committed, processed, lost, returned, pending, repeated }
 }
 
-function openSink(choice: SinkChoice, { delivery }: ConsumerConfig): Sink {
+function openSink(choice: SinkChoice, { delivery }: ConsumerConfig, logger: Logger): Sink {
   switch (choice.kind) {
     case 'stdout':
       return streamSink(process.stdout)
     case 'exec':
-      return execSink(choice.command, { acknowledged: deliveryTraits[delivery].awaitsSink })
+      return execSink(choice.command, {
+        acknowledged: deliveryTraits[delivery].awaitsSink,
+        onSilence: (silentMs) => {
+          const message =
+            'the command does not answer: it must write one line to its standard output, and flush it, for each record that it has processed. Nothing is committed until then'
+          logger.warn({ delivery, silentMs }, message)
+        },
+      })
     case 'http':
       return httpSink(choice.url, choice)
   }
@@ -171,12 +196,31 @@ function warnOfChoices({ delivery, autoOffsetReset }: ConsumerConfig, logger: Lo
 /**
  * What the command does by delivery. `kafka/consumer/deliveries.ts` has the order of committing and processing.
  * `awaitsSink`: a record is processed when the command behind `--exec` has answered. `mayRepeat`: a record may be processed twice.
+ * `fateOfPending`: what becomes of records that were being committed or processed when the process ended.
  */
 const deliveryTraits = {
-  'at-most-once': { awaitsSink: false, isRecommended: true, mayRepeat: false },
-  'at-least-once': { awaitsSink: true, isRecommended: true, mayRepeat: true },
-  'auto-commit': { awaitsSink: false, isRecommended: false, mayRepeat: true },
-} satisfies Record<ConsumerDelivery, { awaitsSink: boolean; isRecommended: boolean; mayRepeat: boolean }>
+  'at-most-once': {
+    awaitsSink: false,
+    isRecommended: true,
+    mayRepeat: false,
+    fateOfPending: 'they may be lost',
+  },
+  'at-least-once': {
+    awaitsSink: true,
+    isRecommended: true,
+    mayRepeat: true,
+    fateOfPending: 'the group polls them again',
+  },
+  'auto-commit': {
+    awaitsSink: false,
+    isRecommended: false,
+    mayRepeat: true,
+    fateOfPending: 'they may be lost',
+  },
+} satisfies Record<
+  ConsumerDelivery,
+  { awaitsSink: boolean; isRecommended: boolean; mayRepeat: boolean; fateOfPending: string }
+>
 
 /** Ready while the consumer is a member of its group. */
 function readinessOf({ stats }: Consumer): Readiness {
@@ -204,7 +248,8 @@ const consumeUsage = `usage: chute consume --topic T --group G [--stdout | --exe
 
   --delivery D          at-most-once (the default), at-least-once or auto-commit
   --stdout              a record a line to standard output (the default)
-  --exec CMD            the same to the standard input of one command, which runs as long as the consumer
+  --exec CMD            the same to the standard input of one command, which runs as long as the consumer. At least once, the
+                        command answers each record with one line on its standard output
   --http URL            each poll as one request, application/x-ndjson
   --http-timeout-ms N   longest wait for its answer (10000)
   --set KEY=VALUE       a setting of Kafka's consumer, such as max.poll.records=100; as often as needed

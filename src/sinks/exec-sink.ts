@@ -9,8 +9,12 @@ import { writeLines } from './stream-sink.ts'
  * Without acknowledgment a record is processed when its line is in the pipe. If the command dies, the lines that it had not
  * read are lost. With acknowledgment a record is processed when the command has written one line to its standard output, with
  * any text. The command writes one line a record, in the order of the records.
+ * @param onSilence is called once, if the command has answered nothing for ten seconds while it had records.
  */
-export function execSink(command: string, { acknowledged }: { acknowledged: boolean }): Sink {
+export function execSink(
+  command: string,
+  { acknowledged, onSilence }: { acknowledged: boolean; onSilence: (silentMs: number) => void },
+): Sink {
   const child = spawn(command, {
     shell: true,
     stdio: ['pipe', acknowledged ? 'pipe' : 'inherit', 'inherit'],
@@ -19,6 +23,11 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
   })
   const stdin = child.stdin!
   const pipe = new Breakable()
+  let isSilenceTold = false
+  const tellSilence = (): void => {
+    if (!isSilenceTold) onSilence(silentMs)
+    isSilenceTold = true
+  }
   let onAnswer: () => void = () => {}
   // Not by lines of readline: newer ones also end at U+2028, which an echoed record may have in it.
   child.stdout?.on('data', (data: Buffer) => {
@@ -46,18 +55,24 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
   return {
     process: async (records, { processed, signal }) => {
       const lines = records.map(ndjsonLine)
-      await pipe.do((done) => {
-        if (!acknowledged) {
-          writeLines(stdin, lines, { processed, done, fail: () => {} })
-          return
-        }
-        let answers = 0
-        onAnswer = () => {
-          processed(++answers)
-          if (answers === lines.length) done()
-        }
-        stdin.write(lines.join(''))
-      }, signal)
+      if (!acknowledged) {
+        await pipe.do((done) => writeLines(stdin, lines, { processed, done, fail: () => {} }), signal)
+        return
+      }
+      const silence = setTimeout(tellSilence, silentMs)
+      try {
+        await pipe.do((done) => {
+          let answers = 0
+          onAnswer = () => {
+            silence.refresh()
+            processed(++answers)
+            if (answers === lines.length) done()
+          }
+          stdin.write(lines.join(''))
+        }, signal)
+      } finally {
+        clearTimeout(silence)
+      }
     },
     ended,
     async close(signal) {
@@ -73,6 +88,8 @@ export function execSink(command: string, { acknowledged }: { acknowledged: bool
 const newline = 0x0a
 /** So long the exit of a command that takes no more input is waited for, in milliseconds. */
 const exitsWithinMs = 500
+/** A command that says nothing for so long most likely does not know that it has to answer, or does not flush its answers. */
+const silentMs = 10_000
 
 /** Kills the shell and the processes that it has started. */
 function killGroup({ pid }: ChildProcess): void {

@@ -46,6 +46,7 @@ test('--stdout writes a line a record, and SIGTERM ends with the account', async
   expect(await consumer.ended()).toBe(0)
   expect(tally(idsOf(consumer.output), 1_200)).toEqual({ repeated: 0, lost: 0 })
   const { account } = consumer.log.at(-1) as { readonly account: Readonly<Record<string, number>> }
+  expect(consumer.log.at(-1)).toMatchObject({ level: 'info' })
   expect(account).toMatchObject({ committed: 1_200, processed: 1_200, lost: 0, pending: 0, repeated: 0 })
   // A commit that was refused is made again, after another poll.
   expect(account['consumed']).toBe(1_200 + account['returned']!)
@@ -110,6 +111,8 @@ describe('--http', () => {
     expect(endpoint.requests[0]!.request.headers['content-type']).toBe('application/x-ndjson')
     expect(tally(idsOf(endpoint.lines()), 100)).toEqual({ repeated: 0, lost: 0 })
     expect(consumer.log.at(-1)).toMatchObject({
+      level: 'warn',
+      msg: 'stopped: 60 of 100 polled records were processed; 40 were lost while it ran',
       account: { consumed: 100, committed: 100, processed: 60, lost: 40 },
     })
     expect(consumer.log).toContainEqual(
@@ -154,6 +157,38 @@ describe('--http', () => {
   )
 })
 
+test('at least once, a stop gives back what a command has not answered, and does not say that it is tried again', async () => {
+  const target = await topicOf()
+  await writeNumbered(target.broker, target.topic, { count: 10 })
+  const args = ['--delivery', 'at-least-once', '--exec', 'cat >&2']
+  const consumer = start(target, args, { SHUTDOWN_TIMEOUT_MS: '300' })
+  await until(() => consumer.log.some((line) => 'offset' in line))
+  consumer.signal('SIGTERM')
+  expect(await consumer.ended()).toBe(0)
+  expect(consumer.log.at(-1)).toMatchObject({
+    level: 'info',
+    msg: 'stopped: 0 of 10 polled records were processed; 10 were given back: the group polls them again',
+  })
+  const failed = consumer.log.filter(({ msg }) => String(msg).startsWith('records could not be processed'))
+  expect(failed).toMatchObject([
+    { cause: 'the time to stop is up', records: 10, msg: expect.stringContaining('given back') },
+  ])
+})
+
+test.runIf(isLong)(
+  'at least once, a command that answers nothing is told, with what it has to do',
+  async () => {
+    const target = await topicOf()
+    await writeNumbered(target.broker, target.topic, { count: 10 })
+    const consumer = start(target, ['--delivery', 'at-least-once', '--exec', 'cat > /dev/null'])
+    expect(await consumer.logged('the command does not answer')).toMatchObject({
+      level: 'warn',
+      silentMs: 10_000,
+      msg: expect.stringContaining('one line to its standard output'),
+    })
+  },
+)
+
 test('--exec: the end of the command ends the consumer, which says so', async () => {
   const target = await topicOf()
   await writeNumbered(target.broker, target.topic, { count: 10 })
@@ -163,7 +198,24 @@ test('--exec: the end of the command ends the consumer, which says so', async ()
   expect(consumer.log).toContainEqual(
     expect.objectContaining({ reason: 'the command ended with exit code 7' }),
   )
-  expect(consumer.log.at(-1)).toMatchObject({ level: 'error', account: { consumed: 10 } })
+  expect(consumer.log.at(-1)).toMatchObject({
+    level: 'error',
+    msg: expect.stringMatching(/^stopped, since the command ended with exit code 7: /),
+    account: { consumed: 10 },
+  })
+})
+
+test('at least once, the end of the command gives back what it has not answered, at once', async () => {
+  const target = await topicOf()
+  await writeNumbered(target.broker, target.topic, { count: 10 })
+  const args = ['--delivery', 'at-least-once', '--exec', 'head -n 3; exit 7']
+  const consumer = start(target, args, { SHUTDOWN_TIMEOUT_MS: '600000' })
+  expect(await consumer.ended()).toBe(1)
+  const fate = '3 of 10 polled records were processed; 7 were given back: the group polls them again'
+  expect(consumer.log.at(-1)).toMatchObject({
+    level: 'error',
+    msg: `stopped, since the command ended with exit code 7: ${fate}`,
+  })
 })
 
 test.runIf(isLong)(
@@ -187,7 +239,9 @@ test.runIf(isLong)('auto-commit says why it is not recommended', async () => {
 test.runIf(isLong)('it waits for a topic that does not exist yet', async () => {
   const target = { broker: inject('kafkaBroker'), topic: `later-${randomUUID()}`, group: randomUUID() }
   const consumer = start(target, [])
-  await consumer.logged('the topic cannot be read yet')
+  expect(await consumer.logged('the topic cannot be read yet')).toMatchObject({
+    cause: `there is no topic ${target.topic}: correct --topic, or create it`,
+  })
   await createTopic(target.broker, target.topic, { partitions: 1 })
   await writeNumbered(target.broker, target.topic, { count: 5 })
   await consumer.wrote(5)

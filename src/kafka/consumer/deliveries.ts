@@ -22,9 +22,18 @@ export interface Poll {
 export interface DeliveryContext {
   readonly process: Process
   readonly account: ConsumerAccount
-  /** The process failed, and did not process `records` records. */
-  readonly onFailure: (error: unknown, records: number) => void
+  readonly onFailure: (failure: Failure) => void
 }
+
+/** The process failed, and did not process `records` records. */
+export interface Failure {
+  readonly error: unknown
+  readonly records: number
+  readonly fate: FateOfFailed
+}
+
+/** What becomes of records that could not be processed: this member processes them again, another poll of the group does, or nobody does. */
+type FateOfFailed = 'retried' | 'returned' | 'lost'
 
 /** Delivers one poll. It throws if a commit fails. Then the account is right, and the member joins the group anew. */
 export type Deliver = (poll: Poll, context: DeliveryContext) => Promise<void>
@@ -64,8 +73,9 @@ async function processThenCommit(poll: Poll, context: DeliveryContext): Promise<
     account.process(done)
     rest = rest.slice(done)
     if (error === null) continue
-    onFailure(error, rest.length)
-    if (poll.hurry.aborted || !poll.isCurrent()) {
+    const givesUp = poll.hurry.aborted || !poll.isCurrent()
+    onFailure({ error, records: rest.length, fate: givesUp ? 'returned' : 'retried' })
+    if (givesUp) {
       account.giveBack(rest.length)
       return
     }
@@ -92,7 +102,7 @@ async function processOnce(poll: Poll, context: DeliveryContext): Promise<void> 
   const rest = poll.records.length - done
   context.account.process(done)
   context.account.lose(rest)
-  if (error !== null) context.onFailure(error, rest)
+  if (error !== null) context.onFailure({ error, records: rest, fate: 'lost' })
 }
 
 /** Calls the process. @returns how many records are done: all of them unless there is an error. */
@@ -129,32 +139,48 @@ async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
 const minBackoffMs = 100
 const maxBackoffMs = 5_000
 
-/** Logs failures of the process: the first one at once, and then at most one line in ten seconds, with the number of records. */
+/**
+ * Logs failures of the process, each fate by itself: the first one at once, and then at most one line in ten seconds. `records` of a line
+ * counts each record once: those that were lost or given back since the last line, or those that the last attempt has left.
+ */
 export class FailureLog {
   readonly #logger: Logger
-  readonly #message: string
-  #records = 0
-  #lastMs = Number.NEGATIVE_INFINITY
-
-  constructor(logger: Logger, delivery: ConsumerDelivery) {
-    this.#logger = logger
-    this.#message = failureMessages[delivery]
+  readonly #untold: Readonly<Record<FateOfFailed, Untold>> = {
+    retried: { attempts: 0, records: 0, lastMs: Number.NEGATIVE_INFINITY },
+    returned: { attempts: 0, records: 0, lastMs: Number.NEGATIVE_INFINITY },
+    lost: { attempts: 0, records: 0, lastMs: Number.NEGATIVE_INFINITY },
   }
 
-  add(error: unknown, records: number): void {
-    this.#records += records
+  constructor(logger: Logger) {
+    this.#logger = logger
+  }
+
+  add({ error, records, fate }: Failure): void {
+    const untold = this.#untold[fate]
+    untold.attempts++
+    untold.records = fate === 'retried' ? records : untold.records + records
     const nowMs = performance.now()
-    if (nowMs - this.#lastMs < logPauseMs) return
-    this.#lastMs = nowMs
-    this.#logger.error({ cause: (error as Error).message, records: this.#records }, this.#message)
-    this.#records = 0
+    if (nowMs - untold.lastMs < logPauseMs) return
+    untold.lastMs = nowMs
+    const { attempts } = untold
+    const counts = { records: untold.records, ...(fate === 'retried' && { attempts }) }
+    this.#logger.error({ cause: (error as Error).message, ...counts }, failureMessages[fate])
+    untold.attempts = 0
+    untold.records = 0
   }
 }
 
-const failureMessages: Readonly<Record<ConsumerDelivery, string>> = {
-  'at-most-once': 'records were committed and not processed: they are lost',
-  'at-least-once': 'records could not be processed; trying again',
-  'auto-commit': 'records could not be processed: they are lost',
+/** What was not logged yet. */
+interface Untold {
+  attempts: number
+  records: number
+  lastMs: number
+}
+
+const failureMessages: Readonly<Record<FateOfFailed, string>> = {
+  retried: 'records could not be processed; trying again',
+  returned: 'records could not be processed, and are given back: the group polls them again',
+  lost: 'records could not be processed: they are lost',
 }
 
 const logPauseMs = 10_000

@@ -9,14 +9,21 @@ import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
-import { deliveries, FailureLog, type Poll } from './deliveries.ts'
+import { deliveries, type Failure, FailureLog, type Poll } from './deliveries.ts'
 import { endOfEpoch } from './epoch-end.ts'
 import { GroupBeginning } from './group-beginning.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
 import { beforeFirstFetch, type MemberOffsets } from './kafkajs-beginning.ts'
 import { decideOutOfRange } from './kafkajs-out-of-range.ts'
-import { prepareReading, kafkajsConsumerConfig, consumedRecord, leaderEpochOf } from './kafkajs-consumer.ts'
+import {
+  consumedRecord,
+  describeMissingTopic,
+  isMissingTopic,
+  kafkajsConsumerConfig,
+  leaderEpochOf,
+  prepareReading,
+} from './kafkajs-consumer.ts'
 
 /**
  * One member of a consumer group. It uses kafkajs's consumer, and does what kafkajs leaves to its user:
@@ -67,7 +74,7 @@ export class GroupConsumer implements Consumer {
     this.#offsets = new GroupOffsets(client.admin(), config)
     const mayRestart = async (): Promise<boolean> => !this.#stopping
     this.#consumer = client.consumer(kafkajsConsumerConfig(config, kafka, mayRestart))
-    this.#failures = new FailureLog(logger, config.delivery)
+    this.#failures = new FailureLog(logger)
     this.#autoCommit = commitsByTheClock(config.delivery)
       ? new AutoCommit(config, async (partitions) => await this.#commitByTheClock(partitions))
       : null
@@ -308,7 +315,7 @@ export class GroupConsumer implements Consumer {
     }
     this.#assignment.advance(partition, firstOffset)
     try {
-      const onFailure = (error: unknown, count: number) => this.#failures.add(error, count)
+      const onFailure = (failure: Failure) => this.#failures.add(failure)
       await deliveries[this.#config.delivery](poll, { process, account: this.#account, onFailure })
     } finally {
       heartbeats.stop()
@@ -356,6 +363,7 @@ export class GroupConsumer implements Consumer {
 
   #describe(error: unknown): string {
     const { groupId: group, topic } = this.#config
+    if (isMissingTopic(error)) return describeMissingTopic(topic)
     return describeFailure(error, { kafka: this.#kafka, topic, group })
   }
 

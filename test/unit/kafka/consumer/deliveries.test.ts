@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ConsumerDelivery } from '../../../../src/config/consumer-config.ts'
 import type { Process, ConsumedRecord } from '../../../../src/kafka/consumer/consumer.ts'
+import { silentLogger } from '../../../../src/logger.ts'
 import { ConsumerAccount } from '../../../../src/kafka/consumer/consumer-account.ts'
-import { deliveries, type Poll } from '../../../../src/kafka/consumer/deliveries.ts'
+import { deliveries, FailureLog, type Poll } from '../../../../src/kafka/consumer/deliveries.ts'
 import { pass, useVirtualClock } from '../../../support/virtual-clock.ts'
 
 beforeEach(() => useVirtualClock())
@@ -28,12 +29,12 @@ function setUp(changes: { commit?: () => Promise<void>; isCurrent?: () => boolea
     hurry: stop.signal,
     signal: stop.signal,
   }
-  const failures: number[] = []
+  const failures: string[] = []
   const deliver = async (delivery: ConsumerDelivery, process: Process): Promise<void> => {
     account.poll(records.length)
     await deliveries[delivery](poll, {
       account,
-      onFailure: (_, count) => void failures.push(count),
+      onFailure: ({ records: count, fate }) => void failures.push(`${count} ${fate}`),
       process: async (each, context) => {
         steps.push(`process ${each[0]!.offset}`)
         await process(each, context)
@@ -85,7 +86,7 @@ describe('at most once', () => {
     })
     expect(steps.filter((step) => step.startsWith('process'))).toEqual(['process 0'])
     expect(sums()).toEqual({ ...none, processed: 4, lost: 6 })
-    expect(failures).toEqual([6])
+    expect(failures).toEqual(['6 lost'])
   })
 
   test('a process that says nothing of its progress loses all', async () => {
@@ -129,18 +130,20 @@ describe('at least once', () => {
     const processing = steps.filter((step) => step.startsWith('process '))
     expect(processing).toEqual(['process 0', 'process 2', 'process 4', 'process 6'])
     expect(steps.slice(-3)).toEqual(['commit', 'committed', 'move on'])
-    expect(failures).toEqual([8, 6, 4])
+    expect(failures).toEqual(['8 retried', '6 retried', '4 retried'])
     expect(sums()).toEqual({ ...none, processed: 10 })
   })
 
   test('gives up without a commit when the group goes on or the time to stop is up', async () => {
-    const { steps, deliver, sums, stop } = setUp()
+    const { steps, deliver, sums, stop, failures } = setUp()
     const delivered = deliver('at-least-once', () => {
       throw new Error('no')
     })
     await pass(1_000)
     stop.abort()
     await delivered
+    expect(failures.at(-1)).toBe('10 returned')
+    expect(failures.slice(0, -1)).not.toContain('10 returned')
     expect(steps).not.toContain('commit')
     expect(sums()).toEqual({ ...none, returned: 10 })
   })
@@ -160,4 +163,29 @@ test('auto-commit moves on before it processes, and commits nothing itself', asy
   })
   expect(steps).toEqual(['move on', 'process 0'])
   expect(sums()).toEqual({ ...none, processed: 1, lost: 9 })
+})
+
+test('failures are logged by what becomes of the records, at most every ten seconds, and each record is counted once', async () => {
+  const said: [object, string][] = []
+  const error = (fields: object, message: string): void => void said.push([fields, message])
+  const log = new FailureLog({ ...silentLogger, error })
+  const refused = new Error('no')
+  for (let attempt = 0; attempt < 8; attempt++) {
+    log.add({ error: refused, records: 441, fate: 'retried' })
+    await pass(1_500)
+  }
+  log.add({ error: refused, records: 441, fate: 'returned' })
+  for (const records of [3, 4]) log.add({ error: refused, records, fate: 'lost' })
+  await pass(10_000)
+  log.add({ error: refused, records: 5, fate: 'lost' })
+  const cause = 'no'
+  const again = 'records could not be processed; trying again'
+  const lost = 'records could not be processed: they are lost'
+  expect(said).toEqual([
+    [{ cause, records: 441, attempts: 1 }, again],
+    [{ cause, records: 441, attempts: 7 }, again],
+    [{ cause, records: 441 }, expect.stringContaining('given back')],
+    [{ cause, records: 3 }, lost],
+    [{ cause, records: 9 }, lost],
+  ])
 })
