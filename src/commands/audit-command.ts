@@ -1,4 +1,6 @@
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { json as jsonOf } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
@@ -11,6 +13,7 @@ import { compareAccount, type StreamAccount } from '../kafka/audit/compare-accou
 import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafka/audit/session-book.ts'
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { type PartitionRange, TopicReader, type WentBack } from '../kafka/audit/topic-reader.ts'
+import { describeMissingTopic, isMissingTopic } from '../kafka/consumer/kafkajs-consumer.ts'
 import { describeFailure } from '../kafka/network/describe-failure.ts'
 import { keptOutcomes, outcomeTraits } from '../kafka/producer/outcome.ts'
 import type { Logger } from '../logger.ts'
@@ -32,8 +35,8 @@ import { createLogger, StopSignals, writeOut } from './process.ts'
 /**
  * `chute audit`: reads a topic to its end, and reports how many records of each writer are lost, duplicated or reordered. It
  * finds this from the topic alone. With `--gateway` it also compares the account of each gateway with the topic.
- * @returns the exit code of the process: 0 when a report was made and every account agrees; 1 when an account differs, or the
- * topic could not be read; 2 for a wrong command line.
+ * @returns the exit code of the process: 0 when a report was made and every account agrees; 1 when an account differs, when the
+ * topic or a gateway could not be read, or when the report could not be written; 2 for a wrong command line, such as an output that cannot be written.
  */
 export async function runAuditCommand(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const commandLine = readCommandLine(argv, auditUsage, readAuditArguments)
@@ -52,11 +55,16 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
     return report.comparisons.every(({ verdict }) => verdict === 'agrees') ? 0 : 1
   } catch (error) {
     const { topic } = commandLine
+    if (error instanceof OutputError) {
+      process.stderr.write(`The report cannot be written: ${error.message}\n`)
+      return 1
+    }
     if (error instanceof AskError) {
       process.stderr.write(`The topic ${topic} cannot be audited: ${error.message}\n`)
       return 1
     }
-    const cause = describeFailure(error, { kafka: config.kafka, topic, group: 'chute-audit-*' })
+    const context = { kafka: config.kafka, topic, group: 'chute-audit-*' }
+    const cause = isMissingTopic(error) ? describeMissingTopic(topic) : describeFailure(error, context)
     process.stderr.write(`The topic ${topic} cannot be audited: ${cause}\n`)
     return 1
   }
@@ -227,12 +235,35 @@ async function write<T>(
   page: (report: T) => string,
 ): Promise<void> {
   const outputs = [
-    { file: json, make: () => `${JSON.stringify(report, null, 2)}\n` },
-    { file: html, make: () => page(report) },
+    { option: '--json', file: json, make: () => `${JSON.stringify(report, null, 2)}\n` },
+    { option: '--html', file: html, make: () => page(report) },
   ]
-  for (const { file, make } of outputs) if (file !== null && file !== '-') await writeFile(file, make())
+  for (const { option, file, make } of outputs) {
+    if (file === null || file === '-') continue
+    await writeFile(file, make()).catch((error: Error) => {
+      throw new OutputError(`${option}: ${error.message}`, { cause: error })
+    })
+  }
   const onStdout = outputs.find(({ file }) => file === '-')?.make ?? (() => text(report))
   await writeOut(onStdout())
+}
+
+/** A file of the report cannot be written. The message names its option. */
+class OutputError extends Error {}
+
+/** Finds a file that cannot be written before a topic is read for it. Leaves a file that is there as it is. @throws OutputError */
+function refuseUnwritable(option: string, file: string | null): void {
+  if (file === null || file === '-') return
+  try {
+    const folder = dirname(file)
+    const isThere = existsSync(file)
+    if (isThere && statSync(file).isDirectory()) throw new Error('it is a folder')
+    if (!isThere && !statSync(folder).isDirectory()) throw new Error(`${folder} is no folder`)
+    accessSync(isThere ? file : folder, constants.W_OK)
+  } catch (error) {
+    const { message } = error as Error
+    throw new OutputError(`${option} ${file} cannot be written: ${message}`, { cause: error })
+  }
 }
 
 const logEveryMs = 10_000
@@ -298,6 +329,8 @@ function readAuditArguments(argv: readonly string[]): AuditCommandLine {
   if (flaw !== null) throw new Error(`--topic ${flaw.problem}. ${flaw.remedy}`)
   for (const url of gateways) readGatewayUrl('--gateway', url)
   if (json === '-' && html === '-') throw new Error('--json and --html cannot both go to standard output')
+  refuseUnwritable('--json', json)
+  refuseUnwritable('--html', html)
   const metrics = readMetricsAddress(values)
   if (metrics !== null && !follow) throw new Error('--metrics-port is given without --follow')
   if (values.clients && gateways.length > 0) throw new Error('--gateway is given with --clients')
@@ -320,9 +353,10 @@ function readClientOptions(
     'key-header': keyHeader = 'key',
     'ua-header': browserHeader = 'userAgent',
   } = values
-  const sessionGapMs = parseDurationMs(gap)
-  if (typeof sessionGapMs !== 'number' || !(sessionGapMs > 0))
-    throw new Error(`--session-gap must be a duration such as 30m, 90s or 1h, got ${gap}`)
+  // A number without a unit would be in milliseconds, and 30 most often means 30 minutes.
+  const sessionGapMs = /[a-z]$/.test(gap.trim()) ? parseDurationMs(gap) : null
+  if (sessionGapMs === null || sessionGapMs === 0)
+    throw new Error(`--session-gap must be a duration with its unit, such as 30m, 90s or 1h, got ${gap}`)
   return {
     sessionGapMs,
     maxSessions: wholeNumber('--max-sessions', most, 1, 10_000_000),
@@ -349,8 +383,11 @@ export async function fetchAccount(
     found = (await jsonOf(reply)) as typeof found
   } catch (error) {
     if (error instanceof AskError) throw error
-    const why = error instanceof SyntaxError ? 'what it answers is no JSON' : whyNoAnswer(error)
-    throw new AskError(`${shown}: ${signal.aborted ? 'no answer within 10 s' : why}`, { cause: error })
+    if (error instanceof SyntaxError)
+      throw new AskError(`${shown}: what it answers is no JSON`, { cause: error })
+    const why = signal.aborted ? 'no answer within 10 s' : whyNoAnswer(error)
+    const wayOut = 'Is the gateway there? --gateway names another one.'
+    throw new AskError(`${shown}: ${why}\n${wayOut}`, { cause: error })
   }
   const { streams } = found
   if (streams === undefined || streams.some((stream) => stream.audit === undefined)) {

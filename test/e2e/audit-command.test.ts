@@ -173,12 +173,17 @@ test('--follow waits for a gateway that does not answer, until a second signal',
 
 test.runIf(isLong)('a gateway that cannot be asked, and a topic that is not there, are told', async () => {
   const broker = inject('kafkaBroker')
-  const missing = startAudit(broker, `none-${randomUUID()}`)
+  const topic = `none-${randomUUID()}`
+  const missing = startAudit(broker, topic)
   expect(await missing.ended()).toBe(1)
-  expect(missing.log.at(-1)!['msg']).toContain('cannot be audited')
+  expect(missing.log.at(-1)!['msg']).toBe(
+    `The topic ${topic} cannot be audited: there is no topic ${topic}: correct --topic, or create it`,
+  )
   const alone = startAudit(broker, 'any', '--gateway', 'http://127.0.0.1:1')
   expect(await alone.ended()).toBe(1)
-  expect(alone.log.at(-1)!['msg']).toContain('http://127.0.0.1:1/live.json')
+  expect(alone.log.map(({ msg }) => msg).join('\n')).toMatch(
+    /http:\/\/127\.0\.0\.1:1\/live\.json: .*\nIs the gateway there\? --gateway names another one\.$/,
+  )
 })
 
 const kills = byForm({ short: 1, full: 3 })
