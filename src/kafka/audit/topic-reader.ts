@@ -21,7 +21,7 @@ export interface ReaderEvents {
   readonly onWentBack: (wentBack: readonly WentBack[], ranges: ReadonlyMap<number, PartitionRange>) => void
 }
 
-/** A partition whose log ends before the position up to which it was read. */
+/** A partition whose log ended before the position up to which it was read. `logEnd` is where it ends now. */
 export interface WentBack {
   readonly partition: number
   readonly position: number
@@ -40,7 +40,7 @@ export class TopicReader {
   readonly #client: Kafka
   readonly #admin: Admin
   /** Of all consumers. */
-  readonly #groupIds: string[] = []
+  readonly #groupIds = new Set<string>()
   /** Ends of earlier consumers, and beginnings of later ones. */
   readonly #ended: Promise<void>[] = []
   readonly #positions = new Map<number, number>()
@@ -86,7 +86,6 @@ export class TopicReader {
 
   async #read(): Promise<void> {
     const groupId = `chute-audit-${randomUUID()}`
-    this.#groupIds.push(groupId)
     const consumer = this.#client.consumer({
       groupId,
       allowAutoTopicCreation: false,
@@ -97,11 +96,10 @@ export class TopicReader {
     const isCurrent = (): boolean => consumer === this.#consumer
     consumer.on(consumer.events.CRASH, ({ payload }) => {
       if (payload.restart || !isCurrent()) return
-      this.#failure = payload.error
-      this.#fail(payload.error)
-      this.#look()
+      this.#failed(payload.error)
     })
     consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberId } }) => {
+      this.#groupIds.add(groupId)
       if (!isCurrent()) return
       this.#undecide()
       this.#undecide = decideOutOfRange(memberId, async (partition, position) => {
@@ -167,11 +165,12 @@ export class TopicReader {
       try {
         await this.#read()
         return
-      } catch {
+      } catch (error) {
         // Brokers may be away, or the topic gone, for a while.
         const failed: Consumer | null = this.#consumer
         this.#consumer = null
         await failed?.disconnect().catch(() => {})
+        if (isForGood(error)) return this.#failed(error as Error)
         await pause(againMs)
       }
     }
@@ -217,12 +216,18 @@ export class TopicReader {
     await Promise.all(this.#ended)
     await this.#consumer?.disconnect()
     // A group that could not be removed does no harm: the cluster forgets it after a week.
-    await this.#admin.deleteGroups(this.#groupIds).catch(() => {})
+    await this.#admin.deleteGroups([...this.#groupIds]).catch(() => {})
     await this.#admin.disconnect()
   }
 
   #reached(partition: number, position: number): void {
     if (position > this.position(partition)) this.#positions.set(partition, position)
+    this.#look()
+  }
+
+  #failed(failure: Error): void {
+    this.#failure = failure
+    this.#fail(failure)
     this.#look()
   }
 
@@ -239,6 +244,13 @@ export class TopicReader {
 export function isRead(wanted: PartitionRange, now: PartitionRange, position: number): boolean {
   if (wanted.low === wanted.high || position >= wanted.high || now.low >= wanted.high) return true
   return now.high < wanted.high && position >= now.high
+}
+
+/** Whether another try would fail as well. kafkajs wraps an error in those of its retries, which say so of themselves. */
+function isForGood(error: unknown): boolean {
+  let inner = error
+  while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause
+  return inner instanceof Error && 'retriable' in inner && inner.retriable === false
 }
 
 /** The partitions whose logs end before the positions up to which they were read. */

@@ -69,3 +69,34 @@ test('a member waits only for so long for a leader that commits no beginning', a
   expect(await beginning.begin(group.as(1), { isLeader: false, isLate: true })).toBe(true)
   expect(Object.fromEntries(group.committed)).toEqual({ 1: '9' })
 })
+
+test('members that are late, and a leader that comes behind them, begin at the ends, each of what nobody has committed', async () => {
+  const group = new Group()
+  group.partitions = 3
+  const [first, second, last] = [member(), member(), member()]
+  const late = { isLeader: false, isLate: true }
+  expect(await second.beginning.begin(group.as(2), follower)).toBe(false)
+  // The leader has met the empty group, and its question to the brokers fails at first.
+  const fails = { ...group.as(0), ask: async () => await Promise.reject(new Error('timed out')) }
+  await expect(last.beginning.begin(fails, leader)).rejects.toThrow('timed out')
+  await first.beginning.begin(group.as(1), late)
+  await second.beginning.begin(group.as(2), late)
+  await last.beginning.begin(group.as(0), leader)
+  expect(Object.fromEntries(group.committed)).toEqual({ 0: '9', 1: '9', 2: '9' })
+  expect([first.found, second.found, last.found]).toEqual([[], [], []])
+})
+
+test('what a member has committed while the leader asks stays', async () => {
+  const group = new Group()
+  const { beginning } = member()
+  const offsets = group.as(0)
+  const slow: MemberOffsets = {
+    ...offsets,
+    ask: async (...which) => {
+      group.committed.set(1, '5')
+      return await offsets.ask(...which)
+    },
+  }
+  await beginning.begin(slow, leader)
+  expect(Object.fromEntries(group.committed)).toEqual({ 0: '9', 1: '5' })
+})
