@@ -14,7 +14,7 @@ import { carryOver, encodeJournalFrame, encodeSentBatch, type Runs, type SentBat
  * batch whether the one before it is done. The journal is written before the batch is, but not synced: it survives the end of
  * the process, and a power cut once {@link sync} has ended. A new file begins with all open batches. Then the older files go.
  *
- * A new file leaves out the batches that are done when it begins, whyever it begins. So before that, the ack files must have their
+ * A new file leaves out the batches that are done when it begins, for whatever reason it does. So before that, the ack files must have their
  * records ({@link Roll}). Meanwhile notes go on in the file that there is.
  */
 export class SentJournal {

@@ -4,7 +4,9 @@ import { DataFolder, DataFolderError, toDataFolderError, type StreamFolder } fro
 import {
   folderOfWorker,
   foldersLeft,
+  hasWorkerFolders,
   holdsRecords,
+  refuseIfInUse,
   takeLockUnlessInUse,
   type WorkerPlace,
 } from './worker-folders.ts'
@@ -67,6 +69,8 @@ export class SpoolFolders {
 
   #open(names: readonly string[], hasHeaders: boolean): DataFolder {
     if (this.#dataDir === null || this.path === null) throw new DataFolderError('There is no CHUTE_DATA_DIR.')
+    // While the primary of a gateway lives, nobody waits for the end of its workers.
+    if (this.#worker === null && hasWorkerFolders(this.#dataDir)) refuseIfInUse(this.#dataDir, 'gateway')
     const left = foldersLeft(this.#dataDir, this.#worker)
     const opened: DataFolder[] = []
     try {

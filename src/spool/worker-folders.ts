@@ -59,20 +59,16 @@ export function folderOfWorker(dataDir: string, worker: number): string {
  * put a record into a folder that is empty now.
  * @param worker null: the gateway has one process, and takes all of them over. Otherwise folder N belongs to a worker by N and `of`, so a worker
  * that is started again takes the same folders.
- * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at. For the one process also if another
- * gateway has `dataDir`.
+ * @throws DataFolderError if a worker has one of them (`isWorkerInUse`), or if one cannot be looked at.
  */
 export function foldersLeft(dataDir: string, worker: WorkerPlace | null): string[] {
-  const numbers = numbersIn(dataDir)
-  // While a primary lives, nobody waits for the end of its workers.
-  if (worker === null && numbers.length > 0) tryLock(dataDir, 'gateway')
-  return numbers
+  return numbersIn(dataDir)
     .filter(
       (number) => worker === null || (number > worker.of && (number - 1) % worker.of === worker.number - 1),
     )
     .map((number) => folderOfWorker(dataDir, number))
     .filter((folder) => {
-      tryLock(folder, 'worker')
+      refuseIfInUse(folder, 'worker')
       try {
         return holdsRecords(folder)
       } catch (error) {
@@ -82,12 +78,17 @@ export function foldersLeft(dataDir: string, worker: WorkerPlace | null): string
 }
 
 /** @throws DataFolderError if another process has the folder, or if one cannot tell. */
-function tryLock(folder: string, of: 'gateway' | 'worker'): void {
+export function refuseIfInUse(folder: string, of: 'gateway' | 'worker'): void {
   try {
     fs.closeSync(takeLock(folder, of))
   } catch (error) {
     throw toDataFolderError(error, folder)
   }
+}
+
+/** Whether a gateway with workers ever had `CHUTE_DATA_DIR`. */
+export function hasWorkerFolders(dataDir: string): boolean {
+  return numbersIn(dataDir).length > 0
 }
 
 /** The numbers of workers that ever had a folder, in their order. */

@@ -86,7 +86,8 @@ export class ClusterMetadata {
 
   /** The topic is created if it is missing, so that is no reason for a warning. */
   setToCreate(name: string): void {
-    this.#toCreate.add(name)
+    // One that is there may be deleted later, and nobody creates it again.
+    if (this.topic(name).status !== 'known') this.#toCreate.add(name)
   }
 
   /** The address of a broker; null if the broker is not in the cluster. */

@@ -35,12 +35,12 @@ export class TopicCreator {
 
   /** Creates further topics too, where they are missing. @param create false: they are only waited for. */
   add(topics: readonly string[], create: boolean): void {
-    if (create)
-      for (const topic of topics) {
+    for (const topic of topics) {
+      if (create) {
         this.#pending.add(topic)
         this.#metadata.setToCreate(topic)
-      }
-    else for (const topic of topics) this.#metadata.setNotCreated(topic, adviceToCreate)
+      } else this.#metadata.setNotCreated(topic, adviceToCreate)
+    }
     if (this.#pending.size > 0) this.#metadata.onChange(this.#createMissing)
   }
 

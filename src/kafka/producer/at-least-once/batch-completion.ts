@@ -128,26 +128,35 @@ export class BatchCompletion {
 
   /** The broker refused the batch for good: the batch leaves the flight. */
   refuse(flight: PartitionFlight, errorCode: number): void {
-    const { logger, stream, onRejected, onRefused } = this.#options
+    const { logger, stream, onRejected } = this.#options
     const fields = { topic: stream.topic, partition: flight.partition, records: flight.batch!.recordCount }
     logger.debug({ ...fields, kafkaError: kafkaErrorName(errorCode) }, 'the broker refused a batch for good')
     onRejected(flight.batch!, errorCode)
+    this.#giveToRefused(flight, errorCode)
+  }
+
+  #giveToRefused(flight: PartitionFlight, errorCode: number): void {
     const batch = flight.take()!
     // The batch's sequence numbers may be missing from the log, and then the broker would refuse the next ones.
     this.#renewIdentity(flight)
-    onRefused(batch, { reason: dropReasonOf(errorCode), errorCode, mayBeStored: flight.mayBeStored })
+    this.#options.onRefused(batch, {
+      reason: dropReasonOf(errorCode),
+      errorCode,
+      mayBeStored: flight.mayBeStored,
+    })
   }
 
   /**
-   * `delivery.timeout.ms` has passed for all batches on their way to a partition. Where an operator had to mend something, they are refused, as
-   * what waits behind them is: those too that got another error, or none, before the obstacle came.
+   * `delivery.timeout.ms` has passed for all batches on their way to a partition. Where an operator had to mend something, the batches become
+   * dead letters, as what waits behind them does. So do batches that got another error before, or none: no broker has refused these.
    */
   expire(flight: PartitionFlight): void {
     const errorCode = flight.heldFor ?? this.#options.heldFor()
     if (errorCode === null) return this.giveUpAll(flight, 'expired')
     while (!flight.isEmpty) {
       if (flight.batch === null) flight.nextPart()
-      this.refuse(flight, errorCode)
+      if (flight.heldFor === null) this.#giveToRefused(flight, errorCode)
+      else this.refuse(flight, errorCode)
     }
   }
 

@@ -61,8 +61,10 @@ export class DeadLetterFile {
     if (this.#underWay > 0) throw new Error('the disk has not taken the letters before')
     fs.mkdirSync(this.#folder, { recursive: true })
     const fd = fs.openSync(this.#file, 'a+', 0o600)
+    let isNew: boolean
     try {
       const { size } = fs.fstatSync(fd)
+      isNew = size === 0
       const last = Buffer.from('\n')
       if (size > 0) fs.readSync(fd, last, 0, 1, size - 1)
       try {
@@ -75,7 +77,7 @@ export class DeadLetterFile {
     } finally {
       fs.closeSync(fd)
     }
-    for (const folder of [this.#folder, dirname(this.#folder)]) syncNow(folder)
+    if (isNew) for (const folder of [this.#folder, dirname(this.#folder)]) syncNow(folder)
   }
 
   async #write(text: string): Promise<void> {

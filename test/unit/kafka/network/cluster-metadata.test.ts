@@ -97,6 +97,24 @@ test('a topic that is missing, and one that is forbidden, are told as such and l
   ])
 })
 
+test('a topic that is about to be created is no warning, and one that is deleted later is, also if it was to be created again', async () => {
+  const cluster = new ModelCluster([1])
+  follow(cluster, ['events'])
+  metadata.setToCreate('events')
+  metadata.start()
+  const warnings = () => logs.lines.filter(({ level }) => level === 'warn').map(({ message }) => message)
+  await pass(1_000)
+  expect(metadata.topic('events').status).toBe('unknown_topic')
+  expect(warnings()).toEqual([])
+  cluster.createTopic('events', 1)
+  await passUntil(() => metadata.topic('events').status === 'known', 10_000)
+  // A reload brings another stream of the topic.
+  metadata.setToCreate('events')
+  cluster.deleteTopic('events')
+  await passUntil(() => metadata.topic('events').status === 'unknown_topic', 20_000)
+  expect(warnings()).toEqual(['topic cannot be written to'])
+})
+
 test('a topic whose limit may not be read is taken as it is, and told of once', async () => {
   const cluster = new ModelCluster([1])
   cluster.createTopic('events', 1).isDescribable = false
