@@ -13,8 +13,7 @@ import { compareAccount, type StreamAccount } from '../kafka/audit/compare-accou
 import { SessionBook, type ClientReport, type SessionBookOptions } from '../kafka/audit/session-book.ts'
 import { TopicAudit } from '../kafka/audit/topic-audit.ts'
 import { type PartitionRange, TopicReader, type WentBack } from '../kafka/audit/topic-reader.ts'
-import { describeMissingTopic, isMissingTopic } from '../kafka/consumer/kafkajs-consumer.ts'
-import { describeFailure } from '../kafka/network/describe-failure.ts'
+import { describeReadFailure } from '../kafka/network/describe-failure.ts'
 import { keptOutcomes, outcomeTraits } from '../kafka/producer/outcome.ts'
 import type { Logger } from '../logger.ts'
 import { AuditMetrics } from '../metrics/audit-metrics.ts'
@@ -63,8 +62,7 @@ export async function runAuditCommand(argv: readonly string[], env: NodeJS.Proce
       process.stderr.write(`The topic ${topic} cannot be audited: ${error.message}\n`)
       return 1
     }
-    const context = { kafka: config.kafka, topic, group: 'chute-audit-*' }
-    const cause = isMissingTopic(error) ? describeMissingTopic(topic) : describeFailure(error, context)
+    const cause = describeReadFailure(error, { kafka: config.kafka, topic, group: 'chute-audit-*' })
     process.stderr.write(`The topic ${topic} cannot be audited: ${cause}\n`)
     return 1
   }

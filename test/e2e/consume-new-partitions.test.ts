@@ -37,6 +37,15 @@ class Reading {
     })
   }
 
+  /** The group has begun, and has no member any more. */
+  async beginAndEnd(): Promise<void> {
+    await this.create()
+    const first = this.start()
+    await this.hasBegun(first)
+    first.signal('SIGKILL')
+    await first.ended()
+  }
+
   async addPartition(): Promise<void> {
     const { topic } = this
     await this.asAdmin(async (admin) => {
@@ -84,11 +93,7 @@ test('at least once from the end, a partition that is added while the group runs
 
 test('at least once from the end, so is one that was added while the group had no member', async () => {
   const reading = new Reading()
-  await reading.create()
-  const first = reading.start()
-  await reading.hasBegun(first)
-  first.signal('SIGKILL')
-  await first.ended()
+  await reading.beginAndEnd()
   await reading.addPartition()
   await reading.writeToAdded()
   const second = reading.start()
@@ -98,11 +103,7 @@ test('at least once from the end, so is one that was added while the group had n
 
 test('at least once from the end, what comes while the group is down is read, though it had read nothing', async () => {
   const reading = new Reading()
-  await reading.create()
-  const first = reading.start()
-  await reading.hasBegun(first)
-  first.signal('SIGKILL')
-  await first.ended()
+  await reading.beginAndEnd()
   await writeNumbered(reading.broker, reading.topic, { count: 4, from: 10, partitions: 2 })
   const second = reading.start()
   await second.wrote(4)

@@ -5,6 +5,7 @@ import type { KafkaConfig } from '../../config/config.ts'
 import { consumedRecord, prepareReading } from '../consumer/kafkajs-consumer.ts'
 import type { ConsumedRecord } from '../consumer/consumer.ts'
 import { decideOutOfRange } from '../consumer/kafkajs-out-of-range.ts'
+import { causesOf } from '../network/describe-failure.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
 
 /** The offset of a partition's first record, and the offset behind its last record. */
@@ -246,11 +247,9 @@ export function isRead(wanted: PartitionRange, now: PartitionRange, position: nu
   return now.high < wanted.high && position >= now.high
 }
 
-/** Whether another try would fail as well. kafkajs wraps an error in those of its retries, which say so of themselves. */
+/** Whether another try would fail as well. The errors of kafkajs's retries say so of themselves, so the first cause counts. */
 function isForGood(error: unknown): boolean {
-  let inner = error
-  while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause
-  return inner instanceof Error && 'retriable' in inner && inner.retriable === false
+  return causesOf(error).at(-1)!.retriable === false
 }
 
 /** The partitions whose logs end before the positions up to which they were read. */

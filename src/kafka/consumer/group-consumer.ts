@@ -3,27 +3,20 @@ import type { Consumer as KafkajsConsumer, EachBatchPayload, OffsetsByTopicParti
 import type { KafkaConfig } from '../../config/config.ts'
 import { autoOffsetResets, commitsByTheClock, type ConsumerConfig } from '../../config/consumer-config.ts'
 import { kafkajsClient } from '../network/kafkajs-client.ts'
-import { describeFailure } from '../network/describe-failure.ts'
 import type { Logger } from '../../logger.ts'
 import { Assignment } from './assignment.ts'
 import { AutoCommit, type Moved } from './auto-commit.ts'
 import { ConsumerAccount } from './consumer-account.ts'
 import type { Consumer, ConsumerStats, ConsumerTelemetry, Process, ConsumedRecord } from './consumer.ts'
 import { deliveries, type Failure, FailureLog, type Poll } from './deliveries.ts'
+import { describeReadFailure } from '../network/describe-failure.ts'
 import { endOfEpoch } from './epoch-end.ts'
 import { GroupBeginning } from './group-beginning.ts'
 import { GroupOffsets } from './group-offsets.ts'
 import { Heartbeats } from './heartbeats.ts'
 import { beforeFirstFetch, type MemberOffsets } from './kafkajs-beginning.ts'
 import { decideOutOfRange } from './kafkajs-out-of-range.ts'
-import {
-  consumedRecord,
-  describeMissingTopic,
-  isMissingTopic,
-  kafkajsConsumerConfig,
-  leaderEpochOf,
-  prepareReading,
-} from './kafkajs-consumer.ts'
+import { consumedRecord, kafkajsConsumerConfig, leaderEpochOf, prepareReading } from './kafkajs-consumer.ts'
 
 /**
  * One member of a consumer group. It uses kafkajs's consumer, and does what kafkajs leaves to its user:
@@ -363,8 +356,7 @@ export class GroupConsumer implements Consumer {
 
   #describe(error: unknown): string {
     const { groupId: group, topic } = this.#config
-    if (isMissingTopic(error)) return describeMissingTopic(topic)
-    return describeFailure(error, { kafka: this.#kafka, topic, group })
+    return describeReadFailure(error, { kafka: this.#kafka, topic, group })
   }
 
   #committedIn(latencyMs: number, count: number): void {

@@ -34,18 +34,6 @@ export function kafkajsConsumerConfig(
   }
 }
 
-/** Whether a failure of kafkajs says that the topic does not exist. kafkajs wraps an error in errors of its retries. */
-export function isMissingTopic(error: unknown): boolean {
-  for (let each = error; each instanceof Error; each = each.cause)
-    if ('type' in each && each.type === 'UNKNOWN_TOPIC_OR_PARTITION') return true
-  return false
-}
-
-/** The way out where {@link isMissingTopic}. */
-export function describeMissingTopic(topic: string): string {
-  return `there is no topic ${topic}: correct --topic, or create it`
-}
-
 /** A record of kafkajs, without the fields that only kafkajs needs. */
 export function consumedRecord(
   topic: string,

@@ -11,6 +11,16 @@ export function describeFailure(error: unknown, context: FailureContext): string
   return advice === null ? message : `${message}: ${advice}`
 }
 
+/** As {@link describeFailure}, for one who reads the topic that `--topic` names. */
+export function describeReadFailure(
+  error: unknown,
+  context: FailureContext & { readonly topic: string },
+): string {
+  if (causesOf(error).some(({ type }) => type === 'UNKNOWN_TOPIC_OR_PARTITION'))
+    return `there is no topic ${context.topic}: correct --topic, or create it`
+  return describeFailure(error, context)
+}
+
 /** The two parts of {@link describeFailure}. `advice` is null where there is nothing to say. */
 export function explainFailure(
   error: unknown,
@@ -43,10 +53,10 @@ export interface FailureContext {
   readonly group?: string
 }
 
-type KafkajsError = Error & { readonly type?: string; readonly code?: unknown }
+type KafkajsError = Error & { readonly type?: string; readonly code?: unknown; readonly retriable?: boolean }
 
 /** An error and its causes. kafkajs wraps an error in errors of its retries. */
-function causesOf(error: unknown): readonly KafkajsError[] {
+export function causesOf(error: unknown): readonly KafkajsError[] {
   const chain: KafkajsError[] = []
   for (let each = error; each instanceof Error && chain.length < 10; each = each.cause) chain.push(each)
   return chain.length > 0 ? chain : [new Error(String(error))]

@@ -172,19 +172,23 @@ function refuseUndelivered(batch: EventBatch, outcomes: Outcomes): void {
   // Only of some outcomes, such as `dropped`, it is certain that nobody has the record. A dead letter is there, and an operator may send it again.
   const mayDuplicate = events.some(({ outcome }) => !isGone(outcome))
   const ofAll = `${failed} of ${batch.accepted} events`
-  throw new GatewayError('delivery_failed', describeFailure(ofAll, { failed, deadLetters, mayDuplicate }), {
-    extensions: {
-      mayDuplicate,
-      accepted: batch.accepted,
-      rejected: batch.rejected,
-      errors: batch.errors,
-      events,
+  throw new GatewayError(
+    'delivery_failed',
+    describeUndelivered(ofAll, { failed, deadLetters, mayDuplicate }),
+    {
+      extensions: {
+        mayDuplicate,
+        accepted: batch.accepted,
+        rejected: batch.rejected,
+        errors: batch.errors,
+        events,
+      },
     },
-  })
+  )
 }
 
 /** Says what became of the events that were not delivered. @param ofAll how many these are, of how many. */
-function describeFailure(
+function describeUndelivered(
   ofAll: string,
   { failed, deadLetters, mayDuplicate }: { failed: number; deadLetters: number; mayDuplicate: boolean },
 ): string {

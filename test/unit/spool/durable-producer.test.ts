@@ -206,19 +206,23 @@ test('the disk has a limit; room comes with what Kafka has acknowledged', async 
   expect(spool.producer.isFullAndStuck).toBe(false)
 })
 
-test('damage costs the records that it hit, which are counted and named; the file is kept', async () => {
+/** What a process has left that Kafka took nothing of: a folder with one file, of so many groups of three records. */
+async function leftBehind(groups: number): Promise<{ folder: string; name: string; bytes: Buffer }> {
   const inner = new FakeInnerProducer()
   inner.admission = 'not_known_yet'
   const before = new SpoolFixture({ inner })
-  // Five groups of three records.
-  for (let from = 0; from < 15; from += 3) await before.request(numbered(3, from))
+  for (let from = 0; from < 3 * groups; from += 3) await before.request(numbered(3, from))
   const folder = before.copy()
-  const [name] = filesOf(folder)
-  const bytes = readFileSync(join(folder, name!))
+  const name = filesOf(folder)[0]!
+  return { folder, name, bytes: readFileSync(join(folder, name)) }
+}
+
+test('damage costs the records that it hit, which are counted and named; the file is kept', async () => {
+  const { folder, name, bytes } = await leftBehind(5)
   const group = bytes.length / 5
   bytes[Math.floor(group * 1.5)]! ^= 0xff
   bytes[Math.floor(group * 3.2)]! ^= 0xff
-  writeFileSync(join(folder, name!), bytes)
+  writeFileSync(join(folder, name), bytes)
 
   const after = new SpoolFixture({ folder })
   expect(after.producer.stats.recovered).toBe(15)
@@ -229,19 +233,13 @@ test('damage costs the records that it hit, which are counted and named; the fil
   expect(after.imbalance).toBe(0)
   after.inner.settleAll()
   await after.until(() => filesOf(folder, '.damaged').length === 1)
-  expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
+  expect(readFileSync(join(folder, `${name}.damaged`))).toEqual(bytes)
 })
 
 test('a damaged file is kept, however many processes it takes to send the rest of it', async () => {
-  const inner = new FakeInnerProducer({ batchRecords: 3 })
-  inner.admission = 'not_known_yet'
-  const before = new SpoolFixture({ inner })
-  for (let from = 0; from < 9; from += 3) await before.request(numbered(3, from))
-  const folder = before.copy()
-  const [name] = filesOf(folder)
-  const bytes = readFileSync(join(folder, name!))
+  const { folder, name, bytes } = await leftBehind(3)
   bytes[Math.floor(bytes.length / 2)]! ^= 0xff
-  writeFileSync(join(folder, name!), bytes)
+  writeFileSync(join(folder, name), bytes)
 
   const second = new SpoolFixture({ folder, inner: new FakeInnerProducer({ batchRecords: 3 }) })
   await second.until(() => second.inner.records.length === 6)
@@ -259,22 +257,16 @@ test('a damaged file is kept, however many processes it takes to send the rest o
   await last.until(() => last.inner.records.length === 3)
   last.inner.settleAll()
   await last.until(() => filesOf(folder).length === 0)
-  expect(readFileSync(join(folder, `${name!}.damaged`))).toEqual(bytes)
+  expect(readFileSync(join(folder, `${name}.damaged`))).toEqual(bytes)
 })
 
 test('a copy of a file with zeros for what could not be read, and behind its end, costs no more than these', async () => {
-  const inner = new FakeInnerProducer()
-  inner.admission = 'not_known_yet'
-  const before = new SpoolFixture({ inner })
-  for (let from = 0; from < 120; from += 3) await before.request(numbered(3, from))
-  const folder = before.copy()
-  const [name] = filesOf(folder)
-  const bytes = readFileSync(join(folder, name!))
+  const { folder, name, bytes } = await leftBehind(40)
   // As `dd conv=noerror,sync` makes it.
   const copy = Buffer.alloc(Math.ceil(bytes.length / 512) * 512)
   bytes.copy(copy)
   copy.fill(0, 1_024, 1_536)
-  writeFileSync(join(folder, name!), copy)
+  writeFileSync(join(folder, name), copy)
 
   const after = new SpoolFixture({ folder })
   expect(await after.request(numbered(1, 120))).toBeNull()

@@ -69,6 +69,36 @@ class JournalFixture {
     await note(journal, partition)
   }
 
+  /** The journal of the next process. @param create makes its files. */
+  next(create: Disk['create']): SentJournal {
+    return new SentJournal({
+      stream: 'critical',
+      folder: this.folder,
+      folderFd: this.folderFd,
+      fsync: false,
+      disk: { ...realDisk, create },
+      logger: this.logs,
+      waitLimitMs: 10_000,
+      isExactlyOnce: false,
+      secureAcks: (done) => done(null),
+    })
+  }
+
+  /** Until the first file that the disk takes has the batch of partition 0 as done, notes one of partition 1. */
+  async hasDoneFirst(journal: SentJournal): Promise<void> {
+    await vi.waitFor(
+      async () => {
+        await this.note(1, journal)
+        const { batches } = findJournal(this.folder, realDisk, this.logs)
+        expect(batches.map(({ partition, isDone }) => [partition, isDone]).slice(0, 2)).toEqual([
+          [0, true],
+          [1, false],
+        ])
+      },
+      { timeout: 20_000, interval: 100 },
+    )
+  }
+
   /** Ends the oldest sync. @returns the file. */
   endSync(code: string | null = null): number {
     const { fd, end } = this.syncs.shift()!
@@ -210,7 +240,7 @@ test('a file that refuses the notes of what a start does not send again is follo
 test('what an earlier process had sent and gets done before any file could be made is in the first file', async () => {
   const fixture = new JournalFixture()
   await fixture.note(0)
-  const { folder, folderFd, logs } = fixture
+  const { folder, logs } = fixture
   const { paths, nextNumber, batches: open } = findJournal(folder, realDisk, logs)
   expect(open).toHaveLength(1)
   let isRefused = true
@@ -218,17 +248,7 @@ test('what an earlier process had sent and gets done before any file could be ma
     if (isRefused) created(refusal, -1)
     else realDisk.create(path, created)
   }
-  const journal = new SentJournal({
-    stream: 'critical',
-    folder,
-    folderFd,
-    fsync: false,
-    disk: { ...realDisk, create },
-    logger: logs,
-    waitLimitMs: 10_000,
-    isExactlyOnce: false,
-    secureAcks: () => {},
-  })
+  const journal = fixture.next(create)
   await new Promise<void>((ready) => journal.start({ paths, nextNumber, open, done: [] }, ready))
   const batch = {
     recordCount: 1,
@@ -237,17 +257,7 @@ test('what an earlier process had sent and gets done before any file could be ma
   }
   journal.resumed(0, batch as unknown as PendingBatch)
   isRefused = false
-  await vi.waitFor(
-    async () => {
-      await note(journal, 1)
-      const { batches } = findJournal(folder, realDisk, logs)
-      expect(batches.map(({ partition, isDone }) => [partition, isDone]).slice(0, 2)).toEqual([
-        [0, true],
-        [1, false],
-      ])
-    },
-    { timeout: 20_000, interval: 100 },
-  )
+  await fixture.hasDoneFirst(journal)
 })
 
 test('on a disk that hangs a batch goes without its note after a while, and the log says so', async () => {
@@ -293,38 +303,18 @@ test('on a disk that hangs a batch of an exactly-once stream waits for its note,
 test('what was found done at start gets into the first file that the disk takes', async () => {
   const fixture = new JournalFixture()
   await fixture.note(0)
-  const { folder, folderFd, logs } = fixture
+  const { folder, logs } = fixture
   const { paths, nextNumber, batches: done } = findJournal(folder, realDisk, logs)
   expect(done).toHaveLength(1)
   let failures = 0
   const create: Disk['create'] = (path, created) => {
     if (failures++ > 0) realDisk.create(path, created)
-    else created(Object.assign(new Error('full'), { code: 'ENOSPC' }), -1)
+    else created(refusal, -1)
   }
-  const journal = new SentJournal({
-    stream: 'critical',
-    folder,
-    folderFd,
-    fsync: false,
-    disk: { ...realDisk, create },
-    logger: logs,
-    waitLimitMs: 20,
-    isExactlyOnce: false,
-    secureAcks: (secured) => secured(null),
-  })
+  const journal = fixture.next(create)
   await new Promise<void>((ready) => journal.start({ paths, nextNumber, open: [], done }, ready))
   expect(failures).toBe(1)
-  await vi.waitFor(
-    async () => {
-      await fixture.note(1, journal)
-      const { batches } = findJournal(folder, realDisk, logs)
-      expect(batches.map(({ partition, isDone }) => [partition, isDone]).slice(0, 2)).toEqual([
-        [0, true],
-        [1, false],
-      ])
-    },
-    { timeout: 20_000, interval: 100 },
-  )
+  await fixture.hasDoneFirst(journal)
 })
 
 test('what is done while a slow disk makes the next file is in that file, however much it is', async () => {
